@@ -1,0 +1,47 @@
+"""GET /dashboard: the page, and the JSON it draws."""
+
+from pathlib import Path
+
+import functions_framework.aio
+
+from skytally import openapi, view, web, wiring
+from skytally.errors import Malformed, NotFound
+
+PAGE = Path(__file__).parent / "page"
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@functions_framework.aio.http
+@web.endpoint(methods=("GET", "HEAD"), paths=True)
+def dashboard(request: web.Request) -> web.Reply:
+    """Answer a file of the page to anybody, and its data to readers."""
+    if request.path == "data":
+        return _data(request)
+    if request.path == "openapi.json":
+        return web.json_reply(openapi.description())
+    name = request.path or "index.html"
+    if name not in {path.name for path in PAGE.iterdir()}:
+        raise NotFound("the page has no such file")
+    media_type = MEDIA_TYPES[Path(name).suffix]
+    return web.Reply(
+        (PAGE / name).read_bytes(),
+        media_type=media_type,
+        headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"},
+    )
+
+
+def _data(request: web.Request) -> web.Reply:
+    query = request.query
+    clouds = wiring.readable_clouds(wiring.dashboard_reader(request), query.get("cloud"))
+    if query.get("view", "usage") != "usage":
+        raise Malformed("view must be usage", field="view")
+    shown = view.window(query.get("window", "day"), query.get("until"), request.received_at)
+    return web.json_reply(view.usage_view(shown, clouds, wiring.documents(), request.received_at))

@@ -1,0 +1,15 @@
+"""POST /secret_revoke: the scheduler withdraws what nobody took yet."""
+
+import functions_framework.aio
+
+from skytally import records, secret, web, wiring
+
+
+@functions_framework.aio.http
+@web.endpoint(methods=("POST",), max_bytes=8 * web.KIB, media=(web.JSON,))
+def secret_revoke(request: web.Request) -> web.Reply:
+    """Answer once nobody can take it any more, or who has it already."""
+    caller = wiring.caller(request, "scheduler")
+    revocation = records.parse(request.body, records.Revocation)
+    secret.revoke(revocation, caller, wiring.objects(), request.received_at)
+    return web.json_reply({"state": "revoked"})

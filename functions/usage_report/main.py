@@ -1,0 +1,16 @@
+"""POST /usage_report: a vm's samples."""
+
+import functions_framework.aio
+import msgspec
+
+from skytally import token, usage, web, wiring
+
+
+@functions_framework.aio.http
+@web.endpoint(methods=("POST",), max_bytes=8 * web.MIB, media=(web.JSON,), gzip=True)
+async def usage_report(request: web.Request) -> web.Reply:
+    """Answer what became of each sample, once the good ones are durable."""
+    reporter = wiring.caller(request, "reporter")
+    receipt = await usage.record(usage.parse(request.body), reporter, wiring.register(), wiring.documents(), request.received_at)
+    fresh = token.renewed(request.bearer, reporter, wiring.keys().token, request.received_at)
+    return web.json_reply(receipt if fresh is None else msgspec.structs.replace(receipt, token=fresh))

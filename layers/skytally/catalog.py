@@ -1,0 +1,23 @@
+"""The functions of a deployment: the one list from which the local server, the deployment descriptions and OpenAPI are made."""
+
+from msgspec import Struct
+
+
+class Function(Struct, frozen=True):
+    """One function: its name, what it does in one line, and for a timer when it runs (cron, UTC)."""
+
+    name: str
+    summary: str
+    schedule: str | None = None
+
+
+FUNCTIONS: tuple[Function, ...] = (
+    Function("agent", "serves the scripts that vms and schedulers run"),
+    Function("dashboard", "the page, and the JSON it draws"),
+    Function("secret_claim", "a vm sends its public key and takes the bundle, once"),
+    Function("secret_deposit", "the scheduler leaves a payload for one vm, with an expiry"),
+    Function("secret_revoke", "the scheduler withdraws what nobody took yet"),
+    Function("secret_sweep", "expired deposits get their terminal mark, and their payload goes", schedule="*/5 * * * *"),
+    Function("statement", "a month's accounting"),
+    Function("usage_report", "a vm's samples"),
+)

@@ -1,0 +1,34 @@
+"""`skytally`: what an operator does from a shell. `skytally COMMAND --help` shows examples."""
+
+import sys
+
+import click
+
+from skytally.cli.keys import keys, make_token
+from skytally.errors import SkytallyError
+
+EXIT_FAILED, EXIT_UNAVAILABLE = 1, 5
+COMMANDS: tuple[click.Command, ...] = (keys, make_token)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="skytally")
+def cli() -> None:
+    """Accounting, job monitoring and one-shot secrets for virtual machines on many clouds.
+
+    Settings come from the environment: SKYTALLY_KEYS names the folder of key files, SKYTALLY_HOME the local state.
+    Exit codes: 0 done, 1 refused, 2 wrong usage, 5 a store or server is away (try again).
+    """
+
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; what the project raises becomes one line on standard error and an exit code."""
+    try:
+        cli()
+    except SkytallyError as error:
+        click.echo(f"skytally: {error.message}", err=True)
+        sys.exit(EXIT_UNAVAILABLE if error.code == "unavailable" else EXIT_FAILED)

@@ -1,0 +1,106 @@
+"""Settings: the only reader of the environment. Each is a name, a default and a line that the README's table repeats."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from skytally.errors import Malformed
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """All settings of a process, read once."""
+
+    home: Annotated[str, Meta(title="SKYTALLY_HOME", description="where a local run keeps its state")] = ".skytally"
+    port: Annotated[int, Meta(title="PORT", description="the local server's port", ge=0, le=65_535)] = 8080
+    documents: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_DOCUMENTS",
+            description="the document store: `sqlite:///path`; empty: `documents.sqlite` in SKYTALLY_HOME",
+        ),
+    ] = ""
+    objects: Annotated[
+        str,
+        Meta(title="SKYTALLY_OBJECTS", description="the object store: `file:///path`; empty: `objects` in SKYTALLY_HOME"),
+    ] = ""
+    keys: Annotated[str, Meta(title="SKYTALLY_KEYS", description="folder of key files; empty: `keys` in SKYTALLY_HOME")] = ""
+    timer_min_seconds: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_TIMER_MIN_SECONDS",
+            description="a timer function called sooner after its last round began does nothing",
+            ge=0,
+        ),
+    ] = 60
+    trusted_hops: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_TRUSTED_HOPS",
+            description="how many proxies in front of the functions write X-Forwarded-For truly",
+            ge=0,
+            le=8,
+        ),
+    ] = 0
+    open_dashboard: Annotated[bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data needs no token")] = (
+        False
+    )
+
+    @staticmethod
+    def from_env(environ: Mapping[str, str] | None = None) -> "Config":
+        """Read the environment; raises Malformed with the setting's name."""
+        source = os.environ if environ is None else environ  # noqa: TID251
+        given = {field: source[name] for field, name in setting_names().items() if source.get(name)}
+        try:
+            return msgspec.convert(given, Config, strict=False)
+        except msgspec.ValidationError as error:
+            field = str(error).rpartition("$.")[2].rstrip("`")
+            raise Malformed(
+                f"setting {setting_names().get(field, field)}: {str(error).partition(' - ')[0]}",
+                code="malformed_setting",
+            ) from None
+
+    @property
+    def home_path(self) -> Path:
+        """Answer the state folder."""
+        return Path(self.home).absolute()
+
+    @property
+    def documents_url(self) -> str:
+        """Answer the document store's URL."""
+        return self.documents or f"sqlite:///{self.home_path}/documents.sqlite"
+
+    @property
+    def objects_url(self) -> str:
+        """Answer the object store's URL."""
+        return self.objects or f"file://{self.home_path}/objects"
+
+    @property
+    def keys_path(self) -> Path:
+        """Answer the folder of key files."""
+        return Path(self.keys).absolute() if self.keys else self.home_path / "keys"
+
+
+def settings() -> list[tuple[str, str, str]]:
+    """List name, default and meaning of every setting, as the README has them."""
+    metas = _metas()
+    return [
+        (
+            str(metas[field.name].title),
+            str(field.default).lower() if isinstance(field.default, bool) else str(field.default),
+            str(metas[field.name].description),
+        )
+        for field in msgspec.structs.fields(Config)
+    ]
+
+
+def setting_names() -> dict[str, str]:
+    """Answer the environment's name of each field."""
+    return {field: str(meta.title) for field, meta in _metas().items()}
+
+
+def _metas() -> dict[str, Meta]:
+    return {name: hint.__metadata__[0] for name, hint in get_type_hints(Config, include_extras=True).items()}

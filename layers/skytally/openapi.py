@@ -1,0 +1,130 @@
+"""OpenAPI 3.1 of the HTTP contract, made from the records that the functions parse."""
+
+from typing import Any
+
+import msgspec
+
+from skytally import records
+from skytally.catalog import FUNCTIONS
+
+BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
+ERRORS = {
+    400: "malformed: the message names the field",
+    401: "unauthenticated",
+    403: "not_yours or forbidden",
+    405: "method_not_allowed, with Allow",
+    503: "unavailable, with Retry-After: nothing was lost",
+}
+BODIES: dict[str, tuple[type, tuple[str, ...]]] = {
+    "secret_deposit": (records.Deposit, ("application/json",)),
+    "secret_claim": (records.Claim, ("application/x-www-form-urlencoded", "application/json")),
+    "secret_revoke": (records.Revocation, ("application/json",)),
+    "usage_report": (records.Samples, ("application/json",)),
+}
+ANSWERS: dict[str, tuple[int, str]] = {
+    "secret_deposit": (201, "the claim, the token for the user-data, the expiry"),
+    "secret_claim": (200, "the bundle, application/x-tar"),
+    "secret_revoke": (200, "nobody can take it any more"),
+    "usage_report": (200, "a Receipt"),
+    "statement": (200, "the month's statement"),
+    "dashboard": (200, "the page"),
+    "agent": (200, "a script"),
+}
+MORE_ERRORS: dict[str, dict[int, str]] = {
+    "secret_deposit": {
+        409: "exists: this Idempotency-Key came with another body",
+        413: "too_large",
+        415: "unsupported_media_type",
+    },
+    "secret_claim": {
+        409: "taken: somebody has it",
+        410: "expired or revoked",
+        413: "too_large",
+        415: "unsupported_media_type",
+    },
+    "secret_revoke": {
+        404: "unknown",
+        409: "taken, with who has it",
+        410: "expired",
+        413: "too_large",
+        415: "unsupported_media_type",
+    },
+    "usage_report": {413: "too_large", 415: "unsupported_media_type"},
+    "dashboard": {404: "unknown"},
+    "agent": {404: "unknown"},
+}
+PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
+    "statement": (
+        ("month", {"type": "string", "pattern": "^20[0-9]{2}-(0[1-9]|1[0-2])$"}, True),
+        ("cloud", {"type": "string"}, False),
+        ("detail", {"enum": ["boots"]}, False),
+        ("format", {"enum": ["json"]}, False),
+    ),
+    "dashboard/data": (
+        ("view", {"enum": ["usage"]}, False),
+        ("window", {"enum": ["hour", "day", "week", "month"]}, False),
+        ("until", {"type": "string", "format": "date-time"}, False),
+        ("cloud", {"type": "string"}, False),
+    ),
+}
+PUBLIC = {"secret_claim", "dashboard", "agent", "dashboard/openapi.json"}
+FILES = {
+    "dashboard/data": "what the page draws, as JSON",
+    "dashboard/openapi.json": "this description",
+    "agent/{file}": "vm.py, open.sh or SHA256SUMS",
+}
+
+
+def description() -> dict[str, Any]:
+    """Answer the whole description."""
+    kinds = [*(kind for kind, _ in BODIES.values()), records.Sample, records.Receipt]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    bodies = dict(zip(BODIES, schemas, strict=False))
+    paths = {f"/function/{f.name}": _operation(f.name, f.summary, bodies, timer=f.schedule is not None) for f in FUNCTIONS}
+    paths |= {f"/function/{path}": _operation(path, summary, bodies, timer=False) for path, summary in FILES.items()}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "skytally", "version": "1", "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "paths": paths,
+        "components": {
+            "schemas": components | {"Error": _error_schema()},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(name: str, summary: str, bodies: dict[str, Any], *, timer: bool) -> dict[str, Any]:
+    method = "post" if timer or name in BODIES else "get"
+    status, meaning = ANSWERS.get(name, (200, "the state of the round" if timer else summary))
+    operation: dict[str, Any] = {
+        "operationId": name.replace("/", "_").replace("{", "").replace("}", "").replace(".", "_"),
+        "summary": summary,
+        "security": [] if timer or name in PUBLIC or name.startswith("agent") else BEARER,
+        "responses": {str(status): {"description": meaning}} | {str(s): _error(m) for s, m in (ERRORS | MORE_ERRORS.get(name, {})).items()},
+    }
+    if name in BODIES:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {media: {"schema": bodies[name]} for media in BODIES[name][1]},
+        }
+    parameters = [{"name": n, "in": "query", "required": required, "schema": schema} for n, schema, required in PARAMETERS.get(name, ())]
+    if "{file}" in name:
+        parameters.append({"name": "file", "in": "path", "required": True, "schema": {"type": "string"}})
+    return {method: operation | ({"parameters": parameters} if parameters else {})}
+
+
+def _error(meaning: str) -> dict[str, Any]:
+    return {"description": meaning, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+
+
+def _error_schema() -> dict[str, Any]:
+    error = {
+        "type": "object",
+        "required": ["code", "message"],
+        "properties": {
+            "code": {"type": "string", "pattern": "^[a-z_]+$"},
+            "message": {"type": "string"},
+            "field": {"type": "string"},
+        },
+    }
+    return {"type": "object", "required": ["error"], "properties": {"error": error}}

@@ -1,0 +1,114 @@
+"""Doors: what the rules ask of the outside. Each comment is the contract that every adapter is tested against.
+
+Absence is NotFound (or None where the signature says so); anything else that goes wrong is Unavailable. An outage is never absence.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+
+from skytally.documents import Document
+
+D = TypeVar("D", bound=Document)
+
+
+class Outcome(Enum):
+    """What became of one write."""
+
+    STORED = "stored"
+    """Durable: it survives the death of every process."""
+    STALE = "stale"
+    """A newer version, or for a create any version, was there; nothing changed."""
+    REJECTED = "rejected"
+    """The store will never take this document."""
+
+
+class Write(Struct, frozen=True):
+    """One document to keep. With `create`, only if the key is free; else unless a newer version is there (an equal one is replaced)."""
+
+    index: str
+    key: str
+    version: int
+    document: Document
+    create: bool = False
+
+
+class Query(Struct, frozen=True, kw_only=True):
+    """Sums over a window: documents that overlap [from_at, until_at), each counted by the part of it that lies inside.
+
+    `by` are the dimensions of a row, `sums` the fields added up, `distinct` the fields counted; `where` holds a field to values.
+    """
+
+    index: str
+    from_at: datetime
+    until_at: datetime
+    by: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
+    distinct: tuple[str, ...] = ()
+    where: Mapping[str, Sequence[str]] = {}
+
+
+Row = dict[str, Any]
+
+
+class Documents(Protocol):
+    """A store of versioned documents."""
+
+    def write(self, writes: Sequence[Write]) -> Future[list[Outcome]]:
+        """Keep documents; the future answers an outcome each, in order, once all are durable.
+
+        Several calls may share one commit. Within one call a later write of the same key comes after an earlier one.
+        The future raises Unavailable where anything is not known to be kept.
+        """
+
+    def get(self, index: str, key: str, kind: type[D]) -> D | None:
+        """Read the newest version that any process was told is durable; None when there is none."""
+
+    def get_many(self, index: str, keys: Sequence[str], kind: type[D]) -> list[D | None]:
+        """Read several, in the order asked."""
+
+    def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
+        """List all that hold one of the values of each field, in key order; may lag behind writes until `refresh`."""
+
+    def table(self, query: Query) -> list[Row]:
+        """Answer a row for each combination of the dimensions that occurs, ordered by them."""
+
+    def series(self, query: Query, step: timedelta) -> list[Row]:
+        """Answer the same per step of the window, the step's start as `at`; steps are counted from the window's start."""
+
+    def refresh(self) -> None:
+        """Make what was accepted before this call visible to find, table and series."""
+
+
+class Created(Struct, frozen=True):
+    """This call made the object; with the store's own clock when it did."""
+
+    at: datetime
+
+
+class Exists(Struct, frozen=True):
+    """The object was there already and is unchanged."""
+
+
+class Objects(Protocol):
+    """A store of small immutable objects whose create is exact under concurrency.
+
+    Keys are `/`-separated segments of [A-Za-z0-9._-]. Unavailable means that the outcome is not known: a create may or may not
+    have happened.
+    """
+
+    def create(self, key: str, data: bytes) -> Created | Exists:
+        """Make the object if the key is free: of any number of concurrent calls, in any number of processes, one is Created."""
+
+    def get(self, key: str) -> bytes:
+        """Read it whole, or raise NotFound; sees every create and delete that was answered before."""
+
+    def delete(self, key: str) -> None:
+        """Remove it; a key that is not there is success."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Name every key that starts with the prefix, in key order, lazily."""

@@ -1,0 +1,224 @@
+"""Nouns: what comes over the wire and what is kept, frozen, with the constraints in the types.
+
+A record that exists is valid: `parse` refuses the rest and names the field. The OpenAPI description, the SQLite tables and the
+Elasticsearch mappings are made from these classes, so a field is declared once.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Struct
+
+from skytally.errors import Malformed
+
+YEARS_20_SECONDS = 20 * 366 * 86_400
+
+Name = Annotated[
+    str,
+    Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", description="a name, as its owner gave it"),
+]
+Text = Annotated[str, Meta(max_length=512)]
+Month = Annotated[str, Meta(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])\Z", description="a calendar month in UTC, YYYY-MM")]
+Moment = Annotated[datetime, Meta(tz=True, description="aware, ISO 8601; answered in UTC with Z")]
+Uptime = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS)]
+Seconds = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS * 65_536)]
+Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Cores = Annotated[int, Meta(ge=1, le=65_536)]
+ClaimId = Annotated[str, Meta(pattern=r"^[a-z0-9]{20,64}\Z")]
+Hex256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+T = TypeVar("T")
+
+
+def parse(body: bytes, kind: type[T]) -> T:
+    """Decode JSON into a record, or raise Malformed with the field's path."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+
+
+def convert(fields: Any, kind: type[T], *, strict: bool = True) -> T:
+    """Make a record of plain values (form fields with `strict=False`), or raise Malformed with the field's path."""
+    try:
+        return msgspec.convert(fields, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise malformed(error) from None
+
+
+def malformed(error: Exception) -> Malformed:
+    """Say what msgspec found, with the path of the field as users write it: `samples[3].counters.wall_seconds`."""
+    sentence, _, path = str(error).partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    details = {"field": field} if field else {}
+    return Malformed(f"{sentence}{f' in {field}' if field else ''}: see openapi.json for this function's body", **details)
+
+
+def iso(moment: datetime) -> str:
+    """Write a moment as the wire has it: UTC, milliseconds only where there are any, Z."""
+    utc = moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds" if utc.microsecond else "seconds").replace("+00:00", "Z")
+
+
+class Labels(Struct, frozen=True, kw_only=True):
+    """Where a vm belongs; None is unknown."""
+
+    cloud: Name
+    site: Name | None = None
+    group: Name | None = None
+    flavor: Name | None = None
+
+
+class Caller(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a token says of who holds it; an empty `clouds` of a scheduler or reader means all of them."""
+
+    role: str
+    expires: int
+    issued: int
+    clouds: tuple[Name, ...] = ()
+    vm: Name | None = None
+    site: Name | None = None
+    group: Name | None = None
+    flavor: Name | None = None
+
+    def may_touch(self, cloud: str) -> bool:
+        """Say whether this caller may write or read about a cloud."""
+        return not self.clouds or cloud in self.clouds
+
+
+class Deposit(Struct, frozen=True, kw_only=True):
+    """POST secret_deposit: a payload for one vm, or for each of several that boot with one user-data."""
+
+    cloud: Name
+    payload: Annotated[bytes, Meta(max_length=1_500_000, description="base64 of the opaque payload")]
+    vm: Name | None = None
+    vms: Annotated[tuple[Name, ...], Meta(max_length=1_000)] = ()
+    site: Name | None = None
+    group: Name | None = None
+    flavor: Name | None = None
+    cores: Cores | None = None
+    expires_in_seconds: Annotated[int, Meta(ge=60, le=604_800)] = 3_600
+    sources: Annotated[tuple[Text, ...], Meta(max_length=64, description="CIDRs that may claim; empty: any")] = ()
+    hostname: Name | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a deposit for nobody, for both forms at once, and for one name twice."""
+        if (self.vm is None) == (not self.vms):
+            raise ValueError("give either vm or vms")
+        if len(set(self.vms)) != len(self.vms):
+            raise ValueError("vms names one vm twice")
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """POST secret_claim: a public key, and the proof that its sender holds the claim's secret."""
+
+    claim: ClaimId
+    expires: Annotated[int, Meta(ge=0, le=2**40)]
+    public_key: Annotated[str, Meta(min_length=1, max_length=8_192)]
+    proof: Hex256
+    vm: Name | None = None
+
+
+class Revocation(Struct, frozen=True, kw_only=True):
+    """POST secret_revoke: the claim that nobody shall take any more."""
+
+    claim: ClaimId
+    expires: Annotated[int, Meta(ge=0, le=2**40)]
+
+
+class Counters(Struct, frozen=True, kw_only=True):
+    """What a vm counted since its boot."""
+
+    wall_seconds: Seconds
+    core_seconds: Seconds
+    user_seconds: Seconds
+    system_seconds: Seconds
+    idle_seconds: Seconds
+    nice_seconds: Seconds = 0.0
+    iowait_seconds: Seconds = 0.0
+    steal_seconds: Seconds = 0.0
+    suspended_seconds: Seconds = 0.0
+    network_received_bytes: Bytes = 0
+    network_sent_bytes: Bytes = 0
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User, nice and system time; guest time is inside user."""
+        return self.user_seconds + self.nice_seconds + self.system_seconds
+
+
+class Previous(Struct, frozen=True, kw_only=True):
+    """The sample before this one, of the same boot."""
+
+    sampled_at: Moment
+    uptime_seconds: Uptime
+    counters: Counters
+
+
+class Benchmark(Struct, frozen=True, kw_only=True):
+    """A benchmark's scores per core, with what they depend on."""
+
+    kernel: Name
+    kernel_version: str | int | None = None
+    score_wall: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    score_cpu: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    score_hs23: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    copies: Cores | None = None
+    steal_fraction: Annotated[float, Meta(ge=0, le=1)] | None = None
+    duration_seconds: Seconds | None = None
+    interpreter: Text | None = None
+    cpu_model: Text | None = None
+    measured_at: Moment | None = None
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """What a vm measured at one moment, cumulative since boot, with the month's start and the sample before."""
+
+    vm: Name
+    boot_id: UUID
+    boot_at: Moment
+    sampled_at: Moment
+    uptime_seconds: Uptime
+    month: Month
+    cores: Cores
+    counters: Counters
+    month_start: Counters
+    previous: Previous | None = None
+    final: bool = False
+    estimated: bool = False
+    memory_bytes: Bytes | None = None
+    disk_bytes: Bytes | None = None
+    cpu_model: Text | None = None
+    agent_version: Text | None = None
+    benchmark: Benchmark | None = None
+    clock_offset_seconds: float | None = None
+    cloud: Name | None = None
+    site: Name | None = None
+    group: Name | None = None
+    flavor: Name | None = None
+
+
+class Samples(Struct, frozen=True):
+    """POST usage_report: up to 10 000 samples, each judged by itself."""
+
+    samples: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1, max_length=10_000)]
+
+
+class Rejection(Struct, frozen=True):
+    """One item that was not kept, and why."""
+
+    index: int
+    code: str
+    message: str
+
+
+class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a report's items; `accepted` are durable, `stale` were known in a newer form."""
+
+    accepted: int
+    stale: int
+    rejected: list[Rejection]
+    server_time: datetime
+    token: str | None = None

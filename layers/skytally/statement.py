@@ -1,0 +1,154 @@
+"""Statement: a month's accounting for each cloud, from the month documents of all boots."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from skytally.documents import BootBenchmark, Usage
+from skytally.ports import Documents, Query
+from skytally.records import iso
+from skytally.usage import month_end_at, month_start_at
+
+SILENT_AFTER = timedelta(hours=2)
+MS_PER_HOUR = 3_600_000
+
+
+class BootMonth(Struct, frozen=True):
+    """All that is known of one boot in one month."""
+
+    key: str
+    usage: Usage
+    benchmark: BootBenchmark | None
+    covered_ms: float
+
+
+def statement(month: str, clouds: Sequence[str], documents: Documents, now: datetime, *, with_boots: bool) -> dict[str, Any]:
+    """Answer a month's statement, of some clouds or of all; it holds everything that was accepted before the call."""
+    documents.refresh()
+    boots = boot_months(month, clouds, documents)
+    answer = {
+        "month": month,
+        "state": "provisional",
+        "revision": 0,
+        "generated_at": now,
+        "clouds": [cloud_row(cloud, group, now) for cloud, group in sorted(_by_cloud(boots).items())],
+    }
+    return answer | {"boots": [boot_row(boot) for boot in boots]} if with_boots else answer
+
+
+def boot_months(month: str, clouds: Sequence[str], documents: Documents) -> list[BootMonth]:
+    """Bring together the month documents, scores and covered times of a month, in key order."""
+    where = {"cloud": clouds} if clouds else {}
+    usages = list(documents.find("usage", Usage, {"month": [month], **where}))
+    benchmarks = documents.get_many("benchmark", [usage.boot_id for _, usage in usages], BootBenchmark)
+    window = Query(
+        index="interval",
+        from_at=month_start_at(month),
+        until_at=month_end_at(month),
+        by=("label",),
+        sums=("wall_ms",),
+        where=where,
+    )
+    covered = {row["label"]: row["wall_ms"] for row in documents.table(window)}
+    return [
+        BootMonth(key, usage, benchmark, covered.get(usage.label, 0)) for (key, usage), benchmark in zip(usages, benchmarks, strict=True)
+    ]
+
+
+def _by_cloud(boots: Iterable[BootMonth]) -> dict[str, list[BootMonth]]:
+    groups: dict[str, list[BootMonth]] = defaultdict(list)
+    for boot in boots:
+        groups[boot.usage.cloud].append(boot)
+    return groups
+
+
+def cloud_row(cloud: str, boots: Sequence[BootMonth], now: datetime) -> dict[str, Any]:
+    """Add up a cloud's boots; what is not known is None."""
+    usages = [boot.usage for boot in boots]
+    wall_ms, core_ms, cpu = (sum(values) for values in zip(*((u.wall_ms, u.core_ms, cpu_ms(u)) for u in usages), strict=True))
+    return {
+        "cloud": cloud,
+        "vm_count": len({usage.vm for usage in usages}),
+        "boot_count": len({usage.boot_id for usage in usages}),
+        "wall_hours": hours(wall_ms),
+        "core_hours": hours(core_ms),
+        "cpu_hours": hours(cpu),
+        "efficiency": ratio(cpu, core_ms),
+        "hs23_hours": hs23_hours((boot.usage.core_ms, boot.benchmark) for boot in boots),
+        "energy_kwh": None,
+        "co2_kg": None,
+        "cost": None,
+        "currency": None,
+        "coverage": ratio(sum(boot.covered_ms for boot in boots), wall_ms),
+        "silent_vms": len({usage.vm for usage in usages if is_silent(usage, now)}),
+        "estimated_edges": sum(usage.estimated for usage in usages),
+    }
+
+
+def boot_row(boot: BootMonth) -> dict[str, Any]:
+    """Describe one boot's month."""
+    usage = boot.usage
+    return {
+        "document": boot.key,
+        "vm": usage.vm,
+        "boot_id": usage.boot_id,
+        "boot_at": iso(usage.boot_at),
+        "cloud": usage.cloud,
+        "site": usage.site,
+        "group": usage.group,
+        "flavor": usage.flavor,
+        "cores": usage.cores,
+        "wall_seconds": usage.wall_ms / 1_000,
+        "core_seconds": usage.core_ms / 1_000,
+        "user_seconds": usage.user_ms / 1_000,
+        "nice_seconds": usage.nice_ms / 1_000,
+        "system_seconds": usage.system_ms / 1_000,
+        "cpu_seconds": cpu_ms(usage) / 1_000,
+        "idle_seconds": usage.idle_ms / 1_000,
+        "iowait_seconds": usage.iowait_ms / 1_000,
+        "steal_seconds": usage.steal_ms / 1_000,
+        "suspended_seconds": usage.suspended_ms / 1_000,
+        "benchmark_score": score(boot.benchmark),
+        "coverage": ratio(boot.covered_ms, usage.wall_ms),
+        "last_sampled_at": iso(usage.last_sampled_at),
+        "final": usage.final,
+        "estimated": usage.estimated,
+        "clock_ahead": usage.clock_ahead,
+        "clock_offset_seconds": usage.clock_offset_seconds,
+    }
+
+
+def cpu_ms(usage: Usage) -> int:
+    """User, nice and system time; guest time is inside user."""
+    return usage.user_ms + usage.nice_ms + usage.system_ms
+
+
+def score(benchmark: BootBenchmark | None) -> float | None:
+    """Answer a boot's score per core: in HS23 where it is known so, else what the vm got over its benchmark."""
+    if benchmark is None:
+        return None
+    return benchmark.score_hs23 or benchmark.score_wall or benchmark.score_cpu
+
+
+def hs23_hours(boots: Iterable[tuple[float, BootBenchmark | None]]) -> float | None:
+    """Weigh core time by the HS23 score of its boot; None where no boot has one."""
+    known = [core_ms * benchmark.score_hs23 for core_ms, benchmark in boots if benchmark is not None and benchmark.score_hs23]
+    return hours(sum(known)) if known else None
+
+
+def is_silent(usage: Usage, now: datetime) -> bool:
+    """Say whether a boot fell silent within its month without saying that it ends."""
+    return not usage.final and usage.last_sampled_at < min(now, month_end_at(usage.month)) - SILENT_AFTER
+
+
+def hours(ms: float) -> float:
+    """Turn milliseconds into hours."""
+    return ms / MS_PER_HOUR
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """Divide, to six digits; None where there is nothing to divide by."""
+    return round(part / whole, 6) if whole else None

@@ -1,0 +1,49 @@
+"""Tokens: who calls, and what about; signed by us and kept by nobody."""
+
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+import msgspec
+from itsdangerous import BadSignature, Signer
+from itsdangerous.encoding import base64_decode, base64_encode
+
+from skytally.errors import Unauthenticated
+from skytally.keyring import Key
+from skytally.records import Caller
+
+REPORTER_LIFETIME = timedelta(days=90)
+DEFAULT_LIFETIME = timedelta(days=365)
+MAX_LENGTH = 4_096
+_SALT = "skytally/v1 token"
+
+
+def issue(caller: Caller, keys: tuple[Key, ...]) -> str:
+    """Write a token that says what the caller is, signed by the key in use: `base64url(json).signature`."""
+    return _signer(keys[:1]).sign(base64_encode(msgspec.json.encode(caller))).decode()
+
+
+def read(token: str, keys: tuple[Key, ...], now: datetime) -> Caller:
+    """Answer who holds this token, or raise one Unauthenticated for whatever is wrong with it."""
+    if len(token) > MAX_LENGTH:
+        raise Unauthenticated("the token is none of ours: ask the operator for one")
+    try:
+        caller = msgspec.json.decode(base64_decode(_signer(keys).unsign(token)), type=Caller)
+    except (BadSignature, msgspec.DecodeError, UnicodeError):
+        raise Unauthenticated("the token is none of ours: ask the operator for one") from None
+    if now.timestamp() >= caller.expires:
+        raise Unauthenticated("the token has expired: ask the operator for a new one")
+    return caller
+
+
+def renewed(token: str, caller: Caller, keys: tuple[Key, ...], now: datetime) -> str | None:
+    """Answer a fresh token where this one is past half its life or its key is being retired."""
+    half = (caller.issued + caller.expires) / 2
+    if now.timestamp() < half and _signer(keys[:1]).validate(token):
+        return None
+    issued = int(now.timestamp())
+    return issue(msgspec.structs.replace(caller, issued=issued, expires=issued + caller.expires - caller.issued), keys)
+
+
+def _signer(keys: tuple[Key, ...]) -> Signer:
+    """Verify with every key, the newest first; itsdangerous wants the newest last."""
+    return Signer([key.secret for key in reversed(keys)], salt=_SALT, digest_method=sha256, key_derivation="hmac")

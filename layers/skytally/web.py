@@ -1,0 +1,322 @@
+"""HTTP's edge: everything a function need not know about methods, sizes, slow senders and error bodies.
+
+The one place that catches every exception, and the one clock of the server.
+"""
+
+import asyncio
+import functools
+import inspect
+import ipaddress
+import json
+import logging
+import secrets
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skytally import errors
+from skytally.errors import Forbidden, Malformed, SkytallyError, Unauthenticated, Unavailable
+
+KIB, MIB = 1_024, 1_024 * 1_024
+BODY_SECONDS = 20.0
+RETRY_AFTER_SECONDS = 5
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+STATUS: list[tuple[type[SkytallyError], int]] = [
+    (Malformed, 400),
+    (Unauthenticated, 401),
+    (Forbidden, 403),
+    (errors.NotFound, 404),
+    (errors.Conflict, 409),
+    (errors.Gone, 410),
+    (Unavailable, 503),
+]
+
+Reply = Response
+log = logging.getLogger("skytally")
+
+
+def clock() -> datetime:
+    """Answer the time: the only place of the server that asks."""
+    return datetime.now(UTC)  # noqa: TID251
+
+
+class HttpError(SkytallyError):
+    """A refusal that only HTTP knows: a method, a size, a media type."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+class Request:
+    """What a function gets: the request, read whole, under its cap."""
+
+    def __init__(self, request: StarletteRequest, body: bytes, received_at: datetime) -> None:
+        self.method = request.method
+        self.path = str(request.path_params.get("path", "")).strip("/")
+        self.headers = request.headers
+        self.body = body
+        self.received_at = received_at
+        self._request = request
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Answer the query's fields; one that comes twice is refused."""
+        pairs = self._request.query_params.multi_items()
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise Malformed("a query field comes twice: give each once")
+        return dict(pairs)
+
+    @property
+    def bearer(self) -> str:
+        """Answer the caller's token, or raise Unauthenticated."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("send the token as `Authorization: Bearer …`")
+        return token.strip()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Answer the fields of a form or of a JSON object."""
+        if _media_type(self.headers) == FORM:
+            try:
+                pairs = parse_qsl(self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=32)
+            except ValueError:
+                raise Malformed("the body is no form") from None
+            return dict(pairs)
+        try:
+            fields = msgspec.json.decode(self.body, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise Malformed("the body is no JSON object") from None
+        return fields
+
+    def address(self, trusted_hops: int) -> str:
+        """Answer the caller's address: the peer's, or what the nth trusted proxy from the right wrote into X-Forwarded-For."""
+        peer = self._request.client.host if self._request.client else ""
+        forwarded = [part.strip() for part in self.headers.get("x-forwarded-for", "").split(",") if part.strip()]
+        if trusted_hops <= 0 or not forwarded:
+            return peer
+        return _plain_address(forwarded[-min(trusted_hops, len(forwarded))])
+
+
+def _plain_address(text: str) -> str:
+    """Strip the port that some proxies add."""
+    for candidate in (text, text.rpartition(":")[0].strip("[]")):
+        try:
+            return str(ipaddress.ip_address(candidate))
+        except ValueError:
+            continue
+    return text[:64]
+
+
+Function = Callable[[Request], Reply | Awaitable[Reply]]
+
+
+def endpoint(
+    *,
+    methods: tuple[str, ...],
+    max_bytes: int = 0,
+    media: tuple[str, ...] = (),
+    gzip: bool = False,
+    paths: bool = False,
+) -> Callable[[Function], Callable[[StarletteRequest], Awaitable[Reply]]]:
+    """Make a function of ours one of the framework's: what it raises becomes JSON, and nothing else ever leaves.
+
+    `media` are the body's media types (empty: any), `max_bytes` the cap before and after inflation, `paths` says that it has sub-paths.
+    A plain function runs in a thread, a coroutine on the loop.
+    """
+
+    def wrap(function: Function) -> Callable[[StarletteRequest], Awaitable[Reply]]:
+        asynchronous = inspect.iscoroutinefunction(function)
+
+        @functools.wraps(function)
+        async def handle(raw: StarletteRequest) -> Reply:
+            received_at = clock()
+            try:
+                _check_head(raw, methods, max_bytes, media, gzip=gzip, paths=paths)
+                request = Request(raw, await _body(raw, max_bytes), received_at)
+                reply: Reply = await (function(request) if asynchronous else asyncio.to_thread(function, request))  # type: ignore[arg-type,misc]
+            except SkytallyError as error:
+                reply = _error_reply(error)
+            except ClientDisconnect:
+                reply = Reply(status_code=499)
+            except Exception as crash:  # noqa: BLE001
+                reply = _crash_reply(crash)
+            reply.headers.update({k: v for k, v in SECURITY_HEADERS.items() if k not in reply.headers})
+            if reply.status_code >= 400:
+                _log(function.__name__, raw, reply, received_at)
+            return reply
+
+        return handle
+
+    return wrap
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_head(
+    raw: StarletteRequest, methods: tuple[str, ...], max_bytes: int, media: tuple[str, ...], *, gzip: bool, paths: bool
+) -> None:
+    """Refuse what the request's head already shows to be wrong, before a byte of its body is read."""
+    if str(raw.path_params.get("path", "")).strip("/") and not paths:
+        raise HttpError(404, "unknown", "there is nothing at this path: see openapi.json")
+    if raw.method not in methods:
+        allow = ", ".join(methods)
+        raise HttpError(405, "method_not_allowed", f"use {allow}", {"Allow": allow})
+    length = raw.headers.get("content-length", "")
+    if length.isdigit() and int(length) > max_bytes and raw.method == "POST":
+        raise _too_large(max_bytes)
+    if media and _media_type(raw.headers) not in media:
+        raise HttpError(415, "unsupported_media_type", f"send {' or '.join(media)}")
+    if raw.headers.get("content-encoding", "identity").lower() not in ({"identity", "gzip"} if gzip else {"identity"}):
+        raise HttpError(415, "unsupported_encoding", "send the body plain" + (" or with gzip" if gzip else ""))
+
+
+def _too_large(max_bytes: int) -> HttpError:
+    return HttpError(413, "too_large", f"send at most {max_bytes} bytes at once")
+
+
+async def _body(raw: StarletteRequest, max_bytes: int) -> bytes:
+    """Read the body under its cap and in time, inflated under the same cap; a GET's body is not looked at."""
+    if raw.method != "POST":
+        return b""
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in raw.stream():
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise HttpError(408, "timeout", "the body came too slowly: send it again") from None
+    body = b"".join(chunks)
+    return _inflate(body, max_bytes) if raw.headers.get("content-encoding", "").lower() == "gzip" else body
+
+
+def _inflate(body: bytes, max_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        plain = inflater.decompress(body, max_bytes + 1)
+    except zlib.error:
+        raise Malformed("the body is not gzip", code="malformed_gzip") from None
+    if len(plain) > max_bytes:
+        raise _too_large(max_bytes)
+    if not inflater.eof or inflater.unused_data:
+        raise Malformed("the body is not one whole gzip member", code="malformed_gzip")
+    return plain
+
+
+def json_reply(value: Any, status: int = 200) -> Reply:
+    """Answer JSON; moments are written in UTC with Z."""
+    return Reply(msgspec.json.encode(value, enc_hook=_encode), status, media_type=JSON)
+
+
+def _encode(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} has no place in an answer")
+
+
+def tar_reply(data: bytes) -> Reply:
+    """Answer an archive."""
+    return Reply(data, 200, media_type="application/x-tar")
+
+
+def _error_reply(error: SkytallyError) -> Reply:
+    status = error.status if isinstance(error, HttpError) else next((s for kind, s in STATUS if isinstance(error, kind)), 500)
+    reply = json_reply({"error": {"code": error.code, "message": error.message, **error.details}}, status)
+    if isinstance(error, HttpError):
+        reply.headers.update(error.headers)
+    if status == 401:
+        reply.headers["WWW-Authenticate"] = "Bearer"
+    if status == 503:
+        reply.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return reply
+
+
+def _crash_reply(crash: Exception) -> Reply:
+    """Answer an incident's id; the log gets where it happened, never what was in the exception or the body."""
+    incident = secrets.token_hex(8)
+    frames = []
+    trace = crash.__traceback__
+    while trace is not None:
+        frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    log.error(json.dumps({"incident": incident, "kind": type(crash).__name__, "at": frames[-8:]}))
+    return json_reply(
+        {
+            "error": {
+                "code": "internal",
+                "message": "this is a bug: tell the operator the incident",
+                "incident": incident,
+            }
+        },
+        500,
+    )
+
+
+def _log(function: str, raw: StarletteRequest, reply: Reply, received_at: datetime) -> None:
+    took_ms = round((clock() - received_at).total_seconds() * 1_000, 1)
+    level = logging.ERROR if reply.status_code >= 500 else logging.INFO
+    log.log(level, json.dumps({"function": function, "method": raw.method, "status": reply.status_code, "took_ms": took_ms}))
+
+
+def unknown_path(message: str = "there is no such function: see openapi.json") -> Reply:
+    """Answer the one error for paths that no function has."""
+    return _error_reply(HttpError(404, "unknown", message))
+
+
+class JsonErrors:
+    """Turn the refusals that the framework answers by itself (odd methods, its reserved paths) into JSON as everywhere else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything through but plain-text errors."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] not in METHODS:
+            await _error_reply(HttpError(405, "method_not_allowed", "use GET or POST", {"Allow": "GET, POST"}))(scope, receive, send)
+            return
+        replaced = False
+
+        async def send_json(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] >= 400 and _is_plain(message):
+                replaced = True
+                await _framework_error(message["status"])(scope, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await self._app(scope, receive, send_json)
+
+
+def _is_plain(message: Message) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in message.get("headers", []))
+
+
+def _framework_error(status: int) -> Reply:
+    if status == 404:
+        return unknown_path("there is nothing at this path: see openapi.json")
+    return _error_reply(
+        HttpError(status, "internal" if status >= 500 else "refused", "the request was refused before it reached a function")
+    )

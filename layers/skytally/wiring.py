@@ -1,0 +1,117 @@
+"""From settings to adapters, by URL scheme: lazy, cached for the life of the process, never at import."""
+
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from skytally import token
+from skytally.adapters.keys_files import KeyFiles
+from skytally.boot import Register
+from skytally.config import Config
+from skytally.errors import Forbidden, Malformed, NotYours
+from skytally.keyring import Keyring
+from skytally.ports import Documents, Objects
+from skytally.records import Caller
+from skytally.web import Request
+
+
+@cache
+def config() -> Config:
+    """Answer the settings."""
+    return Config.from_env()
+
+
+@cache
+def documents() -> Documents:
+    """Answer the document store."""
+    return open_documents(config())
+
+
+def open_documents(settings: Config) -> Documents:
+    """Connect to the document store that the settings name."""
+    scheme, path = _split(settings.documents_url)
+    if scheme == "sqlite":
+        from skytally.adapters.documents_sqlite import SqliteDocuments
+
+        return SqliteDocuments(path)
+    raise _unknown_scheme("SKYTALLY_DOCUMENTS", settings.documents_url, "sqlite:///path")
+
+
+@cache
+def objects() -> Objects:
+    """Answer the object store."""
+    return open_objects(config())
+
+
+def open_objects(settings: Config) -> Objects:
+    """Connect to the object store that the settings name."""
+    scheme, path = _split(settings.objects_url)
+    if scheme == "file":
+        from skytally.adapters.objects_filesystem import FilesystemObjects
+
+        return FilesystemObjects(path)
+    raise _unknown_scheme("SKYTALLY_OBJECTS", settings.objects_url, "file:///path")
+
+
+def _split(url: str) -> tuple[str, Path]:
+    parts = urlsplit(url)
+    return parts.scheme, Path(unquote(parts.path))
+
+
+def _unknown_scheme(setting: str, url: str, example: str) -> Malformed:
+    return Malformed(f"{setting} has scheme {urlsplit(url).scheme!r}: use {example}", code="malformed_setting")
+
+
+@cache
+def _key_files() -> KeyFiles:
+    return KeyFiles(config().keys_path)
+
+
+def keys() -> Keyring:
+    """Answer the keys as they are now."""
+    return _key_files().keyring()
+
+
+@cache
+def register() -> Register:
+    """Answer the register of boots."""
+    return Register(documents())
+
+
+def caller(request: Request, role: str) -> Caller:
+    """Answer who calls, or raise: Unauthenticated without a good token, Forbidden for another role's."""
+    holder = token.read(request.bearer, keys().token, request.received_at)
+    if holder.role != role:
+        raise Forbidden(f"this needs a {role}'s token, not a {holder.role}'s")
+    return holder
+
+
+def dashboard_reader(request: Request) -> Caller:
+    """Answer the reader of the dashboard's data; anybody reads everything where the settings open it."""
+    if config().open_dashboard:
+        return Caller(role="reader", issued=0, expires=0)
+    return caller(request, "reader")
+
+
+def readable_clouds(reader: Caller, wanted: str | None) -> tuple[str, ...]:
+    """Answer the clouds that a reader asked for and may see; none named is all of its own, and an empty answer is every cloud."""
+    if wanted is None:
+        return reader.clouds
+    if not reader.may_touch(wanted):
+        raise NotYours("this reader's token does not name that cloud")
+    return (wanted,)
+
+
+def address(request: Request) -> str:
+    """Answer the caller's address as far as the settings trust the proxies in front."""
+    return request.address(config().trusted_hops)
+
+
+def close() -> None:
+    """Let go of everything, so that the next call reads the settings again."""
+    if documents.cache_info().currsize:
+        closing = getattr(documents(), "close", None)
+        if closing is not None:
+            closing()
+    for cached in (config, documents, objects, _key_files, register):
+        cached.cache_clear()

@@ -1,0 +1,175 @@
+"""Every function in one process, on SQLite and files: `make serve`.
+
+Runs each folder of functions/ through functions-framework, as a platform would, behind one port; the timer functions run on their
+schedules. State, keys and tokens live under SKYTALLY_HOME. `--port 0` takes any free port.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from cronsim import CronSim
+from functions_framework.aio import create_asgi_app
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from skytally import token, web, wiring
+from skytally.adapters.keys_files import KeyFiles
+from skytally.catalog import FUNCTIONS
+from skytally.config import Config
+from skytally.records import Caller
+
+ROOT = Path(__file__).resolve().parent.parent
+STOP_SECONDS = 4
+log = logging.getLogger("skytally")
+
+
+class AllFunctions:
+    """Pick the function by the path's second part, as a gateway does, and answer the lifespan itself."""
+
+    def __init__(self) -> None:
+        self._apps: dict[str, ASGIApp] = {}
+
+    def app(self, name: str) -> ASGIApp | None:
+        """Answer a function's application, loaded at its first request."""
+        known = name in {function.name for function in FUNCTIONS}
+        if known and name not in self._apps:
+            self._apps[name] = web.JsonErrors(create_asgi_app(name, source=str(ROOT / "functions" / name / "main.py")))
+        return self._apps.get(name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or the server's lifespan."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        _, _, rest = scope["path"].partition("/function/")
+        name, slash, path = rest.partition("/")
+        app = self.app(name.replace("-", "_")) if scope["path"].startswith("/function/") else None
+        if app is None:
+            await web.unknown_path()(scope, receive, send)
+        else:
+            await app({**scope, "path": slash + path or "/", "raw_path": None}, receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def run_timers(functions: AllFunctions) -> None:
+    """Call each timer function when its schedule says so, with the empty body that a platform's timer sends."""
+    due = {f.name: CronSim(f.schedule, _now()) for f in FUNCTIONS if f.schedule}
+    upcoming = {name: next(times) for name, times in due.items()}
+    while upcoming:
+        name = min(upcoming, key=lambda n: upcoming[n])
+        await asyncio.sleep(max(0.0, (upcoming[name] - _now()).total_seconds()))
+        status = await _call(functions, name)
+        if status >= 400:
+            log.warning("timer %s answered %s: it tries again at its next turn", name, status)
+        upcoming[name] = next(due[name])
+
+
+async def _call(functions: AllFunctions, name: str) -> int:
+    answered = 500
+
+    async def send(message: Any) -> None:
+        nonlocal answered
+        if message["type"] == "http.response.start":
+            answered = message["status"]
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": f"/function/{name}",
+    }
+    await functions(scope | {"raw_path": None, "query_string": b"", "headers": [], "client": None, "server": None}, receive, send)
+    return answered
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def first_start(config: Config) -> None:
+    """Make the keys, and the operator's two tokens, where they are not there yet."""
+    key_files = KeyFiles(config.keys_path)
+    key_files.init(_now())
+    folder = config.home_path / "tokens"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for role in ("scheduler", "reader"):
+        if not (folder / role).exists():
+            expires = _now() + timedelta(days=365)
+            caller = Caller(role=role, issued=int(_now().timestamp()), expires=int(expires.timestamp()))
+            write_private(folder / role, token.issue(caller, key_files.keyring().token))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner reads, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def serve(config: Config, host: str, port: int) -> None:
+    """Answer until SIGTERM or SIGINT, then let what is in flight finish, for at most `STOP_SECONDS`."""
+    functions = AllFunctions()
+    listener = socket.create_server((host, port), backlog=1_024, reuse_port=False)
+    address = f"http://{host}:{listener.getsockname()[1]}"
+    settings = uvicorn.Config(
+        functions,
+        log_level="warning",
+        access_log=False,
+        loop="uvloop",
+        http="httptools",
+        timeout_graceful_shutdown=STOP_SECONDS,
+        server_header=False,
+    )
+    server = uvicorn.Server(settings)
+
+    async def main() -> None:
+        for function in FUNCTIONS:
+            functions.app(function.name)
+        wiring.documents()
+        timers = asyncio.create_task(run_timers(functions))
+        print(f"ready {address}/function/dashboard", flush=True)
+        print(f"tokens for the dashboard and the scheduler: {config.home_path / 'tokens'}", file=sys.stderr, flush=True)
+        await server.serve(sockets=[listener])
+        timers.cancel()
+
+    settings.get_loop_factory()
+    with asyncio.Runner(loop_factory=settings.get_loop_factory()) as runner:
+        runner.run(main())
+    wiring.close()
+
+
+def main() -> None:
+    """Parse the command line, prepare the state, serve."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default PORT, else 8080)")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    os.umask(0o077)
+    config = Config.from_env()
+    first_start(config)
+    serve(config, options.host, config.port if options.port is None else options.port)
+
+
+if __name__ == "__main__":
+    main()
