@@ -18,6 +18,7 @@ import uvicorn
 from cronsim import CronSim
 from functions_framework.aio import create_asgi_app
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from skytally import token, web, wiring
 from skytally.adapters.keys_files import KeyFiles
@@ -28,6 +29,17 @@ from skytally.records import Caller
 ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 4
 log = logging.getLogger("skytally")
+
+
+class JsonProtocol(HttpToolsProtocol):
+    """HTTP whose refusals of what is no HTTP are JSON too."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Answer what could not be parsed, and hang up."""
+        body = b'{"error":{"code":"malformed","message":"this is no HTTP request"}}'
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
 
 class AllFunctions:
@@ -136,7 +148,7 @@ def serve(config: Config, host: str, port: int) -> None:
         log_level="warning",
         access_log=False,
         loop="uvloop",
-        http="httptools",
+        http=JsonProtocol,
         timeout_graceful_shutdown=STOP_SECONDS,
         server_header=False,
     )
@@ -152,7 +164,6 @@ def serve(config: Config, host: str, port: int) -> None:
         await server.serve(sockets=[listener])
         timers.cancel()
 
-    settings.get_loop_factory()
     with asyncio.Runner(loop_factory=settings.get_loop_factory()) as runner:
         runner.run(main())
     wiring.close()

@@ -1,0 +1,263 @@
+"""Every error is JSON with a code, for every path, method, size, type and token; and none of them changes anything."""
+
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import lab
+from skytally.catalog import FUNCTIONS
+
+TIMERS = sorted(f.name for f in FUNCTIONS if f.schedule)
+POSTS = ("secret_deposit", "secret_claim", "secret_revoke", "usage_report", *TIMERS)
+GETS = ("statement", "dashboard", "agent/vm.py")
+CAPS = {"secret_claim": 8 * 1024, "secret_deposit": 2 * 1024**2, "usage_report": 8 * 1024**2}
+NEEDS = {"secret_deposit": "scheduler", "secret_revoke": "scheduler", "usage_report": "reporter"}
+
+
+def code(answer):
+    """Answer the code of an error body that is as the contract has it."""
+    assert answer.headers["content-type"] == "application/json", answer.text
+    error = answer.json()["error"]
+    assert error["message"]
+    return error["code"]
+
+
+@pytest.fixture
+def sent(client, bearer):
+    """Post with a token that is good for the function."""
+
+    def send(name, **how):
+        headers = bearer(NEEDS[name], **({"clouds": ("uvic",)} if NEEDS[name] == "reporter" else {})) if name in NEEDS else {}
+        return client.post(name, headers=headers | how.pop("headers", {}), **how)
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "path", ["http://skytally.test/", "/nothing", "/function/", "/function/nothing", "/function/usage_report/more", "/robots.txt"]
+)
+def test_an_unknown_path_is_404(client, path):
+    answer = client.get(path if path.startswith("http") else f"http://skytally.test{path}")
+    assert (answer.status_code, code(answer)) == (404, "unknown")
+
+
+@pytest.mark.parametrize(
+    "path", ["agent/robots.txt", "agent/../agent/main.py", "agent/main.py", "dashboard/favicon.ico", "dashboard/main.py"]
+)
+def test_a_file_that_is_not_served_is_404(client, path):
+    answer = client.get(path)
+    assert (answer.status_code, code(answer)) == (404, "unknown")
+
+
+@pytest.mark.parametrize("name", POSTS)
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_a_wrong_method_is_405_with_allow(client, name, method):
+    answer = client.request(method, name)
+    assert (answer.status_code, code(answer), answer.headers["allow"]) == (405, "method_not_allowed", "POST")
+
+
+@pytest.mark.parametrize("name", POSTS)
+def test_head_is_405_and_burns_nothing(client, name):
+    assert client.head(name).status_code == 405
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_reading_functions_take_no_post(client, path):
+    answer = client.post(path)
+    assert (answer.status_code, code(answer), answer.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD")
+
+
+def test_an_odd_method_is_405(client):
+    answer = client.request("TRACE", "usage_report")
+    assert (answer.status_code, code(answer)) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(("name", "cap"), CAPS.items())
+def test_too_large_a_body_is_413_by_its_length_alone(sent, name, cap):
+    answer = sent(name, content=b"x" * (cap + 1), headers={"content-type": "application/json"})
+    assert (answer.status_code, code(answer)) == (413, "too_large")
+
+
+def test_too_large_a_body_is_413_where_no_length_is_told(sent):
+    def pieces():
+        for _ in range(20):
+            yield b"x" * 1_000
+
+    answer = sent("secret_claim", content=pieces(), headers={"content-type": "application/json"})
+    assert (answer.status_code, code(answer)) == (413, "too_large")
+
+
+def test_a_bomb_is_413_and_never_inflated(sent):
+    bomb = gzip.compress(b" " * (64 * 1024**2))
+    answer = sent("usage_report", content=bomb, headers={"content-type": "application/json", "content-encoding": "gzip"})
+    assert (answer.status_code, code(answer)) == (413, "too_large")
+
+
+@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"tail"])
+def test_bad_gzip_is_400(sent, body):
+    answer = sent("usage_report", content=body, headers={"content-type": "application/json", "content-encoding": "gzip"})
+    assert (answer.status_code, code(answer)) == (400, "malformed_gzip")
+
+
+def test_an_encoding_that_is_not_allowed_is_415(sent):
+    for name, encoding in (("secret_deposit", "gzip"), ("usage_report", "br")):
+        answer = sent(name, content=b"{}", headers={"content-type": "application/json", "content-encoding": encoding})
+        assert (answer.status_code, code(answer)) == (415, "unsupported_encoding")
+
+
+@pytest.mark.parametrize("name", ["secret_deposit", "secret_claim", "secret_revoke", "usage_report"])
+@pytest.mark.parametrize("media", ["text/plain", "multipart/form-data", ""])
+def test_another_media_type_is_415(sent, name, media):
+    answer = sent(name, content=b"{}", headers={"content-type": media})
+    assert (answer.status_code, code(answer)) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("name", ["secret_deposit", "secret_claim", "secret_revoke", "usage_report"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"1", b'"x"', b"{}", b'{"samples": 1}', b"\xff\xfe", b"[" * 5_000])
+def test_a_body_that_is_not_what_it_must_be_is_400(sent, name, body):
+    answer = sent(name, content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, code(answer).startswith("malformed")) == (400, True)
+
+
+def test_a_missing_field_is_named(sent):
+    answer = sent("secret_deposit", json={"vm": "v", "cloud": "c"})
+    assert answer.json()["error"]["code"] == "malformed"
+    assert "payload" in answer.json()["error"]["message"]
+    answer = sent("secret_deposit", json={"vm": "v", "cloud": 7, "payload": ""})
+    assert answer.json()["error"]["field"] == "cloud"
+
+
+@pytest.mark.parametrize("name", ["secret_deposit", "secret_revoke", "usage_report"])
+@pytest.mark.parametrize("header", [None, "", "Basic eA==", "Bearer", "Bearer ", "Bearer x", "Bearer a.b", "Bearer " + "x" * 9_000])
+def test_no_token_or_none_of_ours_is_401(client, name, header):
+    answer = client.post(name, json={}, headers={"Authorization": header} if header is not None else {})
+    assert (answer.status_code, code(answer), answer.headers["www-authenticate"]) == (401, "unauthenticated", "Bearer")
+
+
+@pytest.mark.parametrize("path", ["statement?month=2026-11", "dashboard/data"])
+def test_reading_needs_a_reader(client, bearer, path):
+    assert code(client.get(path)) == "unauthenticated"
+    answer = client.get(path, headers=bearer("scheduler"))
+    assert (answer.status_code, code(answer)) == (403, "forbidden")
+
+
+def test_a_token_for_another_role_is_403(client, bearer):
+    for name in NEEDS:
+        answer = client.post(name, json={}, headers=bearer("reader"))
+        assert (answer.status_code, code(answer)) == (403, "forbidden")
+
+
+def test_an_expired_or_tampered_token_is_401(client, bearer):
+    old = bearer("scheduler", issued=datetime.now(UTC) - timedelta(days=2))
+    assert code(client.post("secret_deposit", json={}, headers=old)) == "unauthenticated"
+    good = bearer("scheduler")["Authorization"]
+    middle = len(good) // 2
+    bad = good[:middle] + ("A" if good[middle] != "A" else "B") + good[middle + 1 :]
+    assert code(client.post("secret_deposit", json={}, headers={"Authorization": bad})) == "unauthenticated"
+
+
+def test_a_limited_reader_sees_its_clouds_only(client, bearer):
+    mine = bearer("reader", clouds=("uvic",))
+    for path in ("statement?month=2026-11&cloud=cern", "dashboard/data?cloud=cern"):
+        answer = client.get(path, headers=mine)
+        assert (answer.status_code, code(answer)) == (403, "not_yours")
+
+
+def test_a_good_sample_is_kept_whatever_its_neighbours_are(client, bearer):
+    now = datetime.now(UTC).replace(microsecond=0)
+    vm = lab.FakeVm("vm-1", boot_at=now - timedelta(minutes=10))
+    good = vm.sample(now)
+    bad = {**good, "counters": {**good["counters"], "user_seconds": -1}}
+    other = lab.FakeVm("vm-2").sample(now)
+    body = {"samples": [bad, good, other, None, 7, "x", [], {}]}
+    receipt = client.post("usage_report", json=body, headers=bearer("reporter", vm="vm-1", clouds=("uvic",))).json()
+    assert (receipt["accepted"], receipt["stale"]) == (1, 0)
+    assert [(r["index"], r["code"]) for r in receipt["rejected"]] == [
+        (0, "malformed"),
+        (2, "not_yours"),
+        *((index, "malformed") for index in range(3, 8)),
+    ]
+    assert "counters.user_seconds" in receipt["rejected"][0]["message"]
+
+
+def test_a_crash_answers_an_incident_and_logs_no_body(client, bearer, monkeypatch, caplog):
+    def crash(*_):
+        raise RuntimeError("the payload was hunter2")
+
+    monkeypatch.setattr("skytally.deposit.deposit", crash)
+    body = {"vm": "v", "cloud": "c", "payload": "aHVudGVyMg=="}
+    answer = client.post("secret_deposit", json=body, headers=bearer("scheduler"))
+    assert (answer.status_code, code(answer)) == (500, "internal")
+    incident = answer.json()["error"]["incident"]
+    assert incident in caplog.text
+    assert "hunter2" not in caplog.text
+    assert "aHVudGVyMg" not in caplog.text
+
+
+def test_a_store_that_is_away_is_503_with_retry_after(client, bearer, home):
+    (home / "keys").rename(home / "elsewhere")
+    answer = client.post("secret_deposit", json={}, headers=bearer_after_keys_left(home))
+    assert (answer.status_code, code(answer)) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def bearer_after_keys_left(home):
+    return {"Authorization": f"Bearer {(home / 'tokens' / 'scheduler').read_text()}"}
+
+
+@pytest.mark.parametrize(
+    "query", ["month=2026-13", "month=11-2026", "", "month=2026-11&month=2026-10", "month=2026-11&detail=all", "month=2026-11&format=xml"]
+)
+def test_a_bad_statement_query_is_400(client, reader, query):
+    answer = client.get(f"statement?{query}", headers=reader)
+    assert (answer.status_code, code(answer)) == (400, "malformed")
+
+
+@pytest.mark.parametrize("query", ["view=nothing", "window=year", "until=yesterday", "until=2026-11-25", "until=2026-11-25T10:00:00"])
+def test_a_bad_view_is_400(client, reader, query):
+    answer = client.get(f"dashboard/data?{query}", headers=reader)
+    assert (answer.status_code, code(answer)) == (400, "malformed")
+
+
+def test_dashes_and_trailing_slashes_reach_the_same_function(client, reader):
+    for path in ("usage-report", "usage_report/", "usage-report/"):
+        assert code(client.post(path, json={})) == "unauthenticated"
+
+
+def test_every_answer_says_that_it_is_not_to_be_sniffed_or_cached(client, reader):
+    for answer in (client.get("statement?month=2026-11", headers=reader), client.get("nothing/at/all"), client.post("secret_claim")):
+        if answer.status_code != 404:
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_timers_take_anybodys_post_and_do_no_more_for_many(client):
+    first = client.post("secret_sweep")
+    assert (first.status_code, first.json()["state"]) == (200, "done")
+    assert {client.post("secret_sweep", content=b"anything").json()["state"] for _ in range(20)} == {"not_due"}
+
+
+def test_the_description_names_every_function_and_what_it_answers(client):
+    description = client.get("dashboard/openapi.json").json()
+    assert description["openapi"] == "3.1.0"
+    assert {path.split("/")[2] for path in description["paths"]} == {f.name for f in FUNCTIONS}
+    json.dumps(description)
+
+
+def test_the_functions_are_as_the_description_says(client):
+    """Ask each path without a token, with the described method and the other one."""
+    for path, operations in client.get("dashboard/openapi.json").json()["paths"].items():
+        (method,) = operations
+        where = f"http://skytally.test{path.replace('{file}', 'vm.py')}"
+        needs_token = bool(operations[method]["security"])
+        body = operations[method].get("requestBody", {}).get("content", {})
+        headers = {"content-type": next(iter(body))} if body else {}
+        answer = client.request(method.upper(), where, headers=headers)
+        described = operations[method]["responses"]
+        assert str(answer.status_code) in described, (path, answer.status_code)
+        assert (answer.status_code == 401) == needs_token
+        other = client.request("GET" if method == "post" else "POST", where)
+        assert other.status_code == 405
+        assert "405" in described

@@ -1,0 +1,32 @@
+"""The straight path through the functions: deposit, claim, report, statement."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+
+import lab
+from skytally import envelope
+
+
+def test_a_vm_takes_its_secret_reports_and_is_on_the_statement(client, scheduler, reader):
+    deposit = client.post(
+        "secret_deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": base64.b64encode(b"hello").decode()}, headers=scheduler
+    )
+    assert deposit.status_code == 201
+    answer = deposit.json()
+    form = lab.claim_form(answer["token"], lab.public_key())
+    bundle = client.post("secret_claim", data=form)
+    assert bundle.status_code == 200, bundle.text
+    payload, reporter = envelope.open_bundle(bundle.content, answer["token"].split(".")[2].encode(), lab.SHARED_KEY, answer["claim"])
+    assert payload == b"hello"
+    assert client.post("secret_claim", data=form).json()["error"]["code"] == "taken"
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    vm = lab.FakeVm("vm-1", boot_at=now - timedelta(minutes=30))
+    receipt = client.post("usage_report", json={"samples": [vm.sample(now)]}, headers={"Authorization": f"Bearer {reporter}"})
+    assert receipt.json() | {"server_time": None} == {"accepted": 1, "stale": 0, "rejected": [], "server_time": None}
+
+    statement = client.get("statement", params={"month": f"{now:%Y-%m}", "detail": "boots"}, headers=reader).json()
+    assert [(c["cloud"], c["wall_hours"], c["core_hours"], c["cpu_hours"], c["coverage"]) for c in statement["clouds"]] == [
+        ("uvic", 0.5, 4.0, 2.0, 1.0)
+    ]
+    assert statement["boots"][0]["document"] == f"vm-1-{vm.boot_at:%Y%m%dT%H%M%SZ}-{now:%Y-%m}"

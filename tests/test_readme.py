@@ -1,0 +1,75 @@
+"""The README is held to the code: settings, dependencies, targets, files and commands."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from skytally.catalog import FUNCTIONS
+from skytally.config import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def section(title):
+    """Answer the text under a heading."""
+    return re.split(r"^## ", README, flags=re.M)[[part.partition("\n")[0] for part in re.split(r"^## ", README, flags=re.M)].index(title)]
+
+
+def rows(title):
+    """Answer the cells of a section's table."""
+    lines = [line for line in section(title).splitlines() if line.startswith("|")][2:]
+    return [tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]) for line in lines]
+
+
+def test_the_settings_table_is_the_code():
+    assert rows("Settings") == [(f"`{name}`", f"`{default}`" if default else "", meaning) for name, default, meaning in settings()]
+
+
+def test_every_dependency_says_why_it_is_there():
+    named = {name.strip() for cell, _ in rows("Dependencies") for name in cell.split(",")}
+    wanted = {re.match(r"[a-z0-9-]+", requirement)[0] for requirement in PROJECT["dependencies"]}
+    assert named == wanted
+
+
+def test_every_dependency_is_pinned_by_hash():
+    lock = (ROOT / "requirements.lock").read_text()
+    for requirement in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]):
+        name = re.match(r"[a-z0-9-]+", requirement)[0]
+        assert re.search(rf"^{name}==[^\n]*\\\n    --hash=sha256:", lock, re.M), name
+
+
+def test_every_path_that_is_named_is_there():
+    for path in re.findall(r"`((?:functions|layers|localstack|tests|infra)/[^`\s]*)`", README):
+        assert (ROOT / path).exists(), path
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
+        assert (ROOT / picture).is_file(), picture
+
+
+def test_every_make_target_that_is_named_is_there():
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M))
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S):
+        for target in re.findall(r"^make ([a-z]+)", block, re.M):
+            assert target in targets, target
+
+
+def test_every_module_is_on_the_map():
+    named = set(re.findall(r"`(?:layers/skytally/)?([a-z_]+\.py)`", section("Map")))
+    there = {path.name for path in (ROOT / "layers" / "skytally").glob("*.py")} - {"__init__.py"}
+    assert there - named == set()
+
+
+def test_the_catalog_is_the_folders():
+    assert {f.name for f in FUNCTIONS} == {path.parent.name for path in (ROOT / "functions").glob("*/main.py")}
+
+
+@pytest.mark.parametrize("pattern", [r"/work/", r"/root/", r"pythonhosted", r"\bpypi\.org", r"registry\.npmjs", r"repo1?\.maven", r"proxy\.golang"])
+def test_no_committed_file_names_this_machine_or_a_registry(pattern):
+    command = ["git", "grep", "-lIE", pattern, "--", ".", ":!tests/test_readme.py"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode in {0, 1}
+    assert not found.stdout, f"{pattern} in {found.stdout.split()}"
