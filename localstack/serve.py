@@ -14,13 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from cronsim import CronSim
-from functions_framework.aio import create_asgi_app
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from skytally import token, web, wiring
+from skytally import asgi, token, web, wiring
 from skytally.adapters.keys_files import KeyFiles
 from skytally.catalog import FUNCTIONS
 from skytally.config import Config
@@ -29,17 +26,6 @@ from skytally.records import Caller
 ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 4
 log = logging.getLogger("skytally")
-
-
-class JsonProtocol(HttpToolsProtocol):
-    """HTTP whose refusals of what is no HTTP are JSON too."""
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """Answer what could not be parsed, and hang up."""
-        body = b'{"error":{"code":"malformed","message":"this is no HTTP request"}}'
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(head.encode() + body)
-        self.transport.close()
 
 
 class AllFunctions:
@@ -52,13 +38,13 @@ class AllFunctions:
         """Answer a function's application, loaded at its first request."""
         known = name in {function.name for function in FUNCTIONS}
         if known and name not in self._apps:
-            self._apps[name] = web.JsonErrors(create_asgi_app(name, source=str(ROOT / "functions" / name / "main.py")))
+            self._apps[name] = asgi.FunctionApp(name, ROOT / "functions" / name / "main.py")
         return self._apps.get(name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's lifespan."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await asgi.lifespan(receive, send)
             return
         if scope["type"] != "http":
             return
@@ -69,12 +55,6 @@ class AllFunctions:
             await web.unknown_path()(scope, receive, send)
         else:
             await app({**scope, "path": slash + path or "/", "raw_path": None}, receive, send)
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while (await receive())["type"] == "lifespan.startup":
-        await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
 
 
 async def run_timers(functions: AllFunctions) -> None:
@@ -143,16 +123,7 @@ def serve(config: Config, host: str, port: int) -> None:
     functions = AllFunctions()
     listener = socket.create_server((host, port), backlog=1_024, reuse_port=False)
     address = f"http://{host}:{listener.getsockname()[1]}"
-    settings = uvicorn.Config(
-        functions,
-        log_level="warning",
-        access_log=False,
-        loop="uvloop",
-        http=JsonProtocol,
-        timeout_graceful_shutdown=STOP_SECONDS,
-        server_header=False,
-    )
-    server = uvicorn.Server(settings)
+    server = asgi.server(functions, STOP_SECONDS)
 
     async def main() -> None:
         for function in FUNCTIONS:
@@ -164,9 +135,8 @@ def serve(config: Config, host: str, port: int) -> None:
         await server.serve(sockets=[listener])
         timers.cancel()
 
-    with asyncio.Runner(loop_factory=settings.get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(main())
-    wiring.close()
 
 
 def main() -> None:
@@ -176,6 +146,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port to listen on (default PORT, else 8080)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    asgi.end_quietly_on_signals()
     os.umask(0o077)
     config = Config.from_env()
     first_start(config)

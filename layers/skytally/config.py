@@ -16,6 +16,9 @@ class Config(Struct, frozen=True, kw_only=True):
 
     home: Annotated[str, Meta(title="SKYTALLY_HOME", description="where a local run keeps its state")] = ".skytally"
     port: Annotated[int, Meta(title="PORT", description="the local server's port", ge=0, le=65_535)] = 8080
+    host: Annotated[str, Meta(title="SKYTALLY_HOST", description="the address that a function in an image listens on")] = "0.0.0.0"  # noqa: S104
+    function_target: Annotated[str, Meta(title="FUNCTION_TARGET", description="the function that an image serves")] = ""
+    function_source: Annotated[str, Meta(title="FUNCTION_SOURCE", description="the folder of all functions in an image")] = "functions"
     documents: Annotated[
         str,
         Meta(

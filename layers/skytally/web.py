@@ -20,7 +20,6 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skytally import errors
 from skytally.errors import Forbidden, Malformed, SkytallyError, Unauthenticated, Unavailable
@@ -153,7 +152,7 @@ def endpoint(
                 request = Request(raw, await _body(raw, max_bytes), received_at)
                 reply: Reply = await (function(request) if asynchronous else asyncio.to_thread(function, request))  # type: ignore[arg-type,misc]
             except SkytallyError as error:
-                reply = _error_reply(error)
+                reply = error_reply(error)
             except ClientDisconnect:
                 reply = Reply(status_code=499)
             except Exception as crash:  # noqa: BLE001
@@ -239,7 +238,8 @@ def tar_reply(data: bytes) -> Reply:
     return Reply(data, 200, media_type="application/x-tar")
 
 
-def _error_reply(error: SkytallyError) -> Reply:
+def error_reply(error: SkytallyError) -> Reply:
+    """Turn an error into its status and its JSON."""
     status = error.status if isinstance(error, HttpError) else next((s for kind, s in STATUS if isinstance(error, kind)), 500)
     reply = json_reply({"error": {"code": error.code, "message": error.message, **error.details}}, status)
     if isinstance(error, HttpError):
@@ -280,43 +280,4 @@ def _log(function: str, raw: StarletteRequest, reply: Reply, received_at: dateti
 
 def unknown_path(message: str = "there is no such function: see openapi.json") -> Reply:
     """Answer the one error for paths that no function has."""
-    return _error_reply(HttpError(404, "unknown", message))
-
-
-class JsonErrors:
-    """Turn the refusals that the framework answers by itself (odd methods, its reserved paths) into JSON as everywhere else."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything through but plain-text errors."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if scope["method"] not in METHODS:
-            await _error_reply(HttpError(405, "method_not_allowed", "use GET or POST", {"Allow": "GET, POST"}))(scope, receive, send)
-            return
-        replaced = False
-
-        async def send_json(message: Message) -> None:
-            nonlocal replaced
-            if message["type"] == "http.response.start" and message["status"] >= 400 and _is_plain(message):
-                replaced = True
-                await _framework_error(message["status"])(scope, receive, send)
-            elif not replaced:
-                await send(message)
-
-        await self._app(scope, receive, send_json)
-
-
-def _is_plain(message: Message) -> bool:
-    return any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in message.get("headers", []))
-
-
-def _framework_error(status: int) -> Reply:
-    if status == 404:
-        return unknown_path("there is nothing at this path: see openapi.json")
-    return _error_reply(
-        HttpError(status, "internal" if status >= 500 else "refused", "the request was refused before it reached a function")
-    )
+    return error_reply(HttpError(404, "unknown", message))

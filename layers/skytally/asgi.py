@@ -1,0 +1,127 @@
+"""A function as an application that a server can run: functions-framework's, with JSON for what it refuses by itself.
+
+`python -m skytally.asgi` serves the one function that FUNCTION_TARGET names on PORT, as the image does on every platform.
+"""
+
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+from functions_framework.aio import create_asgi_app
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from skytally import web, wiring
+from skytally.config import Config
+from skytally.web import HttpError, Reply, error_reply, unknown_path
+
+HEALTH_PATH = "/healthz"
+STOP_SECONDS = 25
+METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
+
+
+class JsonProtocol(HttpToolsProtocol):
+    """HTTP whose refusals of what is no HTTP are JSON too."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Answer what could not be parsed, and hang up."""
+        body = b'{"error":{"code":"malformed","message":"this is no HTTP request"}}'
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+class FunctionApp:
+    """One function: its requests, `/healthz`, and JSON for the errors that never reach it."""
+
+    def __init__(self, target: str, source: Path) -> None:
+        self._app: ASGIApp = create_asgi_app(target, source=str(source))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or the server's lifespan."""
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == HEALTH_PATH:
+            await web.json_reply({"state": "up"})(scope, receive, send)
+        elif scope["method"] not in METHODS:
+            refusal = HttpError(405, "method_not_allowed", "use GET or POST", {"Allow": "GET, POST"})
+            await error_reply(refusal)(scope, receive, send)
+        else:
+            await self._app(scope, receive, json_errors(scope, receive, send))
+
+
+def json_errors(scope: Scope, receive: Receive, send: Send) -> Send:
+    """Pass everything on but the framework's plain-text errors, which become JSON."""
+    replaced = False
+
+    async def send_json(message: Message) -> None:
+        nonlocal replaced
+        if message["type"] == "http.response.start" and message["status"] >= 400 and _is_plain(message):
+            replaced = True
+            await _framework_error(message["status"])(scope, receive, send)
+        elif not replaced:
+            await send(message)
+
+    return send_json
+
+
+def _is_plain(message: Message) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in message.get("headers", []))
+
+
+def _framework_error(status: int) -> Reply:
+    if status == 404:
+        return unknown_path("there is nothing at this path: see openapi.json")
+    return error_reply(
+        HttpError(status, "internal" if status >= 500 else "refused", "the request was refused before it reached a function")
+    )
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Answer a server's start and stop, and let go of the stores at the end."""
+    while (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+    wiring.close()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def end_quietly_on_signals() -> None:
+    """Let the process end with 0 after a signal: uvicorn answers what is in flight and then raises the signal once more."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+
+def server(app: ASGIApp, stop_seconds: int) -> uvicorn.Server:
+    """Set up the one server that all run with: what is in flight at SIGTERM is answered."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            loop="uvloop",
+            http=JsonProtocol,
+            timeout_graceful_shutdown=stop_seconds,
+            server_header=False,
+        )
+    )
+
+
+def main() -> None:
+    """Serve one function until SIGTERM."""
+    config = Config.from_env()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    end_quietly_on_signals()
+    source = Path(config.function_source) / config.function_target / "main.py"
+    listener = socket.create_server((config.host, config.port), backlog=1_024)
+    server(FunctionApp(config.function_target, source), STOP_SECONDS).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
