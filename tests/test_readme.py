@@ -37,7 +37,7 @@ def test_every_dependency_says_why_it_is_there():
 
 
 def test_every_dependency_is_pinned_by_hash():
-    lock = (ROOT / "requirements.lock").read_text()
+    lock = (ROOT / "requirements-dev.lock").read_text()
     for requirement in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]):
         name = re.match(r"[a-z0-9-]+", requirement)[0]
         assert re.search(rf"^{name}==[^\n]*\\\n    --hash=sha256:", lock, re.M), name
@@ -67,7 +67,9 @@ def test_the_catalog_is_the_folders():
     assert {f.name for f in FUNCTIONS} == {path.parent.name for path in (ROOT / "functions").glob("*/main.py")}
 
 
-@pytest.mark.parametrize("pattern", [r"/work/", r"/root/", r"pythonhosted", r"\bpypi\.org", r"registry\.npmjs", r"repo1?\.maven", r"proxy\.golang"])
+@pytest.mark.parametrize(
+    "pattern", [r"/work/", r"/root/", r"pythonhosted", r"\bpypi\.org", r"registry\.npmjs", r"repo1?\.maven", r"proxy\.golang"]
+)
 def test_no_committed_file_names_this_machine_or_a_registry(pattern):
     command = ["git", "grep", "-lIE", pattern, "--", ".", ":!tests/test_readme.py"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

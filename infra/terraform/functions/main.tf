@@ -1,0 +1,55 @@
+# No provider for OpenFaaS can be had, so each function is a terraform_data whose steps are the idempotent commands of `skytally deploy`.
+# What is there (presence) and how it is set (deployed) are two resources: a change then replaces only the second, whose step changes
+# the running function in place, and no request meets a gap. Destroying removes by the first.
+locals {
+  catalog = jsondecode(file("${path.module}/catalog.json"))
+
+  specifications = {
+    for function in local.catalog.functions : function.service => {
+      service = function.service
+      image   = var.image
+      envVars = merge(local.catalog.watchdog, var.settings, lookup(var.function_settings, function.name, {}), {
+        FUNCTION_TARGET = function.name
+        SKYTALLY_KEYS   = "/var/openfaas/secrets"
+      })
+      secrets                = sort(var.secrets)
+      labels                 = { app = "skytally" }
+      annotations            = function.schedule == null ? {} : { topic = "cron-function", schedule = function.schedule }
+      limits                 = { memory = local.catalog.memory.limit }
+      requests               = { memory = local.catalog.memory.request }
+      readOnlyRootFilesystem = true
+    }
+  }
+
+  access = {
+    SKYTALLY_GATEWAY               = var.gateway_url
+    SKYTALLY_GATEWAY_PASSWORD_FILE = var.password_file
+  }
+}
+
+resource "terraform_data" "presence" {
+  for_each = local.specifications
+
+  input = {
+    cli     = var.cli
+    service = each.key
+    access  = local.access
+  }
+
+  provisioner "local-exec" {
+    when        = destroy
+    command     = "${self.input.cli} deploy remove ${self.input.service}"
+    environment = self.input.access
+  }
+}
+
+resource "terraform_data" "deployed" {
+  for_each = local.specifications
+
+  triggers_replace = [sha256(jsonencode(each.value)), terraform_data.presence[each.key].id]
+
+  provisioner "local-exec" {
+    command     = "printf %s \"$SPECIFICATION\" | ${var.cli} deploy function"
+    environment = merge(local.access, { SPECIFICATION = jsonencode(each.value) })
+  }
+}

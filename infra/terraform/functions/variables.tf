@@ -1,0 +1,56 @@
+variable "gateway_url" {
+  description = "The OpenFaaS gateway, or whatever speaks its REST API."
+  type        = string
+
+  validation {
+    condition     = can(regex("^https?://[^/\\s]+$", var.gateway_url))
+    error_message = "gateway_url must be http(s)://host[:port] without a path."
+  }
+}
+
+variable "password_file" {
+  description = "File with the password of the gateway's user admin. Only its path is kept in the state."
+  type        = string
+}
+
+variable "image" {
+  description = "The image that holds all functions."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^\\s:]+(:[0-9]+)?/?[^\\s]*:[^\\s:]+$", var.image))
+    error_message = "image must name a tag, so that a roll-back is a tag too."
+  }
+}
+
+variable "settings" {
+  description = "Settings of every function, by the names of the README's table. Secrets do not belong here."
+  type        = map(string)
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : can(regex("^(SKYTALLY_|AWS_|STORAGE_EMULATOR_HOST$)", name))])
+    error_message = "settings are named SKYTALLY_…, AWS_… or STORAGE_EMULATOR_HOST."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : !can(regex("SECRET|PASSWORD|API_KEY$", name))])
+    error_message = "hand secrets over as files (secrets), never as settings."
+  }
+}
+
+variable "function_settings" {
+  description = "Settings of single functions, by function name; they win over settings."
+  type        = map(map(string))
+  default     = {}
+}
+
+variable "secrets" {
+  description = "Names of the gateway's secrets that every function mounts. Their values never pass through Terraform."
+  type        = set(string)
+}
+
+variable "cli" {
+  description = "The skytally command."
+  type        = string
+  default     = "skytally"
+}

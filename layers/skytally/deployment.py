@@ -1,0 +1,76 @@
+"""Deployment: what a platform must be told of each function, made from the one list in catalog.py.
+
+The shapes are OpenFaaS's: `POST|PUT /system/functions` of its gateway, and `stack.yml` for faas-cli. One image holds all functions;
+FUNCTION_TARGET chooses. Secrets are files that the platform mounts and are named here, never held.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skytally.catalog import FUNCTIONS, Function
+
+FUNCTION_PORT = 8000
+REQUEST_SECONDS = 30
+MEMORY = {"limit": "256Mi", "request": "96Mi"}
+KEYS_FOLDER = "/var/openfaas/secrets"
+
+
+def specification(function: Function, image: str, settings: Mapping[str, str], secrets: Sequence[str]) -> dict[str, Any]:
+    """Answer the body that the gateway takes to make or change a function."""
+    return {
+        "service": service_name(function),
+        "image": image,
+        "envVars": {**watchdog(), **settings, "FUNCTION_TARGET": function.name, "SKYTALLY_KEYS": KEYS_FOLDER},
+        "secrets": sorted(secrets),
+        "labels": {"app": "skytally"},
+        "annotations": schedule(function),
+        "limits": {"memory": MEMORY["limit"]},
+        "requests": {"memory": MEMORY["request"]},
+        "readOnlyRootFilesystem": True,
+    }
+
+
+def service_name(function: Function) -> str:
+    """Name a function as DNS labels allow: with dashes."""
+    return function.name.replace("_", "-")
+
+
+def watchdog() -> dict[str, str]:
+    """Set of-watchdog so that a function counts as up once it answers, and is ended only after what is in flight."""
+    return {
+        "mode": "http",
+        "upstream_url": f"http://127.0.0.1:{FUNCTION_PORT}",
+        "fprocess": "python -m skytally.asgi",
+        "PORT": str(FUNCTION_PORT),
+        "ready_path": "/healthz",
+        "read_timeout": f"{REQUEST_SECONDS}s",
+        "write_timeout": f"{REQUEST_SECONDS}s",
+        "exec_timeout": f"{REQUEST_SECONDS}s",
+        "healthcheck_interval": "5s",
+        "prefix_logs": "false",
+    }
+
+
+def schedule(function: Function) -> dict[str, str]:
+    """Answer cron-connector's annotations of a timer function."""
+    return {"topic": "cron-function", "schedule": function.schedule} if function.schedule else {}
+
+
+def stack(image: str, settings: Mapping[str, str], secrets: Sequence[str]) -> dict[str, Any]:
+    """Answer what stack.yml says: the same functions, as faas-cli takes them."""
+    functions = {}
+    for function in FUNCTIONS:
+        spec = specification(function, image, settings, secrets)
+        functions[spec["service"]] = {
+            "lang": "dockerfile",
+            "handler": "..",
+            "image": image,
+            "environment": spec["envVars"],
+            "secrets": spec["secrets"],
+            "labels": spec["labels"],
+            "annotations": spec["annotations"],
+            "limits": spec["limits"],
+            "requests": spec["requests"],
+            "readonly_root_filesystem": True,
+        }
+    return {"version": "1.0", "provider": {"name": "openfaas"}, "functions": functions}
