@@ -23,11 +23,14 @@ POLICY = (
 @web.endpoint(methods=("GET", "HEAD"), paths=True)
 def dashboard(request: web.Request) -> web.Reply:
     """Answer a file of the page to anybody, and its data to readers."""
-    if request.path == "data":
+    # The page names its files so that they resolve with and without a slash behind its own address.
+    name = request.path.removeprefix("dashboard/") or "index.html"
+    if name == "data":
         return _data(request)
-    if request.path == "openapi.json":
+    if name == "access":
+        return web.json_reply({"token_needed": not wiring.config().open_dashboard})
+    if name == "openapi.json":
         return web.json_reply(openapi.description())
-    name = request.path or "index.html"
     if name not in {path.name for path in PAGE.iterdir()}:
         raise NotFound("the page has no such file")
     media_type = MEDIA_TYPES[Path(name).suffix]

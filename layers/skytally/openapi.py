@@ -67,9 +67,10 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("cloud", {"type": "string"}, False),
     ),
 }
-PUBLIC = {"secret_claim", "dashboard", "agent", "dashboard/openapi.json"}
+PUBLIC = {"secret_claim", "dashboard", "agent", "dashboard/access", "dashboard/openapi.json"}
 FILES = {
     "dashboard/data": "what the page draws, as JSON",
+    "dashboard/access": "whether the data needs a token",
     "dashboard/openapi.json": "this description",
     "agent/{file}": "vm.py, open.sh or SHA256SUMS",
 }
