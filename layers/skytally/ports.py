@@ -112,3 +112,28 @@ class Objects(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Name every key that starts with the prefix, in key order, lazily."""
+
+
+class JobState(Struct, frozen=True, kw_only=True):
+    """What DIRAC says of one job; None is unknown to this door."""
+
+    job_id: int
+    status: str
+    minor_status: str | None = None
+    application_status: str | None = None
+    site: str | None = None
+    last_update_at: datetime | None = None
+    heartbeat_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    reschedule_count: int | None = None
+
+
+class JobStates(Protocol):
+    """DIRAC, asked about jobs by their ids."""
+
+    def states(self, job_ids: Sequence[int]) -> dict[int, JobState]:
+        """Answer the state of each job that DIRAC knows; one that it does not know is absent.
+
+        All or nothing: Unavailable where any part of the answer is missing, so that absence is never an outage.
+        """
