@@ -101,8 +101,8 @@ def call(base: str, home: Path, role: str, path: str, body: Any = None) -> Any:
     """Call a function with one of the operator's tokens."""
     headers = {"Authorization": f"Bearer {(home / 'tokens' / role).read_text()}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{base}/function/{path}", data, headers)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    request = urllib.request.Request(f"{base}/function/{path}", data, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
 
@@ -119,7 +119,7 @@ def download_agent(base: str, home: Path) -> Path:
 
 def fetch(url: str) -> bytes:
     """Read a public file."""
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(url, timeout=30) as answer:
         data: bytes = answer.read()
         return data
 

@@ -11,6 +11,7 @@ def secret_deposit(request: web.Request) -> web.Reply:
     """Answer the claim and the token for the vm's user-data."""
     caller = wiring.caller(request, "scheduler")
     wanted = records.parse(request.body, records.Deposit)
+    wiring.gate().check(wiring.objects())
     objects, keys, now = wiring.objects(), wiring.keys(), request.received_at
     request_key = request.headers.get("idempotency-key")
     if request_key is None:

@@ -28,7 +28,16 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = ""
     objects: Annotated[
         str,
-        Meta(title="SKYTALLY_OBJECTS", description="the object store: `file:///path`; empty: `objects` in SKYTALLY_HOME"),
+        Meta(
+            title="SKYTALLY_OBJECTS",
+            description="the object store: `file:///path`, `s3://bucket/prefix` or `gs://bucket/prefix`; empty: `objects` in SKYTALLY_HOME",
+        ),
+    ] = ""
+    s3_endpoint: Annotated[
+        str, Meta(title="SKYTALLY_S3_ENDPOINT", description="URL of an S3 other than AWS; credentials as boto3 finds them")
+    ] = ""
+    gcs_emulator: Annotated[
+        str, Meta(title="STORAGE_EMULATOR_HOST", description="URL of an emulator of Google Cloud Storage, for tests")
     ] = ""
     keys: Annotated[str, Meta(title="SKYTALLY_KEYS", description="folder of key files; empty: `keys` in SKYTALLY_HOME")] = ""
     timer_min_seconds: Annotated[

@@ -3,7 +3,7 @@
 Absence is NotFound (or None where the signature says so); anything else that goes wrong is Unavailable. An outage is never absence.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from enum import Enum
@@ -112,6 +112,16 @@ class Objects(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Name every key that starts with the prefix, in key order, lazily."""
+
+
+class ProbedObjects(Objects, Protocol):
+    """An object store as the preflight needs to see it."""
+
+    def versioned(self) -> bool:
+        """Say whether anything overwritten or deleted is kept."""
+
+    def create_slowly(self, key: str, data: bytes, midway: Callable[[], None]) -> Created | Exists | None:
+        """Create, doing something else when the store has half of the body; None where its client offers no such moment."""
 
 
 class JobState(Struct, frozen=True, kw_only=True):

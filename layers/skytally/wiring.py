@@ -4,13 +4,14 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from skytally import token
+from skytally import token, web
 from skytally.adapters.keys_files import KeyFiles
 from skytally.boot import Register
 from skytally.config import Config
 from skytally.errors import Forbidden, Malformed, NotYours
 from skytally.keyring import Keyring
-from skytally.ports import Documents, Objects
+from skytally.ports import Documents, Objects, ProbedObjects
+from skytally.preflight import Gate
 from skytally.records import Caller
 from skytally.web import Request
 
@@ -43,14 +44,28 @@ def objects() -> Objects:
     return open_objects(config())
 
 
-def open_objects(settings: Config) -> Objects:
-    """Connect to the object store that the settings name."""
-    scheme, path = _split(settings.objects_url)
-    if scheme == "file":
+def open_objects(settings: Config) -> ProbedObjects:
+    """Connect to the object store that the settings name; only its own client is loaded."""
+    parts = urlsplit(settings.objects_url)
+    if parts.scheme == "file":
         from skytally.adapters.objects_filesystem import FilesystemObjects
 
-        return FilesystemObjects(path)
-    raise _unknown_scheme("SKYTALLY_OBJECTS", settings.objects_url, "file:///path")
+        return FilesystemObjects(Path(unquote(parts.path)))
+    if parts.scheme == "s3":
+        from skytally.adapters.objects_s3 import S3Objects
+
+        return S3Objects(parts.netloc, parts.path, settings.s3_endpoint or None)
+    if parts.scheme == "gs":
+        from skytally.adapters.objects_gcs import GcsObjects
+
+        return GcsObjects(parts.netloc, parts.path, settings.gcs_emulator or None)
+    raise _unknown_scheme("SKYTALLY_OBJECTS", settings.objects_url, "file:///path, s3://bucket/prefix or gs://bucket/prefix")
+
+
+@cache
+def gate() -> Gate:
+    """Answer what lets secrets be issued on this object store, or not."""
+    return Gate(lambda: (open_objects(config()), open_objects(config())), web.clock)
 
 
 def _split(url: str) -> tuple[str, Path]:
@@ -113,5 +128,5 @@ def close() -> None:
         closing = getattr(documents(), "close", None)
         if closing is not None:
             closing()
-    for cached in (config, documents, objects, _key_files, register):
+    for cached in (config, documents, objects, gate, _key_files, register):
         cached.cache_clear()

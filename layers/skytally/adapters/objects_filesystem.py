@@ -12,7 +12,7 @@ are synced before the create is answered.
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,12 +31,17 @@ class FilesystemObjects:
 
     def create(self, key: str, data: bytes) -> Created | Exists:
         """Write a temporary file whole, then give it the name if nobody has it."""
+        return self._create(key, data, None)
+
+    def _create(self, key: str, data: bytes, midway: Callable[[], None] | None) -> Created | Exists:
         target = self._path(key)
         try:
             self._temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make_folders(target.parent, self._root)
             temporary = self._temporary / secrets.token_hex(16)
             stored_at = _write_durably(temporary, data)
+            if midway is not None:
+                midway()
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -48,11 +53,19 @@ class FilesystemObjects:
             raise Unavailable("the object folder cannot be written: check SKYTALLY_OBJECTS and its disk") from error
         return Created(stored_at)
 
+    def versioned(self) -> bool:
+        """Answer no: a file that is removed is gone for everybody who opens it by name."""
+        return False
+
+    def create_slowly(self, key: str, data: bytes, midway: Callable[[], None]) -> Created | Exists:
+        """Create, doing something else while the temporary file is written and has no name yet."""
+        return self._create(key, data, midway)
+
     def get(self, key: str) -> bytes:
         """Read a file whole."""
         try:
             return self._path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFound("there is no such object") from None
         except OSError as error:
             raise Unavailable("the object folder cannot be read: check SKYTALLY_OBJECTS and its disk") from error

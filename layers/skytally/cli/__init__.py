@@ -5,11 +5,12 @@ import sys
 import click
 
 from skytally.cli.deploy import deploy
+from skytally.cli.doctor import doctor
 from skytally.cli.keys import keys, make_token
 from skytally.errors import SkytallyError
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 5
-COMMANDS: tuple[click.Command, ...] = (deploy, keys, make_token)
+COMMANDS: tuple[click.Command, ...] = (deploy, doctor, keys, make_token)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

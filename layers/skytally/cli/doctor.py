@@ -1,0 +1,76 @@
+"""`skytally doctor`: is everything that a deployment rests on there, and can it be trusted?"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from skytally import preflight, web, wiring
+from skytally.config import Config
+from skytally.documents import Boot
+from skytally.errors import SkytallyError
+
+Finding = tuple[str, str, str, str]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="print what was found as JSON")
+def doctor(as_json: bool) -> None:
+    """Check keys, document store and object store, and keep the object store's verdict for the functions.
+
+    The object store is tried for real, in about two seconds: creates one after another, overlapping and in a burst, reads after writes and
+    deletes, versions, its clock. Secrets are issued only on a store that is SAFE.
+
+    \b
+    Exit codes: 0 all is well, 1 something is not.
+    Example: SKYTALLY_OBJECTS=s3://bucket/skytally skytally doctor
+    """
+    config = Config.from_env()
+    findings = [finding for check in (_keys, _documents, _objects) for finding in _tried(check, config)]
+    if as_json:
+        names = ("part", "check", "state", "finding")
+        click.echo(json.dumps([dict(zip(names, finding, strict=True)) for finding in findings], indent=2))
+    else:
+        _show(findings)
+    sys.exit(1 if any(state == "FAILED" for _, _, state, _ in findings) else 0)
+
+
+def _tried(check: Callable[[Config], Iterator[Finding]], config: Config) -> list[Finding]:
+    try:
+        return list(check(config))
+    except SkytallyError as error:
+        return [(check.__name__.strip("_"), "answers", "FAILED", error.message)]
+
+
+def _keys(_: Config) -> Iterator[Finding]:
+    keyring = wiring.keys()
+    for purpose, keys in (("master", keyring.master), ("wrapping", keyring.wrapping), ("token", keyring.token)):
+        yield "keys", purpose, "ok", ", ".join(key.name for key in keys)
+
+
+def _documents(config: Config) -> Iterator[Finding]:
+    documents = wiring.open_documents(config)
+    documents.get_many("boot", ["doctor"], Boot)
+    yield "documents", "answers", "ok", config.documents_url.partition("://")[0]
+
+
+def _objects(config: Config) -> Iterator[Finding]:
+    pools = (wiring.open_objects(config), wiring.open_objects(config))
+    verdict = preflight.examine(pools, web.clock)
+    preflight.keep(verdict, pools[0])
+    for row in preflight.rows(verdict):
+        yield ("objects", *row)
+    yield "objects", "verdict", "ok" if verdict.word == preflight.SAFE else "FAILED", verdict.word
+
+
+def _show(findings: list[Finding]) -> None:
+    table = Table()
+    for column in ("part", "check", "", "found"):
+        table.add_column(column)
+    colours = {"ok": "green", "FAILED": "red", "not tried": "yellow"}
+    for part, check, state, finding in findings:
+        table.add_row(part, check, f"[{colours[state]}]{state}[/]", finding)
+    Console().print(table)
