@@ -99,8 +99,8 @@ def _now() -> datetime:
 
 def first_start(config: Config) -> None:
     """Make the keys, and the operator's two tokens, where they are not there yet."""
-    key_files = KeyFiles(config.keys_path)
-    key_files.init(_now())
+    key_files = KeyFiles(config.keys_path, web.clock)
+    key_files.init()
     folder = config.home_path / "tokens"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for role in ("scheduler", "reader"):

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import functions_framework.aio
 
-from skytally import openapi, view, web, wiring
+from skytally import evidence, openapi, view, web, wiring
 from skytally.errors import Malformed, NotFound
 
+VIEWS = ("usage", "secrets")
+SECRETS_DAYS = 31
 PAGE = Path(__file__).parent / "page"
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -44,7 +46,10 @@ def dashboard(request: web.Request) -> web.Reply:
 def _data(request: web.Request) -> web.Reply:
     query = request.query
     clouds = wiring.readable_clouds(wiring.dashboard_reader(request), query.get("cloud"))
-    if query.get("view", "usage") != "usage":
-        raise Malformed("view must be usage", field="view")
+    if query.get("view", "usage") not in VIEWS:
+        raise Malformed(f"view must be one of {', '.join(VIEWS)}", field="view")
+    if query.get("view") == "secrets":
+        held = [one for one in evidence.history(wiring.objects(), request.received_at, SECRETS_DAYS) if not clouds or one.cloud in clouds]
+        return web.json_reply(evidence.secrets_view(held, wiring.documents(), request.received_at))
     shown = view.window(query.get("window", "day"), query.get("until"), request.received_at)
     return web.json_reply(view.usage_view(shown, clouds, wiring.documents(), request.received_at))

@@ -61,7 +61,7 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("format", {"enum": ["json"]}, False),
     ),
     "dashboard/data": (
-        ("view", {"enum": ["usage"]}, False),
+        ("view", {"enum": ["usage", "secrets"]}, False),
         ("window", {"enum": ["hour", "day", "week", "month"]}, False),
         ("until", {"type": "string", "format": "date-time"}, False),
         ("cloud", {"type": "string"}, False),

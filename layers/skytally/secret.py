@@ -14,7 +14,7 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import msgspec
@@ -29,6 +29,7 @@ from skytally.ports import Created, Objects
 from skytally.records import Caller, Claim, Revocation, iso
 
 MARK_TRIES = 5
+MARKS_KEPT, AUDIT_KEPT, IDEMPOTENCY_KEPT = timedelta(days=30), timedelta(days=366), timedelta(days=8)
 DELIVERED, EXPIRED, REVOKED = "delivered", "expired", "revoked"
 
 
@@ -313,6 +314,26 @@ def _too_late(taken: list[Mark]) -> Taken:
     """Say who has it: address, key digest and when, of each name."""
     who = [{"vm": m.vm, "address": m.address, "spki_sha256": m.spki_sha256, "at": m.at} for m in taken]
     return Taken("somebody has taken this secret already: replace what it holds", **who[0], holders=who)
+
+
+def forget(objects: Objects, now: datetime, limit: int) -> int:
+    """Remove records that nobody needs any more, up to a number of them; answer how many.
+
+    A mark outlives its claim's expiry by `MARKS_KEPT`, by when the sweep has removed the prep that it guards; it goes only where that
+    prep is really gone.
+    """
+    gone = 0
+    for prefix, kept_for in (("mark/", MARKS_KEPT), ("audit/", AUDIT_KEPT), ("idempotency/", IDEMPOTENCY_KEPT)):
+        last_day = f"{now.astimezone(UTC) - kept_for:%Y%m%d}"
+        waiting = {key.rpartition("/")[2] for key in objects.list("prep/")} if prefix == "mark/" else set()
+        for key in objects.list(prefix):
+            _, day, name, *_ = key.split("/")
+            if day >= last_day or gone >= limit:
+                break
+            if name.partition(".")[0] not in waiting:
+                objects.delete(key)
+                gone += 1
+    return gone
 
 
 def sweep(objects: Objects, now: datetime, limit: int) -> int:

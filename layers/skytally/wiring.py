@@ -79,7 +79,7 @@ def _unknown_scheme(setting: str, url: str, example: str) -> Malformed:
 
 @cache
 def _key_files() -> KeyFiles:
-    return KeyFiles(config().keys_path)
+    return KeyFiles(config().keys_path, web.clock)
 
 
 def keys() -> Keyring:

@@ -103,8 +103,8 @@ class Servers:
 def race(settings, home, secrets_count, *, lost_share=0.15, kill_every_seconds=2.0, mutant=False):
     """Run one race; answers a Result."""
     environment = {**os.environ, **settings, "SKYTALLY_HOME": str(home), "SKYTALLY_TIMER_MIN_SECONDS": "1"}
-    keys_folder = KeyFiles(home / "keys")
-    keys_folder.init(datetime.now(UTC))
+    keys_folder = KeyFiles(home / "keys", lambda: datetime.now(UTC))
+    keys_folder.init()
     config = Config.from_env({**settings, "SKYTALLY_HOME": str(home)})
     objects, result = wiring.open_objects(config), Result(secrets_count)
     keys = [rsa.generate_private_key(public_exponent=65_537, key_size=2_048) for _ in range(RACERS)]

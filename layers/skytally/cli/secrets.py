@@ -1,0 +1,150 @@
+"""`skytally deposit`, `skytally userdata`, `skytally secrets`: leaving secrets for vms, and seeing what became of them."""
+
+import base64
+import json
+import secrets as random_secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from skytally import evidence, userdata, web, wiring
+from skytally.adapters.http_skytally import Deployment
+from skytally.cli.keys import write_private
+from skytally.errors import Malformed
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
+
+
+def _deposit_options(command: Any) -> Any:
+    """Add what a deposit is made of."""
+    for option in reversed(
+        (
+            click.option("--base", required=True, envvar="SKYTALLY_BASE", help="the deployment's URL, before /function/"),
+            click.option("--token-file", required=True, type=FILE, help="file with the scheduler's token"),
+            click.option("--ca", type=FILE, help="CA of the deployment's certificate"),
+            click.option(
+                "--vm", "vms", multiple=True, required=True, help="the vm that may take it; repeat it for vms that boot with one user-data"
+            ),
+            click.option("--cloud", required=True, help="the cloud where the vm runs"),
+            click.option("--site", help="the vm's site"),
+            click.option("--group", help="the vm's group"),
+            click.option("--flavor", help="the vm's flavor"),
+            click.option("--source", "sources", multiple=True, help="CIDR that may take it (repeat it; default: any)"),
+            click.option(
+                "--expires-in", "expires_in_seconds", type=click.IntRange(60, 604_800), default=3_600, show_default=True, help="seconds"
+            ),
+            click.option("--payload", required=True, type=FILE, help="the secret, or a tar of several; - is standard input"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_deposit_options
+@click.option("--out", type=click.Path(path_type=Path), help="write the claim token there, mode 0600 (default: standard output)")
+def deposit(out: Path | None, **wanted: Any) -> None:
+    """Leave a secret for a vm, and answer the claim token for its user-data. The token opens it once, for whoever comes first.
+
+    \b
+    Example:
+      skytally deposit --base https://sky.example.org --token-file scheduler.token \\
+          --cloud uvic --vm belle-4f2a --payload secrets.tar --out claim
+    """
+    answer = _leave(**wanted)
+    click.echo(f"claim {answer['claim']} until {answer['expires_at']}", err=True)
+    if out is None:
+        click.echo(answer["token"])
+    else:
+        write_private(out, answer["token"])
+
+
+@click.command("userdata")
+@_deposit_options
+@click.option("--unpack", default="/etc/skytally/secrets", show_default=True, help="folder on the vm that a tar is unpacked to")
+@click.option("--owner", default="root", show_default=True, help="USER[:GROUP] of the unpacked files")
+@click.option("--mode", default="0400", show_default=True, help="mode of the unpacked files")
+def make_userdata(unpack: str, owner: str, mode: str, **wanted: Any) -> None:
+    """Leave a secret, and print the cloud-init user-data with which the vm takes it, benchmarks itself and reports from then on.
+
+    \b
+    Example: an IDTOKEN for HTCondor and a GSI proxy
+      tar cf secrets.tar tokens.d/pool x509up
+      skytally userdata --base https://sky.example.org --token-file scheduler.token --cloud uvic --vm belle-4f2a \\
+          --payload secrets.tar --unpack /etc/condor --owner condor --mode 0600 > user-data
+    """
+    digests = Deployment(wanted["base"], ca_file=wanted["ca"]).get("agent/SHA256SUMS").decode()
+    answer = _leave(**wanted)
+    batch = len(wanted["vms"]) > 1
+    made = userdata.cloud_config(
+        wanted["base"], answer["token"], userdata.digest_of("vm.py", digests), batch=batch, unpack=unpack, owner=owner, mode=mode
+    )
+    click.echo("#cloud-config\n" + yaml.safe_dump(made, sort_keys=False, width=200), nl=False)
+
+
+def _leave(base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], payload: Path, **more: Any) -> dict[str, str]:
+    data = sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
+    names = {"vm": vms[0]} if len(vms) == 1 else {"vms": list(vms)}
+    body = {**names, **{name: value for name, value in more.items() if value}, "payload": base64.b64encode(data).decode()}
+    key = random_secrets.token_hex(16)
+    answer: dict[str, str] = Deployment(base, token_file.read_text().strip(), ca).post("secret_deposit", body, **{"Idempotency-Key": key})
+    return answer
+
+
+@click.group("secrets")
+def secrets() -> None:
+    """See what became of the secrets: who holds, took, let expire, withdrew or contested which, when and from where."""
+
+
+@secrets.command("list")
+@click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True, help="how far back")
+@click.option("--state", type=click.Choice(["waiting", "delivered", "expired", "revoked", "contested", "unreported"]), help="only these")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def list_secrets(days: int, state: str | None, as_json: bool) -> None:
+    """List secrets, newest first.
+
+    \b
+    Examples:
+      skytally secrets list --state contested
+      skytally secrets list --days 30 --json | jq '.[] | select(.cloud == "uvic")'
+    """
+    held = evidence.history(wiring.objects(), web.clock(), days)
+    if state == "contested":
+        held = evidence.contested(held)
+    elif state == "unreported":
+        held = evidence.unreported(held, wiring.documents(), web.clock())
+    elif state is not None:
+        held = [one for one in held if one.state == state]
+    if as_json:
+        click.echo(json.dumps([msgspec.to_builtins(one) for one in held], indent=2))
+    else:
+        _show(held)
+
+
+@secrets.command("show")
+@click.argument("claim")
+def show_secret(claim: str) -> None:
+    """Show all that is known of one claim as JSON, with the evidence.
+
+    Example: skytally secrets show k3m9…
+    """
+    found = [msgspec.to_builtins(one) for one in evidence.history(wiring.objects(), web.clock(), 366) if one.claim == claim]
+    if not found:
+        raise Malformed("no such claim within a year: check its name with `skytally secrets list`")
+    click.echo(json.dumps(found, indent=2))
+
+
+def _show(held: list[evidence.Held]) -> None:
+    table = Table(caption=f"{len(held)} secrets")
+    for column in ("vm", "cloud", "state", "at", "from", "key", "others"):
+        table.add_column(column, overflow="fold")
+    for one in held:
+        others = ", ".join(f"[red]{other.kind}[/red] from {other.address}" for other in one.contested)
+        table.add_row(one.vm, one.cloud, one.state, one.at, one.address or "", (one.spki_sha256 or "")[:12], others)
+    Console().print(table)
