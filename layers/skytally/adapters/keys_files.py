@@ -59,9 +59,11 @@ class KeyFiles:
         return found
 
     def add(self, purpose: str) -> Path:
-        """Make a new key of a purpose, mode 0600."""
+        """Make a new key of a purpose, mode 0600; of two made in one second, the later is named by the next."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._folder / f"{purpose}-{self._clock().astimezone(UTC):%Y%m%d%H%M%S}"
+        moment = self._clock().astimezone(UTC)
+        while (path := self._folder / f"{purpose}-{moment:%Y%m%d%H%M%S}").exists():
+            moment += timedelta(seconds=1)
         temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))

@@ -1,0 +1,160 @@
+"""Tokens and keys: signed, expiring, rotated under running vms."""
+
+import stat
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from click.testing import CliRunner
+
+from skytally import token
+from skytally.adapters.keys_files import ACCEPTED_BEFORE_USE, PURPOSES, KeyFiles
+from skytally.cli import cli
+from skytally.errors import Unauthenticated, Unavailable
+from skytally.keyring import Key
+from skytally.records import Caller
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+OLD, NEW = Key("token-1", b"o" * 32), Key("token-2", b"n" * 32)
+
+
+class Clock:
+    def __init__(self):
+        self.now = NOW
+
+    def __call__(self):
+        return self.now
+
+
+def caller(**fields):
+    times = {"issued": int(NOW.timestamp()), "expires": int((NOW + timedelta(days=90)).timestamp())}
+    return Caller(**({"role": "reporter", "vm": "v", "clouds": ("c",)} | times | fields))
+
+
+def test_a_token_says_what_it_was_made_of_until_it_expires():
+    text = token.issue(caller(), (NEW, OLD))
+    assert token.read(text, (NEW, OLD), NOW) == caller()
+    with pytest.raises(Unauthenticated, match="expired"):
+        token.read(text, (NEW, OLD), NOW + timedelta(days=90))
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.b", "e30.", "x" * 5_000, "\udcff", "🦉.🦉"])
+def test_rubbish_is_one_error(text):
+    with pytest.raises(Unauthenticated, match="none of ours"):
+        token.read(text, (NEW,), NOW)
+
+
+def test_every_changed_letter_is_noticed():
+    text = token.issue(caller(), (NEW,))
+    for at in range(len(text) - 1):
+        changed = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
+        with pytest.raises(Unauthenticated):
+            token.read(changed, (NEW,), NOW)
+
+
+def test_a_token_is_renewed_past_half_its_life_or_under_an_old_key():
+    fresh, old = token.issue(caller(), (NEW,)), token.issue(caller(), (OLD,))
+    assert token.renewed(fresh, caller(), (NEW, OLD), NOW + timedelta(days=44)) is None
+    for text, now in ((fresh, NOW + timedelta(days=46)), (old, NOW)):
+        again = token.read(token.renewed(text, caller(), (NEW, OLD), now), (NEW,), now)
+        assert (again.vm, again.clouds, again.expires - again.issued) == ("v", ("c",), 90 * 86_400)
+        assert again.issued == int(now.timestamp())
+
+
+def test_no_key_shows_itself():
+    assert "n" * 8 not in repr(NEW)
+    assert "n" * 8 not in f"{(NEW, OLD)}"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path, clock):
+    keys = KeyFiles(tmp_path / "keys", clock)
+    keys.init()
+    return keys
+
+
+def test_init_makes_what_is_missing_and_no_more(folder, tmp_path):
+    assert folder.init() == []
+    files = list((tmp_path / "keys").iterdir())
+    assert sorted(path.name.partition("-")[0] for path in files) == sorted(PURPOSES)
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
+
+
+def test_a_new_key_is_accepted_before_it_is_used(folder, clock):
+    first = folder.keyring().master[0]
+    clock.now += timedelta(days=1)
+    made = folder.add("master")
+    assert folder.keyring().master[0] == first
+    assert {key.name for key in folder.keyring().master} == {first.name, made.name}
+    clock.now += ACCEPTED_BEFORE_USE
+    assert folder.keyring().master[0].name == made.name
+    assert folder.keyring().master[1] == first
+
+
+@pytest.mark.parametrize(("purpose", "days"), [("master", 8), ("wrapping", 8), ("token", 367)])
+def test_a_key_is_kept_for_as_long_as_anything_lives_that_it_made(folder, clock, purpose, days):
+    first = getattr(folder.keyring(), purpose)[0]
+    clock.now += timedelta(hours=1)
+    folder.add(purpose)
+    clock.now += ACCEPTED_BEFORE_USE + timedelta(days=days)
+    assert folder.retired(purpose) == []
+    clock.now += timedelta(seconds=1)
+    assert [path.name for path in folder.retired(purpose)] == [first.name]
+
+
+def test_a_missing_or_damaged_key_is_an_outage(folder, tmp_path, clock):
+    (path,) = (tmp_path / "keys").glob("master-*")
+    path.write_text("short")
+    with pytest.raises(Unavailable, match="64 hex digits"):
+        KeyFiles(tmp_path / "keys", clock).keyring()
+    path.unlink()
+    for place in (tmp_path / "keys", tmp_path / "nowhere"):
+        with pytest.raises(Unavailable, match="keys init"):
+            KeyFiles(place, clock).keyring()
+
+
+def run(*arguments, **how):
+    return CliRunner().invoke(cli, arguments, **how)
+
+
+def test_rotation_from_the_command_line(home):
+    assert "every purpose has a key" in run("keys", "init").output
+    before = {path.name for path in (home / "keys").iterdir()}
+    kept = run("token", "--role", "reader").output.strip()
+    for path in (home / "keys").iterdir():
+        path.rename(path.with_name(path.name[:-14] + "20261101000000"))
+    done = run("keys", "rotate")
+    assert done.exit_code == 0
+    assert done.output.count("new") == 3
+    assert "removed" not in done.output
+    listed = run("keys", "list").output
+    assert listed.count("in use") == 3
+    assert not any((home / "keys" / name).read_text() in listed for name in {path.name for path in (home / "keys").iterdir()})
+    assert token.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC)).role == "reader"
+    assert run("keys", "rotate", "--purpose", "token", "--now").output.count("removed") == 2
+    with pytest.raises(Unauthenticated):
+        token.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC))
+    assert before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--role", "reporter"),
+        ("--role", "reporter", "--cloud", "a", "--cloud", "b"),
+        ("--role", "reader", "--vm", "v"),
+        ("--role", "king"),
+        ("--role", "reader", "--days", "400"),
+    ],
+)
+def test_a_token_that_makes_no_sense_is_a_usage_error(home, arguments):
+    assert run("token", *arguments).exit_code == 2
+
+
+def test_a_token_can_be_written_for_its_owner_only(home, tmp_path):
+    assert run("token", "--role", "reader", "--out", str(tmp_path / "t")).exit_code == 0
+    assert stat.S_IMODE((tmp_path / "t").stat().st_mode) == 0o600
