@@ -16,15 +16,16 @@ too); --patience SECONDS; --state, --proc, --root DIR; or SKYTALLY_BASE and so o
 Exit codes: 0 done; 2 usage; 3 refused, taken, or a bundle that does not verify: stop, tell the operator; 4 expired or revoked;
 5 server away, nothing is lost; 6 this machine lacks something.
 """
-import argparse, base64, calendar, contextlib, email.utils, fcntl, gzip, hashlib, hmac, http.client, io, json, math, multiprocessing, os, platform
-import random, re, shutil, signal, socket, ssl, subprocess, sys, tarfile, tempfile, time, types, urllib.parse, urllib.request, zlib
+import argparse, base64, calendar, contextlib, email.utils, fcntl, gzip, hashlib, hmac, http.client, io, json, math, multiprocessing
+import os, platform, random, re, shutil, signal, socket, ssl, subprocess, sys, tarfile, tempfile, time, types, urllib.parse
+import urllib.request, zlib
 
 VERSION = "1.0"
 DONE, USAGE, REFUSED, GONE, UNAVAILABLE, LOCAL = 0, 2, 3, 4, 5, 6
 OPTIONS = dict(dict.fromkeys("base ca claim_file vm token_file payload unpack owner benchmark_report jobs".split()), mode="0600",
-               patience="120", state="/var/lib/skytally", proc="/proc", root="/")
+    patience="120", state="/var/lib/skytally", proc="/proc", root="/")
 BLANK = dict.fromkeys("format written boot_id machine_id name token token_seen claimed boot_at epoch heard lost month month_start "
-                      "estimated last measured machine points pending benchmark".split())
+    "estimated last measured machine points pending benchmark".split())
 SPOOL_SAMPLES, STEP_SECONDS, EXACT_SECONDS = 1000, 5, 90
 RUN, CONSOLE, SECRET_DIRS, MACHINE_FILE = "/run", "/dev/console", ("/dev/shm", "/run"), "/sys/class/dmi/id/product_uuid"
 TICKED = "user_seconds", "nice_seconds", "system_seconds", "idle_seconds", "iowait_seconds", "steal_seconds"
@@ -35,520 +36,508 @@ clock = types.SimpleNamespace(unix=time.time, sleep=time.sleep, monotonic=lambda
 
 
 class Stop(Exception):
-    """Ends a verb: exit code, sentence."""
+  """Ends a verb: exit code, sentence."""
 
 
 def say(sentence):
-    """Tell the journal and the console."""
-    print("skytally:", sentence, file=sys.stderr)
-    with contextlib.suppress(OSError), open(CONSOLE, "w") as console:
-        print("skytally:", sentence, file=console)
+  """Tell the journal and the console."""
+  print("skytally:", sentence, file=sys.stderr)
+  with contextlib.suppress(OSError), open(CONSOLE, "w") as console:
+    print("skytally:", sentence, file=console)
 
 
 def iso(at):
-    """Write unix seconds as UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at // 1))
+  """Write unix seconds as UTC."""
+  return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at // 1))
 
 
 def unix(text):
-    """Read what `iso` or the server wrote."""
-    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float("0" + text[19:-1])
+  """Read what `iso` or the server wrote."""
+  return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float("0" + text[19:-1])
 
 
 def month_at(at, later=0):
-    """Answer when the month of a moment, or the next, begins."""
-    begin = calendar.timegm(time.gmtime(at)[:2] + (1, 0, 0, 0))
-    return month_at(begin + 32 * 86400) if later else begin
+  """Answer when the month of a moment, or the next, begins."""
+  begin = calendar.timegm(time.gmtime(at)[:2] + (1, 0, 0, 0))
+  return month_at(begin + 32 * 86400) if later else begin
 
 
 # ---- the wire ----
 
 class AsIs(urllib.request.HTTPErrorProcessor):
-    """Follows no redirect: a token must not travel."""
-    http_response = https_response = lambda self, request, response: response
+  """Follows no redirect: a token must not travel."""
+  http_response = https_response = lambda self, request, response: response
 
 
 def post(vm, name, body=None, headers={}):
-    """Answer the body of a 200 or raise Stop; waits out an outage while patience lasts."""
-    if not vm.base:
-        raise Stop(USAGE, "give --base URL")
-    request = urllib.request.Request("%s/function/%s" % (vm.base.rstrip("/"), name), body, headers)
-    tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=vm.ca))
-    delay, deadline = 1, clock.monotonic() + float(vm.patience)
-    while True:
-        told, vm.sent_at = {}, uptime_of(vm)
-        try:
-            with urllib.request.build_opener(AsIs, tls).open(request, timeout=20) as reply:
-                status, told, answer = reply.status, reply.headers, reply.read(8 << 20)
-        except (OSError, http.client.HTTPException) as error:
-            status, answer = 503, repr(error).encode()
-        date = email.utils.parsedate(told.get("Date"))
-        if date and not vm.heard:
-            hear(vm, calendar.timegm(date) + 0.5 - uptime_of(vm))  # cut to seconds
-        if status == 200 or not body and (date or status < 500):  # a GET asks for no more than the time
-            return answer
-        problem = "%s: %d %s" % (name, status, answer[:300].decode("ascii", "replace"))
-        if 400 <= status < 500 and status not in (404, 408, 429):
-            raise Stop(GONE if status == 410 else REFUSED, problem)
-        wait = random.uniform(delay / 2, delay) + min(300, int(re.sub(r"\D", "", told.get("Retry-After", "")) or 0))
-        if clock.monotonic() + wait > deadline:
-            raise Stop(UNAVAILABLE, problem)
-        clock.sleep(wait)
-        delay = min(2 * delay, 60)
+  """Answer the body of a 200 or raise Stop; waits out an outage while patience lasts."""
+  if not vm.base:
+    raise Stop(USAGE, "give --base URL")
+  request = urllib.request.Request("%s/function/%s" % (vm.base.rstrip("/"), name), body, headers)
+  tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=vm.ca))
+  delay, deadline = 1, clock.monotonic() + float(vm.patience)
+  while True:
+    told, vm.sent_at = {}, uptime_of(vm)
+    try:
+      with urllib.request.build_opener(AsIs, tls).open(request, timeout=20) as reply:
+        status, told, answer = reply.status, reply.headers, reply.read(8 << 20)
+    except (OSError, http.client.HTTPException) as error:
+      status, answer = 503, repr(error).encode()
+    date = email.utils.parsedate(told.get("Date"))
+    if date and not vm.heard:
+      hear(vm, calendar.timegm(date) + 0.5 - uptime_of(vm))  # cut to seconds
+    if status == 200 or not body and (date or status < 500):  # a GET asks for no more than the time
+      return answer
+    problem = "%s: %d %s" % (name, status, answer[:300].decode("ascii", "replace"))
+    if 400 <= status < 500 and status not in (404, 408, 429):
+      raise Stop(GONE if status == 410 else REFUSED, problem)
+    wait = random.uniform(delay / 2, delay) + min(300, int(re.sub(r"\D", "", told.get("Retry-After", "")) or 0))
+    if clock.monotonic() + wait > deadline:
+      raise Stop(UNAVAILABLE, problem)
+    clock.sleep(wait)
+    delay = min(2 * delay, 60)
 
 
 # ---- the secret ----
 
 def openssl(*args, feed=b""):
-    """Answer openssl's stdout; secrets come on stdin or in files, never in arguments."""
-    done = subprocess.run(("openssl",) + args, input=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if done.returncode:
-        raise Stop(REFUSED, "no match: openssl %s: %r" % (args[0], done.stderr[:300]))
-    return done.stdout
+  """Answer openssl's stdout; secrets come on stdin or in files, never in arguments."""
+  done = subprocess.run(("openssl",) + args, input=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  if done.returncode:
+    raise Stop(REFUSED, "no match: openssl %s: %r" % (args[0], done.stderr[:300]))
+  return done.stdout
 
 
 def mac(key, message):
-    """Answer HMAC-SHA256."""
-    return hmac.new(key, message, hashlib.sha256).digest()
+  """Answer HMAC-SHA256."""
+  return hmac.new(key, message, hashlib.sha256).digest()
 
 
 def digest(data):
-    """Answer SHA-256 in hex."""
-    return hashlib.sha256(data).hexdigest()
+  """Answer SHA-256 in hex."""
+  return hashlib.sha256(data).hexdigest()
 
 
 def spki_of(key_file):
-    """Answer the public half as DER."""
-    return openssl("rsa", "-in", key_file, "-pubout", "-outform", "DER")
+  """Answer the public half as DER."""
+  return openssl("rsa", "-in", key_file, "-pubout", "-outform", "DER")
 
 
 def take_bundle(vm, token, key_file):
-    """Claim, with a proof that we hold the token."""
-    claim, expires, secret = token
-    # DER of 3072 bits ends in a modulus of 385 bytes and the exponent, just as ssh-rsa writes them (RFC 4253 6.6).
-    parts = b"ssh-rsa", b"\1\0\1", spki_of(key_file)[-390:-5]
-    blob = base64.b64encode(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).decode()
-    line = "ssh-rsa %s %s\n" % (blob, re.sub(r"[^!-~]", "?", socket.gethostname()))
-    public_key = base64.b64encode(gzip.compress(line.encode()))
-    proven = "skytally/v1 claim|%s|%s" % (claim, digest(public_key)) + ("|" + vm.vm if vm.vm else "")
-    form = dict(claim=claim, expires=expires, public_key=public_key, proof=mac(secret.encode(), proven.encode()).hex())
-    form.update(vm=vm.vm) if vm.vm else None
-    return post(vm, "secret_claim", urllib.parse.urlencode(form).encode())
+  """Claim, with a proof that we hold the token."""
+  claim, expires, secret = token
+  # DER of 3072 bits ends in a modulus of 385 bytes and the exponent, just as ssh-rsa writes them (RFC 4253 6.6).
+  parts = b"ssh-rsa", b"\1\0\1", spki_of(key_file)[-390:-5]
+  blob = base64.b64encode(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).decode()
+  line = "ssh-rsa %s %s\n" % (blob, re.sub(r"[^!-~]", "?", socket.gethostname()))
+  public_key = base64.b64encode(gzip.compress(line.encode()))
+  proven = "skytally/v1 claim|%s|%s" % (claim, digest(public_key)) + ("|" + vm.vm if vm.vm else "")
+  form = dict(claim=claim, expires=expires, public_key=public_key, proof=mac(secret.encode(), proven.encode()).hex())
+  form.update(vm=vm.vm) if vm.vm else None
+  return post(vm, "secret_claim", urllib.parse.urlencode(form).encode())
 
 
 def untar(data):
-    """Answer [(name, content)] of a tar; the content of what is no plain file is None."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            return [(m.name + "/" * m.isdir(), archive.extractfile(m).read() if m.isreg() else None) for m in archive]
-    except (tarfile.TarError, OSError, ValueError):
-        raise Stop(REFUSED, "no match: not a sound tar")
+  """Answer [(name, content)] of a tar; the content of what is no plain file is None."""
+  try:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+      return [(m.name + "/" * m.isdir(), archive.extractfile(m).read() if m.isreg() else None) for m in archive]
+  except (tarfile.TarError, OSError, ValueError):
+    raise Stop(REFUSED, "no match: not a sound tar")
 
 
 def open_bundle(bundle, token, name, key_file):
-    """Answer (payload, reporter token): members, claim, own key, digests; then the MAC; and only then decrypt the payload."""
-    claim, expires, secret = token
-    found = untar(bundle)
-    if [member for member, content in found if content is not None] != "manifest manifest.mac R.enc P.enc".split() or len(found) > 4:
-        raise Stop(REFUSED, "no match: not the four members of a bundle")
-    manifest, its_mac, sealed_key, sealed = [content for _, content in found]
-    lines = ["v=1", "claim=" + claim, "exp=" + expires] + ["vm=%s" % name] * bool(name) + ["spki_sha256=" + digest(spki_of(key_file))]
-    if manifest != "\n".join(lines + ["R_sha256=" + digest(sealed_key), "P_sha256=" + digest(sealed), ""]).encode():
-        raise Stop(REFUSED, "no match: the bundle is for another claim or key, or was changed")
-    options = "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256".split()
-    root = mac(secret.encode(), openssl("pkeyutl", "-decrypt", "-inkey", key_file, *options, feed=sealed_key))
-    mac_key, password = [mac(root, ("skytally/v1 %s %s\1" % (use, claim)).encode()) for use in ("mac", "enc")]
-    if not hmac.compare_digest(mac(mac_key, manifest).hex().encode() + b"\n", its_mac):
-        raise Stop(REFUSED, "MAC failure: the bundle is not from who made the token")
-    write_file(key_file + ".P", sealed)
-    plain = openssl("enc", "-d", "-aes-256-ctr", "-md", "sha256", "-pass", "stdin", "-in", key_file + ".P", feed=password.hex().encode())
-    (_, payload), (_, reporter) = untar(plain)
-    return payload, reporter.decode().strip()
+  """Answer (payload, reporter token): members, claim, key, digests; then the MAC; only then decrypt."""
+  claim, expires, secret = token
+  found = untar(bundle)
+  if [member for member, content in found if content is not None] != "manifest manifest.mac R.enc P.enc".split() or len(found) > 4:
+    raise Stop(REFUSED, "no match: not the four members of a bundle")
+  manifest, its_mac, sealed_key, sealed = [content for _, content in found]
+  lines = ["v=1", "claim=" + claim, "exp=" + expires] + ["vm=%s" % name] * bool(name) + ["spki_sha256=" + digest(spki_of(key_file))]
+  if manifest != "\n".join(lines + ["R_sha256=" + digest(sealed_key), "P_sha256=" + digest(sealed), ""]).encode():
+    raise Stop(REFUSED, "no match: the bundle is for another claim or key, or was changed")
+  options = "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256".split()
+  root = mac(secret.encode(), openssl("pkeyutl", "-decrypt", "-inkey", key_file, *options, feed=sealed_key))
+  mac_key, password = [mac(root, ("skytally/v1 %s %s\1" % (use, claim)).encode()) for use in ("mac", "enc")]
+  if not hmac.compare_digest(mac(mac_key, manifest).hex().encode() + b"\n", its_mac):
+    raise Stop(REFUSED, "MAC failure: the bundle is not from who made the token")
+  write_file(key_file + ".P", sealed)
+  plain = openssl("enc", "-d", "-aes-256-ctr", "-md", "sha256", "-pass", "stdin", "-in", key_file + ".P", feed=password.hex().encode())
+  (_, payload), (_, reporter) = untar(plain)
+  return payload, reporter.decode().strip()
 
 
 def write_file(path, data, mode=0o600, owner=None):
-    """Put a file there whole or not at all, never readable by others meanwhile."""
-    new = path + ".new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    if owner:
-        shutil.chown(new, *owner.split(":"))
-    os.chmod(new, mode)
-    os.rename(new, path)
+  """Put a file there whole or not at all, never readable by others meanwhile."""
+  new = path + ".new"
+  with contextlib.suppress(FileNotFoundError):
+    os.unlink(new)
+  with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+    out.write(data)
+    out.flush()
+    os.fsync(out.fileno())
+  if owner:
+    shutil.chown(new, *owner.split(":"))
+  os.chmod(new, mode)
+  os.rename(new, path)
 
 
 def unpack(payload, folder, *how):
-    """Write the files of a tar, or none for one bad name, link or device."""
-    root, files = os.path.realpath(folder).rstrip("/") + "/", untar(payload)
-    for name, content in files:
-        inside = (os.path.realpath(root + name) + "/").startswith(root)
-        if not inside or name[0] == "/" or ".." in name.split("/") or content is None and name[-1] != "/":
-            raise Stop(REFUSED, "the payload holds more than plain files: %r" % name[:80])
-    for name, content in files:
-        os.makedirs(os.path.dirname(root + name), 0o755, exist_ok=True)
-        if content is not None:
-            write_file(root + name, content, *how)
+  """Write the files of a tar, or none for one bad name, link or device."""
+  root, files = os.path.realpath(folder).rstrip("/") + "/", untar(payload)
+  for name, content in files:
+    inside = (os.path.realpath(root + name) + "/").startswith(root)
+    if not inside or name[0] == "/" or ".." in name.split("/") or content is None and name[-1] != "/":
+      raise Stop(REFUSED, "the payload holds more than plain files: %r" % name[:80])
+  for name, content in files:
+    os.makedirs(os.path.dirname(root + name), 0o755, exist_ok=True)
+    if content is not None:
+      write_file(root + name, content, *how)
 
 
 def take_secret(vm):
-    """Claim, open, put payload and reporter token in place; a machine that has them never asks again."""
-    with sys.stdin if vm.claim_file == "-" else open(vm.claim_file) as source:
-        match = re.match(r"([a-z0-9]{20,64})\.(\d{1,12})\.([0-9a-f]{64})\s*\Z", source.read())
-    if not match:
-        raise Stop(USAGE, "the claim file holds no token CLAIM.EXPIRES.SECRET")
-    token = match.groups()
-    if vm.claimed == token[0]:
-        return
-    path, how = os.path.abspath(vm.payload or os.path.join(vm.state, "payload")), (int(vm.mode, 8), vm.owner)
-    probe = os.path.join(vm.unpack or os.path.dirname(path), ".skytally")
-    os.makedirs(os.path.dirname(probe), 0o755, exist_ok=True)
-    write_file(probe, b"", *how)  # what cannot be kept must not be claimed
-    os.unlink(probe)
-    work = tempfile.mkdtemp(dir=[folder for folder in SECRET_DIRS if os.access(folder, os.W_OK)][0])
-    try:
-        key_file = os.path.join(work, "key.pem")
-        openssl("genrsa", "-out", key_file, "3072")
-        payload, vm.token = open_bundle(take_bundle(vm, token, key_file), token, vm.vm, key_file)
-    finally:
-        shutil.rmtree(work)
-    unpack(payload, vm.unpack, *how) if vm.unpack else write_file(path, payload, *how)
-    vm.claimed, vm.name = token[0], vm.vm or name_in(vm.token) or vm.name
-    save_state(vm)
+  """Claim, open, put payload and reporter token in place, once for a machine."""
+  with sys.stdin if vm.claim_file == "-" else open(vm.claim_file) as source:
+    match = re.match(r"([a-z0-9]{20,64})\.(\d{1,12})\.([0-9a-f]{64})\s*\Z", source.read())
+  if not match:
+    raise Stop(USAGE, "the claim file holds no token")
+  token = match.groups()
+  if vm.claimed == token[0]:
+    return
+  path, how = os.path.abspath(vm.payload or os.path.join(vm.state, "payload")), (int(vm.mode, 8), vm.owner)
+  probe = os.path.join(vm.unpack or os.path.dirname(path), ".skytally")
+  os.makedirs(os.path.dirname(probe), 0o755, exist_ok=True)
+  write_file(probe, b"", *how)  # what cannot be kept must not be claimed
+  os.unlink(probe)
+  work = tempfile.mkdtemp(dir=[folder for folder in SECRET_DIRS if os.access(folder, os.W_OK)][0])
+  try:
+    key_file = os.path.join(work, "key.pem")
+    openssl("genrsa", "-out", key_file, "3072")
+    payload, vm.token = open_bundle(take_bundle(vm, token, key_file), token, vm.vm, key_file)
+  finally:
+    shutil.rmtree(work)
+  unpack(payload, vm.unpack, *how) if vm.unpack else write_file(path, payload, *how)
+  vm.claimed, vm.name = token[0], vm.vm or name_in(vm.token) or vm.name
+  save_state(vm)
 
 
 # ---- /proc ----
 
-def read_proc(vm, name, *default):
-    """Answer a file's text; only one without default must be there."""
-    with contextlib.suppress(*[OSError] * len(default)), open(os.path.join(vm.proc, name), errors="replace") as source:
-        return source.read()
-    return default[0]
+def text_of(vm, path, *default):
+  """Answer the text of a file, in PROC unless its path is absolute; one without default must be there."""
+  with contextlib.suppress(*[OSError] * len(default)), open(os.path.join(vm.proc, path), errors="replace") as source:
+    return source.read()
+  return default[0]
 
 
 def uptime_of(vm):
-    """Answer the seconds since boot, asleep or not."""
-    return float(read_proc(vm, "uptime").split()[0])
-
-
-def boot_id_of(vm):
-    """Answer the kernel's name for this boot."""
-    return read_proc(vm, "sys/kernel/random/boot_id").strip()
+  """Answer the seconds since boot, asleep or not."""
+  return float(text_of(vm, "uptime").split()[0])
 
 
 def parse_stat(text):
-    """Answer seconds of user nice system idle iowait irq softirq steal, and the online cores."""
-    ticks = [int(word) for word in text.splitlines()[0].split()[1:]] + [0] * 8
-    return [tick / os.sysconf("SC_CLK_TCK") for tick in ticks[:8]], max(1, len(re.findall(r"^cpu\d", text, re.M)))
+  """Answer seconds of user nice system idle iowait irq softirq steal, and the online cores."""
+  ticks = [int(word) for word in text.splitlines()[0].split()[1:]] + [0] * 8
+  return [tick / os.sysconf("SC_CLK_TCK") for tick in ticks[:8]], max(1, len(re.findall(r"^cpu\d", text, re.M)))
 
 
 def parse_interfaces(text):
-    """Answer {interface: [received, sent]} without loopback."""
-    rows = re.findall(r"^\s*([^\s|]+):\s*(\d+)(?:\s+\d+){7}\s+(\d+)", text, re.M)
-    return {name: [int(received), int(sent)] for name, received, sent in rows if name != "lo"}
+  """Answer {interface: [received, sent]} without loopback."""
+  rows = re.findall(r"^\s*([^\s|]+):\s*(\d+)(?:\s+\d+){7}\s+(\d+)", text, re.M)
+  return {name: [int(received), int(sent)] for name, received, sent in rows if name != "lo"}
 
 
 def measure(vm):
-    """Count what this boot has used, and keep it for the next report."""
-    up, (seconds, cores) = uptime_of(vm), parse_stat(read_proc(vm, "stat"))
-    wall, interfaces = min(clock.monotonic(), up), parse_interfaces(read_proc(vm, "net/dev", ""))
-    past = vm.measured or dict(counters=ZERO, cores=cores, ticked=0, interfaces={})
-    before = past["counters"]
-    # Where the number of cores changed in between, the kernel's ticks say when.
-    low, high = (count * max(0, wall - before["wall_seconds"]) for count in sorted((past["cores"], cores)))
-    core = before["core_seconds"] + min(max(sum(seconds) - past["ticked"], low), high)
-    now = dict(before, wall_seconds=max(wall, before["wall_seconds"]), core_seconds=core,
-               suspended_seconds=max(up - wall, before["suspended_seconds"]))
-    # Guest time is inside user. Kernels let iowait and steal run backwards, or underflow to centuries: not into an account.
-    user, nice, system, idle, iowait, irq, softirq, steal = seconds
-    for name, value in zip(TICKED, (user, nice, system + irq + softirq, idle, iowait, steal)):
-        now[name] = value if before[name] <= value <= core * 1.02 + 60 else before[name]
-    for column, name in enumerate(BYTES):
-        for interface, count in interfaces.items():
-            last = past["interfaces"].get(interface, (0, 0))[column]
-            now[name] += count[column] - (last if last <= count[column] else 0)  # smaller: it was reset
-    vm.measured = dict(up=up, counters={name: round(value, 3) for name, value in now.items()}, cores=cores, ticked=sum(seconds),
-                       interfaces=interfaces, unix=clock.unix(), final=vm.verb == "stop")
-    vm.points = vm.points[1 - SPOOL_SAMPLES:] + [vm.measured]
-    model, disk = re.search(r"model name\s*:\s*(.*)", read_proc(vm, "cpuinfo", "")), os.statvfs("/")
-    vm.machine = dict(memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), disk_bytes=disk.f_blocks * disk.f_frsize,
-                      cpu_model=model.group(1) if model else platform.machine(), agent_version=VERSION)
-    save_state(vm)
+  """Count what this boot has used, and keep it for the next report."""
+  up, (seconds, cores) = uptime_of(vm), parse_stat(text_of(vm, "stat"))
+  wall, interfaces = min(clock.monotonic(), up), parse_interfaces(text_of(vm, "net/dev", ""))
+  past = vm.measured or dict(counters=ZERO, cores=cores, ticked=0, interfaces={})
+  before = past["counters"]
+  # Where the number of cores changed in between, the kernel's ticks say when.
+  low, high = (count * max(0, wall - before["wall_seconds"]) for count in sorted((past["cores"], cores)))
+  core = before["core_seconds"] + min(max(sum(seconds) - past["ticked"], low), high)
+  now = dict(before, wall_seconds=max(wall, before["wall_seconds"]), core_seconds=core,
+      suspended_seconds=max(up - wall, before["suspended_seconds"]))
+  # Guest time is inside user. Kernels let iowait and steal run backwards, or underflow to centuries: not into an account.
+  user, nice, system, idle, iowait, irq, softirq, steal = seconds
+  for name, value in zip(TICKED, (user, nice, system + irq + softirq, idle, iowait, steal)):
+    now[name] = value if before[name] <= value <= core * 1.02 + 60 else before[name]
+  for column, name in enumerate(BYTES):
+    for interface, count in interfaces.items():
+      last = past["interfaces"].get(interface, (0, 0))[column]
+      now[name] += count[column] - (last if last <= count[column] else 0)  # smaller: it was reset
+  vm.measured = dict(up=up, counters={name: round(value, 3) for name, value in now.items()}, cores=cores, ticked=sum(seconds),
+      interfaces=interfaces, unix=clock.unix(), final=vm.verb == "stop")
+  vm.points = vm.points[1 - SPOOL_SAMPLES:] + [vm.measured]
+  model, disk = re.search(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", "")), os.statvfs("/")
+  vm.machine = dict(memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), disk_bytes=disk.f_blocks * disk.f_frsize,
+      cpu_model=model.group(1) if model else platform.machine(), agent_version=VERSION)
+  save_state(vm)
 
 
 # ---- the month split: samples are dated by the time at boot and the uptime, so no step of a clock matters ----
 
 def mix(before, after, fraction):
-    """Answer the counters at a fraction of the way."""
-    return {name: round(before[name] + (after[name] - before[name]) * fraction, None if name in BYTES else 3) for name in ZERO}
+  """Answer the counters at a fraction of the way."""
+  return {name: round(before[name] + (after[name] - before[name]) * fraction, None if name in BYTES else 3) for name in ZERO}
 
 
 def begin_boot(vm, point):
-    """Begin the account with the boot itself, unless it was begun before and lost."""
-    vm.boot_at = vm.boot_at or iso(vm.epoch)
-    vm.month, vm.month_start, vm.estimated = month_at(unix(vm.boot_at)), ZERO, False
-    vm.last = dict(sampled_at=vm.boot_at, uptime_seconds=0, counters=ZERO)
-    if vm.lost:
-        # An interval might overlap one that was sent, so none. The month's begin is not knowable: in proportion to time, and
-        # flagged. Months before were reported, better than we could now.
-        vm.month = month_at(vm.epoch + point["up"])
-        fraction = max(0, vm.month - vm.epoch) / max(point["up"], 1)
-        vm.last, vm.month_start, vm.estimated = None, mix(ZERO, point["counters"], fraction), fraction > 0
+  """Begin the account with the boot itself, unless it was begun before and lost."""
+  vm.boot_at = vm.boot_at or iso(vm.epoch)
+  vm.month, vm.month_start, vm.estimated = month_at(unix(vm.boot_at)), ZERO, False
+  vm.last = dict(sampled_at=vm.boot_at, uptime_seconds=0, counters=ZERO)
+  if vm.lost:
+    # An interval might overlap one that was sent, so none. The month's begin is not knowable: in proportion to time, and
+    # flagged. Months before were reported, better than we could now.
+    vm.month = month_at(vm.epoch + point["up"])
+    fraction = max(0, vm.month - vm.epoch) / max(point["up"], 1)
+    vm.last, vm.month_start, vm.estimated = None, mix(ZERO, point["counters"], fraction), fraction > 0
 
 
 def end_month(vm, point, at):
-    """Interpolate at the month's edge, close it with a sample there, begin the next."""
-    last, edge = vm.last, month_at(vm.month, 1)
-    span = point["up"] - last["uptime_seconds"]
-    since = max(0, span - (at - edge))
-    counters = mix(last["counters"], point["counters"], since / span if span > 0 else 1)
-    estimated = min(at - edge, edge - unix(last["sampled_at"])) > EXACT_SECONDS
-    if since > 0:
-        closing = dict(point, up=round(last["uptime_seconds"] + since, 3), counters=counters, final=False, unix=point["unix"] - (at - edge))
-        spool(vm, closing, edge, vm.estimated or estimated)
-    vm.month, vm.month_start, vm.estimated = edge, counters, estimated
+  """Interpolate at the month's edge, close it with a sample there, begin the next."""
+  last, edge = vm.last, month_at(vm.month, 1)
+  span = point["up"] - last["uptime_seconds"]
+  since = max(0, span - (at - edge))
+  counters = mix(last["counters"], point["counters"], since / span if span > 0 else 1)
+  estimated = min(at - edge, edge - unix(last["sampled_at"])) > EXACT_SECONDS
+  if since > 0:
+    closing = dict(point, up=round(last["uptime_seconds"] + since, 3), counters=counters, final=False, unix=point["unix"] - (at - edge))
+    spool(vm, closing, edge, vm.estimated or estimated)
+  vm.month, vm.month_start, vm.estimated = edge, counters, estimated
 
 
 def spool(vm, point, at, estimated):
-    """Make one sample; its `previous` never changes, so intervals cannot overlap."""
-    here = dict(sampled_at=iso(at), uptime_seconds=point["up"], counters=point["counters"])
-    vm.pending.append(dict(
-        vm.machine, vm=vm.name, boot_id=vm.boot_id, boot_at=vm.boot_at, month=iso(vm.month)[:7], month_start=vm.month_start, previous=vm.last,
-        cores=point["cores"], final=point["final"], estimated=estimated, benchmark=vm.benchmark,
-        clock_offset_seconds=round(at - point["unix"], 3) if vm.heard else None, **here))
-    vm.last = here
-    if len(vm.pending) > SPOOL_SAMPLES:  # goes the oldest that ends no month or boot: a hole, no other total
-        ends = [s["final"] or s["month"] != s["sampled_at"][:7] for s in vm.pending]
-        del vm.pending[ends.index(min(ends))]
+  """Make one sample; its `previous` never changes, so intervals cannot overlap."""
+  here = dict(sampled_at=iso(at), uptime_seconds=point["up"], counters=point["counters"])
+  vm.pending.append(dict(
+    vm.machine, vm=vm.name, boot_id=vm.boot_id, boot_at=vm.boot_at, month=iso(vm.month)[:7], month_start=vm.month_start, previous=vm.last,
+    cores=point["cores"], final=point["final"], estimated=estimated, benchmark=vm.benchmark,
+    clock_offset_seconds=round(at - point["unix"], 3) if vm.heard else None, **here))
+  vm.last = here
+  if len(vm.pending) > SPOOL_SAMPLES:  # goes the oldest that ends no month or boot: a hole, no other total
+    ends = [s["final"] or s["month"] != s["sampled_at"][:7] for s in vm.pending]
+    del vm.pending[ends.index(min(ends))]
 
 
 def add_samples(vm):
-    """Turn measurements into samples, with one at each month's edge in between."""
-    for point in vm.points:
-        if vm.month is None:
-            begin_boot(vm, point)
-        at = max(vm.epoch + point["up"], vm.month)
-        while at >= month_at(vm.month, 1):
-            end_month(vm, point, at)
-        spool(vm, point, at, vm.estimated)
-    vm.points = []
+  """Turn measurements into samples, with one at each month's edge in between."""
+  for point in vm.points:
+    if vm.month is None:
+      begin_boot(vm, point)
+    at = max(vm.epoch + point["up"], vm.month)
+    while at >= month_at(vm.month, 1):
+      end_month(vm, point, at)
+    spool(vm, point, at, vm.estimated)
+  vm.points = []
 
 
 def hear(vm, epoch):
-    """Take the server's time at boot, smoothed unless a clock was set."""
-    near = vm.heard and abs(epoch - vm.epoch) <= STEP_SECONDS
-    vm.epoch, vm.heard = vm.epoch + (epoch - vm.epoch) / 4 if near else epoch, True
+  """Take the server's time at boot, smoothed unless a clock was set."""
+  near = vm.heard and abs(epoch - vm.epoch) <= STEP_SECONDS
+  vm.epoch, vm.heard = vm.epoch + (epoch - vm.epoch) / 4 if near else epoch, True
 
 
 def now(vm):
-    """Answer the server's time, our own while it is unknown."""
-    return vm.epoch + uptime_of(vm) if vm.heard else clock.unix()
+  """Answer the server's time, our own while it is unknown."""
+  return vm.epoch + uptime_of(vm) if vm.heard else clock.unix()
 
 
 # ---- the state ----
 
-def machine_id():
-    """Answer what tells a vm from a copy of its disk."""
-    with contextlib.suppress(OSError), open(MACHINE_FILE) as source:
-        return source.read()
-    return socket.gethostname()
-
-
 def state_files(vm):
-    """Name both copies: one outlives the boot, one survives a lost, torn or full disk."""
-    name = digest((boot_id_of(vm) + os.path.abspath(vm.state)).encode())[:16]
-    return os.path.join(vm.state, "state.json"), os.path.join(RUN, "skytally-%s.json" % name)
+  """Name both copies: one outlives the boot, one survives a lost, torn or full disk."""
+  name = digest((vm.boot_id + os.path.abspath(vm.state)).encode())[:16]
+  return os.path.join(vm.state, "state.json"), os.path.join(RUN, "skytally-%s.json" % name)
 
 
 def read_state(path):
-    """Answer a state, or None where it is absent or damaged."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError), open(path) as source:
-        state = types.SimpleNamespace(**dict(BLANK, **json.load(source)))
-        return state if state.format == 1 else None
+  """Answer a state, or None where it is absent or damaged."""
+  with contextlib.suppress(OSError, ValueError, TypeError, AttributeError), open(path) as source:
+    state = types.SimpleNamespace(**dict(BLANK, **json.load(source)))
+    return state if state.format == 1 else None
 
 
 def load_state(vm):
-    """Take up the newer copy of this boot's state, or begin one."""
-    files, boot_id = state_files(vm), boot_id_of(vm)
-    found = [state for state in map(read_state, files) if state]
-    mine = sorted((state for state in found if state.boot_id == boot_id), key=lambda state: state.written)
-    vars(vm).update(BLANK, format=1, written=0, boot_id=boot_id, machine_id=machine_id(), points=[], pending=[])
-    vars(vm).update(vars(mine[-1]) if mine else {})
-    if vm.measured and vm.measured["up"] > uptime_of(vm) + 1:
-        # Back from a memory snapshot: the same boot_id with smaller counters.
-        vm.lost, vm.month, vm.measured, vm.points = True, None, None, []
-    elif not mine:
-        # A damaged copy in RUN: this boot has reported. Only on disk: torn when the boot before ended.
-        vm.lost = os.path.exists(files[1]) or not found and os.path.exists(files[0]) and not os.access(RUN, os.W_OK)
-    for old in [] if mine else found:
-        if old.machine_id != vm.machine_id:  # a copied image would report in the original's name
-            say("another machine's state is not used")
-            continue
-        if old.points:  # nobody told that boot the time
-            old.epoch = old.epoch or old.points[-1]["unix"] - old.points[-1]["up"]
-            add_samples(old)
-        vm.name, vm.token, vm.token_seen, vm.claimed, vm.pending = old.name, old.token, old.token_seen, old.claimed, old.pending
-    if vm.token_file:
-        with open(vm.token_file) as source:
-            token = source.read().strip()
-        if token != vm.token_seen:  # else the server may have sent a fresher one
-            vm.token = vm.token_seen = token
-    vm.name = vm.vm or vm.name or name_in(vm.token) or socket.gethostname()
+  """Take up the newer copy of this boot's state, or begin one."""
+  vars(vm).update(BLANK, format=1, written=0, boot_id=text_of(vm, "sys/kernel/random/boot_id").strip(),
+      machine_id=text_of(vm, MACHINE_FILE, socket.gethostname()), points=[], pending=[])
+  files = state_files(vm)
+  found = [state for state in map(read_state, files) if state]
+  mine = sorted((state for state in found if state.boot_id == vm.boot_id), key=lambda state: state.written)
+  vars(vm).update(vars(mine[-1]) if mine else {})
+  if vm.measured and vm.measured["up"] > uptime_of(vm) + 1:
+    # Back from a memory snapshot: the same boot_id with smaller counters.
+    vm.lost, vm.month, vm.measured, vm.points = True, None, None, []
+  elif not mine:
+    # A damaged copy in RUN: this boot has reported. Only on disk: torn when the boot before ended.
+    vm.lost = os.path.exists(files[1]) or not found and os.path.exists(files[0]) and not os.access(RUN, os.W_OK)
+  for old in [] if mine else found:
+    if old.machine_id != vm.machine_id:  # a copied image would report in the original's name
+      say("another machine's state is not used")
+      continue
+    if old.points:  # nobody told that boot the time
+      old.epoch = old.epoch or old.points[-1]["unix"] - old.points[-1]["up"]
+      add_samples(old)
+    vm.name, vm.token, vm.token_seen, vm.claimed, vm.pending = old.name, old.token, old.token_seen, old.claimed, old.pending
+  if vm.token_file:
+    token = text_of(vm, os.path.abspath(vm.token_file)).strip()
+    if token != vm.token_seen:  # else the server may have sent a fresher one
+      vm.token = vm.token_seen = token
+  vm.name = vm.vm or vm.name or name_in(vm.token) or socket.gethostname()
 
 
 def name_in(token):
-    """Answer the vm in the readable part of a token, or None."""
-    with contextlib.suppress(ValueError, AttributeError):
-        return json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "===").decode()).get("vm")
+  """Answer the vm in the readable part of a token, or None."""
+  with contextlib.suppress(ValueError, AttributeError):
+    return json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "===").decode()).get("vm")
 
 
 def save_state(vm):
-    """Keep both copies; a full disk costs no report."""
-    vm.written += 1
-    for path in state_files(vm):
-        try:
-            write_file(path, json.dumps({name: vars(vm)[name] for name in BLANK}).encode())
-        except OSError as error:
-            say("the state is not kept: %s" % error)
+  """Keep both copies; a full disk costs no report."""
+  vm.written += 1
+  for path in state_files(vm):
+    try:
+      write_file(path, json.dumps({name: vars(vm)[name] for name in BLANK}).encode())
+    except OSError as error:
+      say("the state is not kept: %s" % error)
 
 
 # ---- reports ----
 
 def report(vm):
-    """Measure, deliver all that was not accepted yet, oldest first, and drop what the server has judged."""
-    measure(vm)
-    if not vm.heard:
-        post(vm, "usage_report")  # the first sample dates the boot for good: until somebody says the time, nothing is dated
-    naive = not vm.heard
-    if naive:
-        vm.epoch = clock.unix() - uptime_of(vm)
-    add_samples(vm)
-    save_state(vm)
-    refused, newest = ask(vm, "usage_report", dict(samples=vm.pending)), len(vm.pending) - 1
-    vm.pending = []
-    if naive and len(refused) > newest:  # for our wrong clock: now we know better
-        vm.month = vm.boot_at = None
-        return report(vm)
-    save_state(vm)
-    return REFUSED if newest in refused else DONE
+  """Measure, send what was not judged yet, oldest first, and drop what now was."""
+  measure(vm)
+  if not vm.heard:
+    post(vm, "usage_report")  # the first sample dates the boot for good: until somebody says the time, nothing is dated
+  naive = not vm.heard
+  if naive:
+    vm.epoch = clock.unix() - uptime_of(vm)
+  add_samples(vm)
+  save_state(vm)
+  refused, newest = ask(vm, "usage_report", dict(samples=vm.pending)), len(vm.pending) - 1
+  vm.pending = []
+  if naive and len(refused) > newest:  # for our wrong clock: now we know better
+    vm.month = vm.boot_at = None
+    return report(vm)
+  save_state(vm)
+  return REFUSED if newest in refused else DONE
 
 
 def ask(vm, name, fields):
-    """POST JSON, take time and fresh token from the receipt; answer the numbers of refused items."""
-    if not vm.token:
-        raise Stop(REFUSED, "no reporter token: boot first")
-    body, headers = json.dumps(fields).encode(), {"Content-Type": "application/json", "Authorization": "Bearer " + vm.token}
-    if name == "usage_report":
-        body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
-    try:
-        receipt = json.loads(post(vm, name, body, headers).decode())
-        for item in receipt["rejected"]:
-            say("%s: item %d is refused and dropped: %s (%s)" % (name, item["index"], item["message"], item["code"]))
-        hear(vm, unix(receipt["server_time"]) - vm.sent_at)
-        vm.token = receipt.get("token") or vm.token
-        return [item["index"] for item in receipt["rejected"]]
-    except (ValueError, KeyError, TypeError):
-        raise Stop(UNAVAILABLE, "%s answered no receipt: is --base right?" % name)
+  """POST JSON, take time and token from the receipt; answer the refused items' numbers."""
+  if not vm.token:
+    raise Stop(REFUSED, "no reporter token: boot first")
+  body, headers = json.dumps(fields).encode(), {"Content-Type": "application/json", "Authorization": "Bearer " + vm.token}
+  if name == "usage_report":
+    body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
+  try:
+    receipt = json.loads(post(vm, name, body, headers).decode())
+    for item in receipt["rejected"]:
+      say("%s: item %d is refused and dropped: %s (%s)" % (name, item["index"], item["message"], item["code"]))
+    hear(vm, unix(receipt["server_time"]) - vm.sent_at)
+    vm.token = receipt.get("token") or vm.token
+    return [item["index"] for item in receipt["rejected"]]
+  except (ValueError, KeyError, TypeError):
+    raise Stop(UNAVAILABLE, "%s answered no receipt: is --base right?" % name)
 
 
 # ---- DIRAC jobs ----
 
 def job_of(command_line, environ):
-    """Answer the DIRAC job of a process, or None; pilots are no jobs."""
-    if re.search(r"(^|[/\0])dirac-pilot[^/\0]*(\0|\Z)", command_line):
-        return None
-    wrapper = re.search(r"/job/Wrapper/Wrapper_([0-9]+)(\.json)?[\0 ]*\Z", command_line)
-    pairs = dict(pair.partition("=")[::2] for pair in environ.split("\0"))
-    # DIRAC 9 says JOBID, as batch systems do, but beside DIRACSITE.
-    found = wrapper.group(1) if wrapper else pairs.get("DIRACJOBID") or ("DIRACSITE" in pairs and pairs.get("JOBID")) or ""
-    return found if re.match(r"[1-9][0-9]{0,17}\Z", found) else None
+  """Answer the DIRAC job of a process, or None; pilots are no jobs."""
+  if re.search(r"(^|[/\0])dirac-pilot[^/\0]*(\0|\Z)", command_line):
+    return None
+  wrapper = re.search(r"/job/Wrapper/Wrapper_([0-9]+)(\.json)?[\0 ]*\Z", command_line)
+  pairs = dict(pair.partition("=")[::2] for pair in environ.split("\0"))
+  # DIRAC 9 says JOBID, as batch systems do, but beside DIRACSITE.
+  found = wrapper.group(1) if wrapper else pairs.get("DIRACJOBID") or ("DIRACSITE" in pairs and pairs.get("JOBID")) or ""
+  return found if re.match(r"[1-9][0-9]{0,17}\Z", found) else None
 
 
 def running_jobs(vm):
-    """Answer (job ids, how many processes let us read which source)."""
-    found, sources = set(), dict(processes=0, cmdline=0, environ=0)
-    for pid in filter(str.isdigit, os.listdir(vm.proc)):
-        texts = [read_proc(vm, os.path.join(pid, name), None) for name in ("cmdline", "environ")]
-        for name, text in zip(sources, [pid] + texts):
-            sources[name] += text is not None
-        found.add(job_of(*(text or "" for text in texts)))
-    return sorted(found - {None}, key=int), sources
+  """Answer (job ids, how many processes let us read which source)."""
+  found, sources = set(), dict(processes=0, cmdline=0, environ=0)
+  for pid in filter(str.isdigit, os.listdir(vm.proc)):
+    texts = [text_of(vm, os.path.join(pid, name), None) for name in ("cmdline", "environ")]
+    for name, text in zip(sources, [pid] + texts):
+      sources[name] += text is not None
+    found.add(job_of(*(text or "" for text in texts)))
+  return sorted(found - {None}, key=int), sources
 
 
 def jobs(vm):
-    """Tell the server which DIRAC jobs run here now."""
-    ids, sources = running_jobs(vm)
-    ask(vm, "job_heartbeat", dict(vm=vm.name, jobs=ids, seen_at=iso(now(vm)), sources=sources))
-    save_state(vm)
+  """Tell the server which DIRAC jobs run here now."""
+  ids, sources = running_jobs(vm)
+  ask(vm, "job_heartbeat", dict(vm=vm.name, jobs=ids, seen_at=iso(now(vm)), sources=sources))
+  save_state(vm)
 
 
 # ---- staying ----
 
 def boot(vm):
-    """Do all that a boot needs, the claim and the benchmark once."""
-    if vm.claim_file:
-        take_secret(vm)
-    vm.benchmark = vm.benchmark or benchmark_block(vm)
-    return report(vm)
+  """Do all that a boot needs, the claim and the benchmark once."""
+  if vm.claim_file:
+    take_secret(vm)
+  vm.benchmark = vm.benchmark or benchmark_block(vm)
+  return report(vm)
 
 
 def do(vm, verb):
-    """Do one verb, alone with this boot's state; answer the exit code."""
-    with contextlib.suppress(OSError):
-        os.makedirs(vm.state, 0o700, exist_ok=True)
-    folder = os.open(vm.state if os.path.isdir(vm.state) else RUN, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        load_state(vm)
-        return verb(vm) or DONE
-    except Stop as end:
-        say(end.args[1])
-        return end.args[0]
-    except (OSError, LookupError, ValueError) as error:
-        say("this machine lacks something: %r" % error)
-        return LOCAL
-    finally:
-        os.close(folder)
+  """Do one verb, alone with this boot's state; answer the exit code."""
+  with contextlib.suppress(OSError):
+    os.makedirs(vm.state, 0o700, exist_ok=True)
+  folder = os.open(vm.state if os.path.isdir(vm.state) else RUN, os.O_RDONLY)
+  try:
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    load_state(vm)
+    return verb(vm) or DONE
+  except Stop as end:
+    say(end.args[1])
+    return end.args[0]
+  except (OSError, LookupError, ValueError) as error:
+    say("this machine lacks something: %r" % error)
+    return LOCAL
+  finally:
+    os.close(folder)
 
 
 def run(vm):
-    """Boot, report hourly, measure at each month's edge; SIGTERM ends it with a last report."""
-    code = do(vm, boot)
-    shift = int(digest(boot_id_of(vm).encode())[:8], 16) % 3600  # not all vms in the same second
-    hour = quarter = month = None
-    try:
-        while code != USAGE:
-            up, at = uptime_of(vm) + shift, now(vm)
-            if month not in (None, month_at(at)):
-                do(vm, measure)
-            if hour not in (None, up // 3600):
-                do(vm, report)
-            if vm.claim_file and not vm.claimed and code == UNAVAILABLE:
-                code = do(vm, boot)
-            if vm.jobs and quarter != up // 900:
-                do(vm, jobs)
-            hour, quarter, month = up // 3600, up // 900, month_at(at)
-            clock.sleep(min(60, 900 - up % 900, max(0, month_at(at, 1) - at)) + 0.1)
-        return code
-    finally:
-        vm.verb, vm.patience = "stop", 20
+  """Boot, report hourly, measure at each month's edge; SIGTERM ends it with a last report."""
+  code = do(vm, boot)
+  shift = int(digest(vm.boot_id.encode())[:8], 16) % 3600  # not all vms in the same second
+  hour = quarter = month = None
+  try:
+    while code != USAGE:
+      up, at = uptime_of(vm) + shift, now(vm)
+      if month not in (None, month_at(at)):
+        do(vm, measure)
+      if hour not in (None, up // 3600):
         do(vm, report)
+      if vm.claim_file and not vm.claimed and code == UNAVAILABLE:
+        code = do(vm, boot)
+      if vm.jobs and quarter != up // 900:
+        do(vm, jobs)
+      hour, quarter, month = up // 3600, up // 900, month_at(at)
+      clock.sleep(min(60, 900 - up % 900, max(0, month_at(at, 1) - at)) + 0.1)
+    return code
+  finally:
+    vm.verb, vm.patience = "stop", 20
+    do(vm, report)
 
 
 def install(vm):
-    """Let systemd, or else cron, `run` this at every boot with these options."""
-    chosen = ["SKYTALLY_%s=%s" % (name.upper(), vars(vm)[name]) for name in OPTIONS if vars(vm)[name] and name != "root"]
-    command = "%s %s run" % (sys.executable, os.path.abspath(__file__))
-    path, text = "etc/cron.d/skytally", "\n".join(chosen + ["@reboot root %s\n" % command])
-    systemd = os.path.isdir(os.path.join(vm.root, "run/systemd/system"))
-    if systemd:
-        path, text = "etc/systemd/system/skytally.service", UNIT % ("\n".join("Environment='%s'" % one for one in chosen), command)
-    write_file(os.path.join(vm.root, path), text.encode(), 0o644)
-    if systemd and vm.root == "/":
-        subprocess.run(["systemctl", "enable", "--now", "skytally.service"], check=True)
+  """Let systemd, or else cron, `run` this at every boot with these options."""
+  chosen = ["SKYTALLY_%s=%s" % (name.upper(), vars(vm)[name]) for name in OPTIONS if vars(vm)[name] and name != "root"]
+  command = "%s %s run" % (sys.executable, os.path.abspath(__file__))
+  path, text = "etc/cron.d/skytally", "\n".join(chosen + ["@reboot root %s\n" % command])
+  systemd = os.path.isdir(os.path.join(vm.root, "run/systemd/system"))
+  if systemd:
+    path, text = "etc/systemd/system/skytally.service", UNIT % ("\n".join("Environment='%s'" % one for one in chosen), command)
+  write_file(os.path.join(vm.root, path), text.encode(), 0o644)
+  if systemd and vm.root == "/":
+    subprocess.run(["systemctl", "enable", "--now", "skytally.service"], check=True)
 
 
 UNIT = """[Unit]
@@ -572,73 +561,73 @@ SELECT sum(i * x), count(DISTINCT i * 7919 % 10007) FROM n"""
 
 
 def kinds():
-    """Answer three kinds of work, with their milliseconds on a core of score 10."""
-    import bz2, sqlite3
-    words = "charm beauty pion kaon muon tau cluster track".split()
-    lines = ("%s %d %x %.5f" % (words[i * 2654435761 >> 7 & 7], i, i * 2654435761 % 2**32, i * 0.6180339887 % 97) for i in range(13000))
-    text, database = "\n".join(lines).encode()[:300000], sqlite3.connect(":memory:")
-    return (lambda: zlib.compress(text, 9), 11.4), (lambda: bz2.compress(text, 9), 13.7), (lambda: database.execute(SQL).fetchall(), 22.5)
+  """Answer three kinds of work, with their milliseconds on a core of score 10."""
+  import bz2, sqlite3
+  words = "charm beauty pion kaon muon tau cluster track".split()
+  lines = ("%s %d %x %.5f" % (words[i * 2654435761 >> 7 & 7], i, i * 2654435761 % 2**32, i * 0.6180339887 % 97) for i in range(13000))
+  text, database = "\n".join(lines).encode()[:300000], sqlite3.connect(":memory:")
+  return (lambda: zlib.compress(text, 9), 11.4), (lambda: bz2.compress(text, 9), 13.7), (lambda: database.execute(SQL).fetchall(), 22.5)
 
 
 def benchmark_copy(start_at):
-    """Answer each kind's mean wall time and lowest tenth of CPU time, relative to a core of 10."""
-    times = [(work, ms, [], []) for work, ms in kinds() if work()]
-    time.sleep(max(0, start_at - time.monotonic()))
-    while time.monotonic() < start_at + BENCHMARK_SECONDS:
-        for work, ms, walls, cpus in times:
-            wall, cpu = time.monotonic(), time.process_time()
-            work()
-            walls.append((time.monotonic() - wall) * 1e3 / ms)
-            cpus.append((time.process_time() - cpu) * 1e3 / ms)
-    return [(sum(walls) / len(walls), sorted(cpus)[len(cpus) // 10]) for _, _, walls, cpus in times]
+  """Answer each kind's mean wall time and lowest tenth of CPU time, relative to a core of 10."""
+  times = [(work, ms, [], []) for work, ms in kinds() if work()]
+  time.sleep(max(0, start_at - time.monotonic()))
+  while time.monotonic() < start_at + BENCHMARK_SECONDS:
+    for work, ms, walls, cpus in times:
+      wall, cpu = time.monotonic(), time.process_time()
+      work()
+      walls.append((time.monotonic() - wall) * 1e3 / ms)
+      cpus.append((time.process_time() - cpu) * 1e3 / ms)
+  return [(sum(walls) / len(walls), sorted(cpus)[len(cpus) // 10]) for _, _, walls, cpus in times]
 
 
 def benchmark(vm):
-    """Run a copy on every core at once; score_wall is what this vm got, score_cpu what a core can do."""
-    (before, copies), begun = parse_stat(read_proc(vm, "stat")), time.monotonic()
-    with multiprocessing.Pool(copies) as pool:
-        relative = sum(pool.map(benchmark_copy, [begun + 1] * copies, 1), [])
-    took, steal = time.monotonic() - begun, parse_stat(read_proc(vm, "stat"))[0][7] - before[7]
-    wall, cpu = (10 / math.exp(sum(map(math.log, column)) / len(column)) for column in zip(*relative))
-    return dict(kernel="zbs", kernel_version="1", score_wall=round(wall, 3), score_cpu=round(cpu, 3), copies=copies,
-                steal_fraction=round(steal / took / copies, 4), duration_seconds=round(took, 2), measured_at=iso(now(vm)),
-                interpreter="%s %s, zlib %s" % (platform.python_implementation(), platform.python_version(), zlib.ZLIB_RUNTIME_VERSION))
+  """Run a copy on every core; score_wall is what this vm got, score_cpu what a core can do."""
+  (before, copies), begun = parse_stat(text_of(vm, "stat")), time.monotonic()
+  with multiprocessing.Pool(copies) as pool:
+    relative = sum(pool.map(benchmark_copy, [begun + 1] * copies, 1), [])
+  took, steal = time.monotonic() - begun, parse_stat(text_of(vm, "stat"))[0][7] - before[7]
+  wall, cpu = (10 / math.exp(sum(map(math.log, column)) / len(column)) for column in zip(*relative))
+  return dict(kernel="zbs", kernel_version="1", score_wall=round(wall, 3), score_cpu=round(cpu, 3), copies=copies,
+      steal_fraction=round(steal / took / copies, 4), duration_seconds=round(took, 2), measured_at=iso(now(vm)),
+      interpreter="%s %s, zlib %s" % (platform.python_implementation(), platform.python_version(), zlib.ZLIB_RUNTIME_VERSION))
 
 
 def benchmark_block(vm):
-    """Answer the benchmark, or None: a vm without a score reports all the same."""
-    try:
-        if vm.benchmark_report != "none":
-            return handed_over(vm) if vm.benchmark_report else benchmark(vm)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
-        say("no benchmark: %r" % error)
+  """Answer the benchmark, or None: a vm without a score reports all the same."""
+  try:
+    if vm.benchmark_report != "none":
+      return handed_over(vm) if vm.benchmark_report else benchmark(vm)
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
+    say("no benchmark: %r" % error)
 
 
 def handed_over(vm):
-    """Read the HEP Benchmark Suite: HEPscore is of the machine, DB12 of a core."""
-    with open(vm.benchmark_report) as source:
-        suite = json.load(source)
-    hepscore, copies = suite["profiles"].get("hepscore", {}), os.cpu_count()
-    score = hepscore["score"] / copies if hepscore else suite["profiles"]["DB12"]["value"]
-    if not 0 < score < 1e6:
-        raise ValueError("score %r" % score)
-    return dict(kernel="HEPscore" if hepscore else "DB12", copies=copies, score_wall=score, score_hs23=score if hepscore else None,
-                measured_at=suite["_timestamp_end"])
+  """Read the HEP Benchmark Suite: HEPscore is of the machine, DB12 of a core."""
+  with open(vm.benchmark_report) as source:
+    suite = json.load(source)
+  hepscore, copies = suite["profiles"].get("hepscore", {}), os.cpu_count()
+  score = hepscore["score"] / copies if hepscore else suite["profiles"]["DB12"]["value"]
+  if not 0 < score < 1e6:
+    raise ValueError("score %r" % score)
+  return dict(kernel="HEPscore" if hepscore else "DB12", copies=copies, score_wall=score, score_hs23=score if hepscore else None,
+      measured_at=suite["_timestamp_end"])
 
 
 def main(argv=None):
-    """Do what the command line says; answer the exit code."""
-    verbs = dict(boot=boot, report=report, stop=report, jobs=jobs, install=install, run=run,
-                 benchmark=lambda vm: print(json.dumps(benchmark_block(vm))))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=verbs)
-    for name, default in OPTIONS.items():
-        parser.add_argument("--" + name.replace("_", "-"), default=os.environ.get("SKYTALLY_" + name.upper(), default))
-    vm = parser.parse_args(argv)
-    os.umask(0o022)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE if vm.verb == "run" else 143))
-    return run(vm) if vm.verb == "run" else do(vm, verbs[vm.verb])
+  """Do what the command line says; answer the exit code."""
+  verbs = dict(boot=boot, report=report, stop=report, jobs=jobs, install=install, run=run,
+      benchmark=lambda vm: print(json.dumps(benchmark_block(vm))))
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("verb", choices=verbs)
+  for name, default in OPTIONS.items():
+    parser.add_argument("--" + name.replace("_", "-"), default=os.environ.get("SKYTALLY_" + name.upper(), default))
+  vm = parser.parse_args(argv)
+  os.umask(0o022)
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE if vm.verb == "run" else 143))
+  return run(vm) if vm.verb == "run" else do(vm, verbs[vm.verb])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+  sys.exit(main())

@@ -51,5 +51,9 @@ def _data(request: web.Request) -> web.Reply:
     if query.get("view") == "secrets":
         held = [one for one in evidence.history(wiring.objects(), request.received_at, SECRETS_DAYS) if not clouds or one.cloud in clouds]
         return web.json_reply(evidence.secrets_view(held, wiring.documents(), request.received_at))
+    by = query.get("by", "cloud")
+    if by not in view.DIMENSIONS:
+        raise Malformed(f"by must be one of {', '.join(view.DIMENSIONS)}", field="by")
     shown = view.window(query.get("window", "day"), query.get("until"), request.received_at)
-    return web.json_reply(view.usage_view(shown, clouds, wiring.documents(), request.received_at))
+    where = {name: (query[name],) for name in view.FILTERS if name in query} | ({"cloud": clouds} if clouds else {})
+    return web.json_reply(view.usage_view(shown, where, by, wiring.documents(), wiring.site(), request.received_at))

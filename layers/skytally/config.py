@@ -40,6 +40,9 @@ class Config(Struct, frozen=True, kw_only=True):
         str, Meta(title="STORAGE_EMULATOR_HOST", description="URL of an emulator of Google Cloud Storage, for tests")
     ] = ""
     keys: Annotated[str, Meta(title="SKYTALLY_KEYS", description="folder of key files; empty: `keys` in SKYTALLY_HOME")] = ""
+    clouds: Annotated[
+        str, Meta(title="SKYTALLY_CLOUDS", description="the site data, a path or an object's URL; see `clouds.example.toml`")
+    ] = ""
     timer_min_seconds: Annotated[
         int,
         Meta(

@@ -58,13 +58,17 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("month", {"type": "string", "pattern": "^20[0-9]{2}-(0[1-9]|1[0-2])$"}, True),
         ("cloud", {"type": "string"}, False),
         ("detail", {"enum": ["boots"]}, False),
-        ("format", {"enum": ["json"]}, False),
+        ("format", {"enum": ["json", "csv"]}, False),
     ),
     "dashboard/data": (
         ("view", {"enum": ["usage", "secrets"]}, False),
         ("window", {"enum": ["hour", "day", "week", "month"]}, False),
         ("until", {"type": "string", "format": "date-time"}, False),
+        ("by", {"enum": ["cloud", "vm"]}, False),
         ("cloud", {"type": "string"}, False),
+        ("site", {"type": "string"}, False),
+        ("group", {"type": "string"}, False),
+        ("vm", {"type": "string"}, False),
     ),
 }
 PUBLIC = {"secret_claim", "dashboard", "agent", "dashboard/access", "dashboard/openapi.json"}

@@ -7,6 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from skytally.cloud import Cloud, Site
+from skytally.credit import Score, scores
 from skytally.documents import BootBenchmark, Usage
 from skytally.ports import Documents, Query
 from skytally.records import iso
@@ -14,6 +16,7 @@ from skytally.usage import month_end_at, month_start_at
 
 SILENT_AFTER = timedelta(hours=2)
 MS_PER_HOUR = 3_600_000
+UNSCORED = Score(None, quarantined=False)
 
 
 class BootMonth(Struct, frozen=True):
@@ -22,24 +25,25 @@ class BootMonth(Struct, frozen=True):
     key: str
     usage: Usage
     benchmark: BootBenchmark | None
+    credit: Score
     covered_ms: float
 
 
-def statement(month: str, clouds: Sequence[str], documents: Documents, now: datetime, *, with_boots: bool) -> dict[str, Any]:
+def statement(month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime) -> dict[str, Any]:
     """Answer a month's statement, of some clouds or of all; it holds everything that was accepted before the call."""
     documents.refresh()
-    boots = boot_months(month, clouds, documents)
-    answer = {
+    boots = boot_months(month, clouds, documents, site)
+    return {
         "month": month,
         "state": "provisional",
         "revision": 0,
         "generated_at": now,
-        "clouds": [cloud_row(cloud, group, now) for cloud, group in sorted(_by_cloud(boots).items())],
+        "clouds": [cloud_row(name, group, site, now) for name, group in sorted(_by_cloud(boots).items())],
+        "boots": [boot_row(boot) for boot in boots],
     }
-    return answer | {"boots": [boot_row(boot) for boot in boots]} if with_boots else answer
 
 
-def boot_months(month: str, clouds: Sequence[str], documents: Documents) -> list[BootMonth]:
+def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: Site) -> list[BootMonth]:
     """Bring together the month documents, scores and covered times of a month, in key order."""
     where = {"cloud": clouds} if clouds else {}
     usages = list(documents.find("usage", Usage, {"month": [month], **where}))
@@ -53,8 +57,10 @@ def boot_months(month: str, clouds: Sequence[str], documents: Documents) -> list
         where=where,
     )
     covered = {row["label"]: row["wall_ms"] for row in documents.table(window)}
+    credit = scores(benchmarks, site)
     return [
-        BootMonth(key, usage, benchmark, covered.get(usage.label, 0)) for (key, usage), benchmark in zip(usages, benchmarks, strict=True)
+        BootMonth(key, usage, benchmark, credit.get(usage.boot_id, UNSCORED), covered.get(usage.label, 0))
+        for (key, usage), benchmark in zip(usages, benchmarks, strict=True)
     ]
 
 
@@ -65,26 +71,24 @@ def _by_cloud(boots: Iterable[BootMonth]) -> dict[str, list[BootMonth]]:
     return groups
 
 
-def cloud_row(cloud: str, boots: Sequence[BootMonth], now: datetime) -> dict[str, Any]:
+def cloud_row(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) -> dict[str, Any]:
     """Add up a cloud's boots; what is not known is None."""
     usages = [boot.usage for boot in boots]
     wall_ms, core_ms, cpu = (sum(values) for values in zip(*((u.wall_ms, u.core_ms, cpu_ms(u)) for u in usages), strict=True))
     return {
-        "cloud": cloud,
+        "cloud": name,
         "vm_count": len({usage.vm for usage in usages}),
         "boot_count": len({usage.boot_id for usage in usages}),
         "wall_hours": hours(wall_ms),
         "core_hours": hours(core_ms),
         "cpu_hours": hours(cpu),
         "efficiency": ratio(cpu, core_ms),
-        "hs23_hours": hs23_hours((boot.usage.core_ms, boot.benchmark) for boot in boots),
-        "energy_kwh": None,
-        "co2_kg": None,
-        "cost": None,
-        "currency": None,
+        "hs23_hours": hs23_hours((boot.usage.core_ms, boot.credit) for boot in boots),
+        **worth(hours(core_ms), site.cloud(name)),
         "coverage": ratio(sum(boot.covered_ms for boot in boots), wall_ms),
         "silent_vms": len({usage.vm for usage in usages if is_silent(usage, now)}),
         "estimated_edges": sum(usage.estimated for usage in usages),
+        "quarantined_benchmarks": sum(boot.credit.quarantined for boot in boots),
     }
 
 
@@ -112,6 +116,9 @@ def boot_row(boot: BootMonth) -> dict[str, Any]:
         "steal_seconds": usage.steal_ms / 1_000,
         "suspended_seconds": usage.suspended_ms / 1_000,
         "benchmark_score": score(boot.benchmark),
+        "benchmark_kernel": boot.benchmark.kernel if boot.benchmark else None,
+        "benchmark_quarantined": boot.credit.quarantined,
+        "hs23_per_core": boot.credit.hs23,
         "coverage": ratio(boot.covered_ms, usage.wall_ms),
         "last_sampled_at": iso(usage.last_sampled_at),
         "final": usage.final,
@@ -133,10 +140,22 @@ def score(benchmark: BootBenchmark | None) -> float | None:
     return benchmark.score_hs23 or benchmark.score_wall or benchmark.score_cpu
 
 
-def hs23_hours(boots: Iterable[tuple[float, BootBenchmark | None]]) -> float | None:
-    """Weigh core time by the HS23 score of its boot; None where no boot has one."""
-    known = [core_ms * benchmark.score_hs23 for core_ms, benchmark in boots if benchmark is not None and benchmark.score_hs23]
+def hs23_hours(boots: Iterable[tuple[float, Score]]) -> float | None:
+    """Weigh core time by what its boot's core is worth; None where that is known of no boot."""
+    known = [core_ms * credit.hs23 for core_ms, credit in boots if credit.hs23 is not None]
     return hours(sum(known)) if known else None
+
+
+def worth(core_hours: float, cloud: Cloud) -> dict[str, float | str | None]:
+    """Answer energy (W per core × PUE), CO2 and cost of core hours, as far as the site knows the cloud."""
+    energy_kwh = None if cloud.watts_per_core is None else core_hours * cloud.watts_per_core * cloud.pue / 1_000
+    co2_known = energy_kwh is not None and cloud.co2_grams_per_kwh is not None
+    return {
+        "energy_kwh": energy_kwh,
+        "co2_kg": energy_kwh * cloud.co2_grams_per_kwh / 1_000 if co2_known else None,  # type: ignore[operator]
+        "cost": None if cloud.price_per_core_hour is None else core_hours * cloud.price_per_core_hour,
+        "currency": cloud.currency,
+    }
 
 
 def is_silent(usage: Usage, now: datetime) -> bool:

@@ -23,6 +23,19 @@ TOLERANCE_SECONDS = 60.0
 TOLERANCE_FACTOR = 1.02
 BASELINE_TOLERANCE = timedelta(days=1)
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+COUNTED = (
+    "wall_ms",
+    "core_ms",
+    "user_ms",
+    "nice_ms",
+    "system_ms",
+    "idle_ms",
+    "iowait_ms",
+    "steal_ms",
+    "suspended_ms",
+    "network_received_bytes",
+    "network_sent_bytes",
+)
 NEVER_BACKWARDS = ("wall_seconds", "core_seconds", "user_seconds", "system_seconds", "idle_seconds")
 
 _sample_decoder = msgspec.json.Decoder(Sample)
@@ -43,7 +56,8 @@ def _parse_one(index: int, raw: msgspec.Raw) -> Sample | Rejection:
 
 def month_of(moment: datetime) -> str:
     """Name the calendar month in UTC."""
-    return f"{moment.astimezone(UTC):%Y-%m}"
+    utc = moment.astimezone(UTC)
+    return f"{utc.year:04}-{utc.month:02}"
 
 
 def month_start_at(month: str) -> datetime:
@@ -216,23 +230,24 @@ def difference(now: Counters, before: Counters) -> dict[str, int]:
 
     Some kernels let counters such as iowait run backwards: that counts as nothing, never as less than nothing.
     """
-    return {
-        "wall_ms": _less(now.wall_seconds, before.wall_seconds),
-        "core_ms": _less(now.core_seconds, before.core_seconds),
-        "user_ms": _less(now.user_seconds, before.user_seconds),
-        "nice_ms": _less(now.nice_seconds, before.nice_seconds),
-        "system_ms": _less(now.system_seconds, before.system_seconds),
-        "idle_ms": _less(now.idle_seconds, before.idle_seconds),
-        "iowait_ms": _less(now.iowait_seconds, before.iowait_seconds),
-        "steal_ms": _less(now.steal_seconds, before.steal_seconds),
-        "suspended_ms": _less(now.suspended_seconds, before.suspended_seconds),
-        "network_received_bytes": max(0, now.network_received_bytes - before.network_received_bytes),
-        "network_sent_bytes": max(0, now.network_sent_bytes - before.network_sent_bytes),
-    }
+    return {name: n - b if n > b else 0 for name, n, b in zip(COUNTED, _whole(now), _whole(before), strict=True)}
 
 
-def _less(now_seconds: float, before_seconds: float) -> int:
-    return max(0, ms(now_seconds) - ms(before_seconds))
+def _whole(counters: Counters) -> tuple[int, ...]:
+    """Put counters into the order of COUNTED, in milliseconds and bytes."""
+    return (
+        round(counters.wall_seconds * 1_000),
+        round(counters.core_seconds * 1_000),
+        round(counters.user_seconds * 1_000),
+        round(counters.nice_seconds * 1_000),
+        round(counters.system_seconds * 1_000),
+        round(counters.idle_seconds * 1_000),
+        round(counters.iowait_seconds * 1_000),
+        round(counters.steal_seconds * 1_000),
+        round(counters.suspended_seconds * 1_000),
+        counters.network_received_bytes,
+        counters.network_sent_bytes,
+    )
 
 
 def ms(seconds: float) -> int:

@@ -2,17 +2,19 @@
 
 import calendar
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import Struct, structs
 
+from skytally.cloud import Site
+from skytally.credit import Score, scores
 from skytally.documents import BootBenchmark, Usage
 from skytally.errors import Malformed
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
-from skytally.statement import SILENT_AFTER, hours, hs23_hours, ratio
+from skytally.statement import SILENT_AFTER, UNSCORED, hours, hs23_hours, ratio
 from skytally.usage import month_end_at, month_of
 
 WINDOWS = {
@@ -21,7 +23,12 @@ WINDOWS = {
     "week": (timedelta(days=7), timedelta(hours=6)),
     "month": (None, timedelta(days=1)),
 }
+DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm")}
+FILTERS = ("cloud", "site", "group", "vm")
 USAGE_SUMS = ("wall_ms", "suspended_ms", "core_ms", "user_ms", "nice_ms", "system_ms")
+
+
+Where = Mapping[str, Sequence[str]]
 
 
 class Window(Struct, frozen=True):
@@ -56,22 +63,15 @@ def _month_before(moment: datetime) -> datetime:
     return moment.replace(year=year, month=month, day=min(moment.day, calendar.monthrange(year, month)[1]))
 
 
-def usage_view(shown: Window, clouds: Sequence[str], documents: Documents, now: datetime) -> dict[str, Any]:
-    """Answer a row per cloud and a series of the same sums; coverage tells how much of them was heard."""
+def usage_view(shown: Window, where: Where, by: str, documents: Documents, site: Site, now: datetime) -> dict[str, Any]:
+    """Answer a row per cloud or per vm, and a series per cloud of the same sums; coverage tells how much of them was heard."""
     documents.refresh()
-    where = {"cloud": clouds} if clouds else {}
     span = Query(index="interval", from_at=shown.from_at, until_at=shown.until_at, where=where, sums=USAGE_SUMS)
     rows = documents.table(structs.replace(span, by=("cloud", "vm", "label")))
-    boots = _newest_usages(shown, clouds, documents)
+    boots = _newest_usages(shown, where, documents)
     found = documents.get_many("benchmark", [usage.boot_id for usage in boots.values()], BootBenchmark)
-    benchmarks = dict(zip(boots, found, strict=True))
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row["cloud"]].append(row)
-    expected: dict[str, list[Usage]] = defaultdict(list)
-    for usage in boots.values():
-        expected[usage.cloud].append(usage)
-    table = [_cloud_row(cloud, groups[cloud], expected[cloud], benchmarks, shown, now) for cloud in sorted(groups.keys() | expected.keys())]
+    credit = scores(found, site)
+    worth = {label: credit.get(usage.boot_id, UNSCORED) for label, usage in boots.items()}
     series = documents.series(structs.replace(span, by=("cloud",)), shown.step)
     return {
         "view": "usage",
@@ -79,18 +79,31 @@ def usage_view(shown: Window, clouds: Sequence[str], documents: Documents, now: 
         "until": iso(shown.until_at),
         "step_seconds": shown.step.total_seconds(),
         "generated_at": iso(now),
-        "table": table,
+        "table": list(_table(rows, boots, worth, DIMENSIONS[by], shown, now)),
         "series": [_point(row) for row in series],
         "coverage": ratio(sum(_heard_ms(row) for row in rows), sum(_up_ms(usage, shown) for usage in boots.values())),
         "last_sampled_at": max((iso(usage.last_sampled_at) for usage in boots.values()), default=None),
     }
 
 
-def _newest_usages(shown: Window, clouds: Sequence[str], documents: Documents) -> dict[str, Usage]:
+def _table(
+    rows: list[Row], boots: dict[str, Usage], worth: dict[str, Score], by: tuple[str, ...], shown: Window, now: datetime
+) -> Iterator[dict[str, Any]]:
+    """Bring together what was heard of (rows) and what was up (boots), by the dimensions of the table."""
+    heard: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        heard[tuple(row[name] for name in by)].append(row)
+    up: dict[tuple[str, ...], list[Usage]] = defaultdict(list)
+    for usage in boots.values():
+        up[tuple(getattr(usage, name) for name in by)].append(usage)
+    for key in sorted(heard.keys() | up.keys()):
+        yield dict(zip(by, key, strict=True)) | _measures(heard[key], up[key], worth, shown, now)
+
+
+def _newest_usages(shown: Window, where: Where, documents: Documents) -> dict[str, Usage]:
     """Answer, for each boot that was up in the window, its newest month document that is not later than the window."""
-    where = {"month": _months(shown)} | ({"cloud": clouds} if clouds else {})
     newest: dict[str, Usage] = {}
-    for _, usage in documents.find("usage", Usage, where):
+    for _, usage in documents.find("usage", Usage, {"month": _months(shown), **where}):
         known = newest.get(usage.label)
         if _up_ms(usage, shown) > 0 and (known is None or usage.uptime_ms >= known.uptime_ms):
             newest[usage.label] = usage
@@ -114,27 +127,23 @@ def _heard_ms(row: Row) -> float:
     return float(row["wall_ms"] + row["suspended_ms"])
 
 
-def _cloud_row(
-    cloud: str,
-    rows: list[Row],
-    boots: list[Usage],
-    benchmarks: dict[str, BootBenchmark | None],
-    shown: Window,
-    now: datetime,
-) -> dict[str, Any]:
+def _measures(rows: list[Row], boots: list[Usage], worth: dict[str, Score], shown: Window, now: datetime) -> dict[str, Any]:
     core_ms = sum(row["core_ms"] for row in rows)
     cpu_ms = sum(_cpu_ms(row) for row in rows)
     quiet_since = min(now, shown.until_at) - SILENT_AFTER
+    offsets = [abs(usage.clock_offset_seconds) for usage in boots if usage.clock_offset_seconds is not None]
     return {
-        "cloud": cloud,
-        "vm_count": len({row["vm"] for row in rows}),
+        "vm_count": len({(row["cloud"], row["vm"]) for row in rows}),
         "wall_hours": hours(sum(row["wall_ms"] for row in rows)),
         "core_hours": hours(core_ms),
         "cpu_hours": hours(cpu_ms),
         "efficiency": ratio(cpu_ms, core_ms),
-        "hs23_hours": hs23_hours((row["core_ms"], benchmarks.get(row["label"])) for row in rows),
+        "hs23_hours": hs23_hours((row["core_ms"], worth.get(row["label"], UNSCORED)) for row in rows),
         "coverage": ratio(sum(_heard_ms(row) for row in rows), sum(_up_ms(usage, shown) for usage in boots)),
-        "silent_vms": len({usage.vm for usage in boots if not usage.final and usage.last_sampled_at < quiet_since}),
+        "silent_vms": len({(usage.cloud, usage.vm) for usage in boots if not usage.final and usage.last_sampled_at < quiet_since}),
+        "largest_clock_offset_seconds": max(offsets, default=None),
+        "estimated_edges": sum(usage.estimated for usage in boots),
+        "quarantined_benchmarks": sum(worth[usage.label].quarantined for usage in boots),
     }
 
 

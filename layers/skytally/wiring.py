@@ -4,9 +4,13 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+
 from skytally import token, web
 from skytally.adapters.keys_files import KeyFiles
+from skytally.adapters.site_files import SiteData
 from skytally.boot import Register
+from skytally.cloud import Site
 from skytally.config import Config
 from skytally.errors import Forbidden, Malformed, NotYours
 from skytally.keyring import Keyring
@@ -93,9 +97,20 @@ def register() -> Register:
     return Register(documents())
 
 
+def site() -> Site:
+    """Answer the site data as they are now."""
+    return _site_data().site()
+
+
+@cache
+def _site_data() -> SiteData:
+    return SiteData(config().clouds, lambda url: open_objects(msgspec.structs.replace(config(), objects=url)), web.clock)
+
+
 def caller(request: Request, role: str) -> Caller:
-    """Answer who calls, or raise: Unauthenticated without a good token, Forbidden for another role's."""
+    """Answer who calls, or raise: Unauthenticated without a good token, Forbidden for another role's or on the deny list."""
     holder = token.read(request.bearer, keys().token, request.received_at)
+    site().check(holder, request.bearer)
     if holder.role != role:
         raise Forbidden(f"this needs a {role}'s token, not a {holder.role}'s")
     return holder
@@ -128,5 +143,5 @@ def close() -> None:
         closing = getattr(documents(), "close", None)
         if closing is not None:
             closing()
-    for cached in (config, documents, objects, gate, _key_files, register):
+    for cached in (config, documents, objects, gate, _key_files, _site_data, register):
         cached.cache_clear()

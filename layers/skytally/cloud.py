@@ -1,0 +1,120 @@
+"""Clouds: what a site knows of them and no vm can measure: owner, price, power, and how benchmarks translate. Data, never code.
+
+The file is TOML, documented in data/clouds.example.toml. A cloud that it does not name is accounted all the same, with the columns of
+money and energy empty.
+"""
+
+import re
+import tomllib
+from hashlib import sha256
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from skytally.errors import Forbidden, Malformed
+from skytally.records import Caller, Name, Text
+
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+
+
+class Cloud(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of one cloud; None is not known."""
+
+    owner: Text | None = None
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")] | None = None
+    price_per_core_hour: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] | None = None
+    watts_per_core: Positive | None = None
+    pue: Annotated[float, Meta(ge=1, le=10)] = 1.0
+    co2_grams_per_kwh: Annotated[float, Meta(ge=0, le=10_000)] | None = None
+    apel_site: Name | None = None
+
+
+class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """HS23 per point of a benchmark kernel's score, or the HS23 of one CPU model's core."""
+
+    kernels: dict[str, Positive] = {}
+    cpu_models: dict[str, Positive] = {}
+
+
+class Benchmarks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a score is too far from its flavor's median to be believed, and the boots for which a person said that it is right."""
+
+    quarantine_factor: Annotated[float, Meta(gt=1, le=100)] = 1.5
+    confirmed_boots: tuple[str, ...] = ()
+
+
+class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is shut out at once: vms as `cloud/vm`, tokens by the SHA-256 of their text."""
+
+    vms: tuple[str, ...] = ()
+    tokens: tuple[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")], ...] = ()
+
+
+class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All site data."""
+
+    clouds: dict[str, Cloud] = {}
+    calibration: Calibration = Calibration()
+    benchmarks: Benchmarks = Benchmarks()
+    deny: Deny = Deny()
+
+    def cloud(self, name: str) -> Cloud:
+        """Answer what is known of a cloud, which may be nothing."""
+        return self.clouds.get(name, Cloud())
+
+    def check(self, caller: Caller, token: str) -> None:
+        """Raise Forbidden for whoever is on the deny list."""
+        denied = any(f"{cloud}/{caller.vm}" in self.deny.vms for cloud in caller.clouds)
+        if denied or sha256(token.encode()).hexdigest() in self.deny.tokens:
+            raise Forbidden("this caller is shut out by the site's deny list: ask the operator")
+
+
+def parse(text: str) -> Site:
+    """Read site data, or raise Malformed with the line and the field."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Malformed(f"clouds.toml: {error}", code="malformed_site_data") from None
+    known = {field.name for field in msgspec.structs.fields(Site)}
+    for name in tables.keys() - known:
+        raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(known))}")
+    clouds = {name: _table(text, f"clouds.{name}", fields, Cloud) for name, fields in tables.get("clouds", {}).items()}
+    rest = {name: _table(text, name, tables[name], kind) for name, kind in _KINDS.items() if name in tables}
+    site = Site(clouds=clouds, **rest)
+    for name, cloud in clouds.items():
+        if cloud.price_per_core_hour is not None and cloud.currency is None:
+            raise _wrong(text, f"clouds.{name}", "price_per_core_hour", "a price needs its currency")
+    return site
+
+
+_KINDS: dict[str, type] = {"calibration": Calibration, "benchmarks": Benchmarks, "deny": Deny}
+
+
+def _table(text: str, name: str, fields: Any, kind: type) -> Any:
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        sentence, _, path = str(error).partition(" - at `$.")
+        unknown = re.search(r"unknown field `(\w+)`", sentence)
+        raise _wrong(text, name, unknown[1] if unknown else re.split(r"[.\[`]", path)[0], sentence) from None
+
+
+def _wrong(text: str, table: str, field: str | None, sentence: str) -> Malformed:
+    """Name the line where the field stands, or else its table's."""
+    line = _line(text, table, field)
+    where = f"line {line}, " if line else ""
+    return Malformed(f"clouds.toml, {where}{table}{f'.{field}' if field else ''}: {sentence}", code="malformed_site_data")
+
+
+def _line(text: str, table: str, field: str | None) -> int | None:
+    lines = text.splitlines()
+    heads = [n for n, line in enumerate(lines) if re.sub(r"[\s\"']", "", line).startswith(f"[{table}")]
+    start = heads[0] if heads else -1
+    for n, line in enumerate(lines[start + 1 :], start + 1):
+        if field is not None and re.match(rf"\s*[\"']?{re.escape(field)}[\"']?\s*[=.]", line):
+            return n + 1
+        if line.lstrip().startswith("[") and start >= 0:
+            break
+    return start + 1 if start >= 0 else None
