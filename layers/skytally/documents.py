@@ -112,6 +112,21 @@ class Interval(Document, frozen=True, kw_only=True):
     network_sent_bytes: int
 
 
+class Anomaly(Document, frozen=True, kw_only=True):
+    """index anomaly, key `{label}-{YYYY-MM}`, version ms of the sample's time: a boot whose uptime went back while time went on.
+
+    Its vm was restored from a memory snapshot, or copied while it ran. Nothing is counted twice; that it happened must be seen.
+    """
+
+    label: str
+    vm: str
+    cloud: str
+    month: str
+    at: datetime
+    uptime_ms: int
+    known_uptime_ms: int
+
+
 class Turn(Document, frozen=True, kw_only=True):
     """index turn, key `{timer}-{turn number}`: who may run a timer function's next round; created once."""
 
@@ -134,6 +149,7 @@ INDICES: dict[str, type[Document]] = {
     "benchmark": BootBenchmark,
     "usage": Usage,
     "interval": Interval,
+    "anomaly": Anomaly,
     "turn": Turn,
     "round": Round,
 }

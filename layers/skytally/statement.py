@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from skytally.cloud import Cloud, Site
 from skytally.credit import Score, scores
-from skytally.documents import BootBenchmark, Usage
+from skytally.documents import Anomaly, BootBenchmark, Usage
 from skytally.ports import Documents, Query
 from skytally.records import iso
 from skytally.usage import month_end_at, month_start_at
@@ -27,6 +27,7 @@ class BootMonth(Struct, frozen=True):
     benchmark: BootBenchmark | None
     credit: Score
     covered_ms: float
+    anomalies: int
 
 
 def statement(month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime) -> dict[str, Any]:
@@ -57,9 +58,10 @@ def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: S
         where=where,
     )
     covered = {row["label"]: row["wall_ms"] for row in documents.table(window)}
+    anomalies = {key for key, _ in documents.find("anomaly", Anomaly, {"month": [month], **where})}
     credit = scores(benchmarks, site)
     return [
-        BootMonth(key, usage, benchmark, credit.get(usage.boot_id, UNSCORED), covered.get(usage.label, 0))
+        BootMonth(key, usage, benchmark, credit.get(usage.boot_id, UNSCORED), covered.get(usage.label, 0), int(key in anomalies))
         for (key, usage), benchmark in zip(usages, benchmarks, strict=True)
     ]
 
@@ -88,6 +90,7 @@ def cloud_row(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) 
         "coverage": ratio(sum(boot.covered_ms for boot in boots), wall_ms),
         "silent_vms": len({usage.vm for usage in usages if is_silent(usage, now)}),
         "estimated_edges": sum(usage.estimated for usage in usages),
+        "anomalies": sum(boot.anomalies for boot in boots),
         "quarantined_benchmarks": sum(boot.credit.quarantined for boot in boots),
     }
 
@@ -123,6 +126,7 @@ def boot_row(boot: BootMonth) -> dict[str, Any]:
         "last_sampled_at": iso(usage.last_sampled_at),
         "final": usage.final,
         "estimated": usage.estimated,
+        "anomalies": boot.anomalies,
         "clock_ahead": usage.clock_ahead,
         "clock_offset_seconds": usage.clock_offset_seconds,
     }

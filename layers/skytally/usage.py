@@ -7,12 +7,13 @@ The version of a document is the uptime, which grows strictly within a boot and 
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
 import msgspec
 
 from skytally import records
 from skytally.boot import Candidate, Register, check_owner
-from skytally.documents import Boot, BootBenchmark, Interval, Usage
+from skytally.documents import Anomaly, Boot, BootBenchmark, Interval, Usage
 from skytally.errors import Malformed, NotYours, SkytallyError
 from skytally.ports import Documents, Outcome, Write
 from skytally.records import Benchmark, Caller, Counters, Labels, Previous, Receipt, Rejection, Sample, Samples
@@ -274,6 +275,7 @@ async def record(items: Sequence[Sample | Rejection], caller: Caller, register: 
         else:
             kept.append((index, writes(sample, boot, now)))
     outcomes = await asyncio.wrap_future(documents.write([write for _, group in kept for write in group]))
+    await _note_anomalies(kept, outcomes, documents)
     return _receipt(kept, outcomes, rejected, now)
 
 
@@ -296,6 +298,37 @@ async def _boots(samples: Iterable[Sample], caller: Caller, register: Register) 
         elif boot_id not in unknown:
             unknown[boot_id] = candidate(sample, caller)
     return known | await asyncio.to_thread(register.enrol, list(unknown.values())) if unknown else known
+
+
+async def _note_anomalies(kept: list[tuple[int, list[Write]]], outcomes: list[Outcome], documents: Documents) -> None:
+    """Write down the boots whose samples are stale by their uptime and yet later in time than what is known."""
+    places = accumulate((len(group) for _, group in kept), initial=0)
+    stale = [group[0] for (_, group), place in zip(kept, places, strict=False) if outcomes[place] is Outcome.STALE]
+    if stale:
+        known = await asyncio.to_thread(documents.get_many, "usage", [write.key for write in stale], Usage)
+        noted = [anomaly(write, usage) for write, usage in zip(stale, known, strict=True) if usage is not None and _went_back(write, usage)]
+        await asyncio.wrap_future(documents.write(noted))
+
+
+def _went_back(write: Write, known: Usage) -> bool:
+    late, sample = timedelta(seconds=TOLERANCE_SECONDS), write.document
+    return isinstance(sample, Usage) and sample.last_sampled_at > known.last_sampled_at + late and sample.uptime_ms < known.uptime_ms
+
+
+def anomaly(write: Write, known: Usage) -> Write:
+    """Describe a boot whose uptime went back."""
+    sample = write.document
+    assert isinstance(sample, Usage)  # noqa: S101
+    found = Anomaly(
+        label=known.label,
+        vm=known.vm,
+        cloud=known.cloud,
+        month=known.month,
+        at=sample.last_sampled_at,
+        uptime_ms=sample.uptime_ms,
+        known_uptime_ms=known.uptime_ms,
+    )
+    return Write("anomaly", write.key, round(sample.last_sampled_at.timestamp() * 1_000), found)
 
 
 def _receipt(kept: list[tuple[int, list[Write]]], outcomes: list[Outcome], rejected: list[Rejection], now: datetime) -> Receipt:

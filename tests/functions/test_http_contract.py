@@ -4,9 +4,9 @@ import gzip
 import json
 from datetime import UTC, datetime, timedelta
 
+import lab
 import pytest
 
-import lab
 from skytally.catalog import FUNCTIONS
 
 TIMERS = sorted(f.name for f in FUNCTIONS if f.schedule)

@@ -4,6 +4,7 @@ import base64
 from datetime import UTC, datetime, timedelta
 
 import lab
+
 from skytally import envelope
 
 
