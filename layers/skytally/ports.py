@@ -83,6 +83,9 @@ class Documents(Protocol):
     def refresh(self) -> None:
         """Make what was accepted before this call visible to find, table and series."""
 
+    def close(self) -> None:
+        """Finish what was taken, and take nothing more: later writes are Unavailable."""
+
 
 class Created(Struct, frozen=True):
     """This call made the object; with the store's own clock when it did."""

@@ -140,8 +140,6 @@ def address(request: Request) -> str:
 def close() -> None:
     """Let go of everything, so that the next call reads the settings again."""
     if documents.cache_info().currsize:
-        closing = getattr(documents(), "close", None)
-        if closing is not None:
-            closing()
+        documents().close()
     for cached in (config, documents, objects, gate, _key_files, _site_data, register):
         cached.cache_clear()

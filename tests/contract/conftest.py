@@ -8,10 +8,11 @@ import pytest
 
 from localstack import servers
 from skytally.config import Config
-from skytally.ports import Objects
-from skytally.wiring import open_objects
+from skytally.ports import Documents, Objects
+from skytally.wiring import open_documents, open_objects
 
 STORES = ("files", "versitygw", "ministack", "fake-gcs")
+DOCUMENT_STORES = ("sqlite",)
 
 
 class Running:
@@ -69,3 +70,20 @@ def store(request, store_settings) -> dict[str, str]:
 def objects(store) -> Objects:
     """Each object store in turn."""
     return open_objects(Config.from_env(store))
+
+
+@pytest.fixture(params=DOCUMENT_STORES)
+def documents_settings(request, tmp_path, running) -> dict[str, str]:
+    """The settings of each document store in turn, each test with documents of its own."""
+    if request.param == "sqlite":
+        return {"SKYTALLY_DOCUMENTS": f"sqlite:///{tmp_path}/documents.sqlite"}
+    prefix = "".join(letter if letter.isalnum() else "-" for letter in tmp_path.name.lower())
+    return {**running[request.param].settings, "SKYTALLY_DOCUMENTS_PREFIX": prefix}
+
+
+@pytest.fixture
+def documents(documents_settings) -> Iterator[Documents]:
+    """Each document store in turn."""
+    documents = open_documents(Config.from_env(documents_settings))
+    yield documents
+    documents.close()

@@ -1,0 +1,252 @@
+"""The promises of the documents port, on every adapter and its real server."""
+
+import multiprocessing
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from skytally.config import Config
+from skytally.documents import Interval, Label, Round, Usage
+from skytally.errors import Unavailable
+from skytally.ports import Outcome, Query, Write
+from skytally.wiring import open_documents
+
+pytestmark = pytest.mark.servers
+AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+STORED, STALE = Outcome.STORED, Outcome.STALE
+
+
+def done(documents, *writes):
+    return documents.write(list(writes)).result(timeout=60)
+
+
+def label(key, boot_id, version=0, **how):
+    return Write("label", key, version, Label(boot_id=boot_id), **how)
+
+
+def interval(name, from_at, until_at, core_ms, cloud="uvic", vm="v", **more):
+    blank = dict.fromkeys(Interval.__struct_fields__, 0)
+    fields = {
+        "label": name,
+        "vm": vm,
+        "cloud": cloud,
+        "site": None,
+        "group": None,
+        "flavor": None,
+        "from_at": from_at,
+        "until_at": until_at,
+    }
+    document = Interval(**blank | fields | {"core_ms": core_ms, "wall_ms": core_ms // 8, "cores": 8} | more)
+    return Write("interval", f"{name}-{from_at.timestamp():.0f}", round(until_at.timestamp()), document)
+
+
+def window(documents, from_at, until_at, **query):
+    documents.refresh()
+    return documents.table(Query(index="interval", from_at=from_at, until_at=until_at, **{"by": ("cloud",), "sums": ("core_ms",)} | query))
+
+
+def test_what_was_stored_is_read_back_whole(documents):
+    full = Round(name="x", started_at=AT, finished_at=AT + timedelta(milliseconds=1), succeeded_at=None, error='"quoted" ü 🦉\x00'[:-1])
+    assert done(documents, Write("round", "x", 1, full)) == [STORED]
+    assert documents.get("round", "x", Round) == full
+    assert documents.get("round", "y", Round) is None
+    assert documents.get_many("round", ["y", "x", "y", "x"], Round) == [None, full, None, full]
+    assert documents.get_many("round", [], Round) == []
+
+
+def test_a_create_happens_once(documents):
+    assert done(documents, label("a", "first", create=True)) == [STORED]
+    assert done(documents, label("a", "second", create=True), label("b", "first", create=True)) == [STALE, STORED]
+    assert documents.get("label", "a", Label).boot_id == "first"
+
+
+def test_of_one_batch_the_first_creates(documents):
+    assert done(documents, label("a", "1", create=True), label("a", "2", create=True)) == [STORED, STALE]
+    assert documents.get("label", "a", Label).boot_id == "1"
+
+
+def test_an_older_version_is_stale_an_equal_one_replaces(documents):
+    for version, word, outcome in (
+        (5, "five", STORED),
+        (4, "four", STALE),
+        (5, "five again", STORED),
+        (6, "six", STORED),
+        (1, "one", STALE),
+    ):
+        assert done(documents, label("k", word, version)) == [outcome]
+    assert documents.get("label", "k", Label).boot_id == "six"
+
+
+def test_a_put_after_a_create_goes_by_its_version(documents):
+    done(documents, label("k", "created", create=True))
+    assert done(documents, label("k", "put", 1_000)) == [STORED]
+    assert done(documents, label("k", "older", 999)) == [STALE]
+    assert documents.get("label", "k", Label).boot_id == "put"
+
+
+def test_a_batch_keeps_its_order(documents):
+    outcomes = done(documents, label("k", "2", 2), label("k", "1", 1), label("k", "3", 3), label("other", "x", 1))
+    assert outcomes == [STORED, STALE, STORED, STORED]
+    assert documents.get("label", "k", Label).boot_id == "3"
+    assert done(documents) == []
+
+
+@pytest.mark.parametrize("key", ["🦉" * 255 + "-20261125T120000Z-2026-11", "a b/c?d#e%f", "-", '"', "x" * 2_000], ids=range(5))
+def test_keys_may_be_what_people_call_their_vms(documents, key):
+    assert done(documents, label(key, "here", 1)) == [STORED]
+    assert documents.get("label", key, Label).boot_id == "here"
+    assert documents.get("label", key + "x", Label) is None
+    documents.refresh()
+    assert [found for found, _ in documents.find("label", Label, {"boot_id": ["here"]})] == [key]
+
+
+def usage(key, month, cloud, version=1):
+    blank = dict.fromkeys(Usage.__struct_fields__, 0)
+    fields = {"month": month, "boot_id": key, "label": key, "vm": key, "cloud": cloud, "site": None, "group": None, "flavor": None}
+    fields |= {"boot_at": AT, "last_sampled_at": AT, "final": True, "estimated": False, "clock_ahead": False, "clock_offset_seconds": 0.5}
+    fields |= {"cores": 8, "memory_bytes": 2**40, "disk_bytes": None, "cpu_model": None, "agent_version": None}
+    return Write("usage", key, version, Usage(**blank | fields))
+
+
+def test_find_lists_all_that_match_in_key_order(documents):
+    writes = [usage(f"{n:05}", "2026-11" if n % 3 else "2026-10", f"c{n % 2}") for n in range(2_500)]
+    done(documents, *writes)
+    documents.refresh()
+    keys = [key for key, _ in documents.find("usage", Usage, {"month": ["2026-11"], "cloud": ["c1", "c7"]})]
+    assert keys == [f"{n:05}" for n in range(2_500) if n % 3 and n % 2]
+    found = dict(documents.find("usage", Usage, {"month": ["2026-10", "2026-11"]}))
+    assert len(found) == 2_500
+    assert found["00001"] == writes[1].document
+    assert list(documents.find("usage", Usage, {"cloud": ["nobody"]})) == []
+
+
+def test_sums_are_exact(documents):
+    values = [3_599_999, 1, 2**40 + 7, 86_400_000]
+    done(documents, *(interval(f"b{n}", AT - HOUR, AT, value) for n, value in enumerate(values)))
+    assert window(documents, AT - HOUR, AT) == [{"cloud": "uvic", "core_ms": sum(values)}]
+
+
+def test_an_interval_counts_by_its_part_inside(documents):
+    done(documents, interval("b", AT, AT + 4 * HOUR, 8_000))
+    for from_hours, until_hours, core_ms in ((0, 4, 8_000), (1, 2, 2_000), (-5, 1, 2_000), (3, 9, 2_000), (1, 3, 4_000), (-1, 5, 8_000)):
+        rows = window(documents, AT + from_hours * HOUR, AT + until_hours * HOUR)
+        assert rows == [{"cloud": "uvic", "core_ms": pytest.approx(core_ms)}]
+    for from_hours, until_hours in ((-2, 0), (4, 6)):
+        assert window(documents, AT + from_hours * HOUR, AT + until_hours * HOUR) == []
+
+
+def test_rows_dimensions_filters_and_counts(documents):
+    writes = [interval(f"b{n}", AT - HOUR, AT, 100 + n, cloud=f"c{n % 3}", vm=f"v{n % 4}", site="s" if n % 2 else None) for n in range(24)]
+    done(documents, *writes)
+    rows = window(documents, AT - HOUR, AT, by=("cloud", "vm"), sums=("core_ms", "cores"))
+    assert [(row["cloud"], row["vm"]) for row in rows] == [(f"c{c}", f"v{v}") for c in range(3) for v in range(4)]
+    assert sum(row["core_ms"] for row in rows) == sum(100 + n for n in range(24))
+    assert {row["cores"] for row in rows} == {16}
+    counted = window(documents, AT - HOUR, AT, distinct=("vm",))
+    assert [(row["cloud"], row["vm_count"]) for row in counted] == [("c0", 4), ("c1", 4), ("c2", 4)]
+    some = window(documents, AT - HOUR, AT, where={"cloud": ["c0", "c2"], "vm": ["v1"]})
+    assert [row["cloud"] for row in some] == ["c0", "c2"]
+    assert window(documents, AT - HOUR, AT, by=("site",))[0]["site"] in {None, "s"}
+    assert len(window(documents, AT - HOUR, AT, by=("site",))) == 2
+
+
+def test_a_replaced_interval_counts_once(documents):
+    done(documents, interval("b", AT - 2 * HOUR, AT - HOUR, 100))
+    done(documents, interval("b", AT - 2 * HOUR, AT, 250))
+    done(documents, interval("b", AT - 2 * HOUR, AT - HOUR, 100))
+    assert window(documents, AT - 5 * HOUR, AT) == [{"cloud": "uvic", "core_ms": 250}]
+
+
+def test_an_interval_that_moves_into_another_month_counts_once(documents):
+    edge = datetime(2026, 11, 1, tzinfo=UTC)
+    done(documents, interval("b", edge - HOUR, edge - HOUR / 2, 100))
+    done(documents, interval("b", edge - HOUR, edge + HOUR, 400))
+    assert window(documents, edge - HOUR, edge + HOUR) == [{"cloud": "uvic", "core_ms": 400}]
+    assert window(documents, edge, edge + HOUR) == [{"cloud": "uvic", "core_ms": pytest.approx(200)}]
+
+
+def test_series_are_the_table_step_by_step(documents):
+    writes = [interval(f"b{n}", AT + n * HOUR / 3, AT + (n + 1) * HOUR / 3, 1_000 + n, cloud=f"c{n % 2}") for n in range(30)]
+    writes.append(interval("long", AT + HOUR / 2, AT + 7 * HOUR, 65_000, cloud="c0"))
+    done(documents, *writes)
+    documents.refresh()
+    query = Query(index="interval", from_at=AT, until_at=AT + 9.5 * HOUR, by=("cloud",), sums=("core_ms",))
+    series = documents.series(query, HOUR)
+    assert [row["at"] for row in series] == sorted(row["at"] for row in series)
+    for n in range(10):
+        step = documents.table(
+            Query(index="interval", from_at=AT + n * HOUR, until_at=AT + min(n + 1, 9.5) * HOUR, by=("cloud",), sums=("core_ms",))
+        )
+        mine = [{k: v for k, v in row.items() if k != "at"} for row in series if row["at"] == AT + n * HOUR]
+        assert mine == [{**row, "core_ms": pytest.approx(row["core_ms"])} for row in step]
+
+
+def test_many_clouds_by_many_hours_are_all_there(documents):
+    writes = [interval(f"{c}-{h}", AT + h * HOUR, AT + (h + 1) * HOUR, 10 * c + 1, cloud=f"c{c:02}") for c in range(50) for h in range(72)]
+    done(documents, *writes)
+    documents.refresh()
+    query = Query(index="interval", from_at=AT, until_at=AT + 72 * HOUR, by=("cloud",), sums=("core_ms",))
+    series = documents.series(query, HOUR)
+    assert len(series) == 50 * 72
+    assert sum(row["core_ms"] for row in series) == sum(write.document.core_ms for write in writes)
+    assert [row["core_ms"] for row in documents.table(query)] == [72 * (10 * c + 1) for c in range(50)]
+
+
+def race(settings, names, barrier, won):
+    documents = open_documents(Config.from_env(settings))
+    for name in names:
+        barrier.wait()
+        me = f"{multiprocessing.current_process().pid}"
+        if done(documents, label(name, me, create=True)) == [STORED]:
+            won.put(name)
+    won.put(None)
+    documents.close()
+
+
+def test_of_many_processes_one_creates_each(documents_settings, documents):
+    context = multiprocessing.get_context("spawn")
+    barrier, won = context.Barrier(3), context.Queue()
+    names = [f"name-{n}" for n in range(25)]
+    racers = [context.Process(target=race, args=(documents_settings, names, barrier, won)) for _ in range(3)]
+    for racer in racers:
+        racer.start()
+    winners, ended = Counter(), 0
+    while ended < len(racers):
+        name = won.get(timeout=60)
+        ended += name is None
+        winners.update([name] if name else [])
+    for racer in racers:
+        racer.join()
+    assert winners == dict.fromkeys(names, 1)
+
+
+def test_many_small_writes_at_once_are_all_answered(documents):
+    outcomes = []
+
+    def write(n):
+        for k in range(20):
+            outcomes.extend(done(documents, label(f"{n}-{k}", "x", 1)))
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == [STORED] * 240
+
+
+def test_a_caller_that_gave_up_harms_nobody(documents):
+    futures = [documents.write([label(f"k{n}", "x", 1)]) for n in range(200)]
+    for future in futures[::2]:
+        future.cancel()
+    assert all(future.result(timeout=60) == [STORED] for future in futures[1::2])
+
+
+def test_after_closing_nothing_is_taken(documents_settings):
+    other = open_documents(Config.from_env(documents_settings))
+    other.close()
+    with pytest.raises(Unavailable):
+        done(other, label("k", "x"))
