@@ -179,7 +179,7 @@ class SqliteDocuments:
         part = "CAST(MIN(until_at, step_until) - MAX(from_at, step_from) AS REAL) / (until_at - from_at)"
         columns = [f"step_from AS {_name(d)}" if d == "at" else _name(d) for d in dimensions]
         columns += [f"SUM(CASE WHEN {inside} THEN {_name(s)} ELSE {_name(s)} * {part} END) AS {_name(s)}" for s in query.sums]
-        columns += [f"COUNT(DISTINCT {_name(d)}) AS {_name(d + "_count")}" for d in query.distinct]
+        columns += [f"COUNT(DISTINCT {_name(d)}) AS {_name(f'{d}_count')}" for d in query.distinct]
         group = (
             f"GROUP BY {', '.join(_name(d) for d in dimensions)} ORDER BY {', '.join(_name(d) for d in dimensions)}" if dimensions else ""
         )
