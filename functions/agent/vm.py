@@ -236,7 +236,7 @@ def uptime_of(vm):
 
 
 def parse_stat(text):
-  """Answer seconds of user nice system idle iowait irq softirq steal, and the online cores."""
+  """Answer (seconds by kind, online cores)."""
   ticks = [int(word) for word in text.splitlines()[0].split()[1:]] + [0] * 8
   return [tick / os.sysconf("SC_CLK_TCK") for tick in ticks[:8]], max(1, len(re.findall(r"^cpu\d", text, re.M)))
 
@@ -245,6 +245,12 @@ def parse_interfaces(text):
   """Answer {interface: [received, sent]} without loopback."""
   rows = re.findall(r"^\s*([^\s|]+):\s*(\d+)(?:\s+\d+){7}\s+(\d+)", text, re.M)
   return {name: [int(received), int(sent)] for name, received, sent in rows if name != "lo"}
+
+
+def cpu_model(vm):
+  """Answer the processor's name."""
+  model = re.search(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", ""))
+  return model.group(1) if model else platform.machine()
 
 
 def measure(vm):
@@ -269,13 +275,13 @@ def measure(vm):
   vm.measured = dict(up=up, counters={name: round(value, 3) for name, value in now.items()}, cores=cores, ticked=sum(seconds),
       interfaces=interfaces, unix=clock.unix(), final=vm.verb == "stop")
   vm.points = vm.points[1 - SPOOL_SAMPLES:] + [vm.measured]
-  model, disk = re.search(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", "")), os.statvfs("/")
-  vm.machine = dict(memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), disk_bytes=disk.f_blocks * disk.f_frsize,
-      cpu_model=model.group(1) if model else platform.machine(), agent_version=VERSION)
+  disk, pages = os.statvfs("/"), os.sysconf("SC_PHYS_PAGES")
+  vm.machine = dict(memory_bytes=pages * os.sysconf("SC_PAGE_SIZE"), disk_bytes=disk.f_blocks * disk.f_frsize,
+      cpu_model=cpu_model(vm), agent_version=VERSION)
   save_state(vm)
 
 
-# ---- the month split: samples are dated by the time at boot and the uptime, so no step of a clock matters ----
+# ---- the month split: samples are dated by boot time and uptime, so no step of a clock matters ----
 
 def mix(before, after, fraction):
   """Answer the counters at a fraction of the way."""
@@ -585,12 +591,12 @@ def benchmark_copy(start_at):
 def benchmark(vm):
   """Run a copy on every core; score_wall is what this vm got, score_cpu what a core can do."""
   (before, copies), begun = parse_stat(text_of(vm, "stat")), time.monotonic()
-  with multiprocessing.Pool(copies) as pool:
+  with multiprocessing.get_context("fork").Pool(copies) as pool:
     relative = sum(pool.map(benchmark_copy, [begun + 1] * copies, 1), [])
   took, steal = time.monotonic() - begun, parse_stat(text_of(vm, "stat"))[0][7] - before[7]
   wall, cpu = (10 / math.exp(sum(map(math.log, column)) / len(column)) for column in zip(*relative))
   return dict(kernel="zbs", kernel_version="1", score_wall=round(wall, 3), score_cpu=round(cpu, 3), copies=copies,
-      steal_fraction=round(steal / took / copies, 4), duration_seconds=round(took, 2), measured_at=iso(now(vm)),
+      steal_fraction=round(steal / took / copies, 4), duration_seconds=round(took, 2), measured_at=iso(now(vm)), cpu_model=cpu_model(vm),
       interpreter="%s %s, zlib %s" % (platform.python_implementation(), platform.python_version(), zlib.ZLIB_RUNTIME_VERSION))
 
 
@@ -610,7 +616,7 @@ def handed_over(vm):
   hepscore, copies = suite["profiles"].get("hepscore", {}), os.cpu_count()
   score = hepscore["score"] / copies if hepscore else suite["profiles"]["DB12"]["value"]
   if not 0 < score < 1e6:
-    raise ValueError("score %r" % score)
+    raise ValueError(score)
   return dict(kernel="HEPscore" if hepscore else "DB12", copies=copies, score_wall=score, score_hs23=score if hepscore else None,
       measured_at=suite["_timestamp_end"])
 

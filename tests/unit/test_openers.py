@@ -1,0 +1,279 @@
+"""Both openers, vm.py and open.sh, against the same vectors and the same server, and what other users of the machine can see."""
+
+import base64
+import gzip
+import hashlib
+import hmac
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from agent_lab import AGENT, DRIVER, VM_PY, Lab, interpreters, serve
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+OPEN_SH = AGENT / "open.sh"
+
+OPENER = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("vm", sys.argv[1])
+vm = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(vm)
+for line in sys.stdin:
+    one = json.loads(line)
+    with open(one["bundle"], "rb") as source:
+        bundle = source.read()
+    try:
+        payload, reporter = vm.open_bundle(bundle, one["token"].split("."), one["vm"], one["key"])
+        print(json.dumps(["success", vm.digest(payload), reporter]), flush=True)
+    except vm.Stop as stop:
+        print(json.dumps(["stop", stop.args[0], stop.args[1]]), flush=True)
+"""
+
+
+class Vector(NamedTuple):
+    name: str
+    headers: dict[str, str]
+    key: str
+    bundle: bytes
+
+
+def parse(path: Path) -> Vector:
+    head, key, *rest = path.read_text().split("\n\n")
+    headers = dict(line.split(": ", 1) for line in head.splitlines())
+    return Vector(path.stem, headers, key + "\n", base64.b64decode("".join(rest)))
+
+
+ALL = [parse(path) for path in sorted(VECTORS.glob("*.txt"))]
+
+
+def lay_out(vector: Vector, folder: Path) -> dict[str, str]:
+    """Write a vector's inputs as files."""
+    folder.mkdir()
+    (folder / "key.pem").write_text(vector.key)
+    (folder / "bundle").write_bytes(vector.bundle)
+    (folder / "claim").write_text(vector.headers["claim"] + "\n")
+    return {
+        "key": str(folder / "key.pem"),
+        "bundle": str(folder / "bundle"),
+        "token": vector.headers["claim"],
+        "vm": vector.headers.get("vm", ""),
+    }
+
+
+def test_there_are_vectors_of_every_kind():
+    kinds = [vector.headers["expect"] for vector in ALL]
+    assert set(kinds) == {"success", "no match", "MAC failure"}
+    assert len(kinds) > 60
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_vm_py_says_what_every_vector_expects(python, tmp_path):
+    inputs = "".join(json.dumps(lay_out(vector, tmp_path / vector.name)) + "\n" for vector in ALL)
+    done = subprocess.run([python, "-B", "-c", OPENER, str(VM_PY)], input=inputs, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for vector, line in zip(ALL, done.stdout.splitlines(), strict=True):
+        kind, *rest = json.loads(line)
+        if vector.headers["expect"] == "success":
+            assert [kind, *rest] == ["success", vector.headers["payload_sha256"], vector.headers["reporter"]], vector.name
+        else:
+            assert kind == "stop", vector.name
+            assert rest[0] == 3, vector.name
+            assert rest[1].startswith(vector.headers["expect"]), (vector.name, rest)
+
+
+def open_with_bash(vector: Vector, folder: Path) -> subprocess.CompletedProcess:
+    files = lay_out(vector, folder)
+    command = ["bash", str(OPEN_SH), "open", "--claim-file", str(folder / "claim"), "--key", files["key"], "--bundle", files["bundle"]]
+    command += ["--payload", str(folder / "payload"), *(["--vm", files["vm"]] if files["vm"] else [])]
+    environment = {**os.environ, "SKYTALLY_CONSOLE": str(folder / "console")}
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=environment)
+
+
+@pytest.mark.parametrize("vector", ALL, ids=lambda vector: vector.name)
+def test_open_sh_says_what_every_vector_expects(vector, tmp_path):
+    done = open_with_bash(vector, tmp_path / "v")
+    if vector.headers["expect"] == "success":
+        assert done.returncode == 0, done.stderr
+        assert hashlib.sha256((tmp_path / "v/payload").read_bytes()).hexdigest() == vector.headers["payload_sha256"]
+        assert (tmp_path / "v/payload.reporter").read_text() == vector.headers["reporter"]
+        assert {(tmp_path / "v" / name).stat().st_mode & 0o777 for name in ("payload", "payload.reporter")} == {0o600}
+    else:
+        assert done.returncode == 3, done.stderr
+        assert done.stderr.startswith(f"skytally: {vector.headers['expect']}")
+        assert done.stdout == ""
+        assert {path.name for path in (tmp_path / "v").iterdir()} == {"key.pem", "bundle", "claim", "console"}
+
+
+# ---- claiming, from a small server that makes real bundles ----
+
+CLAIM, EXPIRES, SECRET = "c0ffee" * 5, "1795700000", hashlib.sha256(b"a claim").hexdigest()
+
+
+def proof_of(form: dict[str, str]) -> str:
+    words = [
+        "skytally/v1 claim",
+        form["claim"],
+        hashlib.sha256(form["public_key"].encode()).hexdigest(),
+        *([form["vm"]] if "vm" in form else []),
+    ]
+    return hmac.new(SECRET.encode(), "|".join(words).encode(), "sha256").hexdigest()
+
+
+class Deposit:
+    """Answers secret_claim with a bundle for whatever key came with a right proof."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.forms: list[dict[str, str]] = []
+
+    def __call__(self, _office, path, _headers, body):
+        sys.path.insert(0, str(VECTORS))
+        try:
+            import make_vectors
+        finally:
+            sys.path.remove(str(VECTORS))
+        from cryptography.hazmat.primitives import serialization
+
+        form = dict(urllib.parse.parse_qsl(body.decode("ascii"), strict_parsing=True))
+        self.forms.append(form)
+        if path != "/function/secret_claim" or form["proof"] != proof_of(form):
+            return 403, {}, b'{"error": {"code": "forbidden", "message": "no"}}'
+        line = gzip.decompress(base64.b64decode(form["public_key"], validate=True))
+        key = serialization.load_ssh_public_key(line)
+        made_for = type("Public", (), {"public_key": lambda _: key})()
+        make_vectors.CLAIM, make_vectors.EXPIRES = CLAIM, EXPIRES
+        return 200, {"Content-Type": "application/x-tar"}, make_vectors.Maker(made_for, self.payload, form.get("vm"), SECRET).bundle
+
+
+class Claimant(NamedTuple):
+    """One of the two openers, with a common way to run it."""
+
+    kind: str
+    lab: Lab
+
+    def claim(self, *more: str, prefix: tuple[str, ...] = (), patience: str = "8") -> subprocess.CompletedProcess:
+        lab = self.lab
+        (lab.folder / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}\n")
+        options = [
+            "--base",
+            lab.base,
+            "--claim-file",
+            str(lab.folder / "claim"),
+            "--payload",
+            str(lab.folder / "payload"),
+            "--patience",
+            patience,
+        ]
+        if self.kind == "open.sh":
+            command = ["bash", str(OPEN_SH), "claim", *options, *more]
+        else:
+            settings = lab.folder / "lab.json"
+            settings.write_text(json.dumps({"unix": lab.world.unix, "monotonic": lab.world.wall, "constants": lab.constants()}))
+            options += ["--state", str(lab.state), "--proc", str(lab.folder / "proc"), "--benchmark-report", "none"]
+            command = [sys.executable, "-B", "-c", DRIVER, str(VM_PY), str(settings), "boot", *options, *more]
+        environment = {**os.environ, "SKYTALLY_CONSOLE": str(lab.console)}
+        return subprocess.run([*prefix, *command], check=False, capture_output=True, text=True, timeout=120, env=environment)
+
+
+@pytest.fixture(params=["vm.py", "open.sh"])
+def claimant(request, tmp_path) -> Iterator[Claimant]:
+    if request.param == "open.sh" and shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    lab = Lab(tmp_path)
+    lab.world.run(60)
+    lab.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
+    with serve(lab.office) as lab.base:
+        yield Claimant(request.param, lab)
+
+
+def claims(lab: Lab) -> list[dict[str, str]]:
+    bodies = [body for _, path, _, body in lab.office.requests if path == "/function/secret_claim"]
+    return [dict(urllib.parse.parse_qsl(body.decode())) for body in bodies]
+
+
+def test_a_claim_is_answered_and_opened(claimant):
+    claimant.lab.office.script.append(Deposit(b"a secret \0 of bytes"))
+    done = claimant.claim()
+    assert done.returncode == 0, done.stderr
+    assert (claimant.lab.folder / "payload").read_bytes() == b"a secret \0 of bytes"
+    assert (claimant.lab.folder / "payload").stat().st_mode & 0o777 == 0o600
+    (form,) = claims(claimant.lab)
+    assert set(form) == {"claim", "expires", "public_key", "proof"}
+    line = gzip.decompress(base64.b64decode(form["public_key"])).decode()
+    assert line.startswith("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ")
+    assert line.endswith(f" {os.uname().nodename}\n")
+
+
+@pytest.mark.parametrize("name", ["host-2", "odd näme|&=+%"])
+def test_one_of_a_batch_claims_by_name(claimant, name):
+    claimant.lab.office.script.append(Deposit(b"for one of many"))
+    done = claimant.claim("--vm", name)
+    assert done.returncode == 0, done.stderr
+    assert claims(claimant.lab)[0]["vm"] == name
+    assert (claimant.lab.folder / "payload").read_bytes() == b"for one of many"
+
+
+def test_an_outage_is_waited_out_with_the_same_key(claimant):
+    office = claimant.lab.office
+    office.script.extend([(503, {"Retry-After": "1"}, b"{}"), (0, {}, b""), Deposit(b"late")])
+    done = claimant.claim(patience="60")
+    assert done.returncode == 0, done.stderr
+    assert len(claims(claimant.lab)) == 3
+    assert len({form["public_key"] for form in claims(claimant.lab)}) == 1
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 3), (403, 3), (409, 3), (410, 4), (503, 5), (302, 5)])
+def test_a_refusal_ends_it_with_its_exit_code_and_a_word_on_the_console(claimant, status, code):
+    answer = status, {"Location": "http://127.0.0.1:9/"}, b'{"error": {"code": "some_code", "message": "because"}}'
+    claimant.lab.office.script.extend([answer] * 20)
+    done = claimant.claim(patience="1")
+    assert done.returncode == code, done.stderr
+    assert str(status) in done.stderr
+    assert "secret_claim" in claimant.lab.console.read_text()
+    assert not (claimant.lab.folder / "payload").exists()
+    if code != 5:
+        assert len(claims(claimant.lab)) == 1
+
+
+def test_a_bundle_for_another_key_is_refused_and_nothing_is_left(claimant):
+    stranger = next(vector for vector in ALL if vector.name == "success")
+    claimant.lab.office.script.append((200, {}, stranger.bundle))
+    done = claimant.claim()
+    assert done.returncode == 3
+    assert "no match" in done.stderr
+    assert not (claimant.lab.folder / "payload").exists()
+    assert list((claimant.lab.folder / "secret").iterdir()) == []
+
+
+def test_without_room_for_the_payload_nothing_is_claimed(claimant):
+    done = claimant.claim("--payload", str(claimant.lab.folder / "proc/uptime/payload"))
+    assert done.returncode == 6
+    assert claims(claimant.lab) == []
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "a.1.b", f"{CLAIM}.{EXPIRES}.{SECRET}.x", f"{CLAIM}.{EXPIRES}.{SECRET[:-1]}"])
+def test_a_claim_file_without_a_token_is_a_usage_error(claimant, text):
+    (claimant.lab.folder / "bad").write_text(text)
+    assert claimant.claim("--claim-file", str(claimant.lab.folder / "bad")).returncode == 2
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_no_secret_is_an_argument_or_in_the_environment_of_any_program(claimant):
+    lab = claimant.lab
+    lab.office.script.append(Deposit(b"the payload itself"))
+    trace = lab.folder / "trace"
+    done = claimant.claim(prefix=("strace", "-f", "-v", "-s", "65536", "-e", "trace=execve", "-o", str(trace)))
+    assert done.returncode == 0, done.stderr
+    seen = trace.read_text()
+    assert seen.count("execve(") >= 5
+    (form,) = claims(lab)
+    for secret in (SECRET, form["proof"], form["public_key"], lab.office.token, "the payload itself", "PRIVATE KEY"):
+        assert secret not in seen
+    assert not [line for line in seen.splitlines() if "openssl" in line and any(len(word) == 64 for word in line.replace('"', " ").split())]

@@ -1,0 +1,704 @@
+"""vm.py piece by piece, and under every CPython from 3.6 on that is found here."""
+
+import ast
+import base64
+import io
+import json
+import os
+import resource
+import shutil
+import ssl
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+import types
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import agent_lab
+import pytest
+from agent_lab import VM_PY, Lab, at, interpreters, load_agent, serve
+from test_openers import CLAIM, EXPIRES, SECRET, Deposit
+
+STAT = """cpu  4705 356 584 3699176 23060 15 6 1000 240 10
+cpu0 1393280 32966 572056 13343292 6130 0 17875 500 120 5
+cpu1 1335498 28005 573218 13343292 6130 0 17875 500 120 5
+cpu11 1335498 28005 573218 13343292 6130 0 17875 500 120 5
+intr 1462898 4 3
+cputhing 12
+btime 1769041476
+"""
+NET_DEV = """Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo: 1000     10    0    0    0     0          0         0    1000      10    0    0    0     0       0          0
+  eth0:1234567 89    0    0    0     0          0         0 7654321     98    0    0    0     0       0          0
+br-1f2e: 5     1    0    0    0     0          0         0    6      1    0    0    0     0       0          0
+eth0.100: 7     1    0    0    0     0          0         0    8      1    0    0    0     0       0          0
+"""
+
+
+@pytest.fixture(scope="module")
+def vm():
+    return load_agent()
+
+
+@pytest.fixture
+def lab(tmp_path):
+    one = Lab(tmp_path)
+    one.world.run(60)
+    with serve(one.office) as base:
+        one.base = base
+        yield one
+
+
+# ---- what it is ----
+
+
+def test_it_is_small_enough_to_be_read():
+    assert VM_PY.stat().st_size <= 30_000
+
+
+def test_it_needs_the_standard_library_only_and_says_what_every_function_promises():
+    tree = ast.parse(VM_PY.read_text())
+    imported = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert imported <= sys.stdlib_module_names
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            assert ast.get_docstring(node), node.name
+
+
+# ---- every interpreter ----
+
+
+def test_several_interpreters_are_found():
+    assert len(interpreters()) >= 1
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_boot_report_month_jobs_and_stop_under_every_interpreter(python, tmp_path):
+    lab = Lab(tmp_path, "2026-11-30T22:30:00")
+    lab.world.run(60)
+    pid = lab.folder / "proc/4242"
+    pid.mkdir()
+    (pid / "cmdline").write_bytes(b"basf2\0steering.py\0")
+    (pid / "environ").write_bytes(b"HOME=/\0DIRACJOBID=987654\0")
+    with serve(lab.office) as lab.base:
+        for verb, seconds in (("boot", 3600), ("report", 3600), ("report", 60), ("jobs", 0), ("stop", 0)):
+            done = lab.spawn(python, verb)
+            assert done.returncode == 0, done.stderr
+            assert done.stderr == ""
+            lab.world.run(seconds)
+    assert [s["month"] for s in lab.office.samples] == ["2026-11", "2026-11", "2026-11", "2026-12", "2026-12"]
+    assert lab.office.samples[-1]["final"] is True
+    assert lab.booked() == pytest.approx({"2026-11": 5400, "2026-12": 1920}, abs=2)
+    assert lab.office.overlaps() == []
+    assert lab.office.heartbeats[0]["jobs"] == ["987654"]
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_help_has_an_example_and_the_exit_codes_under_every_interpreter(python):
+    done = subprocess.run([python, "-B", str(VM_PY), "--help"], check=False, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0
+    assert "vm.py boot --base" in done.stdout
+    assert "Exit codes" in done.stdout
+
+
+def test_the_benchmark_prints_the_wire_form(tmp_path):
+    lab = Lab(tmp_path, cores=2)
+    lab.constants = lambda real=lab.constants: {**real(), "BENCHMARK_SECONDS": 0.2}
+    done = lab.spawn(sys.executable, "benchmark", "--benchmark-report", "")
+    assert done.returncode == 0, done.stderr
+    block = json.loads(done.stdout)
+    assert {
+        "kernel",
+        "kernel_version",
+        "score_wall",
+        "score_cpu",
+        "copies",
+        "steal_fraction",
+        "duration_seconds",
+        "interpreter",
+        "measured_at",
+    } <= set(block)
+    assert block["copies"] == 2
+    assert 0 < block["score_wall"] < 1000
+    assert 0 < block["score_cpu"] < 1000
+
+
+# ---- the command line ----
+
+
+@pytest.mark.parametrize("words", [[], ["dance"], ["report", "--colour", "red"], ["report"]])
+def test_usage_errors_are_exit_code_2(tmp_path, words):
+    state = ["--state", str(tmp_path), "--token-file", "/dev/null"] if words == ["report"] else []
+    done = subprocess.run([sys.executable, "-B", str(VM_PY), *words, *state], check=False, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("more", [("--base", "nonsense"), ("--proc", "/nowhere"), ("--token-file", "/nowhere"), ("--ca", "/nowhere")])
+def test_what_the_machine_lacks_is_exit_code_6_and_one_sentence(lab, capfd, more):
+    assert lab.do("report", *more) == 6
+    assert "this machine lacks something" in capfd.readouterr().err
+
+
+def test_options_may_come_from_the_environment(lab, monkeypatch):
+    monkeypatch.setenv("SKYTALLY_BASE", lab.base)
+    monkeypatch.setenv("SKYTALLY_VM", "from-the-environment")
+    settings = lab.argv("report")
+    for name in ("--base", "--vm"):
+        at_index = settings.index(name)
+        del settings[at_index : at_index + 2]
+    assert lab.agent().main(settings) == 0
+    assert lab.office.samples[0]["vm"] == "from-the-environment"
+
+
+def test_without_a_token_it_is_refused_and_nothing_is_lost(lab):
+    assert lab.do("report", "--token-file", "") == 3
+    assert lab.do("report") == 0
+    assert len(lab.office.samples) == 2
+
+
+def test_a_refused_token_keeps_the_samples_and_shows_on_the_console(lab):
+    lab.office.token = "another"
+    assert lab.do("report") == 3
+    assert "401" in lab.console.read_text()
+    assert len(lab.kept["pending"]) == 1
+
+
+def test_the_name_in_the_token_is_the_vms_name_when_none_is_given(lab):
+    readable = base64.urlsafe_b64encode(json.dumps({"role": "reporter", "vm": "named-by-the-scheduler"}).encode()).decode().rstrip("=")
+    (lab.folder / "token").write_text(f"{readable}.signature")
+    lab.office.token = f"{readable}.signature"
+    assert lab.do("report", "--vm", "") == 0
+    assert lab.office.samples[0]["vm"] == "named-by-the-scheduler"
+
+
+@pytest.mark.parametrize("token", ["", "x", "....", "!!!.x", "bnVsbA.x", None])
+def test_a_token_without_a_readable_name_is_no_problem(vm, token):
+    assert vm.name_in(token) is None
+
+
+# ---- time ----
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "1970-01-01T00:00:00Z"), (1795602003.999, "2026-11-25T10:20:03Z"), (-0.5, "1969-12-31T23:59:59Z")]
+)
+def test_moments_are_written_in_utc(vm, seconds, text):
+    assert vm.iso(seconds) == text
+
+
+@pytest.mark.parametrize("zone", ["Europe/Zurich", "America/St_Johns", "Pacific/Kiritimati"])
+def test_a_local_zone_and_its_summer_time_change_nothing(zone):
+    code = f"import sys; sys.path.insert(0, {str(VM_PY.parent)!r}); import vm; "
+    code += "print(vm.iso(1793494800), vm.unix('2026-11-01T01:00:00Z'), vm.month_at(1793494800, 1))"
+    done = subprocess.run([sys.executable, "-B", "-c", code], check=False, capture_output=True, text=True, env={"TZ": zone}, timeout=30)
+    assert done.stdout.split() == ["2026-11-01T01:00:00Z", "1793494800.0", "1796083200"]
+
+
+@pytest.mark.parametrize("text", ["2026-11-25T10:20:03Z", "2026-11-25T10:20:03.0Z", "2026-11-25T10:20:03.000000Z"])
+def test_moments_are_read_with_and_without_fractions(vm, text):
+    assert vm.unix(text) == at("2026-11-25T10:20:03")
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2026-11-25", "2026-11-25T10:20:03+01:00", "2026-13-25T10:20:03Z"])
+def test_what_is_no_moment_in_utc_is_refused(vm, text):
+    with pytest.raises(ValueError):
+        vm.unix(text)
+
+
+@pytest.mark.parametrize(
+    ("moment", "begin", "end"),
+    [
+        ("2026-12-31T23:59:59", "2026-12-01T00:00:00", "2027-01-01T00:00:00"),
+        ("2028-02-29T12:00:00", "2028-02-01T00:00:00", "2028-03-01T00:00:00"),
+        ("2027-02-01T00:00:00", "2027-02-01T00:00:00", "2027-03-01T00:00:00"),
+        ("2026-01-31T00:00:00", "2026-01-01T00:00:00", "2026-02-01T00:00:00"),
+    ],
+)
+def test_months_begin_and_end(vm, moment, begin, end):
+    assert vm.month_at(at(moment)) == at(begin)
+    assert vm.month_at(at(moment), 1) == at(end)
+
+
+# ---- /proc ----
+
+
+def test_stat_is_read_with_guest_time_inside_user_and_only_cores_that_are_online(vm):
+    hertz = os.sysconf("SC_CLK_TCK")
+    seconds, cores = vm.parse_stat(STAT)
+    assert [round(one * hertz) for one in seconds] == [4705, 356, 584, 3699176, 23060, 15, 6, 1000]
+    assert cores == 3
+
+
+def test_stat_of_an_old_kernel_has_fewer_columns(vm):
+    assert vm.parse_stat("cpu  100 200 300 400\n") == ([1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0], 1)
+
+
+def test_interfaces_are_read_whatever_their_names_and_widths(vm):
+    assert vm.parse_interfaces(NET_DEV) == {"eth0": [1234567, 7654321], "br-1f2e": [5, 6], "eth0.100": [7, 8]}
+
+
+@pytest.mark.parametrize("text", ["", "Inter-|\n face |bytes\n", "lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n"])
+def test_no_interface_is_no_traffic(vm, text):
+    assert vm.parse_interfaces(text) == {}
+
+
+def test_what_is_not_indispensable_may_be_missing(lab):
+    for name in ("net/dev", "cpuinfo", "meminfo"):
+        (lab.folder / "proc" / name).unlink()
+    assert lab.do("report") == 0
+    assert lab.office.samples[0]["counters"]["network_sent_bytes"] == 0
+    assert lab.office.samples[0]["cpu_model"] == os.uname().machine
+
+
+def test_the_real_proc_is_measured(tmp_path, lab):
+    agent = load_agent()
+    vm = types.SimpleNamespace(
+        **{**agent.BLANK, **agent.OPTIONS, "verb": "report", "points": [], "state": str(tmp_path), "boot_id": "x", "written": 0}
+    )
+    agent.RUN = str(lab.run_dir)
+    agent.measure(vm)
+    counters = vm.measured["counters"]
+    assert 0 < counters["wall_seconds"] <= vm.measured["up"]
+    used = sum(counters[name] for name in agent.TICKED)
+    assert used == pytest.approx(counters["core_seconds"], rel=0.1)
+    assert counters["wall_seconds"] + counters["suspended_seconds"] == pytest.approx(vm.measured["up"], abs=0.1)
+
+
+# ---- DIRAC jobs ----
+
+PAYLOAD = "python\0steering.py\0"
+
+
+@pytest.mark.parametrize(
+    ("command_line", "environ", "job"),
+    [
+        (PAYLOAD, "HOME=/\0DIRACJOBID=123\0DIRACSITE=LCG.Home.org\0", "123"),
+        (PAYLOAD, "DIRACJOBID=123\0JOBID=456\0DIRACSITE=X\0", "123"),
+        (PAYLOAD, "JOBID=456\0DIRACSITE=LCG.Home.org\0", "456"),
+        (PAYLOAD, "JOBID=456\0", None),
+        (PAYLOAD, "JOBID=456\0DIRACSITES=no\0", None),
+        (PAYLOAD, "DIRACSITE=LCG.Home.org\0", None),
+        (PAYLOAD, "HTCONDOR_JOBID=9.0\0CONDOR_JOBID=9\0PILOT_JOBID=9\0", None),
+        (PAYLOAD, "XDIRACJOBID=9\0", None),
+        (PAYLOAD, "TEXT=DIRACJOBID=9\0", None),
+        ("python\0/scratch/7/job/Wrapper/Wrapper_77\0", "", "77"),
+        ("python\0-u\0/scratch/7/job/Wrapper/Wrapper_77.json\0", "", "77"),
+        ("/usr/bin/python /a/job/Wrapper/Wrapper_77 \0", "", "77"),
+        ("python\0/scratch/7/job/Wrapper/Wrapper_77\0", "DIRACJOBID=5\0", "77"),
+        ("vi\0/scratch/7/job/Wrapper/Wrapper_77.log\0", "", None),
+        ("python\0/scratch/7/job/Wrapper/Wrapper_77\0--more\0", "", None),
+        ("python\0/scratch/7/Wrapper/Wrapper_77\0", "", None),
+        ("python\0dirac-pilot.py\0-S\0Belle\0", "JOBID=456\0DIRACSITE=X\0", None),
+        ("/bin/bash\0/x/dirac-pilot.sh\0", "DIRACJOBID=456\0", None),
+        ("/x/dirac-pilot-7/python\0/x/dirac-pilot-7/job/Wrapper/Wrapper_8\0", "", "8"),
+        *((PAYLOAD, f"DIRACJOBID={bad}\0", None) for bad in ("0", "-1", "007", "12 34", "1" * 20, "../1", "", "1\n", "１２", "1e3")),
+        (PAYLOAD, "DIRACJOBID=" + "9" * 18 + "\0", "9" * 18),
+        ("python\0/a/job/Wrapper/Wrapper_007\0", "", None),
+        ("", "", None),
+        ("\0\0", "=\0=\0\0A\0", None),
+    ],
+)
+def test_a_process_belongs_to_a_job_by_its_environment_or_its_wrapper(vm, command_line, environ, job):
+    assert vm.job_of(command_line, environ) == job
+
+
+def process(proc: Path, pid: int, command_line: bytes, environ: bytes | None) -> None:
+    (proc / str(pid)).mkdir(parents=True)
+    (proc / str(pid) / "cmdline").write_bytes(command_line)
+    if environ is None:
+        (proc / str(pid) / "environ").mkdir()
+    else:
+        (proc / str(pid) / "environ").write_bytes(environ)
+
+
+def test_jobs_are_a_set_and_the_report_says_what_could_be_read(lab):
+    proc = lab.folder / "proc"
+    process(proc, 1, b"init\0", None)
+    process(proc, 20, b"python\0/x/job/Wrapper/Wrapper_9\0", None)
+    process(proc, 21, b"basf2\0", b"DIRACJOBID=9\0")
+    process(proc, 22, b"basf2\xff\0", b"A=\xff\xfe\0DIRACJOBID=10\0")
+    process(proc, 23, b"x\0", b"DIRACJOBID=../1\0")
+    (proc / "24").mkdir()
+    assert lab.do("jobs") == 0
+    (beat,) = lab.office.heartbeats
+    assert beat["jobs"] == ["9", "10"]
+    assert beat["sources"] == {"processes": 6, "cmdline": 5, "environ": 3}
+    assert beat["vm"] == "vm-1"
+    assert abs(at(beat["seen_at"]) - lab.world.now) < 2
+
+
+def test_the_time_of_a_heartbeat_is_the_servers_once_it_is_known(lab):
+    lab.world.clock_error = 7200
+    assert lab.do("report") == 0
+    assert lab.do("jobs") == 0
+    assert abs(at(lab.office.heartbeats[0]["seen_at"]) - lab.world.now) < 2
+
+
+def test_refused_jobs_are_said_and_the_others_go_through(lab, capfd):
+    refused = {"index": 0, "code": "malformed", "message": "no such job"}
+    lab.office.script.append(lambda office, *_: (200, {}, json.dumps(office.receipt(1, 0, [refused])).encode()))
+    assert lab.do("jobs") == 0
+    assert "no such job" in capfd.readouterr().err
+
+
+def test_real_processes_are_found(vm, tmp_path):
+    wrapper = tmp_path / "job/Wrapper/Wrapper_31415926"
+    wrapper.parent.mkdir(parents=True)
+    wrapper.write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    sleeper = [sys.executable, "-c", wrapper.read_text()]
+    children = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **environment})
+        for command, environment in (
+            ([sys.executable, str(wrapper)], {}),
+            (sleeper, {"DIRACJOBID": "27182818"}),
+            (sleeper, {"JOBID": "16180339", "DIRACSITE": "LCG.Test.org"}),
+            (sleeper, {"JOBID": "14142135"}),
+        )
+    ]
+    try:
+        for child in children:
+            child.stdout.readline()
+        found, sources = vm.running_jobs(types.SimpleNamespace(proc="/proc"))
+        assert {"31415926", "27182818", "16180339"} <= set(found)
+        assert "14142135" not in found
+        assert sources["processes"] >= sources["cmdline"] >= 4
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+
+
+def test_two_hundred_processes_cost_at_most_a_fifth_of_a_cpu_second(vm, tmp_path):
+    for pid in range(1, 201):
+        process(
+            tmp_path,
+            pid,
+            b"python\0" + b"argument\0" * 50,
+            b"".join(b"NAME_%d=%d\0" % (n, n) for n in range(200)) + b"DIRACJOBID=%d\0" % pid,
+        )
+    before = time.process_time()
+    found, _ = vm.running_jobs(types.SimpleNamespace(proc=str(tmp_path)))
+    assert time.process_time() - before <= 0.2
+    assert len(found) == 200
+
+
+# ---- files ----
+
+
+def tar_of(*members: tuple[str, bytes, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, kind, content in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.size, info.mode = kind, len(content), 0o777
+            info.linkname = "etc/passwd" if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ""
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def test_a_payload_is_unpacked_with_the_mode_that_was_asked_for(vm, tmp_path):
+    payload = tar_of(
+        (".", tarfile.DIRTYPE, b""), ("a", tarfile.REGTYPE, b"1"), ("./sub/b", tarfile.REGTYPE, b"2"), ("empty", tarfile.DIRTYPE, b"")
+    )
+    vm.unpack(payload, str(tmp_path / "out"), 0o440, None)
+    assert (tmp_path / "out/a").read_bytes() == b"1"
+    assert (tmp_path / "out/sub/b").read_bytes() == b"2"
+    assert (tmp_path / "out/empty").is_dir()
+    assert stat.S_IMODE((tmp_path / "out/a").stat().st_mode) == 0o440
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("/absolute", tarfile.REGTYPE),
+        ("../above", tarfile.REGTYPE),
+        ("a/../../above", tarfile.REGTYPE),
+        ("a/..", tarfile.DIRTYPE),
+        ("link", tarfile.SYMTYPE),
+        ("hard", tarfile.LNKTYPE),
+        ("device", tarfile.CHRTYPE),
+        ("block", tarfile.BLKTYPE),
+        ("pipe", tarfile.FIFOTYPE),
+        ("planted/out", tarfile.REGTYPE),
+    ],
+)
+def test_one_bad_member_and_nothing_of_a_payload_is_written(vm, tmp_path, name, kind):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out/planted").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(vm.Stop):
+        vm.unpack(tar_of(("good", tarfile.REGTYPE, b"1"), (name, kind, b"")), str(tmp_path / "out"), 0o600, None)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["planted"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_an_absolute_name_is_refused_even_if_it_points_inside(vm, tmp_path):
+    with pytest.raises(vm.Stop):
+        vm.unpack(tar_of((f"{tmp_path}/x", tarfile.REGTYPE, b"1")), str(tmp_path), 0o600, None)
+
+
+@pytest.mark.parametrize("payload", [b"", b"no tar", b"\x1f\x8b\x08\x00garbage"])
+def test_a_payload_that_is_no_tar_is_refused(vm, tmp_path, payload):
+    with pytest.raises(vm.Stop):
+        vm.unpack(payload, str(tmp_path), 0o600, None)
+
+
+def test_a_file_appears_whole_with_its_mode_and_owner_or_not_at_all(vm, tmp_path):
+    target = tmp_path / "f"
+    vm.write_file(str(target), b"one", 0o640, f"{os.getuid()}" if os.getuid() else "root:root")
+    assert target.read_bytes() == b"one"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    with pytest.raises(LookupError):
+        vm.write_file(str(target), b"two", 0o600, "nobody-of-that-name")
+    assert target.read_bytes() == b"one"
+
+
+# ---- boot ----
+
+
+def claim_once(lab, *more):
+    (lab.folder / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}\n")
+    return lab.do("boot", "--token-file", "", "--claim-file", str(lab.folder / "claim"), "--vm", "", *more)
+
+
+def test_a_machine_claims_once_however_often_it_boots(lab):
+    lab.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
+    lab.office.script.append(Deposit(tar_of(("cert.pem", tarfile.REGTYPE, b"certificate"))))
+    assert claim_once(lab, "--unpack", str(lab.folder / "grid"), "--mode", "0400") == 0
+    assert (lab.folder / "grid/cert.pem").read_bytes() == b"certificate"
+    assert stat.S_IMODE((lab.folder / "grid/cert.pem").stat().st_mode) == 0o400
+    assert stat.S_IMODE((lab.folder / "grid").stat().st_mode) == 0o755
+    assert list((lab.folder / "secret").iterdir()) == []
+    assert claim_once(lab) == 0
+    lab.world.boot(60)
+    lab.world.run(30)
+    assert claim_once(lab) == 0
+    assert len([path for _, path, _, _ in lab.office.requests if path.endswith("/secret_claim")]) == 1
+    assert len({s["boot_id"] for s in lab.office.samples}) == 2
+
+
+def test_the_first_sample_after_a_claim_needs_no_other_request_to_know_the_time(lab):
+    lab.world.clock_error = 5 * 3600
+    lab.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
+    lab.office.script.append(Deposit(b"x"))
+    assert claim_once(lab) == 0
+    assert [path.rsplit("/", 1)[1] for _, path, _, _ in lab.office.requests] == ["secret_claim", "usage_report"]
+    assert at(lab.office.samples[0]["boot_at"]) == pytest.approx(lab.world.booted_at, abs=2)
+
+
+def test_the_claim_file_may_be_stdin(lab, monkeypatch):
+    lab.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
+    lab.office.script.append(Deposit(b"x"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{CLAIM}.{EXPIRES}.{SECRET}\n"))
+    assert lab.do("boot", "--token-file", "", "--claim-file", "-") == 0
+    assert (lab.state / "payload").read_bytes() == b"x"
+
+
+def test_the_first_report_carries_the_benchmark_and_the_later_ones_too(lab):
+    report = lab.folder / "suite.json"
+    report.write_text(json.dumps({"profiles": {"DB12": {"value": 21.5}}, "_timestamp_end": "2026-11-25T09:00:00Z"}))
+    assert lab.do("boot", "--benchmark-report", str(report)) == 0
+    lab.world.run(3600)
+    assert lab.do("report") == 0
+    assert [s["benchmark"]["score_wall"] for s in lab.office.samples] == [21.5, 21.5]
+
+
+@pytest.mark.parametrize(
+    ("suite", "expected"),
+    [
+        ({"profiles": {"hepscore": {"score": 100.0}}, "_timestamp_end": "T"}, {"kernel": "HEPscore", "score_hs23": 100.0}),
+        (
+            {"profiles": {"DB12": {"value": 20}, "hepscore": {"score": 50.0}}, "_timestamp_end": "T"},
+            {"kernel": "HEPscore", "score_hs23": 50.0},
+        ),
+        ({"profiles": {"DB12": {"value": 20}}, "_timestamp_end": "T"}, {"kernel": "DB12", "score_wall": 20}),
+    ],
+)
+def test_the_benchmark_suites_report_becomes_a_block(vm, tmp_path, suite, expected):
+    (tmp_path / "r.json").write_text(json.dumps(suite))
+    block = vm.benchmark_block(types.SimpleNamespace(benchmark_report=str(tmp_path / "r.json")))
+    if "score_hs23" in expected:
+        expected["score_hs23"] /= os.cpu_count()
+        assert block["score_wall"] == block["score_hs23"]
+    assert {name: block[name] for name in expected} == expected
+    assert block["measured_at"] == "T"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"profiles": {}}',
+        '{"profiles": {"hepscore": {"score": NaN}}}',
+        '{"profiles": {"DB12": {"value": 0}}, "_timestamp_end": "T"}',
+    ],
+)
+def test_a_report_that_says_nothing_useful_costs_the_benchmark_and_no_more(vm, tmp_path, text, capfd):
+    (tmp_path / "r.json").write_text(text)
+    assert vm.benchmark_block(types.SimpleNamespace(benchmark_report=str(tmp_path / "r.json"))) is None
+    assert "no benchmark" in capfd.readouterr().err
+
+
+# ---- the wire ----
+
+
+def certificate(folder: Path) -> Path:
+    from ipaddress import ip_address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.pem").write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
+    (folder / "ca.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return folder / "server.pem"
+
+
+def test_tls_is_verified_always(tmp_path, monkeypatch):
+    lab = Lab(tmp_path)
+    lab.world.run(60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path))
+    serve_tls = agent_lab.http.server.ThreadingHTTPServer
+
+    class Tls(serve_tls):
+        def get_request(self):
+            raw, address = self.socket.accept()
+            try:
+                return context.wrap_socket(raw, server_side=True), address
+            except OSError:
+                raw.close()
+                raise
+
+    monkeypatch.setattr(agent_lab.http.server, "ThreadingHTTPServer", Tls)
+    with serve(lab.office) as base:
+        lab.base = base.replace("http:", "https:")
+        assert lab.do("report") == 5
+        assert lab.office.requests == []
+        assert lab.do("report", "--ca", str(tmp_path / "ca.pem")) == 0
+
+
+def test_a_redirect_is_not_followed(lab):
+    lab.office.script.extend([(302, {"Location": lab.base + "/stolen"}, b"")] * 9)
+    assert lab.do("report") == 5
+    assert {path for _, path, _, _ in lab.office.requests} == {"/function/usage_report"}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"<html>login</html>", b"[]", b"{}", b"null", b'{"accepted": 1, "stale": 0, "rejected": [], "server_time": "soon"}']
+)
+def test_a_200_that_is_no_receipt_loses_nothing(lab, answer):
+    assert lab.do("report") == 0
+    lab.office.script.append((200, {}, answer))
+    lab.world.run(60)
+    assert lab.do("report") == 5
+    assert len(lab.kept["pending"]) == 1
+    lab.world.run(60)
+    assert lab.do("report") == 0
+    assert len(lab.office.samples) == 3
+
+
+def test_retry_after_is_honoured_and_patience_ends(lab):
+    assert lab.do("report") == 0
+    lab.office.script.extend([(503, {"Retry-After": "7"}, b"")] * 9)
+    lab.world.run(60)
+    assert lab.do("report", "--patience", "20") == 5
+    assert 1 <= len(lab.slept) <= 3
+    assert min(lab.slept) >= 7
+
+
+def test_a_report_is_gzip_and_carries_the_token_only_in_its_header(lab):
+    assert lab.do("report") == 0
+    method, path, headers, body = lab.office.requests[-1]
+    assert (method, path) == ("POST", "/function/usage_report")
+    assert headers["Content-Encoding"] == "gzip"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["Authorization"] == "Bearer t0"
+    assert body[:2] == b"\x1f\x8b"
+
+
+def test_an_hour_costs_less_than_a_cpu_second(lab):
+    assert lab.do("report") == 0
+    lab.world.run(3600)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert lab.spawn(sys.executable, "report").returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.8
+
+
+# ---- installation ----
+
+
+def test_systemd_runs_it_from_boot_to_the_last_sample(lab):
+    root = lab.folder / "root"
+    (root / "run/systemd/system").mkdir(parents=True)
+    (root / "etc/systemd/system").mkdir(parents=True)
+    (lab.folder / "token").write_text("a-reporters-token")
+    assert lab.do("install", "--root", str(root), "--claim-file", "/run/claim", "--jobs", "yes") == 0
+    unit = (root / "etc/systemd/system/skytally.service").read_text()
+    assert f"ExecStart={sys.executable} {VM_PY} run\n" in unit
+    assert f"Environment='SKYTALLY_BASE={lab.base}'\n" in unit
+    assert "Environment='SKYTALLY_CLAIM_FILE=/run/claim'\n" in unit
+    assert "SKYTALLY_ROOT" not in unit
+    assert "a-reporters-token" not in unit
+    if shutil.which("systemd-analyze"):
+        done = subprocess.run(
+            ["systemd-analyze", "verify", str(root / "etc/systemd/system/skytally.service")],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "skytally" not in done.stderr, done.stderr
+
+
+def test_cron_runs_it_where_there_is_no_systemd(lab):
+    root = lab.folder / "root"
+    (root / "etc/cron.d").mkdir(parents=True)
+    assert lab.do("install", "--root", str(root)) == 0
+    table = (root / "etc/cron.d/skytally").read_text()
+    assert f"@reboot root {sys.executable} {VM_PY} run\n" in table
+    assert f"SKYTALLY_BASE={lab.base}\n" in table
+
+
+def test_sigterm_ends_run_with_a_last_sample(tmp_path):
+    lab = Lab(tmp_path)
+    lab.world.run(60)
+    with serve(lab.office) as lab.base:
+        code = agent_lab.DRIVER.replace("vm.clock = ", "vm.clock = vm.clock; _ = ")
+        settings = lab.folder / "lab.json"
+        settings.write_text(json.dumps({"unix": 0, "monotonic": 0, "constants": lab.constants()}))
+        running = subprocess.Popen([sys.executable, "-B", "-c", code, str(VM_PY), str(settings), *lab.argv("run")], stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 20
+        while not lab.office.samples and time.monotonic() < deadline:
+            time.sleep(0.05)
+        lab.world.run(1)
+        running.terminate()
+        _, errors = running.communicate(timeout=20)
+    assert running.returncode == 0, errors
+    assert [s["final"] for s in lab.office.samples] == [False, True]
