@@ -17,7 +17,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def section(title):
     """Answer the text under a heading."""
-    return re.split(r"^## ", README, flags=re.M)[[part.partition("\n")[0] for part in re.split(r"^## ", README, flags=re.M)].index(title)]
+    parts = re.split(r"^## ", README, flags=re.MULTILINE)
+    return next(part for part in parts if part.partition("\n")[0] == title)
 
 
 def rows(title):
@@ -40,7 +41,7 @@ def test_every_dependency_is_pinned_by_hash():
     lock = (ROOT / "requirements-dev.lock").read_text()
     for requirement in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]):
         name = re.match(r"[A-Za-z0-9-]+", requirement)[0].lower()
-        assert re.search(rf"^{name}==[^\n]*\\\n    --hash=sha256:", lock, re.M), name
+        assert re.search(rf"^{name}==[^\n]*\\\n    --hash=sha256:", lock, re.MULTILINE), name
 
 
 def test_every_path_that_is_named_is_there():
@@ -51,9 +52,9 @@ def test_every_path_that_is_named_is_there():
 
 
 def test_every_make_target_that_is_named_is_there():
-    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M))
-    for block in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S):
-        for target in re.findall(r"^make ([a-z]+)", block, re.M):
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        for target in re.findall(r"^make ([a-z]+)", block, re.MULTILINE):
             assert target in targets, target
 
 
