@@ -8,7 +8,7 @@ READY := .venv/.ready
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11
 
-.PHONY: help run serve test check format contract bench demo lock clean
+.PHONY: help run serve demo test check contract bench format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,11 @@ run: $(READY) ## start everything on this machine and take it through a vm's lif
 
 serve: $(READY) ## all functions on one port, on SQLite and files; PORT=8080 SKYTALLY_HOME=.skytally
 	@exec $(BIN)/python localstack/serve.py
+
+demo: $(READY) ## a server with a pretended fleet on its page; PORT=8080
+	@SKYTALLY_HOME=$${SKYTALLY_HOME:-.skytally-demo} SKYTALLY_OPEN_DASHBOARD=true sh -c '\
+		$(BIN)/python localstack/serve.py & server=$$!; trap "kill $$server" INT TERM; sleep 3; \
+		$(BIN)/python -m localstack.fleet --vms 60 --days 3; wait $$server'
 
 test: $(READY) check ## every test, on every real server that this machine can run
 	@$(BIN)/python localstack/provide.py
@@ -29,6 +34,10 @@ check: $(READY) ## format, lint, types, import rules and unit tests, in seconds
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo | tail -n 1
 	@$(BIN)/pytest -q tests/unit tests/test_readme.py -m "not slow"
+
+bench: $(READY) ## what it costs and how fast it is, as ratios of one run on this machine
+	@$(BIN)/python tests/bench/bench_accounting.py
+	@$(BIN)/python tests/bench/bench_secrets.py
 
 format: $(READY) ## put the code into its one format
 	@$(BIN)/ruff format --quiet .

@@ -1,0 +1,23 @@
+"""A fleet's reports, lost, doubled and shuffled: every total is exact, and the page agrees with the statement to the last digit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fleet(server, *options):
+    command = [sys.executable, "-m", "localstack.fleet", "--base", server.base, "--home", str(server.home), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_a_day_of_a_fleet_is_exact(server):
+    done = fleet(server, "--vms", "300", "--days", "1", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "agree to the last digit" in done.stdout
+
+
+def test_two_months_of_a_few_vms_are_exact(server):
+    done = fleet(server, "--vms", "8", "--days", "62", "--lost", "0.5", "--doubled", "0.3", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
