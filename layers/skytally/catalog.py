@@ -13,6 +13,7 @@ class Function(Struct, frozen=True):
 
 FUNCTIONS: tuple[Function, ...] = (
     Function("agent", "serves the scripts that vms and schedulers run"),
+    Function("alarm_raise", "what a person must look at: contested secrets, silent vms", schedule="*/5 * * * *"),
     Function("dashboard", "the page, and the JSON it draws"),
     Function("secret_claim", "a vm sends its public key and takes the bundle, once"),
     Function("secret_deposit", "the scheduler leaves a payload for one vm, with an expiry"),

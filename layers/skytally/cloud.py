@@ -52,6 +52,12 @@ class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tokens: tuple[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")], ...] = ()
 
 
+class Alarms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Alarms that nobody wants to hear of: patterns of `kind:subject`."""
+
+    muted: tuple[str, ...] = ()
+
+
 class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All site data."""
 
@@ -59,6 +65,7 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     calibration: Calibration = Calibration()
     benchmarks: Benchmarks = Benchmarks()
     deny: Deny = Deny()
+    alarms: Alarms = Alarms()
 
     def cloud(self, name: str) -> Cloud:
         """Answer what is known of a cloud, which may be nothing."""
@@ -89,7 +96,7 @@ def parse(text: str) -> Site:
     return site
 
 
-_KINDS: dict[str, type] = {"calibration": Calibration, "benchmarks": Benchmarks, "deny": Deny}
+_KINDS: dict[str, type] = {"calibration": Calibration, "benchmarks": Benchmarks, "deny": Deny, "alarms": Alarms}
 
 
 def _table(text: str, name: str, fields: Any, kind: type) -> Any:

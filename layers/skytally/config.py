@@ -43,6 +43,9 @@ class Config(Struct, frozen=True, kw_only=True):
     clouds: Annotated[
         str, Meta(title="SKYTALLY_CLOUDS", description="the site data, a path or an object's URL; see `clouds.example.toml`")
     ] = ""
+    alarm_webhook: Annotated[
+        str, Meta(title="SKYTALLY_ALARM_WEBHOOK", description="alarms are POSTed there as JSON; empty: kept and shown only")
+    ] = ""
     timer_min_seconds: Annotated[
         int,
         Meta(

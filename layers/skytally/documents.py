@@ -127,6 +127,21 @@ class Anomaly(Document, frozen=True, kw_only=True):
     known_uptime_ms: int
 
 
+class Alarm(Document, frozen=True, kw_only=True):
+    """index alarm, key `{kind}:{subject}`, version ms of the round: one thing that a person must look at, and what people were told."""
+
+    kind: str
+    subject: str
+    cloud: str | None
+    message: str
+    state: str
+    told: str | None
+    open: str
+    raised_at: datetime
+    seen_at: datetime
+    resolved_at: datetime | None
+
+
 class Turn(Document, frozen=True, kw_only=True):
     """index turn, key `{timer}-{turn number}`: who may run a timer function's next round; created once."""
 
@@ -150,6 +165,7 @@ INDICES: dict[str, type[Document]] = {
     "usage": Usage,
     "interval": Interval,
     "anomaly": Anomaly,
+    "alarm": Alarm,
     "turn": Turn,
     "round": Round,
 }

@@ -1,5 +1,6 @@
 """From settings to adapters, by URL scheme: lazy, cached for the life of the process, never at import."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -7,11 +8,13 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from skytally import token, web
+from skytally.adapters.alarms_webhook import AlarmWebhook
 from skytally.adapters.keys_files import KeyFiles
 from skytally.adapters.site_files import SiteData
 from skytally.boot import Register
 from skytally.cloud import Site
 from skytally.config import Config
+from skytally.documents import Alarm
 from skytally.errors import Forbidden, Malformed, NotYours
 from skytally.keyring import Keyring
 from skytally.ports import Documents, Objects, ProbedObjects
@@ -105,6 +108,12 @@ def site() -> Site:
 @cache
 def _site_data() -> SiteData:
     return SiteData(config().clouds, lambda url: open_objects(msgspec.structs.replace(config(), objects=url)), web.clock)
+
+
+def alarm_teller() -> Callable[[Alarm], None]:
+    """Answer how people are told of an alarm: by the webhook, or not at all."""
+    url = config().alarm_webhook
+    return AlarmWebhook(url).tell if url else lambda _: None
 
 
 def caller(request: Request, role: str) -> Caller:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx2
 import pytest
 from conftest import HOSTILE, ROOT, SCREENSHOTS
 from playwright.sync_api import expect
@@ -25,7 +26,7 @@ def tab(chromium, site, request):
     errors = []
     page.on("console", lambda message: errors.append(message.text) if message.type in {"error", "warning"} else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(site.page + options.get("fragment", ""))
+    page.goto(f"{site.page}#until={site.now:%Y-%m-%dT%H:%M:%SZ}")
     page.get_by_label("Reader token").fill(site.reader())
     page.get_by_role("button", name="Show").click()
     page.wait_for_selector("tbody tr")
@@ -193,3 +194,20 @@ def test_the_page_needs_nobody_else():
     for path in (ROOT / "functions" / "dashboard" / "page").glob("*.[hcj][ts]*"):
         if path.name != "d3.v7.min.js":
             assert "http" not in path.read_text().replace("http-equiv", ""), path
+
+
+def test_the_secrets_view_says_who_has_what(tab, site):
+    import base64
+
+    body = {"vm": "<b>vm</b>", "cloud": "مركز الحوسبة السحابية", "payload": base64.b64encode(b"x").decode()}
+    scheduler = (site.home / "tokens" / "scheduler").read_text()
+    url = f"http://127.0.0.1:{site.port}/function/secret_deposit"
+    answer = httpx2.post(url, json=body, headers={"Authorization": f"Bearer {scheduler}"})
+    assert answer.status_code == 201
+    tab.get_by_role("button", name="Secrets").click()
+    row = tab.locator("tbody tr", has_text="<b>vm</b>")
+    expect(row).to_have_count(1)
+    assert row.locator("td[data-column=state]").text_content() == "waiting"
+    assert "view=secrets" in tab.url
+    tab.get_by_role("button", name="Usage").click()
+    expect(tab.locator("rect.bar").first).to_be_visible()

@@ -22,3 +22,7 @@ export const ago = (seconds) => {
 };
 
 export const moment = (iso) => iso.replace("T", " ").replace(/(:\d\d)(:\d\d(\.\d+)?)?Z$/, "$1 UTC");
+
+export const when = (value) => (value ? moment(value) : UNKNOWN);
+
+export const yes = (value) => (value === null || value === undefined ? UNKNOWN : value ? "yes" : "not yet");

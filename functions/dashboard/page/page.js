@@ -17,7 +17,8 @@ const drawChoice = (state) => {
   for (const input of part("windows").querySelectorAll("input")) input.checked = input.value === state.window;
   if (state.cloud) shown.clouds.add(state.cloud);
   options(part("cloud"), [["", "all clouds"], ...[...shown.clouds].sort().map((name) => [name, name])], state.cloud);
-  options(part("measure"), view.measures.map(({ name, label }) => [name, label]), state.measure || view.measures[0].name);
+  options(part("measure"), view.measures.map(({ name, label }) => [name, label]), state.measure || view.measures[0]?.name);
+  part("measure").parentElement.hidden = part("windows").hidden = !view.measures.length;
 };
 
 const viewButton = (name, title, current) => {
@@ -39,7 +40,7 @@ const draw = () => {
   const view = views[data.view];
   const measure = view.measures.find(({ name }) => name === state.measure) ?? view.measures[0];
   part("facts").replaceChildren(...(data.table.length ? view.facts(data) : []).map(([label, value]) => fact(label, value)));
-  part("figure-title").textContent = `${measure.label} by ${view.by}`;
+  if (measure) part("figure-title").textContent = `${measure.label} by ${view.by}`;
   if (data.series.length) drawPlot(part("plot"), part("legend"), data, view.by, measure);
   drawTable(part("listing"), view, data.table, state.sort, (sort) => choose({ sort }, false));
 };
@@ -50,7 +51,8 @@ const tellAge = () => {
   if (!shown.data) return;
   const { from, until, last_sampled_at: last } = shown.data;
   const newest = last ? `newest report ${ago((Date.now() - new Date(last)) / 1000)} ago` : "no report yet";
-  part("status").textContent = `${moment(from)} – ${moment(until)} · ${newest} · loaded ${ago((Date.now() - shown.loadedAt) / 1000)} ago`;
+  const span = from ? `${moment(from)} – ${moment(until)} · ${newest} · ` : "";
+  part("status").textContent = `${span}loaded ${ago((Date.now() - shown.loadedAt) / 1000)} ago`;
 };
 
 const tellProblem = (sentence) => {

@@ -39,6 +39,7 @@ const cell = (column, row, at) => {
   const value = row[column.name];
   if (at === 0) return element("th", { scope: "row" }, nameOf(String(value)));
   const attributes = { "data-column": column.name };
+  if (column.named && value) return element("td", attributes, nameOf(String(value)));
   if (value === null || value === undefined) Object.assign(attributes, { class: "unknown", title: "not known" });
   else if (value < column.low || value > column.high) attributes.class = "low";
   return element("td", attributes, column.format(value));

@@ -1,5 +1,5 @@
 // What each view shows: its columns, its plot's measures and its summary. A new view is one more object here.
-import { count, hours, share, text } from "./format.js";
+import { count, hours, share, text, when, yes } from "./format.js";
 
 const total = (rows, name) => {
   const known = rows.map((row) => row[name]).filter((value) => value !== null);
@@ -31,5 +31,22 @@ export const views = {
       ["Coverage", share(data.coverage)],
     ],
     empty: "No vm has reported in this window. Boot one with vm.py, or run “make run” to see this machine here.",
+  },
+
+  secrets: {
+    title: "Secrets",
+    columns: [
+      { name: "vm", label: "VM", format: text },
+      { name: "cloud", label: "Cloud", format: text, named: true },
+      { name: "state", label: "State", format: text },
+      { name: "at", label: "Since", format: when },
+      { name: "expires_at", label: "Expires", format: when },
+      { name: "address", label: "Taken from", format: text },
+      { name: "contested_count", label: "Contested", format: count, high: 0, help: "another key with a valid proof wanted it: two parties hold the token" },
+      { name: "reported", label: "Reported", format: yes, help: "whether the vm has reported since; until then nobody knows that it arrived" },
+    ],
+    measures: [],
+    facts: (data) => ["waiting", "delivered", "expired", "revoked"].map((state) => [state, count(data.table.filter((row) => row.state === state).length)]),
+    empty: "No secret was left within a month. The scheduler leaves one with “skytally deposit”.",
   },
 };

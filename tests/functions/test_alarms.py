@@ -1,0 +1,179 @@
+"""Alarms: raised once, told until they are heard, resolved by themselves, muted by the site's data."""
+
+import base64
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import lab
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from skytally import wiring
+
+OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+
+
+@pytest.fixture
+def webhook(monkeypatch, home):
+    """A receiver that hears, or is deaf for a while."""
+
+    class Receiver(HTTPServer):
+        status = 200
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.server.status == 200:
+                self.server.heard.append(body)
+            self.send_response(self.server.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    receiver = Receiver(("127.0.0.1", 0), Handler)
+    receiver.heard = []
+    thread = threading.Thread(target=receiver.serve_forever)
+    thread.start()
+    monkeypatch.setenv("SKYTALLY_ALARM_WEBHOOK", f"http://127.0.0.1:{receiver.server_port}/hook")
+    monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
+    wiring.close()
+    yield receiver
+    receiver.shutdown()
+    thread.join()
+    receiver.server_close()
+
+
+@pytest.fixture
+def at(monkeypatch):
+    def set_clock(moment):
+        monkeypatch.setattr("skytally.web.clock", lambda: moment)
+
+    return set_clock
+
+
+@pytest.fixture
+def round_at(client, at):
+    """Do a round at a moment; answers its counts."""
+
+    def do(moment):
+        at(moment)
+        return client.post("alarm_raise").json()
+
+    return do
+
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def taken_twice(client, scheduler):
+    body = {"vm": "vm-1", "cloud": "uvic", "payload": base64.b64encode(b"x").decode()}
+    token = client.post("secret_deposit", json=body, headers=scheduler).json()["token"]
+    assert client.post("secret_claim", data=lab.claim_form(token, lab.public_key())).status_code == 200
+    assert client.post("secret_claim", data=lab.claim_form(token, lab.public_key(OTHER_KEY))).status_code == 409
+
+
+def test_a_contested_secret_is_told_once(client, scheduler, webhook, round_at):
+    taken_twice(client, scheduler)
+    assert round_at(NOW + timedelta(minutes=1)) == {"state": "done", "open": 1, "raised": 1, "resolved": 0}
+    assert round_at(NOW + timedelta(minutes=2)) == {"state": "done", "open": 1, "raised": 0, "resolved": 0}
+    (told,) = webhook.heard
+    assert (told["state"], told["kind"], told["cloud"]) == ("raised", "contested_secret", "uvic")
+    assert told["text"].startswith("raised: the secret of vm-1 was taken from testclient")
+
+
+def test_a_secret_after_which_nobody_reported(client, scheduler, bearer, webhook, round_at):
+    body = {"vm": "vm-2", "cloud": "uvic", "payload": "eA=="}
+    token = client.post("secret_deposit", json=body, headers=scheduler).json()["token"]
+    client.post("secret_claim", data=lab.claim_form(token, lab.public_key()))
+    assert round_at(NOW + timedelta(minutes=10))["open"] == 0
+    assert round_at(NOW + timedelta(minutes=30))["raised"] == 1
+    late = NOW + timedelta(minutes=31)
+    vm = lab.FakeVm("vm-2", boot_at=NOW - timedelta(minutes=1))
+    client.post("usage_report", json={"samples": [vm.sample(late)]}, headers=bearer("reporter", vm="vm-2", clouds=("uvic",)))
+    assert round_at(NOW + timedelta(minutes=32))["resolved"] == 1
+    assert [(told["kind"], told["state"]) for told in webhook.heard] == [("unreported_secret", "raised"), ("unreported_secret", "resolved")]
+
+
+def test_a_silent_vm_and_its_return(client, bearer, webhook, round_at):
+    vm, caller = lab.FakeVm("vm-3", boot_at=NOW - timedelta(hours=5)), bearer("reporter", clouds=("uvic",))
+    client.post("usage_report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)
+    assert round_at(NOW)["raised"] == 1
+    client.post("usage_report", json={"samples": [vm.sample(NOW)]}, headers=caller)
+    assert round_at(NOW + timedelta(minutes=1)) == {"state": "done", "open": 0, "raised": 0, "resolved": 1}
+    assert webhook.heard[-1]["resolved_at"]
+
+
+def test_a_receiver_that_is_away_is_told_later(client, scheduler, webhook, round_at):
+    taken_twice(client, scheduler)
+    webhook.status = 500
+    assert round_at(NOW + timedelta(minutes=1))["error"]["code"] == "unavailable"
+    assert webhook.heard == []
+    webhook.status = 200
+    assert round_at(NOW + timedelta(minutes=2))["raised"] == 1
+    assert len(webhook.heard) == 1
+
+
+def test_what_the_site_mutes_is_not_told(client, scheduler, webhook, round_at, home, monkeypatch):
+    (home / "clouds.toml").write_text('[alarms]\nmuted = ["contested_secret:*"]\n')
+    monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
+    wiring.close()
+    taken_twice(client, scheduler)
+    assert round_at(NOW + timedelta(minutes=1))["open"] == 0
+    assert webhook.heard == []
+
+
+def test_without_a_webhook_alarms_are_kept_all_the_same(client, scheduler, home, monkeypatch):
+    monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
+    wiring.close()
+    taken_twice(client, scheduler)
+    assert client.post("alarm_raise").json() == {"state": "done", "open": 1, "raised": 1, "resolved": 0}
+
+
+def test_a_denied_vm_is_shut_out_at_once(client, bearer, home, monkeypatch):
+    monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
+    (home / "clouds.toml").write_text("")
+    wiring.close()
+    caller = bearer("reporter", vm="vm-1", clouds=("uvic",))
+    report = {"samples": [lab.FakeVm("vm-1").sample(NOW)]}
+    assert client.post("usage_report", json=report, headers=caller).status_code == 200
+    (home / "clouds.toml").write_text('[deny]\nvms = ["uvic/vm-1"]\n')
+    assert client.post("usage_report", json=report, headers=caller).json()["error"]["code"] == "forbidden"
+
+
+def test_money_and_energy_are_on_the_statement_where_the_site_knows_them(client, bearer, reader, home, monkeypatch):
+    (home / "clouds.toml").write_text(
+        '[clouds.uvic]\nprice_per_core_hour = 0.5\ncurrency = "CAD"\nwatts_per_core = 10\npue = 1.5\nco2_grams_per_kwh = 100\n'
+    )
+    monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
+    wiring.close()
+    for cloud in ("uvic", "=cmd()"):
+        vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2))
+        client.post("usage_report", json={"samples": [vm.sample(NOW)]}, headers=bearer("reporter", clouds=(cloud,)))
+    month = f"{NOW:%Y-%m}"
+    rows = {row["cloud"]: row for row in client.get(f"statement?month={month}", headers=reader).json()["clouds"]}
+    assert (rows["uvic"]["cost"], rows["uvic"]["currency"]) == (8.0, "CAD")
+    assert rows["uvic"]["energy_kwh"] == pytest.approx(0.24)
+    assert rows["uvic"]["co2_kg"] == pytest.approx(0.024)
+    assert rows["=cmd()"]["cost"] is None
+    csv = client.get(f"statement?month={month}&format=csv", headers=reader)
+    assert csv.headers["content-type"].startswith("text/csv")
+    lines = csv.text.splitlines()
+    assert lines[0].startswith("cloud,vm_count,boot_count,wall_hours")
+    assert lines[1].startswith("'=cmd(),1,1,2.0")
+
+
+def test_a_month_that_begins_within_the_window_and_rows_by_vm(client, bearer, reader):
+    for name in ("vm-1", "vm-2"):
+        vm = lab.FakeVm(name, boot_at=NOW - timedelta(hours=2))
+        client.post(
+            "usage_report", json={"samples": [vm.sample(NOW)]}, headers=bearer("reporter", vm=name, clouds=("uvic",), site="Victoria")
+        )
+    data = client.get("dashboard/data?by=vm&site=Victoria", headers=reader).json()
+    assert [(row["cloud"], row["vm"], row["core_hours"]) for row in data["table"]] == [("uvic", "vm-1", 16.0), ("uvic", "vm-2", 16.0)]
+    assert len(client.get("dashboard/data?by=vm&vm=vm-2", headers=reader).json()["table"]) == 1
+    assert client.get("dashboard/data?site=CERN", headers=reader).json()["table"] == []
+    assert client.get("dashboard/data?by=nothing", headers=reader).json()["error"]["field"] == "by"
