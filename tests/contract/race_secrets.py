@@ -78,14 +78,16 @@ class Servers:
             self.start(n)
 
     def start(self, n):
-        command = [sys.executable, str(Path(__file__).with_name("race_server.py")), str(self.ports[n]), str(self._lost_share)]
-        command += ["--mutant"] if self._mutant else []
+        """Start a server on the port it had; if a connection took that meanwhile, on another."""
         environment = {**self._environment, "PYTHONPATH": str(ROOT)}
-        log = (Path(environment["SKYTALLY_HOME"]) / f"server-{n}.log").open("ab")
-        self._processes[n] = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-        log.close()
-        line = self._processes[n].stdout.readline()
-        self.ports[n] = int(line.partition("127.0.0.1:")[2].partition("/")[0])
+        line = ""
+        while not line:
+            command = [sys.executable, str(Path(__file__).with_name("race_server.py")), str(self.ports[n]), str(self._lost_share)]
+            command += ["--mutant"] if self._mutant else []
+            with (Path(environment["SKYTALLY_HOME"]) / f"server-{n}.log").open("ab") as log:
+                self._processes[n] = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+            line = self._processes[n].stdout.readline()
+            self.ports[n] = int(line.partition("127.0.0.1:")[2].partition("/")[0]) if line else 0
 
     def kill(self, n):
         self._processes[n].kill()

@@ -53,6 +53,7 @@ class Server:
 
     def restart(self) -> None:
         self.kill()
+        self.port = 0
         self.start()
 
     def stop(self) -> int:
