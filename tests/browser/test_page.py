@@ -9,10 +9,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import HOSTILE, ROOT, SCREENSHOTS
 from playwright.sync_api import expect
+from site_of_strangers import HOSTILE, ROOT
 
 pytestmark = pytest.mark.browser
+SCREENSHOTS = ROOT / "screenshots"
 D3_SHA256 = "f2094bbf6141b359722c4fe454eb6c4b0f0e42cc10cc7af921fc158fceb86539"
 AXE = ("axe-core@4.10.3", "axe.min.js")
 WIDE, NARROW = 1_400, 400

@@ -7,7 +7,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(280)]
 
 
 def test_nobody_gets_a_secret_twice_late_or_without_proof(store, tmp_path):
-    result = race(store, tmp_path, 60)
+    result = race(store, tmp_path, 80, kill_every_seconds=0.5)
     assert (result.twice, result.late, result.without_proof, result.wrong_holder) == (0, 0, 0, 0)
     assert result.statuses[0] == 0
     assert result.kills >= 1

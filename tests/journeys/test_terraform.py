@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import Server
+from running import Server
 from test_vm_life import lives_through
 
 ROOT = Path(__file__).resolve().parents[2]
