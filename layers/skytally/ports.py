@@ -78,7 +78,7 @@ class Documents(Protocol):
         """Answer a row for each combination of the dimensions that occurs, ordered by them."""
 
     def series(self, query: Query, step: timedelta) -> list[Row]:
-        """Answer the same per step of the window, the step's start as `at`; steps are counted from the window's start."""
+        """Answer the same per step of the window, its start as `at`: steps of a day are UTC's days, others are counted from the start."""
 
     def refresh(self) -> None:
         """Make what was accepted before this call visible to find, table and series."""

@@ -80,7 +80,7 @@ def usage_view(shown: Window, where: Where, by: str, documents: Documents, site:
         "step_seconds": shown.step.total_seconds(),
         "generated_at": iso(now),
         "table": list(_table(rows, boots, worth, DIMENSIONS[by], shown, now)),
-        "series": [_point(row) for row in series],
+        "series": [_point(row, shown) for row in series],
         "coverage": ratio(sum(_heard_ms(row) for row in rows), sum(_up_ms(usage, shown) for usage in boots.values())),
         "last_sampled_at": max((iso(usage.last_sampled_at) for usage in boots.values()), default=None),
     }
@@ -151,10 +151,18 @@ def _cpu_ms(row: Row) -> float:
     return float(row["user_ms"] + row["nice_ms"] + row["system_ms"])
 
 
-def _point(row: Row) -> dict[str, Any]:
+def _point(row: Row, shown: Window) -> dict[str, Any]:
+    until_at = min(step_end(row["at"], shown.step), shown.until_at)
     return {
         "at": iso(row["at"]),
         "cloud": row["cloud"],
         "core_hours": hours(row["core_ms"]),
         "cpu_hours": hours(_cpu_ms(row)),
     }
+
+
+def step_end(at: datetime, step: timedelta) -> datetime:
+    """Answer where a step ends: a day's at UTC's midnight, another's after its length."""
+    if step == timedelta(days=1):
+        return at.replace(hour=0, minute=0, second=0, microsecond=0) + step
+    return at + step

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skytally import usage
-from skytally.adapters.documents_sqlite import TABLES, SqliteDocuments
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.adapters.documents_sqlite.tables import TABLES
 from skytally.boot import Register
 from skytally.cloud import Site
 from skytally.documents import Boot, Interval, Usage

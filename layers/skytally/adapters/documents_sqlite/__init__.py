@@ -13,14 +13,14 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
-import msgspec
-
-from skytally.documents import INDICES, Document
+from skytally.adapters.documents_sqlite import sums
+from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted
+from skytally.documents import Document
 from skytally.errors import Unavailable
 from skytally.ports import Outcome, Query, Row, Write
 
@@ -29,75 +29,7 @@ D = TypeVar("D", bound=Document)
 BUSY_SECONDS = 10.0
 COMMIT_WRITES = 20_000
 PAGE_KEYS = 500
-INDEXED = {
-    "usage": ("month",),
-    "interval": ("until_at",),
-}
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 Batch = tuple[Sequence[Write], Future[list[Outcome]]]
-
-
-def _name(field: str) -> str:
-    """Let nothing but a field's name into a statement."""
-    if not field.isidentifier():
-        raise ValueError(f"{field!r} is no field")
-    return f'"{field}"'
-
-
-class Table:
-    """How one index lies in SQLite: its statements and the conversions of its columns, made once from the record's fields."""
-
-    def __init__(self, name: str, kind: type[Document]) -> None:
-        self.name, self.kind = name, kind
-        hints = get_type_hints(kind)
-        self.columns = {field.name: _column_type(hints[field.name]) for field in msgspec.structs.fields(kind)}
-        names = ["key", "version", *(_name(column) for column in self.columns)]
-        self._moments = [name for name, column in self.columns.items() if column is datetime]
-        values = f"INSERT INTO {_name(name)} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
-        updates = ", ".join(f"{column} = excluded.{column}" for column in names[1:])
-        self.create = f"{values} ON CONFLICT (key) DO NOTHING"
-        self.put = f"{values} ON CONFLICT (key) DO UPDATE SET {updates} WHERE excluded.version >= version"
-
-    def schema(self) -> Iterator[str]:
-        """Write the statements that make the table where it is not there."""
-        types = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: "INTEGER", dict: "TEXT"}
-        columns = "".join(f", {_name(name)} {types[column]}" for name, column in self.columns.items())
-        yield f"CREATE TABLE IF NOT EXISTS {_name(self.name)} (key TEXT PRIMARY KEY, version INTEGER NOT NULL{columns}) WITHOUT ROWID"
-        for column in INDEXED.get(self.name, ()):
-            yield f"CREATE INDEX IF NOT EXISTS {self.name}_{column} ON {_name(self.name)} ({_name(column)})"
-
-    def row(self, write: Write) -> tuple[Any, ...]:
-        """Put a document into the order of the columns."""
-        values = [getattr(write.document, name) for name in self.columns]
-        return (write.key, write.version, *[to_ms(v) if isinstance(v, datetime) else v for v in values])
-
-    def document(self, row: sqlite3.Row, kind: type[D]) -> D:
-        """Make the record again."""
-        fields = {name: row[name] for name in self.columns}
-        for name in self._moments:
-            if fields[name] is not None:
-                fields[name] = from_ms(fields[name])
-        return msgspec.convert(fields, kind, strict=False)
-
-
-def _column_type(hint: Any) -> type:
-    parts = [part for part in (get_args(hint) if isinstance(hint, UnionType) else (hint,)) if part is not type(None)]
-    column: type = get_origin(parts[0]) or parts[0]
-    return column
-
-
-def to_ms(moment: datetime) -> int:
-    """Count whole milliseconds since 1970."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)
-
-
-def from_ms(ms: int) -> datetime:
-    """Answer the moment in UTC."""
-    return EPOCH + timedelta(milliseconds=ms)
-
-
-TABLES = {name: Table(name, kind) for name, kind in INDICES.items()}
 
 
 class SqliteDocuments:
@@ -142,62 +74,41 @@ class SqliteDocuments:
         found: dict[str, D] = {}
         for start in range(0, len(keys), PAGE_KEYS):
             page = keys[start : start + PAGE_KEYS]
-            sql = f"SELECT * FROM {_name(index)} WHERE key IN ({', '.join('?' * len(page))})"  # noqa: S608
+            sql = f"SELECT * FROM {quoted(index)} WHERE key IN ({', '.join('?' * len(page))})"  # noqa: S608
             found |= {row["key"]: TABLES[index].document(row, kind) for row in self._select(sql, page)}
         return [found.get(key) for key in keys]
 
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
         """List documents in key order; see the port."""
-        condition, values = _conditions(where)
-        for row in self._select(f"SELECT * FROM {_name(index)} WHERE {condition} ORDER BY key", values):  # noqa: S608
+        condition, values = conditions(where)
+        for row in self._select(f"SELECT * FROM {quoted(index)} WHERE {condition} ORDER BY key", values):  # noqa: S608
             yield row["key"], TABLES[index].document(row, kind)
 
     def table(self, query: Query) -> list[Row]:
         """Sum a window; see the port."""
-        return self._sums(query, [(query.from_at, query.until_at)], with_time=False)
+        with _answering():
+            self._keep_days(query)
+            return sums.table(self._reader(), query)
 
     def series(self, query: Query, step: timedelta) -> list[Row]:
         """Sum each step of a window; see the port."""
-        steps = []
-        start = query.from_at
-        while start < query.until_at:
-            steps.append((start, min(start + step, query.until_at)))
-            start += step
-        return self._sums(query, steps, with_time=True)
+        with _answering():
+            self._keep_days(query)
+            return sums.series(self._reader(), query, step)
+
+    def _keep_days(self, query: Query) -> None:
+        """Add up the whole days of a window that nobody has added up since they last changed."""
+        if query.index == sums.INDEX:
+            for day in sums.days_to_keep(self._reader(), query):
+                with _transaction(self._reader()):
+                    sums.keep_day(self._reader(), day)
 
     def refresh(self) -> None:
         """Do nothing: SQLite shows every commit at once."""
 
-    def _sums(self, query: Query, steps: list[tuple[datetime, datetime]], *, with_time: bool) -> list[Row]:
-        """Join documents with the steps that they overlap, each counted by its part inside.
-
-        A document that lies whole inside a step is added as the integer it is, so that only what is cut carries fractions.
-        """
-        condition, values = _conditions(query.where)
-        dimensions = ["at", *query.by] if with_time else list(query.by)
-        inside = "from_at >= step_from AND until_at <= step_until"
-        part = "CAST(MIN(until_at, step_until) - MAX(from_at, step_from) AS REAL) / (until_at - from_at)"
-        columns = [f"step_from AS {_name(d)}" if d == "at" else _name(d) for d in dimensions]
-        columns += [f"SUM(CASE WHEN {inside} THEN {_name(s)} ELSE {_name(s)} * {part} END) AS {_name(s)}" for s in query.sums]
-        columns += [f"COUNT(DISTINCT {_name(d)}) AS {_name(f'{d}_count')}" for d in query.distinct]
-        group = (
-            f"GROUP BY {', '.join(_name(d) for d in dimensions)} ORDER BY {', '.join(_name(d) for d in dimensions)}" if dimensions else ""
-        )
-        marks = ", ".join(["(?, ?)"] * len(steps))
-        sql = (
-            f"WITH steps(step_from, step_until) AS (VALUES {marks}) "  # noqa: S608
-            f"SELECT {', '.join(columns)} FROM steps JOIN {_name(query.index)} ON until_at > step_from AND from_at < step_until "
-            f"WHERE until_at > ? AND from_at < ? AND {condition} {group}"
-        )
-        bounds = [to_ms(moment) for step in steps for moment in step]
-        rows = self._select(sql, [*bounds, to_ms(query.from_at), to_ms(query.until_at), *values])
-        return [_with_moment(dict(row)) for row in rows]
-
     def _select(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-        try:
+        with _answering():
             return self._reader().execute(sql, values).fetchall()
-        except sqlite3.OperationalError as error:
-            raise Unavailable("the document store does not answer: ask again") from error
 
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -224,6 +135,8 @@ class SqliteDocuments:
                 for table in TABLES.values():
                     for statement in table.schema():
                         connection.execute(statement)
+                for statement in sums.schema():
+                    connection.execute(statement)
         except sqlite3.Error as error:
             raise Unavailable("the document store cannot be set up: check SKYTALLY_DOCUMENTS") from error
         finally:
@@ -273,6 +186,15 @@ def _keep(connection: sqlite3.Connection, write: Write) -> Outcome:
     return Outcome.STORED if cursor.rowcount else Outcome.STALE
 
 
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Say that the store is away where SQLite cannot do what it is asked."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise Unavailable("the document store does not answer: ask again") from error
+
+
 class _transaction:  # noqa: N801
     """Commit at the end, or roll everything back."""
 
@@ -306,12 +228,3 @@ def _fail(batches: Sequence[Batch]) -> None:
     for _, future in batches:
         if future.set_running_or_notify_cancel():
             future.set_exception(Unavailable("the document store did not keep this: ask again"))
-
-
-def _conditions(where: Mapping[str, Sequence[str]]) -> tuple[str, list[str]]:
-    parts = [f"{_name(field)} IN ({', '.join('?' * len(values))})" for field, values in where.items()]
-    return " AND ".join(parts) or "1", [value for values in where.values() for value in values]
-
-
-def _with_moment(row: Row) -> Row:
-    return row | {"at": from_ms(row["at"])} if "at" in row else row

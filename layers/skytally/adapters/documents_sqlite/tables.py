@@ -1,0 +1,88 @@
+"""How each index lies in SQLite: a table an index, a column a field, made from the records."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from skytally.documents import INDICES, Document
+from skytally.ports import Write
+
+D = TypeVar("D", bound=Document)
+
+INDEXED = {
+    "usage": ("month",),
+    "interval": ("until_at",),
+}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def quoted(field: str) -> str:
+    """Let nothing but a field's name into a statement."""
+    if not field.isidentifier():
+        raise ValueError(f"{field!r} is no field")
+    return f'"{field}"'
+
+
+class Table:
+    """How one index lies in SQLite: its statements and the conversions of its columns, made once from the record's fields."""
+
+    def __init__(self, name: str, kind: type[Document]) -> None:
+        self.name, self.kind = name, kind
+        hints = get_type_hints(kind)
+        self.columns = {field.name: _column_type(hints[field.name]) for field in msgspec.structs.fields(kind)}
+        names = ["key", "version", *(quoted(column) for column in self.columns)]
+        self._moments = [name for name, column in self.columns.items() if column is datetime]
+        values = f"INSERT INTO {quoted(name)} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+        updates = ", ".join(f"{column} = excluded.{column}" for column in names[1:])
+        self.create = f"{values} ON CONFLICT (key) DO NOTHING"
+        self.put = f"{values} ON CONFLICT (key) DO UPDATE SET {updates} WHERE excluded.version >= version"
+
+    def schema(self) -> Iterator[str]:
+        """Write the statements that make the table where it is not there."""
+        types = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: "INTEGER", dict: "TEXT"}
+        columns = "".join(f", {quoted(name)} {types[column]}" for name, column in self.columns.items())
+        yield f"CREATE TABLE IF NOT EXISTS {quoted(self.name)} (key TEXT PRIMARY KEY, version INTEGER NOT NULL{columns})"
+        for column in INDEXED.get(self.name, ()):
+            yield f"CREATE INDEX IF NOT EXISTS {self.name}_{column} ON {quoted(self.name)} ({quoted(column)})"
+
+    def row(self, write: Write) -> tuple[Any, ...]:
+        """Put a document into the order of the columns."""
+        values = [getattr(write.document, name) for name in self.columns]
+        return (write.key, write.version, *[to_ms(v) if isinstance(v, datetime) else v for v in values])
+
+    def document(self, row: sqlite3.Row, kind: type[D]) -> D:
+        """Make the record again."""
+        fields = {name: row[name] for name in self.columns}
+        for name in self._moments:
+            if fields[name] is not None:
+                fields[name] = from_ms(fields[name])
+        return msgspec.convert(fields, kind, strict=False)
+
+
+def _column_type(hint: Any) -> type:
+    parts = [part for part in (get_args(hint) if isinstance(hint, UnionType) else (hint,)) if part is not type(None)]
+    column: type = get_origin(parts[0]) or parts[0]
+    return column
+
+
+def to_ms(moment: datetime) -> int:
+    """Count whole milliseconds since 1970."""
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(ms: int) -> datetime:
+    """Answer the moment in UTC."""
+    return EPOCH + timedelta(milliseconds=ms)
+
+
+TABLES = {name: Table(name, kind) for name, kind in INDICES.items()}
+
+
+def conditions(where: Mapping[str, Sequence[str]]) -> tuple[str, list[str]]:
+    """Hold fields to values: the condition, and the values for it."""
+    parts = [f"{quoted(field)} IN ({', '.join('?' * len(values))})" for field, values in where.items()]
+    return " AND ".join(parts) or "1", [value for values in where.values() for value in values]
