@@ -155,6 +155,7 @@ def _point(row: Row, shown: Window) -> dict[str, Any]:
     until_at = min(step_end(row["at"], shown.step), shown.until_at)
     return {
         "at": iso(row["at"]),
+        "until": iso(until_at),
         "cloud": row["cloud"],
         "core_hours": hours(row["core_ms"]),
         "cpu_hours": hours(_cpu_ms(row)),
