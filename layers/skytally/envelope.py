@@ -174,7 +174,9 @@ def bundle(sealed: bytes, content_key: bytes, secret: bytes, key: VmKey, claim: 
     return tar(dict(zip(MEMBERS, (manifest, mac, content_key_sealed, sealed), strict=True)))
 
 
-def open_bundle(data: bytes, secret: bytes, private_key: rsa.RSAPrivateKey, claim: str, vm: str | None = None) -> tuple[bytes, str]:
+def open_bundle(
+    data: bytes, secret: bytes, private_key: rsa.RSAPrivateKey, claim: str, vm: str | None = None, expires: int | None = None
+) -> tuple[bytes, str]:
     """Open a bundle as a vm does: digests, own key, MAC, and only then decrypt; raises Forbidden for whatever is wrong with it."""
     try:
         members = untar(data)
@@ -184,7 +186,11 @@ def open_bundle(data: bytes, secret: bytes, private_key: rsa.RSAPrivateKey, clai
         spki = private_key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         expected = {"v": "1", "claim": claim, "spki_sha256": _digest(spki)} | ({} if vm is None else {"vm": vm})
         expected |= {"R_sha256": _digest(members["R.enc"]), "P_sha256": _digest(members["P.enc"])}
-        if {name: value for name, value in fields.items() if name != "exp"} != expected:
+        if expires is None:
+            fields.pop("exp", None)
+        else:
+            expected["exp"] = str(expires)
+        if fields != expected:
             raise Forbidden("the bundle's manifest is not for this claim and key", code="bad_bundle")
         content_key = private_key.decrypt(members["R.enc"], _OAEP)
     except (ValueError, tarfile.TarError, UnicodeDecodeError):
