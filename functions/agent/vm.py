@@ -511,10 +511,10 @@ def do(vm, verb):
 
 def run(vm):
   """Boot, report hourly, measure at each month's edge; SIGTERM ends it with a last report."""
-  code = do(vm, boot)
-  shift = int(digest(vm.boot_id.encode())[:8], 16) % 3600  # not all vms in the same second
   hour = quarter = month = None
   try:
+    code = do(vm, boot)
+    shift = int(digest(vm.boot_id.encode())[:8], 16) % 3600  # not all vms in the same second
     while code != USAGE:
       up, at = uptime_of(vm) + shift, now(vm)
       if month not in (None, month_at(at)):
@@ -534,7 +534,7 @@ def run(vm):
 
 
 def install(vm):
-  """Let systemd, or else cron, `run` this at every boot with these options."""
+  """Let systemd, or else cron, `run` this at every boot."""
   chosen = ["SKYTALLY_%s=%s" % (name.upper(), vars(vm)[name]) for name in OPTIONS if vars(vm)[name] and name != "root"]
   command = "%s %s run" % (sys.executable, os.path.abspath(__file__))
   path, text = "etc/cron.d/skytally", "\n".join(chosen + ["@reboot root %s\n" % command])
@@ -597,11 +597,12 @@ def benchmark(vm):
   wall, cpu = (10 / math.exp(sum(map(math.log, column)) / len(column)) for column in zip(*relative))
   return dict(kernel="zbs", kernel_version="1", score_wall=round(wall, 3), score_cpu=round(cpu, 3), copies=copies,
       steal_fraction=round(steal / took / copies, 4), duration_seconds=round(took, 2), measured_at=iso(now(vm)), cpu_model=cpu_model(vm),
-      interpreter="%s %s, zlib %s" % (platform.python_implementation(), platform.python_version(), zlib.ZLIB_RUNTIME_VERSION))
+      interpreter="%s %s, zlib %s, SQLite %s" % (platform.python_implementation(), platform.python_version(), zlib.ZLIB_RUNTIME_VERSION,
+          __import__("sqlite3").sqlite_version))
 
 
 def benchmark_block(vm):
-  """Answer the benchmark, or None: a vm without a score reports all the same."""
+  """Answer the benchmark, or None: a vm reports without it too."""
   try:
     if vm.benchmark_report != "none":
       return handed_over(vm) if vm.benchmark_report else benchmark(vm)

@@ -131,12 +131,16 @@ def test_the_benchmark_prints_the_wire_form(tmp_path):
 # ---- the command line ----
 
 
-@pytest.mark.parametrize("words", [[], ["dance"], ["report", "--colour", "red"], ["report"]])
-def test_usage_errors_are_exit_code_2(tmp_path, words):
-    state = ["--state", str(tmp_path), "--token-file", "/dev/null"] if words == ["report"] else []
-    done = subprocess.run([sys.executable, "-B", str(VM_PY), *words, *state], check=False, capture_output=True, text=True, timeout=30)
+@pytest.mark.parametrize("words", [[], ["dance"], ["report", "--colour", "red"], ["report", "--patience"]])
+def test_what_the_command_line_does_not_know_is_exit_code_2(words):
+    done = subprocess.run([sys.executable, "-B", str(VM_PY), *words], check=False, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    assert "usage:" in done.stderr
+
+
+def test_a_report_to_nowhere_is_exit_code_2(lab, capfd):
+    assert lab.do("report", "--base", "") == 2
+    assert "give --base URL" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("more", [("--base", "nonsense"), ("--proc", "/nowhere"), ("--token-file", "/nowhere"), ("--ca", "/nowhere")])
@@ -457,6 +461,13 @@ def test_a_file_appears_whole_with_its_mode_and_owner_or_not_at_all(vm, tmp_path
     with pytest.raises(LookupError):
         vm.write_file(str(target), b"two", 0o600, "nobody-of-that-name")
     assert target.read_bytes() == b"one"
+
+
+def test_a_file_is_nobody_elses_business_while_it_is_written(vm, tmp_path, monkeypatch):
+    modes = []
+    monkeypatch.setattr(vm.os, "fsync", lambda fd: modes.append(stat.S_IMODE(os.fstat(fd).st_mode)))
+    vm.write_file(str(tmp_path / "f"), b"one", 0o644)
+    assert modes == [0o600]
 
 
 # ---- boot ----

@@ -1,8 +1,10 @@
 """What befalls a vm in its life, played out against the real vm.py: totals come out right, and no second is counted twice."""
 
+import fcntl
 import itertools
 import json
 import multiprocessing
+import os
 import random
 
 import agent_lab
@@ -83,6 +85,7 @@ def test_a_month_ends_at_its_edge_when_the_agent_wakes_for_it(tmp_path):
     assert closing["sampled_at"] == "2026-12-01T00:00:00Z"
     assert closing["month"] == "2026-11"
     assert not any(s["estimated"] for s in lab.office.samples)
+    assert max(abs(s["clock_offset_seconds"]) for s in lab.office.samples) < 2
     agrees(lab)
 
 
@@ -244,6 +247,16 @@ def test_a_vm_paused_by_its_hypervisor_catches_up_with_the_servers_time(lab):
     lab.world.pause(2 * 86400)
     hourly(lab, 3)
     assert at(lab.office.samples[-1]["sampled_at"]) == pytest.approx(lab.world.now, abs=2)
+    agrees(lab)
+
+
+def test_a_server_time_that_jitters_is_smoothed(lab):
+    hourly(lab, 1)
+    for error in (2, -2) * 4:
+        lab.office.clock_error = error
+        hourly(lab, 1)
+    offsets = [s["clock_offset_seconds"] for s in lab.office.samples[2:]]
+    assert max(offsets) - min(offsets) < 1.5
     agrees(lab)
 
 
@@ -423,6 +436,8 @@ def test_a_full_disk_costs_a_warning_and_no_report(lab, capfd):
     (lab.state / "state.json.new").rmdir()
     hourly(lab, 1)
     assert len(lab.office.samples) == 5
+    for before, after in itertools.pairwise(lab.office.samples):
+        assert after["previous"]["uptime_seconds"] == before["uptime_seconds"]
     agrees(lab)
 
 
@@ -488,6 +503,39 @@ def test_two_agents_at_once_make_one_chain(lab):
     assert [agent.exitcode for agent in agents] == [0] * 4
     hourly(lab, 1)
     agrees(lab)
+
+
+def test_an_agent_waits_for_the_one_before(lab):
+    lab.state.mkdir()
+    folder = os.open(lab.state, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        waiting = multiprocessing.get_context("fork").Process(target=lab.do, args=("report",))
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+        assert lab.office.samples == []
+        fcntl.flock(folder, fcntl.LOCK_UN)
+        waiting.join(20)
+        assert waiting.exitcode == 0
+    finally:
+        os.close(folder)
+    assert len(lab.office.samples) == 1
+
+
+def test_a_clock_corrected_back_over_the_edge_does_not_open_the_old_month_again(tmp_path):
+    lab = Lab(tmp_path, "2026-11-30T22:00:00")
+    lab.direct = True
+    hourly(lab, 1)
+    lab.world.run_until(at("2026-12-01T00:00:00") + 0.3)
+    assert lab.do("report") == 0
+    lab.office.clock_error = -4
+    lab.world.run(0.2)
+    assert lab.do("report") == 0
+    lab.world.run(0.2)
+    assert lab.do("report") == 0
+    assert [s["month"] for s in lab.office.samples[-2:]] == ["2026-12", "2026-12"]
+    assert lab.office.overlaps() == []
 
 
 def test_run_boots_reports_hourly_measures_at_the_edge_and_ends_with_a_last_sample(tmp_path):
