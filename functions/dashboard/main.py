@@ -4,10 +4,10 @@ from pathlib import Path
 
 import functions_framework.aio
 
-from skytally import evidence, openapi, view, web, wiring
+from skytally import evidence, health, openapi, view, web, wiring
 from skytally.errors import Malformed, NotFound
 
-VIEWS = ("usage", "secrets")
+VIEWS = ("usage", "secrets", "health")
 SECRETS_DAYS = 31
 PAGE = Path(__file__).parent / "page"
 MEDIA_TYPES = {
@@ -51,6 +51,8 @@ def _data(request: web.Request) -> web.Reply:
     if query.get("view") == "secrets":
         held = [one for one in evidence.history(wiring.objects(), request.received_at, SECRETS_DAYS) if not clouds or one.cloud in clouds]
         return web.json_reply(evidence.secrets_view(held, wiring.documents(), request.received_at))
+    if query.get("view") == "health":
+        return web.json_reply(health.health_view(clouds, wiring.documents(), request.received_at))
     by = query.get("by", "cloud")
     if by not in view.DIMENSIONS:
         raise Malformed(f"by must be one of {', '.join(view.DIMENSIONS)}", field="by")

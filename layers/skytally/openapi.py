@@ -61,7 +61,7 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("format", {"enum": ["json", "csv"]}, False),
     ),
     "dashboard/data": (
-        ("view", {"enum": ["usage", "secrets"]}, False),
+        ("view", {"enum": ["usage", "secrets", "health"]}, False),
         ("window", {"enum": ["hour", "day", "week", "month"]}, False),
         ("until", {"type": "string", "format": "date-time"}, False),
         ("by", {"enum": ["cloud", "vm"]}, False),

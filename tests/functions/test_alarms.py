@@ -117,6 +117,22 @@ def test_a_receiver_that_is_away_is_told_later(client, scheduler, webhook, round
     assert len(webhook.heard) == 1
 
 
+def test_health_shows_timers_and_open_alarms_of_the_readers_clouds(client, scheduler, reader, bearer, webhook, round_at):
+    before = client.get("dashboard/data?view=health", headers=reader).json()["table"]
+    assert {(row["subject"], row["state"]) for row in before} == {("alarm_raise", None), ("secret_sweep", None)}
+    taken_twice(client, scheduler)
+    webhook.status = 500
+    round_at(NOW + timedelta(minutes=1))
+    webhook.status = 200
+    failing = client.get("dashboard/data?view=health", headers=reader).json()["table"]
+    assert [row["state"] for row in failing if row["subject"] == "alarm_raise"] == ["failing"]
+    round_at(NOW + timedelta(minutes=2))
+    for clouds, kinds in (((), ["timer", "timer", "contested_secret"]), (("cern",), ["timer", "timer"])):
+        rows = client.get("dashboard/data?view=health", headers=bearer("reader", clouds=clouds)).json()["table"]
+        assert [row["kind"] for row in rows] == kinds
+        assert rows[0]["state"] == "well"
+
+
 def test_what_the_site_mutes_is_not_told(client, scheduler, webhook, round_at, home, monkeypatch):
     (home / "clouds.toml").write_text('[alarms]\nmuted = ["contested_secret:*"]\n')
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
