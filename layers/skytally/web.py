@@ -13,6 +13,7 @@ import secrets
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -35,6 +36,11 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+PAGE_MEDIA = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 STATUS: list[tuple[type[SkytallyError], int]] = [
     (Malformed, 400),
     (Unauthenticated, 401),
@@ -236,6 +242,14 @@ def _encode(value: Any) -> Any:
 def tar_reply(data: bytes) -> Reply:
     """Answer an archive."""
     return Reply(data, 200, media_type="application/x-tar")
+
+
+def page_reply(folder: Path, name: str) -> Reply:
+    """Answer a file of a page's folder under the strict policy of our pages; raises NotFound for any other name."""
+    if name not in {path.name for path in folder.iterdir()}:
+        raise errors.NotFound("the page has no such file")
+    headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
+    return Reply((folder / name).read_bytes(), media_type=PAGE_MEDIA[Path(name).suffix], headers=headers)
 
 
 def error_reply(error: SkytallyError) -> Reply:
