@@ -7,6 +7,7 @@ The version of a document is the uptime, which grows strictly within a boot and 
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import accumulate
 
 import msgspec
@@ -61,11 +62,13 @@ def month_of(moment: datetime) -> str:
     return f"{utc.year:04}-{utc.month:02}"
 
 
+@cache
 def month_start_at(month: str) -> datetime:
     """Answer the moment when a month begins."""
     return datetime(int(month[:4]), int(month[5:]), 1, tzinfo=UTC)
 
 
+@cache
 def month_end_at(month: str) -> datetime:
     """Answer the moment when a month ends, which is when the next begins."""
     return (month_start_at(month) + timedelta(days=32)).replace(day=1)

@@ -1,8 +1,9 @@
 """How each index lies in SQLite: a table an index, a column a field, made from the records."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -36,6 +37,10 @@ class Table:
         self.columns = {field.name: _column_type(hints[field.name]) for field in msgspec.structs.fields(kind)}
         names = ["key", "version", *(quoted(column) for column in self.columns)]
         self._moments = [name for name, column in self.columns.items() if column is datetime]
+        self._moments_at = [at for at, column in enumerate(self.columns.values()) if column is datetime]
+        self._fields = (
+            attrgetter(*self.columns) if len(self.columns) > 1 else lambda document: tuple(getattr(document, n) for n in self.columns)
+        )
         values = f"INSERT INTO {quoted(name)} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
         updates = ", ".join(f"{column} = excluded.{column}" for column in names[1:])
         self.create = f"{values} ON CONFLICT (key) DO NOTHING"
@@ -49,10 +54,13 @@ class Table:
         for column in INDEXED.get(self.name, ()):
             yield f"CREATE INDEX IF NOT EXISTS {self.name}_{column} ON {quoted(self.name)} ({quoted(column)})"
 
-    def row(self, write: Write) -> tuple[Any, ...]:
+    def row(self, write: Write) -> list[Any]:
         """Put a document into the order of the columns."""
-        values = [getattr(write.document, name) for name in self.columns]
-        return (write.key, write.version, *[to_ms(v) if isinstance(v, datetime) else v for v in values])
+        values = [write.key, write.version, *self._fields(write.document)]
+        for at in self._moments_at:
+            if values[at + 2] is not None:
+                values[at + 2] = to_ms(values[at + 2])
+        return values
 
     def document(self, row: sqlite3.Row, kind: type[D]) -> D:
         """Make the record again."""
@@ -63,6 +71,12 @@ class Table:
         return msgspec.convert(fields, kind, strict=False)
 
 
+def _getter(names: list[str]) -> Callable[[Document], tuple[Any, ...]]:
+    """Read the fields of a record at once, in the order of the columns."""
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda document: (get(document),)
+
+
 def _column_type(hint: Any) -> type:
     parts = [part for part in (get_args(hint) if isinstance(hint, UnionType) else (hint,)) if part is not type(None)]
     column: type = get_origin(parts[0]) or parts[0]
@@ -71,7 +85,8 @@ def _column_type(hint: Any) -> type:
 
 def to_ms(moment: datetime) -> int:
     """Count whole milliseconds since 1970."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)
+    since = moment - EPOCH
+    return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
 
 
 def from_ms(ms: int) -> datetime:
