@@ -38,9 +38,7 @@ class Table:
         names = ["key", "version", *(quoted(column) for column in self.columns)]
         self._moments = [name for name, column in self.columns.items() if column is datetime]
         self._moments_at = [at for at, column in enumerate(self.columns.values()) if column is datetime]
-        self._fields = (
-            attrgetter(*self.columns) if len(self.columns) > 1 else lambda document: tuple(getattr(document, n) for n in self.columns)
-        )
+        self._fields = _getter(list(self.columns))
         values = f"INSERT INTO {quoted(name)} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
         updates = ", ".join(f"{column} = excluded.{column}" for column in names[1:])
         self.create = f"{values} ON CONFLICT (key) DO NOTHING"
