@@ -1,8 +1,8 @@
 """The page in a real Chromium: every number is the truth, at every width, and nothing that a stranger named becomes markup."""
 
+import base64
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,88 +10,129 @@ from pathlib import Path
 import httpx2
 import pytest
 from playwright.sync_api import expect
-from site_of_strangers import HOSTILE, ROOT
+from site_of_strangers import EMOJI, LIFE_HOURS, LONG, MARKUP, RIGHT_TO_LEFT, ROOT, STRANGERS
+
+from skytally.catalog import FUNCTIONS
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = ROOT / "screenshots"
-D3_SHA256 = "f2094bbf6141b359722c4fe454eb6c4b0f0e42cc10cc7af921fc158fceb86539"
-AXE = ("axe-core@4.10.3", "axe.min.js")
-WIDE, NARROW = 1_400, 400
-
-
-@pytest.fixture
-def tab(chromium, site, request):
-    """Open the page signed in; whatever it logs as an error fails the test, unless the test says that it will."""
-    options = getattr(request, "param", {})
-    page = chromium.new_page(viewport={"width": options.get("width", WIDE), "height": 900}, color_scheme=options.get("scheme", "light"))
-    errors = []
-    page.on("console", lambda message: errors.append(message.text) if message.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{site.page}#until={site.now:%Y-%m-%dT%H:%M:%SZ}")
-    page.get_by_label("Reader token").fill(site.reader())
-    page.get_by_role("button", name="Show").click()
-    page.wait_for_selector("tbody tr")
-    page.errors = errors
-    yield page
-    page.close()
-    assert errors == []
+AXE = ("axe-core@4.10.3", "axe.min.js", "880970c081707360e64f34cea25ff91892f5bc95675b0776925b9709dd8a68bb")
+SIZES = [{"width": width} for width in (1_400, 400)]
+LOOKS = [size | {"scheme": scheme} for size in SIZES for scheme in ("light", "dark")]
+UNKNOWN = "–"
 
 
 def table(page):
-    """Answer the table's cells by cloud; a name is its whole title."""
-    rows = page.locator("tbody tr")
-    cells = [[row.locator("bdi").get_attribute("title"), *row.locator("td").all_text_contents()] for row in rows.all()]
-    return {name: values for name, *values in cells}
+    """Answer what each row says, by its name and column; a name is its whole title."""
+    read = "rows => rows.map(r => [r.querySelector('th bdi').title, [...r.cells].map(c => [c.dataset.column, c.textContent])])"
+    return {name: dict(cells) for name, cells in page.locator("tbody tr").evaluate_all(read)}
 
 
 def bars(page):
-    """Answer the sum of all bars' values by name, and of their heights."""
+    """Answer (name, value, height) of every bar, and the height of one unit of the axis on their left."""
     found = page.locator("rect.bar").evaluate_all("all => all.map(b => [b.dataset.name, +b.dataset.value, +b.getAttribute('height')])")
-    sums = {}
-    for name, value, height in found:
-        old = sums.get(name, (0, 0))
-        sums[name] = (old[0] + value, old[1] + height)
-    return sums
+    ticks = page.locator(".y .tick").evaluate_all("all => all.map(t => [+t.textContent, t.transform.baseVal[0].matrix.f])")
+    (low, low_y), *_, (high, high_y) = ticks
+    return found, (low_y - high_y) / (high - low)
 
 
-@pytest.mark.parametrize("tab", [{"width": WIDE}, {"width": NARROW}], indirect=True, ids=["wide", "narrow"])
-def test_rows_and_bars_are_the_truth(tab, site):
+def number(value):
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
+@pytest.mark.parametrize("blank", SIZES, indirect=True, ids=str)
+def test_every_row_is_the_truth(tab):
     shown = table(tab)
-    assert set(shown) == set(site.truth)
-    for cloud, core_hours in site.truth.items():
-        assert shown[cloud][:3] == ["1", f"{core_hours:.1f}", f"{core_hours / 2:.1f}"]
-        assert shown[cloud][3:5] == ["50.0 %", "–"]
-    heights = bars(tab)
-    scale = heights[max(site.truth, key=site.truth.get)][1] / max(site.truth.values())
-    for cloud, core_hours in site.truth.items():
-        value, height = heights[cloud]
-        assert value == pytest.approx(core_hours, rel=1e-3)
-        assert height == pytest.approx(core_hours * scale, rel=0.01)
+    assert set(shown) == set(STRANGERS)
+    for cloud, story in STRANGERS.items():
+        core_hours = story.heard_hours(24) * story.cores
+        assert shown[cloud] | {"cloud": ""} == {
+            "cloud": "",
+            "vm_count": "1",
+            "core_hours": number(core_hours),
+            "cpu_hours": number(core_hours / 2),
+            "efficiency": "50.0 %",
+            "hs23_hours": f"{core_hours * story.hs23:,.0f}" if story.hs23 else UNKNOWN,
+            "coverage": f"{100 * story.heard_hours(24) / story.up_hours(24):.1f} %",
+            "silent_vms": "1" if story.silent_hours else "0",
+        }
     assert tab.evaluate("document.documentElement.scrollWidth") <= tab.viewport_size["width"]
 
 
+@pytest.mark.parametrize("blank", SIZES, indirect=True, ids=str)
+@pytest.mark.parametrize(("measure", "share"), [("core_hours", 1), ("cpu_hours", 0.5)])
+def test_every_bar_is_the_truth(tab, measure, share):
+    tab.get_by_label("Plot").select_option(measure)
+    found, unit_height = bars(tab)
+    for cloud, story in STRANGERS.items():
+        mine = [(value, height) for name, value, height in found if name == cloud]
+        assert len(mine) == story.heard_hours(24)
+        assert [value for value, _ in mine] == pytest.approx([story.cores * share] * len(mine), rel=1e-3)
+        assert [height for _, height in mine] == pytest.approx([story.cores * share * unit_height] * len(mine), rel=0.01)
+    picture = tab.get_by_role("img")
+    assert picture.get_attribute("aria-label").startswith("C" + measure[1:].replace("_", " ").replace("pu", "PU") + " by cloud, 20")
+    assert (
+        picture.locator("rect.bar title", has_text=LONG)
+        .first.text_content()
+        .endswith(f"{number(16 * share)} {measure.replace('_', ' ').replace('cpu', 'CPU')}")
+    )
+
+
+def test_the_summary_is_the_truth(tab):
+    facts = dict(tab.locator("#facts div").evaluate_all("all => all.map(d => [d.children[0].textContent, d.children[1].textContent])"))
+    heard = [story.heard_hours(24) for story in STRANGERS.values()]
+    core_hours = sum(story.heard_hours(24) * story.cores for story in STRANGERS.values())
+    coverage = 1_000 * sum(heard) // sum(story.up_hours(24) for story in STRANGERS.values()) / 10
+    assert facts == {
+        "Core hours": number(core_hours),
+        "CPU hours": number(core_hours / 2),
+        "HS23 hours": UNKNOWN,
+        "VMs": "4",
+        "Silent VMs": "1",
+        "Coverage": f"{coverage} %",
+    }
+    expect(tab.locator("#age")).to_contain_text("newest report")
+    expect(tab.locator("#age")).to_contain_text("loaded 0 s ago")
+
+
 def test_what_is_not_known_is_never_zero(tab):
-    unknown = tab.locator("td.unknown").first
-    assert (unknown.text_content(), unknown.get_attribute("title")) == ("–", "not known")
+    for unknown in (tab.locator("td.unknown").first, tab.locator("#facts dd", has_text=UNKNOWN)):
+        assert (unknown.text_content(), unknown.get_attribute("title")) == (UNKNOWN, "not known")
 
 
 def test_names_of_strangers_are_text(tab):
-    assert set(table(tab)) == set(HOSTILE)
+    assert set(table(tab)) == {MARKUP, RIGHT_TO_LEFT, EMOJI, LONG}
     assert tab.locator("main img").count() == 0
-    assert tab.locator("#legend bdi").count() == len(HOSTILE)
+    assert tab.locator("tbody th").all_text_contents() == tab.locator("#legend li").all_text_contents()
+    assert set(tab.get_by_role("combobox", name="Cloud").locator("option").all_text_contents()) == {"all clouds", *STRANGERS}
+    cut = tab.locator("tbody bdi", has_text="🦉")
+    assert cut.bounding_box()["width"] < 400
+    assert cut.evaluate("name => name.scrollWidth > name.clientWidth && getComputedStyle(name).textOverflow") == "ellipsis"
 
 
-@pytest.mark.parametrize(("window", "hours"), [("Hour", 1), ("Week", 48), ("Month", 48)])
+def test_sixteen_clouds_have_colours_of_their_own_and_keep_them(tab):
+    before = tab.locator("#legend rect").evaluate_all("all => all.map(r => r.getAttribute('fill'))")
+    colours = "async names => { const { colourOf } = await import('./dashboard/colours.js'); return names.map(n => colourOf(n)); }"
+    names = [*sorted(STRANGERS), *(f"cloud-{n}" for n in range(16 - len(STRANGERS)))]
+    given = tab.evaluate(colours, names)
+    assert len(set(given)) == 16
+    assert set(before) == set(given[: len(STRANGERS)])
+    hatches = [colour.removeprefix("url(").removesuffix(")") for colour in given if colour.startswith("url(")]
+    assert len(hatches) == 8
+    assert all(tab.locator(hatch).count() == 1 for hatch in hatches)
+
+
+@pytest.mark.parametrize(("window", "hours"), [("Hour", 1), ("Week", LIFE_HOURS), ("Month", LIFE_HOURS)])
 def test_windows(tab, window, hours):
     tab.get_by_label(window, exact=True).check()
-    cores = HOSTILE["research-cloud-of-a-university-with-a-name-that-goes-on"]
-    shown = tab.locator("tbody td[data-column=core_hours]").filter(has_text=re.compile(rf"^{cores * hours:.1f}$"))
-    expect(shown).to_have_count(1)
+    wanted = {cloud: number(story.heard_hours(hours) * story.cores) for cloud, story in STRANGERS.items() if story.up_hours(hours)}
+    expect(tab.locator("tbody tr", has_text=LONG).locator("td[data-column=core_hours]")).to_have_text(wanted[LONG])
+    assert {cloud: row["core_hours"] for cloud, row in table(tab).items()} == wanted
     assert f"window={window.lower()}" in tab.url
 
 
-def test_one_cloud_and_a_link_that_reopens_it(tab, chromium, site):
-    tab.get_by_role("combobox", name="Cloud").select_option("مركز الحوسبة السحابية")
+def test_one_cloud_and_a_link_that_reopens_it(tab, site):
+    tab.get_by_role("combobox", name="Cloud").select_option(RIGHT_TO_LEFT)
     tab.get_by_role("combobox", name="Plot").select_option("cpu_hours")
     expect(tab.locator("tbody tr")).to_have_count(1)
     link = tab.url
@@ -99,116 +140,96 @@ def test_one_cloud_and_a_link_that_reopens_it(tab, chromium, site):
     tab.goto("about:blank")
     tab.goto(link)
     tab.wait_for_selector("tbody tr")
-    assert list(table(tab)) == ["مركز الحوسبة السحابية"]
+    assert list(table(tab)) == [RIGHT_TO_LEFT]
+    assert tab.get_by_role("combobox", name="Cloud").input_value() == RIGHT_TO_LEFT
     assert tab.locator("#figure-title").text_content() == "CPU hours by cloud"
-    assert bars(tab)["مركز الحوسبة السحابية"][0] == pytest.approx(96.0, rel=1e-3)
+    assert {name for name, _, _ in bars(tab)[0]} == {RIGHT_TO_LEFT}
+    tab.get_by_role("combobox", name="Cloud").select_option("all clouds")
+    expect(tab.locator("tbody tr")).to_have_count(len(STRANGERS))
 
 
-def test_sorting_by_mouse_and_by_keyboard(tab, site):
-    tab.get_by_role("button", name="Core hours").click()
-    assert [float(row[1]) for row in table(tab).values()] == sorted(site.truth.values(), reverse=True)
-    tab.get_by_role("button", name="Core hours").focus()
-    tab.keyboard.press("Enter")
-    assert [float(row[1]) for row in table(tab).values()] == sorted(site.truth.values())
-    assert tab.locator("th[data-column=core_hours]").get_attribute("aria-sort") == "ascending"
+def test_a_cloud_opens_its_vms_and_back_returns(tab):
+    tab.get_by_role("link", name=LONG).click()
+    expect(tab.locator("tbody tr")).to_have_count(1)
+    vm = table(tab)["vm-of-16"]
+    assert (vm["cloud"], vm["core_hours"], vm["silent_vms"]) == (LONG, "384.0", "no")
+    tab.go_back()
+    expect(tab.locator("tbody tr")).to_have_count(len(STRANGERS))
 
 
-def test_a_bad_token_is_told_and_asked_for_again(chromium, site):
-    page = chromium.new_page()
-    page.goto(site.page)
-    page.get_by_label("Reader token").fill("nonsense")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_be_visible()
-    assert "none of ours" in page.get_by_role("alert").text_content()
-    assert page.get_by_label("Reader token").is_visible()
-    page.close()
+def test_a_window_that_ends_as_a_day_begins(tab, site):
+    tab.get_by_label("Until").fill(f"{site.now:%Y-%m-%d}")
+    expect(tab.locator("#age")).to_contain_text(f"– {site.now:%Y-%m-%d} 00:00 UTC")
+    assert f"until={site.now:%Y-%m-%d}T00%3A00%3A00Z" in tab.url
+    tab.get_by_label("Until").fill("")
+    tab.wait_for_url(lambda url: "until" not in url)
 
 
-def test_a_server_that_goes_away_is_told_and_the_last_data_stay(chromium, site):
-    page = chromium.new_page()
-    page.goto(site.page)
-    page.get_by_label("Reader token").fill(site.reader())
-    page.keyboard.press("Enter")
-    page.wait_for_selector("tbody tr")
-    site.stop()
-    page.get_by_label("Week").check()
-    expect(page.get_by_role("alert")).to_be_visible()
-    assert "does not answer" in page.get_by_role("alert").text_content()
-    assert set(table(page)) == set(HOSTILE)
-    site.start()
-    page.get_by_label("Day").check()
-    expect(page.get_by_role("alert")).to_be_hidden()
-    page.close()
-
-
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_the_page_works_with_and_without_a_slash(chromium, site, slash):
-    page = chromium.new_page()
-    failed = []
-    page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
-    page.goto(site.page + slash)
-    page.wait_for_selector("#windows input")
-    assert failed == []
-    page.close()
-
-
-@pytest.mark.parametrize(
-    "tab", [{"width": width, "scheme": scheme} for width in (WIDE, NARROW) for scheme in ("light", "dark")], indirect=True, ids=str
-)
-def test_no_barrier_and_a_screenshot(tab, request):
-    SCREENSHOTS.mkdir(exist_ok=True)
-    tab.wait_for_selector("rect.bar")
-    tab.screenshot(
-        path=SCREENSHOTS / f"usage-{tab.viewport_size['width']}-{request.node.callspec.params['tab']['scheme']}.png", full_page=True
-    )
-    tab.evaluate(axe())
-    found = tab.evaluate("axe.run()")["violations"]
-    serious = [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found if v["impact"] in {"serious", "critical"}]
-    assert serious == []
-
-
-def axe():
-    """Answer axe-core's script, fetched once by npm and kept; its integrity is checked by npm against the hash below."""
-    kept = Path.home() / ".cache" / "skytally" / AXE[0]
-    if not (kept / AXE[1]).is_file():
-        if shutil.which("npm") is None and os.environ.get("CI") != "true":
-            pytest.skip("without npm: accessibility is not tested")
-        kept.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "pack", AXE[0], "--silent"], cwd=kept, check=True, timeout=120, stdout=subprocess.DEVNULL)
-        (archive,) = kept.glob("*.tgz")
-        subprocess.run(["tar", "xzf", archive, "--strip-components=1", f"package/{AXE[1]}"], cwd=kept, check=True, timeout=60)
-    script = (kept / AXE[1]).read_bytes()
-    assert hashlib.sha256(script).hexdigest() == AXE_SHA256
-    return script.decode()
-
-
-AXE_SHA256 = "880970c081707360e64f34cea25ff91892f5bc95675b0776925b9709dd8a68bb"
-
-
-def test_the_bundle_is_the_one_that_was_published():
-    bundle = (ROOT / "functions" / "dashboard" / "page" / "d3.v7.min.js").read_bytes()
-    assert hashlib.sha256(bundle).hexdigest() == D3_SHA256
-    assert sum(path.stat().st_size for path in (ROOT / "functions" / "dashboard" / "page").iterdir()) < 400_000
-
-
-def test_the_page_needs_nobody_else():
-    for path in (ROOT / "functions" / "dashboard" / "page").glob("*.[hcj][ts]*"):
-        if path.name != "d3.v7.min.js":
-            assert "http" not in path.read_text().replace("http-equiv", ""), path
+def test_sorting_by_keyboard_keeps_the_focus(tab):
+    truth = sorted(story.heard_hours(24) * story.cores for story in STRANGERS.values())
+    head = tab.get_by_role("button", name="Core hours")
+    head.focus()
+    for way, wanted in (("descending", truth[::-1]), ("ascending", truth)):
+        tab.keyboard.press("Enter")
+        expect(tab.get_by_role("columnheader", name="Core hours")).to_have_attribute("aria-sort", way)
+        assert [float(row["core_hours"]) for row in table(tab).values()] == wanted
+        expect(head).to_be_focused()
+    tab.get_by_role("button", name="HS23 hours").click()
+    assert [row["hs23_hours"] for row in table(tab).values()] == ["1,440", UNKNOWN, UNKNOWN, UNKNOWN]
 
 
 def test_the_secrets_view_says_who_has_what(tab, site):
-    import base64
-
-    body = {"vm": "<b>vm</b>", "cloud": "مركز الحوسبة السحابية", "payload": base64.b64encode(b"x").decode()}
-    scheduler = (site.home / "tokens" / "scheduler").read_text()
-    url = f"http://127.0.0.1:{site.port}/function/secret_deposit"
-    answer = httpx2.post(url, json=body, headers={"Authorization": f"Bearer {scheduler}"})
-    assert answer.status_code == 201
-    tab.get_by_role("button", name="Secrets").click()
+    leave_secret(site, "<b>vm</b>")
+    tab.get_by_role("link", name="Secrets").click()
     row = tab.locator("tbody tr", has_text="<b>vm</b>")
     expect(row).to_have_count(1)
     assert row.locator("td[data-column=state]").text_content() == "waiting"
     assert "view=secrets" in tab.url
-    tab.get_by_role("button", name="Usage").click()
+    tab.get_by_role("link", name="Usage").click()
     expect(tab.locator("rect.bar").first).to_be_visible()
+
+
+def test_the_health_view_names_every_timer(tab):
+    tab.get_by_role("link", name="Health").click()
+    expect(tab.locator("tbody td[data-column=kind]").first).to_be_visible()
+    timers = {name for name, row in table(tab).items() if row["kind"] == "timer"}
+    assert timers == {function.name for function in FUNCTIONS if function.schedule}
+
+
+def leave_secret(site, vm):
+    body = {"vm": vm, "cloud": RIGHT_TO_LEFT, "payload": base64.b64encode(b"x").decode()}
+    scheduler = {"Authorization": f"Bearer {(site.home / 'tokens' / 'scheduler').read_text()}"}
+    answer = httpx2.post(f"http://127.0.0.1:{site.port}/function/secret_deposit", json=body, headers=scheduler)
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("blank", LOOKS, indirect=True, ids=str)
+def test_no_barrier_in_any_view_and_a_screenshot_of_each(blank, site, request):
+    leave_secret(site, "vm-that-waits")
+    script, look = axe(), request.node.callspec.params["blank"]
+    SCREENSHOTS.mkdir(exist_ok=True)
+    for view in ("signin", "usage", "vms", "secrets", "health"):
+        blank.goto("about:blank")
+        blank.goto(site.page if view == "signin" else f"{site.page}#view={view}&token={site.reader()}")
+        blank.wait_for_selector("#signin button" if view == "signin" else "tbody tr")
+        blank.screenshot(path=SCREENSHOTS / f"{view}-{look['width']}-{look['scheme']}.png", full_page=True)
+        assert blank.evaluate("document.documentElement.scrollWidth") <= look["width"]
+        blank.evaluate(script)
+        found = blank.evaluate("axe.run()")["violations"]
+        assert [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found if v["impact"] in {"serious", "critical"}] == []
+
+
+def axe():
+    """Answer axe-core's script, fetched once by npm and kept, pinned by its digest."""
+    package, name, sha256 = AXE
+    kept = Path.home() / ".cache" / "skytally" / package
+    if not (kept / name).is_file():
+        if shutil.which("npm") is None and os.environ.get("CI") != "true":
+            pytest.skip("without npm: accessibility is not tested")
+        kept.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["npm", "pack", package, "--silent"], cwd=kept, check=True, timeout=120, stdout=subprocess.DEVNULL)
+        (archive,) = kept.glob("*.tgz")
+        subprocess.run(["tar", "xzf", archive, "--strip-components=1", f"package/{name}"], cwd=kept, check=True, timeout=60)
+    script = (kept / name).read_bytes()
+    assert hashlib.sha256(script).hexdigest() == sha256
+    return script.decode()

@@ -1,28 +1,34 @@
 // Numbers and times as people read them. Null is “not known” and never a zero.
-const UNKNOWN = "–";
-const group = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+export const UNKNOWN = "–";
 
-export const text = (value) => (value === null || value === undefined ? UNKNOWN : String(value));
+const known = (format) => (value) => (value === null || value === undefined ? UNKNOWN : format(value));
+const rounded = (digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const [whole, tenths, hundredths, fine] = [0, 1, 2, 4].map(rounded);
 
-export const count = (value) => (value === null || value === undefined ? UNKNOWN : group.format(value));
+// The one order of names: vm-2 comes before vm-10.
+export const byName = new Intl.Collator("en", { numeric: true }).compare;
 
-export const hours = (value) => {
-  if (value === null || value === undefined) return UNKNOWN;
-  const digits = value >= 1000 || value === 0 ? 0 : value >= 10 ? 1 : value >= 0.1 ? 2 : 4;
-  return new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
-};
+export const text = known(String);
 
-export const share = (value) => (value === null || value === undefined ? UNKNOWN : `${(Math.floor(value * 1000 + 1e-9) / 10).toFixed(1)} %`);
+export const count = known((value) => whole.format(value));
 
-export const ago = (seconds) => {
-  if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 129600) return `${Math.round(seconds / 3600)} h`;
-  return `${Math.round(seconds / 86400)} d`;
-};
+export const hours = known((value) => {
+  if (value === 0 || value >= 1000) return whole.format(value);
+  return (value >= 10 ? tenths : value >= 0.1 ? hundredths : fine).format(value);
+});
+
+// Rounded down: what is not whole never reads 100 %.
+export const share = known((value) => `${tenths.format(Math.floor(value * 1000 + 1e-9) / 10)} %`);
 
 export const moment = (iso) => iso.replace("T", " ").replace(/(:\d\d)(:\d\d(\.\d+)?)?Z$/, "$1 UTC");
 
-export const when = (value) => (value ? moment(value) : UNKNOWN);
+export const when = known(moment);
 
-export const yes = (value) => (value === null || value === undefined ? UNKNOWN : value ? "yes" : "not yet");
+export const either = (yes, no) => known((value) => (value ? yes : no));
+
+export const duration = (seconds) => {
+  if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 129600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} days`;
+};

@@ -1,46 +1,81 @@
-// A sortable table. Names come from strangers: they are only ever text.
-export const element = (tag, attributes = {}, ...children) => {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== undefined) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
+// A sortable table.
+import { say, sayName } from "./dom.js";
+import { UNKNOWN, byName, text } from "./format.js";
+import { address } from "./state.js";
+
+const MOST_ROWS = 500;
+const WAYS = { up: "ascending", down: "descending" };
+
+export const drawTable = (place, view, rows, sort, sortBy) => {
+  const sorting = sortingOf(view, sort);
+  const table = d3.select(place).selectAll("table").data(rows.length ? [view] : [], ({ title }) => title).join(skeleton);
+  drawHead(table.select("thead tr"), view.columns, sorting, sortBy);
+  const shown = rows.toSorted(order(sorting)).slice(0, MOST_ROWS);
+  drawCells(table.select("tbody").selectAll("tr").data(shown, view.key).join("tr").attr("role", "row"), view.columns);
+  d3.select(place).selectAll("p").data(notes(view, rows)).join("p").call(say, (note) => note);
 };
 
-// Names may run right to left or on for ever: each is isolated from its neighbours, cut by the style, and whole in its title.
-export const nameOf = (value) => element("bdi", { class: "name", title: value }, value);
+// On narrow screens the style lays rows out as cards, which takes a table's own roles away: hence they are said.
+const skeleton = (enter) => {
+  const table = enter.append("table").attr("role", "table").attr("aria-label", ({ title }) => title);
+  table.append("thead").attr("role", "rowgroup").append("tr").attr("role", "row");
+  table.append("tbody").attr("role", "rowgroup");
+  return table;
+};
 
-const order = (column, direction) => (a, b) => {
-  const [x, y] = [a[column], b[column]];
+const sortingOf = (view, sort) => {
+  const [name, way] = (sort || view.sort).split("-");
+  return { column: view.columns.find((column) => column.name === name) ?? view.columns[0], way: way === "down" ? "down" : "up" };
+};
+
+// What is not known comes last, whichever way.
+const order = ({ column, way }) => (a, b) => {
+  const [x, y] = [a[column.name] ?? null, b[column.name] ?? null];
   if (x === null || y === null) return (x === null) - (y === null);
-  return direction * (typeof x === "string" ? x.localeCompare(y) : x - y);
+  return (way === "down" ? -1 : 1) * (typeof x === "string" ? byName(x, y) : x - y);
 };
 
-export const drawTable = (place, view, rows, sort, onSort) => {
-  if (!rows.length) {
-    place.replaceChildren(element("p", { class: "empty" }, view.empty));
-    return;
-  }
-  const [column, direction] = sort ? sort.split("-") : [view.columns[0].name, "up"];
-  const sorted = rows.toSorted(order(column, direction === "down" ? -1 : 1));
-  const head = view.columns.map((c) => heading(c, c.name === column && direction, onSort));
-  const body = sorted.map((row) => element("tr", {}, ...view.columns.map((c, at) => cell(c, row, at))));
-  place.replaceChildren(element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body)));
+const drawHead = (row, columns, sorting, sortBy) => {
+  const heads = row.selectAll("th").data(columns, ({ name }) => name).join((enter) => {
+    const head = enter.append("th").attr("role", "columnheader").attr("scope", "col").attr("data-column", ({ name }) => name);
+    head.attr("data-kind", kindOf);
+    head.append("button").attr("type", "button").attr("title", ({ help }) => help ?? null).text(({ label }) => label);
+    return head;
+  });
+  heads.attr("aria-sort", (column) => (column === sorting.column ? WAYS[sorting.way] : null));
+  heads.select("button").on("click", (_, column) => sortBy(`${column.name}-${nextWay(column, sorting)}`));
 };
 
-const heading = (column, direction, onSort) => {
-  const button = element("button", { type: "button", title: column.help }, column.label);
-  button.addEventListener("click", () => onSort(`${column.name}-${direction === "down" ? "up" : direction === "up" ? "down" : firstWay(column)}`));
-  return element("th", { scope: "col", "aria-sort": { up: "ascending", down: "descending" }[direction] ?? "none", "data-column": column.name }, button);
+const kindOf = ({ format }) => (format === text ? "words" : "number");
+
+const nextWay = (column, sorting) => {
+  if (column === sorting.column) return sorting.way === "up" ? "down" : "up";
+  return kindOf(column) === "words" ? "up" : "down";
 };
 
-const firstWay = (column) => (column.format.name === "text" ? "up" : "down");
+const drawCells = (rows, columns) => {
+  const cells = rows.selectAll("th, td").data((row) => columns.map((column) => ({ column, row, value: row[column.name] }))).join(cell);
+  cells.attr("class", toneOf).attr("title", ({ column, value }) => (column.format(value) === UNKNOWN ? "not known" : null));
+  const written = ({ column, value }) => column.format(value);
+  cells.filter(({ column }) => !column.named).call(say, written);
+  cells.filter(({ column }) => column.named && !column.opens).call(sayName, written);
+  const links = cells.filter(({ column }) => column.opens).selectAll("a").data((datum) => [datum]).join("a");
+  links.attr("href", ({ column, row }) => address(column.opens(row))).call(sayName, written);
+};
 
-const cell = (column, row, at) => {
-  const value = row[column.name];
-  if (at === 0) return element("th", { scope: "row" }, nameOf(String(value)));
-  const attributes = { "data-column": column.name };
-  if (column.named && value) return element("td", attributes, nameOf(String(value)));
-  if (value === null || value === undefined) Object.assign(attributes, { class: "unknown", title: "not known" });
-  else if (value < column.low || value > column.high) attributes.class = "low";
-  return element("td", attributes, column.format(value));
+const cell = (enter) => {
+  const cells = enter.append((_, at) => document.createElement(at === 0 ? "th" : "td"));
+  cells.attr("role", (_, at) => (at === 0 ? "rowheader" : "cell")).attr("scope", (_, at) => (at === 0 ? "row" : null));
+  cells.attr("data-column", ({ column }) => column.name).attr("data-kind", ({ column }) => kindOf(column));
+  return cells.attr("data-label", ({ column }) => column.label);
+};
+
+const toneOf = ({ column, value }) => {
+  if (column.format(value) === UNKNOWN) return "unknown";
+  return column.odd?.(value) ? "odd" : null;
+};
+
+const notes = (view, rows) => {
+  if (!rows.length) return [view.empty];
+  return rows.length > MOST_ROWS ? [`These are the first ${MOST_ROWS} of ${rows.length} rows in this order. Choose a cloud to see fewer.`] : [];
 };

@@ -1,0 +1,149 @@
+"""The page over time in a real Chromium: its token, its address, its reloads, and what it says when something fails."""
+
+import hashlib
+import re
+
+import httpx2
+import pytest
+from playwright.sync_api import expect
+from site_of_strangers import LONG, ROOT, STRANGERS
+from test_page import leave_secret, table
+
+pytestmark = pytest.mark.browser
+PAGE = ROOT / "functions" / "dashboard" / "page"
+D3_SHA256 = "f2094bbf6141b359722c4fe454eb6c4b0f0e42cc10cc7af921fc158fceb86539"
+RELOAD_MS = 60_000
+
+
+def test_a_bad_token_is_told_and_asked_for_again(blank, site):
+    blank.expected_errors = ("401",)
+    blank.goto(site.page)
+    blank.get_by_label("Reader token").fill("nonsense")
+    blank.keyboard.press("Enter")
+    expect(blank.get_by_role("alert")).to_contain_text("none of ours")
+    expect(blank.get_by_label("Reader token")).to_be_visible()
+    assert blank.evaluate("sessionStorage.length") == 0
+
+
+def test_a_token_in_the_fragment_moves_into_the_tab_and_leaves_the_address(blank, site):
+    blank.goto(f"{site.page}#view=vms&token={site.reader()}&window=week")
+    blank.wait_for_selector("tbody tr")
+    assert blank.url == f"{site.page}#view=vms&window=week"
+    assert blank.evaluate("[sessionStorage.getItem('token'), history.length]") == [site.reader(), 2]
+
+
+@pytest.mark.parametrize("token", ["“quoted”", "with space", ""])
+def test_what_can_be_no_token_is_not_taken_for_one(blank, site, token):
+    blank.goto(f"{site.page}#token={token}")
+    expect(blank.get_by_label("Reader token")).to_be_visible()
+    assert "token" not in blank.url
+    blank.get_by_label("Reader token").fill(token)
+    blank.keyboard.press("Enter")
+    expect(blank.get_by_label("Reader token")).to_be_visible()
+    assert blank.evaluate("sessionStorage.length") == 0
+
+
+def test_a_token_that_is_refused_later_leaves_the_last_data(tab):
+    tab.expected_errors = ("401",)
+    tab.evaluate("sessionStorage.setItem('token', 'no-longer-good')")
+    tab.get_by_label("Week").check()
+    expect(tab.get_by_role("alert")).to_contain_text("none of ours")
+    expect(tab.get_by_label("Reader token")).to_be_visible()
+    assert set(table(tab)) == set(STRANGERS)
+
+
+@pytest.mark.parametrize(
+    "fragment", ["view=__proto__", "view=constructor&sort=toString-up", "sort=-&measure=__proto__", "cloud=<b>&until=", "%%%&&=&view"]
+)
+def test_an_address_that_makes_no_sense_shows_a_page_all_the_same(blank, site, fragment):
+    blank.goto(f"{site.page}#{fragment}&token={site.reader()}")
+    blank.wait_for_selector("#listing > *")
+    assert blank.get_by_role("link", name="Usage").get_attribute("aria-current") == "page"
+    assert blank.get_by_role("combobox", name="Plot").input_value() == "core_hours"
+
+
+def test_a_choice_that_the_server_refuses_is_told(tab):
+    tab.expected_errors = ("400",)
+    tab.evaluate("location.hash = 'window=year'")
+    expect(tab.get_by_role("alert")).to_contain_text("window must be one of")
+    tab.get_by_label("Day").check()
+    expect(tab.get_by_role("alert")).to_be_hidden()
+
+
+def test_reloads_by_itself_in_place_and_only_while_it_is_seen(blank, site):
+    leave_secret(site, "first")
+    blank.add_init_script("Object.defineProperty(document, 'hidden', { get: () => window.away === true })")
+    blank.clock.install()
+    blank.goto(f"{site.page}#view=secrets&token={site.reader()}")
+    row = blank.locator("tbody tr", has_text="first")
+    row.evaluate("row => { window.kept = row }")
+    head = blank.get_by_role("button", name="State")
+    head.focus()
+    leave_secret(site, "second")
+    asked = []
+    blank.on("request", lambda request: asked.append(request.url))
+    blank.evaluate("window.away = true")
+    blank.clock.fast_forward(2 * RELOAD_MS)
+    assert asked == []
+    expect(blank.locator("#age")).to_contain_text("loaded 2 min ago")
+    blank.evaluate("window.away = false")
+    blank.clock.fast_forward(RELOAD_MS)
+    expect(blank.locator("tbody tr")).to_have_count(2)
+    expect(head).to_be_focused()
+    assert row.evaluate("row => row === window.kept")
+    assert len(asked) == 1
+
+
+def test_only_the_last_of_quick_choices_is_shown(tab):
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    tab.route("**/data?*", hold)
+    for count, window in enumerate(("Week", "Hour"), start=1):
+        with tab.expect_request("**/data?*"):
+            tab.get_by_label(window, exact=True).check()
+        assert len(held) == count
+    expect(tab.locator("#shown")).to_have_attribute("aria-busy", "true")
+    expect(tab.get_by_role("alert")).to_be_hidden()
+    for route in reversed(held):
+        route.continue_()
+    expect(tab.locator("tbody tr", has_text=LONG).locator("td[data-column=core_hours]")).to_have_text("16.0")
+    expect(tab.locator("#shown")).to_have_attribute("aria-busy", "false")
+    expect(tab.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_server_that_goes_away_is_told_and_the_last_data_stay(tab, site):
+    tab.expected_errors = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED")
+    site.stop()
+    tab.get_by_label("Week").check()
+    expect(tab.get_by_role("alert")).to_contain_text("does not answer")
+    assert set(table(tab)) == set(STRANGERS)
+    site.start()
+    tab.get_by_label("Day").check()
+    expect(tab.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_page_works_with_and_without_a_slash(blank, site, slash):
+    blank.goto(f"{site.page}{slash}#token={site.reader()}")
+    blank.wait_for_selector("tbody tr")
+
+
+def test_the_policy_forbids_all_but_its_own_files(site):
+    for name in ("", "/", *(f"/{path.name}" for path in PAGE.iterdir())):
+        answer = httpx2.get(site.page + name)
+        policy = dict(part.split(maxsplit=1) for part in answer.headers["Content-Security-Policy"].split("; "))
+        assert (policy["default-src"], policy["script-src"], policy["style-src"]) == ("'none'", "'self'", "'self'")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_plot_library_is_the_one_that_was_published():
+    assert hashlib.sha256((PAGE / "d3.v7.min.js").read_bytes()).hexdigest() == D3_SHA256
+
+
+def test_the_page_needs_nobody_else_and_writes_no_markup():
+    for path in PAGE.iterdir():
+        if path.name != "d3.v7.min.js":
+            assert not re.search(r"https?:|//[a-z]|innerHTML|outerHTML|insertAdjacentHTML|\.html\(|eval\(", path.read_text()), path
