@@ -3,109 +3,28 @@
     python -m localstack.servers list
     python -m localstack.servers start versitygw
 
-A tool that this machine lacks raises Missing, which says in one line what goes untested. Programs built with Go are kept under
-~/.cache/skytally/bin by version; Go's checksum database vouches for their sources.
+`with versitygw(folder) as server:` gives `server.url`, and the settings with which skytally uses it. A new server is one function here
+and one entry in SERVERS. One that cannot be had on this machine raises Missing, which says in one line what goes untested.
 """
 
 import contextlib
-import os
-import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from localstack.replicas import free_port
+from localstack.server_process import GoProgram, Missing, Server, running
 
-CACHE = Path.home() / ".cache" / "skytally"
-READY_SECONDS = 60
-STOP_SECONDS = 10
-BUILD_SECONDS = 1_200
-GO_PROGRAMS = {
-    "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
-    "fake-gcs-server": "github.com/fsouza/fake-gcs-server@v1.56.1",
-}
+__all__ = ["SERVERS", "Missing", "Server"]
 
-
-class Missing(Exception):
-    """This machine lacks what the server needs; the text says what is not tested for it."""
-
-
-@dataclass
-class Server:
-    """A running server: where it answers, and the settings with which skytally uses it."""
-
-    url: str
-    process: "subprocess.Popen[bytes]"
-    settings: dict[str, str] = field(default_factory=dict)
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.process.kill()
-        self.process.wait()
-
-
-@contextlib.contextmanager
-def running(command: list[Any], environment: dict[str, str], url: str, log: Path) -> Iterator[Server]:
-    """Run a server until the caller is done, handing it over once it answers anything at all."""
-    clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(c) for c in command], env={**clean, **environment}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-    try:
-        wait_until_it_answers(url, process, log)
-        yield Server(url, process)
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Wait for any HTTP answer; a server that ends or stays silent shows the end of its log."""
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except urllib.error.HTTPError as error:
-            error.close()
-            return
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"{url} does not answer: {log.read_text(errors='replace')[-1_000:]}")
-
-
-def go_program(name: str) -> Path:
-    """Answer a program built with Go, building it the first time (minutes)."""
-    version = GO_PROGRAMS[name].rpartition("@")[2]
-    program = CACHE / "bin" / f"{name}-{version}"
-    if not program.exists():
-        if shutil.which("go") is None:
-            raise Missing(f"without go: {name} is not tested")
-        print(f"building {name} {version} (some minutes, once)", file=sys.stderr, flush=True)
-        program.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=program.parent) as folder:
-            environment = {**os.environ, "GOBIN": folder, "GOFLAGS": "-mod=mod"}
-            subprocess.run(
-                ["go", "install", GO_PROGRAMS[name]], env=environment, check=True, stdin=subprocess.DEVNULL, timeout=BUILD_SECONDS
-            )
-            (Path(folder) / name).rename(program)
-    return program
-
-
+VERSITYGW = GoProgram(
+    "versitygw", "github.com/versity/versitygw", "v1.8.0", "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=", "./cmd/versitygw"
+)
+FAKE_GCS = GoProgram("fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1", "h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=")
 S3_USER = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "tester-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -117,7 +36,7 @@ def s3_settings(url: str, bucket: str = "skytally") -> dict[str, str]:
 @contextlib.contextmanager
 def versitygw(folder: Path) -> Iterator[Server]:
     """Run a real S3 gateway over `folder`/data; a second one over the same folder serves the same buckets."""
-    program, port = go_program("versitygw"), free_port()
+    program, port = VERSITYGW.path(), free_port()
     (folder / "data" / "skytally").mkdir(parents=True, exist_ok=True)
     environment = {"ROOT_ACCESS_KEY": S3_USER["AWS_ACCESS_KEY_ID"], "ROOT_SECRET_KEY": S3_USER["AWS_SECRET_ACCESS_KEY"]}
     command = [program, "--port", f"127.0.0.1:{port}", "posix", folder / "data"]
@@ -129,9 +48,11 @@ def versitygw(folder: Path) -> Iterator[Server]:
 @contextlib.contextmanager
 def ministack(folder: Path) -> Iterator[Server]:
     """Run an S3 in a Python process, with everything in its memory."""
-    port = free_port()
+    program, port = Path(sys.executable).parent / "ministack", free_port()
+    if not program.exists():
+        raise Missing("without the Python package ministack: S3 by ministack is not tested")
     environment = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "SERVICES": "s3"}
-    with running([Path(sys.executable).parent / "ministack"], environment, f"http://127.0.0.1:{port}", folder / "ministack.log") as server:
+    with running([program], environment, f"http://127.0.0.1:{port}", folder / "ministack.log") as server:
         server.settings = s3_settings(server.url)
         make_bucket(server)
         yield server
@@ -148,10 +69,10 @@ def make_bucket(server: Server, bucket: str = "skytally") -> None:
 @contextlib.contextmanager
 def fake_gcs(folder: Path) -> Iterator[Server]:
     """Run a stand-in for Google Cloud Storage, with everything in its memory."""
-    program, port = go_program("fake-gcs-server"), free_port()
+    program, port = FAKE_GCS.path(), free_port()
     url = f"http://127.0.0.1:{port}"
     command = [program, "-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory", "-public-host", f"127.0.0.1:{port}"]
-    with running(command, {}, f"{url}/storage/v1/b", folder / "fake-gcs.log") as server:
+    with running(command, {}, url, folder / "fake-gcs.log") as server:
         request = urllib.request.Request(f"{url}/storage/v1/b?project=tests", b'{"name": "skytally"}', {"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=10).close()
         server.settings = {"SKYTALLY_OBJECTS": "gs://skytally/tests", "STORAGE_EMULATOR_HOST": url}
@@ -173,11 +94,17 @@ def main() -> int:
     if len(sys.argv) != 3 or sys.argv[1] != "start" or sys.argv[2] not in SERVERS:
         print(__doc__, file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder, SERVERS[sys.argv[2]](Path(folder)) as server:
-        print(f"ready {server.url}", *(f"{name}={value}" for name, value in server.settings.items()), sep="\n", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with tempfile.TemporaryDirectory() as folder, SERVERS[sys.argv[2]](Path(folder)) as server:
+            print(f"ready {server.url}", *(f"{name}={value}" for name, value in server.settings.items()), sep="\n", flush=True)
             server.process.wait()
-    return 0
+    except Missing as missing:
+        print(missing, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 1
 
 
 if __name__ == "__main__":

@@ -34,7 +34,12 @@ class Config(Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     s3_endpoint: Annotated[
-        str, Meta(title="SKYTALLY_S3_ENDPOINT", description="URL of an S3 other than AWS; credentials as boto3 finds them")
+        str,
+        Meta(
+            title="SKYTALLY_S3_ENDPOINT",
+            description="URL of an S3 other than AWS; credentials as boto3 finds them",
+            pattern=r"^https?://[^/]",
+        ),
     ] = ""
     gcs_emulator: Annotated[
         str, Meta(title="STORAGE_EMULATOR_HOST", description="URL of an emulator of Google Cloud Storage, for tests")
@@ -94,7 +99,7 @@ class Config(Struct, frozen=True, kw_only=True):
     @property
     def objects_url(self) -> str:
         """Answer the object store's URL."""
-        return self.objects or f"file://{self.home_path}/objects"
+        return self.objects or (self.home_path / "objects").as_uri()
 
     @property
     def keys_path(self) -> Path:

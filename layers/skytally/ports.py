@@ -3,11 +3,12 @@
 Absence is NotFound (or None where the signature says so); anything else that goes wrong is Unavailable. An outage is never absence.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -97,11 +98,31 @@ class Exists(Struct, frozen=True):
     """The object was there already and is unchanged."""
 
 
+_SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
+OBJECT_KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
+OBJECT_PREFIX = re.compile(rf"({_SEGMENT}/)*({_SEGMENT})?")
+
+
+def checked_key(key: str) -> str:
+    """Answer an object's key, or raise ValueError: no key leads out of a store or means another one somewhere."""
+    if not OBJECT_KEY.fullmatch(key):
+        raise ValueError("an object key has segments of [A-Za-z0-9._-] that begin with no dot")
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """Answer the beginning of keys, which may be empty, or raise ValueError."""
+    if not OBJECT_PREFIX.fullmatch(prefix):
+        raise ValueError("an object prefix is the beginning of an object key")
+    return prefix
+
+
 class Objects(Protocol):
     """A store of small immutable objects whose create is exact under concurrency.
 
-    Keys are `/`-separated segments of [A-Za-z0-9._-]. Unavailable means that the outcome is not known: a create may or may not
-    have happened.
+    Keys are `/`-separated segments of [A-Za-z0-9._-] that begin with no dot; any other raises ValueError and reaches no store. No key is
+    the folder of another. What lies in the store under another name is not listed. Unavailable means that the outcome is not known: a
+    create may or may not have happened.
     """
 
     def create(self, key: str, data: bytes) -> Created | Exists:
@@ -123,8 +144,8 @@ class ProbedObjects(Objects, Protocol):
     def versioned(self) -> bool:
         """Say whether anything overwritten or deleted is kept."""
 
-    def create_slowly(self, key: str, data: bytes, midway: Callable[[], None]) -> Created | Exists | None:
-        """Create, doing something else when the store has half of the body; None where its client offers no such moment."""
+    def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
+        """Create from a body of 512 KiB or more that is sent as it is read, the first half before the second is asked for."""
 
 
 class JobState(Struct, frozen=True, kw_only=True):

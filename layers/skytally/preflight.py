@@ -5,32 +5,35 @@ in a burst from two connection pools; if it reads what it wrote and no longer re
 clock is within `CLOCK_ALLOWED` of ours. Everything else is REFUSE, with the reasons.
 """
 
+import contextlib
+import io
 import secrets
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import msgspec
 from msgspec import Struct
 
 from skytally.errors import NotFound, Unavailable
-from skytally.ports import Created, Objects, ProbedObjects
+from skytally.ports import Created, Exists, Objects, ProbedObjects
 
 SAFE, REFUSE = "SAFE", "REFUSE"
 CLOCK_ALLOWED = timedelta(seconds=5)
 BURST_CLIENTS, BURST_NAMES = 24, 12
 VERDICT_KEPT = timedelta(days=7)
 REFUSAL_KEPT = timedelta(minutes=1)
-VERDICT_KEY = "preflight/{day}-{verdict}"
-PROBE_BYTES = 64 * 1_024
+VERDICT_KEY = "preflight/{at:%Y%m%d%H%M%S%f}-{word}"
+PROBE_BYTES = 512 * 1_024
 
 
 class Check(Struct, frozen=True):
-    """One thing that was tried; `ok` is None where this store offers no way to try it."""
+    """One thing that was tried."""
 
     name: str
-    ok: bool | None
+    ok: bool
     finding: str
 
 
@@ -43,27 +46,29 @@ class Verdict(Struct, frozen=True):
     @property
     def word(self) -> str:
         """Answer SAFE where nothing failed, else REFUSE."""
-        return REFUSE if any(check.ok is False for check in self.checks) else SAFE
+        return SAFE if all(check.ok for check in self.checks) else REFUSE
 
     @property
     def reasons(self) -> list[str]:
         """Say why a store is refused."""
-        return [f"{check.name}: {check.finding}" for check in self.checks if check.ok is False]
+        return [f"{check.name}: {check.finding}" for check in self.checks if not check.ok]
 
 
 def examine(pools: Sequence[ProbedObjects], clock: Callable[[], datetime]) -> Verdict:
     """Try the store through two connection pools, leaving nothing behind; raises Unavailable when it is away, which is no verdict."""
     folder = f"preflight/probe-{secrets.token_hex(8)}"
-    checks = (
-        _versions(pools[0]),
-        _sequence(pools[0], f"{folder}/sequence"),
-        _overlap(pools, f"{folder}/overlap"),
-        _burst(pools, f"{folder}/burst"),
-        _reads(pools, f"{folder}/reads"),
-        _clock(pools[0], f"{folder}/clock", clock),
-    )
-    for key in list(pools[0].list(f"{folder}/")):
-        pools[0].delete(key)
+    try:
+        checks = (
+            _versions(pools[0]),
+            _sequence(pools[0], f"{folder}/sequence"),
+            _overlap(pools, f"{folder}/overlap"),
+            _burst(pools, f"{folder}/burst"),
+            _reads(pools, f"{folder}/reads"),
+            _clock(pools[0], f"{folder}/clock", clock),
+        )
+    finally:
+        for key in list(pools[0].list(f"{folder}/")):
+            pools[0].delete(key)
     return Verdict(clock(), checks)
 
 
@@ -80,16 +85,28 @@ def _sequence(store: Objects, key: str) -> Check:
 
 def _overlap(pools: Sequence[ProbedObjects], key: str) -> Check:
     """Let a create that began first, but whose body comes later, meet one that is done before it."""
-    done: list[bool] = []
+    made: list[Created | Exists] = []
+    body = HalfwayBody(secrets.token_bytes(PROBE_BYTES), lambda: made.append(pools[1].create(key, b"quick")))
+    made.append(pools[0].create_streamed(key, body))
+    good = [isinstance(one, Created) for one in made] == [True, False] and pools[1].get(key) == b"quick"
+    return Check("overlapping", good, "the create that ends first wins" if good else "a create that ended later was not refused")
 
-    def meanwhile() -> None:
-        done.append(isinstance(pools[1].create(key, b"quick"), Created))
 
-    slow = pools[0].create_slowly(key, secrets.token_bytes(PROBE_BYTES), meanwhile)
-    if slow is None:
-        return Check("overlapping", None, "this store offers no way to try it")
-    winners = done.count(True) + isinstance(slow, Created)
-    return Check("overlapping", winners == 1, f"{winners} of 2 creates won")
+class HalfwayBody(io.BytesIO):
+    """A body whose second half waits for something else to be done."""
+
+    def __init__(self, data: bytes, midway: Callable[[], object]) -> None:
+        super().__init__(data)
+        self._half, self._midway = len(data) // 2, [midway]
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Give the first half at once, and the second after the other thing is done."""
+        left = self._half - self.tell()
+        if left > 0:
+            return super().read(left if size is None or size < 0 else min(size, left))
+        while self._midway:
+            self._midway.pop()()
+        return super().read(size)
 
 
 def _burst(pools: Sequence[Objects], folder: str) -> Check:
@@ -100,7 +117,8 @@ def _burst(pools: Sequence[Objects], folder: str) -> Check:
     with ThreadPoolExecutor(BURST_CLIENTS) as clients:
         won = Counter(filter(None, clients.map(create, range(BURST_CLIENTS * BURST_NAMES))))
     wrong = sum(won[f"{folder}/{name}"] != 1 for name in range(BURST_NAMES))
-    return Check("in a burst", not wrong, f"{wrong} of {BURST_NAMES} names had not exactly one winner among {BURST_CLIENTS}")
+    whole = f"each of {BURST_NAMES} names had one winner among {BURST_CLIENTS}"
+    return Check("in a burst", not wrong, f"{wrong} of {BURST_NAMES} names had no winner or several" if wrong else whole)
 
 
 def _reads(pools: Sequence[Objects], key: str) -> Check:
@@ -130,16 +148,26 @@ def _clock(store: Objects, key: str, clock: Callable[[], datetime]) -> Check:
 
 
 def keep(verdict: Verdict, objects: Objects) -> None:
-    """Leave the verdict in the store itself, so that no process of this deployment needs to ask again for a while."""
-    key = VERDICT_KEY.format(day=f"{verdict.at:%Y%m%d%H%M%S}", verdict=verdict.word.lower())
-    objects.create(key, msgspec.json.encode(verdict))
+    """Leave the verdict in the store itself, in place of older ones, so that no process of this deployment asks again for a while."""
+    new = VERDICT_KEY.format(at=verdict.at, word=verdict.word.lower())
+    objects.create(new, msgspec.json.encode(verdict))
+    for old in _verdict_keys(objects):
+        if old < new:
+            objects.delete(old)
 
 
 def kept(objects: Objects, now: datetime) -> Verdict | None:
-    """Answer the newest verdict that still holds."""
-    keys = [key for key in objects.list("preflight/") if not key.startswith("preflight/probe-")]
-    verdicts = (msgspec.json.decode(objects.get(key), type=Verdict) for key in reversed(keys))
-    return next((verdict for verdict in verdicts if now - verdict.at < VERDICT_KEPT), None)
+    """Answer the newest verdict that still holds; one that another version wrote and this one cannot read is none."""
+    for key in reversed(_verdict_keys(objects)):
+        with contextlib.suppress(NotFound, msgspec.DecodeError):
+            verdict = msgspec.json.decode(objects.get(key), type=Verdict)
+            if now - verdict.at < VERDICT_KEPT:
+                return verdict
+    return None
+
+
+def _verdict_keys(objects: Objects) -> list[str]:
+    return [key for key in objects.list("preflight/") if not key.startswith("preflight/probe-")]
 
 
 class Gate:
@@ -147,16 +175,24 @@ class Gate:
 
     def __init__(self, open_pools: Callable[[], Sequence[ProbedObjects]], clock: Callable[[], datetime]) -> None:
         self._open_pools, self._clock = open_pools, clock
-        self._verdict: Verdict | None = None
+        self._lock, self._asker = threading.Lock(), ThreadPoolExecutor(1, "preflight")
+        self._asked: Future[Verdict] | None = None
 
     def check(self, objects: Objects) -> None:
         """Pass, or raise Unavailable with the reasons: a deposit on such a store could be handed out twice."""
-        now = self._clock()
-        if self._verdict is None or now > self._verdict.at + (VERDICT_KEPT if self._verdict.word == SAFE else REFUSAL_KEPT):
-            self._verdict = self._fresh(objects, now)
-        if self._verdict.word == REFUSE:
-            reasons = "; ".join(self._verdict.reasons)
+        verdict = self._verdict(objects)
+        if verdict.word == REFUSE:
+            reasons = "; ".join(verdict.reasons)
             raise Unavailable(f"the object store cannot hold secrets ({reasons}): see `skytally doctor`")
+
+    def _verdict(self, objects: Objects) -> Verdict:
+        """Answer what is known; where nothing is, all that ask meanwhile wait for one examination."""
+        now = self._clock()
+        with self._lock:
+            if self._asked is None or _is_over(self._asked, now):
+                self._asked = self._asker.submit(self._fresh, objects, now)
+            asked = self._asked
+        return asked.result()
 
     def _fresh(self, objects: Objects, now: datetime) -> Verdict:
         verdict = kept(objects, now)
@@ -166,7 +202,16 @@ class Gate:
         return verdict
 
 
+def _is_over(asked: "Future[Verdict]", now: datetime) -> bool:
+    """Say whether to ask anew: nobody is asking, and what was found failed or holds no longer."""
+    if not asked.done():
+        return False
+    if asked.exception() is not None:
+        return True
+    verdict = asked.result()
+    return now > verdict.at + (VERDICT_KEPT if verdict.word == SAFE else REFUSAL_KEPT)
+
+
 def rows(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
     """List what was tried, for people."""
-    words = {True: "ok", False: "FAILED", None: "not tried"}
-    return ((check.name, words[check.ok], check.finding) for check in verdict.checks)
+    return ((check.name, "ok" if check.ok else "FAILED", check.finding) for check in verdict.checks)

@@ -1,5 +1,6 @@
 """From settings to adapters, by URL scheme: lazy, cached for the life of the process, never at import."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from skytally.ports import Documents, Objects, ProbedObjects
 from skytally.preflight import Gate
 from skytally.records import Caller
 from skytally.web import Request
+
+OBJECT_STORE = re.compile(r"file:///[^?#]+|(s3|gs)://[^/?#]+(/[^?#]*)?")
 
 
 @cache
@@ -53,11 +56,9 @@ def objects() -> Objects:
 
 def open_objects(settings: Config) -> ProbedObjects:
     """Connect to the object store that the settings name; only its own client is loaded."""
+    if not OBJECT_STORE.fullmatch(settings.objects_url):
+        raise Malformed("SKYTALLY_OBJECTS must be file:///path, s3://bucket/prefix or gs://bucket/prefix", code="malformed_setting")
     parts = urlsplit(settings.objects_url)
-    if parts.scheme == "file":
-        from skytally.adapters.objects_filesystem import FilesystemObjects
-
-        return FilesystemObjects(Path(unquote(parts.path)))
     if parts.scheme == "s3":
         from skytally.adapters.objects_s3 import S3Objects
 
@@ -66,7 +67,9 @@ def open_objects(settings: Config) -> ProbedObjects:
         from skytally.adapters.objects_gcs import GcsObjects
 
         return GcsObjects(parts.netloc, parts.path, settings.gcs_emulator or None)
-    raise _unknown_scheme("SKYTALLY_OBJECTS", settings.objects_url, "file:///path, s3://bucket/prefix or gs://bucket/prefix")
+    from skytally.adapters.objects_filesystem import FilesystemObjects
+
+    return FilesystemObjects(Path(unquote(parts.path)))
 
 
 @cache

@@ -25,7 +25,7 @@ class Running:
     def __getitem__(self, name):
         if name not in self._found:
             folder = self._folder / name
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             try:
                 self._found[name] = self._stack.enter_context(servers.SERVERS[name](folder))
             except servers.Missing as missing:

@@ -2,24 +2,30 @@
 
 ::
 
-    <root>/.tmp/<random>        being written; leftovers of killed processes go after an hour
+    <root>/.tmp/<random>        being written; what killed processes left goes after an hour
     <root>/<key>                whole and durable from the moment it has this name
 
-link(2) fails with EEXIST for all but one caller, on every POSIX file system (NFS included, where O_EXCL once was not). File and folder
-are synced before the create is answered.
+link(2) fails with EEXIST for all but one caller, on every POSIX file system (NFS included, where O_EXCL once was not). The file and every
+folder above it are synced before the create is answered. Folders that a delete leaves empty go too; a create that meets this makes them
+again before it has linked anything.
 """
 
+import contextlib
+import io
 import os
-import re
 import secrets
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 from skytally.errors import NotFound, Unavailable
-from skytally.ports import Created, Exists
+from skytally.ports import OBJECT_KEY, Created, Exists, checked_key, checked_prefix
 
-KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+LEFT_OVER_AFTER = timedelta(hours=1)
+FOLDER_TRIES = 20
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class FilesystemObjects:
@@ -28,100 +34,145 @@ class FilesystemObjects:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._temporary = root / ".tmp"
+        self._tidied_at = datetime.min.replace(tzinfo=UTC)
 
     def create(self, key: str, data: bytes) -> Created | Exists:
         """Write a temporary file whole, then give it the name if nobody has it."""
-        return self._create(key, data, None)
+        return self.create_streamed(key, io.BytesIO(data))
 
-    def _create(self, key: str, data: bytes, midway: Callable[[], None] | None) -> Created | Exists:
-        target = self._path(key)
-        try:
-            self._temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _make_folders(target.parent, self._root)
-            temporary = self._temporary / secrets.token_hex(16)
-            stored_at = _write_durably(temporary, data)
-            if midway is not None:
-                midway()
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
+    def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
+        """Create while the body is read into a temporary file that has no name yet."""
+        target = self._root / checked_key(key)
+        with _answering("written"), self._written(body) as (temporary, stored_at):
+            self._tidy(stored_at)
+            if not _link(temporary, target, self._root):
                 return Exists()
-            finally:
-                temporary.unlink()
-            _sync_folder(target.parent)
-        except OSError as error:
-            raise Unavailable("the object folder cannot be written: check SKYTALLY_OBJECTS and its disk") from error
+            _sync_folders(target.parent, self._root)
         return Created(stored_at)
+
+    def get(self, key: str) -> bytes:
+        """Read a file whole."""
+        with _answering("read"):
+            try:
+                return (self._root / checked_key(key)).read_bytes()
+            except ABSENT:
+                raise NotFound("there is no such object") from None
+
+    def delete(self, key: str) -> None:
+        """Remove a file, and the folders that this leaves empty."""
+        path = self._root / checked_key(key)
+        with _answering("written"), contextlib.suppress(*ABSENT):
+            path.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+            _remove_empty(path.parent, self._root)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Walk the folders in key order, entering only those that the prefix allows."""
+        folder, slash, _ = checked_prefix(prefix).rpartition("/")
+        with _answering("read"):
+            yield from self._walk(folder + slash, prefix)
 
     def versioned(self) -> bool:
         """Answer no: a file that is removed is gone for everybody who opens it by name."""
         return False
 
-    def create_slowly(self, key: str, data: bytes, midway: Callable[[], None]) -> Created | Exists:
-        """Create, doing something else while the temporary file is written and has no name yet."""
-        return self._create(key, data, midway)
+    def _walk(self, path: str, prefix: str) -> Iterator[str]:
+        for key in (path + name for name in _names(self._root / path)):
+            if key.endswith("/") and key.startswith(prefix[: len(key)]):
+                yield from self._walk(key, prefix)
+            elif key.startswith(prefix) and OBJECT_KEY.fullmatch(key):
+                yield key
 
-    def get(self, key: str) -> bytes:
-        """Read a file whole."""
+    @contextlib.contextmanager
+    def _written(self, body: BinaryIO) -> Iterator[tuple[Path, datetime]]:
+        """Write a temporary file, and remove it whatever becomes of it; yields its path and the file system's clock."""
+        _make_folders(self._temporary, self._root)
+        path = self._temporary / secrets.token_hex(16)
         try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise NotFound("there is no such object") from None
-        except OSError as error:
-            raise Unavailable("the object folder cannot be read: check SKYTALLY_OBJECTS and its disk") from error
-
-    def delete(self, key: str) -> None:
-        """Remove a file; the folder stays, since removing it would race a create."""
-        path = self._path(key)
-        try:
+            yield path, _write_durably(path, body)
+        finally:
             path.unlink(missing_ok=True)
-            if path.parent.is_dir():
-                _sync_folder(path.parent)
-        except OSError as error:
-            raise Unavailable("the object folder cannot be written: check SKYTALLY_OBJECTS and its disk") from error
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Walk the folders in key order, entering only those that the prefix allows."""
-        folder = prefix.rpartition("/")[0]
-        try:
-            yield from self._walk(self._root / folder, f"{folder}/" if folder else "", prefix)
-        except OSError as error:
-            raise Unavailable("the object folder cannot be read: check SKYTALLY_OBJECTS and its disk") from error
-
-    def _walk(self, folder: Path, path: str, prefix: str) -> Iterator[str]:
-        if not folder.is_dir():
+    def _tidy(self, now: datetime) -> None:
+        """Remove, once an hour, what killed processes left half made."""
+        if now - self._tidied_at < LEFT_OVER_AFTER:
             return
-        entries = [(entry.name + "/" if entry.is_dir() else entry.name) for entry in folder.iterdir() if entry != self._temporary]
-        for name in sorted(entries):
-            if name.endswith("/") and (path + name).startswith(prefix[: len(path + name)]):
-                yield from self._walk(folder / name, path + name, prefix)
-            elif not name.endswith("/") and (path + name).startswith(prefix):
-                yield path + name
+        self._tidied_at = now
+        for path in self._temporary.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < (now - LEFT_OVER_AFTER).timestamp():
+                    path.unlink()
 
-    def _path(self, key: str) -> Path:
-        if not KEY.fullmatch(key) or any(part in {".", "..", ".tmp"} for part in key.split("/")):
-            raise ValueError("an object key has segments of [A-Za-z0-9._-]")
-        return self._root / key
+
+@contextlib.contextmanager
+def _answering(done: str) -> Iterator[None]:
+    """Turn what the operating system refuses into an outage."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"the object folder cannot be {done}: check SKYTALLY_OBJECTS and its disk") from error
+
+
+def _names(folder: Path) -> list[str]:
+    """List a folder in key order, folders with their slash; one that is gone has none, and what begins with a dot is not an object."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name + "/" * entry.is_dir() for entry in entries if not entry.name.startswith("."))
+    except ABSENT:
+        return []
+
+
+def _link(temporary: Path, target: Path, root: Path) -> bool:
+    """Give a file its name, or say that somebody has it; a folder that a delete removed meanwhile is made again."""
+    for _ in range(FOLDER_TRIES):
+        try:
+            _make_folders(target.parent, root)
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, target)
+                return True
+        except FileNotFoundError:
+            continue
+        return False
+    raise FileNotFoundError(target.parent)
 
 
 def _make_folders(folder: Path, root: Path) -> None:
-    """Make the folders down to one, each name durable in its parent."""
+    """Make the folders down to one, readable by their owner only."""
     if folder.is_dir():
         return
-    if folder != root:
+    if folder == root:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _sync_folder(folder.parent)
+    else:
         _make_folders(folder.parent, root)
-    folder.mkdir(parents=folder == root, exist_ok=True, mode=0o700)
-    _sync_folder(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
 
 
-def _write_durably(path: Path, data: bytes) -> datetime:
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove folders upwards until one is in use: removing is refused for those, at any moment."""
+    with contextlib.suppress(OSError):
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _write_durably(path: Path, body: BinaryIO) -> datetime:
     """Write and sync a new file; answer the file system's clock."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+        shutil.copyfileobj(body, file)
         file.flush()
         os.fsync(file.fileno())
         return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+
+
+def _sync_folders(folder: Path, root: Path) -> None:
+    """Make a name durable, and the folders' above it: another process may have made those and not synced them yet."""
+    with contextlib.suppress(FileNotFoundError):  # deleted since: there is nothing left to make durable
+        while folder != root:
+            _sync_folder(folder)
+            folder = folder.parent
+        _sync_folder(root)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,12 +6,15 @@
     200 created · 412 was there · 5xx, time-out, lost connection: not known what happened → Unavailable
 
 Retries are off for creates: a retried upload that had been committed would answer 412 to its own maker. `timeCreated` is the store's
-clock. STORAGE_EMULATOR_HOST names an emulator, as Google's client has it.
+clock. A 404 does not say whether object or bucket is missing, so absence is answered only after the bucket has been listed. Deletes name
+no generation: emulators delete whatever the generation. STORAGE_EMULATOR_HOST names an emulator, as Google's client has it.
 """
 
+import contextlib
+import io
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import requests
 from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
@@ -22,10 +25,12 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from skytally.errors import NotFound, Unavailable
-from skytally.ports import Created, Exists
+from skytally.ports import OBJECT_KEY, Created, Exists, checked_key, checked_prefix
 
 T = TypeVar("T")
 SECONDS = (5, 15)
+PIECE_BYTES = 256 * 1_024
+MEDIA = "application/octet-stream"
 PATIENCE = {"timeout": SECONDS, "retry": DEFAULT_RETRY.with_timeout(20.0)}
 FAILURES = (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError)
 
@@ -41,9 +46,16 @@ class GcsObjects:
 
     def create(self, key: str, data: bytes) -> Created | Exists:
         """Upload unless the name is taken; a refused condition is the only answer that means taken."""
-        blob = self._bucket().blob(self._prefix + key)
+        return self._upload(self._blob(key), io.BytesIO(data), len(data))
+
+    def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
+        """Upload piece by piece as the body is read; the condition holds until the last piece is there."""
+        return self._upload(self._blob(key, PIECE_BYTES), body, None)
+
+    @staticmethod
+    def _upload(blob: Any, body: BinaryIO, size: int | None) -> Created | Exists:
         try:
-            blob.upload_from_string(data, content_type="application/octet-stream", if_generation_match=0, retry=None, timeout=SECONDS)
+            blob.upload_from_file(body, size=size, content_type=MEDIA, if_generation_match=0, retry=None, timeout=SECONDS)
         except PreconditionFailed:
             return Exists()
         except FAILURES as error:
@@ -52,46 +64,50 @@ class GcsObjects:
 
     def get(self, key: str) -> bytes:
         """Read an object whole."""
-        data: bytes = self._ask(lambda bucket: bucket.blob(self._prefix + key).download_as_bytes(raw_download=True, **PATIENCE))
+        data: bytes = self._ask_of(key, lambda blob: blob.download_as_bytes(raw_download=True, **PATIENCE))
         return data
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is success."""
-        try:
-            self._ask(lambda bucket: bucket.blob(self._prefix + key).delete(**PATIENCE))
-        except NotFound:
-            return
+        with contextlib.suppress(NotFound):
+            self._ask_of(key, lambda blob: blob.delete(**PATIENCE))
 
     def list(self, prefix: str) -> Iterator[str]:
         """List in key order, page by page."""
-        pages = self._ask(lambda bucket: bucket.list_blobs(prefix=self._prefix + prefix, **PATIENCE)).pages
+        asked = self._prefix + checked_prefix(prefix)
+        pages = self._ask(lambda: self._bucket().list_blobs(prefix=asked, **PATIENCE)).pages
         while True:
-            page = self._ask(lambda _: next(pages, None))
+            page = self._ask(lambda: next(pages, None))
             if page is None:
                 return
-            for blob in page:
-                yield blob.name.removeprefix(self._prefix)
+            yield from filter(OBJECT_KEY.fullmatch, (blob.name.removeprefix(self._prefix) for blob in page))
 
     def versioned(self) -> bool:
         """Say whether the bucket keeps versions or deleted objects, which keeps payloads."""
-        bucket = self._ask(lambda bucket: bucket)
-        self._ask(lambda b: b.reload(**PATIENCE))
-        kept = bucket.soft_delete_policy.retention_duration_seconds if self._emulator is None else 0
-        return bool(bucket.versioning_enabled or kept)
+        bucket = self._bucket()
+        self._ask(lambda: bucket.reload(**PATIENCE))
+        return bool(bucket.versioning_enabled or bucket.soft_delete_policy.retention_duration_seconds)
 
-    def create_slowly(self, key: str, data: bytes, midway: Callable[[], None]) -> Created | Exists | None:  # noqa: ARG002
-        """Answer None: Google's client sends a small upload in one piece."""
-        return None
-
-    def _ask(self, question: Callable[[Any], T]) -> T:
+    def _ask_of(self, key: str, question: Callable[[Any], T]) -> T:
+        """Ask something of one object, or raise NotFound."""
+        blob = self._blob(key)
         try:
-            return question(self._bucket())
-        except GoogleNotFound as error:
-            if "bucket" in str(error.message).lower() and "object" not in str(error.message).lower():
-                raise _unavailable(error) from error
+            return question(blob)
+        except GoogleNotFound:
+            next(self.list(key), None)
             raise NotFound("there is no such object") from None
         except FAILURES as error:
             raise _unavailable(error) from error
+
+    @staticmethod
+    def _ask(question: Callable[[], T]) -> T:
+        try:
+            return question()
+        except FAILURES as error:
+            raise _unavailable(error) from error
+
+    def _blob(self, key: str, piece_bytes: int | None = None) -> Any:
+        return self._bucket().blob(self._prefix + checked_key(key), chunk_size=piece_bytes)
 
     def _bucket(self) -> Any:
         with self._making:

@@ -6,21 +6,23 @@
     200 created · 412 was there · 409, 5xx, time-out, lost connection: not known what happened → Unavailable
 
 The SDK's own retries are off for creates: a retried PUT that had been committed would answer 412 to its own maker. The answer's Date
-header is the store's clock.
+header is the store's clock; a created object without one is an outcome not known. Only NoSuchKey is absence: any other 404 comes from a
+missing bucket, or from something that is no S3 at all.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import boto3
 from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from skytally.errors import NotFound, Unavailable
-from skytally.ports import Created, Exists
+from skytally.ports import OBJECT_KEY, Created, Exists, checked_key, checked_prefix
 
 T = TypeVar("T")
 CONNECT_SECONDS, READ_SECONDS = 5, 15
@@ -28,12 +30,13 @@ POOL_CONNECTIONS = 64
 
 
 class S3Objects:
-    """The objects port on one bucket and prefix; one client a process, safe from any thread."""
+    """The objects port on one bucket and prefix, safe from any thread; a client for creates and one, which retries, for the rest."""
 
     def __init__(self, bucket: str, prefix: str, endpoint: str | None = None) -> None:
         self._bucket, self._prefix = bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
         self._endpoint = endpoint
         self._making = threading.Lock()
+        self._session: Any = None
         self._clients: dict[tuple[int, bool], Any] = {}
 
     def create(self, key: str, data: bytes) -> Created | Exists:
@@ -41,8 +44,9 @@ class S3Objects:
         return self._put(self._client(attempts=1), key, data)
 
     def _put(self, client: Any, key: str, data: Any) -> Created | Exists:
+        where = self._at(key)
         try:
-            answer = client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*")
+            answer = client.put_object(**where, Body=data, IfNoneMatch="*")
         except ClientError as error:
             if _status(error) == 412:
                 return Exists()
@@ -53,40 +57,47 @@ class S3Objects:
 
     def get(self, key: str) -> bytes:
         """Read an object whole."""
-        data: bytes = self._ask(lambda s3: s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read())
+        where = self._at(key)
+        data: bytes = self._ask(lambda s3: s3.get_object(**where)["Body"].read())
         return data
 
     def delete(self, key: str) -> None:
-        """Remove an object; S3 answers the same whether it was there or not."""
-        self._ask(lambda s3: s3.delete_object(Bucket=self._bucket, Key=self._prefix + key))
+        """Remove an object; one that is not there is success, whether the store says so or not."""
+        where = self._at(key)
+        with contextlib.suppress(NotFound):
+            self._ask(lambda s3: s3.delete_object(**where))
 
     def list(self, prefix: str) -> Iterator[str]:
         """List in key order, a page of a thousand at a time."""
+        asked = self._prefix + checked_prefix(prefix)
         more: dict[str, str] = {}
         while True:
-            page = self._page(prefix, more)
-            for found in page.get("Contents", ()):
-                yield found["Key"].removeprefix(self._prefix)
+            page = self._page(asked, more)
+            names = (found["Key"].removeprefix(self._prefix) for found in page.get("Contents", ()))
+            yield from filter(OBJECT_KEY.fullmatch, names)
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _page(self, prefix: str, more: dict[str, str]) -> Any:
-        return self._ask(lambda s3: s3.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **more))
+        return self._ask(lambda s3: s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **more))
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
 
     def versioned(self) -> bool:
         """Say whether the bucket keeps versions, which breaks a create's promise on some stores and keeps payloads on all."""
         return bool(self._ask(lambda s3: s3.get_bucket_versioning(Bucket=self._bucket)).get("Status"))
 
-    def create_slowly(self, key: str, data: bytes, midway: Callable[[], None]) -> Created | Exists:
-        """Create, but do something else when half of the body has been sent: unsigned, since signing reads a body before it is sent."""
-        return self._put(self._client(attempts=1, signed=False), key, _HalfwayBody(data, midway))
+    def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
+        """Create while the body is read: unsigned, since signing reads a body before it is sent."""
+        return self._put(self._client(attempts=1, signed=False), key, body)
 
     def _ask(self, question: Callable[[Any], T]) -> T:
         try:
             return question(self._client(attempts=3))
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"} and _status(error) == 404:
+            if error.response.get("Error", {}).get("Code") == "NoSuchKey":
                 raise NotFound("there is no such object") from None
             raise _unavailable(error) from error
         except BotoCoreError as error:
@@ -104,44 +115,9 @@ class S3Objects:
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 )
-                self._clients[attempts, signed] = boto3.session.Session().client("s3", endpoint_url=self._endpoint, config=config)
+                self._session = self._session or boto3.session.Session()
+                self._clients[attempts, signed] = self._session.client("s3", endpoint_url=self._endpoint, config=config)
             return self._clients[attempts, signed]
-
-
-class _HalfwayBody:
-    """A body whose second half waits for something else to be done."""
-
-    def __init__(self, data: bytes, midway: Callable[[], None]) -> None:
-        self._data, self._midway, self._at = data, midway, 0
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Move as a file does: clients measure a body by going to its end and back."""
-        self._at = offset + (0, self._at, len(self._data))[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """Answer where the next read begins."""
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Give the first half at once, and the second after the other thing is done."""
-        half = len(self._data) // 2
-        if self._at >= half and self._at < len(self._data):
-            self._midway()
-            self._midway = _nothing
-        end = half if self._at < half else len(self._data)
-        if size is not None and size >= 0:
-            end = min(end, self._at + size)
-        piece = self._data[self._at : end]
-        self._at = end
-        return piece
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 def _status(error: ClientError) -> int:
@@ -149,8 +125,10 @@ def _status(error: ClientError) -> int:
 
 
 def _clock(answer: dict[str, Any]) -> datetime:
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
-    return parsedate_to_datetime(headers["date"]).astimezone(UTC)
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        raise Unavailable("the object store does not say when it did this: check what stands in front of it, and ask again") from None
 
 
 def _unavailable(error: Exception) -> Unavailable:

@@ -1,5 +1,6 @@
 """`skytally doctor`: is everything that a deployment rests on there, and can it be trusted?"""
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from skytally import preflight, web, wiring
 from skytally.config import Config
@@ -38,11 +40,11 @@ def doctor(as_json: bool) -> None:
     sys.exit(1 if any(state == "FAILED" for _, _, state, _ in findings) else 0)
 
 
-def _tried(check: Callable[[Config], Iterator[Finding]], config: Config) -> list[Finding]:
+def _tried(check: Callable[[Config], Iterator[Finding]], config: Config) -> Iterator[Finding]:
     try:
-        return list(check(config))
+        yield from check(config)
     except SkytallyError as error:
-        return [(check.__name__.strip("_"), "answers", "FAILED", error.message)]
+        yield check.__name__.strip("_"), "answers", "FAILED", error.message
 
 
 def _keys(_: Config) -> Iterator[Finding]:
@@ -52,8 +54,8 @@ def _keys(_: Config) -> Iterator[Finding]:
 
 
 def _documents(config: Config) -> Iterator[Finding]:
-    documents = wiring.open_documents(config)
-    documents.get_many("boot", ["doctor"], Boot)
+    with contextlib.closing(wiring.open_documents(config)) as documents:
+        documents.get("boot", "doctor", Boot)
     yield "documents", "answers", "ok", config.documents_url.partition("://")[0]
 
 
@@ -70,7 +72,6 @@ def _show(findings: list[Finding]) -> None:
     table = Table()
     for column in ("part", "check", "", "found"):
         table.add_column(column)
-    colours = {"ok": "green", "FAILED": "red", "not tried": "yellow"}
     for part, check, state, finding in findings:
-        table.add_row(part, check, f"[{colours[state]}]{state}[/]", finding)
+        table.add_row(part, check, Text(state, "green" if state == "ok" else "red"), Text(finding))
     Console().print(table)

@@ -1,0 +1,150 @@
+"""What only the file adapter promises: durability in the right order, nothing left over, and nothing seen that is not an object."""
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from skytally.adapters.objects_filesystem import FilesystemObjects
+from skytally.config import Config
+from skytally.errors import Malformed, Unavailable
+from skytally.ports import Created
+from skytally.wiring import open_objects
+
+CREATE = """
+import sys
+from pathlib import Path
+from skytally.adapters.objects_filesystem import FilesystemObjects
+FilesystemObjects(Path(sys.argv[1])).create("mark/20261125/abc", b"data")
+"""
+HOUR_SECONDS = 3_600
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tmp_path / "objects"
+
+
+@pytest.fixture
+def files(root) -> FilesystemObjects:
+    return FilesystemObjects(root)
+
+
+def paths(root):
+    """List everything below a folder, folders too."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def test_the_data_are_durable_before_the_name_and_the_name_before_the_answer(root, tmp_path):
+    if shutil.which("strace") is None:
+        pytest.skip("without strace: the order of syncs is not tested")
+    log = tmp_path / "strace"
+    strace = ["strace", "-f", "-y", "-e", "trace=fsync,link,linkat", "-o", str(log), sys.executable, "-c", CREATE, str(root)]
+    subprocess.run(strace, check=True, timeout=60)
+    calls = re.findall(r"(fsync|link)(?:at)?\((.*)\) = 0", log.read_text())
+    steps = [(call, re.search(r"<(.*?)>" if call == "fsync" else r'"([^"]*)"$|"([^"]*)", 0$', what)) for call, what in calls]
+    done = [(call, (found[1] or found[2]).removeprefix(str(root))) for call, found in steps if str(root) in found[0]]
+    linked = done.index(("link", "/mark/20261125/abc"))
+    assert any(call == "fsync" and what.startswith("/.tmp/") for call, what in done[:linked])
+    assert {what for call, what in done[linked:] if call == "fsync"} == {"/mark/20261125", "/mark", ""}
+
+
+def test_a_deleted_object_leaves_no_folder(files, root):
+    for key in ("prep/0000000001/a", "prep/0000000001/b", "prep/0000000002/c"):
+        files.create(key, b"")
+    files.delete("prep/0000000001/a")
+    files.delete("prep/0000000002/c")
+    assert paths(root) == [".tmp", "prep", "prep/0000000001", "prep/0000000001/b"]
+    files.delete("prep/0000000001/b")
+    assert paths(root) == [".tmp"]
+
+
+def test_creates_and_deletes_that_share_a_folder_never_fail(files, root):
+    """Folders come and go under the feet of whoever creates in them."""
+    lived = []
+
+    def live(n):
+        for _ in range(200):
+            assert isinstance(files.create(f"a/b/{n}", b"x"), Created)
+            assert files.get(f"a/b/{n}") == b"x"
+            assert set(files.list("a/")) <= {f"a/b/{other}" for other in range(8)}
+            files.delete(f"a/b/{n}")
+        lived.append(n)
+
+    threads = [threading.Thread(target=live, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(lived) == list(range(8))
+    assert paths(root) == [".tmp"]
+
+
+def test_what_killed_processes_left_goes_after_an_hour(root):
+    FilesystemObjects(root).create("x", b"")
+    for name, age_seconds in (("old", HOUR_SECONDS + 60), ("fresh", HOUR_SECONDS - 60)):
+        left = root / ".tmp" / name
+        left.write_bytes(b"sealed")
+        os.utime(left, (left.stat().st_mtime - age_seconds,) * 2)
+    FilesystemObjects(root).create("y", b"")
+    assert paths(root / ".tmp") == ["fresh"]
+
+
+def test_a_write_that_fails_leaves_nothing_and_takes_no_name(files, root):
+    files.create("before", b"")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(Unavailable):
+            files.create("too-big", b"x" * 200_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert paths(root) == [".tmp", "before"]
+    assert isinstance(files.create("too-big", b"x" * 200_000), Created)
+
+
+def test_only_the_owner_reads(files, root):
+    files.create("mark/1/a", b"")
+    assert {path.stat().st_mode & 0o077 for path in (root, *root.rglob("*"))} == {0}
+
+
+def test_what_the_system_left_in_the_folder_is_not_listed(files, root):
+    files.create("prep/1/a", b"")
+    for name in (".DS_Store", "prep/.nfs000000000001", "prep/1/a b"):
+        (root / name).touch()
+    assert list(files.list("")) == list(files.list("prep/")) == ["prep/1/a"]
+
+
+def test_a_folder_that_cannot_be_used_is_an_outage(files, root):
+    root.write_text("a file, not a folder")
+    with pytest.raises(Unavailable):
+        files.create("x", b"")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file://", "file:objects", "file://data/objects", "objects", "s3:bucket", "s3://", "s3:///prefix", "s3://bucket?x", "gs://bucket/a#b",
+        "ftp://bucket",
+    ],
+)  # fmt: skip
+def test_a_url_that_means_another_place_than_it_seems_is_refused(url):
+    with pytest.raises(Malformed, match="SKYTALLY_OBJECTS"):
+        open_objects(Config.from_env({"SKYTALLY_OBJECTS": url}))
+
+
+def test_an_endpoint_that_is_no_url_is_refused_by_its_name():
+    with pytest.raises(Malformed, match="SKYTALLY_S3_ENDPOINT"):
+        Config.from_env({"SKYTALLY_S3_ENDPOINT": "s3.example.org"})
+
+
+def test_a_home_with_any_name_keeps_its_objects_inside(tmp_path):
+    home = tmp_path / "a b#c%20?d"
+    open_objects(Config.from_env({"SKYTALLY_HOME": str(home)})).create("x", b"")
+    assert (home / "objects" / "x").exists()
