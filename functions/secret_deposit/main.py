@@ -12,10 +12,7 @@ def secret_deposit(request: web.Request) -> web.Reply:
     caller = wiring.caller(request, "scheduler")
     wanted = records.parse(request.body, records.Deposit)
     wiring.gate().check(wiring.objects())
-    objects, keys, now = wiring.objects(), wiring.keys(), request.received_at
     request_key = request.headers.get("idempotency-key")
-    if request_key is None:
-        intent = deposit.new_intent(wanted.expires_in_seconds, now)
-    else:
-        intent = deposit.remembered_intent(request_key, request.body, wanted.expires_in_seconds, caller, objects, keys, now)
-    return web.json_reply(deposit.deposit(wanted, caller, objects, keys, now, intent), 201)
+    repeatable = None if request_key is None else deposit.Repeatable(request_key, request.body)
+    answer = deposit.deposit(wanted, caller, wiring.objects(), wiring.keys(), request.received_at, repeatable)
+    return web.json_reply(answer, 201)

@@ -2,7 +2,7 @@
 
 import functions_framework.aio
 
-from skytally import records, secret, web, wiring
+from skytally import ending, records, web, wiring
 
 
 @functions_framework.aio.http
@@ -11,5 +11,5 @@ def secret_revoke(request: web.Request) -> web.Reply:
     """Answer once nobody can take it any more, or who has it already."""
     caller = wiring.caller(request, "scheduler")
     revocation = records.parse(request.body, records.Revocation)
-    secret.revoke(revocation, caller, wiring.objects(), request.received_at)
+    ending.revoke(revocation, caller, wiring.objects(), request.received_at)
     return web.json_reply({"state": "revoked"})

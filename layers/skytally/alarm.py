@@ -22,6 +22,7 @@ from skytally.usage import month_of
 RAISED, RESOLVED = "raised", "resolved"
 # A vm that fell silent a week ago has ended without saying so: it stays on the statement, and nobody is woken for it any more.
 SILENT_UNTIL = timedelta(days=7)
+OTHERS_NAMED = 5
 STALE_ROUNDS = timedelta(hours=1)
 
 
@@ -40,11 +41,13 @@ class Finding(Struct, frozen=True):
 
 
 def contested_secrets(held: Iterable[Held]) -> Iterator[Finding]:
-    """Find secrets whose token two parties hold."""
+    """Find secrets whose token somebody else holds, too."""
     for one in evidence.contested(held):
-        others = ", ".join(f"{other.address} at {other.at}" for other in one.contested)
-        taken = f"the secret of {one.vm} was taken from {one.address} and wanted by {others}"
-        message = f"{taken}: replace what it holds, and see `skytally secrets show {one.claim}`"
+        taken = f"was taken from {one.address}" if one.address else f"is {one.state}"
+        others = ", ".join(f"{other.address} at {other.at}" for other in one.contested[:OTHERS_NAMED])
+        message = (
+            f"the secret of {one.vm} {taken} and wanted by {others}: replace what it holds, and see `skytally secrets show {one.claim}`"
+        )
         yield Finding("contested_secret", f"{one.claim}/{one.vm}", one.cloud, message)
 
 

@@ -1,34 +1,44 @@
 """Deposits: a payload left for one vm, or for each of several named vms that boot with one user-data.
 
-What is stored at `prep/<exp, 10 digits>/<claim>` never changes: the content key closed under a key the store does not hold, the
-payload sealed with it, and who may take it.
+::
+
+    prep/<exp, 10 digits>/<claim>       the deposit, immutable; listing gives the earliest expiry first
+    idempotency/<digest>                what an Idempotency-Key began, created once
+    begun/<yyyymmdd>/<digest>           when to forget that; written before it
+
+A deposit's content key is closed under a key that the store does not hold, and bound to every other byte of the deposit: whoever can
+write to the store can remove a secret, but change neither it nor who may take it.
 """
 
 import hmac
 import ipaddress
+import re
 import secrets
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
 
 import msgspec
 from msgspec import Struct
 
 from skytally import envelope, token
-from skytally.errors import Exists, Expired, Malformed, NotFound, NotYours, Unavailable
-from skytally.keyring import Keyring
+from skytally.errors import Changed, Exists, Expired, Malformed, NotYours, Unavailable
+from skytally.keyring import Keyring, named
+from skytally.mark import open_names
 from skytally.ports import Created, Objects
 from skytally.records import Caller, Deposit, iso
 
 CLAIM_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 CLAIM_LENGTH = 26
+MAX_REQUEST_KEY = 255
+_PREP_KEY = re.compile(r"prep/([0-9]{10})/([a-z0-9]{20,64})")
 
 
 class Prep(Struct, frozen=True, kw_only=True):
-    """A deposit as it lies in the store; `names` are a batch's vms and empty for a single vm's deposit."""
+    """What was left, and who may take it; `names` are a batch's vms and empty for a single vm's deposit."""
 
     claim: str
     expires: int
-    wrapping_key: str
-    content_key_wrapped: bytes
     sealed: bytes
     cloud: str
     vm: str | None = None
@@ -42,29 +52,83 @@ class Prep(Struct, frozen=True, kw_only=True):
     deposited_at: int = 0
 
 
-class Intent(Struct, frozen=True):
-    """What a repeated request with the same Idempotency-Key must find: the claim that the first one began, and its body's MAC."""
+class Box(Struct, frozen=True, array_like=True):
+    """A deposit as it lies in the store: a Prep's bytes, and its content key bound to exactly these."""
+
+    wrapping_key: str
+    content_key_wrapped: bytes
+    prep: bytes
+
+    def open(self) -> Prep:
+        """Read what was left; only `content_key` shows that nobody changed it."""
+        return msgspec.msgpack.decode(self.prep, type=Prep)
+
+    def content_key(self, keys: Keyring) -> bytes:
+        """Open the content key; raises Changed where anything was changed, Unavailable where the key for it is missing."""
+        key = named(keys.wrapping, self.wrapping_key)
+        if key is None:
+            raise Unavailable(f"wrapping key {self.wrapping_key} is missing: put its file back into SKYTALLY_KEYS")
+        return envelope.unwrap(self.content_key_wrapped, key.secret, self.prep)
+
+
+class Repeatable(Struct, frozen=True):
+    """A request that may come again: its Idempotency-Key and its body."""
+
+    request_key: str
+    body: bytes
+
+
+class Intent(Struct, frozen=True, kw_only=True):
+    """A claim that was begun: under which master key, and the MAC of the body by which a repeated request is known."""
 
     claim: str
     expires: int
-    body_mac: str
+    master_key: str
+    body_mac: str = ""
 
 
 def prep_key(claim: str, expires: int) -> str:
-    """Answer where a deposit lies; listing `prep/` gives the earliest expiry first."""
+    """Answer where a deposit lies."""
     return f"prep/{expires:010d}/{claim}"
 
 
-def deposit(wanted: Deposit, caller: Caller, objects: Objects, keys: Keyring, now: datetime, intent: Intent) -> dict[str, str]:
-    """Seal and store a payload; answer the claim, the token for the vm's user-data and the expiry. Repeating it changes nothing."""
-    if not caller.may_touch(wanted.cloud):
-        raise NotYours("this scheduler's token does not name that cloud: ask the operator for one that does")
-    if intent.expires <= now.timestamp():
-        raise Expired("the first request with this Idempotency-Key has expired: deposit anew with another key")
-    _check_sources(wanted.sources)
-    secret = envelope.claim_secret(keys.master[0].secret, intent.claim, intent.expires)
-    data = msgspec.msgpack.encode(_prep(wanted, intent, secret, keys, now))
-    objects.create(prep_key(intent.claim, intent.expires), data)
+def deposits(objects: Objects) -> Iterator[tuple[int, str]]:
+    """Name expiry and claim of every deposit that lies in the store, the earliest expiry first."""
+    matches = (_PREP_KEY.fullmatch(key) for key in objects.list("prep/"))
+    return ((int(match[1]), match[2]) for match in matches if match)
+
+
+def read_box(objects: Objects, claim: str, expires: int) -> Box:
+    """Read a deposit; raises NotFound, or Changed where what lies there is no deposit of this claim."""
+    data = objects.get(prep_key(claim, expires))
+    try:
+        box = msgspec.msgpack.decode(data, type=Box)
+        prep = box.open()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Changed("what lies there is no deposit: tell the operator") from None
+    if (prep.claim, prep.expires) != (claim, expires):
+        raise Changed("another claim's deposit lies there: tell the operator")
+    return box
+
+
+def deposit(
+    wanted: Deposit, caller: Caller, objects: Objects, keys: Keyring, now: datetime, repeatable: Repeatable | None = None
+) -> dict[str, str]:
+    """Seal and store a payload; answer the claim, the token for the vm's user-data and the expiry.
+
+    The same request again changes nothing and gets the same answer, also after somebody took the secret and after keys were rotated.
+    Raises NotYours, Malformed, Exists (the key came with another body), Expired, Unavailable.
+    """
+    _check(wanted, caller)
+    fresh = _begin(wanted, keys, now)
+    intent = fresh if repeatable is None else _remembered(repeatable, fresh, caller, objects, keys, now)
+    master = named(keys.master, intent.master_key)
+    if master is None or intent.expires <= now.timestamp():
+        raise Expired("the first request with this Idempotency-Key is over: deposit anew with another key")
+    secret = envelope.claim_secret(master.secret, intent.claim, intent.expires)
+    made = objects.create(prep_key(intent.claim, intent.expires), _box(wanted, intent, secret, keys, now))
+    if intent is not fresh and isinstance(made, Created) and not open_names(objects, intent.claim, intent.expires, wanted.vms):
+        objects.delete(prep_key(intent.claim, intent.expires))
     return {
         "claim": intent.claim,
         "token": f"{intent.claim}.{intent.expires}.{secret.decode()}",
@@ -72,50 +136,62 @@ def deposit(wanted: Deposit, caller: Caller, objects: Objects, keys: Keyring, no
     }
 
 
-def new_intent(expires_in_seconds: int, now: datetime, body_mac: str = "") -> Intent:
+def _check(wanted: Deposit, caller: Caller) -> None:
+    if not caller.may_touch(wanted.cloud):
+        raise NotYours("this scheduler's token does not name that cloud: ask the operator for one that does")
+    for source in wanted.sources:
+        try:
+            ipaddress.ip_network(source)
+        except ValueError:
+            raise Malformed("sources must be CIDRs such as 192.0.2.0/24", field="sources") from None
+
+
+def _begin(wanted: Deposit, keys: Keyring, now: datetime) -> Intent:
     """Choose a claim's name at random."""
     claim = "".join(secrets.choice(CLAIM_LETTERS) for _ in range(CLAIM_LENGTH))
-    return Intent(claim, int(now.timestamp()) + expires_in_seconds, body_mac)
+    return Intent(claim=claim, expires=int(now.timestamp()) + wanted.expires_in_seconds, master_key=keys.master[0].name)
 
 
-def remembered_intent(
-    request_key: str,
-    body: bytes,
-    expires_in_seconds: int,
-    caller: Caller,
-    objects: Objects,
-    keys: Keyring,
-    now: datetime,
-) -> Intent:
-    """Answer the claim that this Idempotency-Key began, today or yesterday, or begin one; raises Exists for another body.
+def _remembered(repeatable: Repeatable, fresh: Intent, caller: Caller, objects: Objects, keys: Keyring, now: datetime) -> Intent:
+    """Answer what this Idempotency-Key began, or let it begin the fresh one; raises Exists for another body.
 
-    Body and key are kept as MACs only, since a payload may be short enough to be guessed from a digest.
+    The body is kept as a MAC only, under the claim's own master key: a payload may be short enough to be guessed from a digest.
     """
-    mine = hmac.new(
-        keys.master[-1].secret, msgspec.json.encode(["skytally/v1 idempotency", caller.clouds, request_key]), "sha256"
-    ).hexdigest()
-    fresh = new_intent(expires_in_seconds, now, hmac.new(keys.master[-1].secret, body, "sha256").hexdigest())
-    today, yesterday = (f"idempotency/{day:%Y%m%d}/{mine}" for day in (now, now - timedelta(days=1)))
-    try:
-        stored = objects.get(yesterday)
-    except NotFound:
-        if isinstance(objects.create(today, msgspec.json.encode(fresh)), Created):
-            return fresh
-        stored = objects.get(today)
-    known = msgspec.json.decode(stored, type=Intent)
-    if not hmac.compare_digest(known.body_mac, fresh.body_mac):
+    if not 0 < len(repeatable.request_key) <= MAX_REQUEST_KEY:
+        raise Malformed(f"Idempotency-Key must have 1 to {MAX_REQUEST_KEY} characters", field="Idempotency-Key")
+    name = sha256(msgspec.json.encode(["skytally/v1 idempotency", caller.clouds, repeatable.request_key])).hexdigest()
+    mine = msgspec.structs.replace(fresh, body_mac=_body_mac(repeatable.body, fresh, keys))
+    objects.create(f"begun/{now.astimezone(UTC):%Y%m%d}/{name}", b"")
+    if isinstance(objects.create(intent_key(name), msgspec.json.encode(mine)), Created):
+        return fresh
+    known = read_intent(objects, name)
+    if not hmac.compare_digest(known.body_mac, _body_mac(repeatable.body, known, keys)):
         raise Exists("this Idempotency-Key came with another body before: use a new key for a new deposit")
     return known
 
 
-def _prep(wanted: Deposit, intent: Intent, secret: bytes, keys: Keyring, now: datetime) -> Prep:
-    content_key = envelope.new_content_key()
-    wrapping = keys.wrapping[0]
+def intent_key(name: str) -> str:
+    """Answer where it lies what an Idempotency-Key began."""
+    return f"idempotency/{name}"
+
+
+def read_intent(objects: Objects, name: str) -> Intent:
+    """Read what an Idempotency-Key began, or raise NotFound."""
+    return msgspec.json.decode(objects.get(intent_key(name)), type=Intent)
+
+
+def _body_mac(body: bytes, intent: Intent, keys: Keyring) -> str:
+    """Answer the body's MAC under the intent's key; where that is gone the intent's own, since it is over whatever the body."""
+    master = named(keys.master, intent.master_key)
+    return intent.body_mac if master is None else hmac.new(master.secret, b"skytally/v1 body|" + body, "sha256").hexdigest()
+
+
+def _box(wanted: Deposit, intent: Intent, secret: bytes, keys: Keyring, now: datetime) -> bytes:
+    """Seal a deposit for the store."""
+    content_key, wrapping = envelope.new_content_key(), keys.wrapping[0]
     bare = Prep(
         claim=intent.claim,
         expires=intent.expires,
-        wrapping_key=wrapping.name,
-        content_key_wrapped=envelope.wrap(content_key, wrapping.secret, prep_key(intent.claim, intent.expires)),
         sealed=b"",
         cloud=wanted.cloud,
         vm=wanted.vm,
@@ -129,7 +205,9 @@ def _prep(wanted: Deposit, intent: Intent, secret: bytes, keys: Keyring, now: da
         deposited_at=int(now.timestamp()),
     )
     reporter = reporter_token(bare, wanted.vm, keys, now) if wanted.vm else ""
-    return msgspec.structs.replace(bare, sealed=envelope.seal_payload(wanted.payload, reporter, secret, content_key, intent.claim))
+    sealed = envelope.seal_payload(wanted.payload, reporter, secret, content_key, intent.claim)
+    prep = msgspec.msgpack.encode(msgspec.structs.replace(bare, sealed=sealed))
+    return msgspec.msgpack.encode(Box(wrapping.name, envelope.wrap(content_key, wrapping.secret, prep), prep))
 
 
 def reporter_token(prep: Prep, vm: str, keys: Keyring, now: datetime) -> str:
@@ -147,19 +225,3 @@ def reporter_token(prep: Prep, vm: str, keys: Keyring, now: datetime) -> str:
         flavor=prep.flavor,
     )
     return token.issue(caller, keys.token)
-
-
-def content_key_of(prep: Prep, keys: Keyring) -> bytes:
-    """Open a deposit's content key, or raise: no key of ours means that the operator retired it too early."""
-    for key in keys.wrapping:
-        if key.name == prep.wrapping_key:
-            return envelope.unwrap(prep.content_key_wrapped, key.secret, prep_key(prep.claim, prep.expires))
-    raise Unavailable(f"wrapping key {prep.wrapping_key} is missing: put its file back into SKYTALLY_KEYS")
-
-
-def _check_sources(sources: tuple[str, ...]) -> None:
-    for source in sources:
-        try:
-            ipaddress.ip_network(source)
-        except ValueError:
-            raise Malformed("sources must be CIDRs such as 192.0.2.0/24", field="sources") from None

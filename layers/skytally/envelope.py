@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 
-from skytally.errors import Forbidden, Malformed
+from skytally.errors import Changed, Forbidden, Malformed
 
 MEMBERS = ("manifest", "manifest.mac", "R.enc", "P.enc")
 CONTENT_KEY_BYTES = 32
@@ -78,11 +78,18 @@ def parse_public_key(parameter: str) -> VmKey:
     match = _KEY_LINE.fullmatch(line)
     if match is None:
         raise _bad_key("it must be one line `ssh-rsa BASE64 [COMMENT]`")
-    exponent, modulus = _ssh_numbers(_base64(match[1]))
+    blob = _base64(match[1])
+    if base64.b64encode(blob) != match[1]:
+        raise _bad_key("its base64 is not canonical")
+    exponent, modulus = _ssh_numbers(blob)
     _check_numbers(exponent, modulus)
     key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
-    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return VmKey((modulus, exponent), sha256(spki).hexdigest(), (match[2] or b"").decode())
+    return VmKey((modulus, exponent), spki_sha256(key), (match[2] or b"").decode())
+
+
+def spki_sha256(key: rsa.RSAPublicKey) -> str:
+    """Name a public key: SHA-256 of its DER SubjectPublicKeyInfo."""
+    return _digest(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
 
 
 def _bad_key(reason: str) -> Malformed:
@@ -163,61 +170,52 @@ def open_payload(sealed: bytes, secret: bytes, content_key: bytes, claim: str) -
 def bundle(sealed: bytes, content_key: bytes, secret: bytes, key: VmKey, claim: str, expires: int, vm: str | None = None) -> bytes:
     """Make the answer to a claim for one vm's key."""
     content_key_sealed = key.encrypt(content_key)
-    lines = ["v=1", f"claim={claim}", f"exp={expires}", *([] if vm is None else [f"vm={vm}"])]
-    lines += [
-        f"spki_sha256={key.spki_sha256}",
-        f"R_sha256={_digest(content_key_sealed)}",
-        f"P_sha256={_digest(sealed)}",
-    ]
-    manifest = "".join(f"{line}\n" for line in lines).encode()
-    mac = _hex_mac(_expand(secret, content_key, claim, "mac"), manifest) + b"\n"
+    manifest = _manifest(claim, expires, vm, key.spki_sha256, content_key_sealed, sealed)
+    mac = _manifest_mac(secret, content_key, claim, manifest)
     return tar(dict(zip(MEMBERS, (manifest, mac, content_key_sealed, sealed), strict=True)))
 
 
+def _manifest(claim: str, expires: int, vm: str | None, spki_sha256: str, content_key_sealed: bytes, sealed: bytes) -> bytes:
+    lines = ["v=1", f"claim={claim}", f"exp={expires}", *([] if vm is None else [f"vm={vm}"])]
+    lines += [f"spki_sha256={spki_sha256}", f"R_sha256={_digest(content_key_sealed)}", f"P_sha256={_digest(sealed)}"]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _manifest_mac(secret: bytes, content_key: bytes, claim: str, manifest: bytes) -> bytes:
+    return _hex_mac(_expand(secret, content_key, claim, "mac"), manifest) + b"\n"
+
+
 def open_bundle(
-    data: bytes, secret: bytes, private_key: rsa.RSAPrivateKey, claim: str, vm: str | None = None, expires: int | None = None
+    data: bytes, secret: bytes, private_key: rsa.RSAPrivateKey, claim: str, expires: int, vm: str | None = None
 ) -> tuple[bytes, str]:
     """Open a bundle as a vm does: digests, own key, MAC, and only then decrypt; raises Forbidden for whatever is wrong with it."""
     try:
         members = untar(data)
         if tuple(members) != MEMBERS:
             raise Forbidden("the bundle does not have its four members in order", code="bad_bundle")
-        fields = _manifest_fields(members["manifest"])
-        spki = private_key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        expected = {"v": "1", "claim": claim, "spki_sha256": _digest(spki)} | ({} if vm is None else {"vm": vm})
-        expected |= {"R_sha256": _digest(members["R.enc"]), "P_sha256": _digest(members["P.enc"])}
-        if expires is None:
-            fields.pop("exp", None)
-        else:
-            expected["exp"] = str(expires)
-        if fields != expected:
+        manifest, its_mac, content_key_sealed, sealed = members.values()
+        if manifest != _manifest(claim, expires, vm, spki_sha256(private_key.public_key()), content_key_sealed, sealed):
             raise Forbidden("the bundle's manifest is not for this claim and key", code="bad_bundle")
-        content_key = private_key.decrypt(members["R.enc"], _OAEP)
-    except (ValueError, tarfile.TarError, UnicodeDecodeError):
+        content_key = private_key.decrypt(content_key_sealed, _OAEP)
+    except (ValueError, tarfile.TarError):
         raise Forbidden("the bundle is damaged", code="bad_bundle") from None
-    mac = _hex_mac(_expand(secret, content_key, claim, "mac"), members["manifest"]) + b"\n"
-    if not hmac.compare_digest(mac, members["manifest.mac"]):
+    if not hmac.compare_digest(_manifest_mac(secret, content_key, claim, manifest), its_mac):
         raise Forbidden("the bundle's MAC does not match", code="bad_bundle")
-    return open_payload(members["P.enc"], secret, content_key, claim)
+    return open_payload(sealed, secret, content_key, claim)
 
 
-def _manifest_fields(manifest: bytes) -> dict[str, str]:
-    pairs = (line.partition("=") for line in manifest.decode().splitlines())
-    return {name: value for name, _, value in pairs}
-
-
-def wrap(content_key: bytes, wrapping_key: bytes, bound_to: str) -> bytes:
-    """Close a content key under a key that the store does not hold, bound to its claim: nonce(12) + AES-256-GCM."""
+def wrap(content_key: bytes, wrapping_key: bytes, bound_to: bytes) -> bytes:
+    """Close a content key under a key that the store does not hold, bound to what it came with: nonce(12) + AES-256-GCM."""
     nonce = secrets.token_bytes(12)
-    return nonce + AESGCM(wrapping_key).encrypt(nonce, content_key, bound_to.encode())
+    return nonce + AESGCM(wrapping_key).encrypt(nonce, content_key, bound_to)
 
 
-def unwrap(wrapped: bytes, wrapping_key: bytes, bound_to: str) -> bytes:
-    """Open what `wrap` made, or raise Forbidden: it was changed, or is another claim's."""
+def unwrap(wrapped: bytes, wrapping_key: bytes, bound_to: bytes) -> bytes:
+    """Open what `wrap` made, or raise Changed: it is not, or came not with, what it was."""
     try:
-        return AESGCM(wrapping_key).decrypt(wrapped[:12], wrapped[12:], bound_to.encode())
-    except InvalidTag:
-        raise Forbidden("a stored deposit was changed outside skytally") from None
+        return AESGCM(wrapping_key).decrypt(wrapped[:12], wrapped[12:], bound_to)
+    except (InvalidTag, ValueError):
+        raise Changed("this deposit was changed outside skytally: tell the operator") from None
 
 
 def _expand(secret: bytes, content_key: bytes, claim: str, purpose: str) -> bytes:

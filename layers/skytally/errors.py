@@ -4,7 +4,8 @@ SkytallyError
 ├── Malformed          the input is not what it must be; names the field
 ├── Unauthenticated    no token, or one that is not ours, or an old one
 ├── Forbidden          a good token, a wrong proof, or a policy that says no
-│   └── NotYours       a vm, cloud, site or group that the token does not name
+│   ├── NotYours       a vm, cloud, site or group that the token does not name
+│   └── Changed        what lies in the store is not what was left there
 ├── NotFound           it is known not to be there
 ├── Conflict
 │   ├── Exists         the same name with another content
@@ -52,6 +53,10 @@ class NotYours(Forbidden):
     """The token names another vm, cloud, site or group."""
 
     code = "not_yours"
+
+
+class Changed(Forbidden):
+    """What lies in the store is not what was left there."""
 
 
 class NotFound(SkytallyError):

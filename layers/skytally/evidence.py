@@ -1,24 +1,34 @@
 """Evidence: who left, took, let expire, withdrew or contested which secret, when and from where; read from the object store itself."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from skytally.deposit import Prep
+from skytally.deposit import deposits, read_box
 from skytally.documents import Usage
-from skytally.errors import NotFound
+from skytally.errors import Changed, NotFound
+from skytally.mark import DELIVERED, Mark
 from skytally.ports import Documents, Objects
 from skytally.records import iso
-from skytally.secret import DELIVERED, Evidence, Mark
+from skytally.secret import CONTESTED, DUPLICATE, Evidence
 
+T = TypeVar("T")
 REPORTS_WITHIN = timedelta(minutes=20)
+LONGEST_CLAIM_DAYS = 8
+READERS = 16
+VMS_A_QUERY = 500
 
 
 class Held(Struct, frozen=True, kw_only=True):
-    """One secret of one vm, as it stands: `waiting`, `delivered`, `expired` or `revoked`; with whoever else wanted it."""
+    """One secret of one vm, with whoever else proved that it has the token.
+
+    `state` is waiting, delivered, expired or revoked; damaged is a deposit that somebody changed in the store.
+    """
 
     claim: str
     vm: str | None
@@ -27,93 +37,117 @@ class Held(Struct, frozen=True, kw_only=True):
     at: str
     expires_at: str
     address: str | None = None
+    agent: str | None = None
     spki_sha256: str | None = None
     comment: str | None = None
+    expected_hostname: str | None = None
     contested: tuple[Evidence, ...] = ()
 
 
-def history(objects: Objects, now: datetime, days: int) -> list[Held]:
-    """List the secrets that wait and those that ended within some days, newest first; raises Unavailable rather than list a part."""
-    evidence = _evidence(objects, now, days)
-    marks = list(_marks(objects, now, days))
-    marked = {(mark.claim, mark.vm) for _, mark in marks}
-    held = [_held(mark, expires, evidence.get(mark.claim, ())) for expires, mark in marks]
-    held += [waiting for waiting in _waiting(objects) if (waiting.claim, waiting.vm) not in marked]
-    return sorted(held, key=lambda one: (one.at, one.claim, one.vm or ""), reverse=True)
+def history(objects: Objects, now: datetime, days: int, claim: str | None = None) -> list[Held]:
+    """List the secrets that wait and those whose time ended within some days, or one claim's, newest first.
+
+    Raises Unavailable rather than list a part.
+    """
+    with ThreadPoolExecutor(READERS) as readers:
+        others = _records(objects, "audit", _days(now, days + LONGEST_CLAIM_DAYS, 0), claim, Evidence, readers)
+        marks = _records(objects, "mark", _days(now, days, LONGEST_CLAIM_DAYS), claim, Mark, readers)
+        names = [found for found in deposits(objects) if claim in {None, found[1]}]
+        waiting = [one for few in readers.map(lambda found: _waiting(objects, *found), names) for one in few]
+    marked = {(mark.claim, mark.vm) for mark in marks}
+    held = [_ended(mark) for mark in marks] + [one for one in waiting if (one.claim, one.vm) not in marked]
+    return sorted(_with_others(held, others), key=lambda one: (one.at, one.claim, one.vm or ""), reverse=True)
 
 
-def _days(now: datetime, days: int) -> Iterator[str]:
-    return (f"{now.astimezone(UTC) - timedelta(days=back):%Y%m%d}" for back in range(-8, days))
+def _days(now: datetime, back: int, ahead: int) -> list[str]:
+    today = now.astimezone(UTC)
+    return [f"{today + timedelta(days=day):%Y%m%d}" for day in range(-back, ahead + 1)]
 
 
-def _marks(objects: Objects, now: datetime, days: int) -> Iterator[tuple[str, Mark]]:
-    """Read the marks by the day of their expiry, which may be a week ahead."""
-    for day in _days(now, days):
-        for key in objects.list(f"mark/{day}/"):
-            yield day, msgspec.json.decode(objects.get(key), type=Mark)
+def _records(objects: Objects, folder: str, days: list[str], claim: str | None, kind: type[T], readers: ThreadPoolExecutor) -> list[T]:
+    """Read what lies in a folder's days; what is removed meanwhile is over and not missed."""
+    listed = readers.map(lambda day: list(objects.list(f"{folder}/{day}/")), days)
+    keys = (key for day in listed for key in day if claim in {None, key.split("/")[2].partition(".")[0]})
+    found = readers.map(lambda key: _read(objects, key), list(keys))
+    return [msgspec.json.decode(data, type=kind) for data in found if data is not None]
 
 
-def _evidence(objects: Objects, now: datetime, days: int) -> dict[str, tuple[Evidence, ...]]:
-    found: dict[str, tuple[Evidence, ...]] = {}
-    for day in _days(now, days):
-        for key in objects.list(f"audit/{day}/"):
-            one = msgspec.json.decode(objects.get(key), type=Evidence)
-            found[one.claim] = (*found.get(one.claim, ()), one)
-    return found
+def _read(objects: Objects, key: str) -> bytes | None:
+    try:
+        return objects.get(key)
+    except NotFound:
+        return None
 
 
-def _held(mark: Mark, expiry_day: str, evidence: Iterable[Evidence]) -> Held:
-    others = tuple(one for one in evidence if one.vm is None or one.vm == mark.vm)
-    return Held(
-        claim=mark.claim,
-        vm=mark.vm,
-        cloud=mark.cloud,
-        state=mark.state,
-        at=mark.at,
-        expires_at=f"{expiry_day[:4]}-{expiry_day[4:6]}-{expiry_day[6:]}",
-        address=mark.address,
-        spki_sha256=mark.spki_sha256,
-        comment=mark.comment,
-        contested=tuple(one for one in others if one.kind != "duplicate"),
+def _ended(mark: Mark) -> Held:
+    shared = {name: getattr(mark, name) for name in Held.__struct_fields__ if name not in {"expires_at", "contested"}}
+    return Held(**shared, expires_at=_moment(mark.expires))
+
+
+def _moment(unix_seconds: int) -> str:
+    return iso(datetime.fromtimestamp(unix_seconds, UTC))
+
+
+def _waiting(objects: Objects, expires: int, claim: str) -> list[Held]:
+    try:
+        prep = read_box(objects, claim, expires).open()
+    except NotFound:
+        return []
+    except Changed:
+        return [Held(claim=claim, vm=None, cloud="unknown", state="damaged", at=_moment(expires), expires_at=_moment(expires))]
+    left = Held(
+        claim=claim,
+        vm=prep.vm,
+        cloud=prep.cloud,
+        state="waiting",
+        at=_moment(prep.deposited_at),
+        expires_at=_moment(expires),
+        expected_hostname=prep.hostname,
     )
+    return [structs.replace(left, vm=vm) for vm in prep.names or (prep.vm,)]
 
 
-def _waiting(objects: Objects) -> Iterator[Held]:
-    for key in objects.list("prep/"):
-        try:
-            prep = msgspec.msgpack.decode(objects.get(key), type=Prep)
-        except NotFound:
-            continue
-        for vm in prep.names or (prep.vm,):
-            yield Held(
-                claim=prep.claim,
-                vm=vm,
-                cloud=prep.cloud,
-                state="waiting",
-                at=iso(datetime.fromtimestamp(prep.deposited_at, UTC)),
-                expires_at=iso(datetime.fromtimestamp(prep.expires, UTC)),
-            )
+def _with_others(held: list[Held], evidence: list[Evidence]) -> Iterator[Held]:
+    """Give each secret the evidence of its vm, and of any name that is none of its claim's: who holds the token may say anything."""
+    by_claim: dict[str, list[Evidence]] = defaultdict(list)
+    for other in evidence:
+        if other.kind != DUPLICATE:
+            by_claim[other.claim].append(other)
+    names = {(one.claim, one.vm) for one in held}
+    for one in held:
+        others = tuple(other for other in by_claim[one.claim] if other.vm == one.vm or (one.claim, other.vm) not in names)
+        yield structs.replace(one, contested=others)
+
+
+def contested(held: Iterable[Held]) -> list[Held]:
+    """Name the secrets whose token somebody else holds: another key, source or name came with a valid proof."""
+    return [one for one in held if one.contested]
 
 
 def unreported(held: Iterable[Held], documents: Documents, now: datetime) -> list[Held]:
     """Name the deliveries after which the vm never reported: its first report is the acknowledgement that the secret arrived."""
     due = [one for one in held if one.state == DELIVERED and now - datetime.fromisoformat(one.at) > REPORTS_WITHIN]
-    return [one for one in due if not _reported(one, documents)]
+    heard = _heard({one.vm or "" for one in due}, documents)
+    return [one for one in due if not _reported(one, heard.get((one.vm, one.cloud)))]
 
 
-def _reported(one: Held, documents: Documents) -> bool:
-    delivered_at = datetime.fromisoformat(one.at)
-    where = {"vm": [one.vm or ""], "cloud": [one.cloud]}
-    return any(usage.last_sampled_at >= delivered_at for _, usage in documents.find("usage", Usage, where))
+def _reported(one: Held, heard_at: datetime | None) -> bool:
+    return heard_at is not None and heard_at >= datetime.fromisoformat(one.at)
 
 
-def contested(held: Iterable[Held]) -> list[Held]:
-    """Name the secrets that a second key with a valid proof wanted: two parties hold the claim token."""
-    return [one for one in held if any(other.kind == "contested" for other in one.contested)]
+def _heard(vms: set[str], documents: Documents) -> dict[tuple[str | None, str], datetime]:
+    """Answer when each vm of each cloud was last heard of."""
+    ordered, heard = sorted(vms), dict[tuple[str | None, str], datetime]()
+    for start in range(0, len(ordered), VMS_A_QUERY):
+        for _, usage in documents.find("usage", Usage, {"vm": ordered[start : start + VMS_A_QUERY]}):
+            known = heard.get((usage.vm, usage.cloud), usage.last_sampled_at)
+            heard[usage.vm, usage.cloud] = max(known, usage.last_sampled_at)
+    return heard
 
 
 def secrets_view(held: Iterable[Held], documents: Documents, now: datetime) -> dict[str, Any]:
     """Answer the dashboard's table of secrets, and a count for each state."""
+    documents.refresh()
     known = list(held)
     silent = {(one.claim, one.vm) for one in unreported(known, documents, now)}
     rows = [{**_row(one), "reported": None if one.state != DELIVERED else (one.claim, one.vm) not in silent} for one in known]
@@ -121,6 +155,13 @@ def secrets_view(held: Iterable[Held], documents: Documents, now: datetime) -> d
 
 
 def _row(one: Held) -> dict[str, Any]:
-    row = {name: getattr(one, name) for name in ("vm", "cloud", "state", "at", "expires_at", "address", "spki_sha256", "comment", "claim")}
-    others = [f"{other.kind} {other.address} {other.at}" for other in one.contested]
-    return row | {"contested_count": sum(other.kind == "contested" for other in one.contested), "others": others}
+    row = {
+        name: getattr(one, name)
+        for name in ("vm", "cloud", "state", "at", "expires_at", "address", "spki_sha256", "comment", "expected_hostname", "claim")
+    }
+    return row | {"contested_count": sum(other.kind == CONTESTED for other in one.contested), "others": described(one)}
+
+
+def described(one: Held) -> list[str]:
+    """Say in a few words each who else proved that it has the token."""
+    return [f"{o.kind}{f' ({o.reason})' if o.reason else ''} {o.address} {o.at}" for o in one.contested]

@@ -24,3 +24,8 @@ class Keyring(Struct, frozen=True, kw_only=True):
     master: tuple[Key, ...]
     wrapping: tuple[Key, ...]
     token: tuple[Key, ...]
+
+
+def named(keys: tuple[Key, ...], name: str) -> Key | None:
+    """Find a key by its name; None where it has been removed."""
+    return next((key for key in keys if key.name == name), None)

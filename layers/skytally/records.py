@@ -27,6 +27,7 @@ Seconds = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS * 65_536)]
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Cores = Annotated[int, Meta(ge=1, le=65_536)]
 ClaimId = Annotated[str, Meta(pattern=r"^[a-z0-9]{20,64}\Z")]
+UnixSeconds = Annotated[int, Meta(ge=0, le=9_999_999_999)]
 Hex256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 T = TypeVar("T")
@@ -115,7 +116,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     """POST secret_claim: a public key, and the proof that its sender holds the claim's secret."""
 
     claim: ClaimId
-    expires: Annotated[int, Meta(ge=0, le=2**40)]
+    expires: UnixSeconds
     public_key: Annotated[str, Meta(min_length=1, max_length=8_192)]
     proof: Hex256
     vm: Name | None = None
@@ -125,7 +126,7 @@ class Revocation(Struct, frozen=True, kw_only=True):
     """POST secret_revoke: the claim that nobody shall take any more."""
 
     claim: ClaimId
-    expires: Annotated[int, Meta(ge=0, le=2**40)]
+    expires: UnixSeconds
 
 
 class Counters(Struct, frozen=True, kw_only=True):

@@ -3,11 +3,23 @@
 import shlex
 from typing import Any
 
+from msgspec import Struct
+
 from skytally.errors import NotFound
 
 CLAIM_FILE = "/run/skytally-claim"
+CA_FILE = "/etc/skytally/ca.pem"
 SCRIPT = "/usr/local/sbin/skytally-first-boot"
 AGENT = "/usr/local/sbin/skytally-vm.py"
+
+
+class Taking(Struct, frozen=True, kw_only=True):
+    """Where a vm puts its secret, and under which of a batch's names it asks."""
+
+    unpack: str
+    owner: str
+    mode: str
+    names: tuple[str, ...] = ()
 
 
 def digest_of(name: str, digests: str) -> str:
@@ -19,27 +31,36 @@ def digest_of(name: str, digests: str) -> str:
     raise NotFound(f"the deployment serves no {name}")
 
 
-def cloud_config(base: str, token: str, digest: str, *, batch: bool, unpack: str, owner: str, mode: str) -> dict[str, Any]:
+def cloud_config(base: str, token: str, digest: str, taking: Taking, ca: str | None) -> dict[str, Any]:
     """Answer the cloud-config: the claim token in a file of root's, and a script that fetches vm.py, checks it, boots, installs.
 
-    The token is never an argument of a command, where every process could read it; the file goes once the secret is taken.
+    The token is never an argument of a command, where every process could read it; the file goes once the secret is taken. `ca` is the
+    PEM of the CA that signed the deployment's certificate, where the image does not know it.
     """
-    agent = f"python3 {AGENT}"
-    options = ["--base", base, *(["--vm", "$(hostname)"] if batch else [])]
-    told = " ".join(word if word.startswith("$(") else shlex.quote(word) for word in options)
-    takes = " ".join(shlex.quote(word) for word in ("--claim-file", CLAIM_FILE, "--unpack", unpack, "--owner", owner, "--mode", mode))
-    script = f"""#!/bin/sh
+    files = [_file(CLAIM_FILE, "0600", token), _file(SCRIPT, "0700", _script(base, digest, taking, ca))]
+    return {"write_files": files + ([_file(CA_FILE, "0644", ca)] if ca else []), "runcmd": [[SCRIPT]]}
+
+
+def _file(path: str, mode: str, content: str) -> dict[str, str]:
+    return {"path": path, "permissions": mode, "owner": "root:root", "content": content}
+
+
+def _script(base: str, digest: str, taking: Taking, ca: str | None) -> str:
+    trust = shlex.join(["--cacert", CA_FILE]) + " " if ca else ""
+    told = shlex.join(["--base", base, *(["--ca", CA_FILE] if ca else [])]) + _name(taking)
+    takes = shlex.join(["--claim-file", CLAIM_FILE, "--unpack", taking.unpack, "--owner", taking.owner, "--mode", taking.mode])
+    return f"""#!/bin/sh
 set -eu
-curl --fail --silent --show-error --retry 5 --output {AGENT} {shlex.quote(f"{base.rstrip('/')}/function/agent/vm.py")}
+curl --fail --silent --show-error --retry 5 {trust}--output {AGENT} {shlex.quote(f"{base.rstrip('/')}/function/agent/vm.py")}
 echo "{digest}  {AGENT}" | sha256sum --check --quiet
-{agent} boot {told} {takes}
+python3 {AGENT} boot {told} {takes}
 rm -f {CLAIM_FILE}
-{agent} install {told}
+python3 {AGENT} install {told}
 """
-    return {
-        "write_files": [
-            {"path": CLAIM_FILE, "permissions": "0600", "owner": "root:root", "content": token},
-            {"path": SCRIPT, "permissions": "0700", "owner": "root:root", "content": script},
-        ],
-        "runcmd": [[SCRIPT]],
-    }
+
+
+def _name(taking: Taking) -> str:
+    """Let a batch's vm ask under its host name, in the form that the names have: with its domain or without."""
+    if not taking.names:
+        return ""
+    return ' --vm "$(hostname -f)"' if any("." in name for name in taking.names) else ' --vm "$(hostname -s)"'

@@ -20,7 +20,7 @@ import time
 import urllib.parse
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,10 +30,11 @@ import lab  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
 from localstack import servers  # noqa: E402
-from skytally import deposit, secret, wiring  # noqa: E402
+from skytally import deposit, wiring  # noqa: E402
 from skytally.adapters.keys_files import KeyFiles  # noqa: E402
 from skytally.config import Config  # noqa: E402
 from skytally.envelope import parse_public_key  # noqa: E402
+from skytally.mark import mark_key, read_mark  # noqa: E402
 from skytally.records import Caller, Deposit  # noqa: E402
 
 RACERS = 16
@@ -128,14 +129,13 @@ def race(settings, home, secrets_count, *, lost_share=0.15, kill_every_seconds=2
 
 def leave(count, objects, keyring):
     """Deposit secrets by the rule itself, so that some can expire within seconds; answers their tokens."""
-    now = datetime.now(UTC)
     caller = Caller(role="scheduler", issued=0, expires=2**40)
     tokens = []
     for n in range(count):
-        lifetime = SHORT_SECONDS if n % 10 == 9 else 3_600
-        wanted = Deposit(cloud="uvic", vm=f"vm-{n}", payload=b"payload of %d" % n)
-        intent = deposit.new_intent(lifetime, datetime.now(UTC) if lifetime == SHORT_SECONDS else now)
-        tokens.append(deposit.deposit(wanted, caller, objects, keyring, now, intent)["token"])
+        age_seconds = 3_600 - SHORT_SECONDS if n % 10 == 9 else 0
+        wanted = Deposit(cloud="uvic", vm=f"vm-{n}", payload=b"payload of %d" % n, expires_in_seconds=3_600)
+        left_at = datetime.now(UTC) - timedelta(seconds=age_seconds)
+        tokens.append(deposit.deposit(wanted, caller, objects, keyring, left_at)["token"])
     return tokens
 
 
@@ -146,7 +146,7 @@ def parts(text):
 
 def mark_of(objects, claim, expires):
     with contextlib.suppress(Exception):
-        return secret.read_mark(objects, secret.mark_key(claim, expires))
+        return read_mark(objects, mark_key(claim, expires))
 
 
 def run(work, count):

@@ -17,7 +17,8 @@ def test_a_vm_takes_its_secret_reports_and_is_on_the_statement(client, scheduler
     form = lab.claim_form(answer["token"], lab.public_key())
     bundle = client.post("secret_claim", data=form)
     assert bundle.status_code == 200, bundle.text
-    payload, reporter = envelope.open_bundle(bundle.content, answer["token"].split(".")[2].encode(), lab.SHARED_KEY, answer["claim"])
+    claim, expires, secret = answer["token"].split(".")
+    payload, reporter = envelope.open_bundle(bundle.content, secret.encode(), lab.SHARED_KEY, claim, int(expires))
     assert payload == b"hello"
     assert client.post("secret_claim", data=form).json()["error"]["code"] == "taken"
 

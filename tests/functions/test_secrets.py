@@ -7,11 +7,12 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 import lab
+import msgspec
 import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from skytally import envelope, wiring
+from skytally import deposit, envelope, wiring
 from skytally.cli import cli
 
 PAYLOAD = b"-----BEGIN CERTIFICATE-----"
@@ -30,8 +31,8 @@ def claimed(client, token, private_key=lab.SHARED_KEY, vm=None, **how):
 
 
 def opened(answer, token, vm=None, private_key=lab.SHARED_KEY):
-    claim, _, secret = token.split(".")
-    return envelope.open_bundle(answer.content, secret.encode(), private_key, claim, vm)
+    claim, expires, secret = token.split(".")
+    return envelope.open_bundle(answer.content, secret.encode(), private_key, claim, int(expires), vm)
 
 
 def refusal(answer):
@@ -262,20 +263,11 @@ def test_a_bad_key_burns_nothing(client, scheduler):
 def test_a_changed_deposit_is_noticed_and_burns_nothing(client, scheduler):
     token = left(client, scheduler).json()["token"]
     (key,) = wiring.objects().list("prep/")
-    data = wiring.objects().get(key)
-    prep = envelope_prep(data, wrapped=b"\x00" * 60)
+    box = msgspec.msgpack.decode(wiring.objects().get(key), type=deposit.Box)
     wiring.objects().delete(key)
-    wiring.objects().create(key, prep)
+    wiring.objects().create(key, msgspec.msgpack.encode(msgspec.structs.replace(box, content_key_wrapped=b"\x00" * 60)))
     assert refusal(claimed(client, token)) == (403, "forbidden")
     assert list(wiring.objects().list("mark/")) == []
-
-
-def envelope_prep(data, wrapped):
-    import msgspec
-
-    from skytally.deposit import Prep
-
-    return msgspec.msgpack.encode(msgspec.structs.replace(msgspec.msgpack.decode(data, type=Prep), content_key_wrapped=wrapped))
 
 
 def test_no_secret_reaches_a_log(client, scheduler, caplog, home):

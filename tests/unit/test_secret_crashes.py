@@ -2,150 +2,88 @@
 
 ::
 
-    killed               mark  prep   same key again  other key      sweep after expiry    deliveries
-    before get prep      –     there  200             200            expired               ≤ 1
-    after get prep       –     there  200             200            expired               ≤ 1
-    before create mark   –     there  200             200            expired               ≤ 1
-    after create mark    mine  there  409 duplicate   409 contested  delivered, prep gone  0
-    before delete prep   mine  there  409 duplicate   409 contested  delivered, prep gone  0
-    after delete prep    mine  gone   409 duplicate   409 contested  delivered             0
+    killed               mark  prep   same key again   other key        sweep after expiry    deliveries
+    before get prep      –     there  delivered        delivered        expired               ≤ 1
+    after get prep       –     there  delivered        delivered        expired               ≤ 1
+    before create mark   –     there  delivered        delivered        expired               ≤ 1
+    after create mark    mine  there  taken duplicate  taken contested  delivered, prep gone  0
+    before delete prep   mine  there  taken duplicate  taken contested  delivered, prep gone  0
+    after delete prep    mine  gone   taken duplicate  taken contested  delivered             0
 """
 
-import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from itertools import count
 
-import lab
-import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+import secret_lab
+from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, Watched, attempt, keys_of, left, word
 
-from skytally import deposit, secret
+from skytally import ending, mark
 from skytally.adapters.objects_filesystem import FilesystemObjects
-from skytally.errors import Expired, NotFound, Taken, Unavailable
-from skytally.keyring import Key, Keyring
+from skytally.errors import Expired, SkytallyError, Unavailable
 from skytally.ports import Created
-from skytally.records import Caller, Claim, Deposit
-
-NOW = datetime.now(UTC).replace(microsecond=0)
-KEYS = Keyring(master=(Key("master-1", b"m" * 32),), wrapping=(Key("wrapping-1", b"w" * 32),), token=(Key("token-1", b"t" * 32),))
-SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
-OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
-ORIGIN = secret.Origin("192.0.2.1", "vm.py")
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-class Watched:
-    """A real store that counts, and that ends the process or loses a reply at a step."""
-
-    def __init__(self, store, kill=None, lose=()):
-        self.store, self.kill, self.lose, self.calls = store, kill, list(lose), []
-
-    def _step(self, name, key, work):
-        step = f"{name} {key.partition('/')[0]}"
-        if self.kill == f"before {step}":
-            raise Killed
-        self.calls.append(step)
-        lost = self.lose.pop(0) if step == "create mark" and self.lose else None
-        if lost == "before":
-            raise Unavailable("lost on the way there")
-        result = work()
-        if self.kill == f"after {step}":
-            raise Killed
-        if lost == "after":
-            raise Unavailable("lost on the way back")
-        return result
-
-    def create(self, key, data):
-        made = self._step("create", key, lambda: self.store.create(key, data))
-        return Created(NOW) if isinstance(made, Created) else made
-
-    def get(self, key):
-        return self._step("get", key, lambda: self.store.get(key))
-
-    def delete(self, key):
-        return self._step("delete", key, lambda: self.store.delete(key))
-
-    def list(self, prefix):
-        return self.store.list(prefix)
+from skytally.records import Revocation
 
 
 @pytest.fixture
 def store(tmp_path):
-    return FilesystemObjects(tmp_path)
+    return FilesystemObjects(tmp_path / "store")
 
 
 @pytest.fixture
 def token(store):
-    wanted = Deposit(cloud="uvic", vm="vm-1", payload=b"payload")
-    return deposit.deposit(wanted, SCHEDULER, store, KEYS, NOW, deposit.new_intent(3_600, NOW))["token"]
+    return left(store)
 
 
-def attempt(store, token, private_key=lab.SHARED_KEY, clock=lambda: NOW):
-    form = lab.claim_form(token, lab.public_key(private_key))
-    return secret.claim(msgspec.convert(form, Claim, strict=False), store, KEYS, ORIGIN, clock)
-
-
-def word(store, token, private_key):
-    try:
-        attempt(store, token, private_key)
-    except Taken as taken:
-        return f"409 {taken.details['kind']}"
-    return "200"
+@pytest.fixture
+def copy_of(tmp_path):
+    """Copy a store, any number of times."""
+    numbers = count()
+    return lambda store: secret_lab.copied(store, FilesystemObjects(tmp_path / f"copy-{next(numbers)}"))
 
 
 STEPS = ("before get prep", "after get prep", "before create mark", "after create mark", "before delete prep", "after delete prep")
 TABLE = [re.split(r"\s{2,}", line.strip()) for line in __doc__.splitlines() if re.match(r"\s+(before|after) ", line)]
 
 
+def test_the_table_has_every_step(store, token):
+    watched = Watched(store)
+    attempt(watched, token)
+    assert [row[0] for row in TABLE] == list(STEPS) == [f"{when} {call}" for call in watched.calls for when in ("before", "after")]
+
+
 @pytest.mark.parametrize("step", STEPS)
-def test_the_table(store, token, step, tmp_path):
-    claim, expires, _ = token.split(".")
-
-    def killed_copy(name):
-        """Bring a fresh store to the moment of the kill."""
-        copy = FilesystemObjects(tmp_path / name)
-        for key in store.list(""):
-            copy.create(key, store.get(key))
-        with pytest.raises(Killed):
-            attempt(Watched(copy, kill=step), token)
-        return copy
-
-    seen = killed_copy("seen")
-    mark = "mine" if list(seen.list("mark/")) else "–"
-    prep = "there" if list(seen.list("prep/")) else "gone"
-    same, other = word(killed_copy("same"), token, lab.SHARED_KEY), word(killed_copy("other"), token, OTHER_KEY)
-    secret.sweep(seen, datetime.fromtimestamp(int(expires) + 1, UTC), 10)
-    final = secret.read_mark(seen, secret.mark_key(claim, int(expires))).state
+def test_the_table(store, token, step, copy_of):
+    with pytest.raises(Killed):
+        attempt(Watched(store, kill=step), token)
+    made = "mine" if keys_of(store, "mark") else "–"
+    prep = "there" if keys_of(store, "prep") else "gone"
+    same, other = word(copy_of(store), token), word(copy_of(store), token, OTHER_KEY)
+    late = secret_lab.after(token)
+    ending.sweep(store, lambda: late, late + timedelta(minutes=1))
+    final = mark.read_mark(store, mark.mark_key(*secret_lab.parts(token))).state
     swept = final + (", prep gone" if final == "delivered" and prep == "there" else "")
-    assert list(seen.list("prep/")) == []
-    deliveries = "≤ 1" if mark == "–" else "0"
-    assert [step, mark, prep, same, other, swept, deliveries] in TABLE
-
-
-def test_the_table_has_every_step():
-    assert [row[0] for row in TABLE] == list(STEPS)
+    assert keys_of(store, "prep") == []
+    deliveries = "≤ 1" if made == "–" else "0"
+    assert [step, made, prep, same, other, swept, deliveries] in TABLE
 
 
 def test_the_winner_takes_three_round_trips_and_a_wrong_proof_none(store, token):
-    watched = Watched(store)
-    attempt(watched, token)
-    assert watched.calls == ["get prep", "create mark", "delete prep"]
     claim, expires, _ = token.split(".")
     watched = Watched(store)
-    with pytest.raises(secret.Forbidden):
-        attempt(watched, f"{claim}.{expires}.{'0' * 64}")
+    for wrong in (f"{claim}.{expires}.{'0' * 64}", f"{claim}.{int(expires) + 1}.{token.split('.')[2]}"):
+        assert word(watched, wrong) == "forbidden"
+    assert word(watched, token, clock=lambda: secret_lab.after(token)) == "expired"
     assert watched.calls == []
+    attempt(watched, token)
+    assert watched.calls == ["get prep", "create mark", "delete prep"]
 
 
 @pytest.mark.parametrize("lose", [["after"], ["before"], ["before", "after"], ["before"] * 4, ["before"] * 3 + ["after"]])
 def test_a_lost_reply_is_read_back_and_never_a_second_delivery(store, token, lose):
     assert attempt(Watched(store, lose=lose), token)
-    with pytest.raises(Taken):
-        attempt(store, token, OTHER_KEY)
+    assert word(store, token, OTHER_KEY) == "taken contested"
 
 
 def test_a_store_that_never_answers_is_an_outage_and_nothing_is_lost(store, token):
@@ -157,89 +95,142 @@ def test_a_store_that_never_answers_is_an_outage_and_nothing_is_lost(store, toke
 def test_a_reply_lost_while_another_won_is_taken(store, token):
     class Beaten(Watched):
         def create(self, key, data):
-            if key.startswith("mark/") and not self.calls.count("create mark"):
+            if key.startswith("mark/") and "create mark" not in self.calls:
                 attempt(self.store, token, OTHER_KEY)
                 self.calls.append("create mark")
                 raise Unavailable("who knows")
             return super().create(key, data)
 
-    with pytest.raises(Taken):
-        attempt(Beaten(store), token)
+    assert word(Beaten(store), token) == "taken contested"
 
 
-@pytest.mark.parametrize(("function_late", "store_late", "burned"), [(0, 1, True), (1, 0, True), (0, 0, False)])
-def test_the_later_of_two_clocks_decides_and_burns(store, token, function_late, store_late, burned):
-    expires = datetime.fromtimestamp(int(token.split(".")[1]), UTC)
-    times = iter([expires, expires])
+def test_a_create_that_arrives_late_is_still_the_first_ones(store, token):
+    """A store that answers 'not there' and lets an earlier, timed-out create through afterwards."""
 
-    class Dated(Watched):
+    class Late(Watched):
         def create(self, key, data):
-            made = self.store.create(key, data)
-            return Created(expires + timedelta(seconds=store_late)) if isinstance(made, Created) else made
+            if key.startswith("mark/") and not self.calls.count("create mark"):
+                self.late = (key, data)
+                self.calls.append("create mark")
+                raise Unavailable("timed out")
+            if key.startswith("mark/"):
+                assert isinstance(self.store.create(*self.late), Created)
+            return super().create(key, data)
 
-    def clock():
-        return next(times, expires + timedelta(seconds=function_late))
-
-    if burned:
-        with pytest.raises(Expired):
-            attempt(Dated(store), token, clock=clock)
-    else:
-        assert attempt(Dated(store), token, clock=clock)
-    assert len(list(store.list("mark/"))) == 1
+    assert attempt(Late(store), token)
+    assert word(store, token, OTHER_KEY) == "taken contested"
 
 
-def test_evidence_that_cannot_be_written_is_asked_for_again(store, token):
-    attempt(store, token)
+@pytest.mark.parametrize("function_late", [-3_600, -1, 0, 1])
+@pytest.mark.parametrize("store_late", [-3_600, -1, 0, 1])
+def test_the_later_of_two_clocks_decides_and_burns(store, token, function_late, store_late):
+    """The function's clock runs on between its first look and its last; the store's is another."""
+    expires = secret_lab.after(token, 0)
+    times = iter([min(expires, expires + timedelta(seconds=function_late))])
+    watched = Watched(store, stored_at=expires + timedelta(seconds=store_late))
+    told = word(watched, token, clock=lambda: next(times, expires + timedelta(seconds=function_late)))
+    assert told == ("expired" if max(function_late, store_late) > 0 else "delivered")
+    assert len(keys_of(store, "mark")) == 1
+    assert word(store, token, OTHER_KEY) == "taken contested"
 
+
+def test_a_function_whose_clock_is_late_asks_nobody(store, token):
+    watched = Watched(store)
+    assert word(watched, token, clock=lambda: secret_lab.after(token)) == "expired"
+    assert watched.calls == []
+
+
+@pytest.mark.parametrize("request_again", [{}, {"private_key": OTHER_KEY}, {"vm": "somebody"}], ids=str)
+def test_evidence_that_cannot_be_written_is_asked_for_again(store, token, request_again):
     class NoAudit(Watched):
         def create(self, key, data):
             if key.startswith("audit/"):
                 raise Unavailable("the store is away")
             return super().create(key, data)
 
-    with pytest.raises(Unavailable):
-        attempt(NoAudit(store), token, OTHER_KEY)
+    if "vm" not in request_again:
+        attempt(store, token)
+    assert word(NoAudit(store), token, **request_again) == "unavailable"
+    assert keys_of(store, "audit") == []
 
 
 def test_a_sweep_and_a_claim_race_on_one_mark(store, token):
-    expires = datetime.fromtimestamp(int(token.split(".")[1]), UTC)
+    late = secret_lab.after(token)
 
     class SweptFirst(Watched):
         def create(self, key, data):
-            secret.sweep(self.store, expires + timedelta(seconds=1), 10)
+            ending.sweep(self.store, lambda: late, late + timedelta(minutes=1))
             return super().create(key, data)
 
     with pytest.raises(Expired):
         attempt(SweptFirst(store), token)
-    assert json.loads(store.get(next(store.list("mark/"))))["state"] == "expired"
+    assert mark.read_mark(store, keys_of(store, "mark")[0]).state == "expired"
 
 
-def test_the_sweep_stops_at_the_first_that_has_not_expired(store):
-    for seconds in (60, 120, 3_600):
-        deposit.deposit(Deposit(cloud="c", vm="v", payload=b""), SCHEDULER, store, KEYS, NOW, deposit.new_intent(seconds, NOW))
-    watched = Watched(store)
-    assert secret.sweep(watched, NOW + timedelta(seconds=121), 10) == 2
-    assert watched.calls.count("get prep") == 2
-    assert len(list(store.list("prep/"))) == 1
-    assert secret.sweep(store, NOW + timedelta(days=1), 0) == 0
+def revoked(store, token):
+    claim, expires = secret_lab.parts(token)
+    ending.revoke(Revocation(claim=claim, expires=expires), SCHEDULER, store, NOW)
 
 
-def test_a_wrapping_key_that_is_missing_is_an_outage_and_burns_nothing(store, token):
-    lost = msgspec.structs.replace(KEYS, wrapping=(Key("wrapping-2", b"x" * 32),))
-    form = lab.claim_form(token, lab.public_key())
-    with pytest.raises(Unavailable, match="wrapping-1"):
-        secret.claim(msgspec.convert(form, Claim, strict=False), store, lost, ORIGIN, lambda: NOW)
-    assert attempt(store, token)
+def swept(store, token):
+    late = secret_lab.after(token)
+    ending.sweep(store, lambda: late, late + timedelta(minutes=1))
 
 
-def test_an_older_master_key_still_opens_what_it_made(store, token):
-    rotated = msgspec.structs.replace(KEYS, master=(Key("master-2", b"n" * 32), *KEYS.master))
-    form = lab.claim_form(token, lab.public_key())
-    assert secret.claim(msgspec.convert(form, Claim, strict=False), store, rotated, ORIGIN, lambda: NOW)
+def forgotten(store, token):
+    late = secret_lab.after(token) + timedelta(days=400)
+    ending.forget(store, lambda: late, late + timedelta(minutes=1))
 
 
-def test_an_empty_store_knows_no_claim(tmp_path, token):
-    with pytest.raises(secret.Forbidden):
-        attempt(FilesystemObjects(tmp_path / "empty"), token)
-    with pytest.raises(NotFound):
-        secret.read_mark(FilesystemObjects(tmp_path / "empty"), "mark/20261125/x")
+def claimed_by_b(store, token):
+    attempt(store, token, vm="b")
+
+
+def left_again(store, token):
+    left(store, request_key="boot-1", vms=("a", "b", "c"))
+
+
+@pytest.mark.parametrize("work", [left_again, claimed_by_b, revoked, swept, forgotten], ids=lambda work: work.__name__)
+def test_killed_anywhere_and_done_again_is_as_if_never_killed(tmp_path, copy_of, work):
+    """Of a batch of three, one is taken; then the work is killed before and after each of its calls, and done again to its end."""
+    begun = FilesystemObjects(tmp_path / "begun")
+    token = left(begun, request_key="boot-1", vms=("a", "b", "c"))
+    attempt(begun, token, vm="a")
+    if work is forgotten:
+        swept(begun, token)
+    straight = copy_of(begun)
+    outcome = done(work, straight, token)
+    for number in count():
+        for when in ("before", "after"):
+            store = copy_of(begun)
+            watched = Watched(store, kill=(when, number))
+            if done(work, watched, token) != "killed":
+                assert number == len(watched.calls) > 0
+                return
+            assert keys_of(store, "prep") or len(keys_of(store, "mark")) == 3 or work is forgotten
+            again = done(work, store, token)
+            assert again == outcome or (work is claimed_by_b and (when, number) >= ("after", 1) and again == "taken")
+            assert keys_of(store, "prep") == keys_of(straight, "prep")
+            assert keys_of(store, "mark") == keys_of(straight, "mark")
+            assert keys_of(store, "idempotency") + keys_of(store, "begun") == keys_of(straight, "idempotency") + keys_of(straight, "begun")
+
+
+def done(work, store, token):
+    try:
+        work(store, token)
+    except Killed:
+        return "killed"
+    except SkytallyError as error:
+        return error.code
+    return "done"
+
+
+def test_a_first_deposit_killed_anywhere_and_sent_again_is_one_deposit(tmp_path):
+    for number in range(3):
+        for when in ("before", "after"):
+            store = FilesystemObjects(tmp_path / f"{when}-{number}")
+            with pytest.raises(Killed):
+                left(Watched(store, kill=(when, number)), request_key="k")
+            tokens = {left(store, request_key="k") for _ in range(2)}
+            assert len(tokens) == len(keys_of(store, "prep")) == len(keys_of(store, "idempotency")) == 1
+            assert attempt(store, tokens.pop())

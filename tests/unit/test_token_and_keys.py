@@ -1,5 +1,6 @@
 """Tokens and keys: signed, expiring, rotated under running vms."""
 
+import json
 import stat
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from skytally import token
-from skytally.adapters.keys_files import ACCEPTED_BEFORE_USE, PURPOSES, KeyFiles
+from skytally.adapters.keys_files import ACCEPTED_BEFORE_USE, HANDED_OUT_WITHIN, PURPOSES, KeyFiles
 from skytally.cli import cli
 from skytally.errors import Unauthenticated, Unavailable
 from skytally.keyring import Key
@@ -100,7 +101,7 @@ def test_a_key_is_kept_for_as_long_as_anything_lives_that_it_made(folder, clock,
     first = getattr(folder.keyring(), purpose)[0]
     clock.now += timedelta(hours=1)
     folder.add(purpose)
-    clock.now += ACCEPTED_BEFORE_USE + timedelta(days=days)
+    clock.now += HANDED_OUT_WITHIN + timedelta(days=days)
     assert folder.retired(purpose) == []
     clock.now += timedelta(seconds=1)
     assert [path.name for path in folder.retired(purpose)] == [first.name]
@@ -132,7 +133,9 @@ def test_rotation_from_the_command_line(home):
     assert done.output.count("new") == 3
     assert "removed" not in done.output
     listed = run("keys", "list").output
-    assert listed.count("in use") == 3
+    states = [row["state"] for row in json.loads(run("keys", "list", "--json").output)]
+    assert states.count("in use") == 3
+    assert sum(state.startswith("in use from") for state in states) == 3
     assert not any((home / "keys" / name).read_text() in listed for name in {path.name for path in (home / "keys").iterdir()})
     assert token.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC)).role == "reader"
     assert run("keys", "rotate", "--purpose", "token", "--now").output.count("removed") == 2

@@ -21,7 +21,7 @@ def test_vector(path):
     claim, expires, secret = headers["claim"].split(".")
 
     def opened():
-        return envelope.open_bundle(base64.b64decode(bundle), secret.encode(), private_key, claim, headers.get("vm"), int(expires))
+        return envelope.open_bundle(base64.b64decode(bundle), secret.encode(), private_key, claim, int(expires), headers.get("vm"))
 
     if headers["expect"] == "success":
         payload, reporter = opened()

@@ -24,18 +24,23 @@ class Deployment:
     def post(self, function: str, body: Any, **headers: str) -> Any:
         """Send JSON and answer JSON; a repeated request must be harmless, since lost replies are asked for again."""
         sent = {**self._headers, **headers, "Content-Type": "application/json"}
-        return json.loads(self._call("POST", function, {"body": json.dumps(body).encode(), "headers": sent}))
+        answer = self._call("POST", function, {"body": json.dumps(body).encode(), "headers": sent})
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise Malformed(f"{self._base} answered no JSON: check --base") from None
 
     def get(self, path: str) -> bytes:
         """Read a file or an answer whole."""
         return self._call("GET", path, {"headers": self._headers})
 
     def _call(self, method: str, path: str, how: dict[str, Any]) -> bytes:
+        """Ask, and follow no redirect: a token and a payload must not travel on."""
         try:
-            answer = self._pool.request(method, f"{self._base}/function/{path}", **how)
+            answer = self._pool.request(method, f"{self._base}/function/{path}", redirect=False, **how)
         except urllib3.exceptions.HTTPError:
             raise Unavailable(f"{self._base} does not answer: check --base and try again") from None
-        if answer.status >= 400:
+        if not 200 <= answer.status < 300:
             raise KINDS.get(answer.status, Malformed if answer.status < 500 else Unavailable)(_said(answer))
         return answer.data
 

@@ -1,7 +1,9 @@
 """Keys as files, as OpenFaaS mounts its secrets: `<purpose>-<yyyymmddhhmmss>` in UTC, each 64 hex digits.
 
-A new key is accepted by every process as soon as it reads the folder again, but used only `ACCEPTED_BEFORE_USE` after the time in its
-name: no process ever meets what it cannot open. Older keys go on opening what they made. A folder that changed is read again.
+A process accepts a new key from its next request on, but uses it only `ACCEPTED_BEFORE_USE` after the file came to where the process reads
+it: by then every other process has it too, also where a platform hands keys out by rolling its functions one after another. A key must be
+handed out `HANDED_OUT_WITHIN` after the time in its name; from then on it is used at once, so that no process that starts later goes back
+to an older key. Older keys go on opening what they made, and are retired when the last of it has ended.
 """
 
 import itertools
@@ -13,15 +15,26 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from msgspec import Struct
+
 from skytally.errors import Unavailable
 from skytally.keyring import Key, Keyring
 
 PURPOSES = ("master", "wrapping", "token")
 ACCEPTED_BEFORE_USE = timedelta(minutes=5)
-# Claims live 7 days at most and tokens 366; a key that was replaced so long ago opens nothing any more.
-NEEDED_AFTER_USE = {"master": timedelta(days=8), "wrapping": timedelta(days=8), "token": timedelta(days=367)}
+HANDED_OUT_WITHIN = timedelta(days=1)
+# What a key makes ends after so long: claims after 7 days, tokens after 366; a day more for clocks and sweeps.
+OPENS_FOR = {"master": timedelta(days=8), "wrapping": timedelta(days=8), "token": timedelta(days=367)}
 _NAME = re.compile(r"(master|wrapping|token)-([0-9]{14})")
-_HEX_KEY = re.compile(r"[0-9a-f]{64}")
+_HEX_KEY = re.compile(rb"[0-9a-f]{64}")
+
+
+class KeyFile(Struct, frozen=True):
+    """A key, when it was made, and from when on it may be used."""
+
+    key: Key
+    made_at: datetime
+    used_from: datetime
 
 
 class KeyFiles:
@@ -30,33 +43,27 @@ class KeyFiles:
     def __init__(self, folder: Path, clock: Callable[[], datetime]) -> None:
         self._folder, self._clock = folder, clock
         self._lock = threading.Lock()
-        self._read: tuple[int, dict[str, list[Key]]] | None = None
+        self._names: list[str] = []
+        self._read: dict[str, list[KeyFile]] = {}
 
     def keyring(self) -> Keyring:
         """Answer all keys, the one in use first; raises Unavailable where a purpose has none."""
-        with self._lock:
-            found = self._files()
+        found = self.files()
         if not all(found.values()):
             raise _missing()
-        return Keyring(**{purpose: tuple(_in_use_first(keys, self._clock())) for purpose, keys in found.items()})
+        return Keyring(**{purpose: tuple(_in_use_first(files, self._clock())) for purpose, files in found.items()})
 
-    def _files(self) -> dict[str, list[Key]]:
-        """Read the folder where it has changed since the last time."""
-        try:
-            changed = self._folder.stat().st_mtime_ns
-        except OSError:
-            raise _missing() from None
-        if self._read is None or self._read[0] != changed:
-            self._read = (changed, self._load())
-        return self._read[1]
-
-    def _load(self) -> dict[str, list[Key]]:
-        """Read every key file, newest first."""
-        found: dict[str, list[Key]] = {purpose: [] for purpose in PURPOSES}
-        for path in sorted(self._folder.iterdir(), reverse=True):
-            if _NAME.fullmatch(path.name):
-                found[path.name.partition("-")[0]].append(Key(path.name, _secret(path)))
-        return found
+    def files(self) -> dict[str, list[KeyFile]]:
+        """Answer the keys of each purpose, newest first, read again where one has come or gone."""
+        with self._lock:
+            try:
+                names = sorted((path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+                if names != self._names or not self._read:
+                    self._read = {purpose: [_file(self._folder / n) for n in names if n.startswith(purpose)] for purpose in PURPOSES}
+                    self._names = names
+            except OSError:
+                raise _missing() from None
+            return self._read
 
     def add(self, purpose: str) -> Path:
         """Make a new key of a purpose, mode 0600; of two made in one second, the later is named by the next."""
@@ -77,38 +84,48 @@ class KeyFiles:
 
     def init(self) -> list[Path]:
         """Make the first key of each purpose that has none; answer the new ones."""
-        names = [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
-        have = {name.partition("-")[0] for name in names if _NAME.fullmatch(name)}
-        return [self.add(purpose) for purpose in PURPOSES if purpose not in have]
+        have = self.files() if self._folder.is_dir() else {}
+        return [self.add(purpose) for purpose in PURPOSES if not have.get(purpose)]
 
     def retired(self, purpose: str) -> list[Path]:
-        """Name the keys that opened their last thing: replaced, in use, for longer than anything lives that they made."""
-        keys, now = self._files()[purpose], self._clock()
-        replaced = itertools.pairwise(keys)
-        return [self._folder / old.name for new, old in replaced if now > made_at(new) + ACCEPTED_BEFORE_USE + NEEDED_AFTER_USE[purpose]]
+        """Name the keys that nobody needs any more, because the last thing that they made has ended."""
+        files, now = self.files()[purpose], self._clock()
+        return [self._folder / file.key.name for file in files if (end := needed_until(file, files)) is not None and end < now]
 
     def older_than(self, path: Path) -> list[Path]:
         """Name the keys of the same purpose that a new one replaces."""
         purpose = path.name.partition("-")[0]
-        return [self._folder / key.name for key in self._files()[purpose] if key.name < path.name]
+        return [self._folder / file.key.name for file in self.files()[purpose] if file.key.name < path.name]
 
 
-def made_at(key: Key) -> datetime:
-    """Read the time in a key's name."""
-    return datetime.strptime(key.name.partition("-")[2], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+def needed_until(file: KeyFile, files: list[KeyFile]) -> datetime | None:
+    """Answer when the last thing that a key may have made has ended; None while no newer one has been made."""
+    purpose = file.key.name.partition("-")[0]
+    newer = (new.made_at for new, old in itertools.pairwise(files) if old is file)
+    return next((made_at + HANDED_OUT_WITHIN + OPENS_FOR[purpose] for made_at in newer), None)
 
 
-def _in_use_first(keys: list[Key], now: datetime) -> list[Key]:
+def _in_use_first(files: list[KeyFile], now: datetime) -> list[Key]:
     """Put the newest key that everybody accepts by now in front; of keys that are all too new, the oldest."""
-    used = next((key for key in keys if made_at(key) + ACCEPTED_BEFORE_USE <= now), keys[-1])
-    return [used, *(key for key in keys if key is not used)]
+    used = next((file.key for file in files if file.used_from <= now), files[-1].key)
+    return [used, *(file.key for file in files if file.key is not used)]
 
 
-def _secret(path: Path) -> bytes:
-    text = path.read_text().strip()
+def _file(path: Path) -> KeyFile:
+    text = path.read_bytes().strip()
     if not _HEX_KEY.fullmatch(text):
         raise Unavailable(f"key file {path.name} does not hold 64 hex digits: put it back or remove it")
-    return bytes.fromhex(text)
+    made_at = _time_of(path.name)
+    came_at = datetime.fromtimestamp(path.stat().st_ctime, UTC)
+    used_from = max(made_at, min(came_at, made_at + HANDED_OUT_WITHIN)) + ACCEPTED_BEFORE_USE
+    return KeyFile(Key(path.name, bytes.fromhex(text.decode())), made_at, used_from)
+
+
+def _time_of(name: str) -> datetime:
+    try:
+        return datetime.strptime(name.partition("-")[2], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise Unavailable(f"key file {name} has no time in its name: remove it") from None
 
 
 def _missing() -> Unavailable:

@@ -1,6 +1,7 @@
 """`skytally keys` and `skytally token`: key files and what they sign."""
 
-from datetime import timedelta
+import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -8,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from skytally import token, web
-from skytally.adapters.keys_files import PURPOSES, KeyFiles
+from skytally.adapters.keys_files import PURPOSES, KeyFile, KeyFiles, needed_until
+from skytally.cli.files import private_file
 from skytally.config import Config
-from skytally.records import Caller, convert
+from skytally.keyring import Key
+from skytally.records import Caller, convert, iso
 
 
 @click.group()
@@ -32,24 +35,42 @@ def keys_init() -> None:
 
 
 @keys.command("list")
-def keys_list() -> None:
-    """Show every key: which is in use, which still opens what it made, which nobody needs any more. Never a secret.
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def keys_list(as_json: bool) -> None:
+    """Show every key: which is in use or about to be, which still opens what it made, and until when. Never a secret.
 
     Example: skytally keys list
     """
     key_files = _key_files()
     ring = key_files.keyring()
-    table = Table()
-    for column in ("key", "state"):
+    rows = [
+        {"key": file.key.name, "state": _state(file, getattr(ring, purpose)[0], web.clock()), "needed_until": _needed_until(file, files)}
+        for purpose, files in key_files.files().items()
+        for file in files
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        _show(rows)
+
+
+def _state(file: KeyFile, in_use: Key, now: datetime) -> str:
+    if file.key is in_use:
+        return "in use"
+    return f"in use from {iso(file.used_from)}" if file.used_from > now and file.key.name > in_use.name else "opens what it made"
+
+
+def _needed_until(file: KeyFile, files: list[KeyFile]) -> str | None:
+    end = needed_until(file, files)
+    return None if end is None else iso(end)
+
+
+def _show(rows: list[dict[str, str | None]]) -> None:
+    table = Table(caption="`skytally keys rotate` makes new keys, and removes those that are not needed any more")
+    for column in ("key", "state", "needed until"):
         table.add_column(column)
-    for purpose in PURPOSES:
-        gone = {path.name for path in key_files.retired(purpose)}
-        in_use, *others = getattr(ring, purpose)
-        table.add_row(in_use.name, "[green]in use[/green]")
-        for key in others:
-            table.add_row(
-                key.name, "retired: `keys rotate` removes it" if key.name in gone else "still opens what it made, or is about to be used"
-            )
+    for row in rows:
+        table.add_row(row["key"], row["state"], row["needed_until"] or "it is replaced")
     Console().print(table)
 
 
@@ -60,7 +81,7 @@ def keys_rotate(purposes: tuple[str, ...], at_once: bool) -> None:
     """Make a new key of each purpose, and remove those that nobody needs any more.
 
     Nothing in flight is lost: a new key is accepted at once and used five minutes later, old ones go on opening what they made. A vm gets a
-    fresh token with its next report. On OpenFaaS hand the new files to the gateway (`skytally deploy secrets`) and deploy.
+    fresh token with its next report. On OpenFaaS hand the new files to the gateway (`skytally deploy secrets`) and deploy within a day.
 
     \b
     Examples:
@@ -99,18 +120,9 @@ def make_token(role: str, clouds: tuple[str, ...], vm: str | None, days: int | N
     now = web.clock()
     fields = {"role": role, "issued": int(now.timestamp()), "expires": int((now + lifetime).timestamp()), "clouds": clouds, "vm": vm}
     text = token.issue(convert(fields, Caller), _key_files().keyring().token)
-    if out is None:
-        click.echo(text)
-    else:
-        write_private(out, text)
+    with private_file(out) as file:
+        file.write(f"{text}\n")
 
 
 def _key_files() -> KeyFiles:
     return KeyFiles(Config.from_env().keys_path, web.clock)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner reads."""
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text)

@@ -12,13 +12,16 @@ import msgspec
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from skytally import evidence, userdata, web, wiring
+from skytally import ending, evidence, userdata, web, wiring
 from skytally.adapters.http_skytally import Deployment
-from skytally.cli.keys import write_private
+from skytally.cli.files import private_file
 from skytally.errors import Malformed
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FILE_OR_STDIN = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
+DAYS_KEPT = ending.MARKS_KEPT.days
 
 
 def _deposit_options(command: Any) -> Any:
@@ -39,7 +42,7 @@ def _deposit_options(command: Any) -> Any:
             click.option(
                 "--expires-in", "expires_in_seconds", type=click.IntRange(60, 604_800), default=3_600, show_default=True, help="seconds"
             ),
-            click.option("--payload", required=True, type=FILE, help="the secret, or a tar of several; - is standard input"),
+            click.option("--payload", required=True, type=FILE_OR_STDIN, help="the secret, or a tar of several; - is standard input"),
         )
     ):
         command = option(command)
@@ -57,12 +60,10 @@ def deposit(out: Path | None, **wanted: Any) -> None:
       skytally deposit --base https://sky.example.org --token-file scheduler.token \\
           --cloud uvic --vm belle-4f2a --payload secrets.tar --out claim
     """
-    answer = _leave(**wanted)
+    with private_file(out) as file:
+        answer = _leave(**wanted)
+        file.write(f"{answer['token']}\n")
     click.echo(f"claim {answer['claim']} until {answer['expires_at']}", err=True)
-    if out is None:
-        click.echo(answer["token"])
-    else:
-        write_private(out, answer["token"])
 
 
 @click.command("userdata")
@@ -79,22 +80,30 @@ def make_userdata(unpack: str, owner: str, mode: str, **wanted: Any) -> None:
       skytally userdata --base https://sky.example.org --token-file scheduler.token --cloud uvic --vm belle-4f2a \\
           --payload secrets.tar --unpack /etc/condor --owner condor --mode 0600 > user-data
     """
-    digests = Deployment(wanted["base"], ca_file=wanted["ca"]).get("agent/SHA256SUMS").decode()
+    base, ca, names = wanted["base"], wanted["ca"], wanted["vms"]
+    digest = userdata.digest_of("vm.py", Deployment(base, ca_file=ca).get("agent/SHA256SUMS").decode())
+    takes = userdata.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
     answer = _leave(**wanted)
-    batch = len(wanted["vms"]) > 1
-    made = userdata.cloud_config(
-        wanted["base"], answer["token"], userdata.digest_of("vm.py", digests), batch=batch, unpack=unpack, owner=owner, mode=mode
-    )
+    made = userdata.cloud_config(base, answer["token"], digest, takes, ca.read_text() if ca else None)
     click.echo("#cloud-config\n" + yaml.safe_dump(made, sort_keys=False, width=200), nl=False)
 
 
 def _leave(base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], payload: Path, **more: Any) -> dict[str, str]:
+    if base.startswith("http://"):
+        click.echo("the payload and the token travel unencrypted: use https unless this network is yours", err=True)
     data = sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
     names = {"vm": vms[0]} if len(vms) == 1 else {"vms": list(vms)}
     body = {**names, **{name: value for name, value in more.items() if value}, "payload": base64.b64encode(data).decode()}
     key = random_secrets.token_hex(16)
-    answer: dict[str, str] = Deployment(base, token_file.read_text().strip(), ca).post("secret_deposit", body, **{"Idempotency-Key": key})
+    answer: dict[str, str] = Deployment(base, _token(token_file), ca).post("secret_deposit", body, **{"Idempotency-Key": key})
     return answer
+
+
+def _token(path: Path) -> str:
+    words = path.read_bytes().split()
+    if len(words) != 1 or not words[0].isascii() or not words[0].decode().isprintable():
+        raise Malformed(f"{path} does not hold one token: make one with `skytally token --role scheduler`")
+    return words[0].decode()
 
 
 @click.group("secrets")
@@ -103,7 +112,7 @@ def secrets() -> None:
 
 
 @secrets.command("list")
-@click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True, help="how far back")
+@click.option("--days", type=click.IntRange(1, DAYS_KEPT), default=7, show_default=True, help="how far back")
 @click.option("--state", type=click.Choice(["waiting", "delivered", "expired", "revoked", "contested", "unreported"]), help="only these")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def list_secrets(days: int, state: str | None, as_json: bool) -> None:
@@ -134,17 +143,23 @@ def show_secret(claim: str) -> None:
 
     Example: skytally secrets show k3m9…
     """
-    found = [msgspec.to_builtins(one) for one in evidence.history(wiring.objects(), web.clock(), 366) if one.claim == claim]
+    found = [msgspec.to_builtins(one) for one in evidence.history(wiring.objects(), web.clock(), DAYS_KEPT, claim)]
     if not found:
-        raise Malformed("no such claim within a year: check its name with `skytally secrets list`")
+        raise Malformed(f"no such claim in {DAYS_KEPT} days: check its name with `skytally secrets list`")
     click.echo(json.dumps(found, indent=2))
 
 
 def _show(held: list[evidence.Held]) -> None:
+    """Print a table; names and addresses are others' words, so no markup and no control character of theirs gets through."""
     table = Table(caption=f"{len(held)} secrets")
     for column in ("vm", "cloud", "state", "at", "from", "key", "others"):
         table.add_column(column, overflow="fold")
     for one in held:
-        others = ", ".join(f"[red]{other.kind}[/red] from {other.address}" for other in one.contested)
-        table.add_row(one.vm, one.cloud, one.state, one.at, one.address or "", (one.spki_sha256 or "")[:12], others)
+        words = (one.vm, one.cloud, one.state, one.at, one.address, (one.spki_sha256 or "")[:12])
+        others = Text(_plain("\n".join(evidence.described(one))), "red")
+        table.add_row(*(Text(_plain(word or "")) for word in words), others)
     Console().print(table)
+
+
+def _plain(text: str) -> str:
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)

@@ -1,0 +1,121 @@
+"""Endings: what is withdrawn, what ran out, and what is forgotten.
+
+Revocations and sweeps race claims on the same mark, and exactly one of all wins. A deposit goes only once every name of it has its mark,
+and a mark only long after the deposit that it guards. Every step may be the last one of a killed process: the next round goes on there.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+
+from skytally.deposit import Prep, deposits, intent_key, prep_key, read_box, read_intent
+from skytally.errors import Changed, Expired, NotFound, NotYours, Taken
+from skytally.mark import DELIVERED, EXPIRED, REVOKED, Mark, decide, mark_key, mark_keys, open_names, read_mark
+from skytally.ports import Objects
+from skytally.records import Caller, Revocation, iso
+
+MARKS_KEPT, AUDIT_KEPT, IDEMPOTENCY_KEPT = timedelta(days=30), timedelta(days=366), timedelta(days=8)
+
+Clock = Callable[[], datetime]
+
+
+def revoke(request: Revocation, caller: Caller, objects: Objects, now: datetime) -> None:
+    """Withdraw what nobody took yet, and nothing more the second time.
+
+    Raises Taken with who has it, Expired where it ran out by itself, NotYours, and NotFound for no such claim.
+    """
+    claim, expires = request.claim, request.expires
+    try:
+        prep = read_box(objects, claim, expires).open()
+    except NotFound:
+        marks = [read_mark(objects, key) for key in mark_keys(objects, claim, expires)]
+    else:
+        if not caller.may_touch(prep.cloud):
+            raise NotYours("this scheduler's token does not name the deposit's cloud")
+        marks = [_end(prep, name, REVOKED, objects, now) for name in prep.names or (None,)]
+        objects.delete(prep_key(claim, expires))
+    if not marks or not all(caller.may_touch(mark.cloud) for mark in marks):
+        raise NotFound("no such claim: check claim and expires")
+    _check_revoked(marks)
+
+
+def _check_revoked(marks: list[Mark]) -> None:
+    taken = [mark for mark in marks if mark.state == DELIVERED]
+    if taken:
+        who = [{"vm": m.vm, "address": m.address, "spki_sha256": m.spki_sha256, "at": m.at} for m in taken]
+        raise Taken("somebody has taken this secret already: replace what it holds", **who[0], holders=who)
+    if any(mark.state == EXPIRED for mark in marks):
+        raise Expired("this claim expired by itself before: there is nothing to revoke")
+
+
+def _end(prep: Prep, name: str | None, state: str, objects: Objects, now: datetime) -> Mark:
+    """Make the mark that nobody took it, or answer the one that was first."""
+    mark = Mark(state=state, claim=prep.claim, expires=prep.expires, at=iso(now), cloud=prep.cloud, vm=name or prep.vm)
+    return decide(objects, mark_key(prep.claim, prep.expires, name), mark)[0]
+
+
+def sweep(objects: Objects, clock: Clock, until: datetime) -> int:
+    """End what has expired, the oldest first, until a time; answer how many deposits. Running it twice does no more than once."""
+    ended = 0
+    for expires, claim in deposits(objects):
+        if clock().timestamp() <= expires or not _sweep_one(claim, expires, objects, clock, until):
+            break
+        ended += 1
+    return ended
+
+
+def _sweep_one(claim: str, expires: int, objects: Objects, clock: Clock, until: datetime) -> bool:
+    """Mark every name that nobody took, then remove the deposit; False where the time ran out first.
+
+    A deposit that is damaged can be opened by nobody and names nobody: it goes too, and stands in no other's way.
+    """
+    try:
+        prep = read_box(objects, claim, expires).open()
+    except NotFound:
+        return True
+    except Changed:
+        prep = Prep(claim=claim, expires=expires, sealed=b"", cloud="unknown")
+    for name in open_names(objects, claim, expires, prep.names) if prep.names else (None,):
+        if clock() >= until:
+            return False
+        _end(prep, name, EXPIRED, objects, clock())
+    objects.delete(prep_key(claim, expires))
+    return True
+
+
+def forget(objects: Objects, clock: Clock, until: datetime) -> int:
+    """Remove records that nobody needs any more, the oldest first, until a time; answer how many."""
+    gone = 0
+    for key in _not_needed(objects, clock()):
+        if clock() >= until:
+            break
+        objects.delete(key)
+        gone += 1
+    return gone
+
+
+def _not_needed(objects: Objects, now: datetime) -> Iterator[str]:
+    """Name what may go: a mark only if its deposit is really gone, an intent only if its claim is long over."""
+    guarded = {claim for _, claim in takewhile(lambda found: found[0] < (now - MARKS_KEPT).timestamp(), deposits(objects))}
+    for key in _older(objects, "mark/", now - MARKS_KEPT):
+        if key.split("/")[2].partition(".")[0] not in guarded:
+            yield key
+    yield from _older(objects, "audit/", now - AUDIT_KEPT)
+    for key in _older(objects, "begun/", now - IDEMPOTENCY_KEPT):
+        name = key.split("/")[2]
+        if _is_over(objects, name, now):
+            yield intent_key(name)
+        yield key
+
+
+def _older(objects: Objects, prefix: str, than: datetime) -> Iterator[str]:
+    """Name the records of the days before a moment's."""
+    day = f"{than.astimezone(UTC):%Y%m%d}"
+    return takewhile(lambda key: key.split("/")[1] < day, objects.list(prefix))
+
+
+def _is_over(objects: Objects, name: str, now: datetime) -> bool:
+    try:
+        return read_intent(objects, name).expires < (now - timedelta(days=1)).timestamp()
+    except NotFound:
+        return False
