@@ -158,6 +158,114 @@ class Round(Document, frozen=True, kw_only=True):
     error: str | None
 
 
+class PlacedVm(Document, frozen=True, kw_only=True):
+    """index placed_vm, key `{vm}@{cloud}@{start, ms}`, version ms of the report: a vm's life as its batch scheduler saw it."""
+
+    vm: str
+    cloud: str
+    site: str | None
+    flavor: str | None
+    cores: int | None
+    state: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    reported_at: datetime
+
+
+class Placement(Document, frozen=True, kw_only=True):
+    """index placement, key `{batch id}@{start, ms}`, version ms of the report: one run of a batch job on a vm.
+
+    `batch_number` is the `cluster.proc` within the batch id, by which it is found where a source knows no more.
+    """
+
+    batch_id: str
+    batch_number: str | None
+    vm: str
+    cloud: str
+    slot: str | None
+    state: str
+    started_at: datetime
+    ended_at: datetime | None
+    wall_seconds: float | None
+    cpu_seconds: float | None
+    exit_code: int | None
+    reported_at: datetime
+
+
+class Heartbeat(Document, frozen=True, kw_only=True):
+    """index heartbeat, key `{DIRAC job id}@{vm}@{cloud}`, version ms of the newest: a vm said that this job runs on it.
+
+    Times are the server's; what the vm's own clock said is kept as claimed.
+    """
+
+    job_id: str
+    vm: str
+    cloud: str
+    first_seen_at: datetime
+    last_seen_at: datetime
+    claimed_at: datetime | None
+
+
+class Job(Document, frozen=True, kw_only=True):
+    """index job, key `panda/{pandaid}` or `dirac/{job id}`: what is known of a payload, in one shape for both systems.
+
+    `cloud` is `unknown` until a placement says, and `elsewhere` for a DIRAC job that went on at another site. `final_at` is when it became
+    final, and the window that it belongs to; None while it is not. `core_ms` is wall time by cores, `wasted_core_ms` the same of jobs that
+    started and did not end well. What cannot be (an end before its start, more CPU than cores) is named in `doubt` and left out of
+    `cpu_ms`. `error` is `{component} {code}` of the first failing component, `error_message` what of its words does not vary.
+    """
+
+    system: str
+    job_id: str
+    task_id: str | None
+    parent_job_id: str | None
+    attempt: int | None
+    queue: str | None
+    site: str | None
+    status: str
+    substatus: str | None
+    application_status: str | None
+    cloud: str
+    vm: str | None
+    joined_by: str | None
+    batch_id: str | None
+    batch_number: str | None
+    host: str | None
+    created_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    changed_at: datetime
+    final_at: datetime | None
+    seen_at: datetime
+    cores: int
+    wall_ms: int
+    cpu_ms: int
+    core_ms: int
+    wasted_core_ms: int
+    max_pss_bytes: int | None
+    work_folder_bytes: int | None
+    input_bytes: int | None
+    output_bytes: int | None
+    transformation: str | None
+    processing_type: str | None
+    input_type: str | None
+    output_type: str | None
+    release: str | None
+    multicore: bool
+    error: str | None
+    error_component: str | None
+    error_message: str | None
+    error_raw: str | None
+    doubt: str | None
+    history: str | None
+
+
+class Cursor(Document, frozen=True, kw_only=True):
+    """index cursor, key the source's name, version ms of the time it stands at: everything before it has been collected and stored."""
+
+    stands_at: datetime
+
+
 INDICES: dict[str, type[Document]] = {
     "label": Label,
     "boot": Boot,
@@ -168,4 +276,9 @@ INDICES: dict[str, type[Document]] = {
     "alarm": Alarm,
     "turn": Turn,
     "round": Round,
+    "placed_vm": PlacedVm,
+    "placement": Placement,
+    "heartbeat": Heartbeat,
+    "job": Job,
+    "cursor": Cursor,
 }
