@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 CACHE = Path.home() / ".cache" / "skytally"
-READY_SECONDS = 60
+READY_SECONDS = 120
 STOP_SECONDS = 10
 BUILD_SECONDS = 1_200
 
@@ -36,20 +37,28 @@ class Server:
     url: str
     process: "subprocess.Popen[bytes]"
     settings: dict[str, str] = field(default_factory=dict)
+    worker: Path | None = None
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End it as a crash would; where another process does the work, that one (its number is in the file `worker`)."""
+        if self.worker is not None:
+            os.kill(int(self.worker.read_text()), signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 
 
 @contextlib.contextmanager
-def running(command: list[Any], environment: dict[str, str], url: str, log: Path) -> Iterator[Server]:
-    """Run a server until the caller is done, handing it over once it answers anything at all."""
+def running(command: list[Any], environment: dict[str, str], url: str, log: Path, **how: Any) -> Iterator[Server]:
+    """Run a server until the caller is done, handing it over once it answers anything at all; `how` goes to Popen."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(part) for part in command], env={**clean, **environment}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [str(part) for part in command],
+            env={**clean, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            **how,
         )
     try:
         _wait_until_it_answers(url, process, log)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from localstack.elasticsearch import elasticsearch
 from localstack.replicas import free_port
 from localstack.server_process import GoProgram, Missing, Server, running
 
@@ -83,6 +84,7 @@ SERVERS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
     "versitygw": versitygw,
     "ministack": ministack,
     "fake-gcs": fake_gcs,
+    "elasticsearch": elasticsearch,
 }
 
 

@@ -1,5 +1,8 @@
 """What all tests share: a deployment of their own on SQLite and files, and callers with tokens for it."""
 
+import contextlib
+import os
+import secrets
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,10 +10,12 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from localstack import servers
 from localstack.serve import AllFunctions, first_start
 from skytally import token, wiring
 from skytally.config import Config
 from skytally.records import Caller
+from skytally.wiring import open_documents
 
 Headers = dict[str, str]
 BASE = "http://skytally.test/function/"
@@ -19,7 +24,7 @@ BASE = "http://skytally.test/function/"
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh state folder, with keys, that the settings name; no other setting of this machine gets through."""
-    for name in [name for name in __import__("os").environ if name.startswith("SKYTALLY_")]:
+    for name in [name for name in os.environ if name.startswith("SKYTALLY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SKYTALLY_HOME", str(tmp_path))
     wiring.close()
@@ -57,3 +62,46 @@ def scheduler(home: Path) -> Headers:
 def reader(home: Path) -> Headers:
     """The operator's reader."""
     return {"Authorization": f"Bearer {(home / 'tokens' / 'reader').read_text()}"}
+
+
+class Running:
+    """The servers that this session has needed so far."""
+
+    def __init__(self, folder, stack):
+        self._folder, self._stack = folder, stack
+        self._found = {}
+
+    def __getitem__(self, name):
+        if name not in self._found:
+            folder = self._folder / name
+            folder.mkdir(exist_ok=True)
+            try:
+                self._found[name] = self._stack.enter_context(servers.SERVERS[name](folder))
+            except servers.Missing as missing:
+                if os.environ.get("CI") == "true":
+                    raise
+                self._found[name] = str(missing)
+        if isinstance(self._found[name], str):
+            pytest.skip(self._found[name])
+        return self._found[name]
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory) -> Iterator[Running]:
+    with contextlib.ExitStack() as stack:
+        yield Running(tmp_path_factory.mktemp("servers"), stack)
+
+
+@pytest.fixture
+def document_settings(running, tmp_path) -> Callable[[str], dict[str, str]]:
+    """Answer a function: the settings of a document store with nothing in it."""
+
+    def settings(name: str) -> dict[str, str]:
+        if name == "sqlite":
+            return {"SKYTALLY_DOCUMENTS": f"sqlite:///{tmp_path}/documents.sqlite"}
+        found = {**running[name].settings, "SKYTALLY_DOCUMENTS_PREFIX": f"t{secrets.token_hex(8)}"}
+        with contextlib.closing(open_documents(Config.from_env(found))) as documents:
+            documents.install(datetime.now(UTC))
+        return found
+
+    return settings

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from skytally import envelope
 
+DOCUMENT_STORES = ("sqlite", "elasticsearch")
 SHARED_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 
 

@@ -15,6 +15,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("agent", "serves the scripts that vms and schedulers run"),
     Function("alarm_raise", "what a person must look at: contested secrets, silent vms", schedule="*/5 * * * *"),
     Function("dashboard", "the page, and the JSON it draws"),
+    Function("documents_forget", "details that are old enough go; months and boots stay", schedule="17 3 * * *"),
     Function("secret_claim", "a vm sends its public key and takes the bundle, once"),
     Function("secret_deposit", "the scheduler leaves a payload for one vm, with an expiry"),
     Function("secret_revoke", "the scheduler withdraws what nobody took yet"),

@@ -23,9 +23,28 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_DOCUMENTS",
-            description="the document store: `sqlite:///path`; empty: `documents.sqlite` in SKYTALLY_HOME",
+            description="the document store: `sqlite:///path`, or Elasticsearch's `https://host:9200`, several parted by commas; "
+            "empty: `documents.sqlite` in SKYTALLY_HOME",
         ),
     ] = ""
+    documents_api_key_file: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_DOCUMENTS_API_KEY_FILE",
+            description="file with the API key for Elasticsearch, as `skytally search-setup` made it",
+        ),
+    ] = ""
+    documents_ca_file: Annotated[
+        str, Meta(title="SKYTALLY_DOCUMENTS_CA_FILE", description="file with the CA that signed Elasticsearch's certificate")
+    ] = ""
+    documents_prefix: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_DOCUMENTS_PREFIX",
+            description="what the names of all Elasticsearch indices begin with",
+            pattern=r"^[a-z][a-z0-9_-]{0,99}$",
+        ),
+    ] = "skytally"
     objects: Annotated[
         str,
         Meta(
@@ -59,6 +78,9 @@ class Config(Struct, frozen=True, kw_only=True):
             ge=0,
         ),
     ] = 60
+    kept_days: Annotated[
+        int, Meta(title="SKYTALLY_KEPT_DAYS", description="how long intervals, jobs and placements are kept; 0: for ever", ge=0)
+    ] = 760
     trusted_hops: Annotated[
         int,
         Meta(

@@ -41,7 +41,8 @@ class Write(Struct, frozen=True):
 class Query(Struct, frozen=True, kw_only=True):
     """Sums over a window: documents that overlap [from_at, until_at), each counted by the part of it that lies inside.
 
-    `by` are the dimensions of a row, `sums` the fields added up, `distinct` the fields counted; `where` holds a field to values.
+    `by` are the dimensions of a row, `sums` the fields added up, `distinct` the fields counted; `where` holds a field to values. Where
+    `moment` names a time of the documents, each counts whole if that lies in the window, and `count` among the sums is how many they are.
     """
 
     index: str
@@ -51,6 +52,7 @@ class Query(Struct, frozen=True, kw_only=True):
     sums: tuple[str, ...] = ()
     distinct: tuple[str, ...] = ()
     where: Mapping[str, Sequence[str]] = {}
+    moment: str | None = None
 
 
 Row = dict[str, Any]
@@ -79,7 +81,22 @@ class Documents(Protocol):
         """Answer a row for each combination of the dimensions that occurs, ordered by them."""
 
     def series(self, query: Query, step: timedelta) -> list[Row]:
-        """Answer the same per step of the window, its start as `at`: steps of a day are UTC's days, others are counted from the start."""
+        """Answer the same per step of the window, its start as `at`.
+
+        Steps of an hour or longer are UTC's, shorter ones are counted from the window's start.
+        """
+
+    def stored(self, index: str, kind: type[D], after: str = "") -> Iterator[tuple[str, int, D]]:
+        """List key, version and document of all keys behind `after`, in key order; as of the last `refresh` or later."""
+
+    def count(self, index: str) -> int:
+        """Say how many documents an index holds, as of the last `refresh` or later."""
+
+    def forget(self, index: str, moment: str, before: datetime) -> int:
+        """Remove documents whose moment is earlier, unless they were written anew meanwhile; answer how many, as far as the store tells."""
+
+    def install(self, now: datetime) -> list[str]:
+        """Set the store up for this version and name what was made new; the same again changes nothing."""
 
     def refresh(self) -> None:
         """Make what was accepted before this call visible to find, table and series."""

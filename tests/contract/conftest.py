@@ -1,46 +1,15 @@
 """Every adapter of a port, on the real thing: the same tests run on each."""
 
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
+from lab import DOCUMENT_STORES
 
-from localstack import servers
 from skytally.config import Config
 from skytally.ports import Documents, Objects
 from skytally.wiring import open_documents, open_objects
 
 STORES = ("files", "versitygw", "ministack", "fake-gcs")
-DOCUMENT_STORES = ("sqlite",)
-
-
-class Running:
-    """The servers that this session has needed so far."""
-
-    def __init__(self, folder, stack):
-        self._folder, self._stack = folder, stack
-        self._found = {}
-
-    def __getitem__(self, name):
-        if name not in self._found:
-            folder = self._folder / name
-            folder.mkdir(exist_ok=True)
-            try:
-                self._found[name] = self._stack.enter_context(servers.SERVERS[name](folder))
-            except servers.Missing as missing:
-                if os.environ.get("CI") == "true":
-                    raise
-                self._found[name] = str(missing)
-        if isinstance(self._found[name], str):
-            pytest.skip(self._found[name])
-        return self._found[name]
-
-
-@pytest.fixture(scope="session")
-def running(tmp_path_factory) -> Iterator[Running]:
-    with ExitStack() as stack:
-        yield Running(tmp_path_factory.mktemp("servers"), stack)
 
 
 @pytest.fixture
@@ -73,12 +42,9 @@ def objects(store) -> Objects:
 
 
 @pytest.fixture(params=DOCUMENT_STORES)
-def documents_settings(request, tmp_path, running) -> dict[str, str]:
+def documents_settings(request, document_settings) -> dict[str, str]:
     """The settings of each document store in turn, each test with documents of its own."""
-    if request.param == "sqlite":
-        return {"SKYTALLY_DOCUMENTS": f"sqlite:///{tmp_path}/documents.sqlite"}
-    prefix = "".join(letter if letter.isalnum() else "-" for letter in tmp_path.name.lower())
-    return {**running[request.param].settings, "SKYTALLY_DOCUMENTS_PREFIX": prefix}
+    return document_settings(request.param)
 
 
 @pytest.fixture

@@ -250,3 +250,34 @@ def test_after_closing_nothing_is_taken(documents_settings):
     other.close()
     with pytest.raises(Unavailable):
         done(other, label("k", "x"))
+
+
+def test_what_is_stored_is_listed_with_its_version_from_any_key_on(documents):
+    done(documents, *(label(f"{n:04}", f"b{n}", n) for n in range(5_300)))
+    documents.refresh()
+    assert documents.count("label") == 5_300
+    found = list(documents.stored("label", Label, "0299"))
+    assert [(key, version) for key, version, _ in found] == [(f"{n:04}", n) for n in range(300, 5_300)]
+    assert found[0][2] == Label(boot_id="b300")
+    assert list(documents.stored("label", Label, "9999")) == []
+
+
+def test_what_is_old_is_forgotten_and_nothing_else(documents):
+    done(documents, *(interval(f"b{n}", AT + n * HOUR, AT + (n + 1) * HOUR, 1) for n in range(50)))
+    documents.refresh()
+    assert documents.forget("interval", "until_at", AT + 20 * HOUR) == 19
+    documents.refresh()
+    assert (documents.count("interval"), documents.forget("interval", "until_at", AT + 20 * HOUR)) == (31, 0)
+    assert window(documents, AT, AT + 99 * HOUR) == [{"cloud": "uvic", "core_ms": 31}]
+
+
+def test_moments_are_counted_whole_where_they_lie(documents):
+    ends = [AT + n * HOUR / 2 for n in range(10)]
+    rounds = [Round(name=f"r{n % 2}", started_at=AT, finished_at=at, succeeded_at=None, error=None) for n, at in enumerate(ends)]
+    never = Round(name="r0", started_at=AT, finished_at=None, succeeded_at=None, error=None)
+    done(documents, *(Write("round", f"{n}", 1, one) for n, one in enumerate([*rounds, never])))
+    documents.refresh()
+    query = Query(index="round", from_at=AT, until_at=AT + 4 * HOUR, by=("name",), sums=("count",), moment="finished_at")
+    assert documents.table(query) == [{"name": "r0", "count": 4}, {"name": "r1", "count": 4}]
+    by_hour = documents.series(query, HOUR)
+    assert [(row["at"], row["name"], row["count"]) for row in by_hour] == [(AT + n * HOUR, f"r{k}", 1) for n in range(4) for k in range(2)]

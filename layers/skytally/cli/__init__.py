@@ -6,12 +6,24 @@ import click
 
 from skytally.cli.deploy import deploy
 from skytally.cli.doctor import doctor
+from skytally.cli.documents import copy, forget, search_setup
 from skytally.cli.keys import keys, make_token
 from skytally.cli.secrets import deposit, make_userdata, secrets
 from skytally.errors import SkytallyError
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 5
-COMMANDS: tuple[click.Command, ...] = (deploy, deposit, doctor, make_userdata, secrets, keys, make_token)
+COMMANDS: tuple[click.Command, ...] = (
+    copy,
+    deploy,
+    deposit,
+    doctor,
+    forget,
+    make_userdata,
+    search_setup,
+    secrets,
+    keys,
+    make_token,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -20,7 +20,8 @@ Finding = tuple[str, str, str, str]
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="print what was found as JSON")
-def doctor(as_json: bool) -> None:
+@click.option("--install", is_flag=True, help="set the document store up first: templates and indices; again changes nothing")
+def doctor(as_json: bool, install: bool) -> None:
     """Check keys, document store and object store, and keep the object store's verdict for the functions.
 
     The object store is tried for real, in about two seconds: creates one after another, overlapping and in a burst, reads after writes and
@@ -28,9 +29,15 @@ def doctor(as_json: bool) -> None:
 
     \b
     Exit codes: 0 all is well, 1 something is not.
-    Example: SKYTALLY_OBJECTS=s3://bucket/skytally skytally doctor
+    Examples:
+      SKYTALLY_OBJECTS=s3://bucket/skytally skytally doctor
+      SKYTALLY_DOCUMENTS=https://search:9200 SKYTALLY_DOCUMENTS_API_KEY_FILE=admin skytally doctor --install
     """
     config = Config.from_env()
+    if install:
+        with contextlib.closing(wiring.open_documents(config)) as documents:
+            fresh = documents.install(web.clock())
+        click.echo(f"made {', '.join(fresh)}" if fresh else "the document store is set up", err=True)
     findings = [finding for check in (_keys, _documents, _objects) for finding in _tried(check, config)]
     if as_json:
         names = ("part", "check", "state", "finding")

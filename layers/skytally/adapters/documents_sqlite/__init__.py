@@ -8,18 +8,19 @@ Writes that arrive together share one transaction and one fsync: a caller waits 
 timer. WAL lets readers and other processes go on meanwhile. Versions decide inside the database, so any number of processes may write.
 """
 
-import queue
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
-from skytally.adapters.documents_sqlite import sums
-from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted
+from skytally.adapters.documents_sqlite import points, sums
+from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted, to_ms
+from skytally.commits import CommitQueue
 from skytally.documents import Document
 from skytally.errors import Unavailable
 from skytally.ports import Outcome, Query, Row, Write
@@ -29,7 +30,7 @@ D = TypeVar("D", bound=Document)
 BUSY_SECONDS = 10.0
 COMMIT_WRITES = 20_000
 PAGE_KEYS = 500
-Batch = tuple[Sequence[Write], Future[list[Outcome]]]
+PAGE_ROWS = 5_000
 
 
 class SqliteDocuments:
@@ -39,31 +40,21 @@ class SqliteDocuments:
         self._path = path
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._closed = False
+        self._writing: sqlite3.Connection | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         self._make_tables()
-        self._writer = threading.Thread(target=self._write_forever, name="documents-writer", daemon=True)
-        self._writer.start()
+        self._commits = CommitQueue(self._commit, writers=1, most_writes=COMMIT_WRITES)
 
     def close(self) -> None:
         """Finish what is queued and let go of the file."""
-        self._closed = True
-        self._queue.put(None)
-        self._writer.join()
+        self._commits.close()
+        _close(self._writing)
         for connection in self._connections:
             connection.close()
 
     def write(self, writes: Sequence[Write]) -> Future[list[Outcome]]:
         """Queue documents for the next commit; see the port."""
-        future: Future[list[Outcome]] = Future()
-        if self._closed:
-            future.set_exception(Unavailable("the document store is shutting down: ask again"))
-        elif writes:
-            self._queue.put((writes, future))
-        else:
-            future.set_result([])
-        return future
+        return self._commits.put(writes)
 
     def get(self, index: str, key: str, kind: type[D]) -> D | None:
         """Read one document; see the port."""
@@ -84,17 +75,48 @@ class SqliteDocuments:
         for row in self._select(f"SELECT * FROM {quoted(index)} WHERE {condition} ORDER BY key", values):  # noqa: S608
             yield row["key"], TABLES[index].document(row, kind)
 
+    def stored(self, index: str, kind: type[D], after: str = "") -> Iterator[tuple[str, int, D]]:
+        """List documents with their versions; see the port."""
+        page: list[sqlite3.Row] | None = None
+        while page is None or len(page) == PAGE_ROWS:
+            page = self._select(f"SELECT * FROM {quoted(index)} WHERE key > ? ORDER BY key LIMIT {PAGE_ROWS}", [after])  # noqa: S608
+            for row in page:
+                yield row["key"], row["version"], TABLES[index].document(row, kind)
+                after = row["key"]
+
+    def count(self, index: str) -> int:
+        """Count an index; see the port."""
+        return int(self._select(f"SELECT COUNT(*) FROM {quoted(index)}", [])[0][0])  # noqa: S608
+
+    def forget(self, index: str, moment: str, before: datetime) -> int:
+        """Remove what is older, a bounded number in each transaction, so that writers get their turn; see the port."""
+        chosen = f"SELECT rowid FROM {quoted(index)} WHERE {quoted(moment)} < ? LIMIT {PAGE_ROWS}"  # noqa: S608
+        gone = removed = PAGE_ROWS
+        with _answering():
+            while removed == PAGE_ROWS:
+                with _transaction(self._reader()):
+                    sql = f"DELETE FROM {quoted(index)} WHERE rowid IN ({chosen})"  # noqa: S608
+                    removed = self._reader().execute(sql, [to_ms(before)]).rowcount
+                gone += removed
+        return gone - PAGE_ROWS
+
+    def install(self, now: datetime) -> list[str]:  # noqa: ARG002
+        """Do nothing: the file is set up when it is opened."""
+        return []
+
     def table(self, query: Query) -> list[Row]:
         """Sum a window; see the port."""
         with _answering():
             self._keep_days(query)
-            return sums.table(self._reader(), query)
+            rows: list[Row] = _summing(query).table(self._reader(), query)
+        return rows
 
     def series(self, query: Query, step: timedelta) -> list[Row]:
         """Sum each step of a window; see the port."""
         with _answering():
             self._keep_days(query)
-            return sums.series(self._reader(), query, step)
+            rows: list[Row] = _summing(query).series(self._reader(), query, step)
+        return rows
 
     def _keep_days(self, query: Query) -> None:
         """Add up the whole days of a window that nobody has added up since they last changed."""
@@ -142,42 +164,21 @@ class SqliteDocuments:
         finally:
             connection.close()
 
-    def _write_forever(self) -> None:
-        connection: sqlite3.Connection | None = None
-        batches: list[Batch] | None
-        while (batches := self._next_batches()) is not None:
-            try:
-                connection = connection or self._connect()
-                outcomes = _commit(connection, [writes for writes, _ in batches])
-            except (sqlite3.Error, Unavailable):
-                _close(connection)
-                connection = None
-                _fail(batches)
-            else:
-                _answer(batches, outcomes)
-        _close(connection)
-
-    def _next_batches(self) -> list[Batch] | None:
-        """Wait for a batch and take along all that arrived meanwhile; None at the end."""
-        batch = self._queue.get()
-        batches: list[Batch] = []
-        size = 0
-        while batch is not None:
-            batches.append(batch)
-            size += len(batch[0])
-            if size >= COMMIT_WRITES or self._queue.empty():
-                return batches
-            batch = self._queue.get()
-        if batches:
-            self._queue.put(None)
-            return batches
-        return None
+    def _commit(self, batches: list[Sequence[Write]]) -> list[list[Outcome]]:
+        """Keep all in one transaction; answers an outcome for each write of each batch."""
+        try:
+            self._writing = self._writing or self._connect()
+            with _transaction(self._writing):
+                return [[_keep(self._writing, write) for write in batch] for batch in batches]
+        except sqlite3.Error as error:
+            _close(self._writing)
+            self._writing = None
+            raise Unavailable("the document store did not keep this: ask again") from error
 
 
-def _commit(connection: sqlite3.Connection, batches: list[Sequence[Write]]) -> list[list[Outcome]]:
-    """Keep all in one transaction; answers an outcome for each write of each batch."""
-    with _transaction(connection):
-        return [[_keep(connection, write) for write in batch] for batch in batches]
+def _summing(query: Query) -> ModuleType:
+    """Choose how a window is added up: by spans of time, or by moments."""
+    return sums if query.moment is None else points
 
 
 def _keep(connection: sqlite3.Connection, write: Write) -> Outcome:
@@ -215,16 +216,3 @@ def _close(connection: sqlite3.Connection | None) -> None:
     """Let go of a connection, whatever state it is in; the next batch opens another."""
     if connection is not None:
         connection.close()
-
-
-def _answer(batches: Sequence[Batch], outcomes: Sequence[list[Outcome]]) -> None:
-    """Answer the callers that still wait: one whose request was given up has cancelled its future."""
-    for (_, future), outcome in zip(batches, outcomes, strict=True):
-        if future.set_running_or_notify_cancel():
-            future.set_result(outcome)
-
-
-def _fail(batches: Sequence[Batch]) -> None:
-    for _, future in batches:
-        if future.set_running_or_notify_cancel():
-            future.set_exception(Unavailable("the document store did not keep this: ask again"))

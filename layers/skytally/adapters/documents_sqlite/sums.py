@@ -24,7 +24,7 @@ from skytally.documents import Interval
 from skytally.ports import Query, Row
 
 INDEX = "interval"
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 HINTS = msgspec.structs.fields(Interval)
 SUMMED = tuple(field.name for field in HINTS if field.type is int)
 DIMENSIONS = tuple(field.name for field in HINTS if field.type in {str, str | None})
@@ -84,9 +84,9 @@ def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
 
 
 def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Row]:
-    """Answer the same per step: steps of a day are UTC's days, shorter ones are counted from the window's start."""
+    """Answer the same per step: steps of an hour or longer are UTC's, shorter ones are counted from the window's start."""
     step_ms, from_ms_, until_ms = step // timedelta(milliseconds=1), to_ms(query.from_at), to_ms(query.until_at)
-    origin_ms = 0 if step_ms == DAY_MS else from_ms_
+    origin_ms = 0 if step_ms >= HOUR_MS else from_ms_
     cells: dict[tuple[Any, ...], dict[str, float]] = defaultdict(lambda: dict.fromkeys(query.sums, 0))
     with _snapshot(reader):
         for row in _by_step(reader, query, step_ms, origin_ms):

@@ -1,0 +1,16 @@
+"""Timer /documents_forget: details that are older than the settings say go; months and boots stay."""
+
+import functions_framework.aio
+
+from skytally import retention, timer, web, wiring
+
+
+@functions_framework.aio.http
+@web.endpoint(methods=("POST",), max_bytes=64 * web.KIB)
+def documents_forget(request: web.Request) -> web.Reply:
+    """Do a round if one is due, and answer how many documents of each index went."""
+
+    def work() -> dict[str, int]:
+        return retention.forget(wiring.documents(), wiring.config().kept_days, request.received_at)
+
+    return web.json_reply(timer.run("documents_forget", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))

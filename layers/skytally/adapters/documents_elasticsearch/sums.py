@@ -1,0 +1,197 @@
+"""Sums over a window by aggregations that every edition has, exact where nothing is cut.
+
+An interval carries, worked out when it is written, how many hours' and days' edges (UTC) it crosses, and how much of each sum lies after
+the edge: after midnight where it crosses that, else after the one hour's edge. So sums by hour or day are three aggregations: what began
+in a step, less what of it lies after the edge, plus what of others lies after an edge in it. Only what crosses several edges, or an edge
+of the window itself, is read and cut one by one.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from skytally.adapters.documents_elasticsearch.templates import CUT
+from skytally.documents import Document
+from skytally.ports import Query, Row
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+PAGE_BUCKETS = 5_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Key = tuple[Any, ...]
+Cells = dict[Key, dict[str, float]]
+Filter = dict[str, Any]
+
+
+class Search(Struct, frozen=True):
+    """Two ways to ask one index: for aggregations, and for documents one by one."""
+
+    aggregations: Callable[..., Any]
+    listed: Callable[[Filter], Iterator[dict[str, Any]]]
+
+
+def to_ms(moment: datetime) -> int:
+    """Count whole milliseconds since 1970."""
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def with_cuts(document: Document) -> dict[str, Any]:
+    """Add to an interval which edges it crosses, and its sums after the edge by which it is cut."""
+    source = msgspec.structs.asdict(document)
+    begin, end = to_ms(source["from_at"]), to_ms(source["until_at"])
+    crossed = {unit: (end - 1) // step - begin // step for unit, step in (("hours_crossed", HOUR_MS), ("days_crossed", DAY_MS))}
+    unit = DAY_MS if crossed["days_crossed"] else HOUR_MS
+    if crossed["days_crossed"] == 1 or (crossed["days_crossed"] == 0 and crossed["hours_crossed"] == 1):
+        edge = (end - 1) // unit * unit
+        source["after"] = {name: source[name] * (end - edge) // (end - begin) for name in CUT}
+    return source | crossed
+
+
+def held(where: Mapping[str, Sequence[str]], *more: Filter) -> Filter:
+    """Hold fields to values."""
+    return {"bool": {"filter": [*({"terms": {field: list(values)}} for field, values in where.items()), *more]}}
+
+
+def table(search: Search, query: Query) -> list[Row]:
+    """Answer a row for each combination of the dimensions, ordered by them; several things are counted by telling all apart."""
+    told_apart = query.by + tuple(name for name in query.distinct if name not in query.by)
+    cells = _empty(query.sums)
+    for key, bucket in _composite(search, held(query.where, *_inside(query)), _dimensions(told_apart), _sums(query.sums)):
+        _add(cells[key], {name: bucket[name]["value"] for name in query.sums}, 1)
+    if query.moment is None:
+        for source in search.listed(held(query.where, _crosses_window(query))):
+            begin, end = _span(source)
+            inside = min(end, to_ms(query.until_at)) - max(begin, to_ms(query.from_at))
+            _add(cells[tuple(source.get(name) for name in told_apart)], source, inside / (end - begin))
+    return list(_rows(cells, query, told_apart))
+
+
+def _rows(cells: Cells, query: Query, told_apart: tuple[str, ...]) -> Iterator[Row]:
+    """Bring cells together by the dimensions that were asked for."""
+    rows, counted = _empty(query.sums), defaultdict[Key, list[Key]](list)
+    for key, values in cells.items():
+        _add(rows[key[: len(query.by)]], values, 1)
+        counted[key[: len(query.by)]].append(key)
+    for key in sorted(rows, key=_order):
+        counts = {f"{name}_count": len({k[told_apart.index(name)] for k in counted[key]} - {None}) for name in query.distinct}
+        yield {**dict(zip(query.by, key, strict=True)), **_whole(rows[key]), **counts}
+
+
+def series(search: Search, query: Query, step: timedelta) -> list[Row]:
+    """Answer the same per step: steps of an hour or longer are UTC's, shorter ones are counted from the window's start."""
+    step_ms = step // timedelta(milliseconds=1)
+    steps = Steps(search, query, step_ms, 0 if step_ms >= HOUR_MS else to_ms(query.from_at))
+    if query.moment is not None:
+        steps.add_up(query.moment)
+    elif step_ms < HOUR_MS:
+        steps.cut()
+    else:
+        crossed = "days_crossed" if step_ms % DAY_MS == 0 else "hours_crossed"
+        steps.add_up("from_at", {"range": {crossed: {"lte": 1}}})
+        steps.add_up("from_at", {"term": {crossed: 1}}, prefix="after.", sign=-1)
+        steps.add_up("until_at", {"term": {crossed: 1}}, prefix="after.")
+        steps.cut({"bool": {"should": [_crosses_window(query), {"range": {crossed: {"gt": 1}}}]}})
+    return steps.rows()
+
+
+class Steps:
+    """The sums of a window's steps, as they come together."""
+
+    def __init__(self, search: Search, query: Query, step_ms: int, origin_ms: int) -> None:
+        self._search, self._query, self._step_ms, self._origin_ms = search, query, step_ms, origin_ms
+        self._cells = _empty(query.sums)
+
+    def add_up(self, moment: str, *wanted: Filter, prefix: str = "", sign: int = 1) -> None:
+        """Add the sums of what lies whole within the window, each to the step of one of its moments."""
+        inside = held(self._query.where, *_inside(self._query), *wanted)
+        histogram = {"field": moment, "fixed_interval": f"{self._step_ms}ms", "offset": f"{self._origin_ms % self._step_ms}ms"}
+        sources = [{"step": {"date_histogram": histogram}}, *_dimensions(self._query.by)]
+        for (at_ms, *key), bucket in _composite(self._search, inside, sources, _sums(self._query.sums, prefix)):
+            step = (at_ms - self._origin_ms) // self._step_ms
+            _add(self._cells[step, *key], {name: bucket[name]["value"] for name in self._query.sums}, sign)
+
+    def cut(self, *wanted: Filter) -> None:
+        """Share documents out among the steps that they lie in."""
+        query, step_ms, origin_ms = self._query, self._step_ms, self._origin_ms
+        for source in self._search.listed(held(query.where, _overlaps(query), *wanted)):
+            begin, end = _span(source)
+            first, last = max(begin, to_ms(query.from_at)), min(end, to_ms(query.until_at))
+            for step in range((first - origin_ms) // step_ms, (last - 1 - origin_ms) // step_ms + 1):
+                inside = min(last, (step + 1) * step_ms + origin_ms) - max(first, step * step_ms + origin_ms)
+                _add(self._cells[step, *(source.get(name) for name in query.by)], source, inside / (end - begin))
+
+    def rows(self) -> list[Row]:
+        """Answer them in order, each step by its start or the window's."""
+        return [
+            {"at": self._at(step), **dict(zip(self._query.by, key, strict=True)), **_whole(values)}
+            for (step, *key), values in sorted(self._cells.items(), key=lambda cell: _order(cell[0]))
+        ]
+
+    def _at(self, step: int) -> datetime:
+        return max(EPOCH + timedelta(milliseconds=step * self._step_ms + self._origin_ms), self._query.from_at)
+
+
+def _composite(search: Search, wanted: Filter, sources: list[Filter], metrics: Filter) -> Iterator[tuple[Key, Any]]:
+    """Page through every bucket that occurs; without any dimension there is one, if there is anything."""
+    everything = {"everything": {"terms": {"field": "_index"}}}
+    after: dict[str, Any] = {}
+    while True:
+        composite = {"sources": sources or [everything], "size": PAGE_BUCKETS, **after}
+        answer = search.aggregations(query=wanted, aggs={"rows": {"composite": composite, "aggs": metrics}})["rows"]
+        for bucket in answer["buckets"]:
+            yield tuple(bucket["key"].values()) if sources else (), bucket
+        if "after_key" not in answer:
+            return
+        after = {"after": answer["after_key"]}
+
+
+def _dimensions(names: Sequence[str]) -> list[Filter]:
+    return [{name: {"terms": {"field": name, "missing_bucket": True}}} for name in names]
+
+
+def _sums(names: Sequence[str], prefix: str = "") -> Filter:
+    return {name: {"value_count": {"field": "key"}} if name == "count" else {"sum": {"field": prefix + name}} for name in names}
+
+
+def _range(field: str, **bounds: datetime) -> Filter:
+    return {"range": {field: {bound: to_ms(moment) for bound, moment in bounds.items()} | {"format": "epoch_millis"}}}
+
+
+def _inside(query: Query) -> list[Filter]:
+    if query.moment is not None:
+        return [_range(query.moment, gte=query.from_at, lt=query.until_at)]
+    return [_range("from_at", gte=query.from_at), _range("until_at", lte=query.until_at)]
+
+
+def _overlaps(query: Query) -> Filter:
+    return {"bool": {"filter": [_range("from_at", lt=query.until_at), _range("until_at", gt=query.from_at)]}}
+
+
+def _crosses_window(query: Query) -> Filter:
+    edges = [{"bool": {"filter": [_range("from_at", lt=edge), _range("until_at", gt=edge)]}} for edge in (query.from_at, query.until_at)]
+    return {"bool": {"should": edges}}
+
+
+def _span(source: dict[str, Any]) -> tuple[int, int]:
+    return to_ms(datetime.fromisoformat(source["from_at"])), to_ms(datetime.fromisoformat(source["until_at"]))
+
+
+def _empty(names: Sequence[str]) -> Cells:
+    return defaultdict(lambda: dict.fromkeys(names, 0))
+
+
+def _add(cell: dict[str, float], values: Mapping[str, Any], share: float) -> None:
+    for name in cell:
+        cell[name] += values[name] * share
+
+
+def _whole(values: dict[str, float]) -> dict[str, float]:
+    """Show sums of whole numbers as such; the server adds up in floating point, exactly up to 2**53."""
+    return {name: int(value) if value == int(value) else value for name, value in values.items()}
+
+
+def _order(key: Key) -> Key:
+    return tuple((part is not None, part or "") if isinstance(part, str | None) else (True, part) for part in key)

@@ -1,0 +1,40 @@
+"""Sums over a window of documents that have one moment each: every one counts whole, where its moment lies."""
+
+import sqlite3
+from datetime import timedelta
+from typing import Any
+
+from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
+from skytally.ports import Query, Row
+
+HOUR_MS = 3_600_000
+
+
+def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
+    """Answer a row for each combination of the dimensions, ordered by them."""
+    return [dict(row) for row in _select(reader, query, [])]
+
+
+def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Row]:
+    """Answer the same per step: steps of an hour or longer are UTC's, shorter ones are counted from the window's start."""
+    step_ms = step // timedelta(milliseconds=1)
+    origin_ms = (0 if step_ms >= HOUR_MS else to_ms(query.from_at)) % step_ms
+    at = f"({quoted(query.moment or '')} - {origin_ms}) / {step_ms} * {step_ms} + {origin_ms}"
+    rows = [dict(row) for row in _select(reader, query, [f"{at} AS at"])]
+    return [{**row, "at": max(from_ms(row["at"]), query.from_at)} for row in rows]
+
+
+def _select(reader: sqlite3.Connection, query: Query, first: list[str]) -> sqlite3.Cursor:
+    groups = [column.rpartition(" AS ")[2] for column in first] + [quoted(name) for name in query.by]
+    columns = [*first, *map(quoted, query.by), *map(_sum, query.sums)]
+    columns += [f"COUNT(DISTINCT {quoted(name)}) AS {quoted(f'{name}_count')}" for name in query.distinct]
+    condition, held = conditions(query.where)
+    moment = quoted(query.moment or "")
+    told: list[Any] = [to_ms(query.from_at), to_ms(query.until_at), *held]
+    grouped = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
+    sql = f"SELECT {', '.join(columns)} FROM {quoted(query.index)} WHERE {moment} >= ? AND {moment} < ? AND {condition}{grouped}"  # noqa: S608
+    return reader.execute(sql, told)
+
+
+def _sum(name: str) -> str:
+    return "COUNT(*) AS count" if name == "count" else f"SUM({quoted(name)}) AS {quoted(name)}"
