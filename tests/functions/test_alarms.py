@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from skytally import wiring
+from skytally.catalog import FUNCTIONS
 
 OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 
@@ -119,7 +120,7 @@ def test_a_receiver_that_is_away_is_told_later(client, scheduler, webhook, round
 
 def test_health_shows_timers_and_open_alarms_of_the_readers_clouds(client, scheduler, reader, bearer, webhook, round_at):
     before = client.get("dashboard/data?view=health", headers=reader).json()["table"]
-    assert {(row["subject"], row["state"]) for row in before} == {("alarm_raise", None), ("secret_sweep", None)}
+    assert {(row["subject"], row["state"]) for row in before} == {(function.name, None) for function in FUNCTIONS if function.schedule}
     taken_twice(client, scheduler)
     webhook.status = 500
     round_at(NOW + timedelta(minutes=1))
