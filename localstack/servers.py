@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from localstack.elasticsearch import elasticsearch
+from localstack.elasticsearch_server import elasticsearch
 from localstack.replicas import free_port
 from localstack.server_process import GoProgram, Missing, Server, running
 

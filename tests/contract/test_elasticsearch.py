@@ -17,7 +17,8 @@ from elasticsearch import ApiError
 from tcp_proxy import proxy
 from test_documents import AT, HOUR, done, interval, label, usage, window
 
-from localstack import elasticsearch, servers
+from localstack import elasticsearch_server as elasticsearch
+from localstack import servers
 from skytally import retention
 from skytally.adapters import documents_elasticsearch as adapter
 from skytally.adapters.documents_elasticsearch import access, templates

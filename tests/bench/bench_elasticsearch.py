@@ -1,0 +1,167 @@
+"""Elasticsearch in numbers: what skytally keeps beside a raw `_bulk` of the same documents, a month's view, and how it grows.
+
+One node on the same two cores as everything else, so only ratios of one run mean anything. `--vms 1000 10000` chooses the sizes.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "bench")]
+
+import bench_accounting  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from localstack.elasticsearch_server import node  # noqa: E402
+from skytally.adapters.documents_elasticsearch import ElasticsearchDocuments, connect  # noqa: E402
+from skytally.cloud import Site  # noqa: E402
+from skytally.config import Config  # noqa: E402
+from skytally.documents import Interval  # noqa: E402
+from skytally.ports import Write  # noqa: E402
+from skytally.usage import month_end_at  # noqa: E402
+from skytally.view import usage_view, window  # noqa: E402
+from skytally.wiring import open_documents  # noqa: E402
+
+BULK, ROUNDS = 2_000, 20
+console = Console()
+
+
+def intervals(vms, hours, until):
+    """Make the hours of a fleet, one vm after another, each sampled at a minute of its own."""
+    blank = dict.fromkeys(Interval.__struct_fields__, 0)
+    for n in range(vms):
+        boot_at = until - timedelta(hours=hours, minutes=n % 60)
+        name = f"vm-{n:05}"
+        label = f"{name}-{boot_at:%Y%m%dT%H%M%SZ}"
+        where = {"label": label, "vm": name, "cloud": f"cloud-{n % 15:02}", "site": None, "group": None, "flavor": "m8"}
+        for hour in range(hours):
+            begin = boot_at + timedelta(hours=hour)
+            busy = {
+                "cores": 8,
+                "wall_ms": 3_600_000,
+                "core_ms": 28_800_000,
+                "user_ms": 20_000_000 + 13 * n + hour,
+                "idle_ms": 8_000_000 - hour,
+            }
+            document = Interval(**blank | where | busy | {"from_at": begin, "until_at": begin + timedelta(hours=1)})
+            yield Write("interval", f"{label}-{hour * 3_600_000}", (hour + 1) * 3_600_000, document)
+
+
+def batches(writes, size):
+    batch = []
+    for write in writes:
+        batch.append(write)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def beside_raw(documents, until):
+    """Send the same documents in turn by us and by hand, each to fresh keys; answer documents a second of both."""
+    made = list(batches(intervals(100, 2 * ROUNDS * BULK // 100, until), BULK))
+    seconds = {"skytally": 0.0, "raw _bulk": 0.0}
+    for n, batch in enumerate(made):
+        began = time.perf_counter()
+        if n % 2:
+            documents.write(batch).result()
+            seconds["skytally"] += time.perf_counter() - began
+        else:
+            lines = [documents._lines(write) for write in batch]
+            began = time.perf_counter()
+            documents.client.bulk(operations=lines, filter_path="errors")
+            seconds["raw _bulk"] += time.perf_counter() - began
+    return {name: ROUNDS * BULK / took for name, took in seconds.items()}
+
+
+def grown(documents, vms, hours, until):
+    """Fill a fleet's hours and look at its views; answer a row."""
+    began = time.perf_counter()
+    futures = []
+    for batch in batches(intervals(vms, hours, until), BULK):
+        futures.append(documents.write(batch))
+        if len(futures) > 3:
+            futures.pop(0).result()
+    for future in futures:
+        future.result()
+    rate = vms * hours / (time.perf_counter() - began)
+    documents.refresh()
+    times = []
+    for name in ("day", "week", "month"):
+        taken = []
+        for _ in range(3):
+            began = time.perf_counter()
+            usage_view(window(name, until.isoformat(), until), {}, "cloud", documents, Site(), until)
+            taken.append(time.perf_counter() - began)
+        times.append(f"{sorted(taken)[1] * 1e3:,.0f}")
+    return [f"{vms:,}", f"{hours}", f"{vms * hours:,}", f"{rate:,.0f}", *times]
+
+
+def bytes_a_document(documents, codec, until):
+    client, index = documents.client, f"bytes-{codec.replace('_', '-')}"
+    from skytally.adapters.documents_elasticsearch.templates import mappings
+
+    client.indices.create(index=index, mappings=mappings("interval"), settings={"codec": codec, "number_of_replicas": 0})
+    for batch in batches(intervals(200, 240, until), BULK):
+        lines = [documents._lines(write).partition(b"\n")[2] for write in batch]
+        client.bulk(operations=[part for line in lines for part in (b'{"index":{}}', line)], index=index)
+    client.indices.forcemerge(index=index, max_num_segments=1)
+    client.indices.refresh(index=index)
+    return client.indices.stats(index=index, metric="store")["_all"]["primaries"]["store"]["size_in_bytes"] / (200 * 240)
+
+
+@contextlib.contextmanager
+def store(server, prefix):
+    documents = ElasticsearchDocuments(connect([server.url], "", ""), prefix)
+    documents.install(datetime.now(UTC))
+    yield documents
+    documents.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vms", type=int, nargs="*", default=[1_000], help="fleets whose month is filled and looked at")
+    parser.add_argument("--hours", type=int, default=720)
+    told = parser.parse_args()
+    until = month_end_at("2026-10")
+    with tempfile.TemporaryDirectory() as folder, node(Path(folder)) as one, one.serving(Path(folder) / "log") as server:
+        with store(server, "raw") as documents:
+            rates = beside_raw(documents, until)
+            ratio = rates["skytally"] / rates["raw _bulk"]
+            console.print(*(f"{name}: {rate:,.0f} interval documents/s" for name, rate in rates.items()), f"ratio {ratio:.0%}", sep="\n")
+            for codec in ("best_compression", "default"):
+                console.print(f"{codec}: {bytes_a_document(documents, codec, until):,.0f} bytes an interval document")
+        reports(server)
+        table = Table(title="a fleet's hours")
+        for column in ("vms", "hours", "intervals", "stored/s", "day view ms", "week ms", "month ms"):
+            table.add_column(column, justify="right")
+        for n, vms in enumerate(told.vms):
+            with store(server, f"grown{n}") as documents:
+                table.add_row(*grown(documents, vms, told.hours, until))
+                documents.client.indices.delete(index=",".join(documents.client.indices.get(index=f"grown{n}-*")))
+        console.print(table)
+
+
+def reports(server):
+    """Measure usage_report through HTTP, as on SQLite."""
+    os.environ["SKYTALLY_DOCUMENTS"] = server.url
+    with contextlib.closing(open_documents(Config.from_env())) as documents:
+        documents.install(datetime.now(UTC))
+    table = Table(title="usage_report on Elasticsearch, durable before it is answered")
+    for column in ("connections", "samples a request", "requests/s", "samples/s", "p50 ms", "p99 ms", "server CPU"):
+        table.add_column(column, justify="right")
+    for run in ((1, 1, 200), (8, 1, 1_500), (32, 1, 4_000), (1, 1_000, 10), (4, 1_000, 24)):
+        table.add_row(*bench_accounting.rate(*run))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
