@@ -130,7 +130,7 @@ def test_health_shows_timers_and_open_alarms_of_the_readers_clouds(client, sched
     round_at(NOW + timedelta(minutes=2))
     for clouds, kinds in (((), ["contested_secret"]), (("cern",), [])):
         rows = client.get("dashboard/data?view=health", headers=bearer("reader", clouds=clouds)).json()["table"]
-        assert [row["kind"] for row in rows] == kinds
+        assert [row["kind"] for row in rows if row["kind"] != "timer"] == kinds
         assert [row["state"] for row in rows if row["subject"] == "alarm_raise"] == ["well"]
 
 
