@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from skytally import evidence, health, view
+from skytally import evidence, health, job_view, view
 from skytally.cloud import Site
 from skytally.errors import Malformed
 from skytally.ports import Documents, Objects
@@ -40,8 +40,20 @@ def _usage(asked: Asked) -> dict[str, Any]:
     query = asked.query
     by = _one_of("by", query.get("by", "cloud"), view.DIMENSIONS)
     shown = view.window(query.get("window", "day"), query.get("until"), asked.now)
-    where = {name: (query[name],) for name in view.FILTERS if name in query} | ({"cloud": asked.clouds} if asked.clouds else {})
-    return view.usage_view(shown, where, by, asked.documents, asked.site, asked.now)
+    return view.usage_view(shown, _where(asked, view.FILTERS), by, asked.documents, asked.site, asked.now)
+
+
+def _where(asked: Asked, filters: Sequence[str]) -> view.Where:
+    """Hold what is shown to what the query names and the reader may see."""
+    named = {name: (asked.query[name],) for name in filters if name in asked.query}
+    return named | ({"cloud": asked.clouds} if asked.clouds else {})
+
+
+def _jobs(asked: Asked) -> dict[str, Any]:
+    query = asked.query
+    by = _one_of("by", query.get("by", "cloud"), job_view.DISPLAYS)
+    shown = view.window(query.get("window", "day"), query.get("until"), asked.now)
+    return job_view.jobs_view(shown, _where(asked, job_view.FILTERS), by, asked.documents, asked.now)
 
 
 def _secrets(asked: Asked) -> dict[str, Any]:
@@ -53,4 +65,4 @@ def _health(asked: Asked) -> dict[str, Any]:
     return health.health_view(asked.clouds, asked.documents, asked.now)
 
 
-VIEWS: dict[str, Callable[[Asked], dict[str, Any]]] = {"usage": _usage, "secrets": _secrets, "health": _health}
+VIEWS: dict[str, Callable[[Asked], dict[str, Any]]] = {"usage": _usage, "jobs": _jobs, "secrets": _secrets, "health": _health}

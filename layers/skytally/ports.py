@@ -42,7 +42,8 @@ class Query(Struct, frozen=True, kw_only=True):
     """Sums over a window: documents that overlap [from_at, until_at), each counted by the part of it that lies inside.
 
     `by` are the dimensions of a row, `sums` the fields added up, `distinct` the fields counted; `where` holds a field to values. Where
-    `moment` names a time of the documents, each counts whole if that lies in the window, and `count` among the sums is how many they are.
+    `moment` names a time of the documents, each counts whole if that lies in the window, `count` among the sums is how many they are and
+    `count:<field>` how many have that field; `missing` holds to those without some field.
     """
 
     index: str
@@ -53,6 +54,7 @@ class Query(Struct, frozen=True, kw_only=True):
     distinct: tuple[str, ...] = ()
     where: Mapping[str, Sequence[str]] = {}
     moment: str | None = None
+    missing: str | None = None
 
 
 Row = dict[str, Any]

@@ -281,3 +281,12 @@ def test_moments_are_counted_whole_where_they_lie(documents):
     assert documents.table(query) == [{"name": "r0", "count": 4}, {"name": "r1", "count": 4}]
     by_hour = documents.series(query, HOUR)
     assert [(row["at"], row["name"], row["count"]) for row in by_hour] == [(AT + n * HOUR, f"r{k}", 1) for n in range(4) for k in range(2)]
+    query = Query(index="round", from_at=AT, until_at=AT + HOUR, by=("name",), sums=("count", "count:finished_at"), moment="started_at")
+    assert documents.table(query) == [
+        {"name": "r0", "count": 6, "count:finished_at": 5},
+        {"name": "r1", "count": 5, "count:finished_at": 5},
+    ]
+    running = Query(
+        index="round", from_at=AT, until_at=AT + HOUR, by=("name",), sums=("count",), moment="started_at", missing="finished_at"
+    )
+    assert documents.table(running) == [{"name": "r0", "count": 1}]

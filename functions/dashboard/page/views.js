@@ -34,6 +34,46 @@ const usage = {
   empty: "No vm has reported in this window. Choose another one, boot a vm with vm.py, or run “make run” to see this machine here.",
 };
 
+const bytes = (value) => (value === null || value === undefined ? hours(value) : `${hours(value / 1e9)} GB`);
+
+const JOBS = [
+  { name: "job_count", label: "Jobs", format: count },
+  { name: "wall_hours", label: "Wall hours", format: hours },
+  { name: "cpu_hours", label: "CPU hours", format: hours },
+  { name: "efficiency", label: "Efficiency", format: share, help: "CPU hours divided by wall hours times cores" },
+  { name: "wasted_core_hours", label: "Wasted core hours", format: hours, help: "wall hours times cores of jobs that began and did not end well", odd: some },
+];
+
+const MEANS = [
+  { name: "mean_wall_hours", label: "Run time", format: hours, help: "mean wall hours" },
+  { name: "mean_max_pss_bytes", label: "Max PSS", format: bytes, help: "mean of the jobs of which it is known" },
+  { name: "mean_work_folder_bytes", label: "Disk", format: bytes, help: "mean size of the work folder" },
+  { name: "mean_input_bytes", label: "Input", format: bytes },
+  { name: "mean_output_bytes", label: "Output", format: bytes },
+];
+
+const STATUS = { name: "status", label: "Status", format: text, odd: (value) => ["failed", "Failed", "Killed", "Stalled"].includes(value) };
+
+const jobs = {
+  measures: [
+    { name: "job_count", label: "Jobs that ended", unit: "jobs" },
+    { name: "core_hours", label: "Core hours", unit: "core hours" },
+    { name: "wasted_core_hours", label: "Wasted core hours", unit: "core hours" },
+  ],
+  by: "cloud",
+  facts: ({ table, coverage }) => [
+    ["Jobs", count(total(table, "job_count"))],
+    ["CPU hours", hours(total(table, "cpu_hours"))],
+    ["Wasted core hours", hours(total(table, "wasted_core_hours"))],
+    ["On a known cloud", share(coverage)],
+  ],
+  key: (row) => JSON.stringify(Object.values(row).filter((value) => typeof value !== "number")),
+  sort: "job_count-down",
+  empty: "No job ended in this window. SKYTALLY_PANDA_URL or SKYTALLY_DIRAC_URL name where jobs are asked for.",
+};
+
+const jobsBy = (title, by, dimensions, more = []) => ({ ...jobs, title, query: { view: "jobs", by }, columns: [...dimensions, ...JOBS, ...more] });
+
 export const views = {
   usage: {
     ...usage,
@@ -62,6 +102,37 @@ export const views = {
       { name: "silent_vms", label: "Silent", format: either("silent", "no"), help: "no report for two hours, and no last one", odd: some },
     ],
   },
+
+  jobs: {
+    ...jobsBy("Jobs", "cloud", [
+      { name: "cloud", label: "Cloud", format: text, named: true, opens: ({ cloud }) => ({ view: "errors", cloud, sort: "" }) },
+      STATUS,
+    ]),
+    sort: "cloud-up",
+  },
+
+  errors: jobsBy("Job errors", "error", [
+    { name: "cloud", label: "Cloud", format: text, named: true },
+    { name: "error", label: "Error", format: text },
+    { name: "error_message", label: "Message", format: text, named: true },
+  ]),
+
+  kinds: jobsBy(
+    "Job kinds",
+    "kind",
+    [
+      { name: "processing_type", label: "Processing type", format: text, named: true },
+      { name: "transformation", label: "Transformation", format: text, named: true },
+      { name: "input_type", label: "Input", format: text, named: true },
+      { name: "output_type", label: "Output", format: text, named: true },
+      STATUS,
+    ],
+    MEANS,
+  ),
+
+  releases: jobsBy("Releases", "release", [{ name: "release", label: "Release", format: text, named: true }, STATUS], MEANS),
+
+  cores: jobsBy("Cores", "cores", [{ name: "multicore", label: "Cores", format: either("multi", "single") }, STATUS], MEANS),
 
   secrets: {
     title: "Secrets",

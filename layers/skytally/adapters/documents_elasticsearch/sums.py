@@ -153,7 +153,12 @@ def _dimensions(names: Sequence[str]) -> list[Filter]:
 
 
 def _sums(names: Sequence[str], prefix: str = "") -> Filter:
-    return {name: {"value_count": {"field": "key"}} if name == "count" else {"sum": {"field": prefix + name}} for name in names}
+    return {name: _metric(name, prefix) for name in names}
+
+
+def _metric(name: str, prefix: str) -> Filter:
+    word, _, field = name.partition(":")
+    return {"value_count": {"field": field or "key"}} if word == "count" else {"sum": {"field": prefix + name}}
 
 
 def _range(field: str, **bounds: datetime) -> Filter:
@@ -162,7 +167,8 @@ def _range(field: str, **bounds: datetime) -> Filter:
 
 def _inside(query: Query) -> list[Filter]:
     if query.moment is not None:
-        return [_range(query.moment, gte=query.from_at, lt=query.until_at)]
+        absent: list[Filter] = [{"bool": {"must_not": {"exists": {"field": query.missing}}}}] if query.missing else []
+        return [_range(query.moment, gte=query.from_at, lt=query.until_at), *absent]
     return [_range("from_at", gte=query.from_at), _range("until_at", lte=query.until_at)]
 
 

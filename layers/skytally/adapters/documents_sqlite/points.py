@@ -31,10 +31,14 @@ def _select(reader: sqlite3.Connection, query: Query, first: list[str]) -> sqlit
     condition, held = conditions(query.where)
     moment = quoted(query.moment or "")
     told: list[Any] = [to_ms(query.from_at), to_ms(query.until_at), *held]
+    condition += f" AND {quoted(query.missing)} IS NULL" if query.missing else ""
     grouped = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
     sql = f"SELECT {', '.join(columns)} FROM {quoted(query.index)} WHERE {moment} >= ? AND {moment} < ? AND {condition}{grouped}"  # noqa: S608
     return reader.execute(sql, told)
 
 
 def _sum(name: str) -> str:
-    return "COUNT(*) AS count" if name == "count" else f"SUM({quoted(name)}) AS {quoted(name)}"
+    word, _, field = name.partition(":")
+    if word != "count":
+        return f"SUM({quoted(name)}) AS {quoted(name)}"
+    return f'COUNT({quoted(field)}) AS "{name}"' if field else "COUNT(*) AS count"
