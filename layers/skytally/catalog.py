@@ -16,6 +16,8 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("alarm_raise", "what a person must look at: contested secrets, silent vms", schedule="*/5 * * * *"),
     Function("dashboard", "the page, and the JSON it draws"),
     Function("documents_forget", "details that are old enough go; months and boots stay", schedule="17 3 * * *"),
+    Function("panda_collect", "PanDA's jobs, joined to their clouds", schedule="*/10 * * * *"),
+    Function("placement_report", "which cloud and vm each batch job ran on, from the scheduler's host"),
     Function("secret_claim", "a vm sends its public key and takes the bundle, once"),
     Function("secret_deposit", "the scheduler leaves a payload for one vm, with an expiry"),
     Function("secret_revoke", "the scheduler withdraws what nobody took yet"),

@@ -67,6 +67,16 @@ class Config(Struct, frozen=True, kw_only=True):
     clouds: Annotated[
         str, Meta(title="SKYTALLY_CLOUDS", description="the site data, a path or an object's URL; see `clouds.example.toml`")
     ] = ""
+    panda_url: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_PANDA_URL", description="BigPanDA monitor's base URL; empty: panda_collect is off", pattern=r"^(https?://.+)?$"
+        ),
+    ] = ""
+    panda_queues: Annotated[str, Meta(title="SKYTALLY_PANDA_QUEUES", description="PanDA queues whose jobs count, parted by commas")] = ""
+    panda_token_file: Annotated[
+        str, Meta(title="SKYTALLY_PANDA_TOKEN_FILE", description="file with the BigPanDA key of a service account")
+    ] = ""
     alarm_webhook: Annotated[
         str, Meta(title="SKYTALLY_ALARM_WEBHOOK", description="alarms are POSTed there as JSON; empty: kept and shown only")
     ] = ""

@@ -211,8 +211,9 @@ class Job(Document, frozen=True, kw_only=True):
 
     `cloud` is `unknown` until a placement says, and `elsewhere` for a DIRAC job that went on at another site. `final_at` is when it became
     final, and the window that it belongs to; None while it is not. `core_ms` is wall time by cores, `wasted_core_ms` the same of jobs that
-    started and did not end well. What cannot be (an end before its start, more CPU than cores) is named in `doubt` and left out of
-    `cpu_ms`. `error` is `{component} {code}` of the first failing component, `error_message` what of its words does not vary.
+    started and did not end well, `core_ms_with_cpu` the same of jobs whose CPU time is known. What cannot be (an end before its start, more
+    CPU than cores) is named in `doubt` and left out of `cpu_ms`. `error` is `{component} {code}` of the first failing component,
+    `error_message` what of its words does not vary.
     """
 
     system: str
@@ -241,6 +242,7 @@ class Job(Document, frozen=True, kw_only=True):
     wall_ms: int
     cpu_ms: int
     core_ms: int
+    core_ms_with_cpu: int
     wasted_core_ms: int
     max_pss_bytes: int | None
     work_folder_bytes: int | None
@@ -254,6 +256,7 @@ class Job(Document, frozen=True, kw_only=True):
     multicore: bool
     error: str | None
     error_component: str | None
+    error_category: str | None
     error_message: str | None
     error_raw: str | None
     doubt: str | None

@@ -5,7 +5,7 @@ A job belongs to the window in which it became final. What is not final yet is s
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import structs
@@ -18,16 +18,17 @@ from skytally.view import Where, Window, step_end
 DISPLAYS = {
     "cloud": ("cloud", "status"),
     "vm": ("cloud", "vm", "status"),
-    "error": ("cloud", "error_component", "error", "error_message"),
+    "error": ("cloud", "error_category", "error", "error_message"),
     "kind": ("processing_type", "transformation", "input_type", "output_type", "status"),
     "release": ("release", "status"),
     "cores": ("multicore", "status"),
     "queue": ("queue", "status"),
 }
 FILTERS = ("cloud", "site", "vm", "system", "queue")
-SPENT = ("count", "wall_ms", "core_ms", "cpu_ms", "wasted_core_ms")
+SPENT = ("count", "wall_ms", "core_ms", "cpu_ms", "core_ms_with_cpu", "wasted_core_ms")
 MEANS = ("max_pss_bytes", "work_folder_bytes", "input_bytes", "output_bytes")
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+# What no source has named for so long is not known to run any more.
+SEEN_WITHIN = timedelta(hours=6)
 STILL_NOW = timedelta(minutes=5)
 
 
@@ -54,7 +55,7 @@ def _open(ended: Query, by: Sequence[str], documents: Documents, now: datetime) 
     """Answer the jobs that are not final: an error that they may already have does not count yet."""
     if "error" in by:
         return []
-    query = structs.replace(ended, moment="changed_at", missing="final_at", from_at=EARLIEST, until_at=now + timedelta(days=1))
+    query = structs.replace(ended, moment="seen_at", missing="final_at", from_at=now - SEEN_WITHIN, until_at=now + timedelta(days=1))
     return documents.table(structs.replace(query, by=tuple(by)))
 
 
@@ -75,7 +76,7 @@ def _measures(key: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
         "wall_hours": hours(total["wall_ms"]),
         "core_hours": hours(total["core_ms"]),
         "cpu_hours": hours(total["cpu_ms"]),
-        "efficiency": ratio(total["cpu_ms"], total["core_ms"]),
+        "efficiency": ratio(total["cpu_ms"], total["core_ms_with_cpu"]),
         "wasted_core_hours": hours(total["wasted_core_ms"]),
         "mean_wall_hours": ratio(hours(total["wall_ms"]), total["count"]),
         **{f"mean_{name}": _mean(rows, name) for name in MEANS},

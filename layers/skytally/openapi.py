@@ -20,12 +20,14 @@ BODIES: dict[str, tuple[type, tuple[str, ...]]] = {
     "secret_claim": (records.Claim, ("application/x-www-form-urlencoded", "application/json")),
     "secret_revoke": (records.Revocation, ("application/json",)),
     "usage_report": (records.Samples, ("application/json",)),
+    "placement_report": (records.Placements, ("application/json",)),
 }
 ANSWERS: dict[str, tuple[int, str]] = {
     "secret_deposit": (201, "the claim, the token for the user-data, the expiry"),
     "secret_claim": (200, "the bundle, application/x-tar"),
     "secret_revoke": (200, "nobody can take it any more"),
     "usage_report": (200, "a Receipt"),
+    "placement_report": (200, "a Receipt; items are numbered through vms and then jobs"),
     "statement": (200, "the month's statement"),
     "dashboard": (200, "the page"),
     "agent": (200, "a script"),
@@ -50,6 +52,7 @@ MORE_ERRORS: dict[str, dict[int, str]] = {
         415: "unsupported_media_type",
     },
     "usage_report": {413: "too_large", 415: "unsupported_media_type"},
+    "placement_report": {413: "too_large", 415: "unsupported_media_type"},
     "dashboard": {404: "unknown"},
     "agent": {404: "unknown"},
 }
@@ -61,10 +64,10 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("format", {"enum": ["json", "csv"]}, False),
     ),
     "dashboard/data": (
-        ("view", {"enum": ["usage", "secrets", "health"]}, False),
+        ("view", {"enum": ["usage", "jobs", "secrets", "health"]}, False),
         ("window", {"enum": ["hour", "day", "week", "month"]}, False),
         ("until", {"type": "string", "format": "date-time"}, False),
-        ("by", {"enum": ["cloud", "vm"]}, False),
+        ("by", {"enum": ["cloud", "vm", "error", "kind", "release", "cores", "queue"]}, False),
         ("cloud", {"type": "string"}, False),
         ("site", {"type": "string"}, False),
         ("group", {"type": "string"}, False),
@@ -82,7 +85,7 @@ FILES = {
 
 def description() -> dict[str, Any]:
     """Answer the whole description."""
-    kinds = [*(kind for kind, _ in BODIES.values()), records.Sample, records.Receipt]
+    kinds = [*(kind for kind, _ in BODIES.values()), records.Sample, records.BatchVm, records.BatchJob, records.Receipt]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     bodies = dict(zip(BODIES, schemas, strict=False))
     paths = {f"/function/{f.name}": _operation(f.name, f.summary, bodies, timer=f.schedule is not None) for f in FUNCTIONS}

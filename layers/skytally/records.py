@@ -207,6 +207,41 @@ class Samples(Struct, frozen=True):
     samples: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1, max_length=10_000)]
 
 
+class BatchVm(Struct, frozen=True, kw_only=True):
+    """A vm's life as its batch scheduler saw it; without `ended_at` it lives."""
+
+    vm: Name
+    cloud: Name
+    site: Name | None = None
+    flavor: Name | None = None
+    cores: Cores | None = None
+    started_at: Moment
+    ended_at: Moment | None = None
+    state: Text | None = None
+
+
+class BatchJob(Struct, frozen=True, kw_only=True):
+    """One run of a batch job on a vm; `cloud` where the scheduler knows it, else it is the vm's."""
+
+    batch_id: Name
+    vm: Name
+    cloud: Name | None = None
+    slot: Text | None = None
+    started_at: Moment
+    ended_at: Moment | None = None
+    wall_seconds: Seconds | None = None
+    cpu_seconds: Seconds | None = None
+    exit_code: Annotated[int, Meta(ge=-(2**31), le=2**32)] | None = None
+    state: Text
+
+
+class Placements(Struct, frozen=True):
+    """POST placement_report: up to 10 000 of each, each judged by itself."""
+
+    vms: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=10_000)] = ()
+    jobs: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=10_000)] = ()
+
+
 class Rejection(Struct, frozen=True):
     """One item that was not kept, and why."""
 

@@ -18,6 +18,7 @@ from skytally.config import Config
 from skytally.documents import Alarm
 from skytally.errors import Forbidden, Malformed, NotYours
 from skytally.keyring import Keyring
+from skytally.panda import JobRows, queues_of
 from skytally.ports import Documents, Objects, ProbedObjects
 from skytally.preflight import Gate
 from skytally.records import Caller
@@ -120,6 +121,20 @@ def _site_data() -> SiteData:
     return SiteData(config().clouds, lambda url: open_objects(msgspec.structs.replace(config(), objects=url)), web.clock)
 
 
+@cache
+def panda() -> JobRows | None:
+    """Answer PanDA's monitor, or None where the settings name none."""
+    from skytally.adapters.jobs_panda import PandaJobRows
+
+    told = config()
+    return PandaJobRows(told.panda_url, Path(told.panda_token_file) if told.panda_token_file else None) if told.panda_url else None
+
+
+def panda_queues() -> tuple[str, ...]:
+    """Answer the queues whose jobs count."""
+    return queues_of(config().panda_queues)
+
+
 def alarm_teller() -> Callable[[Alarm], None]:
     """Answer how people are told of an alarm: by the webhook, or not at all."""
     url = config().alarm_webhook
@@ -160,5 +175,5 @@ def close() -> None:
     """Let go of everything, so that the next call reads the settings again."""
     if documents.cache_info().currsize:
         documents().close()
-    for cached in (config, documents, objects, gate, _key_files, _site_data, register):
+    for cached in (config, documents, objects, gate, _key_files, _site_data, register, panda):
         cached.cache_clear()

@@ -14,7 +14,7 @@ HOUR_MS = 3_600_000
 
 
 USUAL = {"system": "panda", "status": "finished", "cloud": "uvic", "final_at": NOW - timedelta(hours=1), "cores": 8, "multicore": True}
-SPENT = {"wall_ms": HOUR_MS, "cpu_ms": 6 * HOUR_MS, "core_ms": 8 * HOUR_MS, "wasted_core_ms": 0}
+SPENT = {"wall_ms": HOUR_MS, "cpu_ms": 6 * HOUR_MS, "core_ms": 8 * HOUR_MS, "core_ms_with_cpu": 8 * HOUR_MS, "wasted_core_ms": 0}
 STAGE_IN = {"error": "pilot 1099", "error_component": "pilot", "error_message": "stage-in failed"}
 FAILED = {"status": "failed", "wasted_core_ms": 8 * HOUR_MS, **STAGE_IN}
 RUNNING = {"status": "running", "final_at": None, "cpu_ms": 0}

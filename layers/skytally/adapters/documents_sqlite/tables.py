@@ -17,6 +17,9 @@ D = TypeVar("D", bound=Document)
 INDEXED = {
     "usage": ("month",),
     "interval": ("until_at",),
+    "placed_vm": ("vm",),
+    "placement": ("batch_id", "batch_number", "vm"),
+    "job": ("final_at", "seen_at", "batch_id", "batch_number", "host", "vm"),
 }
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -1,0 +1,81 @@
+"""PanDA's jobs by the JSON of its monitor, BigPanDA: `GET {base}/jobs/?json&…`, one request at a time.
+
+Several values are parted by `|`: a comma is an AND, and keeps the archive from being asked. Both ends of a window are named, without a
+zone. A redirect or a page instead of JSON is a login that is wanted, so an outage and never "no jobs".
+"""
+
+import itertools
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import urllib3
+
+from skytally.errors import Unavailable
+from skytally.panda import FIELDS, Slice
+
+SECONDS = urllib3.Timeout(connect=5.0, read=20.0)
+AGENT = "skytally (https://pypi.org/project/skytally)"
+
+
+class PandaJobRows:
+    """One BigPanDA monitor, and the key of a service account where it wants one."""
+
+    def __init__(self, base: str, token_file: Path | None = None) -> None:
+        self._base, self._token_file = base.rstrip("/"), token_file
+        self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False, maxsize=1)
+        # Any number that was not sent before keeps an answer from coming out of a cache.
+        self._numbers = itertools.count(time.time_ns() // 1_000_000)
+
+    def rows(self, asked: Slice) -> list[dict[str, Any]]:
+        """Answer a slice's rows; see the port."""
+        return self._ask(asked, date_from=_naive(asked.from_at), date_to=_naive(asked.until_at))
+
+    def changed_late(self, asked: Slice) -> list[dict[str, Any]]:
+        """Answer what changed state within the slice; see the port."""
+        return self._ask(asked, statechangetimerange=f"{_naive(asked.from_at)}|{_naive(asked.until_at)}")
+
+    def _ask(self, asked: Slice, **window: str) -> list[dict[str, Any]]:
+        told = {"computingsite": "|".join(asked.queues), "jobstatus": "|".join(asked.statuses), **window}
+        told |= {"limit": str(asked.limit), "outputs": "jobs", "timestamp": str(next(self._numbers)), "fields": ",".join(FIELDS)}
+        query = "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in told.items())
+        return _jobs(self._get(f"{self._base}/jobs/?json&{query}"))
+
+    def _get(self, url: str) -> bytes:
+        headers = {"Accept": "application/json", "User-Agent": AGENT, **self._authorization()}
+        try:
+            answer = self._pool.request("GET", url, headers=headers, redirect=False)
+        except urllib3.exceptions.HTTPError:
+            raise Unavailable("PanDA's monitor does not answer: check SKYTALLY_PANDA_URL") from None
+        if answer.status in {401, 403}:
+            raise Unavailable("PanDA's monitor refuses the token: renew SKYTALLY_PANDA_TOKEN_FILE")
+        if answer.status != 200:
+            wants = " (it wants a login: set SKYTALLY_PANDA_TOKEN_FILE)" if 300 <= answer.status < 400 else ""
+            raise Unavailable(f"PanDA's monitor answered {answer.status}{wants}")
+        return answer.data
+
+    def _authorization(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        try:
+            return {"Authorization": f"Token {self._token_file.read_text().strip()}"}
+        except OSError:
+            raise Unavailable("SKYTALLY_PANDA_TOKEN_FILE cannot be read") from None
+
+
+def _jobs(body: bytes) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(body.decode("utf-8", "replace"))["jobs"]
+    except (ValueError, KeyError, TypeError):
+        rows = None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise Unavailable("PanDA's monitor did not answer a list of jobs: a login page, or an answer that was cut")
+    return rows
+
+
+def _naive(moment: datetime) -> str:
+    """Write a time as BigPanDA takes it: UTC, whole seconds, no zone."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}"

@@ -1,0 +1,106 @@
+"""Errors of PanDA jobs: the first failing component, its code, and words that group what is the same.
+
+The choice follows BigPanDA's own: bookkeeping codes do not count beside another, and a payload's failure that the pilot reports stands
+alone. Of the rest the earliest component wins: a stage-in that failed also makes the payload exit badly.
+"""
+
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from msgspec import Struct
+
+COMPONENTS = {
+    "pilot": "piloterror",
+    "executor": "exeerror",
+    "transform": "transexit",
+    "ddm": "ddmerror",
+    "brokerage": "brokerageerror",
+    "supervisor": "superror",
+    "dispatcher": "jobdispatchererror",
+    "taskbuffer": "taskbuffererror",
+}
+ONLY_ALONE = {("taskbuffer", 300), ("ddm", 200), ("supervisor", 8970)}
+STANDS_ALONE = {("pilot", 1305), ("pilot", 1235)}
+OTHER = "other"
+MAX_MESSAGE, MAX_RAW = 200, 500
+# What varies from job to job, most telling first: a person, a place, a thing's own number.
+VARYING = (
+    (re.compile(r"(/[A-Za-z]{1,3}=[^/,;'\"]+){2,}|\b(CN|DC|O|OU|C|UID)=[^,;'\"]+(,\s*(CN|DC|O|OU|C|UID)=[^,;'\"]+)+"), "<DN>"),
+    (re.compile(r"\b[a-z]{2,10}://[^\s'\",;)\]]+", re.IGNORECASE), "<URL>"),
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<ID>"),
+    (re.compile(r"(?<![\w.])(/[\w.+@%-]+){2,}/?"), "<PATH>"),
+    (re.compile(r"\b[\w-]+(\.[\w-]+)*\.(root|tgz|tar|gz|log|py|sh|xml|json|out|txt)(\.\d+)?\b"), "<FILE>"),
+    (re.compile(r"\b([a-z0-9-]+\.){2,}[a-z]{2,}\b(:\d+)?", re.IGNORECASE), "<HOST>"),
+    (re.compile(r"\b(0x)?[0-9a-f]{10,}\b", re.IGNORECASE), "<ID>"),
+    (re.compile(r"\d+([.,]\d+)*"), "<N>"),
+)
+_PERSON = VARYING[0][0]
+
+
+class JobError(Struct, frozen=True):
+    """Why a job did not end well, as far as PanDA says."""
+
+    component: str
+    code: int | None
+    category: str
+    message: str
+    raw: str | None
+
+    @property
+    def name(self) -> str:
+        """Answer component and code as people say them."""
+        return self.component if self.code is None else f"{self.component} {self.code}"
+
+
+def error_of(row: Mapping[str, Any]) -> JobError:
+    """Find the error of a job that did not end well."""
+    codes = dict(_codes(row))
+    if len(codes) > 1:
+        codes = {key: diag for key, diag in codes.items() if key not in ONLY_ALONE} or codes
+    codes = {key: diag for key, diag in codes.items() if key in STANDS_ALONE} or codes
+    if not codes:
+        return JobError("unknown", None, OTHER, "no component says why", None)
+    (component, code), diag = next(iter(codes.items()))
+    category = categories().get((component, code), OTHER)
+    raw = cleaned(diag)[:MAX_RAW] or None
+    return JobError(component, code, category, normalised(diag) or category, raw)
+
+
+def _codes(row: Mapping[str, Any]) -> Iterator[tuple[tuple[str, int], str]]:
+    for component, column in COMPONENTS.items():
+        code = _code(row.get(f"{column}code"))
+        if code > 0:
+            yield (component, code), str(row.get(f"{column}diag") or "")
+
+
+def _code(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+@cache
+def categories() -> dict[tuple[str, int], str]:
+    """Read what codes mean."""
+    told = tomllib.loads((files("skytally") / "data" / "panda_errors.toml").read_text())
+    return {(component, code): category for component, lists in told.items() for category, codes in lists.items() for code in codes}
+
+
+def cleaned(text: str) -> str:
+    """Make foreign words harmless: no person, no control or direction mark, single blanks."""
+    plain = "".join(letter if unicodedata.category(letter)[0] != "C" else " " for letter in text)
+    return " ".join(_PERSON.sub("<DN>", plain).split())
+
+
+def normalised(text: str) -> str:
+    """Strip what varies from job to job, so that the same trouble has the same words."""
+    words = cleaned(text[: 20 * MAX_MESSAGE])
+    for pattern, name in VARYING:
+        words = pattern.sub(name, words)
+    return words[:MAX_MESSAGE]

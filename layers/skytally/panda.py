@@ -1,0 +1,239 @@
+"""PanDA: BigPanDA's rows as job documents, and time slices of which no limit cuts anything.
+
+Times are naive UTC and sizes of memory kB; numbers may come as text. A job is final by its status alone: endtime is set before, and by
+archiving even where a job never began. Once final its modificationtime moves no more, so that is when it became final; a late word of its
+batch system moves only statechangetime, and with it the version.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from msgspec import Struct, structs
+
+from skytally.batch_id import host_of, number_of
+from skytally.documents import Job
+from skytally.errors import Malformed, Unavailable
+from skytally.job_error import COMPONENTS, cleaned, error_of
+from skytally.join import UNKNOWN
+
+WELL = ("finished", "subfinished")
+FINAL = ("finished", "failed", "cancelled", "closed")
+ACTIVE = ("running", "holding", "transferring", "merging", "starting")
+FIELDS = (
+    *("pandaid", "jeditaskid", "parentid", "attemptnr", "computingsite", "jobstatus", "jobsubstatus", "batchid", "modificationhost", "wn"),
+    *("creationtime", "starttime", "endtime", "modificationtime", "statechangetime", "durationsec", "corecount", "actualcorecount"),
+    *("cpuconsumptiontime", "maxpss", "jobmetrics", "inputfilebytes", "outputfilebytes", "inputfiletype", "outputfiletype"),
+    *("transformation", "processingtype", "homepackage", "atlasrelease"),
+    *(f"{column}{end}" for column in COMPONENTS.values() for end in ("code", "diag") if f"{column}{end}" != "transexitdiag"),
+)
+LIMIT, RAISED_LIMIT = 5_000, 50_000
+SECOND = timedelta(seconds=1)
+_QUEUE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+_WORK_FOLDER = re.compile(r"\bworkDirSize=(\d+)")
+
+
+def queues_of(setting: str) -> tuple[str, ...]:
+    """Read the queues' names, or raise Malformed: what BigPanDA takes for an operator is never sent."""
+    queues = tuple(queue.strip() for queue in setting.split(",") if queue.strip())
+    for queue in queues:
+        if not _QUEUE.fullmatch(queue):
+            raise Malformed(f"SKYTALLY_PANDA_QUEUES: {queue!r} is no queue: letters, digits and _.:/- only", code="malformed_setting")
+    if not queues:
+        raise Malformed("SKYTALLY_PANDA_QUEUES names no queue", code="malformed_setting")
+    return queues
+
+
+class Slice(Struct, frozen=True, kw_only=True):
+    """What is asked in one request: what was modified from one second to another, both included."""
+
+    queues: tuple[str, ...]
+    statuses: tuple[str, ...]
+    from_at: datetime
+    until_at: datetime
+    limit: int = LIMIT
+
+
+class JobRows(Protocol):
+    """A source of PanDA jobs as rows of columns."""
+
+    def rows(self, asked: Slice) -> list[dict[str, Any]]:
+        """Answer a slice; one with `limit` rows or more may have been cut. Unavailable for anything that is no answer."""
+
+    def changed_late(self, asked: Slice) -> list[dict[str, Any]]:
+        """Answer what changed state in the slice's time, whenever it was modified."""
+
+
+def whole(source: JobRows, asked: Slice) -> Iterator[list[dict[str, Any]]]:
+    """Answer all rows of a slice, however many requests that takes; an answer that may be cut is never believed.
+
+    Raises Unavailable where even a second of one queue and status holds more than any limit allows.
+    """
+    rows = source.rows(asked)
+    if len(rows) < asked.limit:
+        yield rows
+        return
+    for part in _parts(asked, rows):
+        yield from whole(source, part)
+
+
+def _parts(asked: Slice, rows: list[dict[str, Any]]) -> list[Slice]:
+    """Cut a slice: by time, unless most rows are of tables that know no time; then by status and queue; at last ask for more."""
+    outside = sum(not _inside(asked, row) for row in rows)
+    if asked.until_at > asked.from_at and (outside < len(rows) // 2 or len(asked.statuses) == 1):
+        middle = asked.from_at + (asked.until_at - asked.from_at) // 2 // SECOND * SECOND
+        return [structs.replace(asked, until_at=middle), structs.replace(asked, from_at=middle + SECOND)]
+    if len(asked.statuses) > 1:
+        return [structs.replace(asked, statuses=(status,)) for status in asked.statuses]
+    if len(asked.queues) > 1:
+        return [structs.replace(asked, queues=(queue,)) for queue in asked.queues]
+    if asked.limit < RAISED_LIMIT:
+        return [structs.replace(asked, limit=RAISED_LIMIT)]
+    raise Unavailable(f"PanDA has more than {RAISED_LIMIT} jobs in one second of {asked.queues[0]}: they cannot be told whole")
+
+
+def _inside(asked: Slice, row: Mapping[str, Any]) -> bool:
+    at = moment(row.get("modificationtime"))
+    return at is not None and asked.from_at <= at <= asked.until_at
+
+
+def job(row: Mapping[str, Any], seen_at: datetime) -> Job | None:
+    """Make a job of a row; None for one without an id or a time."""
+    panda_id, modified_at = whole_number(row.get("pandaid")), moment(row.get("modificationtime"))
+    if panda_id is None or modified_at is None:
+        return None
+    status = _word(row.get("jobstatus")) or "unknown"
+    is_final = status in FINAL or status in WELL
+    started_at, ended_at = moment(row.get("starttime")), moment(row.get("endtime"))
+    error = error_of(row) if status not in WELL and (is_final or status == "holding") else None
+    batch_id = _word(row.get("batchid"))
+    return Job(
+        system="panda",
+        job_id=str(panda_id),
+        task_id=_id(row.get("jeditaskid")),
+        parent_job_id=_id(row.get("parentid")),
+        attempt=whole_number(row.get("attemptnr")),
+        queue=_word(row.get("computingsite")),
+        site=None,
+        status=status,
+        substatus=_word(row.get("jobsubstatus")),
+        application_status=None,
+        cloud=UNKNOWN,
+        vm=None,
+        joined_by=None,
+        batch_id=batch_id,
+        batch_number=None if batch_id is None else number_of(batch_id),
+        host=_host(row) if started_at else None,
+        created_at=moment(row.get("creationtime")),
+        started_at=started_at,
+        ended_at=ended_at if started_at else None,
+        changed_at=max(modified_at, moment(row.get("statechangetime")) or modified_at),
+        final_at=modified_at if is_final else None,
+        seen_at=seen_at,
+        multicore=(whole_number(row.get("corecount")) or 1) > 1,
+        max_pss_bytes=_kilobytes(row.get("maxpss")),
+        work_folder_bytes=_work_folder(row.get("jobmetrics")),
+        input_bytes=whole_number(row.get("inputfilebytes")),
+        output_bytes=whole_number(row.get("outputfilebytes")),
+        transformation=_word(row.get("transformation")),
+        processing_type=_word(row.get("processingtype")),
+        input_type=_word(row.get("inputfiletype")),
+        output_type=_word(row.get("outputfiletype")),
+        release=_word(row.get("homepackage")) or _word(row.get("atlasrelease")),
+        error=error.name if error else None,
+        error_component=error.component if error else None,
+        error_category=error.category if error else None,
+        error_message=error.message if error else None,
+        error_raw=error.raw if error else None,
+        history=None,
+        **structs.asdict(_effort(row, started_at, ended_at, is_wasted=is_final and status not in WELL)),
+    )
+
+
+class Effort(Struct, frozen=True):
+    """What a job used, in whole milliseconds, and what about that cannot be."""
+
+    cores: int
+    wall_ms: int
+    cpu_ms: int
+    core_ms: int
+    core_ms_with_cpu: int
+    wasted_core_ms: int
+    doubt: str | None
+
+
+def _effort(row: Mapping[str, Any], started_at: datetime | None, ended_at: datetime | None, *, is_wasted: bool) -> Effort:
+    cores = max(1, whole_number(row.get("actualcorecount")) or whole_number(row.get("corecount")) or 1)
+    if started_at is None:
+        return Effort(cores, 0, 0, 0, 0, 0, None)
+    wall_ms = round(max(0.0, number(row.get("durationsec")) or 0.0) * 1_000)
+    cpu_ms = round((number(row.get("cpuconsumptiontime")) or 0.0) * 1_000)
+    doubt = _doubt(wall_ms, cpu_ms, cores, started_at, ended_at)
+    core_ms = 0 if doubt == "ends before it begins" else wall_ms * cores
+    known_cpu_ms = cpu_ms if cpu_ms > 0 and doubt is None else 0
+    return Effort(cores, wall_ms, known_cpu_ms, core_ms, core_ms if known_cpu_ms else 0, core_ms if is_wasted else 0, doubt)
+
+
+def _doubt(wall_ms: int, cpu_ms: int, cores: int, started_at: datetime, ended_at: datetime | None) -> str | None:
+    if ended_at is not None and ended_at < started_at:
+        return "ends before it begins"
+    if cpu_ms < 0:
+        return "negative CPU time"
+    if cpu_ms > 2 * wall_ms * cores:
+        return "more CPU time than its cores have"
+    return None
+
+
+def _host(row: Mapping[str, Any]) -> str | None:
+    for name in ("modificationhost", "wn"):
+        host = _word(row.get(name))
+        if host and host != "Unknown":
+            return host_of(host)
+    return None
+
+
+def moment(value: Any) -> datetime | None:
+    """Read a naive time of PanDA's as UTC; None for what is none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value.replace(" ", "T"))
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def number(value: Any) -> float | None:
+    """Read a number that may come as text; None for what is none, or not finite."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if abs(found) < 1e15 else None
+
+
+def whole_number(value: Any) -> int | None:
+    """Read a whole number that may come as text or as a fraction."""
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def _kilobytes(value: Any) -> int | None:
+    found = whole_number(value)
+    return found * 1_024 if found is not None and found > 0 else None
+
+
+def _work_folder(value: Any) -> int | None:
+    match = _WORK_FOLDER.search(value) if isinstance(value, str) else None
+    return int(match[1]) if match else None
+
+
+def _id(value: Any) -> str | None:
+    found = whole_number(value)
+    return str(found) if found else None
+
+
+def _word(value: Any) -> str | None:
+    """Read a word of somebody else's, harmless and at most 255 characters."""
+    return cleaned(value)[:255] or None if isinstance(value, str) else None

@@ -1,0 +1,164 @@
+"""The join: every form of batch id, time before name, and the same end whichever comes first."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from skytally import join, placement
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.batch_id import number_of
+from skytally.documents import Job, PlacedVm, Placement
+from skytally.records import Caller
+
+AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
+FULL = "sched.test@#1237.0#1795609831"
+
+
+def job(number=1, batch_id=None, host="vm-1", began=0.0, lasted=1.0, **fields):
+    blank = dict.fromkeys(Job.__struct_fields__) | {"system": "panda", "job_id": str(number), "status": "finished", "cloud": "unknown"}
+    spent = dict.fromkeys(("cores", "wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 1)
+    ended_at = AT + (began + lasted) * HOUR
+    times = {"started_at": AT + began * HOUR, "ended_at": ended_at, "final_at": ended_at, "changed_at": ended_at, "seen_at": AT}
+    named = {"batch_id": batch_id, "batch_number": batch_id and number_of(batch_id), "host": host, "multicore": True}
+    return Job(**blank | spent | times | named | fields)
+
+
+def run(batch_id=FULL, vm="vm-1", cloud="uvic", began=0.0, lasted=1.0):
+    ended_at = None if lasted is None else AT + (began + lasted) * HOUR
+    blank = dict.fromkeys(Placement.__struct_fields__) | {"state": "completed", "reported_at": AT}
+    times = {"started_at": AT + began * HOUR, "ended_at": ended_at}
+    return Placement(**blank | times | {"batch_id": batch_id, "batch_number": number_of(batch_id), "vm": vm, "cloud": cloud})
+
+
+def vm(name="vm-1", cloud="uvic", began=-1.0, lasted=None):
+    blank = dict.fromkeys(PlacedVm.__struct_fields__) | {"reported_at": AT}
+    return PlacedVm(
+        **blank
+        | {
+            "vm": name,
+            "cloud": cloud,
+            "started_at": AT + began * HOUR,
+            "ended_at": None if lasted is None else AT + (began + lasted) * HOUR,
+        }
+    )
+
+
+def known(*found):
+    runs, vms = [one for one in found if isinstance(one, Placement)], [one for one in found if isinstance(one, PlacedVm)]
+    return join.Known(
+        by_batch_id=join._grouped(runs, "batch_id"),
+        by_number=join._grouped(runs, "batch_number"),
+        by_vm=join._grouped(runs, "vm"),
+        vms=join._grouped(vms, "vm"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "found", "cloud", "joined_by"),
+    [
+        (job(batch_id=FULL), [run()], "uvic", "batch_id"),
+        (job(batch_id=FULL, host="elsewhere"), [run(), run("other#1237.0#1", "elsewhere", "cern")], "uvic", "batch_id"),
+        (job(batch_id=None), [run()], "uvic", "host"),
+        (job(batch_id=None), [vm()], "uvic", "host"),
+        (job(batch_id=None, host=None), [run(), vm()], "unknown", None),
+        (job(batch_id="1237.0"), [run(), run("other#1237.0#7", "vm-2", "cern")], "uvic", "batch_id"),
+        (job(batch_id="1237"), [run(), run("other#1237.0#7", "vm-2", "cern")], "uvic", "batch_id"),
+        (job(batch_id="1237.0", host=None), [run(), run("other#1237.0#7", "vm-2", "cern")], "unknown", None),
+        (job(batch_id="1237.0", host=None), [run(began=-9), run("other#1237.0#7", "vm-2", "cern")], "cern", "batch_id"),
+        (job(batch_id="slurm-9"), [run("slurm-9")], "uvic", "batch_id"),
+        (job(batch_id=FULL), [run(cloud="unknown"), vm(cloud="cern")], "cern", "batch_id"),
+        (job(batch_id=FULL), [run(cloud="unknown", vm="vm-2"), vm("vm-1", "cern")], "cern", "host"),
+        (job(batch_id=FULL, host="vm-2"), [run(vm="vm-1", lasted=0.2), run(vm="vm-2", cloud="cern", began=0.3)], "cern", "batch_id"),
+        (job(batch_id=FULL, host=None, began=2), [run(), run(vm="vm-2", cloud="cern", began=2)], "cern", "batch_id"),
+        (job(began=0), [vm(cloud="uvic", began=-5, lasted=6), vm(cloud="cern", began=2)], "uvic", "host"),
+        (job(began=2), [vm(cloud="uvic", began=-5, lasted=6), vm(cloud="cern", began=2)], "cern", "host"),
+        (job(began=5), [vm(cloud="uvic", began=-5, lasted=6)], "unknown", None),
+        (job(began=1, lasted=0.5), [vm(cloud="uvic", began=-5, lasted=6.02), vm(cloud="cern", began=1)], "cern", "host"),
+    ],
+)
+def test_where_a_job_ran(one, found, cloud, joined_by):
+    made = join.joined(one, known(*found))
+    assert (made.cloud, made.joined_by) == (cloud, joined_by)
+    assert join.joined(made, known(*found)) == made
+
+
+def test_a_better_join_has_the_higher_version_and_a_newer_job_a_higher_one_still():
+    by = {how: join.version_of(structs.replace(job(), joined_by=how)) for how in (None, "host", "batch_id")}
+    assert by[None] < by["host"] < by["batch_id"] < join.version_of(job(lasted=1.001))
+
+
+def report(documents, *found):
+    """Send what a scheduler would."""
+    names = {PlacedVm: ("vm", "cloud", "started_at", "ended_at"), Placement: ("batch_id", "vm", "started_at", "ended_at", "state", "cloud")}
+    told = {kind: [{name: getattr(one, name) for name in names[kind]} for one in found if isinstance(one, kind)] for kind in names}
+    vms, jobs = told[PlacedVm], [{name: value for name, value in job.items() if value != "unknown"} for job in told[Placement]]
+    body = msgspec.json.encode({"vms": vms, "jobs": jobs})
+    receipt = placement.record(body, SCHEDULER, documents, AT)
+    assert receipt.rejected == []
+
+
+STORY = [
+    (job(1, FULL),),
+    (job(2, "1238.0", "vm-2"),),
+    (job(3, None, "vm-3"), job(4, "#", "vm-9")),
+    (run(cloud="unknown"),),
+    (vm("vm-1", "uvic"), vm("vm-3", "cern", lasted=9)),
+    (run("sched#1238.0#5", "vm-2", "desy"),),
+    (vm("vm-2", "uvic", began=-7, lasted=1),),
+    (job(1, FULL, lasted=1.5),),
+]
+END = {"panda/1": ("uvic", 1.5), "panda/2": ("desy", 1), "panda/3": ("cern", 1), "panda/4": ("unknown", 1)}
+
+
+def tell(documents, chapter):
+    if isinstance(chapter[0], Job):
+        join.store(chapter, documents)
+    else:
+        report(documents, *chapter)
+
+
+def ends(documents):
+    return {key: (one.cloud, (one.final_at - AT) / HOUR) for key, one in documents.find("job", Job, {"system": ["panda"]})}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(order=st.permutations(range(len(STORY))), again=st.lists(st.integers(0, len(STORY) - 1), max_size=4))
+def test_any_order_with_repetition_ends_the_same(tmp_path_factory, order, again):
+    documents = SqliteDocuments(tmp_path_factory.mktemp("story") / "d.sqlite")
+    for n in [*order, *again]:
+        tell(documents, STORY[n])
+    assert ends(documents) == END
+    documents.close()
+
+
+def test_without_looking_back_an_order_is_lost(tmp_path, monkeypatch):
+    """The mutant: reports that leave earlier jobs where they are."""
+    monkeypatch.setattr(join, "join_again", lambda *_: 0)
+    documents = SqliteDocuments(tmp_path / "d.sqlite")
+    for chapter in STORY:
+        tell(documents, chapter)
+    assert ends(documents) != END
+    documents.close()
+
+
+def test_a_placement_between_the_collector_s_look_and_its_write_is_seen(tmp_path):
+    """The race of the invariant: what arrives after the join and before the write is found by the second look."""
+    documents = SqliteDocuments(tmp_path / "d.sqlite")
+    write, told = documents.write, []
+
+    def late(writes):
+        if not told and writes and writes[0].index == "job":
+            told.append(True)
+            report(documents, run())
+        return write(writes)
+
+    documents.write = late
+    join.store([job(1, FULL)], documents)
+    assert ends(documents)["panda/1"][0] == "uvic"
+    documents.close()

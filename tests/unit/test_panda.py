@@ -1,0 +1,262 @@
+"""BigPanDA's rows: recorded ones, and every trap that is known of them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skytally import job_error, join, panda
+from skytally.batch_id import host_of, number_of
+from skytally.errors import Malformed, Unavailable
+
+RECORDED = Path(__file__).resolve().parents[1] / "recorded"
+THIRD_PARTY = Path(__file__).resolve().parents[3] / "shared" / "recorded" / "panda_real_record_2017_es.json"
+NOW = datetime(2026, 11, 24, 5, tzinfo=UTC)
+HOUR_MS = 3_600_000
+
+
+def row(**fields):
+    usual = {"pandaid": 1, "jobstatus": "failed", "modificationtime": "2026-11-24T04:00:00", "statechangetime": "2026-11-24T04:00:00"}
+    ran = {
+        "starttime": "2026-11-24T03:00:00",
+        "endtime": "2026-11-24T03:50:00",
+        "durationsec": 3000.0,
+        "corecount": 8,
+        "actualcorecount": 8,
+    }
+    return usual | ran | {"cpuconsumptiontime": 12_000.0} | fields
+
+
+def job(**fields):
+    return panda.job(row(**fields), NOW)
+
+
+def recorded():
+    rows = json.loads((RECORDED / "bigpanda_jobs_full.json").read_text())["jobs"]
+    return {row["pandaid"] % 10: panda.job(row, NOW) for row in rows}
+
+
+def test_recorded_jobs():
+    jobs = recorded()
+    done = jobs[1]
+    assert (done.status, done.cores, done.wall_ms, done.cpu_ms) == ("finished", 8, 19_200_000, 140_000_000)
+    assert done.core_ms == 8 * 19_200_000
+    assert (done.max_pss_bytes, done.work_folder_bytes, done.output_bytes) == (10_340_177 * 1_024, 1_650_688, 987_654_321)
+    assert (done.batch_number, done.host, done.release) == ("1234.0", "atlas-vm-1.west-cloud", "Athena/23.0.14")
+    assert (done.input_type, done.output_type, done.wasted_core_ms, done.error) == ("EVNT", "HITS", 0, None)
+    failed = jobs[2]
+    assert (failed.error, failed.error_category, failed.wasted_core_ms) == ("pilot 1099", "stage-in", 3_000_000)
+    assert failed.error_message.startswith("Failed to stage-in file: [ServiceUnavailable()]")
+    for never_began in (jobs[3], jobs[4]):
+        assert (never_began.wall_ms, never_began.wasted_core_ms, never_began.host) == (0, 0, None)
+        assert never_began.final_at == never_began.changed_at
+    assert (jobs[3].error, jobs[4].error_category) == ("taskbuffer 100", "given up by the server")
+    assert (jobs[5].status, jobs[5].final_at, jobs[5].cpu_ms) == ("running", None, 10_000)
+    assert (jobs[6].status, jobs[6].final_at, jobs[6].wasted_core_ms) == ("holding", None, 0)
+
+
+def test_nobody_s_name_is_kept():
+    told = json.dumps([str(one) for one in recorded().values()])
+    assert "atlas-mc" not in told
+
+
+@pytest.mark.skipif(not THIRD_PARTY.exists(), reason="the third party's record is not here")
+def test_a_real_job_of_another_decade():
+    real = json.loads(THIRD_PARTY.read_text())
+    source = real.get("_source", real)
+    told = {name.lower(): value for name, value in source.items()}
+    made = panda.job(told, NOW)
+    assert made is not None
+    assert made.job_id == str(told["pandaid"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "doubt", "cpu_ms"),
+    [
+        ({"endtime": "2026-11-24T02:00:00"}, "ends before it begins", 0),
+        ({"durationsec": 0}, "more CPU time than its cores have", 0),
+        ({"cpuconsumptiontime": -1}, "negative CPU time", 0),
+        ({"cpuconsumptiontime": 8 * 3_000 * 2 + 1}, "more CPU time than its cores have", 0),
+        ({"cpuconsumptiontime": 0}, None, 0),
+        ({"cpuconsumptiontime": "12000.0"}, None, 12_000_000),
+        ({"cpuconsumptiontime": None}, None, 0),
+    ],
+)
+def test_what_cannot_be_is_named_and_kept_out_of_efficiency(fields, doubt, cpu_ms):
+    made = job(**fields)
+    assert (made.doubt, made.cpu_ms) == (doubt, cpu_ms)
+    assert (made.core_ms_with_cpu > 0) == (cpu_ms > 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "cores", "wasted_hours"),
+    [
+        ({"durationsec": 3_600}, 8, 8),
+        ({"durationsec": 3_600, "actualcorecount": None}, 8, 8),
+        ({"durationsec": 3_600, "actualcorecount": 4}, 4, 4),
+        ({"durationsec": 3_600, "actualcorecount": None, "corecount": None}, 1, 1),
+        ({"starttime": None, "durationsec": 0, "actualcorecount": None}, 8, 0),
+        ({"starttime": None, "jobstatus": "closed"}, 8, 0),
+        ({"starttime": None, "jobstatus": "cancelled"}, 8, 0),
+        ({"durationsec": 3_600, "jobstatus": "finished"}, 8, 0),
+        ({"durationsec": 3_600, "jobstatus": "subfinished"}, 8, 0),
+        ({"durationsec": 3_600, "jobstatus": "cancelled"}, 8, 8),
+        ({"durationsec": 3_600, "jobstatus": "holding"}, 8, 0),
+    ],
+)
+def test_wasted_is_what_began_and_did_not_end_well(fields, cores, wasted_hours):
+    made = job(**fields)
+    assert (made.cores, made.wasted_core_ms) == (cores, wasted_hours * HOUR_MS)
+
+
+@pytest.mark.parametrize("status", ["merging", "holding", "transferring", "running", "activated"])
+def test_an_end_does_not_make_a_job_final(status):
+    assert job(jobstatus=status).final_at is None
+
+
+def test_a_job_with_a_loss_is_final_and_keeps_its_name():
+    made = job(jobstatus="subfinished", jobsubstatus="fg_partial")
+    assert (made.status, made.substatus, made.error) == ("subfinished", "fg_partial", None)
+    assert made.final_at is not None
+
+
+def test_the_later_of_two_stamps_is_the_version_and_the_window_stays():
+    first, late = job(), job(statechangetime="2026-11-24T04:30:00", superrorcode=2, superrordiag="Diag from worker : killed")
+    assert late.final_at == first.final_at
+    assert join.version_of(late) > join.version_of(first)
+    assert join.version_of(job(jobmetrics="workDirSize=7")) == join.version_of(first)
+    assert join.version_of(job(modificationtime="2026-11-24T03:59:59", statechangetime=None)) < join.version_of(first)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({}, "unknown"),
+        ({"taskbuffererrorcode": 300}, "taskbuffer 300"),
+        ({"taskbuffererrorcode": 300, "piloterrorcode": 1150}, "pilot 1150"),
+        ({"ddmerrorcode": 200, "exeerrorcode": 65}, "executor 65"),
+        ({"piloterrorcode": 1099, "exeerrorcode": 65, "transexitcode": "65"}, "pilot 1099"),
+        ({"piloterrorcode": 1305, "exeerrorcode": 65}, "pilot 1305"),
+        ({"superrorcode": 8970, "brokerageerrorcode": 7}, "brokerage 7"),
+        ({"transexitcode": ""}, "unknown"),
+        ({"transexitcode": "0"}, "unknown"),
+        ({"transexitcode": None}, "unknown"),
+        ({"transexitcode": "65"}, "transform 65"),
+        ({"piloterrorcode": "1344"}, "pilot 1344"),
+        ({"piloterrorcode": "what"}, "unknown"),
+    ],
+)
+def test_the_first_failing_component(fields, error):
+    assert job(**fields).error == error
+
+
+def test_the_same_trouble_has_the_same_words():
+    words = "Failed on wn{0}.site.example.org: /scratch/pilot_{0}/job_{0}/log.txt: {0} bytes at 0xdead{0}beef, guid {0}c2d3e4-{1}"
+    one, two = (words.format(n, "0000-1111-2222-333344445555") for n in (17, 99))
+    assert job_error.normalised(one) == job_error.normalised(two) == "Failed on <HOST>: <PATH>: <N> bytes at <ID>, guid <ID>"
+
+
+def test_foreign_words_are_harmless():
+    diag = 'x\x00y\u202eevil "q" {"a": "<script>"} /DC=ch/DC=cern/OU=Users/CN=alice/CN=12 Alice B, then ' + "z" * 10_000
+    made = job(piloterrorcode=1, piloterrordiag=diag)
+    assert len(made.error_message) == 200
+    assert len(made.error_raw) == 500
+    for text in (made.error_message, made.error_raw):
+        assert "alice" not in text
+        assert "\x00" not in text
+        assert "\u202e" not in text
+    assert '{"a": "<script>"}' in made.error_raw
+
+
+@given(st.text(max_size=400))
+def test_any_words_come_out_printable_and_the_same_again(text):
+    once = job_error.normalised(text)
+    assert len(once) <= 200
+    assert job_error.cleaned(once) == once
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*panda.FIELDS]), st.none() | st.integers() | st.floats() | st.text(max_size=30) | st.lists(st.none()), max_size=12
+    )
+)
+def test_no_row_breaks_the_collector(fields):
+    made = panda.job({"pandaid": 7, "modificationtime": "2026-11-24T04:00:00"} | fields, NOW)
+    assert made is None or made.core_ms >= 0
+
+
+def test_a_row_without_an_id_or_a_time_is_none():
+    assert job(pandaid=None) is None
+    assert job(modificationtime="yesterday") is None
+
+
+@pytest.mark.parametrize("queues", ["A*", "A|B", "!A", "A+B", "A#1", "A'", "", " , ", "A B"])
+def test_queues_that_the_monitor_would_misread_are_refused(queues):
+    with pytest.raises(Malformed, match="SKYTALLY_PANDA_QUEUES"):
+        panda.queues_of(queues)
+
+
+def test_queues():
+    assert panda.queues_of("CA-IAAS-T3, CA_VICTORIA.mcore,") == ("CA-IAAS-T3", "CA_VICTORIA.mcore")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("csv2a.heprc.uvic.ca#1234.0#1795467074", "1234.0"),
+        ("sched.test@#2.0#1795609831", "2.0"),
+        ("a#b#2.0#1", "2.0"),
+        ("1237.0", "1237.0"),
+        ("1237", "1237.0"),
+        ("a#b", None),
+        ("slurm-17", None),
+        ("", None),
+        ("#", None),
+    ],
+)
+def test_batch_ids(text, number):
+    assert number_of(text) == number
+
+
+def test_hosts():
+    assert host_of("slot1_2@host.example.org") == host_of("host.example.org") == "host.example.org"
+
+
+class Table:
+    """Jobs a second apart or all at once, cut as the monitor cuts."""
+
+    def __init__(self, times, status="finished", queue="A", cut_at=None):
+        self.jobs = [{"pandaid": n, "modificationtime": f"{at:%Y-%m-%dT%H:%M:%S}", "s": status, "q": queue} for n, at in enumerate(times)]
+        self.asked, self.cut_at = [], cut_at
+
+    def rows(self, asked):
+        self.asked.append(asked)
+        inside = [j for j in self.jobs if panda._inside(asked, j) and j["s"] in asked.statuses and j["q"] in asked.queues]
+        return inside[: min(asked.limit, self.cut_at or asked.limit)]
+
+
+def asked(hours=1, limit=100):
+    return panda.Slice(queues=("A", "B"), statuses=panda.FINAL, from_at=NOW, until_at=NOW + timedelta(hours=hours), limit=limit)
+
+
+@given(st.lists(st.integers(0, 3_600), max_size=400))
+def test_slices_are_split_until_nothing_is_cut(seconds):
+    table = Table([NOW + timedelta(seconds=n) for n in sorted(seconds)])
+    found = [row["pandaid"] for rows in panda.whole(table, asked(limit=20)) for row in rows]
+    assert sorted(found) == list(range(len(seconds)))
+
+
+def test_a_full_second_is_split_by_status_and_queue_and_then_asked_for_more():
+    table = Table([NOW] * 30_000)
+    found = [row["pandaid"] for rows in panda.whole(table, asked(limit=5_000)) for row in rows]
+    assert sorted(found) == list(range(30_000))
+    assert table.asked[-1].limit == panda.RAISED_LIMIT or max(one.limit for one in table.asked) == panda.RAISED_LIMIT
+
+
+def test_more_than_any_limit_is_an_outage_and_never_silence():
+    table = Table([NOW] * 50_001)
+    with pytest.raises(Unavailable, match="in one second"):
+        list(panda.whole(table, asked(limit=5_000)))
