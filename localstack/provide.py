@@ -8,13 +8,21 @@ import shutil
 import subprocess
 import sys
 
-PACKAGES = {"chromium": "chromium", "openssl": "openssl", "ssh-keygen": "openssh-client", "strace": "strace", "curl": "curl"}
+PACKAGES = {
+    "chromium": "chromium",
+    "openssl": "openssl",
+    "ssh-keygen": "openssh-client",
+    "strace": "strace",
+    "curl": "curl",
+    "debootstrap": "debootstrap",
+}
 WITHOUT = {
     "chromium": "the page is not tested in a browser",
     "openssl": "vm.py's claims are not tested",
     "ssh-keygen": "keys made by ssh-keygen are not tested",
     "strace": "that no secret stands on a command line is not tested",
     "curl": "the claim by open.sh is not tested",
+    "debootstrap": "HTCondor is not tested",
     "npm": "accessibility is not tested",
     "java": "Elasticsearch is not tested",
     "mvn": "Elasticsearch is not tested",
