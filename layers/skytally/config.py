@@ -77,6 +77,18 @@ class Config(Struct, frozen=True, kw_only=True):
     panda_token_file: Annotated[
         str, Meta(title="SKYTALLY_PANDA_TOKEN_FILE", description="file with the BigPanDA key of a service account")
     ] = ""
+    dirac_url: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_DIRAC_URL",
+            description="DiracX's base URL, or `dirac-cli:` for the classic command line; empty: dirac_collect is off",
+            pattern=r"^(https?://.+|dirac-cli:)?$",
+        ),
+    ] = ""
+    dirac_token_file: Annotated[
+        str, Meta(title="SKYTALLY_DIRAC_TOKEN_FILE", description="file with a robot's DiracX token, or its JSON with a refresh token")
+    ] = ""
+    dirac_ca_file: Annotated[str, Meta(title="SKYTALLY_DIRAC_CA_FILE", description="file with the CA of DiracX's certificate")] = ""
     alarm_webhook: Annotated[
         str, Meta(title="SKYTALLY_ALARM_WEBHOOK", description="alarms are POSTed there as JSON; empty: kept and shown only")
     ] = ""

@@ -195,10 +195,12 @@ class Placement(Document, frozen=True, kw_only=True):
 class Heartbeat(Document, frozen=True, kw_only=True):
     """index heartbeat, key `{DIRAC job id}@{vm}@{cloud}`, version ms of the newest: a vm said that this job runs on it.
 
-    Times are the server's; what the vm's own clock said is kept as claimed.
+    Times are the server's; what the vm's own clock said is kept as claimed. `noted` is `running` until the job's end is settled, and
+    `after_final` where the vm names a job whose end was settled before.
     """
 
     job_id: str
+    noted: str
     vm: str
     cloud: str
     first_seen_at: datetime

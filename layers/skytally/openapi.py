@@ -21,12 +21,14 @@ BODIES: dict[str, tuple[type, tuple[str, ...]]] = {
     "secret_revoke": (records.Revocation, ("application/json",)),
     "usage_report": (records.Samples, ("application/json",)),
     "placement_report": (records.Placements, ("application/json",)),
+    "job_heartbeat": (records.HeartbeatReport, ("application/json",)),
 }
 ANSWERS: dict[str, tuple[int, str]] = {
     "secret_deposit": (201, "the claim, the token for the user-data, the expiry"),
     "secret_claim": (200, "the bundle, application/x-tar"),
     "secret_revoke": (200, "nobody can take it any more"),
     "usage_report": (200, "a Receipt"),
+    "job_heartbeat": (200, "a Receipt"),
     "placement_report": (200, "a Receipt; items are numbered through vms and then jobs"),
     "statement": (200, "the month's statement"),
     "dashboard": (200, "the page"),
@@ -52,6 +54,7 @@ MORE_ERRORS: dict[str, dict[int, str]] = {
         415: "unsupported_media_type",
     },
     "usage_report": {413: "too_large", 415: "unsupported_media_type"},
+    "job_heartbeat": {413: "too_large", 415: "unsupported_media_type"},
     "placement_report": {413: "too_large", 415: "unsupported_media_type"},
     "dashboard": {404: "unknown"},
     "agent": {404: "unknown"},

@@ -207,6 +207,15 @@ class Samples(Struct, frozen=True):
     samples: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1, max_length=10_000)]
 
 
+class HeartbeatReport(Struct, frozen=True, kw_only=True):
+    """POST job_heartbeat: the DIRAC jobs that run on a vm now; `sources` says how many processes could be looked into."""
+
+    vm: Name
+    jobs: Annotated[tuple[Any, ...], Meta(max_length=10_000)]
+    seen_at: Moment | None = None
+    sources: dict[str, int] | None = None
+
+
 class BatchVm(Struct, frozen=True, kw_only=True):
     """A vm's life as its batch scheduler saw it; without `ended_at` it lives."""
 

@@ -19,7 +19,7 @@ from skytally.documents import Alarm
 from skytally.errors import Forbidden, Malformed, NotYours
 from skytally.keyring import Keyring
 from skytally.panda import JobRows, queues_of
-from skytally.ports import Documents, Objects, ProbedObjects
+from skytally.ports import Documents, JobStates, Objects, ProbedObjects
 from skytally.preflight import Gate
 from skytally.records import Caller
 from skytally.web import Request
@@ -135,6 +135,20 @@ def panda_queues() -> tuple[str, ...]:
     return queues_of(config().panda_queues)
 
 
+@cache
+def dirac() -> JobStates | None:
+    """Answer the door to DIRAC that the settings name, or None."""
+    told = config()
+    if told.dirac_url == "dirac-cli:":
+        from skytally.adapters.jobs_dirac import DiracCommandJobStates
+
+        return DiracCommandJobStates()
+    from skytally.adapters.jobs_diracx import DiracxJobStates
+
+    ca_file = Path(told.dirac_ca_file) if told.dirac_ca_file else None
+    return DiracxJobStates(told.dirac_url, Path(told.dirac_token_file), ca_file) if told.dirac_url else None
+
+
 def alarm_teller() -> Callable[[Alarm], None]:
     """Answer how people are told of an alarm: by the webhook, or not at all."""
     url = config().alarm_webhook
@@ -175,5 +189,5 @@ def close() -> None:
     """Let go of everything, so that the next call reads the settings again."""
     if documents.cache_info().currsize:
         documents().close()
-    for cached in (config, documents, objects, gate, _key_files, _site_data, register, panda):
+    for cached in (config, documents, objects, gate, _key_files, _site_data, register, panda, dirac):
         cached.cache_clear()

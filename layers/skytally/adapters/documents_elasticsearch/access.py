@@ -15,7 +15,7 @@ REPORTS = ("label", "boot", "benchmark", "usage", "interval", "anomaly", "heartb
 DETAILS = ("turn", "interval", "job", "placement", "placed_vm", "heartbeat", "anomaly", "alarm")
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "ingest": {"write": REPORTS},
-    "timers": {"write": ("alarm", "turn", "round", "cursor", "job"), "read": tuple(INDICES)},
+    "timers": {"write": ("alarm", "turn", "round", "cursor", "job", "heartbeat"), "read": tuple(INDICES)},
     "retention": {"write": ("turn", "round"), "delete": DETAILS},
     "readers": {"read": tuple(INDICES)},
 }

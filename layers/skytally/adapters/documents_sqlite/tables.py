@@ -17,6 +17,7 @@ D = TypeVar("D", bound=Document)
 INDEXED = {
     "usage": ("month",),
     "interval": ("until_at",),
+    "heartbeat": ("noted", "job_id"),
     "placed_vm": ("vm",),
     "placement": ("batch_id", "batch_number", "vm"),
     "job": ("final_at", "seen_at", "batch_id", "batch_number", "host", "vm"),

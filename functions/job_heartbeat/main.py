@@ -1,0 +1,14 @@
+"""POST /job_heartbeat: the DIRAC jobs that run on a vm now."""
+
+import functions_framework.aio
+
+from skytally import heartbeat, records, web, wiring
+
+
+@functions_framework.aio.http
+@web.endpoint(methods=("POST",), max_bytes=web.MIB, media=(web.JSON,))
+def job_heartbeat(request: web.Request) -> web.Reply:
+    """Answer what became of each job, once the good ones are durable."""
+    reporter = wiring.caller(request, "reporter")
+    report = records.parse(request.body, records.HeartbeatReport)
+    return web.json_reply(heartbeat.record(report, reporter, wiring.documents(), request.received_at))
