@@ -18,7 +18,7 @@ from skytally.errors import Unavailable
 from skytally.panda import FIELDS, Slice
 
 SECONDS = urllib3.Timeout(connect=5.0, read=20.0)
-AGENT = "skytally (https://pypi.org/project/skytally)"
+AGENT = "skytally panda_collect"
 
 
 class PandaJobRows:
