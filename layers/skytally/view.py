@@ -17,6 +17,7 @@ from skytally.records import iso
 from skytally.statement import SILENT_AFTER, UNSCORED, hours, hs23_hours, ratio
 from skytally.usage import month_end_at, month_of
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WINDOWS = {
     "hour": (timedelta(hours=1), timedelta(minutes=5)),
     "day": (timedelta(days=1), timedelta(hours=1)),
@@ -163,7 +164,7 @@ def _point(row: Row, shown: Window) -> dict[str, Any]:
 
 
 def step_end(at: datetime, step: timedelta) -> datetime:
-    """Answer where a step ends: a day's at UTC's midnight, another's after its length."""
-    if step == timedelta(days=1):
-        return at.replace(hour=0, minute=0, second=0, microsecond=0) + step
-    return at + step
+    """Answer where a step ends: one of an hour or longer where UTC's next begins, another after its length."""
+    if step < timedelta(hours=1):
+        return at + step
+    return at + step - (at - EPOCH) % step

@@ -94,8 +94,9 @@ const tellAge = () => {
   if (!shown.data) return;
   const since = (at) => `${duration((Date.now() - at) / 1000)} ago`;
   const { from, until, last_sampled_at: last } = shown.data;
-  const span = from ? [`${moment(from)} – ${moment(until)}`, last ? `newest report ${since(new Date(last))}` : "no report yet"] : [];
-  part("age").textContent = [...span, `loaded ${since(shown.loadedAt)}`].join(" · ");
+  const span = from ? [`${moment(from)} – ${moment(until)}`] : [];
+  const newest = last === undefined ? [] : [last ? `newest report ${since(new Date(last))}` : "no report yet"];
+  part("age").textContent = [...span, ...newest, `loaded ${since(shown.loadedAt)}`].join(" · ");
 };
 
 const tellProblem = (sentence) => {

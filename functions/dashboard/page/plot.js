@@ -15,7 +15,7 @@ export const drawPlot = (place, legend, data, by, measure) => {
   svg.attr("aria-label", `${measure.label} by ${by}, ${moment(data.from)} to ${moment(data.until)}. The table has the sums.`);
   names.forEach(colourOf);
   drawAxes(svg, x, y, width);
-  drawBars(svg.select(".bars"), bars, x, y, data, measure);
+  drawBars(svg.select(".bars"), bars, x, y, measure);
   drawLegend(legend, names);
 };
 
@@ -26,7 +26,7 @@ const stack = (series, by, measure) => {
   return points.map((point) => {
     const bottom = tops.get(point.at) ?? 0;
     tops.set(point.at, bottom + point[measure]);
-    return { name: point[by], at: point.at, value: point[measure], bottom, top: bottom + point[measure] };
+    return { name: point[by], at: point.at, until: point.until, value: point[measure], bottom, top: bottom + point[measure] };
   });
 };
 
@@ -46,9 +46,9 @@ const drawAxes = (svg, x, y, width) => {
 
 const tickTime = (time) => d3.utcFormat(time.getUTCHours() || time.getUTCMinutes() ? "%H:%M" : "%-d %b")(time);
 
-const drawBars = (place, bars, x, y, { step_seconds: step, until }, measure) => {
+const drawBars = (place, bars, x, y, measure) => {
   const begin = ({ at }) => x(new Date(at));
-  const end = ({ at }) => x(Math.min(new Date(at).getTime() + step * 1000, new Date(until)));
+  const end = ({ until }) => x(new Date(until));
   const drawn = place.selectAll("rect").data(bars, ({ name, at }) => JSON.stringify([name, at])).join(newBar);
   drawn.attr("x", (bar) => begin(bar) + 0.5).attr("width", (bar) => Math.max(1, end(bar) - begin(bar) - 1));
   drawn.attr("y", ({ top }) => y(top)).attr("height", ({ bottom, top }) => y(bottom) - y(top)).attr("data-value", ({ value }) => value);
