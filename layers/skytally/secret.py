@@ -29,7 +29,7 @@ from skytally.ports import Objects
 from skytally.records import Claim, iso
 
 DUPLICATE, CONTESTED, REFUSED = "duplicate", "contested", "refused"
-EVIDENCE_SLOTS = 64
+EVIDENCE_SLOTS = 1_000
 
 
 class Origin(Struct, frozen=True):
@@ -89,7 +89,7 @@ class Attempt(Struct, frozen=True):
             vm=self.request.vm,
             holder=holder,
         )
-        self.objects.create(f"audit/{now:%Y%m%d}/{self.request.claim}/{kind}-{slot:02d}", msgspec.json.encode(evidence))
+        self.objects.create(f"audit/{now:%Y%m%d}/{self.request.claim}/{kind}-{slot:03d}", msgspec.json.encode(evidence))
 
 
 def claim(request: Claim, objects: Objects, keys: Keyring, origin: Origin, clock: Callable[[], datetime]) -> bytes:
