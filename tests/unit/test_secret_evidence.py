@@ -72,13 +72,14 @@ def test_a_second_taker_of_one_name_shows_at_that_name(store):
     assert [one.vm for one in evidence.contested(history(store))] == ["a"]
 
 
-def test_asking_a_thousand_times_fills_no_store(store):
+def test_asking_hundreds_of_times_fills_no_store(store, monkeypatch):
+    monkeypatch.setattr(secret, "EVIDENCE_SLOTS", 10)
     token = left(store)
     attempt(store, token)
     for n in range(300):
         origin = secret.Origin(f"192.0.2.{n % 250}", f"agent {n}")
         assert word(store, token, OTHER_KEY, vm=f"vm-{n}", origin=origin) == "taken contested"
-    assert len(keys_of(store, "audit")) <= secret.EVIDENCE_SLOTS
+    assert len(keys_of(store, "audit")) == 10
     assert len(evidence.contested(history(store))) == 1
 
 
