@@ -93,8 +93,9 @@ def running(tmp_path_factory) -> Iterator[Running]:
 
 
 @pytest.fixture
-def document_settings(running, tmp_path) -> Callable[[str], dict[str, str]]:
-    """Answer a function: the settings of a document store with nothing in it."""
+def document_settings(running, tmp_path) -> Iterator[Callable[[str], dict[str, str]]]:
+    """Give a function: the settings of a document store with nothing in it; an Elasticsearch keeps nothing of it afterwards."""
+    made = []
 
     def settings(name: str) -> dict[str, str]:
         if name == "sqlite":
@@ -102,6 +103,17 @@ def document_settings(running, tmp_path) -> Callable[[str], dict[str, str]]:
         found = {**running[name].settings, "SKYTALLY_DOCUMENTS_PREFIX": f"t{secrets.token_hex(8)}"}
         with contextlib.closing(open_documents(Config.from_env(found))) as documents:
             documents.install(datetime.now(UTC))
+        made.append(found)
         return found
 
-    return settings
+    yield settings
+    for found in made:
+        with contextlib.closing(open_documents(Config.from_env(found))) as documents:
+            remove(documents.client, found["SKYTALLY_DOCUMENTS_PREFIX"])
+
+
+def remove(client, prefix):
+    """Remove all indices and templates of a prefix."""
+    client.indices.delete(index=",".join(client.indices.get(index=f"{prefix}-*")))
+    client.indices.delete_index_template(name=f"{prefix}-*")
+    client.cluster.delete_component_template(name=f"{prefix}-*")

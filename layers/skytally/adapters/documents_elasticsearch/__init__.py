@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 
 import msgspec
 import tenacity
-from elasticsearch import ApiError, AuthenticationException, AuthorizationException, Elasticsearch, NotFoundError, TransportError
+from elasticsearch import (
+    ApiError,
+    AuthenticationException,
+    AuthorizationException,
+    BadRequestError,
+    Elasticsearch,
+    NotFoundError,
+    TransportError,
+)
 from elasticsearch.serializer import JsonSerializer
 
 from skytally.adapters.documents_elasticsearch import sums
@@ -298,5 +306,7 @@ def _answering() -> Iterator[None]:
         raise Unavailable("the document store refuses this API key: check SKYTALLY_DOCUMENTS_API_KEY_FILE") from None
     except NotFoundError:
         raise Unavailable("the document store is not set up: run `skytally doctor --install`") from None
+    except BadRequestError as error:
+        raise Unavailable(f"the document store refuses what it is asked ({error.message}): ask its operator") from error
     except (TransportError, ApiError, _Busy) as error:
         raise Unavailable("the document store does not answer: check SKYTALLY_DOCUMENTS, and ask again") from error
