@@ -95,6 +95,36 @@ def rate(connections, per_request, count):
         return (str(connections), str(per_request), f"{count / took:,.0f}", f"{count * per_request / took:,.0f}", *quantiles, cpu_share)
 
 
+def agent_cost():
+    """Let the real vm.py report about this machine and look for jobs on it; answer what each costs, beside how large it is."""
+    script = ROOT / "functions" / "agent" / "vm.py"
+    yield "vm.py", f"{script.stat().st_size:,} bytes"
+    with Server() as server, tempfile.TemporaryDirectory() as folder:
+        token_file = Path(folder) / "token"
+        token_file.write_text(fleet.reporter_tokens(server.home, ["uvic"])["uvic"])
+        told = [
+            "--base",
+            server.base,
+            "--token-file",
+            token_file,
+            "--vm",
+            "bench",
+            "--state",
+            f"{folder}/state",
+            "--benchmark-report",
+            "none",
+        ]
+        subprocess.run([sys.executable, script, "boot", *told], check=True, stderr=subprocess.DEVNULL)
+        processes = sum(path.name.isdigit() for path in Path("/proc").iterdir())
+        for verb, what in (("report", "a report"), ("jobs", f"looking for jobs among {processes} processes")):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            for _ in range(10):
+                subprocess.run([sys.executable, script, verb, *told], check=True, stderr=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            yield f"vm.py, {what}", f"{spent / 10 * 1e3:,.0f} ms of CPU, interpreter included"
+
+
 def sizes_and_view():
     """Fill a month of a thousand vms, and look at it."""
     from skytally.adapters.documents_sqlite import SqliteDocuments
@@ -151,7 +181,7 @@ def main():
     table = Table(title="documents")
     for column in ("what", "measured"):
         table.add_column(column)
-    for row in sizes_and_view():
+    for row in (*sizes_and_view(), *agent_cost()):
         table.add_row(*row)
     console.print(table)
     console.print(f"peak memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
