@@ -24,7 +24,8 @@ from skytally.errors import NotFound, Unavailable
 from skytally.ports import OBJECT_KEY, Created, Exists, checked_key, checked_prefix
 
 LEFT_OVER_AFTER = timedelta(hours=1)
-FOLDER_TRIES = 20
+# Each try loses only to a delete that falls between two calls; a busy machine can make many of those fall.
+FOLDER_TRIES = 1_000
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
