@@ -86,6 +86,22 @@ def test_creates_and_deletes_that_share_a_folder_never_fail(files, root):
     assert paths(root) == [".tmp"]
 
 
+def test_a_folder_that_is_removed_while_it_is_found_to_be_there_is_made_again(files, monkeypatch):
+    """The system says that it exists, and then it does not: what a delete between two calls looks like."""
+    mkdir, refused = os.mkdir, []
+
+    def refuses_once(path, *more):
+        if str(path).endswith("/a") and not refused:
+            refused.append(path)
+            raise FileExistsError(path)
+        mkdir(path, *more)
+
+    monkeypatch.setattr(os, "mkdir", refuses_once)
+    assert isinstance(files.create("a/b", b"x"), Created)
+    assert len(refused) == 1
+    assert files.get("a/b") == b"x"
+
+
 def test_what_killed_processes_left_goes_after_an_hour(root):
     FilesystemObjects(root).create("x", b"")
     for name, age_seconds in (("old", HOUR_SECONDS + 60), ("fresh", HOUR_SECONDS - 60)):

@@ -128,12 +128,15 @@ def _link(temporary: Path, target: Path, root: Path) -> bool:
     for _ in range(FOLDER_TRIES):
         try:
             _make_folders(target.parent, root)
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, target)
-                return True
+        except (FileExistsError, FileNotFoundError):  # it was there, and was removed before it was looked at
+            continue
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
         except FileNotFoundError:
             continue
-        return False
+        return True
     raise FileNotFoundError(target.parent)
 
 
