@@ -5,12 +5,13 @@ package. `with pool() as one: one.submit("sleep 1")`.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from localstack.server_process import Missing
@@ -52,7 +53,6 @@ MAX_HISTORY_LOG = 60000
 MAX_HISTORY_ROTATIONS = 40
 JOB_EPOCH_HISTORY = $(SPOOL)/epoch_history
 BASE_CGROUP =
-USE_PROCD = False
 DISCARD_SESSION_KEYRING_ON_STARTUP = False
 """
 
@@ -76,13 +76,20 @@ class Pool:
 
     def wait(self, cluster: str, status: str | None, seconds: float = 90) -> None:
         """Wait until a cluster's first job has a status, or for None until the cluster has left the queue."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+
+        def there() -> bool:
             states = self.inside("condor_q", "-allusers", cluster, "-af", "JobStatus", check=False).split()
-            if states[:1] == ([] if status is None else [status]):
-                return
+            return states[:1] == ([] if status is None else [status])
+
+        self.wait_for(there, f"cluster {cluster} never came to {status or 'its end'}", seconds)
+
+    def wait_for(self, true: Callable[[], bool], otherwise: str = "that never came", seconds: float = 90) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > deadline:
+                raise RuntimeError(otherwise)
             time.sleep(0.3)
-        raise RuntimeError(f"cluster {cluster} never came to {status or 'its end'}")
 
     def commands(self, folder: Path) -> Path:
         """Make the pool's commands callable from outside; answers the folder to put into PATH."""
@@ -96,30 +103,46 @@ class Pool:
 
 @contextlib.contextmanager
 def pool(port: int) -> Iterator[Pool]:
-    """Run a pool with an empty queue and history until the caller is done; raises Missing where that cannot be."""
-    root = _root()
+    """Run a pool with an empty queue and history until the caller is done, after any other caller; raises Missing where that cannot be."""
+    with _alone():
+        root = _root()
+        _empty(root, port)
+        one = Pool(root)
+        with _mounted(root):
+            one.inside("condor_master")
+            try:
+                one.wait_for(
+                    lambda: one.inside("condor_status", "-af", "Name", check=False).strip() != "", "the pool has no slot", READY_SECONDS
+                )
+                yield one
+            finally:
+                _stop(one)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for the one folder: a second pool in it would empty the first one's."""
+    if os.geteuid() != 0 or shutil.which("debootstrap") is None or shutil.which("chroot") is None:
+        raise Missing("without root and debootstrap: HTCondor is not tested")
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    with KEPT.with_name(f"{KEPT.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _empty(root: Path, port: int) -> None:
     for path in (root / SPOOL).iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     (root / "etc/condor/config.d/99-pool").write_text(CONFIGURATION.format(port=port))
-    one = Pool(root)
-    with _mounted(root):
-        one.inside("condor_master")
-        try:
-            _wait_for_a_slot(one)
-            yield one
-        finally:
-            _stop(one)
 
 
 def _root() -> Path:
     """Answer the folder, making it the first time."""
-    if os.geteuid() != 0 or shutil.which("debootstrap") is None or shutil.which("chroot") is None:
-        raise Missing("without root and debootstrap: HTCondor is not tested")
     if not KEPT.exists():
         print("making a pool of HTCondor (some minutes, once)", flush=True)
         part = KEPT.with_name(f"{KEPT.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        part.mkdir()
         environment = {"PATH": os.environ["PATH"], "DEBIAN_FRONTEND": "noninteractive"}
         for command in (
             ["debootstrap", "--variant=minbase", SUITE, str(part)],
@@ -159,15 +182,6 @@ def _unmount(target: Path) -> None:
             return
         time.sleep(0.5)
     subprocess.run(["umount", "--lazy", str(target)], check=False)
-
-
-def _wait_for_a_slot(one: Pool) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
-        if one.inside("condor_status", "-af", "Name", check=False).strip():
-            return
-        time.sleep(0.5)
-    raise RuntimeError("the pool has no slot")
 
 
 def _stop(one: Pool) -> None:

@@ -3,21 +3,24 @@
 
     scheduler.py report    --base https://skytally.example.org --token-file /etc/skytally/scheduler
     scheduler.py report    --dry-run                 print what would be sent, move nothing
-    scheduler.py install   --base … --token-file …   as a systemd timer, every five minutes
+    scheduler.py install   --base URL --token-file FILE   as a systemd timer, every five minutes
 
 Reads the history files from where it stopped, the queue, and the pool's machines; a vm's cloud is what cloudscheduler wrote into its
-machine's attributes. What it has read counts as sent only after the server's answer, so an outage loses nothing.
+machine's attributes. What it has read counts as read once the server has it, or, while the server is away, once it lies in the spool.
 
 --state FOLDER (/var/lib/skytally-scheduler)   --ca FILE   --cloud-attribute cloud_name   --history FILE   --epoch-history FILE
 --cloudscheduler URL --cloudscheduler-user NAME --cloudscheduler-password-file FILE --zone Europe/Zurich   its list of vms, and its zone
 
-Exit codes: 0 done, 2 wrong usage, 3 refused by the server, 4 another copy runs, 5 something is away (the next run goes on).
+Exit codes: 0 done, 2 wrong usage, 3 refused by the server, 4 another copy runs, 5 something is away (the next run goes on), 6 history
+went before it was read.
 """
 
 import argparse
 import base64
+import contextlib
 import fcntl
 import gzip
+import http.client
 import json
 import os
 import re
@@ -25,23 +28,35 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from datetime import datetime, timezone
+from functools import partial
 
-BATCH_ADS = 2000
+DONE, USAGE, REFUSED, BUSY, AWAY, GAP = 0, 2, 3, 4, 5, 6
+BATCH_ITEMS, SPOOL_BYTES = 2000, 256 << 20
 COMMAND_SECONDS, HTTP_SECONDS = 300, 60
-ROUNDS_MISSING = 2
+ROUNDS_MISSING, LOOKS, REMEMBERED = 2, 20, 2000
 STATES = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
-ON_A_VM = (2, 6, 7)
-ATTRIBUTES = """GlobalJobId JobStatus RemoteHost LastRemoteHost JobCurrentStartDate JobStartDate CompletionDate EnteredCurrentStatus
-RemoteWallClockTime LastRemoteWallClockTime NumShadowStarts NumJobStarts RemoteUserCpu RemoteSysCpu ExitCode""".split()
+ON_A_VM, OTHERWISE = (2, 6, 7), (1, 3, 5)
+ATTRIBUTES = """GlobalJobId JobStatus RemoteHost LastRemoteHost JobCurrentStartDate JobStartDate CompletionDate LastVacateTime
+EnteredCurrentStatus RemoteWallClockTime LastRemoteWallClockTime NumShadowStarts NumJobStarts RemoteUserCpu RemoteSysCpu ExitCode""".split()
+HAS_RUN = "RemoteHost =!= undefined || LastRemoteHost =!= undefined"
 BANNER = b"*** "
+ROTATED = r"\.\d{8}T\d{6}(\.\d+)?\Z"
+ZONES = "/usr/share/zoneinfo"
+UNITS = "/etc/systemd/system"
+ENDING = ".json.gz"
+FILES = "token_file ca state history epoch_history cloudscheduler_password_file".split()
+SETTINGS = FILES + "base cloud_attribute cloudscheduler cloudscheduler_user zone".split()
 UNIT = """[Unit]
 Description=skytally: which cloud each batch job ran on
+Wants=network-online.target
+After=network-online.target
 
 [Service]
 Type=oneshot
+Nice=10
+TimeoutStartSec=1h
 ExecStart={command}
 """
 TIMER = """[Unit]
@@ -66,7 +81,28 @@ class Stop(Exception):
 
 
 class Unavailable(Exception):
-    """A source does not answer: what it would have said stays as it is."""
+    """A source or the server does not answer: what it would have said stays as it is."""
+
+    code = AWAY
+
+
+class Closed(Unavailable):
+    """There are no history files that we may read."""
+
+
+class Locked(Unavailable):
+    """The server does not take our token: an outage, until somebody brings another."""
+
+    code = REFUSED
+
+
+class Refused(Exception):
+    """The server will never take this report."""
+
+
+def say(sentence):
+    """Tell the operator, in one line."""
+    print("scheduler.py: %s" % sentence, file=sys.stderr)
 
 
 # ---- ads ----
@@ -79,23 +115,37 @@ def value_of(text):
     lowered = text.lower()
     if lowered in ("true", "false"):
         return lowered == "true"
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return None if lowered in ("undefined", "error") else text
+    for read in (int, float):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    return None if lowered in ("undefined", "error") else text
 
 
 def number(ad, *names):
-    """Answer the first of these attributes that is a number above zero."""
+    """Answer the first of these attributes that is a number above zero, and small enough to be a time."""
     for name in names:
         value = ad.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e12:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e11:
             return value
     return None
+
+
+def text(ad, name):
+    """Answer an attribute that is a name: no unprintable characters in it, and no longer than the server takes."""
+    value = ad.get(name)
+    if not isinstance(value, str) or not 0 < len(value) < 256:
+        return None
+    return "".join(one if one.isprintable() else "?" for one in value)
+
+
+def whole(value):
+    """Answer a whole number, written as a number or as text, or None."""
+    return int(value) if re.match(r"[0-9]{1,6}(\.0*)?\Z", str(value)) and float(value) else None
+
+
+def given(told):
+    """Leave out what nobody knows."""
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def parse_ad(lines):
@@ -117,76 +167,106 @@ class History:
 
     A file is known by its inode and its first banner, since a rename keeps both and a new file that gets an old inode has another banner.
     Of each we remember how far it has been read, so neither names, nor times, nor the order of files matter. An ad counts once its banner
-    line is whole.
+    line is whole. `with` opens the files as they are, and what is appended later is for another time. `gap` is None, or the times between
+    which ads have gone unread.
     """
 
     def __init__(self, path, known):
         self.path = path
-        self.known = {(one["inode"], one["banner"]): one["offset"] for one in known}
-        self.last = next(((one["inode"], one["banner"]) for one in known if one.get("last")), None)
-        self.gaps = 0
+        self.known = {(one["inode"], one["banner"]): one for one in known}
+        self.last = next((identity for identity, one in self.known.items() if one["last"]), None)
+        self.lost, self.gap = None, None
 
-    def files(self):
-        """Answer the current file and all that it was before."""
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            found, current = self.opened(stack)
+            banners = {inode: first_banner(file) for inode, file in found.items()}
+            self.files = {(inode, banner): found[inode] for inode, banner in banners.items() if banner is not None}
+            self.about = {identity: os.fstat(file.fileno()) for identity, file in self.files.items()}
+            self.stack = stack.pop_all()
+        if self.last is not None and self.last not in self.files:
+            self.lost = self.known[self.last]["until"]
+            self.gap = (self.lost, None)
+        self.known = {identity: one for identity, one in self.known.items() if identity in self.files}
+        self.last = max(self.files, key=lambda identity: (identity[0] == current, self.about[identity].st_mtime), default=None)
+        return self
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+    def names(self):
+        """Name the files of the moment, the current one last."""
         folder, name = os.path.split(self.path)
-        names = [one for one in os.listdir(folder) if one == name or re.fullmatch(re.escape(name) + r"\.\d{8}T\d{6}(\.\d+)?", one)]
+        try:
+            names = [one for one in os.listdir(folder) if one == name or re.match(re.escape(name) + ROTATED, one)]
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            raise Closed("%s cannot be listed: %s" % (folder, error.strerror))
         return [os.path.join(folder, one) for one in sorted(names, key=lambda one: (one == name, one))]
 
-    def batches(self):
-        """Yield lists of ads; what was yielded counts as read from then on, so save `state` only after it was sent."""
-        there = {}
-        for path in self.files():
-            try:
-                with open(path, "rb") as file:
-                    about, banner = os.fstat(file.fileno()), first_banner(file)
-                    if banner is None:
-                        continue
-                    there[about.st_ino, banner] = about.st_mtime
-                    for batch in self.new_ads(file, (about.st_ino, banner)):
-                        yield batch
-            except FileNotFoundError:
-                continue
-        self.forget(there)
+    def opened(self, stack):
+        """Open every file, by inode, and name the current one's; a rename meanwhile hides none, since we look until nothing is new."""
+        found, current, new = {}, None, True
+        for _ in range(LOOKS):
+            seen, new = len(found), False
+            for path in self.names():
+                try:
+                    file = open(path, "rb")
+                except FileNotFoundError:
+                    new = True
+                    continue
+                except PermissionError as error:
+                    raise Closed("%s cannot be read: %s" % (path, error.strerror))
+                inode = os.fstat(file.fileno()).st_ino
+                current = inode if path == self.path else current
+                if inode in found:
+                    file.close()
+                else:
+                    found[inode] = stack.enter_context(file)
+            if found and not new and len(found) == seen:
+                break
+        if not found:
+            raise Closed("there is no %s" % self.path)
+        return found, current
 
-    def new_ads(self, file, identity):
-        """Yield what was appended to a file since."""
-        offset = self.known.get(identity, 0)
-        if os.fstat(file.fileno()).st_size < offset:
-            offset, self.gaps = 0, self.gaps + 1
+    def batches(self):
+        """Yield lists of ads; what was yielded counts as read from then on, so save `state` only after it is safe."""
+        for identity, file in self.files.items():
+            for ads in self.new_ads(identity, file):
+                if self.gap == (self.lost, None):
+                    self.gap = (self.lost, ads[0]["banner_time"])
+                yield ads
+
+    def new_ads(self, identity, file):
+        """Yield what was appended to a file since; one that was cut short is another file."""
+        before = self.known.get(identity, {"offset": 0, "until": 0})
+        offset, until = before["offset"], before["until"]
+        if self.about[identity].st_size < offset:
+            offset, self.gap = 0, (until, None)
         file.seek(offset)
-        ads, lines = [], []
+        ads, lines, room = [], [], self.about[identity].st_size - offset
         for line in file:
-            if line[-1:] != b"\n":
+            room -= len(line)
+            if room < 0 or line[-1:] != b"\n":
                 break
             lines.append(line)
             if line.startswith(BANNER):
-                ad = parse_ad(lines[:-1])
-                ad["banner_time"] = banner_time(line)
-                ads.append(ad)
-                offset += sum(map(len, lines))
-                lines = []
-                if len(ads) == BATCH_ADS:
-                    self.known[identity] = offset
+                ads.append(dict(parse_ad(lines[:-1]), banner_time=banner_time(line)))
+                offset, until, lines = offset + sum(map(len, lines)), ads[-1]["banner_time"] or until, []
+                if len(ads) == BATCH_ITEMS:
+                    self.remember(identity, offset, until)
                     yield ads
                     ads = []
-        self.known[identity] = offset
+        self.remember(identity, offset, until)
         if ads:
             yield ads
 
-    def forget(self, there):
-        """Drop files that are gone; where the one written to last is among them, ads that nobody read may have gone with it."""
-        if self.last is not None and self.last not in there:
-            self.gaps += 1
-        self.last = max(there, key=lambda identity: there[identity]) if there else None
-        self.known = {identity: offset for identity, offset in self.known.items() if identity in there}
+    def remember(self, identity, offset, until):
+        self.known[identity] = {"inode": identity[0], "banner": identity[1], "offset": offset, "until": until}
 
     @property
     def state(self):
         """Answer what to remember."""
-        return [
-            {"inode": identity[0], "banner": identity[1], "offset": offset, "last": identity == self.last}
-            for identity, offset in self.known.items()
-        ]
+        return [dict(one, last=identity == self.last) for identity, one in self.known.items()]
 
 
 def first_banner(file):
@@ -200,102 +280,102 @@ def first_banner(file):
 
 def banner_time(line):
     """Answer the newest time that a banner names: when its ad was written, or its job ended."""
-    times = [int(found) for found in re.findall(rb"(?:CurrentTime|CompletionDate) ?= ?(\d+)", line)]
+    times = [int(found) for found in re.findall(rb"(?:CurrentTime|CompletionDate) ?= ?(\d{1,11})", line)]
     return max(times) if times else None
 
 
-# ---- what is sent ----
+# ---- jobs ----
 
 
 def run_of(ad, cloud_attribute):
-    """Describe the last run of a job on a vm; None for one that never ran."""
-    host = ad.get("RemoteHost") or ad.get("LastRemoteHost")
-    started = number(ad, "JobCurrentStartDate", "JobStartDate")
-    batch_id = ad.get("GlobalJobId")
-    if not (isinstance(host, str) and isinstance(batch_id, str) and started):
+    """Describe the last run of a job on a vm, in the queue or after it; None for one that never ran."""
+    status = ad.get("JobStatus")
+    host = text(ad, "RemoteHost") or text(ad, "LastRemoteHost")
+    batch_id, started = text(ad, "GlobalJobId"), number(ad, "JobCurrentStartDate", "JobStartDate")
+    if not (host and batch_id and started):
         return None
     slot, _, vm = host.rpartition("@")
-    status = ad.get("JobStatus")
-    ended = None if status in ON_A_VM else number(ad, "CompletionDate", "EnteredCurrentStatus", "banner_time")
-    wall = wall_of(ad, started, ended)
+    told = {"batch_id": batch_id, "vm": vm, "cloud": cloud_of(ad, cloud_attribute), "slot": slot or None, "started_at": iso(started)}
+    told["state"] = STATES.get(status, "ended")
+    # Of a job that runs, times and exit code are still those of the run before.
+    return given(told if status in ON_A_VM else dict(told, **ending_of(ad, started)))
+
+
+def ending_of(ad, started):
+    """Describe the end of the last run: its own times, never the sum over all runs."""
+    last, ended, code = number(ad, "LastRemoteWallClockTime"), end_of(ad, started), ad.get("ExitCode")
+    starts = max(number(ad, name) or 0 for name in ("NumShadowStarts", "NumJobStarts"))
     cpu = [number(ad, name) for name in ("RemoteUserCpu", "RemoteSysCpu")]
-    told = {
-        "batch_id": batch_id,
-        "vm": vm,
-        "cloud": cloud_of(ad, cloud_attribute),
-        "slot": slot or None,
-        "started_at": iso(started),
-        "ended_at": iso(max(ended, started)) if ended else None,
-        "wall_seconds": wall,
+    return {
+        "ended_at": iso(ended),
+        "wall_seconds": last or (number(ad, "RemoteWallClockTime") if starts <= 1 else None) or ended - started,
         "cpu_seconds": sum(part or 0 for part in cpu) if any(cpu) else None,
-        "exit_code": ad["ExitCode"] if isinstance(ad.get("ExitCode"), int) else None,
-        "state": STATES.get(status, "ended" if ended else "unknown"),
+        "exit_code": code if type(code) is int and abs(code) < 2**31 else None,
     }
-    return {name: value for name, value in told.items() if value is not None}
+
+
+def end_of(ad, started):
+    """Answer when the last run ended, and not when the job was removed after days on hold; no time from before it began counts."""
+    wall = number(ad, "LastRemoteWallClockTime")
+    times = [number(ad, "CompletionDate")] if ad.get("JobStatus") not in OTHERWISE else []
+    times += [number(ad, "LastVacateTime"), wall and started + wall, number(ad, "EnteredCurrentStatus"), number(ad, "banner_time")]
+    return next((one for one in times if one and one >= started), started)
 
 
 def epoch_of(ad, cloud_attribute):
-    """Describe one run as the epoch history has it: its ad is written when the run ends, and its wall time is that of earlier runs."""
-    told = run_of({**ad, "JobStatus": None, "CompletionDate": None, "EnteredCurrentStatus": ad.get("banner_time")}, cloud_attribute)
-    if told is not None:
-        started = number(ad, "JobCurrentStartDate", "JobStartDate")
-        told["wall_seconds"] = max(0, (ad.get("banner_time") or started) - started)
-        told.pop("cpu_seconds", None)
-    return told
-
-
-def wall_of(ad, started, ended):
-    """Answer the wall time of the last run alone; the sum over all runs only where there was one."""
-    last = number(ad, "LastRemoteWallClockTime")
-    if last is not None:
-        return last
-    starts = [number(ad, name) for name in ("NumShadowStarts", "NumJobStarts")]
-    if ended and max(start or 0 for start in starts) <= 1:
-        return number(ad, "RemoteWallClockTime")
-    return max(0, ended - started) if ended else None
+    """Describe one run as the epoch history has it: its ad is written when the run ends, and its wall and CPU are those of earlier runs."""
+    started = number(ad, "JobCurrentStartDate", "JobStartDate")
+    told = run_of(dict(ad, JobStatus=2), cloud_attribute)
+    if told is None:
+        return None
+    ended = max(started, ad.get("banner_time") or started)
+    return dict(told, state="ended", ended_at=iso(ended), wall_seconds=ended - started)
 
 
 def cloud_of(ad, attribute):
     """Answer the cloud that the machine named when it was matched."""
-    for name in ("MachineAttr%s0" % attribute, "MATCH_EXP_JOB_%s" % attribute, "MATCH_%s" % attribute):
-        if isinstance(ad.get(name), str) and ad[name] not in ("", "unknown", "undefined"):
-            return ad[name]
-    return None
+    names = [text(ad, prefix % attribute) for prefix in ("MachineAttr%s0", "MATCH_EXP_JOB_%s", "MATCH_%s")]
+    return next((name for name in names if name and name not in ("unknown", "undefined")), None)
+
+
+# ---- vms ----
 
 
 def machines(ads, cloud_attribute):
     """Describe each machine of the pool that says its cloud, once however many slots it has."""
     found = {}
     for ad in ads:
-        vm, cloud, started = ad.get("Machine"), ad.get(cloud_attribute), number(ad, "DaemonStartTime")
-        if isinstance(vm, str) and isinstance(cloud, str) and started:
-            told = {"vm": vm, "cloud": cloud, "started_at": iso(started), "state": "in the pool"}
-            flavor, cores = ad.get("flavor"), number(ad, "TotalCpus")
-            found["%s %s" % (vm, started)] = dict(
-                told, **({"flavor": flavor} if isinstance(flavor, str) else {}), **({"cores": int(cores)} if cores else {})
-            )
+        vm, cloud, started = text(ad, "Machine"), text(ad, cloud_attribute), number(ad, "DaemonStartTime")
+        if vm and cloud and started:
+            told = {"vm": vm, "cloud": cloud, "flavor": text(ad, "flavor"), "cores": whole(ad.get("TotalCpus"))}
+            found["%s %s" % (vm, started)] = given(dict(told, started_at=iso(started), state="in the pool"))
     return found
 
 
 def cloudscheduler_vms(rows, zone):
-    """Describe the vms that cloudscheduler lists; its times are local, and of a repeated hour the earlier one is meant."""
+    """Describe the vms that cloudscheduler lists; its times are local, and of an hour that comes twice the earlier one is meant."""
     found = {}
     for row in rows:
-        try:
-            started = datetime.strptime(row["start_time"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=zone)
-            told = {
-                "vm": row["hostname"],
-                "cloud": row["cloud_name"],
-                "started_at": iso(started.timestamp()),
-                "state": str(row.get("status")),
-            }
-        except (KeyError, TypeError, ValueError):
-            continue
-        told.update({"flavor": row["flavor_name"]} if row.get("flavor_name") else {})
-        if str(row.get("cores") or "").isdigit() and int(row["cores"]):
-            told["cores"] = int(row["cores"])
-        found["%s %s %s" % (row.get("group_name"), row["cloud_name"], row.get("vmid"))] = told
+        times = local_times(row.get("start_time"), zone)
+        vm, cloud, state = text(row, "hostname"), text(row, "cloud_name"), text(row, "status")
+        if vm and cloud and times:
+            told = {"vm": vm, "cloud": cloud, "flavor": text(row, "flavor_name"), "cores": whole(row.get("cores"))}
+            state = "%s, started in an hour that came twice" % state if len(times) > 1 else state
+            key = "%s %s %s" % (row.get("group_name"), cloud, row.get("vmid"))
+            found[key] = given(dict(told, started_at=iso(times[0]), state=state))
     return found
+
+
+def local_times(told, zone):
+    """Answer every moment at which clocks of a zone showed this; `zone` is the process's from then on."""
+    os.environ["TZ"] = zone
+    time.tzset()
+    try:
+        shown = time.strptime(told, "%Y-%m-%d %H:%M:%S")
+    except (TypeError, ValueError):
+        return []
+    moments = sorted({time.mktime(shown[:8] + (summer,)) for summer in (0, 1)})
+    return [one for one in moments if time.localtime(one)[:6] == shown[:6]] or moments[:1]
 
 
 class Lives:
@@ -304,8 +384,8 @@ class Lives:
     def __init__(self, known):
         self.known = known
 
-    def seen(self, listed, now):
-        """Answer what to report: all that is listed, and the end of what is not any more."""
+    def ended(self, listed, now):
+        """Answer the vms that are listed no more, each with its end: when it was seen last."""
         for key, vm in listed.items():
             self.known[key] = {"vm": vm, "seen": now, "missing": 0}
         ended = []
@@ -313,8 +393,8 @@ class Lives:
             self.known[key]["missing"] += 1
             if self.known[key]["missing"] >= ROUNDS_MISSING:
                 gone = self.known.pop(key)
-                ended.append(dict(gone["vm"], ended_at=iso(gone["seen"]), state="gone"))
-        return list(listed.values()) + ended
+                ended.append(dict(gone["vm"], ended_at=max(iso(gone["seen"]), gone["vm"]["started_at"]), state="gone"))
+        return ended
 
 
 # ---- sources and the server ----
@@ -328,11 +408,13 @@ def command(*words):
         raise Unavailable("%s cannot be run: %s" % (words[0], error))
     if done.returncode:
         raise Unavailable("%s failed: %s" % (words[0], " ".join(done.stderr.decode("utf-8", "replace").split())[:200]))
-    text = done.stdout.decode("utf-8", "replace").strip()
     try:
-        return json.loads(text) if text else []
+        ads = json.loads(done.stdout.decode("utf-8", "replace").strip() or "[]")
     except ValueError:
         raise Unavailable("%s was cut short" % words[0])
+    if not (isinstance(ads, list) and all(isinstance(ad, dict) for ad in ads)):
+        raise Unavailable("%s printed something else than ads" % words[0])
+    return ads
 
 
 def setting(name):
@@ -341,166 +423,306 @@ def setting(name):
         done = subprocess.run(["condor_config_val", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=COMMAND_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.decode().strip() or None if done.returncode == 0 else None
+    return os.fsdecode(done.stdout).strip() or None if done.returncode == 0 else None
 
 
-def context(options):
-    """Trust the given CA, or the system's."""
-    return ssl.create_default_context(cafile=options.ca) if options.ca else ssl.create_default_context()
-
-
-def send(options, body):
-    """Send a report and answer the receipt; nothing of it counts before that."""
-    if options.dry_run:
-        print(json.dumps(body, indent=2))
-        return {"accepted": 0, "stale": 0, "rejected": []}
-    with open(options.token_file) as file:
-        token = file.read().strip()
-    headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json", "Content-Encoding": "gzip"}
-    url = options.base.rstrip("/") + "/function/placement_report"
-    request = urllib.request.Request(url, gzip.compress(json.dumps(body).encode()), headers)
+def read_secret(path, what):
+    """Read a token or a password, which never stands in arguments."""
     try:
-        with urllib.request.urlopen(request, timeout=HTTP_SECONDS, context=context(options) if url.startswith("https") else None) as answer:
-            return json.loads(answer.read().decode())
-    except urllib.error.HTTPError as error:
-        words = error.read().decode("utf-8", "replace")[:300]
-        if error.code in (400, 401, 403, 413):
-            raise Stop(3, "the server refused the report (%d): %s" % (error.code, words))
-        raise Unavailable("the server answered %d" % error.code)
-    except (OSError, ValueError) as error:
-        raise Unavailable("the server does not answer: %s" % error)
+        with open(path, "rb") as file:
+            secret = file.read().strip().decode("ascii", "replace")
+    except OSError as error:
+        raise Stop(USAGE, "the %s cannot be read: %s: %s" % (what, path, error.strerror))
+    if not re.match(r"[\x21-\x7e]+\Z", secret):
+        raise Stop(USAGE, "%s holds no %s: put it there, alone on one line" % (path, what))
+    return secret
+
+
+class AsIs(urllib.request.HTTPErrorProcessor):
+    """Follows no redirect: a token must not travel."""
+
+    def http_response(self, request, response):
+        return response
+
+    https_response = http_response
+
+
+def ask(options, url, headers, body=None):
+    """Answer status and body of a request; raises Unavailable where there is none."""
+    try:
+        tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=options.ca))
+        with urllib.request.build_opener(AsIs, tls).open(urllib.request.Request(url, body, headers), timeout=HTTP_SECONDS) as answer:
+            return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable("%s does not answer: %s" % (url, error or type(error).__name__))
+
+
+def send(options, token, body):
+    """Send a packed report and answer its receipt; nothing of it counts before that."""
+    headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    status, answer = ask(options, options.base.rstrip("/") + "/function/placement_report", headers, body)
+    words = "%d %s" % (status, " ".join(answer.decode("utf-8", "replace").split())[:300])
+    if status in (401, 403):
+        raise Locked("the server does not take the token in %s, bring a new one: %s" % (options.token_file, words))
+    if status in (400, 413, 415, 422):
+        raise Refused(words)
+    try:
+        receipt = json.loads(answer.decode())
+        if status == 200 and receipt["accepted"] + receipt["stale"] + len(receipt["rejected"]) >= 0:
+            return receipt
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise Unavailable("the server answered without a receipt (is --base right?): %s" % words)
 
 
 def cloudscheduler(options):
     """Ask cloudscheduler for its vms; an error comes with status 200 and a response code."""
     url = options.cloudscheduler.rstrip("/")
-    with open(options.cloudscheduler_password_file) as file:
-        secret = base64.b64encode(("%s:%s" % (options.cloudscheduler_user, file.read().strip())).encode()).decode()
-    headers = {"Accept": "application/json", "Referer": url, "Authorization": "Basic " + secret}
+    secret = "%s:%s" % (options.cloudscheduler_user, read_secret(options.cloudscheduler_password_file, "password"))
+    headers = {"Accept": "application/json", "Referer": url, "Authorization": "Basic " + base64.b64encode(secret.encode()).decode()}
+    status, answer = ask(options, url + "/vm/list/", headers)
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url + "/vm/list/", None, headers),
-            timeout=HTTP_SECONDS,
-            context=context(options) if url.startswith("https") else None,
-        ) as answer:
-            told = json.loads(answer.read().decode("utf-8", "replace"))
+        told = json.loads(answer.decode("utf-8", "replace"))
         rows = told["vm_list"]
         rows = json.loads(rows) if isinstance(rows, str) else rows
-        if told.get("response_code") != 0 or not isinstance(rows, list):
-            raise ValueError(told.get("message"))
-        return rows
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if status == 200 and told["response_code"] == 0 and all(isinstance(row, dict) for row in rows):
+            return rows
+        raise ValueError("%d %s" % (status, told.get("message")))
+    except (ValueError, KeyError, TypeError) as error:
         raise Unavailable("cloudscheduler does not list its vms: %s" % error)
 
 
-def zone_of(name):
-    """Answer the zone of cloudscheduler's times."""
+# ---- what is kept between runs ----
+
+
+def write(path, data):
+    """Write a file so that it is there, whole, whatever happens to the machine."""
+    with open(path + ".new", "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".new", path)
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
-        from zoneinfo import ZoneInfo
-
-        return ZoneInfo(name)
-    except ImportError:
-        raise Stop(2, "--cloudscheduler needs Python 3.9 or later for --zone")
-    except (KeyError, ValueError):
-        raise Stop(2, "--zone %s is not known, use one such as Europe/Zurich" % name)
-
-
-# ---- a run ----
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class State:
     """What is remembered between runs, replaced as a whole."""
 
     def __init__(self, folder):
-        self.path = os.path.join(folder, "state.json")
+        self.path, self.told = os.path.join(folder, "state.json"), {}
         try:
             with open(self.path) as file:
                 self.told = json.load(file)
-        except (OSError, ValueError):
-            self.told = {}
+        except FileNotFoundError:
+            pass
+        except ValueError:
+            say("%s is damaged: everything that is left in the history is told again, which is harmless" % self.path)
 
     def save(self, **more):
-        """Write it so that it is there, whole, whatever happens to the machine."""
         self.told.update(more)
-        with open(self.path + ".new", "w") as file:
-            json.dump(self.told, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(self.path + ".new", self.path)
+        write(self.path, json.dumps(self.told).encode())
+
+
+class Spool:
+    """Reports that the server has yet to take, the oldest first. Each is a file until its receipt is there."""
+
+    def __init__(self, folder):
+        self.folder, self.aside = os.path.join(folder, "spool"), os.path.join(folder, "refused")
+
+    def waiting(self):
+        """Name what waits; what was never written whole does not."""
+        return numbered(self.folder)
+
+    def add(self, body):
+        """Keep a report; raises Unavailable when there is no room, so that it stays where it came from."""
+        if sum(map(os.path.getsize, self.waiting())) + len(body) > SPOOL_BYTES:
+            raise Unavailable("%s is full: what comes now waits in HTCondor's own history" % self.folder)
+        append(self.folder, body)
+
+    def set_aside(self, body):
+        """Keep for a look what the server will never take, so that it stops nothing else; answers its path."""
+        return append(self.aside, body)
+
+
+def numbered(folder):
+    """List a folder's files in the order in which they came."""
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [os.path.join(folder, name) for name in names if name.endswith(ENDING)]
+
+
+def append(folder, body):
+    """Write the next file of a folder; answers its path."""
+    os.makedirs(folder, exist_ok=True)
+    newest = [int(os.path.basename(path)[: -len(ENDING)]) for path in numbered(folder)[-1:]]
+    path = os.path.join(folder, "%012d%s" % (sum(newest) + 1, ENDING))
+    write(path, body)
+    return path
+
+
+# ---- a run ----
 
 
 class Report:
     """One run: each source by itself, so that one that is away keeps no other from being told."""
 
-    def __init__(self, options, state):
-        self.options, self.state = options, state
+    def __init__(self, options, token):
+        self.options, self.token = options, token
+        self.state, self.spool = State(options.state), Spool(options.state)
         self.counts = {"accepted": 0, "stale": 0, "rejected": 0}
-        self.troubles = []
+        self.codes, self.away = set(), False
 
     def run(self):
         """Tell everything; answers the exit code."""
-        epoch = self.options.epoch_history or setting("JOB_EPOCH_HISTORY")
-        history = self.options.history or setting("HISTORY")
-        steps = [(self.from_files, "epoch", epoch, epoch_of)] if epoch and os.path.exists(epoch) else []
-        steps += [
-            (self.from_files, "history", history, run_of) if history and os.access(history, os.R_OK) else (self.from_history_command,)
-        ]
-        steps += [(self.from_queue,), (self.from_pool,)] + ([(self.from_cloudscheduler,)] if self.options.cloudscheduler else [])
-        for step, *arguments in steps:
-            try:
-                step(*arguments)
-            except Unavailable as trouble:
-                self.troubles.append(str(trouble))
-        for trouble in self.troubles:
-            print("scheduler.py: %s" % trouble, file=sys.stderr)
-        print("{accepted} kept, {stale} known in a newer form, {rejected} refused".format(**self.counts))
-        return 5 if self.troubles else 0
+        self.attempt(self.from_spool)
+        self.attempt(self.from_pool)
+        if self.options.cloudscheduler:
+            self.attempt(self.from_cloudscheduler)
+        self.from_jobs(self.options.history or setting("HISTORY"), self.options.epoch_history or setting("JOB_EPOCH_HISTORY"))
+        waiting = len(self.spool.waiting())
+        counts = "{accepted} kept, {stale} known in a newer form, {rejected} refused".format(**self.counts)
+        print(counts + (", %d reports wait in %s" % (waiting, self.spool.folder) if waiting else ""))
+        return next((code for code in (REFUSED, AWAY, GAP) if code in self.codes), DONE)
 
-    def tell(self, vms=(), jobs=()):
-        """Send in batches, and say what the server would not take."""
+    def attempt(self, step, *arguments):
+        """Take a step; None where its source is away, which is said."""
+        try:
+            return step(*arguments)
+        except Unavailable as trouble:
+            self.trouble(trouble.code, str(trouble))
+            return None
+
+    def trouble(self, code, sentence):
+        self.codes.add(code)
+        say(sentence)
+
+    # -- to the server --
+
+    def from_spool(self):
+        """Send what waited, the oldest first."""
+        for path in [] if self.options.dry_run else self.spool.waiting():
+            with open(path, "rb") as file:
+                body = file.read()
+            if not self.sent(body):
+                return
+            os.unlink(path)
+
+    def tell(self, vms=(), jobs=(), comes_again=False):
+        """Send in batches; while the server is away, spool what no source will say again."""
         vms, jobs = list(vms), list(jobs)
-        for start in range(0, max(len(vms), len(jobs)), BATCH_ADS):
-            receipt = send(self.options, {"vms": vms[start : start + BATCH_ADS], "jobs": jobs[start : start + BATCH_ADS]})
-            self.counts["accepted"] += receipt["accepted"]
-            self.counts["stale"] += receipt["stale"]
-            self.counts["rejected"] += len(receipt["rejected"])
-            for one in receipt["rejected"][:3]:
-                print("scheduler.py: refused: %s" % one["message"], file=sys.stderr)
+        for start in range(0, max(len(vms), len(jobs)), BATCH_ITEMS):
+            report = {"vms": vms[start : start + BATCH_ITEMS], "jobs": jobs[start : start + BATCH_ITEMS]}
+            if self.options.dry_run:
+                print(json.dumps(report, indent=2))
+                continue
+            body = gzip.compress(json.dumps(report).encode())
+            if not self.sent(body) and not comes_again:
+                self.spool.add(body)
 
-    def from_files(self, name, path, describe):
-        """Tell the new ads of history files, and go on behind them only once they are kept."""
-        history = History(path, self.state.told.get(name, []))
+    def sent(self, body):
+        """Say whether the server has it; once it is away, it is for the rest of the run."""
+        if self.away:
+            return False
+        try:
+            receipt = send(self.options, self.token, body)
+        except Unavailable as trouble:
+            self.away = True
+            self.trouble(trouble.code, str(trouble))
+            return False
+        except Refused as refusal:
+            self.trouble(REFUSED, "the server refused a report, which is now %s: %s" % (self.spool.set_aside(body), refusal))
+            return True
+        self.counts["accepted"] += receipt["accepted"]
+        self.counts["stale"] += receipt["stale"]
+        self.counts["rejected"] += len(receipt["rejected"])
+        for one in receipt["rejected"][:3]:
+            say("refused: %s" % (one.get("message") if isinstance(one, dict) else one))
+        return True
+
+    def keep(self, **more):
+        if not self.options.dry_run:
+            self.state.save(**more)
+
+    # -- from HTCondor and cloudscheduler --
+
+    def from_jobs(self, history, epochs):
+        """Tell runs from the epochs, the queue and the history, in that order: the later say more of a run, and the server keeps the last.
+
+        They are looked at in another order. A run is in the epochs before anything else calls it ended, so they are read last, and so no
+        later round tells less of it.
+        """
+        with contextlib.ExitStack() as stack:
+            tell_queue = self.attempt(self.queue)
+            tell_history = self.attempt(self.history, stack, history)
+            if epochs:
+                self.attempt(self.from_epochs, stack, epochs)
+            for tell in (tell_queue, tell_history):
+                if tell:
+                    self.attempt(tell)
+
+    def history(self, stack, path):
+        """Look at the jobs that left the queue: in the files, or by command where they are closed to us; answers what tells them."""
+        if path:
+            with contextlib.suppress(Closed):
+                history = stack.enter_context(History(path, self.state.told.get("history", [])))
+                return partial(self.from_files, "history", history, run_of)
+        return partial(self.from_command, *self.by_command())
+
+    def from_epochs(self, stack, path):
+        """Tell every run, also those before a job's last; a pool that keeps no epochs has no such files."""
+        epochs = History(path, self.state.told.get("epoch", []))
+        try:
+            if epochs.names():
+                self.from_files("epoch", stack.enter_context(epochs), epoch_of)
+        except Closed as closed:
+            say("%s; of jobs that ran more than once only the last run is told" % closed)
+
+    def from_files(self, name, history, describe):
+        """Tell the new ads of history files, and go on behind them only once they are safe."""
         for ads in history.batches():
-            self.tell(jobs=[told for told in (describe(ad, self.options.cloud_attribute) for ad in ads) if told])
+            self.tell(jobs=self.runs(ads, describe))
             self.keep(**{name: history.state})
         self.keep(**{name: history.state})
-        if history.gaps:
-            print(
-                "scheduler.py: %s: a file went before it was read whole; keep more of them (MAX_HISTORY_ROTATIONS)" % path, file=sys.stderr
-            )
+        if history.gap:
+            since, until = (iso(moment) if moment else "an unknown time" for moment in history.gap)
+            lost = "jobs that ended between %s and %s may be missing: their file went before it was read whole" % (since, until)
+            self.trouble(GAP, "%s: %s; keep more of them (MAX_HISTORY_ROTATIONS, MAX_EPOCH_HISTORY_ROTATIONS)" % (history.path, lost))
 
-    def from_history_command(self):
-        """Tell what condor_history knows since the newest that was told, where the files cannot be read."""
-        last = self.state.told.get("newest")
-        since = ["-since", 'GlobalJobId == "%s"' % last] if last else []
-        if last and not command(
-            "condor_history", "-json", "-attributes", "GlobalJobId", "-limit", "1", "-constraint", 'GlobalJobId == "%s"' % last
-        ):
-            print("scheduler.py: the job told last is in no history any more: some may be missing before what is told now", file=sys.stderr)
-        ads = command("condor_history", "-json", "-attributes", ",".join(self.attributes()), *since)
-        self.tell(jobs=[told for told in (run_of(ad, self.options.cloud_attribute) for ad in ads) if told])
-        if ads:
-            self.keep(newest=ads[0].get("GlobalJobId"))
+    def by_command(self):
+        """Ask condor_history back to some jobs before the newest that was told: a rotation may have hidden a file from it then."""
+        told = self.state.told.get("by_command", [])
+        same, words = 'GlobalJobId == "%s"', ["condor_history", "-json", "-attributes"]
+        if told and not command(*words, "GlobalJobId", "-limit", "1", "-constraint", same % told[0]):
+            self.trouble(GAP, "the job told last is in no history any more: some may be missing before what is told now")
+        ads = command(*words, ",".join(self.attributes()), *(["-since", same % told[-1]] if told else []))
+        return [ad for ad in ads if text(ad, "GlobalJobId") and ad["GlobalJobId"] not in set(told)], told
 
-    def from_queue(self):
-        """Tell what runs now."""
-        ads = command("condor_q", "-allusers", "-json", "-attributes", ",".join(self.attributes()))
-        running = [ad for ad in ads if ad.get("JobStatus") in ON_A_VM]
-        self.tell(jobs=[told for told in (run_of(ad, self.options.cloud_attribute) for ad in running) if told])
+    def from_command(self, ads, told):
+        self.tell(jobs=self.runs(ads, run_of))
+        self.keep(by_command=([ad["GlobalJobId"] for ad in ads] + told)[:REMEMBERED])
+
+    def queue(self):
+        """Look at the jobs in the queue that run or have run; answers what tells them."""
+        words = ["condor_q", "-allusers", "-json", "-constraint", HAS_RUN, "-attributes", ",".join(self.attributes())]
+        return partial(self.from_queue, self.runs(command(*words), run_of))
+
+    def from_queue(self, runs):
+        """Tell what runs, and once of each job that waits again or is held where it ran last."""
+        ended = {"%(batch_id)s %(started_at)s" % run: run for run in runs if "ended_at" in run}
+        known = set(self.state.told.get("queue", []))
+        self.tell(jobs=[run for key, run in ended.items() if key not in known])
+        self.keep(queue=sorted(ended))
+        self.tell(jobs=[run for run in runs if "ended_at" not in run], comes_again=True)
+
+    def runs(self, ads, describe):
+        return [told for told in (describe(ad, self.options.cloud_attribute) for ad in ads) if told]
 
     def attributes(self):
         cloud = self.options.cloud_attribute
-        return ATTRIBUTES + ["MachineAttr%s0" % cloud, "MATCH_EXP_JOB_%s" % cloud]
+        return ATTRIBUTES + ["MachineAttr%s0" % cloud, "MATCH_EXP_JOB_%s" % cloud, "MATCH_%s" % cloud]
 
     def from_pool(self):
         """Tell the machines of the pool, and which have gone."""
@@ -509,80 +731,99 @@ class Report:
 
     def from_cloudscheduler(self):
         """Tell the vms that cloudscheduler lists, and which have gone."""
-        self.lives("cloudscheduler", cloudscheduler_vms(cloudscheduler(self.options), zone_of(self.options.zone)))
+        self.lives("cloudscheduler", cloudscheduler_vms(cloudscheduler(self.options), self.options.zone))
 
     def lives(self, name, listed):
         lives = Lives(self.state.told.get(name, {}))
-        self.tell(vms=lives.seen(listed, time.time()))
+        ended = lives.ended(listed, time.time())
+        self.tell(vms=ended)
         self.keep(**{name: lives.known})
+        self.tell(vms=listed.values(), comes_again=True)
 
-    def keep(self, **more):
-        if not self.options.dry_run:
-            self.state.save(**more)
+
+# ---- verbs ----
 
 
 def report(options):
-    """Do one run, alone."""
+    """Do one run, alone; a dry one touches nothing."""
+    if options.dry_run:
+        return Report(options, None).run()
+    token = read_secret(options.token_file, "scheduler token")
     os.makedirs(options.state, mode=0o700, exist_ok=True)
     with open(os.path.join(options.state, "lock"), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Stop(4, "another copy is running on %s" % options.state)
-        return Report(options, State(options.state)).run()
+        except BlockingIOError:
+            raise Stop(BUSY, "another copy is running on %s" % options.state)
+        return Report(options, token).run()
 
 
 def install(options):
     """Write a systemd service and timer, and start it."""
-    told = ["base", "token_file", "ca", "state", "cloud_attribute", "history", "epoch_history", "cloudscheduler", "cloudscheduler_user"]
+    read_secret(options.token_file, "scheduler token")
     words = [sys.executable, os.path.abspath(__file__), "report"]
-    for name in told + ["cloudscheduler_password_file", "zone"]:
-        if getattr(options, name):
-            words += ["--" + name.replace("_", "-"), getattr(options, name)]
-    for ending, text in (("service", UNIT.format(command=" ".join('"%s"' % word.replace("%", "%%") for word in words))), ("timer", TIMER)):
+    for name in SETTINGS:
+        value = getattr(options, name)
+        if value:
+            words += ["--" + name.replace("_", "-"), value]
+    for ending, text in (("service", UNIT.format(command=" ".join(map(quoted, words)))), ("timer", TIMER)):
         with open(os.path.join(options.units, "skytally-scheduler." + ending), "w") as file:
             file.write(text)
-    if options.units == "/etc/systemd/system":
-        subprocess.check_call(["systemctl", "daemon-reload"])
-        subprocess.check_call(["systemctl", "enable", "--now", "skytally-scheduler.timer"])
+    if options.units == UNITS:
+        try:
+            for words in (["daemon-reload"], ["enable", "--now", "skytally-scheduler.timer"]):
+                subprocess.run(["systemctl"] + words, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Stop(AWAY, "the units are written, but systemd did not start them: %s" % error)
     print("it reports every five minutes: systemctl list-timers skytally-scheduler")
-    return 0
+    return DONE
 
 
-def main():
-    """Read the command line and do what it says."""
+def quoted(word):
+    """Write a word as systemd reads it back."""
+    for one, two in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        word = word.replace(one, two)
+    return '"%s"' % word
+
+
+def options_of(arguments):
+    """Read the command line; wrong usage ends here, with a line that says what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
     parser.add_argument("verb", choices=("report", "install"), metavar="report|install")
-    for name in (
-        "base",
-        "token-file",
-        "ca",
-        "history",
-        "epoch-history",
-        "cloudscheduler",
-        "cloudscheduler-user",
-        "cloudscheduler-password-file",
-    ):
-        parser.add_argument("--" + name, help=argparse.SUPPRESS)
-    for name, usual in (
-        ("state", "/var/lib/skytally-scheduler"),
-        ("cloud-attribute", "cloud_name"),
-        ("zone", "UTC"),
-        ("units", "/etc/systemd/system"),
-    ):
-        parser.add_argument("--" + name, default=usual, help=argparse.SUPPRESS)
+    usual = {"state": "/var/lib/skytally-scheduler", "cloud_attribute": "cloud_name", "zone": "UTC", "units": UNITS}
+    for name in SETTINGS + ["units"]:
+        parser.add_argument("--" + name.replace("_", "-"), default=usual.get(name), help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not options.dry_run and not (options.base and options.token_file):
+    options = parser.parse_args(arguments)
+    for name in FILES:
+        setattr(options, name, getattr(options, name) and os.path.abspath(getattr(options, name)))
+    if not (options.dry_run and options.verb == "report" or options.base and options.token_file):
         parser.error("--base and --token-file are needed; see --help")
+    for name in ("base", "cloudscheduler"):
+        if not re.match(r"https?://[^/]|\Z", getattr(options, name) or ""):
+            parser.error("--%s is an address such as https://skytally.example.org" % name)
+    if not re.match(r"[A-Za-z_]\w*\Z", options.cloud_attribute):
+        parser.error("--cloud-attribute is the name of an attribute, such as cloud_name")
+    if options.cloudscheduler and not (options.cloudscheduler_user and options.cloudscheduler_password_file):
+        parser.error("--cloudscheduler needs --cloudscheduler-user and --cloudscheduler-password-file")
+    if options.ca and not os.path.isfile(options.ca):
+        parser.error("--ca %s is not there" % options.ca)
+    if options.zone != "UTC" and not os.path.isfile(os.path.join(ZONES, options.zone)):
+        parser.error("--zone %s is not known here, use one such as Europe/Zurich" % options.zone)
+    return options
+
+
+def main(arguments=None):
+    """Do what the command line says; answers the exit code."""
+    options = options_of(arguments)
     try:
-        return report(options) if options.verb == "report" else install(options)
+        return {"report": report, "install": install}[options.verb](options)
     except Stop as stop:
-        print("scheduler.py: %s" % stop, file=sys.stderr)
+        say(stop)
         return stop.code
-    except (OSError, Unavailable) as error:
-        print("scheduler.py: %s" % error, file=sys.stderr)
-        return 5
+    except OSError as error:
+        say("%s; run it as a user who may use that, or name another with --state or --units" % error)
+        return AWAY
 
 
 if __name__ == "__main__":
