@@ -39,6 +39,7 @@ bench: $(READY) ## what it costs and how fast it is, as ratios of one run on thi
 	@$(BIN)/python tests/bench/bench_accounting.py
 	@$(BIN)/python tests/bench/bench_secrets.py
 	@$(BIN)/python tests/bench/bench_jobs.py
+	@$(BIN)/python tests/bench/bench_dirac.py
 	@$(BIN)/python tests/bench/bench_elasticsearch.py
 
 format: $(READY) ## put the code into its one format

@@ -1,10 +1,13 @@
 """A stand-in for the BigPanDA monitor: its rules for parameters, tables, limits and times, over jobs of a test, with faults on demand.
 
-What is known of the real one: `|` means or and a comma and, so several queues by comma are nobody's; with several statuses the tables of
-active jobs know no time; the archive is asked only for windows that reach back 72 hours, and by statechangetime; each table is cut to
-`limit`, newest modification first; `fields` is taken literally; bad values are 400; times are naive UTC.
+What is known of the real one: `|` means or; a comma means and, so several queues by comma are nobody's, and several statuses by comma
+keep the archive from being asked; `*` and a leading `!` are operators, `+ ' #` do not survive. With several statuses the tables of active
+jobs know no time. The archive is asked only for windows that reach back 72 hours, and by statechangetime. Each table is cut to `limit`,
+newest modification first. `fields` is taken literally; one task is answered by other rules; bad values are 400; times are naive UTC; the
+same question again is answered from a cache for ten minutes.
 """
 
+import gzip
 import json
 import random
 import threading
@@ -12,14 +15,30 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 Row = dict[str, Any]
+Query = dict[str, str]
 ENDED = ("finished", "failed", "cancelled", "closed")
-ARCHIVED_AFTER = timedelta(hours=72)
-FAULTS = ("500", "truncated", "login page", "redirect", "hang", "no jobs key", "null jobs")
+DEFINED = ("pending", "defined", "waiting", "assigned")
+TABLES = ("defined", "active", "archived4", "archived")
+ARCHIVED_AFTER, CACHED_FOR = timedelta(hours=72), timedelta(minutes=10)
+USUAL_HOURS, BATCH_ID_HOURS, TASK_HOURS = 12, 96, 180 * 24
+USUAL_LIMIT, TASK_LIMIT = 20_000, 999_999
+SELECTORS = ("computingsite", "jobstatus", "batchid", "jeditaskid", "pandaid")
+FAULTS = ("500", "401", "truncated", "login page", "redirect", "hang", "no jobs key", "null jobs")
+FAULTY_BODIES = {
+    "500": (500, b"<h1>Server Error (500)</h1>"),
+    "401": (401, b'{"detail": "Invalid token."}'),
+    "login page": (200, b"<html>Sign in</html>"),
+    "no jobs key": (200, b"{}"),
+    "null jobs": (200, b'{"jobs": null}'),
+}
+HANGS_SECONDS = 0.5
 
 
 class Refused(Exception):
@@ -27,62 +46,116 @@ class Refused(Exception):
 
 
 class Monitor:
-    """The jobs that the stand-in knows, and how it misbehaves."""
+    """The jobs that the stand-in knows, and how it misbehaves; a row's own `table` is where it lies, whatever its age."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.now = lambda: datetime.now(UTC).replace(tzinfo=None)
+        self.key: str | None = None
+        self.packs = False
         self.fault_share, self.doubled_share, self.random = 0.0, 0.0, random.Random(1)
         self.next_faults: list[str] = []
+        self.faulty_queues: set[str] = set()
         self.requests = self.bytes_sent = 0
-        self.queries: list[dict[str, str]] = []
+        self.seconds = 0.0
+        self.queries: list[Query] = []
+        self.cache: dict[str, tuple[datetime, bytes]] = {}
         self.lock = threading.Lock()
 
-    def answer(self, query: dict[str, str]) -> list[Row]:
-        """Select rows as the real one does; raises Refused."""
-        for name, value in query.items():
-            if value == "" and name != "json":
-                raise Refused(f"Empty value '' for {name}")
-        for name in ("hours", "days", "limit"):
-            if not query.get(name, "0").isdigit():
-                raise Refused(f"Illegal value '{query[name]}' for {name}")
-        rows = [row for row in self.rows if _is_named(row, "computingsite", query) and _is_named(row, "jobstatus", query)]
-        found: list[Row] = []
-        for table in ("active", "archived4", "archived"):
-            found += self._of_table(table, [row for row in rows if self._table(row) == table], query)
-        fields = query.get("fields")
-        names = fields.split(",") if fields else None
-        rows = [row if names is None else {name: row[name] for name in names if name in row} for row in found]
-        return rows + [row for row in rows if self.random.random() < self.doubled_share]
+    def page(self, query: Query) -> dict[str, Any]:
+        """Answer what the monitor would; raises Refused, and anything else where the real one fails."""
+        _check(query)
+        named = {column: query[column].lower() for column in SELECTORS if column in query}
+        rows = [row for row in self.rows if all(_is_named(str(row.get(name)).lower(), name, asked) for name, asked in named.items())]
+        found: dict[int, Row] = {}
+        in_table: dict[str, list[Row]] = {table: [] for table in TABLES}
+        now = self.now()
+        for row in rows:
+            in_table[_table(row, now)].append(row)
+        for table in TABLES:
+            for row in self._of_table(table, in_table[table], query):
+                found.setdefault(row["pandaid"], row)
+        if "jeditaskid" in query and query.get("mode") != "nodrop":
+            found = _without_retried(found)
+        if "sortby" in query and any(row[query["sortby"]] is None for row in found.values()):
+            raise TypeError("'<' not supported between instances of 'NoneType' and 'str'")
+        told = [_told(row, query) for row in found.values()]
+        told += [row for row in told if self.random.random() < self.doubled_share]
+        aside = [] if query.get("outputs") == "jobs" else [{"field": "jobstatus", "list": sorted({row["jobstatus"] for row in rows})}]
+        return {"selectionsummary": aside, "jobs": told, "errsByCount": []}
 
-    def _table(self, row: Row) -> str:
-        if row["jobstatus"] not in ENDED or row.get("table") == "active":
-            return "active"
-        return "archived" if self.now() - _moment(row["modificationtime"]) >= ARCHIVED_AFTER else "archived4"
-
-    def _of_table(self, table: str, rows: list[Row], query: dict[str, str]) -> list[Row]:
-        window, column = _window(query)
+    def _of_table(self, table: str, rows: list[Row], query: Query) -> list[Row]:
+        begin, end, column = self._window(query)
         if table == "archived":
-            if column != "modificationtime" or min(window) > self.now() - ARCHIVED_AFTER:
+            if column != "modificationtime" or begin > self.now() - ARCHIVED_AFTER or "," in query.get("jobstatus", ""):
                 return []
             column = "statechangetime"
-        if not (table == "active" and "|" in query.get("jobstatus", "")):
-            rows = [row for row in rows if row[column] is not None and window[0] <= _moment(row[column]) <= window[1]]
-        return sorted(rows, key=lambda row: row["modificationtime"], reverse=True)[: int(query.get("limit", 20_000))]
+        if table in {"archived4", "archived"} or not _knows_no_time(query):
+            rows = [row for row in rows if row.get(column) is not None and begin <= _moment(row[column]) <= end]
+        limit = int(query.get("limit", TASK_LIMIT if "jeditaskid" in query else USUAL_LIMIT))
+        return sorted(rows, key=lambda row: str(row["modificationtime"]), reverse=True)[:limit]
+
+    def _window(self, query: Query) -> tuple[datetime, datetime, str]:
+        for name, value in query.items():
+            if name.endswith("range"):
+                first, _, last = value.partition("|")
+                return _moment(first), _moment(last), name.removesuffix("range")
+        usual = TASK_HOURS if "jeditaskid" in query else BATCH_ID_HOURS if "batchid" in query else USUAL_HOURS
+        hours = int(query["hours"]) if "hours" in query else 24 * int(query["days"]) if "days" in query else usual
+        end = _moment(query["date_to"]) if "date_to" in query else self.now()
+        return _moment(query["date_from"]) if "date_from" in query else end - timedelta(hours=hours), end, "modificationtime"
 
 
-def _is_named(row: Row, column: str, query: dict[str, str]) -> bool:
-    return column not in query or str(row[column]).lower() in query[column].lower().split("|")
+def _table(row: Row, now: datetime) -> str:
+    if "table" in row:
+        return str(row["table"])
+    if row["jobstatus"] not in ENDED:
+        return "defined" if row["jobstatus"] in DEFINED else "active"
+    return "archived" if now - _moment(row["modificationtime"]) >= ARCHIVED_AFTER else "archived4"
 
 
-def _window(query: dict[str, str]) -> tuple[tuple[datetime, datetime], str]:
+def _check(query: Query) -> None:
     for name, value in query.items():
-        if name.endswith("range"):
-            begin, _, end = value.partition("|")
-            return (_moment(begin), _moment(end)), name.removesuffix("range")
-    return (_moment(query["date_from"]), _moment(query["date_to"])), "modificationtime"
+        if value == "" and name != "json":
+            raise Refused(f"Empty value '' for {name}")
+    for name in ("hours", "days", "limit"):
+        if not query.get(name, "0").isdigit():
+            raise Refused(f"Illegal value '{query[name]}' for {name}")
 
 
+@lru_cache(maxsize=4_096)
+def _is_named(value: str, column: str, asked: str) -> bool:
+    """Say whether a column's value is asked for, by the operators of that column."""
+    if column != "batchid":
+        asked = asked.replace("+", " ").replace("'", "").replace("#", "")
+    if column == "jobstatus":
+        return value in asked.replace(",", "|").split("|")
+    return all(any(_fits(value, one) for one in part.split("|")) for part in asked.split(","))
+
+
+def _fits(value: str, pattern: str) -> bool:
+    return not _fits(value, pattern[1:]) if pattern.startswith("!") else fnmatchcase(value, pattern)
+
+
+def _knows_no_time(query: Query) -> bool:
+    """Say whether the tables of active jobs are asked without a time filter."""
+    return "|" in query.get("jobstatus", "") or "days" in query or ("date_from" in query and "date_to" not in query)
+
+
+def _without_retried(found: dict[int, Row]) -> dict[int, Row]:
+    retried = {row.get("parentid") for row in found.values()}
+    return {number: row for number, row in found.items() if number not in retried}
+
+
+def _told(row: Row, query: Query) -> Row:
+    names = query["fields"].split(",") if "fields" in query else [name for name in row if name != "table"]
+    told = {name: row[name] for name in names if name in row}
+    if "jeditaskid" in query and told.get("maxpss") is not None:
+        told["maxpss"] = f"{told['maxpss'] / 1_024:.2f}"
+    return told
+
+
+@lru_cache(maxsize=200_000)
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is not None:
@@ -100,35 +173,55 @@ class Handler(BaseHTTPRequestHandler):
         monitor = self.monitor
         query = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         with monitor.lock:
+            began = time.perf_counter()
             monitor.requests += 1
             monitor.queries.append(query)
-            fault = self._fault()
-            try:
-                body = json.dumps({"selectionsummary": [], "jobs": monitor.answer(query), "errsByCount": []}).encode()
-                status = 200
-            except Refused as refused:
-                body, status = json.dumps({"error": str(refused)}).encode(), 400
-            except (TypeError, KeyError, ValueError):
-                body, status = b"<h1>Server Error (500)</h1>", 500
-        self._send(status, body) if fault is None else self._misbehave(fault, body)
+            fault = self._fault(query)
+            status, body = self._answer(query)
+            monitor.seconds += time.perf_counter() - began
+        if fault is not None:
+            self._misbehave(fault, body)
+        elif "json" not in query and self.headers["Accept"] != "application/json":
+            self._misbehave("redirect", b"")
+        else:
+            self._send(status, body)
 
-    def _fault(self) -> str | None:
-        if self.monitor.next_faults:
-            return self.monitor.next_faults.pop(0)
-        return self.monitor.random.choice(FAULTS) if self.monitor.random.random() < self.monitor.fault_share else None
+    def _answer(self, query: Query) -> tuple[int, bytes]:
+        monitor, now = self.monitor, self.monitor.now()
+        cached_at, body = monitor.cache.get(self.path, (datetime.min, b""))
+        if now - cached_at < CACHED_FOR:
+            return 200, body
+        try:
+            body = json.dumps(monitor.page(query)).encode()
+        except Refused as refused:
+            return 400, json.dumps({"error": str(refused)}).encode()
+        except (TypeError, KeyError, ValueError):
+            return FAULTY_BODIES["500"]
+        monitor.cache = {path: kept for path, kept in monitor.cache.items() if now - kept[0] < CACHED_FOR} | {self.path: (now, body)}
+        return 200, body
+
+    def _fault(self, query: Query) -> str | None:
+        monitor = self.monitor
+        if monitor.next_faults:
+            return monitor.next_faults.pop(0)
+        if monitor.key is not None and self.headers["Authorization"] != f"Token {monitor.key}":
+            return "401"
+        if monitor.faulty_queues & set(query.get("computingsite", "").split("|")):
+            return "500"
+        return monitor.random.choice(FAULTS) if monitor.random.random() < monitor.fault_share else None
 
     def _misbehave(self, fault: str, body: bytes) -> None:
         if fault == "hang":
-            time.sleep(0.5)
+            time.sleep(HANGS_SECONDS)
             self.close_connection = True
         elif fault == "redirect":
             self._send(302, b"", Location="/oauth/login/")
         else:
-            bodies = {"500": b"<h1>Server Error (500)</h1>", "truncated": body[: len(body) // 2], "login page": b"<html>Sign in</html>"}
-            bodies |= {"no jobs key": b"{}", "null jobs": b'{"jobs": null}'}
-            self._send(500 if fault == "500" else 200, bodies[fault])
+            self._send(*FAULTY_BODIES.get(fault, (200, body[: len(body) // 2])))
 
     def _send(self, status: int, body: bytes, **headers: str) -> None:
+        if self.monitor.packs and "gzip" in self.headers["Accept-Encoding"]:
+            body, headers = gzip.compress(body), {**headers, "Content-Encoding": "gzip"}
         self.send_response(status)
         for name, value in {**headers, "Content-Type": "application/json", "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

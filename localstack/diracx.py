@@ -4,6 +4,7 @@ The environment is made once under ~/.cache/skytally from `diracx.lock`, which p
 answers a server whose `token()` signs robots in; `python -m localstack.diracx FOLDER` starts one to try things by hand.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from hashlib import sha256
@@ -24,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 CACHE = Path.home() / ".cache" / "skytally"
 USER = "75212b23-14c2-47be-9374-eb0113b0575e"
 VO = "diracAdmin"
+SCOPE = f"vo:{VO} group:admin"
+EXCHANGE_KEY = secrets.token_bytes(32)
 READY_SECONDS = 90
 
 TOKEN_SCRIPT = f"""
@@ -72,21 +76,18 @@ class Diracx:
         command = [str(self._commands / "python"), "-c", TOKEN_SCRIPT, str(self._folder / "jwks.json"), str(lifetime_seconds)]
         return subprocess.run(command, env=self._settings, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
+    def token_pair(self) -> dict[str, Any]:
+        """Sign a robot in as DIRAC's own proxy tools do: an access token, and one to renew it with."""
+        query = urllib.parse.urlencode({"preferred_username": "localuser", "scope": SCOPE})
+        headers = {"Authorization": f"Bearer diracx:legacy:{base64.urlsafe_b64encode(EXCHANGE_KEY).decode()}"}
+        pair: dict[str, Any] = _answer(urllib.request.Request(f"{self.url}/api/auth/legacy-exchange?{query}", headers=headers))
+        return pair
+
     def call(self, method: str, path: str, body: Any) -> Any:
-        """Ask as an administrator, past the first seconds in which a fresh server answers 503."""
+        """Ask as an administrator."""
         self._administrator = self._administrator or self.token()
         headers = {"Authorization": f"Bearer {self._administrator}", "Content-Type": "application/json"}
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers, method=method)
-        for _ in range(READY_SECONDS):
-            try:
-                with urllib.request.urlopen(request, timeout=20) as answer:
-                    return json.loads(answer.read() or b"null")
-            except urllib.error.HTTPError as error:
-                with error:
-                    if error.code != 503:
-                        raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()[:300]}") from error
-                time.sleep(1)
-        raise AssertionError("DiracX is not ready")
+        return _answer(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers, method=method))
 
     def submit(self, count: int) -> list[int]:
         """Make jobs; answers their ids."""
@@ -105,6 +106,20 @@ class Diracx:
     def reschedule(self, job_id: int) -> None:
         """Send a job back to where it is matched anew."""
         self.call("POST", "/api/jobs/reschedule", {"job_ids": [job_id]})
+
+
+def _answer(request: urllib.request.Request) -> Any:
+    """Ask past the first seconds, in which a fresh server answers 503."""
+    for _ in range(READY_SECONDS):
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code != 503:
+                    raise AssertionError(f"{request.method} {request.selector}: {error.code} {error.read().decode()[:300]}") from error
+            time.sleep(1)
+    raise AssertionError("DiracX is not ready")
 
 
 @contextlib.contextmanager
@@ -179,6 +194,7 @@ def set_up(commands: Path, folder: Path, port: int, store_port: int) -> dict[str
         "DIRACX_SERVICE_AUTH_STATE_KEY": secrets.token_urlsafe(32) + "=",
         "DIRACX_SERVICE_AUTH_TOKEN_ISSUER": f"http://127.0.0.1:{port}",
         "DIRACX_SERVICE_AUTH_ALLOWED_REDIRECTS": f'["http://127.0.0.1:{port}/docs/oauth2-redirect"]',
+        "DIRACX_LEGACY_EXCHANGE_HASHED_API_KEY": sha256(EXCHANGE_KEY).hexdigest(),
         "DIRACX_SANDBOX_STORE_BUCKET_NAME": "sandboxes",
         "DIRACX_SANDBOX_STORE_AUTO_CREATE_BUCKET": "true",
         "DIRACX_SANDBOX_STORE_S3_CLIENT_KWARGS": json.dumps(store),

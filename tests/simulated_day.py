@@ -1,12 +1,20 @@
-"""A day of PanDA jobs on many clouds with a known truth: placements before, after and never; a monitor that fails; rounds that overlap."""
+"""A day of PanDA jobs on many clouds with a known truth: placements before, after and never; a monitor that fails, shows jobs late and says
+more of them later; rounds that overlap.
+"""
 
 import random
+import threading
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+
+from skytally import wiring
+from skytally.errors import Unavailable
+from skytally.panda_collection import Collection
 
 BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
 STATUSES = ("finished",) * 8 + ("failed", "cancelled")
-FAILING_SHARE = 0.05
+FAILING_SHARE, LATE_SHARE = 0.05, 0.1
 
 
 def naive(moment):
@@ -20,7 +28,8 @@ class Day:
         self.random = random.Random(seed)
         self.vms = [(f"vm-{n}", f"cloud-{n % clouds:02}") for n in range(clouds * 4)]
         self.end = BEGIN + timedelta(hours=30)
-        self.rows, self.reports, self.truth = [], [], {}
+        self.rows, self.reports, self.truth, self.late_words = [], [], {}, {}
+        self.shown_at = {}
         for number in range(jobs):
             self._job(number)
         self.rows.sort(key=lambda row: row["modificationtime"])
@@ -55,9 +64,13 @@ class Day:
             "ended_at": ended.isoformat(),
             "state": "completed",
         }
-        form = self.random.choice(("whole", "whole", "host", "none"))
-        self.rows.append(row | {"batchid": batch_id if form == "whole" else None})
-        if form == "host":
+        row |= dict.fromkeys(("superrorcode", "superrordiag"))
+        form = self.random.choice(("whole", "whole", "host", "bare", "none"))
+        self.rows.append(row | {"batchid": {"whole": batch_id, "bare": f"{number}.0"}.get(form)})
+        self.shown_at[number + 1] = told + timedelta(minutes=50 if self.random.random() < LATE_SHARE else 0)
+        if status != "finished" and self.random.random() < LATE_SHARE and told < BEGIN + timedelta(hours=20):
+            self.late_words[str(number + 1)] = told + timedelta(hours=3)
+        if form in {"host", "bare"}:
             run["vm"] = f"host-{number}"
         arrives = self.random.choice((began, ended + timedelta(hours=3), None)) if form != "none" else ended
         if arrives is not None:
@@ -75,11 +88,18 @@ class Day:
         at = BEGIN
         while at < self.end:
             at += timedelta(minutes=30)
-            monitor.rows = [row for row in self.rows if row["modificationtime"] <= naive(at)]
+            monitor.rows = [self._shown(row, at) for row in self.rows if self.shown_at[row["pandaid"]] <= at]
             self._report(at, client, scheduler)
             self._round(at, monitor, client, monkeypatch)
         monitor.fault_share = 0.0
         self._round(self.end + timedelta(minutes=5), monitor, client, monkeypatch)
+
+    def _shown(self, row, at):
+        """Let the batch system say something after a job was final: only its status change moves."""
+        said_at = self.late_words.get(str(row["pandaid"]))
+        if said_at is None or said_at > at:
+            return row
+        return row | {"statechangetime": naive(said_at), "superrorcode": 9, "superrordiag": "Diag from worker : lost"}
 
     def _report(self, at, client, scheduler):
         due = [run for arrives, run in self.reports if at - timedelta(minutes=30) < arrives <= at]
@@ -88,7 +108,18 @@ class Day:
         assert answer.json()["rejected"] == []
 
     def _round(self, at, monitor, client, monkeypatch):
-        monkeypatch.setattr("skytally.web.clock", lambda: at)
+        """Call the timer twice; now and then beside a round that was thought dead and goes on."""
         monitor.now = lambda: at.replace(tzinfo=None)
-        for _ in range(2):
+        undead = threading.Thread(target=self._undead_round, args=[at])
+        if at.hour % 3 == 0:
+            undead.start()
+        for seconds in (0, 1):
+            moment = at + timedelta(seconds=seconds)
+            monkeypatch.setattr("skytally.web.clock", lambda moment=moment: moment)
             client.post("panda_collect")
+        if undead.ident is not None:
+            undead.join()
+
+    def _undead_round(self, at):
+        with suppress(Unavailable):
+            Collection(wiring.panda(), wiring.panda_queues(), wiring.documents(), lambda: at, at + timedelta(minutes=1)).run()

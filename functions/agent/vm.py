@@ -455,10 +455,10 @@ def job_of(command_line, environ):
   """Answer the DIRAC job of a process, or None; pilots are no jobs."""
   if re.search(r"(^|[/\0])dirac-pilot[^/\0]*(\0|\Z)", command_line):
     return None
-  wrapper = re.search(r"/job/Wrapper/Wrapper_([0-9]+)(\.json)?[\0 ]*\Z", command_line)
+  wrapper = re.match(r"[^\0 ]*python[\d.]*(\0-\w+)*[\0 ][^\0 ]*/job/Wrapper/Wrapper_(\d+)(\.json)?([\0 ]|\Z)", command_line)
   pairs = dict(pair.partition("=")[::2] for pair in environ.split("\0"))
-  # DIRAC 9 says JOBID, as batch systems do, but beside DIRACSITE.
-  found = wrapper.group(1) if wrapper else pairs.get("DIRACJOBID") or ("DIRACSITE" in pairs and pairs.get("JOBID")) or ""
+  # DIRAC 9 says JOBID, as batch systems do.
+  found = wrapper.group(2) if wrapper else pairs.get("DIRACJOBID") or ("DIRACSITE" in pairs and pairs.get("JOBID")) or ""
   return found if re.match(r"[1-9][0-9]{0,17}\Z", found) else None
 
 

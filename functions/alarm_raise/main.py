@@ -1,4 +1,4 @@
-"""Timer /alarm_raise: what a person must look at: contested and unreported secrets, silent vms, timers that fail."""
+"""Timer /alarm_raise: what a person must look at: contested and unreported secrets, silent vms, timers and sources that fail."""
 
 from itertools import chain
 
@@ -25,5 +25,6 @@ def work(request: web.Request) -> dict[str, int]:
         alarm.unreported_secrets(held, documents, now),
         alarm.silent_vms(documents, now),
         alarm.stale_timers(documents, now),
+        alarm.stale_sources(documents, now),
     )
     return alarm.round_of(found, wiring.alarm_teller(), documents, wiring.site(), now)

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from skytally import catalog, evidence
 from skytally.cloud import Site
-from skytally.documents import Alarm, Round, Usage
+from skytally.documents import Alarm, Cursor, Round, Usage
 from skytally.evidence import Held
 from skytally.ports import Documents, Write
 from skytally.records import iso
@@ -78,6 +78,13 @@ def stale_timers(documents: Documents, now: datetime) -> Iterator[Finding]:
         well = None if last is None else last.succeeded_at
         if last is not None and (well is None or now - well > STALE_ROUNDS) and now - last.started_at < SILENT_UNTIL and last.error:
             yield Finding("stale_timer", name, None, f"{name} last succeeded {iso(well) if well else 'never'}: {last.error}")
+
+
+def stale_sources(documents: Documents, now: datetime) -> Iterator[Finding]:
+    """Find sources of which one part fails while the others answer; one that nobody asks any more is no alarm."""
+    for name, cursor in documents.find("cursor", Cursor, {}):
+        if cursor.error and now - cursor.stands_at > STALE_ROUNDS and now - cursor.asked_at < STALE_ROUNDS:
+            yield Finding("stale_source", name, None, f"{name} is collected until {iso(cursor.stands_at)}: {cursor.error}")
 
 
 def round_of(found: Iterable[Finding], tell: Callable[[Alarm], None], documents: Documents, site: Site, now: datetime) -> dict[str, int]:

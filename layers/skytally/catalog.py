@@ -18,7 +18,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("dirac_collect", "what became of DIRAC jobs that went silent", schedule="*/15 * * * *"),
     Function("documents_forget", "details that are old enough go; months and boots stay", schedule="17 3 * * *"),
     Function("job_heartbeat", "the DIRAC jobs that run on a vm now"),
-    Function("panda_collect", "PanDA's jobs, joined to their clouds", schedule="*/10 * * * *"),
+    Function("panda_collect", "PanDA's jobs, joined to their clouds", schedule="*/20 * * * *"),
     Function("placement_report", "which cloud and vm each batch job ran on, from the scheduler's host"),
     Function("secret_claim", "a vm sends its public key and takes the bundle, once"),
     Function("secret_deposit", "the scheduler leaves a payload for one vm, with an expiry"),

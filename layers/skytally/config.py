@@ -73,7 +73,14 @@ class Config(Struct, frozen=True, kw_only=True):
             title="SKYTALLY_PANDA_URL", description="BigPanDA monitor's base URL; empty: panda_collect is off", pattern=r"^(https?://.+)?$"
         ),
     ] = ""
-    panda_queues: Annotated[str, Meta(title="SKYTALLY_PANDA_QUEUES", description="PanDA queues whose jobs count, parted by commas")] = ""
+    panda_queues: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_PANDA_QUEUES",
+            description="PanDA queues whose jobs count, parted by commas",
+            pattern=r"^( *[A-Za-z0-9_.:/-]{1,128} *(, *|$))*$",
+        ),
+    ] = ""
     panda_token_file: Annotated[
         str, Meta(title="SKYTALLY_PANDA_TOKEN_FILE", description="file with the BigPanDA key of a service account")
     ] = ""

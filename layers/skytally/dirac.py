@@ -1,186 +1,193 @@
-"""DIRAC: what became of jobs that ran on our vms, as DIRAC says once a vm names them no more.
+"""DIRAC: what is known of a job that ran on our vms, by what they named and by what DIRAC says of it.
 
 ::
 
-    running --an hour unnamed--> asked --Done, Killed; Failed for a day--> settled
-                                   |--rescheduled, runs at another site--> elsewhere, asked until it is final
-                                   |--DIRAC does not know it for a day--> unknown_to_dirac
-    settled --a vm names it again--> asked: runs again where it was rescheduled, else its payload is a zombie
+    new, asked once --> running --an hour unnamed--> asked --Done, Failed, Killed--> final --a day later--> settled
+                                                       |--rescheduled, runs at another site--> elsewhere, asked until it is final
+                                                       |--DIRAC does not know it for a day--> unknown_to_dirac
+    final --rescheduled after all--> asked again · final, or elsewhere, and its old vm names it: a zombie payload
 
-Invariants: only a round changes a job, under the timer's lease, and its version is the time of the round, so nothing older ever
-overwrites. What DIRAC calls final stays, unless it was rescheduled since. A DIRAC that does not answer changes nothing.
+It is asked about once while it is new, because only who knew the site where it ran here can tell when it has moved to another.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from msgspec import Struct, structs
+from msgspec import structs
 
+from skytally.dirac_run import ALWAYS, FOREVER, SILENT_AFTER, Run, Seen, Span, parted, some
 from skytally.documents import Heartbeat, Job
-from skytally.heartbeat import AFTER_FINAL, RUNNING, SETTLED, key_of
+from skytally.heartbeat import AFTER_END, OPEN, OVER, RUNNING, SETTLED, STATUS_RUNNING
 from skytally.job_error import cleaned, normalised
-from skytally.ports import Documents, JobState, JobStates, Write
+from skytally.ports import JobState
 
-SILENT_AFTER = timedelta(hours=1)
 UNKNOWN_AFTER = timedelta(days=1)
-# DIRAC may still reschedule what failed, and count as done what completed.
+# DIRAC may still reschedule what ended, and count as done what completed.
 WATCHED_FOR = timedelta(days=1)
-FINAL, FINAL_AFTER_A_DAY = {"Done", "Failed", "Killed"}, {"Completed"}
-MAY_CHANGE = {"Failed"}
-RESCHEDULED = "Job Rescheduled"
-ELSEWHERE, UNKNOWN_STATUS = "elsewhere", "unknown_to_dirac"
-ASKED_AT_ONCE = 10_000
+FINAL, FINAL_AFTER_A_DAY, WELL = {"Done", "Failed", "Killed"}, {"Completed"}, {"Done", "Completed"}
+RESCHEDULED, DELETED, NOWHERE = "Job Rescheduled", "Deleted", (None, "ANY")
+ELSEWHERE, UNKNOWN_STATUS, ZOMBIE = "elsewhere", "unknown_to_dirac", "zombie payload"
+MAX_HISTORY, MAX_WORDS = 2_000, 255
 
 
-class Seen(Struct, frozen=True):
-    """What vms said of one job: when and where it was named, by whom last, and whether that was after its end."""
-
-    beats: tuple[Heartbeat, ...]
-
-    @property
-    def last(self) -> Heartbeat:
-        """Answer the newest heartbeat: of two vms that name a job, it is on the one that named it last."""
-        return max(self.beats, key=lambda beat: beat.last_seen_at)
-
-    @property
-    def first_at(self) -> datetime:
-        """Answer when the job was first named."""
-        return min(beat.first_seen_at for beat in self.beats)
-
-    @property
-    def is_after_final(self) -> bool:
-        """Say whether a vm named it after its end was known."""
-        return any(beat.noted == AFTER_FINAL for beat in self.beats)
+def after(job: Job, state: JobState | None, seen: Seen, now: datetime) -> Job:
+    """Answer what is known of a job once DIRAC was asked about it; the very same where that is nothing new."""
+    if state is None or state.status == DELETED:
+        return _with_zombie(_not_known(job, seen, now), seen)
+    if job.final_at is not None and not _was_rescheduled(job, state):
+        return _with_zombie(job, seen)
+    before, here = _runs(state, seen, now)
+    if job.final_at is not None or not _was_rescheduled(job, state):
+        before = None
+    told = _placed(_told(job, state, seen, now), job, state, here)
+    if before is not None:
+        told = _ran(told, before.whole(state), is_over=True)
+    if here is not None:
+        is_over = told.final_at is not None
+        told = _ran(told, here.whole(state) if is_over else here.so_far(state), is_over=is_over)
+    return _with_zombie(_with_error(_with_waste(told)), seen, before, here)
 
 
-def settle(door: JobStates, documents: Documents, now: datetime) -> dict[str, int]:
-    """Ask DIRAC about every job that went silent or came back, and keep what it says; raises Unavailable with nothing changed but time."""
-    documents.refresh()
-    seen = _seen(beat for _, beat in documents.find("heartbeat", Heartbeat, {"noted": [RUNNING, AFTER_FINAL]}))
-    asked = [job_id for job_id, one in seen.items() if one.is_after_final or now - one.last.last_seen_at >= SILENT_AFTER]
-    settled = 0
-    for start in range(0, len(asked), ASKED_AT_ONCE):
-        settled += _settle_some(asked[start : start + ASKED_AT_ONCE], seen, door, documents, now)
-    return {"running": len(seen) - len(asked), "asked": len(asked), "settled": settled}
+def named(job: Job, seen: Seen) -> Job:
+    """Answer what is known of a job that a vm names now; DIRAC is not asked."""
+    on = structs.replace(job, status=STATUS_RUNNING, cloud=seen.last.cloud, vm=seen.last.vm, seen_at=seen.last.last_seen_at)
+    return _ran(on, Span(seen.first_at, seen.last.last_seen_at), is_over=False)
 
 
-def _seen(beats: Iterable[Heartbeat]) -> dict[str, Seen]:
-    found: dict[str, list[Heartbeat]] = defaultdict(list)
-    for beat in beats:
-        found[beat.job_id].append(beat)
-    return {job_id: Seen(tuple(one)) for job_id, one in found.items()}
-
-
-def _settle_some(asked: Sequence[str], seen: dict[str, Seen], door: JobStates, documents: Documents, now: datetime) -> int:
-    states = door.states([int(job_id) for job_id in asked])
-    known = documents.get_many("job", [f"dirac/{job_id}" for job_id in asked], Job)
-    jobs = [after(job, states.get(int(job.job_id)), seen[job.job_id], now) for job in known if job is not None]
-    documents.write([Write("job", f"dirac/{job.job_id}", round(now.timestamp() * 1_000), job) for job in jobs]).result()
-    over = [job for job in jobs if is_settled(job, now)]
-    documents.write([write for job in over for write in _settled(seen[job.job_id])]).result()
-    return len(over)
-
-
-def _settled(seen: Seen) -> list[Write]:
-    """Ask about this job no more, unless a vm has named it again meanwhile."""
-    return [
-        Write(
-            "heartbeat",
-            key_of(beat.job_id, beat.vm, beat.cloud),
-            round(beat.last_seen_at.timestamp() * 1_000),
-            structs.replace(beat, noted=SETTLED),
-        )
-        for beat in seen.beats
-    ]
+def put_aside(beat: Heartbeat, job: Job, state: JobState | None, now: datetime) -> Heartbeat:
+    """Answer what to keep of a heartbeat, now that its job's state is known: the run that goes on, or that it is over."""
+    _, here = parted(beat, _moved_at(state, now))
+    if is_settled(job, now):
+        return structs.replace(beat, noted=SETTLED)
+    if beat.noted not in OPEN or here is None or job.final_at is not None or job.cloud == ELSEWHERE:
+        return structs.replace(beat, noted=OVER)
+    return structs.replace(here, noted=RUNNING, site=beat.site if state is None or state.site in NOWHERE else state.site)
 
 
 def is_settled(job: Job, now: datetime) -> bool:
     """Say whether nothing that DIRAC may still do is worth asking for."""
-    return job.final_at is not None and (job.status not in MAY_CHANGE or now - job.final_at > WATCHED_FOR)
+    return job.final_at is not None and (job.status == UNKNOWN_STATUS or now - job.final_at > WATCHED_FOR)
 
 
-def after(job: Job, state: JobState | None, seen: Seen, now: datetime) -> Job:
-    """Answer what is known of a job once DIRAC was asked about it."""
-    if state is None or state.status == "Deleted":
-        return _not_known(job, seen, now)
-    count = state.reschedule_count or 0
-    was_rescheduled = count > (job.attempt or 0)
-    if job.final_at is not None and not was_rescheduled and not _is_final(state, job, now):
-        return job
-    moved = _is_elsewhere(job, state, seen)
-    told = structs.replace(
+def with_cores(job: Job, vm_cores: int, seen: Seen) -> Job:
+    """Count for a job the vm's cores, shared by all that the vm named with it."""
+    cores = max(1, vm_cores // max(1, seen.last.named_together))
+    return _with_waste(structs.replace(job, cores=cores, multicore=cores > 1))
+
+
+def _was_rescheduled(job: Job, state: JobState) -> bool:
+    return (state.reschedule_count or 0) > (job.attempt or 0)
+
+
+def _moved_at(state: JobState | None, now: datetime) -> datetime:
+    """Answer when DIRAC last took the job from where it ran."""
+    return state.rescheduled_at or now if state is not None and state.reschedule_count else ALWAYS
+
+
+def _runs(state: JobState, seen: Seen, now: datetime) -> tuple[Run | None, Run | None]:
+    """Part what vms named by the last reschedule: the run that it ended, and the one since, which may be none of ours."""
+    moved_at, count = _moved_at(state, now), state.reschedule_count or 0
+    parts = [parted(beat, moved_at) for beat in seen.beats if beat.noted in OPEN]
+    before = some(part for part, _ in parts if part is not None)
+    here = some(part for _, part in parts if part is not None and not _is_orphan(part, state))
+    return Run(before, count == 1, ALWAYS, moved_at) if before else None, Run(here, count == 0, moved_at, FOREVER) if here else None
+
+
+def _is_orphan(beat: Heartbeat, state: JobState) -> bool:
+    """Say whether a vm only names what is left of a job that DIRAC has taken to another site."""
+    return bool(state.reschedule_count) and beat.site is not None and state.site not in NOWHERE and state.site != beat.site
+
+
+def _told(job: Job, state: JobState, seen: Seen, now: datetime) -> Job:
+    """Take over what DIRAC says of a job, and the chain of runs where it was rescheduled."""
+    return structs.replace(
         job,
         status=state.status,
         substatus=_words(state.minor_status),
         application_status=_words(state.application_status),
-        attempt=max(count, job.attempt or 0),
-        site=job.site if state.site in (None, "ANY") else state.site,
-        cloud=ELSEWHERE if moved else seen.last.cloud,
-        vm=None if moved else seen.last.vm,
-        history=_history(job, state, count) if was_rescheduled else job.history,
+        site=job.site if state.site in NOWHERE else state.site,
+        attempt=max(state.reschedule_count or 0, job.attempt or 0),
+        history=_history(job, seen, _moved_at(state, now)) if _was_rescheduled(job, state) else job.history,
         changed_at=max(job.changed_at, state.last_update_at or job.changed_at),
-        final_at=(state.ended_at or state.last_update_at or seen.last.last_seen_at) if _is_final(state, job, now) else None,
+        final_at=_final_at(job, state, seen, now),
+        ended_at=None,
         seen_at=now,
-        doubt="zombie payload" if seen.is_after_final and job.final_at is not None and not was_rescheduled else job.doubt,
     )
-    return _with_error(_with_effort(told, state, seen))
+
+
+def _placed(told: Job, job: Job, state: JobState, here: Run | None) -> Job:
+    """Say where a job is: on the vm that names it; else, once rescheduled, wherever DIRAC took it."""
+    if here is not None:
+        return structs.replace(told, cloud=here.seen.last.cloud, vm=here.seen.last.vm)
+    if state.reschedule_count and state.site not in NOWHERE and state.site != job.site:
+        return structs.replace(told, cloud=ELSEWHERE, vm=None)
+    return told
+
+
+def _final_at(job: Job, state: JobState, seen: Seen, now: datetime) -> datetime | None:
+    """Answer when DIRAC spoke its last word, or None: what failed and is rescheduled still says Failed, with its old end."""
+    if state.status == "Failed" and state.minor_status == RESCHEDULED:
+        return None
+    if state.status in FINAL_AFTER_A_DAY and now - (state.last_update_at or job.changed_at) <= WATCHED_FOR:
+        return None
+    if state.status not in FINAL | FINAL_AFTER_A_DAY:
+        return None
+    if state.ended_at is not None and state.ended_at > _moved_at(state, now):
+        return state.ended_at
+    return state.last_update_at or seen.last.last_seen_at
 
 
 def _not_known(job: Job, seen: Seen, now: datetime) -> Job:
     """Keep what was known; after a day nobody will tell any more."""
-    if job.final_at is not None or now - seen.last.last_seen_at < UNKNOWN_AFTER:
-        return structs.replace(job, seen_at=now)
-    lost = structs.replace(job, status=UNKNOWN_STATUS, final_at=seen.last.last_seen_at, seen_at=now)
-    return _with_effort(lost, None, seen)
+    known_at = max(job.seen_at, seen.last.last_seen_at)
+    if job.final_at is not None or now - known_at < UNKNOWN_AFTER:
+        return job
+    lost = structs.replace(job, status=UNKNOWN_STATUS, final_at=known_at)
+    still = some(beat for beat in seen.beats if beat.noted in OPEN)
+    if still is not None:
+        lost = _ran(lost, Run(still, True, ALWAYS, FOREVER).whole(None), is_over=True)
+    return _with_error(_with_waste(lost))
 
 
-def _is_final(state: JobState, job: Job, now: datetime) -> bool:
-    """Say whether DIRAC's word is its last: what failed and is rescheduled still says Failed, with its old end."""
-    if state.minor_status == RESCHEDULED:
-        return False
-    if state.status in FINAL_AFTER_A_DAY:
-        return now - (state.last_update_at or job.changed_at) > WATCHED_FOR
-    return state.status in FINAL
+def _history(job: Job, seen: Seen, moved_at: datetime) -> str | None:
+    """Write down the run that a reschedule ended, behind those before it; none that no vm of ours and no DIRAC told us of."""
+    if job.attempt is None and seen.first_at > moved_at:
+        return None
+    run = f"{job.attempt or 0}: {job.status} at {job.site or job.cloud}"
+    return f"{job.history}; {run}"[:MAX_HISTORY] if job.history else run
 
 
-def _is_elsewhere(job: Job, state: JobState, seen: Seen) -> bool:
-    """Say whether a rescheduled job goes on where no vm of ours names it; one that does since we last asked has it back."""
-    if job.cloud == ELSEWHERE:
-        return seen.last.last_seen_at <= job.seen_at
-    if not state.reschedule_count or state.site in (None, "ANY") or seen.is_after_final:
-        return False
-    if job.site is not None and state.site != job.site:
-        return True
-    return state.started_at is not None and state.started_at > seen.last.last_seen_at
+def _ran(job: Job, span: Span, *, is_over: bool) -> Job:
+    """Add a run to those that were over before; it joins these once it is over itself."""
+    wall_ms = (job.earlier_wall_ms or 0) + span.wall_ms
+    return structs.replace(
+        job,
+        started_at=min(job.started_at or span.began_at, span.began_at),
+        ended_at=span.ended_at if is_over else None,
+        wall_ms=wall_ms,
+        core_ms=wall_ms * job.cores,
+        earlier_wall_ms=wall_ms if is_over else job.earlier_wall_ms,
+    )
 
 
-def _history(job: Job, state: JobState, count: int) -> str:
-    """Write down where the job was before it was rescheduled, run by run."""
-    step = f"{job.attempt or 0}: {job.status} at {job.site or job.cloud}; {count}: {state.status} at {state.site or 'ANY'}"
-    return step if job.history is None else f"{job.history}; {count}: {state.status} at {state.site or 'ANY'}"[:2_000]
+def _with_waste(job: Job) -> Job:
+    """Count as wasted what a job that did not end well took of our vms."""
+    core_ms = job.wall_ms * job.cores
+    return structs.replace(job, core_ms=core_ms, wasted_core_ms=core_ms if job.final_at is not None and job.status not in WELL else 0)
 
 
-def _with_effort(job: Job, state: JobState | None, seen: Seen) -> Job:
-    """Add up how long the job ran on our vms: as DIRAC says where it ran once and here, else as long as each vm named it."""
-    here = [(beat.first_seen_at, beat.last_seen_at) for beat in seen.beats]
-    started_at, ended_at = seen.first_at, seen.last.last_seen_at
-    if state is not None and not job.attempt and job.cloud != ELSEWHERE:
-        if state.started_at is not None:
-            started_at = min(started_at, state.started_at)
-        if job.final_at is not None and state.ended_at is not None and state.ended_at >= started_at:
-            ended_at = state.ended_at
-        here = [(started_at, ended_at)]
-    wall_ms = round(sum((end - begin).total_seconds() for begin, end in here) * 1_000)
-    is_wasted = job.final_at is not None and job.status not in {"Done", "Completed"} and job.cloud != ELSEWHERE
-    spent = {"wall_ms": wall_ms, "core_ms": wall_ms * job.cores, "wasted_core_ms": wall_ms * job.cores if is_wasted else 0}
-    return structs.replace(job, started_at=started_at, ended_at=ended_at if job.final_at is not None else None, **spent)
+def _with_zombie(job: Job, seen: Seen, *runs: Run | None) -> Job:
+    """Tell of a payload that outlives its job, or its run here; what belongs to a run of the job is none."""
+    alive = {(beat.vm, beat.cloud) for run in runs if run is not None for beat in run.seen.beats}
+    is_gone = job.final_at is not None or job.cloud == ELSEWHERE
+    is_named = any(beat.noted == AFTER_END and (beat.vm, beat.cloud) not in alive for beat in seen.beats)
+    is_late = job.final_at is not None and job.cloud != ELSEWHERE and seen.last.last_seen_at - job.final_at > SILENT_AFTER
+    return structs.replace(job, doubt=ZOMBIE) if job.doubt != ZOMBIE and is_gone and (is_named or is_late) else job
 
 
 def _with_error(job: Job) -> Job:
     """Group what did not end well by DIRAC's minor status, and tell it by what the application said."""
-    if job.final_at is None or job.status in {"Done", "Completed"}:
-        return structs.replace(job, error=None, error_component=None, error_category=None, error_message=None)
+    if job.final_at is None or job.status in WELL:
+        return structs.replace(job, error=None, error_component=None, error_category=None, error_message=None, error_raw=None)
     words = job.application_status or job.substatus or "no reason given"
     return structs.replace(
         job,
@@ -193,4 +200,4 @@ def _with_error(job: Job) -> Job:
 
 
 def _words(text: str | None) -> str | None:
-    return None if text is None else cleaned(text)[:255] or None
+    return None if text is None else cleaned(text)[:MAX_WORDS] or None

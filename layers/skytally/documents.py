@@ -159,7 +159,10 @@ class Round(Document, frozen=True, kw_only=True):
 
 
 class PlacedVm(Document, frozen=True, kw_only=True):
-    """index placed_vm, key `{vm}@{cloud}@{start, ms}`, version ms of the report: a vm's life as its batch scheduler saw it."""
+    """index placed_vm, key `{vm}@{cloud}@{start, ms}`, version ms of the report: a vm's life as its batch scheduler saw it.
+
+    `joined` once every job that it concerns and that was known then is on its cloud.
+    """
 
     vm: str
     cloud: str
@@ -170,12 +173,14 @@ class PlacedVm(Document, frozen=True, kw_only=True):
     started_at: datetime
     ended_at: datetime | None
     reported_at: datetime
+    joined: bool
 
 
 class Placement(Document, frozen=True, kw_only=True):
     """index placement, key `{batch id}@{start, ms}`, version ms of the report: one run of a batch job on a vm.
 
-    `batch_number` is the `cluster.proc` within the batch id, by which it is found where a source knows no more.
+    `batch_number` is the `cluster.proc` within the batch id, by which it is found where a source knows no more. `joined` once every job
+    that it concerns and that was known then is on its cloud.
     """
 
     batch_id: str
@@ -190,22 +195,29 @@ class Placement(Document, frozen=True, kw_only=True):
     cpu_seconds: float | None
     exit_code: int | None
     reported_at: datetime
+    joined: bool
 
 
 class Heartbeat(Document, frozen=True, kw_only=True):
     """index heartbeat, key `{DIRAC job id}@{vm}@{cloud}`, version ms of the newest: a vm said that this job runs on it.
 
-    Times are the server's; what the vm's own clock said is kept as claimed. `noted` is `running` until the job's end is settled, and
-    `after_final` where the vm names a job whose end was settled before.
+    Times are the server's; what the vm's own clock said is kept as claimed. `noted` is `new`, then `running`; `over` once DIRAC said that
+    the run has ended or went elsewhere, `settled` once nothing more is asked about the job; `after_end` where the vm names it again after
+    that. `first_seen_at` is of that run, `named_together` the most jobs that the vm named at once during it; between `paused_at` and
+    `resumed_at` the vm last left it out for longer than a lost report explains. `site` is DIRAC's name for where the vm is.
     """
 
     job_id: str
     noted: str
     vm: str
     cloud: str
+    site: str | None
     first_seen_at: datetime
     last_seen_at: datetime
     claimed_at: datetime | None
+    named_together: int
+    paused_at: datetime | None
+    resumed_at: datetime | None
 
 
 class Job(Document, frozen=True, kw_only=True):
@@ -215,7 +227,8 @@ class Job(Document, frozen=True, kw_only=True):
     final, and the window that it belongs to; None while it is not. `core_ms` is wall time by cores, `wasted_core_ms` the same of jobs that
     started and did not end well, `core_ms_with_cpu` the same of jobs whose CPU time is known. What cannot be (an end before its start, more
     CPU than cores) is named in `doubt` and left out of `cpu_ms`. `error` is `{component} {code}` of the first failing component,
-    `error_message` what of its words does not vary.
+    `error_message` what of its words does not vary. `earlier_wall_ms` is what of `wall_ms` was of runs that are over, where a job may
+    have several, and `history` what these were.
     """
 
     system: str
@@ -263,12 +276,18 @@ class Job(Document, frozen=True, kw_only=True):
     error_raw: str | None
     doubt: str | None
     history: str | None
+    earlier_wall_ms: int | None = None
 
 
 class Cursor(Document, frozen=True, kw_only=True):
-    """index cursor, key the source's name, version ms of the time it stands at: everything before it has been collected and stored."""
+    """index cursor, key the source's name, version ms of the time it stands at: everything before it has been collected and stored.
+
+    `error` is why it could not move when it was last asked, and None where it did.
+    """
 
     stands_at: datetime
+    asked_at: datetime
+    error: str | None
 
 
 INDICES: dict[str, type[Document]] = {

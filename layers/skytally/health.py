@@ -5,15 +5,15 @@ from datetime import datetime
 from typing import Any
 
 from skytally.catalog import FUNCTIONS
-from skytally.documents import Alarm, Round
+from skytally.documents import Alarm, Cursor, Round
 from skytally.ports import Documents
 from skytally.records import iso
 
 
 def health_view(clouds: Sequence[str], documents: Documents, now: datetime) -> dict[str, Any]:
-    """Answer a row for each timer and each open alarm of the reader's clouds; a timer that never ran is not known, not well."""
+    """Answer a row for each timer, source and open alarm of the reader's clouds; a timer that never ran is not known, not well."""
     documents.refresh()
-    rows = [*_timers(documents), *_alarms(clouds, documents)]
+    rows = [*_timers(documents), *_sources(documents), *_alarms(clouds, documents)]
     return {"view": "health", "generated_at": iso(now), "table": rows, "series": [], "coverage": None}
 
 
@@ -29,6 +29,18 @@ def _timers(documents: Documents) -> Iterator[dict[str, Any]]:
             "state": state,
             "since": succeeded_at,
             "message": last.error if last else None,
+        }
+
+
+def _sources(documents: Documents) -> Iterator[dict[str, Any]]:
+    for name, cursor in documents.find("cursor", Cursor, {}):
+        yield {
+            "kind": "source",
+            "subject": name,
+            "cloud": None,
+            "state": "failing" if cursor.error else "well",
+            "since": iso(cursor.stands_at),
+            "message": cursor.error,
         }
 
 

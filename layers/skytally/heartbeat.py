@@ -1,54 +1,48 @@
 """Heartbeats: the DIRAC jobs that a vm says run on it, each kept by the server's clock.
 
-A job that is new becomes a job document at once, so that it shows before DIRAC was ever asked; from then on only `dirac.settle` changes
-it. The last time seen never goes back: it is the document's version.
+A job that is new becomes a job document at once, so that it shows before DIRAC was ever asked; from then on only the rounds of
+`dirac_collection` change it. The last time seen never goes back: it is the document's version.
 """
 
 import re
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from msgspec import structs
 
 from skytally.documents import Heartbeat, Job
 from skytally.errors import NotYours
-from skytally.ports import Documents, Write
+from skytally.ports import Documents, Outcome, Write
 from skytally.records import Caller, HeartbeatReport, Receipt, Rejection
 
-RUNNING, AFTER_FINAL, SETTLED = "running", "after_final", "settled"
+NEW, RUNNING, AFTER_END, OVER, SETTLED = "new", "running", "after_end", "over", "settled"
+OPEN = {NEW, RUNNING, AFTER_END}
 STATUS_RUNNING = "Running"
+# Vms report every quarter of an hour.
+ROUND = timedelta(minutes=15)
+PAUSE = 2.5 * ROUND
 _JOB_ID = re.compile(r"[1-9][0-9]{0,18}")
 MAX_JOB_ID = 2**63 - 1
-WRONG_ID = "a DIRAC job id is a whole number above zero"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def record(report: HeartbeatReport, caller: Caller, documents: Documents, now: datetime) -> Receipt:
     """Keep every good id of a report, durably; raises NotYours for another vm's, Unavailable, and then it may be sent again."""
     if caller.vm is not None and caller.vm != report.vm:
         raise NotYours("the token is another vm's: report about the vm that the token names")
-    cloud = caller.clouds[0]
-    good = dict.fromkeys(job_id for job_id in report.jobs if is_job_id(job_id))
-    bad = [Rejection(n, "malformed_job", WRONG_ID) for n, one in enumerate(report.jobs) if not is_job_id(one)]
-    keys = [key_of(job_id, report.vm, cloud) for job_id in good]
-    before = documents.get_many("heartbeat", keys, Heartbeat)
-    jobs = documents.get_many("job", [f"dirac/{job_id}" for job_id in good], Job)
-    writes = []
-    for job_id, key, last, job in zip(good, keys, before, jobs, strict=True):
-        noted = AFTER_FINAL if job is not None and job.final_at is not None else RUNNING
-        first_seen_at = now if last is None else last.first_seen_at
-        beat = Heartbeat(
-            job_id=job_id,
-            noted=noted,
-            vm=report.vm,
-            cloud=cloud,
-            first_seen_at=min(first_seen_at, now),
-            last_seen_at=now,
-            claimed_at=report.seen_at,
-        )
-        writes.append(Write("heartbeat", key, round(now.timestamp() * 1_000), beat))
-    outcomes = documents.write(writes).result()
-    fresh = [new_job(job_id, report.vm, caller, now) for job_id, job in zip(good, jobs, strict=True) if job is None]
-    documents.write([Write("job", f"dirac/{job.job_id}", 0, job, create=True) for job in fresh]).result()
-    kept = sum(outcome.value == "stored" for outcome in outcomes)
-    return Receipt(accepted=kept, stale=len(outcomes) - kept, rejected=bad, server_time=now)
+    good, rejected = _sorted_out(report.jobs)
+    seen = [_beat(job_id, report, caller.clouds[0], len(good), now) for job_id in good]
+    before = documents.get_many("heartbeat", [_key(beat) for beat in seen], Heartbeat)
+    jobs = documents.get_many("job", [job_key(job_id) for job_id in good], Job)
+    beats = [_carried_on(beat, last, job) for beat, last, job in zip(seen, before, jobs, strict=True)]
+    outcomes = documents.write([beat_write(beat) for beat in beats]).result()
+    fresh = [new_job(beat, now) for beat, job in zip(beats, jobs, strict=True) if job is None]
+    documents.write([job_write(job, 0, create=True) for job in fresh]).result()
+    refused = [index for index, outcome in zip(good.values(), outcomes, strict=True) if outcome is Outcome.REJECTED]
+    rejected += [Rejection(index, "rejected", "the document store refuses this job for good") for index in refused]
+    kept, stale = outcomes.count(Outcome.STORED), outcomes.count(Outcome.STALE)
+    return Receipt(accepted=kept, stale=stale, rejected=sorted(rejected, key=lambda one: one.index), server_time=now)
 
 
 def is_job_id(text: Any) -> bool:
@@ -56,14 +50,81 @@ def is_job_id(text: Any) -> bool:
     return isinstance(text, str) and _JOB_ID.fullmatch(text) is not None and int(text) <= MAX_JOB_ID
 
 
-def key_of(job_id: str, vm: str, cloud: str) -> str:
-    """Answer a heartbeat's key."""
-    return f"{job_id}@{vm}@{cloud}"
+def job_key(job_id: str) -> str:
+    """Answer a DIRAC job's key."""
+    return f"dirac/{job_id}"
 
 
-def new_job(job_id: str, vm: str, caller: Caller, now: datetime) -> Job:
+def beat_write(beat: Heartbeat) -> Write:
+    """Keep a heartbeat unless the same vm has named the job since."""
+    return Write("heartbeat", _key(beat), whole_ms(beat.last_seen_at), beat)
+
+
+def whole_ms(moment: datetime) -> int:
+    """Count the milliseconds that have passed, cut as stores cut times: a document read again has the version that it was kept with."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def job_write(job: Job, version: int, *, create: bool = False) -> Write:
+    """Keep a job."""
+    return Write("job", job_key(job.job_id), version, job, create=create)
+
+
+def new_job(beat: Heartbeat, started_at: datetime) -> Job:
     """Describe a job of which only a vm has told so far."""
     blank: dict[str, Any] = dict.fromkeys(Job.__struct_fields__)
     spent = dict.fromkeys(("wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 0)
-    known = {"system": "dirac", "job_id": job_id, "status": STATUS_RUNNING, "cloud": caller.clouds[0], "vm": vm, "joined_by": "heartbeat"}
-    return Job(**blank | spent | known | {"started_at": now, "changed_at": now, "seen_at": now, "cores": 1, "multicore": False})
+    named = {"system": "dirac", "job_id": beat.job_id, "status": STATUS_RUNNING, "cloud": beat.cloud, "vm": beat.vm}
+    times = {"started_at": started_at, "changed_at": started_at, "seen_at": started_at}
+    return Job(**blank | spent | named | times | {"joined_by": "heartbeat", "cores": 1, "multicore": False})
+
+
+def _sorted_out(jobs: Iterable[Any]) -> tuple[dict[str, int], list[Rejection]]:
+    """Part the ids, each once and with its place, from what is none."""
+    good: dict[str, int] = {}
+    rejected = []
+    for index, job_id in enumerate(jobs):
+        if is_job_id(job_id):
+            good.setdefault(job_id, index)
+        else:
+            rejected.append(Rejection(index, "malformed_job", "a DIRAC job id is a whole number above zero, as text"))
+    return good, rejected
+
+
+def _key(beat: Heartbeat) -> str:
+    return f"{beat.job_id}@{beat.vm}@{beat.cloud}"
+
+
+def _beat(job_id: str, report: HeartbeatReport, cloud: str, named_together: int, now: datetime) -> Heartbeat:
+    return Heartbeat(
+        job_id=job_id,
+        noted=NEW,
+        vm=report.vm,
+        cloud=cloud,
+        site=None,
+        first_seen_at=now,
+        last_seen_at=now,
+        claimed_at=report.seen_at,
+        named_together=named_together,
+        paused_at=None,
+        resumed_at=None,
+    )
+
+
+def _carried_on(beat: Heartbeat, last: Heartbeat | None, job: Job | None) -> Heartbeat:
+    """Go on with the run that this vm has named before, while that is not over: after that, or after a pause, it is worth asking about."""
+    is_final = job is not None and job.final_at is not None
+    if last is None:
+        return structs.replace(beat, noted=AFTER_END if is_final else NEW)
+    if last.noted not in OPEN:
+        return structs.replace(beat, noted=AFTER_END, site=last.site)
+    is_back = beat.last_seen_at - last.last_seen_at > PAUSE
+    return structs.replace(
+        beat,
+        noted=AFTER_END if is_final else NEW if is_back else last.noted,
+        site=last.site,
+        first_seen_at=min(last.first_seen_at, beat.first_seen_at),
+        named_together=max(last.named_together, beat.named_together),
+        paused_at=last.last_seen_at if is_back else last.paused_at,
+        resumed_at=beat.last_seen_at if is_back else last.resumed_at,
+    )

@@ -27,7 +27,7 @@ COMPONENTS = {
 ONLY_ALONE = {("taskbuffer", 300), ("ddm", 200), ("supervisor", 8970)}
 STANDS_ALONE = {("pilot", 1305), ("pilot", 1235)}
 OTHER = "other"
-MAX_MESSAGE, MAX_RAW = 200, 500
+MAX_MESSAGE, MAX_RAW, MAX_CODE = 200, 500, 10**9
 # What varies from job to job, most telling first: a person, a place, a thing's own number.
 VARYING = (
     (re.compile(r"(/[A-Za-z]{1,3}=[^/,;'\"]+){2,}|\b(CN|DC|O|OU|C|UID)=[^,;'\"]+(,\s*(CN|DC|O|OU|C|UID)=[^,;'\"]+)+"), "<DN>"),
@@ -66,9 +66,9 @@ def error_of(row: Mapping[str, Any]) -> JobError:
     if not codes:
         return JobError("unknown", None, OTHER, "no component says why", None)
     (component, code), diag = next(iter(codes.items()))
-    category = categories().get((component, code), OTHER)
+    category, meaning = meanings().get((component, code), (OTHER, OTHER))
     raw = cleaned(diag)[:MAX_RAW] or None
-    return JobError(component, code, category, normalised(diag) or category, raw)
+    return JobError(component, code, category, normalised(diag) or meaning, raw)
 
 
 def _codes(row: Mapping[str, Any]) -> Iterator[tuple[tuple[str, int], str]]:
@@ -80,16 +80,22 @@ def _codes(row: Mapping[str, Any]) -> Iterator[tuple[tuple[str, int], str]]:
 
 def _code(value: Any) -> int:
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        code = int(value)
+    except (TypeError, ValueError, OverflowError):
         return 0
+    return code if code < MAX_CODE else 0
 
 
 @cache
-def categories() -> dict[tuple[str, int], str]:
-    """Read what codes mean."""
+def meanings() -> dict[tuple[str, int], tuple[str, str]]:
+    """Read the category and the meaning of each code that is known."""
     told = tomllib.loads((files("skytally") / "data" / "panda_errors.toml").read_text())
-    return {(component, code): category for component, lists in told.items() for category, codes in lists.items() for code in codes}
+    return {
+        (component, int(code)): (category, meaning)
+        for component, categories in told.items()
+        for category, codes in categories.items()
+        for code, meaning in codes.items()
+    }
 
 
 def cleaned(text: str) -> str:

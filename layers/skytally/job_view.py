@@ -13,7 +13,7 @@ from msgspec import structs
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
 from skytally.statement import hours, ratio
-from skytally.view import Where, Window, step_end
+from skytally.view import Where, Window, frame, step_end
 
 DISPLAYS = {
     "cloud": ("cloud", "status"),
@@ -39,12 +39,7 @@ def jobs_view(shown: Window, where: Where, by: str, documents: Documents, now: d
     rows = documents.table(structs.replace(ended, by=DISPLAYS[by], sums=(*SPENT, *MEANS, *(f"count:{name}" for name in MEANS))))
     open_rows = _open(ended, DISPLAYS[by], documents, now) if shown.until_at >= now - STILL_NOW else []
     series = documents.series(structs.replace(ended, by=("cloud",)), shown.step)
-    return {
-        "view": "jobs",
-        "from": iso(shown.from_at),
-        "until": iso(shown.until_at),
-        "step_seconds": shown.step.total_seconds(),
-        "generated_at": iso(now),
+    return frame("jobs", shown, now) | {
         "table": [_measures(key, group) for key, group in _merged(DISPLAYS[by], rows + open_rows)],
         "series": [_point(row, shown) for row in series],
         "coverage": _placed_share(ended, documents),

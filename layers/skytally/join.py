@@ -3,9 +3,8 @@
 Tried in this order: the placement of its batch id; of its bare `cluster.proc`, where time and host agree with one; any placement on its
 host at the time; the vm of that name that lived then. A name that was reused is told apart by time. Otherwise the cloud stays `unknown`.
 
-Invariant: whoever comes second sees the other. A collector writes jobs, then reads placements again and writes what changed; a placement
-report writes placements, then reads the jobs that they concern and writes what changed. A job's version is that of its source, and within
-it the better join wins, so the two never undo each other.
+Invariant: whoever writes last has looked since. A collector writes jobs and a placement report placements; then both look at what is
+stored, write the jobs whose cloud is another now, and look again until none is. So any order of any number of them ends the same.
 """
 
 from collections import defaultdict
@@ -17,17 +16,17 @@ from msgspec import Struct, structs
 
 from skytally.batch_id import is_bare, number_of
 from skytally.documents import Document, Job, PlacedVm, Placement
-from skytally.ports import Documents, Write
+from skytally.errors import Unavailable
+from skytally.ports import Documents, Outcome, Write
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
 UNKNOWN = "unknown"
-RANKS = {None: 0, "host": 1, "batch_id": 2}
 # The schedd, the vm and PanDA each have a clock of their own.
 TOLERANCE = timedelta(minutes=10)
 FOREVER = datetime.max.replace(tzinfo=UTC)
 PAGE = 1_000
-ROUNDS = 3
+LOOKS = 5
 Span = tuple[datetime, datetime | None]
 
 
@@ -94,8 +93,8 @@ def _shared(one: Span, other: Span) -> timedelta:
 
 
 def version_of(job: Job) -> int:
-    """Answer a PanDA job's version: its newest time stamp, and of equal ones the better join."""
-    return round(job.changed_at.timestamp() * 1_000) * 4 + RANKS[job.joined_by]
+    """Answer a PanDA job's version: its newest time stamp, so that a join replaces what another join of the same state wrote."""
+    return round(job.changed_at.timestamp() * 1_000)
 
 
 def key_of(job: Job) -> str:
@@ -103,51 +102,75 @@ def key_of(job: Job) -> str:
     return f"{job.system}/{job.job_id}"
 
 
-def store(jobs: Sequence[Job], documents: Documents) -> None:
-    """Keep jobs on their clouds; raises Unavailable, and then the same again is harmless."""
+def store(jobs: Sequence[Job], documents: Documents) -> int:
+    """Keep jobs, each once, on their clouds; answers how many the store will never take.
+
+    Raises Unavailable, and then the same again is harmless.
+    """
     written: dict[str, Job] = {}
-    for _ in range(ROUNDS):
-        now = {key_of(job): job for job in _joined_as_known(jobs, documents)}
-        changed = [job for key, job in now.items() if written.get(key) != job]
-        _write(changed, documents)
+    rejected = 0
+    for _ in range(LOOKS):
+        documents.refresh()
+        changed = [job for job in _joined_as_known(jobs, documents) if written.get(key_of(job)) != job]
         if not changed:
+            return rejected
+        rejected += _write(changed, documents)
+        written |= {key_of(job): job for job in changed}
+    raise _restless()
+
+
+def join_again(batch_ids: set[str], vms: set[str], documents: Documents) -> None:
+    """Bring the jobs onto their clouds that placements of these batch jobs, or on these vms, concern; raises Unavailable."""
+    for _ in range(LOOKS):
+        documents.refresh()
+        jobs = _concerned(batch_ids, vms, documents)
+        moved = [new for old, new in zip(jobs, _joined_as_known(jobs, documents), strict=True) if new != old]
+        if not moved:
             return
-        written = now
+        _write(moved, documents)
+    raise _restless()
 
 
-def join_again(batch_ids: set[str], vms: set[str], documents: Documents) -> int:
-    """Bring the jobs onto their clouds that placements of these batch jobs, or on these vms, concern; answer how many moved."""
+def clouds_of(runs: Sequence[Placement], documents: Documents) -> list[str]:
+    """Answer the cloud of each run's vm as it is known now, in the order given."""
     documents.refresh()
+    vms = _grouped((vm for _, vm in _found(documents, "placed_vm", PlacedVm, "vm", {run.vm for run in runs})), "vm")
+    known = Known(by_batch_id={}, by_number={}, by_vm={}, vms=vms)
+    return [_cloud_of(run.vm, (run.started_at, run.ended_at), known) for run in runs]
+
+
+def _restless() -> Unavailable:
+    return Unavailable("placements change faster than jobs can be joined to them")
+
+
+def _concerned(batch_ids: set[str], vms: set[str], documents: Documents) -> list[Job]:
     runs = dict(_found(documents, "placement", Placement, "vm", vms))
     batch_ids = batch_ids | {run.batch_id for run in runs.values() if run.cloud == UNKNOWN}
     numbers = {number for batch_id in batch_ids if (number := number_of(batch_id)) is not None}
     concerned: dict[str, Job] = {}
     for field, values in (("batch_id", batch_ids), ("batch_number", numbers), ("host", vms)):
         concerned |= _found(documents, "job", Job, field, values)
-    jobs = [job for job in concerned.values() if job.system == "panda"]
-    moved = [new for old, new in zip(jobs, _joined_as_known(jobs, documents), strict=True) if new != old]
-    _write(moved, documents)
-    return len(moved)
+    return [job for job in concerned.values() if job.system == "panda"]
 
 
-def _write(jobs: Sequence[Job], documents: Documents) -> None:
-    documents.write([Write("job", key_of(job), version_of(job), job) for job in jobs]).result()
+def _write(jobs: Sequence[Job], documents: Documents) -> int:
+    """Keep jobs; answers how many the store will never take."""
+    return documents.write([Write("job", key_of(job), version_of(job), job) for job in jobs]).result().count(Outcome.REJECTED)
 
 
 def _joined_as_known(jobs: Sequence[Job], documents: Documents) -> list[Job]:
-    """Join jobs by all that is known now, in the order given."""
-    documents.refresh()
+    """Join jobs by all that was known at the last refresh or later, in the order given."""
     return [joined(job, known) for page in _pages(jobs) for known in [_known_of(page, documents)] for job in page]
 
 
 def _known_of(jobs: Sequence[Job], documents: Documents) -> Known:
-    """Read what was reported of where these jobs may have run; runs on a host only where nothing else tells."""
+    """Read what was reported of where these jobs may have run; what was on a host only where nothing else tells a cloud."""
     ids = {job.batch_id for job in jobs if job.batch_id is not None and not is_bare(job.batch_id)}
     numbers = {job.batch_number for job in jobs if job.batch_number is not None and job.batch_id not in ids}
     runs = dict(_found(documents, "placement", Placement, "batch_id", ids))
     by_number = dict(_found(documents, "placement", Placement, "batch_number", numbers))
-    named = {run.batch_id for run in runs.values()}
-    hosts = {job.host for job in jobs if job.host is not None and job.batch_id not in named}
+    placed = {run.batch_id for run in runs.values() if run.cloud != UNKNOWN}
+    hosts = {job.host for job in jobs if job.host is not None and job.batch_id not in placed}
     on_hosts = dict(_found(documents, "placement", Placement, "vm", hosts))
     vms = hosts | {run.vm for run in (*runs.values(), *by_number.values()) if run.cloud == UNKNOWN}
     return Known(

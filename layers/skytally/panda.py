@@ -20,6 +20,7 @@ from skytally.join import UNKNOWN
 
 WELL = ("finished", "subfinished")
 FINAL = ("finished", "failed", "cancelled", "closed")
+UNFINISHED = ("failed", "cancelled", "closed")
 ACTIVE = ("running", "holding", "transferring", "merging", "starting")
 FIELDS = (
     *("pandaid", "jeditaskid", "parentid", "attemptnr", "computingsite", "jobstatus", "jobsubstatus", "batchid", "modificationhost", "wn"),
@@ -30,29 +31,28 @@ FIELDS = (
 )
 LIMIT, RAISED_LIMIT = 5_000, 50_000
 SECOND = timedelta(seconds=1)
-_QUEUE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
-_WORK_FOLDER = re.compile(r"\bworkDirSize=(\d+)")
+# Above these a number is nonsense, and sums of it would not be exact any more.
+MAX_SECONDS, MAX_CORES = 10**9, 10**4
+_WORK_FOLDER = re.compile(r"\bworkDirSize=(\d{1,15})\b")
 
 
 def queues_of(setting: str) -> tuple[str, ...]:
-    """Read the queues' names, or raise Malformed: what BigPanDA takes for an operator is never sent."""
-    queues = tuple(queue.strip() for queue in setting.split(",") if queue.strip())
-    for queue in queues:
-        if not _QUEUE.fullmatch(queue):
-            raise Malformed(f"SKYTALLY_PANDA_QUEUES: {queue!r} is no queue: letters, digits and _.:/- only", code="malformed_setting")
+    """Read the queues' names, each once; raises Malformed where there is none."""
+    queues = tuple(dict.fromkeys(queue.strip() for queue in setting.split(",") if queue.strip()))
     if not queues:
-        raise Malformed("SKYTALLY_PANDA_QUEUES names no queue", code="malformed_setting")
+        raise Malformed("setting SKYTALLY_PANDA_QUEUES: names no queue", code="malformed_setting")
     return queues
 
 
 class Slice(Struct, frozen=True, kw_only=True):
-    """What is asked in one request: what was modified from one second to another, both included."""
+    """What is asked in one request: jobs of which a moment lies between two seconds, both included."""
 
     queues: tuple[str, ...]
     statuses: tuple[str, ...]
     from_at: datetime
     until_at: datetime
     limit: int = LIMIT
+    moment: str = "modificationtime"
 
 
 class JobRows(Protocol):
@@ -60,9 +60,6 @@ class JobRows(Protocol):
 
     def rows(self, asked: Slice) -> list[dict[str, Any]]:
         """Answer a slice; one with `limit` rows or more may have been cut. Unavailable for anything that is no answer."""
-
-    def changed_late(self, asked: Slice) -> list[dict[str, Any]]:
-        """Answer what changed state in the slice's time, whenever it was modified."""
 
 
 def whole(source: JobRows, asked: Slice) -> Iterator[list[dict[str, Any]]]:
@@ -93,8 +90,16 @@ def _parts(asked: Slice, rows: list[dict[str, Any]]) -> list[Slice]:
     raise Unavailable(f"PanDA has more than {RAISED_LIMIT} jobs in one second of {asked.queues[0]}: they cannot be told whole")
 
 
+def across_archive(source: JobRows, asked: Slice) -> list[dict[str, Any]]:
+    """Answer a slice in one request, since its parts would not all ask the archive; Unavailable where it may have been cut."""
+    rows = source.rows(asked)
+    if len(rows) < asked.limit:
+        return rows
+    raise Unavailable(f"PanDA has more than {asked.limit} jobs of {asked.queues[0]} at its archive's edge: they cannot be told whole")
+
+
 def _inside(asked: Slice, row: Mapping[str, Any]) -> bool:
-    at = moment(row.get("modificationtime"))
+    at = moment(row.get(asked.moment))
     return at is not None and asked.from_at <= at <= asked.until_at
 
 
@@ -136,7 +141,7 @@ def job(row: Mapping[str, Any], seen_at: datetime) -> Job | None:
         work_folder_bytes=_work_folder(row.get("jobmetrics")),
         input_bytes=whole_number(row.get("inputfilebytes")),
         output_bytes=whole_number(row.get("outputfilebytes")),
-        transformation=_word(row.get("transformation")),
+        transformation=_last_part(row.get("transformation")),
         processing_type=_word(row.get("processingtype")),
         input_type=_word(row.get("inputfiletype")),
         output_type=_word(row.get("outputfiletype")),
@@ -164,15 +169,20 @@ class Effort(Struct, frozen=True):
 
 
 def _effort(row: Mapping[str, Any], started_at: datetime | None, ended_at: datetime | None, *, is_wasted: bool) -> Effort:
-    cores = max(1, whole_number(row.get("actualcorecount")) or whole_number(row.get("corecount")) or 1)
+    cores = min(max(1, whole_number(row.get("actualcorecount")) or whole_number(row.get("corecount")) or 1), MAX_CORES)
     if started_at is None:
         return Effort(cores, 0, 0, 0, 0, 0, None)
-    wall_ms = round(max(0.0, number(row.get("durationsec")) or 0.0) * 1_000)
+    wall_ms = round(min(max(0.0, _wall_seconds(row, started_at, ended_at)), MAX_SECONDS) * 1_000)
     cpu_ms = round((number(row.get("cpuconsumptiontime")) or 0.0) * 1_000)
     doubt = _doubt(wall_ms, cpu_ms, cores, started_at, ended_at)
     core_ms = 0 if doubt == "ends before it begins" else wall_ms * cores
     known_cpu_ms = cpu_ms if cpu_ms > 0 and doubt is None else 0
     return Effort(cores, wall_ms, known_cpu_ms, core_ms, core_ms if known_cpu_ms else 0, core_ms if is_wasted else 0, doubt)
+
+
+def _wall_seconds(row: Mapping[str, Any], started_at: datetime, ended_at: datetime | None) -> float:
+    told = number(row.get("durationsec"))
+    return told if told is not None else (ended_at - started_at).total_seconds() if ended_at else 0.0
 
 
 def _doubt(wall_ms: int, cpu_ms: int, cores: int, started_at: datetime, ended_at: datetime | None) -> str | None:
@@ -199,9 +209,9 @@ def moment(value: Any) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(value.replace(" ", "T"))
-    except ValueError:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def number(value: Any) -> float | None:
@@ -227,6 +237,11 @@ def _kilobytes(value: Any) -> int | None:
 def _work_folder(value: Any) -> int | None:
     match = _WORK_FOLDER.search(value) if isinstance(value, str) else None
     return int(match[1]) if match else None
+
+
+def _last_part(value: Any) -> str | None:
+    word = _word(value)
+    return word.rstrip("/").rpartition("/")[2] or None if word else None
 
 
 def _id(value: Any) -> str | None:

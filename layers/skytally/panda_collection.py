@@ -1,10 +1,11 @@
-"""Collecting PanDA's jobs: time slices from the cursor to now, each stored whole before the cursor passes it.
+"""Collecting PanDA's jobs: time slices from each queue's cursor to now, each stored whole before the cursor passes it.
 
-Invariants: the cursor never passes a slice that was not answered whole or not stored; every round reads again what was modified up to an
-hour before it, since answers lag; what changes state late is asked for once a day. Reading twice changes nothing.
+Invariants: a cursor never passes a slice that was not answered whole or not stored; every round reads again what was modified up to an
+hour before it, since answers lag; what changes state late is asked for once a day. Reading twice changes nothing. Queues that stand at the
+same time are asked together; where that fails each is asked alone, so that one queue's failure is its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from msgspec import Struct
 
 from skytally import join, panda
 from skytally.documents import Cursor, Job
-from skytally.panda import ACTIVE, FINAL, JobRows, Slice
+from skytally.errors import Unavailable
+from skytally.panda import ACTIVE, FINAL, UNFINISHED, JobRows, Slice
 from skytally.ports import Documents, Write
 
 SLICE = timedelta(hours=1)
@@ -20,56 +22,82 @@ OVERLAP = timedelta(hours=1)
 LAG = timedelta(minutes=2)
 FIRST_LOOK = timedelta(days=1)
 LATE_EVERY, LATE_SINCE = timedelta(days=1), timedelta(hours=25)
+# The monitor asks its archive only for windows that reach back so far, and moves jobs there when it likes.
+ARCHIVED_AFTER, MOVED_WITHIN = timedelta(hours=72), timedelta(hours=1)
 STORED_AT_ONCE = 5_000
 CURSOR, LATE_CURSOR = "panda", "panda-late"
+Queues = tuple[str, ...]
 
 
 class Collection(Struct):
     """A round: where it asks, where it keeps, when it must stop, and what it has done."""
 
     source: JobRows
-    queues: tuple[str, ...]
+    queues: Queues
     documents: Documents
     clock: Callable[[], datetime]
     stop_at: datetime
+    stands_at: dict[str, datetime] = {}
+    failed: dict[str, str] = {}
     jobs: int = 0
     unreadable: int = 0
 
     def run(self) -> dict[str, Any]:
-        """Collect until now or until time is up; answers counts and how far behind it is."""
+        """Collect until now or until time is up; answers counts and how far behind the slowest queue is.
+
+        Raises Unavailable where no queue could be asked or nothing could be stored.
+        """
         upper = (self.clock() - LAG).replace(microsecond=0)
-        stands_at = self._ended_until(upper)
-        if stands_at >= upper:
-            self._keep_all(Slice(queues=self.queues, statuses=ACTIVE, from_at=upper - OVERLAP, until_at=upper))
-            self._late(upper)
-        behind = upper - stands_at
-        return {"jobs": self.jobs, "unreadable": self.unreadable, "behind_seconds": round(behind.total_seconds())}
+        self.stands_at = self._cursors(CURSOR, upper - FIRST_LOOK)
+        for queues in self._standing_together():
+            self._each_for_itself(queues, lambda some: self._ended(some, upper))
+        current = tuple(queue for queue in self.queues if self.stands_at[queue] >= upper and queue not in self.failed)
+        self._each_for_itself(current, lambda some: self._running(some, upper))
+        self._each_for_itself(self._due(current, upper), lambda some: self._late(some, upper))
+        self._write_down_failures()
+        behind = max(upper - min(self.stands_at.values()), timedelta(0))
+        counts = {"jobs": self.jobs, "unreadable": self.unreadable, "failed_queues": len(self.failed)}
+        return {**counts, "behind_seconds": round(behind.total_seconds())}
 
-    def _ended_until(self, upper: datetime) -> datetime:
-        """Step from an hour before the cursor towards now; answers where the cursor stands at the end."""
-        known = self.documents.get("cursor", CURSOR, Cursor)
-        stands_at = known.stands_at if known else upper - FIRST_LOOK
-        begin = min(stands_at, upper) - OVERLAP
-        while begin < upper and self.clock() < self.stop_at:
-            end = min(begin + SLICE, upper)
-            self._keep_all(Slice(queues=self.queues, statuses=FINAL, from_at=begin, until_at=end))
-            if end > stands_at:
-                stands_at = end
-                self._move(CURSOR, stands_at)
-            begin = end
-        return stands_at
-
-    def _late(self, upper: datetime) -> None:
-        """Ask once a day for jobs of which the batch system said something after they were final."""
-        known = self.documents.get("cursor", LATE_CURSOR, Cursor)
-        if known is not None and upper - known.stands_at < LATE_EVERY:
+    def _each_for_itself(self, queues: Queues, work: Callable[[Queues], None]) -> None:
+        """Do work for queues together, and where that fails for each alone, as long as there is time."""
+        if not queues:
             return
-        for queue in self.queues:
-            asked = Slice(queues=(queue,), statuses=FINAL, from_at=upper - LATE_SINCE, until_at=upper, limit=panda.RAISED_LIMIT)
-            self._keep(self.source.changed_late(asked))
-        self._move(LATE_CURSOR, upper)
+        try:
+            work(queues)
+        except Unavailable as error:
+            if len(queues) == 1 or self._is_over():
+                self.failed |= dict.fromkeys(queues, error.message)
+                return
+            for queue in queues:
+                self._each_for_itself((queue,), work)
 
-    def _keep_all(self, asked: Slice) -> None:
+    def _ended(self, queues: Queues, upper: datetime) -> None:
+        """Step from an hour before the cursor towards now."""
+        begin = min(self.stands_at[queues[0]], upper) - OVERLAP
+        while begin < upper and not self._is_over():
+            end = upper if upper - begin <= SLICE + OVERLAP else begin + SLICE
+            edge = self.clock() - ARCHIVED_AFTER
+            if begin < edge <= end:
+                self._keep(panda.across_archive(self.source, _archived_late(queues, edge, upper)))
+            self._keep_whole(Slice(queues=queues, statuses=FINAL, from_at=_reaching(begin, edge), until_at=end))
+            self._move(queues, end)
+            begin = end
+
+    def _running(self, queues: Queues, upper: datetime) -> None:
+        self._keep_whole(Slice(queues=queues, statuses=ACTIVE, from_at=upper - OVERLAP, until_at=upper))
+
+    def _due(self, queues: Queues, upper: datetime) -> Queues:
+        """Name the queues that were last asked a day ago for jobs of which the batch system said something after they were final."""
+        late = self._cursors(LATE_CURSOR, upper - LATE_SINCE)
+        return tuple(queue for queue in queues if upper - late[queue] >= LATE_EVERY)
+
+    def _late(self, queues: Queues, upper: datetime) -> None:
+        asked = Slice(queues=queues, statuses=UNFINISHED, from_at=upper - LATE_SINCE, until_at=upper, moment="statechangetime")
+        self._keep_whole(asked)
+        self._write_cursors(LATE_CURSOR, dict.fromkeys(queues, upper), None)
+
+    def _keep_whole(self, asked: Slice) -> None:
         for rows in panda.whole(self.source, asked):
             self._keep(rows)
 
@@ -84,8 +112,43 @@ class Collection(Struct):
                 newest[job.job_id] = job
         jobs = list(newest.values())
         for start in range(0, len(jobs), STORED_AT_ONCE):
-            join.store(jobs[start : start + STORED_AT_ONCE], self.documents)
+            self.unreadable += join.store(jobs[start : start + STORED_AT_ONCE], self.documents)
         self.jobs += len(jobs)
 
-    def _move(self, name: str, stands_at: datetime) -> None:
-        self.documents.write([Write("cursor", name, round(stands_at.timestamp() * 1_000), Cursor(stands_at=stands_at))]).result()
+    def _standing_together(self) -> Iterable[Queues]:
+        """Group queues by where they stand, the one that is farthest behind last: it must not take the others' time."""
+        moments = sorted(set(self.stands_at.values()), reverse=True)
+        return [tuple(queue for queue in self.queues if self.stands_at[queue] == at) for at in moments]
+
+    def _cursors(self, name: str, usual: datetime) -> dict[str, datetime]:
+        known = self.documents.get_many("cursor", [f"{name}/{queue}" for queue in self.queues], Cursor)
+        return {queue: one.stands_at if one else usual for queue, one in zip(self.queues, known, strict=True)}
+
+    def _move(self, queues: Queues, until: datetime) -> None:
+        moved = {queue: until for queue in queues if until > self.stands_at[queue]}
+        self._write_cursors(CURSOR, moved, None)
+        self.stands_at |= moved
+
+    def _write_down_failures(self) -> None:
+        if len(self.failed) == len(self.queues):
+            raise Unavailable(self.failed[self.queues[0]])
+        for queue, message in self.failed.items():
+            self._write_cursors(CURSOR, {queue: self.stands_at[queue]}, message)
+
+    def _write_cursors(self, name: str, stand: dict[str, datetime], error: str | None) -> None:
+        now = self.clock()
+        cursors = {f"{name}/{queue}": Cursor(stands_at=at, asked_at=now, error=error) for queue, at in stand.items()}
+        self.documents.write([Write("cursor", key, round(one.stands_at.timestamp() * 1_000), one) for key, one in cursors.items()]).result()
+
+    def _is_over(self) -> bool:
+        return self.clock() >= self.stop_at
+
+
+def _reaching(begin: datetime, edge: datetime) -> datetime:
+    """Let a slice that begins just inside the archive's edge begin behind it, so that the archive is asked, too."""
+    return min(begin, edge - LAG) if begin < edge + MOVED_WITHIN else begin
+
+
+def _archived_late(queues: Queues, edge: datetime, upper: datetime) -> Slice:
+    """Name what the archive holds by a state change of the last days: slices inside its edge would never ask it."""
+    return Slice(queues=queues, statuses=UNFINISHED, from_at=edge - LAG, until_at=upper, limit=panda.RAISED_LIMIT)

@@ -179,6 +179,7 @@ class JobState(Struct, frozen=True, kw_only=True):
     heartbeat_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    rescheduled_at: datetime | None = None
     reschedule_count: int | None = None
 
 

@@ -74,16 +74,22 @@ def usage_view(shown: Window, where: Where, by: str, documents: Documents, site:
     credit = scores(found, site)
     worth = {label: credit.get(usage.boot_id, UNSCORED) for label, usage in boots.items()}
     series = documents.series(structs.replace(span, by=("cloud",)), shown.step)
-    return {
-        "view": "usage",
-        "from": iso(shown.from_at),
-        "until": iso(shown.until_at),
-        "step_seconds": shown.step.total_seconds(),
-        "generated_at": iso(now),
+    return frame("usage", shown, now) | {
         "table": list(_table(rows, boots, worth, DIMENSIONS[by], shown, now)),
         "series": [_point(row, shown) for row in series],
         "coverage": ratio(sum(_heard_ms(row) for row in rows), sum(_up_ms(usage, shown) for usage in boots.values())),
         "last_sampled_at": max((iso(usage.last_sampled_at) for usage in boots.values()), default=None),
+    }
+
+
+def frame(name: str, shown: Window, now: datetime) -> dict[str, Any]:
+    """Say which view of which window this is, as of when."""
+    return {
+        "view": name,
+        "from": iso(shown.from_at),
+        "until": iso(shown.until_at),
+        "step_seconds": shown.step.total_seconds(),
+        "generated_at": iso(now),
     }
 
 

@@ -12,12 +12,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import msgspec  # noqa: E402
+import pytest  # noqa: E402
 import simulated_day  # noqa: E402
 from rich.console import Console  # noqa: E402
+from starlette.testclient import TestClient  # noqa: E402
 
 from localstack.bigpanda import bigpanda  # noqa: E402
+from localstack.serve import AllFunctions, first_start  # noqa: E402
 from skytally import placement, wiring  # noqa: E402
 from skytally.adapters.documents_sqlite import SqliteDocuments  # noqa: E402
+from skytally.config import Config  # noqa: E402
 from skytally.documents import Cursor, Job  # noqa: E402
 from skytally.panda_collection import Collection  # noqa: E402
 from skytally.ports import Write  # noqa: E402
@@ -25,35 +29,98 @@ from skytally.records import Caller  # noqa: E402
 
 SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
 REPORT_JOBS = 5_000
+QUEUES = ("QUEUE_0", "QUEUE_1", "QUEUE_2")
+ROUND, ROUNDS_HOURS = timedelta(minutes=20), 3
 console = Console()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=50_000)
+    parser.add_argument("--lived", action="store_true", help="also live through the day hour by hour, against failures: minutes")
     told = parser.parse_args()
     day = simulated_day.Day(jobs=told.jobs, clouds=15)
     with bigpanda() as (monitor, base), tempfile.TemporaryDirectory() as folder:
         os.environ |= {"SKYTALLY_PANDA_URL": base}
         documents = SqliteDocuments(Path(folder) / "documents.sqlite")
         monitor.rows, monitor.now = day.rows, lambda: day.end.replace(tzinfo=None)
-        reported = report(day, documents)
-        documents.write([Write("cursor", "panda", 0, Cursor(stands_at=simulated_day.BEGIN))]).result()
-        queues = ("QUEUE_0", "QUEUE_1", "QUEUE_2")
-        began = time.perf_counter()
-        collected = Collection(wiring.panda(), queues, documents, lambda: day.end, day.end + timedelta(days=1)).run()
-        took = time.perf_counter() - began
-        found = {job.job_id: (job.status, job.cloud) for _, job in documents.find("job", Job, {"system": ["panda"]})}
-        right = sum(found.get(number) == truth for number, truth in day.truth.items())
-        console.print(f"placements: {len(day.reports) / reported:,.0f}/s")
-        rate = f"{collected['jobs'] / took:,.0f}/s"
-        console.print(f"jobs: {collected['jobs']:,} rows (the day, and once more what changed late) in {took:.1f} s, {rate}")
-        console.print(f"right: {right:,} of {len(day.truth):,} once and on their cloud")
-        console.print(
-            f"asked: {monitor.requests} requests, {monitor.requests / told.jobs * 1e3:.2f} requests and "
-            f"{monitor.bytes_sent / told.jobs:,.0f} kB per 1 000 jobs"
-        )
+        console.print(f"placements: {len(day.reports) / report(day, documents):,.0f}/s")
+        first_look(day, monitor, documents)
+        console.print(f"the same placements again, with their jobs there: {len(day.reports) / report(day, documents):,.0f}/s")
         documents.close()
+        documents = SqliteDocuments(Path(folder) / "rounds.sqlite")
+        rounds(day, monitor, documents)
+        documents.close()
+        if told.lived:
+            live(day, monitor, base, Path(folder) / "home")
+
+
+def live(day, monitor, base, home):
+    """Let the day pass as in the tests: a monitor that fails, rounds that overlap, placements before, after and never."""
+    began = time.perf_counter()
+    with pytest.MonkeyPatch.context() as settings:
+        for name, value in {"HOME": str(home), "PANDA_URL": base, "TIMER_MIN_SECONDS": "0"}.items():
+            settings.setenv(f"SKYTALLY_{name}", value)
+        wiring.close()
+        first_start(Config.from_env())
+        scheduler = {"Authorization": f"Bearer {(home / 'tokens' / 'scheduler').read_text()}"}
+        with TestClient(AllFunctions(), base_url="http://skytally.test/function/", raise_server_exceptions=False) as client:
+            day.live_through(monitor, client, scheduler, settings)
+        tell_right("lived through", day, wiring.documents())
+        wiring.close()
+    console.print(f"asked in {time.perf_counter() - began:.0f} s of failures: {asked(monitor, len(day.truth))}")
+
+
+def tell_right(how, day, documents):
+    """Compare what is stored with the truth."""
+    found = {job.job_id: (job.status, job.cloud) for _, job in documents.find("job", Job, {"system": ["panda"]})}
+    right = sum(found.get(number) == truth for number, truth in day.truth.items())
+    console.print(f"{how}: {right:,} of {len(day.truth):,} once and on their cloud, and {len(found) - right:,} others")
+
+
+def first_look(day, monitor, documents):
+    """Collect the whole day at once."""
+    stand_at(simulated_day.BEGIN, documents)
+    monitor.seconds = 0.0
+    began = time.perf_counter()
+    collected = collect(day.end, documents)
+    took = time.perf_counter() - began
+    rate = f"{collected['jobs'] / took:,.0f}/s"
+    console.print(
+        f"jobs: {collected['jobs']:,} rows (the day, and once more what changed late) in {took:.1f} s, {rate}; "
+        f"{monitor.seconds:.1f} s of these were the monitor's"
+    )
+    tell_right("collected at once", day, documents)
+    console.print(f"asked for the day at once: {asked(monitor, len(day.truth))}")
+
+
+def rounds(day, monitor, documents):
+    """Collect some hours in the rhythm of the timer: each round reads the hour before it again."""
+    at = first = simulated_day.BEGIN + timedelta(hours=12)
+    stand_at(at, documents)
+    collect(at, documents)
+    while at < first + timedelta(hours=ROUNDS_HOURS):
+        at += ROUND
+        collect(at, documents)
+    ended = sum(simulated_day.naive(first) <= row["modificationtime"] < simulated_day.naive(at) for row in day.rows)
+    console.print(f"asked in rounds of {ROUND.seconds // 60} min: {asked(monitor, ended)}")
+
+
+def stand_at(moment, documents):
+    """Let all cursors stand somewhere."""
+    cursor = Cursor(stands_at=moment, asked_at=moment, error=None)
+    documents.write([Write("cursor", f"panda/{queue}", 0, cursor) for queue in QUEUES]).result()
+
+
+def collect(at, documents):
+    """Do a round at a moment; answers its counts."""
+    return Collection(wiring.panda(), QUEUES, documents, lambda: at, at + timedelta(days=1)).run()
+
+
+def asked(monitor, jobs):
+    """Say what the monitor was asked for since the last time, for so many jobs."""
+    requests, sent, monitor.requests, monitor.bytes_sent = monitor.requests, monitor.bytes_sent, 0, 0
+    return f"{requests} requests, {requests / jobs * 1e3:.2f} requests and {sent / jobs:,.0f} kB per 1 000 jobs"
 
 
 def report(day, documents):

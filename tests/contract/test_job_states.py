@@ -3,9 +3,11 @@
 import json
 import os
 import stat
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+import classic_dirac
 import pytest
 
 from localstack.diracx import diracx
@@ -72,6 +74,51 @@ class TestDiracx:
             DiracxJobStates(dirac.url, tmp_path / "pair").states(dirac.ids)
 
 
+@pytest.mark.servers
+class TestRenewal:
+    @pytest.fixture
+    def token_file(self, dirac, tmp_path):
+        token_file = tmp_path / "pair"
+        token_file.write_text(json.dumps(dirac.token_pair() | {"access_token": "e30.e30.x"}))
+        token_file.chmod(0o600)
+        return token_file
+
+    def test_a_refused_token_is_renewed_and_the_new_one_kept_for_the_next_process(self, dirac, token_file):
+        assert set(DiracxJobStates(dirac.url, token_file).states(dirac.ids[:2])) == set(dirac.ids[:2])
+        kept = json.loads(token_file.read_text())
+        assert kept["access_token"] != "e30.e30.x"
+        assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
+        token_file.write_text(json.dumps({"access_token": kept["access_token"]}))
+        assert DiracxJobStates(dirac.url, token_file).states(dirac.ids[:1])
+
+    def test_it_is_renewed_again_and_again(self, dirac, token_file):
+        door = DiracxJobStates(dirac.url, token_file)
+        for _ in range(3):
+            assert door.states(dirac.ids[:1])
+            door._tokens = door._read_tokens() | {"access_token": "e30.e30.x"}
+
+    def test_a_token_that_ends_between_two_pages_is_renewed_once_and_the_page_read_again(self, dirac, token_file, monkeypatch):
+        monkeypatch.setattr("skytally.adapters.jobs_diracx.PAGE_JOBS", 20)
+        door, asked = DiracxJobStates(dirac.url, token_file), []
+
+        def request(path, how, real=door._request):
+            asked.append(path)
+            if len(asked) == 4:
+                how["headers"]["Authorization"] = "Bearer e30.e30.x"
+            return real(path, how)
+
+        door._request = request
+        assert set(door.states(dirac.ids)) == set(dirac.ids)
+        assert [path.partition("?")[0] for path in asked].count("/api/auth/token") == 2
+
+    def test_a_file_that_cannot_be_written_costs_nothing_now(self, dirac, token_file, monkeypatch):
+        def refuse(*_):
+            raise PermissionError
+
+        monkeypatch.setattr(Path, "replace", refuse)
+        assert DiracxJobStates(dirac.url, token_file).states(dirac.ids[:1])
+
+
 def test_a_server_that_is_away_is_an_outage(tmp_path):
     (tmp_path / "token").write_text("x")
     with pytest.raises(Unavailable):
@@ -103,21 +150,63 @@ def dstat(tmp_path):
 NOTICE = "Running without remote configuration\n"
 TABLE = (
     f"{NOTICE}{HEADER}\n"
-    "1,Done,LCG.Victoria.ca,2026-11-24 04:42:58,2026-11-24 04:42:58,None,None,0,Execution Complete,Job Finished Successfully,\n"
-    "2,Running,LCG.Victoria.ca,2026-11-24 04:42:58,None,None,None,1,Application,Executing basf2; step=2, Status=Done,\n\n"
+    "1,Done,LCG.Victoria.ca,2026-11-24 04:42:58,2026-11-24 04:42:58,None,None,None,0,Execution Complete,Job Finished Successfully,\n"
+    "2,Running,LCG.Victoria.ca,2026-11-24 04:42:58,None,None,None,2026-11-24 03:00:00,1,"
+    "Application,Executing basf2; step=2, Status=Done,\n\n"
 )
 
 
-def test_the_recorded_notices_and_layout_are_as_ours():
-    recorded = RECORDED.read_text()
-    assert "JobID,Status,Site,LastUpdateTime,HeartBeatTime,ApplicationStatus,\n1,Done,LCG.Victoria.ca,2026-11-24 04:42:58," in recorded
-    assert NOTICE in recorded
+def told(folder, *arguments):
+    done = subprocess.run([folder / "dstat", *arguments], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+class TestStandIn:
+    """The stand-in is as the recorded session of the real command."""
+
+    @pytest.fixture(autouse=True)
+    def command(self, tmp_path):
+        return classic_dirac.set_up(tmp_path)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("-a", "-f", "csv", "-F", "Status,Site,LastUpdateTime,HeartBeatTime,ApplicationStatus", "1,2,3"),
+            ("-a", "-f", "json", "-F", "Status,MinorStatus,ApplicationStatus,Site,Owner", "1,2,3"),
+        ],
+    )
+    def test_prints_what_was_recorded(self, tmp_path, arguments):
+        code, output = told(tmp_path, *arguments)
+        assert f"dstat {' '.join(arguments)}\n{output}" in RECORDED.read_text()
+        assert code == 0
+
+    @pytest.mark.parametrize(
+        ("arguments", "code"),
+        [
+            (("-a", "-f", "json", "1,2,3"), 255),
+            (("-a", "-f", "json", "-F", "Status,LastUpdateTime", "1,2,3"), 1),
+            (("-a", "-f", "csv", "-F", "Status", "1,two"), 2),
+        ],
+    )
+    def test_refuses_what_was_refused(self, tmp_path, arguments, code):
+        assert told(tmp_path, *arguments)[0] == code
+
+    def test_our_door_asks_what_it_takes(self, command):
+        found = DiracCommandJobStates(str(command)).states([1, 2, 3, 99])
+        assert {number: (one.status, one.site) for number, one in found.items()} == {
+            1: ("Done", "LCG.Victoria.ca"),
+            2: ("Running", "LCG.Victoria.ca"),
+            3: ("Failed", "LCG.Victoria.ca"),
+        }
+        assert found[2].application_status == "Executing basf2; step=2"
+        assert DiracCommandJobStates(str(command)).states([99]) == {}
 
 
 def test_the_classic_table_is_read_whatever_the_application_says(dstat):
     found = dstat(TABLE).states([1, 2, 99])
     assert set(found) == {1, 2}
     assert (found[1].status, found[1].ended_at, found[1].reschedule_count) == ("Done", None, 0)
+    assert found[2].rescheduled_at == datetime(2026, 11, 24, 3, tzinfo=UTC)
     assert found[1].last_update_at == datetime(2026, 11, 24, 4, 42, 58, tzinfo=UTC)
     assert (found[2].status, found[2].application_status) == ("Running", "Executing basf2; step=2, Status=Done")
 

@@ -63,7 +63,6 @@ def test_a_door_that_leads_nowhere_is_an_outage(client, beat, monkeypatch, tmp_p
     monkeypatch.setenv("SKYTALLY_DIRAC_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("SKYTALLY_DIRAC_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
-    monkeypatch.setattr("skytally.dirac.SILENT_AFTER", datetime.resolution)
     wiring.close()
     beat({"vm": "vm-1", "jobs": ["1"]})
     assert (client.post("dirac_collect").status_code, client.post("dirac_collect").json()["error"]["code"]) == (503, "unavailable")

@@ -9,8 +9,8 @@ import simulated_day
 from lab import DOCUMENT_STORES
 
 from localstack.bigpanda import FAULTS, bigpanda
-from skytally import panda_collection, wiring
-from skytally.documents import Cursor, Job
+from skytally import panda, panda_collection, wiring
+from skytally.documents import Alarm, Cursor, Job
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 NOW = datetime(2026, 11, 24, 5, 0, 30, tzinfo=UTC)
@@ -48,8 +48,20 @@ def jobs():
     return {one.job_id: one for _, one in wiring.documents().find("job", Job, {"system": ["panda"]})}
 
 
-def cursor():
-    return wiring.documents().get("cursor", "panda", Cursor)
+def cursor(queue="CA-IAAS-T3"):
+    return wiring.documents().get("cursor", f"panda/{queue}", Cursor)
+
+
+def ended(number, at, **fields):
+    """Make a row of a job that ended at a time."""
+    began = {"starttime": "2026-11-24T00:00:00", "endtime": at, "durationsec": 60, "batchid": None, "modificationhost": "vm-1"}
+    known = {"pandaid": number, "computingsite": "CA-IAAS-T3", "jobstatus": "finished"} | began | changed_at(at)
+    return dict.fromkeys(panda.FIELDS) | known | fields
+
+
+def use_queues(monkeypatch, queues):
+    monkeypatch.setenv("SKYTALLY_PANDA_QUEUES", queues)
+    wiring.close()
 
 
 def test_without_a_monitor_it_is_off(client):
@@ -73,7 +85,7 @@ def test_the_same_again_changes_nothing_and_asks_little(collect, monitor):
     before, monitor.requests = jobs(), 0
     collect(NOW + timedelta(minutes=10))
     assert {key: (job.status, job.cloud) for key, job in jobs().items()} == {key: (job.status, job.cloud) for key, job in before.items()}
-    assert monitor.requests <= 3
+    assert monitor.requests == 2
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -91,37 +103,141 @@ def test_no_answer_is_never_no_jobs(collect, monitor, fault):
     assert "99" in jobs()
 
 
-def test_a_refused_token_is_said(collect, monitor, monkeypatch, tmp_path):
-    monkeypatch.setenv("SKYTALLY_PANDA_TOKEN_FILE", str(tmp_path / "none"))
+@pytest.mark.parametrize("key", [None, b"other", b"two\nlines", b"\xff\xfe"])
+def test_a_token_that_does_not_work_is_said_and_not_shown(collect, monitor, monkeypatch, tmp_path, key, caplog):
+    monkeypatch.setenv("SKYTALLY_PANDA_TOKEN_FILE", str(tmp_path / "key"))
     wiring.close()
-    assert "SKYTALLY_PANDA_TOKEN_FILE" in collect().json()["error"]["message"]
+    monitor.key = "good"
+    if key is not None:
+        (tmp_path / "key").write_bytes(key)
+    told = collect()
+    assert (told.status_code, "SKYTALLY_PANDA_TOKEN_FILE" in told.json()["error"]["message"]) == (503, True)
+    (tmp_path / "key").write_text("good\n")
+    assert collect(NOW + timedelta(minutes=1)).json()["state"] == "done"
+    assert not any(secret in told.text + caplog.text for secret in ("good", "other", "two"))
+
+
+def test_a_packed_answer(collect, monitor):
+    monitor.packs, monitor.next_faults = True, ["truncated"]
+    assert (collect().status_code, jobs()) == (503, {})
+    assert collect(NOW + timedelta(minutes=1)).status_code == 200
+    assert len(jobs()) == 6
 
 
 def test_a_comma_in_the_settings_is_two_queues_and_a_star_is_refused(collect, monitor, monkeypatch):
-    monkeypatch.setenv("SKYTALLY_PANDA_QUEUES", "CA-IAAS-T3,OTHER")
-    wiring.close()
+    use_queues(monkeypatch, "CA-IAAS-T3,OTHER")
     assert collect().json()["jobs"] >= 6
     assert {query["computingsite"] for query in monitor.queries} >= {"CA-IAAS-T3|OTHER"}
-    monkeypatch.setenv("SKYTALLY_PANDA_QUEUES", "CA*")
-    wiring.close()
+    monitor.requests = 0
+    use_queues(monkeypatch, "CA*")
     assert collect().json()["error"]["code"] == "malformed_setting"
+    assert monitor.requests == 0
 
 
 def test_an_outage_of_days_is_stepped_through_past_the_archive_s_edge(collect, monitor):
+    """Also what the archive holds by a late state change, or took too early: no slice inside its edge would ask it."""
     collect()
     later = NOW + timedelta(days=5)
-    for day in range(6):
-        at = f"{NOW + timedelta(days=day, hours=1):%Y-%m-%dT%H:%M:%S}"
-        monitor.rows.append(
-            monitor.rows[-1] | {"pandaid": 100 + day, "jobstatus": "finished", "modificationtime": at, "statechangetime": at}
-        )
+    hours = [NOW + timedelta(hours=hour, minutes=17) for hour in range(5 * 24 - 2)]
+    monitor.rows = [ended(100 + n, f"{at:%Y-%m-%dT%H:%M:%S}") for n, at in enumerate(hours)]
+    words = {"jobstatus": "failed", "superrorcode": 9, "superrordiag": "Diag from worker : lost"}
+    monitor.rows.append(ended(99, "2026-11-25T12:00:00", **words, statechangetime="2026-11-28T12:00:00"))
+    monitor.rows.append(ended(98, f"{later - timedelta(hours=71):%Y-%m-%dT%H:%M:%S}", table="archived"))
+    monitor.requests = 0
     while (answer := collect(later).json())["behind_seconds"]:
         assert answer["state"] == "done"
-    assert {f"{100 + day}" for day in range(5)} <= set(jobs())
+    assert {str(n) for n in range(98, 100 + len(hours))} <= set(jobs())
+    assert monitor.requests <= 5 * 24 + 5
+
+
+def test_an_hour_that_is_suddenly_empty_is_believed_and_read_again(collect, monitor):
+    rows, monitor.rows = monitor.rows, []
+    assert collect().json()["jobs"] == 0
+    assert cursor().stands_at == datetime(2026, 11, 24, 4, 58, 30, tzinfo=UTC)
+    monitor.rows = rows
+    collect(NOW + timedelta(minutes=30))
+    assert len(jobs()) == 6
+
+
+def test_a_second_that_holds_more_than_any_usual_answer(collect, monitor):
+    monitor.rows = [ended(n, "2026-11-24T04:30:00") for n in range(1, 5_500)]
+    assert collect().json()["state"] == "done"
+    assert len(jobs()) == 5_499
+    assert {query["limit"] for query in monitor.queries} == {str(panda.LIMIT), str(panda.RAISED_LIMIT)}
+
+
+def test_one_queue_s_failure_is_its_own(collect, monitor, monkeypatch, client, reader):
+    use_queues(monkeypatch, "CA-IAAS-T3,BAD,OTHER")
+    monitor.rows += [ended(11, "2026-11-24T04:30:00", computingsite="BAD"), ended(12, "2026-11-24T04:30:00", computingsite="OTHER")]
+    monitor.faulty_queues = {"BAD"}
+    told = collect().json()
+    assert (told["state"], told["failed_queues"]) == ("done", 1)
+    assert "12" in jobs()
+    assert "11" not in jobs()
+    assert (cursor().error, cursor("OTHER").error, cursor("BAD").error) == (None, None, "PanDA's monitor answered 500")
+    later = NOW + timedelta(hours=3)
+    assert collect(later).json()["failed_queues"] == 1
+    assert raised(client) == {"stale_source"}
+    health = client.get("dashboard/data", params={"view": "health"}, headers=reader).json()["table"]
+    assert {row["subject"]: row["state"] for row in health if row["kind"] == "source"}["panda/BAD"] == "failing"
+    monitor.faulty_queues, monitor.queries = set(), []
+    assert collect(later + timedelta(minutes=10)).json()["failed_queues"] == 0
+    assert ("11" in jobs(), cursor("BAD").error, raised(client)) == (True, None, set())
+    collect(later + timedelta(minutes=20))
+    assert monitor.queries[-1]["computingsite"] == "CA-IAAS-T3|BAD|OTHER"
+
+
+def raised(client):
+    client.post("alarm_raise")
+    wiring.documents().refresh()
+    return {alarm.kind for _, alarm in wiring.documents().find("alarm", Alarm, {"open": ["yes"]})}
+
+
+def test_a_job_that_moved_to_another_queue_is_one_job(collect, monitor, monkeypatch):
+    use_queues(monkeypatch, "CA-IAAS-T3,OTHER")
+    here, there = ended(11, "2026-11-24T04:30:00"), ended(11, "2026-11-24T04:40:00", computingsite="OTHER")
+    monitor.rows = [there, here | {"table": "active"}]
+    collect()
+    assert jobs()["11"].queue == "CA-IAAS-T3", "the older, active row wins within one answer"
+    monitor.rows = [there, here]
+    monitor.doubled_share = 1.0
+    collect(NOW + timedelta(minutes=10))
+    assert [job.queue for job in jobs().values()] == ["OTHER"]
+
+
+def test_two_attempts_of_one_pilot_are_two_jobs_at_one_place(collect, monitor, client, scheduler):
+    told = {"batchid": "sched#7.0#1", "jeditaskid": 5}
+    monitor.rows = [
+        ended(11, "2026-11-24T04:30:00", jobstatus="failed", attemptnr=1, **told),
+        ended(12, "2026-11-24T04:50:00", attemptnr=2, **told),
+    ]
+    place = {"batch_id": "sched#7.0#1", "vm": "vm-9", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "state": "running"}
+    client.post("placement_report", json={"jobs": [place]}, headers=scheduler)
+    collect()
+    found = jobs()
+    assert {(one.status, one.attempt, one.cloud, one.vm) for one in found.values()} == {
+        ("failed", 1, "uvic", "vm-9"),
+        ("finished", 2, "uvic", "vm-9"),
+    }
+
+
+def test_a_placement_days_later_moves_the_job_and_the_totals(collect, monitor, client, scheduler, reader):
+    monitor.rows = [ended(11, "2026-11-24T04:30:00", batchid="sched#7.0#1")]
+    collect()
+
+    def clouds():
+        asked = {"view": "jobs", "until": "2026-11-25T00:00:00Z", "window": "week"}
+        table = client.get("dashboard/data", params=asked, headers=reader).json()["table"]
+        return {row["cloud"]: row["job_count"] for row in table}
+
+    assert clouds() == {"unknown": 1}
+    place = {"batch_id": "sched#7.0#1", "vm": "vm-9", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "state": "completed"}
+    client.post("placement_report", json={"jobs": [place]}, headers=scheduler)
+    assert clouds() == {"uvic": 1}
 
 
 def test_a_round_that_has_no_time_left_goes_on_where_it_stopped(monitor, client):
-    moments = iter([NOW] * 4 + [NOW + timedelta(seconds=n) for n in range(50, 5_000, 50)])
+    moments = iter([NOW] * 10 + [NOW + timedelta(seconds=n) for n in range(50, 5_000, 50)])
     round_of = panda_collection.Collection(
         wiring.panda(), ("CA-IAAS-T3",), wiring.documents(), lambda: next(moments), NOW + timedelta(seconds=40)
     )
@@ -165,3 +281,5 @@ def test_a_day_on_fifteen_clouds(store, monitor, client, scheduler, reader, monk
         "table"
     ]
     assert {(row["cloud"], row["status"]): row["job_count"] for row in table} == day.counts()
+    assert day.late_words
+    assert {found[number].error for number in day.late_words} == {"supervisor 9"}

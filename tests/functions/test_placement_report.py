@@ -60,6 +60,18 @@ def test_who_may(report, bearer, reader, client):
     assert (limited["accepted"], [one["code"] for one in limited["rejected"]]) == (1, ["not_yours"])
 
 
+def test_a_job_without_a_cloud_is_where_its_vm_is(report, bearer):
+    """So a token for some clouds says nothing of a vm on another, whoever reported that."""
+    limited = bearer("scheduler", clouds=("cern",))
+    other = {**JOB, "batch_id": "sched#8.0#1"}
+    report(vms=[VM, {**VM, "vm": "vm-2", "cloud": "cern"}])
+    told = report(headers=limited, jobs=[JOB, {**JOB, "vm": "vm-2"}, {**other, "vm": "vm-3"}, "what"]).json()
+    assert (told["accepted"], [(one["index"], one["code"]) for one in told["rejected"]]) == (2, [(0, "not_yours"), (3, "malformed")])
+    assert sorted(run.vm for run in stored(Placement, "placement")) == ["vm-2", "vm-3"]
+    before = {**JOB, "started_at": "2026-11-20T00:00:00Z", "ended_at": "2026-11-20T01:00:00Z"}
+    assert report(headers=limited, jobs=[before]).json()["accepted"] == 1, "the vm of that name lived later"
+
+
 def test_bodies(client, scheduler):
     headers = scheduler | {"Content-Type": "application/json"}
     packed = gzip.compress(json.dumps({"vms": [VM]}).encode())

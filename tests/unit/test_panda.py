@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from skytally import job_error, join, panda
+from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.batch_id import host_of, number_of
+from skytally.config import Config
+from skytally.documents import Job
 from skytally.errors import Malformed, Unavailable
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
@@ -69,8 +73,10 @@ def test_a_real_job_of_another_decade():
     source = real.get("_source", real)
     told = {name.lower(): value for name, value in source.items()}
     made = panda.job(told, NOW)
-    assert made is not None
     assert made.job_id == str(told["pandaid"])
+    assert made.cpu_ms / made.core_ms_with_cpu == pytest.approx(told["cpu_eff"], abs=1e-6)
+    assert (made.wall_ms, made.doubt, made.error) == (1_000 * told["wall_time"], None, None)
+    assert (made.transformation, made.host, made.batch_number) == ("runAthena-00-00-11", told["modificationhost"], f"{told['batchid']}.0")
 
 
 @pytest.mark.parametrize(
@@ -153,6 +159,26 @@ def test_the_first_failing_component(fields, error):
     assert job(**fields).error == error
 
 
+@pytest.mark.parametrize(
+    ("fields", "category", "message"),
+    [
+        ({"piloterrorcode": 1327}, "network", "the network cannot be reached"),
+        ({"piloterrorcode": 1325}, "node", "Singularity is not installed"),
+        ({"piloterrorcode": 1332, "piloterrordiag": "read 17 bytes"}, "black hole", "read <N> bytes"),
+        ({"taskbuffererrorcode": 106}, "given up by the server", "tried again by the server"),
+        ({"piloterrorcode": 9999}, "other", "other"),
+    ],
+)
+def test_what_a_code_means(fields, category, message):
+    made = job(**fields)
+    assert (made.error_category, made.error_message) == (category, message)
+
+
+def test_every_component_of_the_table_is_one_of_panda_s():
+    assert {component for component, _ in job_error.meanings()} <= set(job_error.COMPONENTS)
+    assert len(job_error.meanings()) > 80
+
+
 def test_the_same_trouble_has_the_same_words():
     words = "Failed on wn{0}.site.example.org: /scratch/pilot_{0}/job_{0}/log.txt: {0} bytes at 0xdead{0}beef, guid {0}c2d3e4-{1}"
     one, two = (words.format(n, "0000-1111-2222-333344445555") for n in (17, 99))
@@ -178,29 +204,43 @@ def test_any_words_come_out_printable_and_the_same_again(text):
     assert job_error.cleaned(once) == once
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from([*panda.FIELDS]), st.none() | st.integers() | st.floats() | st.text(max_size=30) | st.lists(st.none()), max_size=12
-    )
-)
-def test_no_row_breaks_the_collector(fields):
-    made = panda.job({"pandaid": 7, "modificationtime": "2026-11-24T04:00:00"} | fields, NOW)
-    assert made is None or made.core_ms >= 0
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    documents = SqliteDocuments(tmp_path_factory.mktemp("rows") / "d.sqlite")
+    yield documents
+    documents.close()
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.lists(st.none(), max_size=2)
+ODD = VALUES | st.sampled_from([10**30, -(10**30), "9" * 400, "workDirSize=" + "9" * 50, "9999-12-31T23:59:59", "0001-01-01", "1e400"])
+
+
+@given(st.dictionaries(st.sampled_from([*panda.FIELDS]), ODD, max_size=12))
+def test_no_row_breaks_the_collector(documents, fields):
+    made = panda.job(row(**fields), NOW)
+    if made is not None:
+        assert made.core_ms >= 0
+        assert join.store([made], documents) == 0
+        assert documents.get("job", join.key_of(made), Job) is not None
 
 
 def test_a_row_without_an_id_or_a_time_is_none():
     assert job(pandaid=None) is None
     assert job(modificationtime="yesterday") is None
+    assert job(modificationtime="0001-01-01T00:00:00+09:00") is None
 
 
-@pytest.mark.parametrize("queues", ["A*", "A|B", "!A", "A+B", "A#1", "A'", "", " , ", "A B"])
-def test_queues_that_the_monitor_would_misread_are_refused(queues):
+@pytest.mark.parametrize("queues", ["A*", "A|B", "!A", "A+B", "A#1", "A'", "A,B*", " , ", "A B", "A,,B"])
+def test_queues_that_the_monitor_would_misread_are_refused_at_the_start(queues):
     with pytest.raises(Malformed, match="SKYTALLY_PANDA_QUEUES"):
-        panda.queues_of(queues)
+        Config.from_env({"SKYTALLY_PANDA_QUEUES": queues})
 
 
 def test_queues():
-    assert panda.queues_of("CA-IAAS-T3, CA_VICTORIA.mcore,") == ("CA-IAAS-T3", "CA_VICTORIA.mcore")
+    told = Config.from_env({"SKYTALLY_PANDA_QUEUES": "CA-IAAS-T3, CA_VICTORIA.mcore,CA-IAAS-T3,"}).panda_queues
+    assert panda.queues_of(told) == ("CA-IAAS-T3", "CA_VICTORIA.mcore")
+    with pytest.raises(Malformed, match="SKYTALLY_PANDA_QUEUES"):
+        panda.queues_of("")
 
 
 @pytest.mark.parametrize(
@@ -260,3 +300,18 @@ def test_more_than_any_limit_is_an_outage_and_never_silence():
     table = Table([NOW] * 50_001)
     with pytest.raises(Unavailable, match="in one second"):
         list(panda.whole(table, asked(limit=5_000)))
+
+
+def test_what_cannot_be_split_is_an_outage_when_it_may_have_been_cut():
+    table = Table([NOW] * 100)
+    assert len(panda.across_archive(table, asked(limit=101))) == 100
+    with pytest.raises(Unavailable, match="archive"):
+        panda.across_archive(table, asked(limit=100))
+
+
+def test_a_late_word_is_looked_for_by_its_own_time():
+    table = Table([NOW + timedelta(minutes=n) for n in range(50)])
+    late = [{"pandaid": n, "statechangetime": job["modificationtime"], "s": "failed", "q": "A"} for n, job in enumerate(table.jobs)]
+    table.jobs = late
+    asked_late = structs.replace(asked(limit=20), moment="statechangetime")
+    assert sorted(row["pandaid"] for rows in panda.whole(table, asked_late) for row in rows) == list(range(50))

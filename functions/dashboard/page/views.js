@@ -164,7 +164,7 @@ export const views = {
       { name: "kind", label: "Kind", format: text },
       { name: "cloud", label: "Cloud", format: text, named: true },
       { name: "state", label: "State", format: text, odd: (value) => !["well", "running"].includes(value) },
-      { name: "since", label: "Since", format: when, help: "a timer's last success; an alarm's begin" },
+      { name: "since", label: "Since", format: when, help: "a timer's last success; until when a source is collected; an alarm's begin" },
       { name: "message", label: "Message", format: text },
     ],
     measures: [],

@@ -20,6 +20,7 @@ FIELDS = (
     "HeartBeatTime",
     "StartExecTime",
     "EndExecTime",
+    "RescheduleTime",
     "RescheduleCounter",
     "MinorStatus",
     "ApplicationStatus",
@@ -79,6 +80,7 @@ def _state(line: str) -> JobState:
             heartbeat_at=_moment(named["HeartBeatTime"]),
             started_at=_moment(named["StartExecTime"]),
             ended_at=_moment(named["EndExecTime"]),
+            rescheduled_at=_moment(named["RescheduleTime"]),
             reschedule_count=int(named["RescheduleCounter"]) if named["RescheduleCounter"].isdigit() else None,
         )
     except ValueError:

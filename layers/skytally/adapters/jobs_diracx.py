@@ -35,6 +35,7 @@ ATTRIBUTES = {
     "HeartBeatTime": "heartbeat_at",
     "StartExecTime": "started_at",
     "EndExecTime": "ended_at",
+    "RescheduleTime": "rescheduled_at",
     "RescheduleCounter": "reschedule_count",
 }
 
@@ -99,7 +100,8 @@ class DiracxJobStates:
             answer = self._request("/api/auth/token", {"fields": form, "encode_multipart": False})
             if answer.status != 200:
                 raise Unavailable("DiracX refuses to renew the token: sign the robot in again and write SKYTALLY_DIRAC_TOKEN_FILE")
-            self._tokens = json.loads(answer.data)
+            # A server that does not rotate refresh tokens names none, or the same.
+            self._tokens = tokens | {name: value for name, value in json.loads(answer.data).items() if value is not None}
             self._write_back(self._tokens)
             return self._tokens["access_token"]
 
@@ -143,10 +145,8 @@ def _rows(data: bytes) -> list[dict[str, Any]]:
 def parse_state(row: dict[str, Any]) -> JobState:
     """Read one job of a search; raises Unavailable for a row that is none."""
     try:
-        fields = {name: row[attribute] for attribute, name in ATTRIBUTES.items() if row.get(attribute) is not None}
-        for name in ("last_update_at", "heartbeat_at", "started_at", "ended_at"):
-            if name in fields:
-                fields[name] = _moment(fields[name])
+        told = {name: row[attribute] for attribute, name in ATTRIBUTES.items() if row.get(attribute) is not None}
+        fields: dict[str, Any] = {name: _moment(value) if name.endswith("_at") else value for name, value in told.items()}
         return JobState(**fields)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Unavailable("DiracX answered a job that cannot be read") from None

@@ -7,7 +7,6 @@ zone. A redirect or a page instead of JSON is a login that is wanted, so an outa
 import itertools
 import json
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,20 +31,13 @@ class PandaJobRows:
 
     def rows(self, asked: Slice) -> list[dict[str, Any]]:
         """Answer a slice's rows; see the port."""
-        return self._ask(asked, date_from=_naive(asked.from_at), date_to=_naive(asked.until_at))
-
-    def changed_late(self, asked: Slice) -> list[dict[str, Any]]:
-        """Answer what changed state within the slice; see the port."""
-        return self._ask(asked, statechangetimerange=f"{_naive(asked.from_at)}|{_naive(asked.until_at)}")
-
-    def _ask(self, asked: Slice, **window: str) -> list[dict[str, Any]]:
-        told = {"computingsite": "|".join(asked.queues), "jobstatus": "|".join(asked.statuses), **window}
+        told = {"computingsite": "|".join(asked.queues), "jobstatus": "|".join(asked.statuses), **_window(asked)}
         told |= {"limit": str(asked.limit), "outputs": "jobs", "timestamp": str(next(self._numbers)), "fields": ",".join(FIELDS)}
         query = "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in told.items())
         return _jobs(self._get(f"{self._base}/jobs/?json&{query}"))
 
     def _get(self, url: str) -> bytes:
-        headers = {"Accept": "application/json", "User-Agent": AGENT, **self._authorization()}
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": AGENT, **self._authorization()}
         try:
             answer = self._pool.request("GET", url, headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError:
@@ -61,9 +53,19 @@ class PandaJobRows:
         if self._token_file is None:
             return {}
         try:
-            return {"Authorization": f"Token {self._token_file.read_text().strip()}"}
-        except OSError:
+            key = self._token_file.read_text("ascii").strip()
+        except (OSError, ValueError):
             raise Unavailable("SKYTALLY_PANDA_TOKEN_FILE cannot be read") from None
+        if not key.isprintable():
+            raise Unavailable("SKYTALLY_PANDA_TOKEN_FILE holds more than one line")
+        return {"Authorization": f"Token {key}"}
+
+
+def _window(asked: Slice) -> dict[str, str]:
+    begin, end = (f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in (asked.from_at, asked.until_at))
+    if asked.moment == "modificationtime":
+        return {"date_from": begin, "date_to": end}
+    return {f"{asked.moment}range": f"{begin}|{end}"}
 
 
 def _jobs(body: bytes) -> list[dict[str, Any]]:
@@ -74,8 +76,3 @@ def _jobs(body: bytes) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise Unavailable("PanDA's monitor did not answer a list of jobs: a login page, or an answer that was cut")
     return rows
-
-
-def _naive(moment: datetime) -> str:
-    """Write a time as BigPanDA takes it: UTC, whole seconds, no zone."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}"

@@ -1,0 +1,300 @@
+"""Two days of a fleet: 300 vms, 5 000 jobs, and every way in which reports get lost and jobs go wrong.
+
+The pretended DIRAC keeps its times as the real server does: StartExecTime is the first run's for ever, EndExecTime that of the first run
+that ended, a watchdog calls every half hour, and what is not heard of for 195 minutes is failed at that moment.
+"""
+
+import random
+from datetime import timedelta
+
+import pytest
+from dirac_lab import AT, CALLER, HOUR, MINUTE, OTHER, OURS, Door
+from msgspec import Struct, field
+
+from skytally import dirac_collection, heartbeat
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.documents import Job
+from skytally.errors import Unavailable
+from skytally.ports import JobState
+from skytally.records import HeartbeatReport
+
+VMS, JOBS = 300, 5_000
+ROUND, CALL = 15 * MINUTE, 30 * MINUTE
+DIRAC_AWAY, ALL_DEAF = (20 * HOUR, 23 * HOUR), (9 * HOUR, 9.5 * HOUR)
+
+
+class Run(Struct):
+    """One run, on a vm of ours or on none; which of its ends DIRAC's times tell, and until when its vm names it."""
+
+    vm: str | None
+    began: object
+    ended: object
+    tells_begin: bool = False
+    tells_end: bool = False
+    named_until: object = None
+    heard: list = field(default_factory=list)
+
+    def names_at(self, moment):
+        return self.vm is not None and self.began <= moment < (self.named_until or self.ended)
+
+
+class Life:
+    """What really happens to one job, and what DIRAC says of it at any time."""
+
+    def __init__(self, chance, number):
+        self.chance, self.number, self.runs, self.events = chance, number, [], []
+        self.count, self.told_end, self.is_forgotten = 0, None, False
+        self.fate = chance.choices([one[0] for one in FATES], [one[1] for one in FATES])[0]
+        self.run(self.vm(), AT + chance.uniform(0, 24) * HOUR)
+        getattr(self, self.fate)()
+
+    def vm(self):
+        return f"vm-{self.chance.randrange(VMS)}"
+
+    @property
+    def last(self):
+        return self.runs[-1]
+
+    def run(self, vm, began, site=OURS):
+        self.runs.append(Run(vm, began, began + self.chance.uniform(0.3, 8) * HOUR, tells_begin=not self.runs))
+        first = {} if len(self.runs) > 1 else {"started_at": began}
+        self.tell(began, status="Running", minor_status="Application", site=site, reschedule_count=self.count, **first)
+
+    def tell(self, at, **change):
+        self.events.append((at, {"last_update_at": at, **change}))
+
+    def end(self, status, at=None, minor="as it may"):
+        at = at or self.last.ended
+        if self.told_end is None:
+            self.told_end, self.last.tells_end = at, at == self.last.ended
+        self.tell(at, status=status, minor_status=minor, ended_at=self.told_end)
+
+    def reschedule(self, at, **change):
+        self.count += 1
+        again = {"site": "ANY", "rescheduled_at": at, "reschedule_count": self.count, "minor_status": "Job Rescheduled"}
+        self.tell(at, **again | change)
+
+    def elsewhere(self, at, status):
+        self.run(None, at, OTHER)
+        self.end(status)
+
+    def done(self):
+        self.end("Done")
+
+    def failed(self):
+        self.end("Failed")
+
+    def killed(self):
+        self.end("Killed")
+
+    def lost_with_its_vm(self):
+        self.tell(self.last.ended + 75 * MINUTE, status="Stalled")
+        self.end("Failed", self.last.ended + 195 * MINUTE, "Job stalled: pilot not running")
+
+    def stalled_for_a_while(self):
+        self.last.ended = self.last.began + self.chance.uniform(6, 9) * HOUR
+        self.tell(self.last.began + 2 * HOUR, status="Stalled")
+        self.tell(self.last.began + 3 * HOUR, status="Running")
+        self.end("Done")
+
+    def failed_then_done_elsewhere(self):
+        self.end("Failed")
+        self.reschedule(self.last.ended + self.chance.uniform(0.05, 3) * HOUR)
+        self.elsewhere(self.events[-1][0] + self.chance.uniform(0.1, 2) * HOUR, self.chance.choice(["Done", "Failed"]))
+
+    def evicted_then_done_elsewhere(self):
+        self.reschedule(self.last.ended + self.chance.uniform(1, 20) * MINUTE, status="Waiting")
+        self.elsewhere(self.events[-1][0] + self.chance.uniform(0.1, 2) * HOUR, "Done")
+
+    def failed_then_back_here(self):
+        self.end("Failed")
+        self.reschedule(self.last.ended + self.chance.uniform(0.05, 1) * HOUR)
+        self.run(self.chance.choice([self.last.vm, self.vm()]), self.events[-1][0] + self.chance.uniform(1, 3) * HOUR)
+        self.end("Done")
+
+    def twice_rescheduled(self):
+        self.failed_then_back_here()
+        del self.events[-1]
+        self.end("Failed")
+        self.reschedule(self.last.ended + self.chance.uniform(0.05, 1) * HOUR)
+        self.elsewhere(self.events[-1][0] + HOUR, "Done")
+
+    def outlived_by_its_payload(self):
+        self.end("Done")
+        self.last.named_until = self.last.ended + self.chance.uniform(1, 4) * HOUR
+
+    def forgotten(self):
+        self.is_forgotten = True
+
+    def said(self, now):
+        """Answer what DIRAC says at a moment, or None where it knows nothing any more."""
+        if self.is_forgotten and now >= self.last.ended:
+            return None
+        known = {"job_id": self.number}
+        for at, change in self.events:
+            if at <= now:
+                known |= change
+        called = [run.began + (min(now, run.ended) - run.began) // CALL * CALL for run in self.runs if run.began <= now]
+        return JobState(**known, heartbeat_at=max(called, default=None)) if "status" in known else None
+
+    @property
+    def was_rescheduled_twice_unseen(self):
+        """Say whether DIRAC was away from before its first reschedule until after its second, so that nobody knows of the run between."""
+        moved = [at - AT for at, change in self.events if "rescheduled_at" in change]
+        return len(moved) > 1 and all(DIRAC_AWAY[0] - HOUR <= one < DIRAC_AWAY[1] for one in moved)
+
+    @property
+    def here(self):
+        return [run for run in self.runs if run.vm is not None]
+
+    @property
+    def wall(self):
+        return sum((run.ended - run.began for run in self.here), timedelta())
+
+    @property
+    def allowed(self):
+        """Add up half a round for each end of a run of which DIRAC tells no time, and where reports were lost then, for how long."""
+        allowed = timedelta()
+        for run in self.here:
+            heard = [moment for moment in run.heard if moment < run.ended]
+            if not heard:
+                allowed += run.ended - run.began
+                continue
+            if self.is_forgotten or not run.tells_begin:
+                allowed += lost(heard[0] - run.began, heard[0] - run.began)
+            if not run.tells_end:
+                is_called = run is self.last and not self.is_forgotten
+                called = run.began + (run.ended - run.began) // CALL * CALL if is_called else heard[-1]
+                allowed += lost(run.ended - heard[-1], run.ended - max(heard[-1], called))
+        return allowed
+
+
+def lost(unheard, unknown):
+    return ROUND / 2 if unheard <= ROUND else max(ROUND, unknown)
+
+
+FATES = [
+    ("done", 40),
+    ("failed", 12),
+    ("killed", 6),
+    ("lost_with_its_vm", 8),
+    ("stalled_for_a_while", 5),
+    ("failed_then_done_elsewhere", 8),
+    ("evicted_then_done_elsewhere", 6),
+    ("failed_then_back_here", 6),
+    ("twice_rescheduled", 3),
+    ("outlived_by_its_payload", 3),
+    ("forgotten", 3),
+]
+
+
+class Dirac(Door):
+    """DIRAC over the fleet's days, away for some hours of them."""
+
+    def __init__(self, lives):
+        super().__init__()
+        self.lives, self.now = {life.number: life for life in lives}, AT
+
+    def states(self, job_ids):
+        self.calls += 1
+        if DIRAC_AWAY[0] <= self.now - AT < DIRAC_AWAY[1]:
+            raise Unavailable("away")
+        said = ((job_id, self.lives[job_id].said(self.now)) for job_id in job_ids)
+        return {job_id: state for job_id, state in said if state is not None}
+
+
+class Fleet:
+    """The vms, each with its own phase, and its own two hours in which nothing that it says arrives."""
+
+    def __init__(self, chance, lives):
+        self.chance, self.lives = chance, lives
+        self.phase = {f"vm-{n}": chance.uniform(0, 15) * MINUTE for n in range(VMS)}
+        self.deaf_at = {vm: AT + chance.uniform(0, 34) * HOUR for vm in self.phase}
+
+    def report(self, quarter_at, documents):
+        named = {}
+        for life in self.lives:
+            for run in life.here:
+                if run.names_at(quarter_at + self.phase[run.vm]):
+                    named.setdefault(run.vm, []).append((life, run))
+        for vm, jobs in named.items():
+            at = quarter_at + self.phase[vm]
+            if self.arrives(vm, at):
+                told = HeartbeatReport(vm=vm, jobs=tuple(str(life.number) for life, _ in jobs))
+                heartbeat.record(told, CALLER, documents, at)
+                for _, run in jobs:
+                    run.heard.append(at)
+
+    def arrives(self, vm, at):
+        is_deaf = timedelta() <= at - self.deaf_at[vm] < 2 * HOUR or ALL_DEAF[0] <= at - AT < ALL_DEAF[1]
+        return not is_deaf and self.chance.random() > 0.03
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory):
+    """Live through it; answers the lives, what is known of each job in the end, and how often DIRAC was asked."""
+    chance = random.Random(20261125)
+    lives = [Life(chance, number) for number in range(1, JOBS + 1)]
+    door, fleet = Dirac(lives), Fleet(chance, lives)
+    documents = SqliteDocuments(tmp_path_factory.mktemp("fleet") / "d.sqlite")
+    for quarter in range(4 * 84):
+        fleet.report(AT + quarter * ROUND, documents)
+        door.now = AT + (quarter + 1) * ROUND
+        if quarter < 4 * 48 or quarter % 4 == 0:
+            try:
+                dirac_collection.settle(door, documents, lambda: door.now)
+            except Unavailable:
+                continue
+    known = {int(one.job_id): one for _, one in documents.find("job", Job, {"system": ["dirac"]})}
+    documents.close()
+    return [life for life in lives if life.number in known and not life.was_rescheduled_twice_unseen], known, door
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def test_nearly_every_job_was_ever_named(days):
+    lives, _, _ = days
+    assert len(lives) > 0.98 * JOBS
+
+
+def test_every_final_state_is_dirac_s(days):
+    lives, known, door = days
+    wrong = []
+    for life in lives:
+        one, said = known[life.number], life.said(door.now)
+        expected = "unknown_to_dirac" if said is None else said.status
+        if one.status != expected or one.final_at is None:
+            wrong.append((life.fate, one, said))
+    assert wrong == []
+
+
+def test_every_job_is_where_it_ran_last_with_its_chain(days):
+    lives, known, _ = days
+    for life in lives:
+        one = known[life.number]
+        if all(run.heard for run in life.here):
+            assert (one.cloud == "elsewhere") == (life.last.vm is None), (life.fate, one)
+            assert len((one.history or "").split("; ")) == max(1, life.count), (life.fate, one)
+            assert one.vm == life.last.vm
+
+
+def test_running_time_on_our_clouds_is_right_to_a_quarter_of_an_hour(days):
+    """Always where no report was lost at an end that DIRAC does not tell; such a loss costs no more than itself, and is rare."""
+    lives, known, _ = days
+    off = {life: abs(timedelta(milliseconds=known[life.number].wall_ms) - life.wall) for life in lives}
+    wrong = [life for life in lives if off[life] > max(ROUND, life.allowed) + MINUTE]
+    assert [(life.fate, off[life], life.allowed, known[life.number]) for life in wrong] == []
+    assert sum(one > ROUND for one in off.values()) <= 0.02 * JOBS
+
+
+def test_zombies_are_told_of_and_nothing_else_is(days):
+    lives, known, _ = days
+    for life in lives:
+        if known[life.number].doubt is not None:
+            assert life.fate == "outlived_by_its_payload"
+
+
+def test_dirac_is_asked_once_a_round(days):
+    _, _, door = days
+    assert door.calls <= 4 * 48 + 36
