@@ -2,7 +2,7 @@
 
 import calendar
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -77,7 +77,7 @@ def usage_view(shown: Window, where: Where, by: str, documents: Documents, site:
     return frame("usage", shown, now) | {
         "table": list(_table(rows, boots, worth, DIMENSIONS[by], shown, now)),
         "series": [_point(row, shown) for row in series],
-        "coverage": ratio(sum(_heard_ms(row) for row in rows), sum(_up_ms(usage, shown) for usage in boots.values())),
+        "coverage": _coverage(rows, boots.values(), shown),
         "last_sampled_at": max((iso(usage.last_sampled_at) for usage in boots.values()), default=None),
     }
 
@@ -130,6 +130,12 @@ def _up_ms(usage: Usage, shown: Window) -> float:
     return max(0.0, up.total_seconds() * 1_000)
 
 
+def _coverage(rows: Iterable[Row], boots: Iterable[Usage], shown: Window) -> float | None:
+    """Answer the share of the time up that was heard of; a boot's own clock, by which it was up, may run some seconds behind its uptime."""
+    share = ratio(sum(map(_heard_ms, rows)), sum(_up_ms(usage, shown) for usage in boots))
+    return None if share is None else min(share, 1.0)
+
+
 def _heard_ms(row: Row) -> float:
     return float(row["wall_ms"] + row["suspended_ms"])
 
@@ -146,7 +152,7 @@ def _measures(rows: list[Row], boots: list[Usage], worth: dict[str, Score], show
         "cpu_hours": hours(cpu_ms),
         "efficiency": ratio(cpu_ms, core_ms),
         "hs23_hours": hs23_hours((row["core_ms"], worth.get(row["label"], UNSCORED)) for row in rows),
-        "coverage": ratio(sum(_heard_ms(row) for row in rows), sum(_up_ms(usage, shown) for usage in boots)),
+        "coverage": _coverage(rows, boots, shown),
         "silent_vms": len({(usage.cloud, usage.vm) for usage in boots if not usage.final and usage.last_sampled_at < quiet_since}),
         "largest_clock_offset_seconds": max(offsets, default=None),
         "estimated_edges": sum(usage.estimated for usage in boots),

@@ -75,6 +75,7 @@ def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_th
         monkeypatch.setattr(command, "_write", stops)
         assert isinstance(copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exception, Unavailable)
         assert json.loads((tmp_path / "state.json").read_text())["keys"] == {"label": f"k{COUNT - 1:05}", "usage": "u01999"}
+        (tmp_path / "other.sqlite").touch()
         other = copied(f"sqlite:///{tmp_path}/other.sqlite", settings["SKYTALLY_DOCUMENTS"])
         assert "another copy" in str(other.exception)
         monkeypatch.setattr(command, "_write", lambda *page: (pages.append(page), write(*page)))
@@ -83,3 +84,8 @@ def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_th
         assert new.get("usage", "u00007", Usage).cloud == "cern"
         assert new.get("label", "k00000", Label) == Label(boot_id="b0")
         assert new.count("usage") == COUNT
+
+
+def test_a_mistyped_source_is_named_and_not_made(copied, tmp_path):
+    assert "there is no file" in str(copied(f"sqlite:///{tmp_path}/wrong.sqlite", f"sqlite:///{tmp_path}/new.sqlite").exception)
+    assert not (tmp_path / "wrong.sqlite").exists()

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import click
 import msgspec
@@ -46,6 +47,9 @@ def copy(source: str, target: str, state: Path) -> None:
     Example:
       skytally copy --from sqlite:////var/lib/skytally/documents.sqlite --to https://search:9200
     """
+    parts = urlsplit(source)
+    if parts.scheme == "sqlite" and not Path(unquote(parts.path)).is_file():
+        raise Malformed(f"there is no file {unquote(parts.path)} to copy from: write sqlite:// and its whole path")
     with _opened(source) as old, _opened(target) as new:
         for store in (old, new):
             store.refresh()
