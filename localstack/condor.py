@@ -131,7 +131,7 @@ def _alone() -> Iterator[None]:
 
 
 def _empty(root: Path, port: int) -> None:
-    for path in (root / SPOOL).iterdir():
+    for path in (root / SPOOL).glob("*"):  # condor_master makes the folder at its first start
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     (root / "etc/condor/config.d/99-pool").write_text(CONFIGURATION.format(port=port))
 

@@ -57,7 +57,16 @@ def environment() -> Path:
     if not (folder / ".ready").exists():
         print("making DiracX's environment (a minute, once)", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = (folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--requirement", lock)
+        install = (
+            folder / "bin" / "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--require-hashes",
+            "--requirement",
+            lock,
+        )
         subprocess.run([str(part) for part in install], check=True, stdin=subprocess.DEVNULL)
         (folder / ".ready").touch()
     return folder / "bin"

@@ -41,7 +41,7 @@ def test_stack_yml_is_what_the_command_prints():
 
 def test_the_image_installs_the_runtime_lock_by_hash_as_nobody():
     dockerfile = (ROOT / "functions" / "Dockerfile").read_text()
-    assert "--require-hashes --requirement requirements.lock" in dockerfile
+    assert "--no-deps --require-hashes --requirement requirements.lock" in dockerfile
     assert "USER 10001" in dockerfile
     python = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert python == ">=3.11,<3.14"
