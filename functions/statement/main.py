@@ -1,12 +1,14 @@
-"""GET /statement: a month's accounting."""
+"""GET /statement: a month's accounting, as JSON, as CSV, as APEL's messages; its boots and its jobs one by one."""
 
 import functions_framework.aio
 
-from skytally import records, table, web, wiring
+from skytally import apel, apel_record, job_list, records, table, web, wiring
 from skytally import statement as rules
 from skytally.errors import Malformed
 
-FORMATS = ("json", "csv")
+FORMATS = ("json", "csv", *apel_record.FORMATS)
+DETAILS = ("boots", "jobs")
+CSV = "text/csv; charset=utf-8"
 
 
 @functions_framework.aio.http
@@ -15,11 +17,16 @@ def statement(request: web.Request) -> web.Reply:
     """Answer the statement of the caller's clouds, or of one of them."""
     reader, query = wiring.caller(request, "reader"), request.query
     month = records.convert(query.get("month", ""), records.Month)
-    if query.get("detail", "boots") != "boots" or query.get("format", "json") not in FORMATS:
-        raise Malformed(f"detail may be boots; format may be {', '.join(FORMATS)}")
+    form, detail = query.get("format", "json"), query.get("detail")
+    if detail not in (None, *DETAILS) or form not in FORMATS or (detail == "jobs" and form != "csv"):
+        raise Malformed(f"detail may be {', '.join(DETAILS)}; format may be {', '.join(FORMATS)}; jobs come as csv")
     clouds = wiring.readable_clouds(reader, query.get("cloud"))
+    if form in apel_record.FORMATS:
+        messages = apel_record.messages(form, month, clouds, wiring.documents(), wiring.site(), request.received_at)
+        return web.Reply(apel.part(messages, query.get("part")), media_type="text/plain; charset=us-ascii")
+    if detail == "jobs":
+        return web.stream_reply(table.csv_pieces(job_list.job_rows(month, clouds, wiring.documents()), job_list.COLUMNS), CSV)
     whole = rules.statement(month, clouds, wiring.documents(), wiring.site(), request.received_at)
-    rows = "boots" if "detail" in query else "clouds"
-    if query.get("format") == "csv":
-        return web.Reply(table.csv(whole[rows]), media_type="text/csv; charset=utf-8")
-    return web.json_reply(whole if rows == "boots" else {name: value for name, value in whole.items() if name != "boots"})
+    if form == "csv":
+        return web.Reply(table.csv(whole[detail or "clouds"]), media_type=CSV)
+    return web.json_reply(whole if detail else {name: value for name, value in whole.items() if name != "boots"})

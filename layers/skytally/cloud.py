@@ -58,6 +58,12 @@ class Alarms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     muted: tuple[str, ...] = ()
 
 
+class Apel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What APEL is told beside the numbers: the virtual organisation of each system's jobs (`panda`, `dirac`)."""
+
+    virtual_organisations: dict[str, Name] = {}
+
+
 class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All site data."""
 
@@ -66,6 +72,11 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     benchmarks: Benchmarks = Benchmarks()
     deny: Deny = Deny()
     alarms: Alarms = Alarms()
+    apel: Apel = Apel()
+
+    def apel_name(self, cloud: str) -> str:
+        """Answer a cloud's site name in APEL: as GOCDB has it where the site data say so, else the cloud's own."""
+        return self.cloud(cloud).apel_site or cloud
 
     def cloud(self, name: str) -> Cloud:
         """Answer what is known of a cloud, which may be nothing."""
@@ -96,7 +107,7 @@ def parse(text: str) -> Site:
     return site
 
 
-_KINDS: dict[str, type] = {"calibration": Calibration, "benchmarks": Benchmarks, "deny": Deny, "alarms": Alarms}
+_KINDS: dict[str, type] = {"calibration": Calibration, "benchmarks": Benchmarks, "deny": Deny, "alarms": Alarms, "apel": Apel}
 
 
 def _table(text: str, name: str, fields: Any, kind: type) -> Any:

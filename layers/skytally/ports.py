@@ -79,6 +79,11 @@ class Documents(Protocol):
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
         """List all that hold one of the values of each field, in key order; may lag behind writes until `refresh`."""
 
+    def during(
+        self, index: str, kind: type[D], moment: str, span: tuple[datetime, datetime], where: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, D]]:
+        """List those among them of which a moment lies in [from, until), in its order; any number, a page at a time."""
+
     def table(self, query: Query) -> list[Row]:
         """Answer a row for each combination of the dimensions that occurs, ordered by them."""
 

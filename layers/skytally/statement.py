@@ -86,6 +86,7 @@ def cloud_row(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) 
         "cpu_hours": hours(cpu),
         "efficiency": ratio(cpu, core_ms),
         "hs23_hours": hs23_hours((boot.usage.core_ms, boot.credit) for boot in boots),
+        "hs23_scored_share": ratio(sum(boot.usage.core_ms for boot in boots if boot.credit.hs23 is not None), core_ms),
         **worth(hours(core_ms), site.cloud(name)),
         "coverage": ratio(sum(boot.covered_ms for boot in boots), wall_ms),
         "silent_vms": len({usage.vm for usage in usages if is_silent(usage, now)}),

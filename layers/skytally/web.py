@@ -11,8 +11,9 @@ import json
 import logging
 import secrets
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,7 +21,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from skytally import errors
 from skytally.errors import Forbidden, Malformed, SkytallyError, Unauthenticated, Unavailable
@@ -237,6 +238,15 @@ def json_reply(value: Any, status: int = 200) -> Reply:
 
 def _encode(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in an answer")
+
+
+def stream_reply(pieces: Iterator[str], media_type: str) -> Reply:
+    """Answer text that is made while it is sent; where that fails, the connection ends early and the caller knows.
+
+    The first piece is made at once, so that an outage that is there already is answered as one.
+    """
+    first = next(pieces, "")
+    return StreamingResponse(chain([first], pieces), media_type=media_type)
 
 
 def tar_reply(data: bytes) -> Reply:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from skytally.config import Config
-from skytally.documents import Interval, Label, Round, Usage
+from skytally.documents import Interval, Label, Round, Turn, Usage
 from skytally.errors import Unavailable
 from skytally.ports import Outcome, Query, Write
 from skytally.wiring import open_documents
@@ -101,6 +101,20 @@ def test_keys_may_be_what_people_call_their_vms(documents, key):
     assert documents.get("label", key + "x", Label) is None
     documents.refresh()
     assert [found for found, _ in documents.find("label", Label, {"boot_id": ["here"]})] == [key]
+
+
+def test_what_has_its_moment_in_a_span_is_listed_in_its_order(documents):
+    moments = [AT + timedelta(seconds=n % 3) for n in range(6_000)]
+    done(documents, *(Write("turn", f"k{n:04}", 0, Turn(taken_at=at), create=True) for n, at in enumerate(moments)))
+    documents.refresh()
+    expected = sorted((at, f"k{n:04}") for n, at in enumerate(moments))
+    span = AT, AT + timedelta(seconds=2)
+    found = [(turn.taken_at, key) for key, turn in documents.during("turn", Turn, "taken_at", span, {})]
+    assert found == [(at, key) for at, key in expected if at < span[1]]
+    done(documents, interval("v-1", AT, AT + HOUR, 8), interval("w-1", AT, AT + 2 * HOUR, 8, cloud="cern"))
+    documents.refresh()
+    theirs = documents.during("interval", Interval, "until_at", (AT, AT + 3 * HOUR), {"cloud": ["cern"]})
+    assert [one.label for _, one in theirs] == ["w-1"]
 
 
 def usage(key, month, cloud, version=1):

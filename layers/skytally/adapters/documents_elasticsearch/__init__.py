@@ -129,6 +129,14 @@ class ElasticsearchDocuments:
         for hit in self._listed(index, sums.held(where), [{"key": "asc"}]):
             yield hit["_source"]["key"], _document(hit["_source"], kind)
 
+    def during(
+        self, index: str, kind: type[D], moment: str, span: tuple[datetime, datetime], where: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, D]]:
+        """List documents of a span in the order of their moments; see the port."""
+        within = {"range": {moment: {"gte": span[0].isoformat(), "lt": span[1].isoformat()}}}
+        for hit in self._listed(index, sums.held(where, within), [{moment: "asc"}, {"key": "asc"}]):
+            yield hit["_source"]["key"], _document(hit["_source"], kind)
+
     def stored(self, index: str, kind: type[D], after: str = "") -> Iterator[tuple[str, int, D]]:
         """List documents with their versions; see the port."""
         for hit in self._listed(index, {"range": {"key": {"gt": after}}}, [{"key": "asc"}]):

@@ -75,6 +75,21 @@ class SqliteDocuments:
         for row in self._select(f"SELECT * FROM {quoted(index)} WHERE {condition} ORDER BY key", values):  # noqa: S608
             yield row["key"], TABLES[index].document(row, kind)
 
+    def during(
+        self, index: str, kind: type[D], moment: str, span: tuple[datetime, datetime], where: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, D]]:
+        """List documents of a span in the order of their moments; see the port."""
+        condition, values = conditions(where)
+        rest = f"{quoted(moment)} < ? AND {condition} ORDER BY {quoted(moment)}, key LIMIT {PAGE_ROWS}"
+        sql = f"SELECT * FROM {quoted(index)} WHERE ({quoted(moment)}, key) > (?, ?) AND {rest}"  # noqa: S608
+        behind: tuple[int, str] = (to_ms(span[0]), "")
+        page: list[sqlite3.Row] | None = None
+        while page is None or len(page) == PAGE_ROWS:
+            page = self._select(sql, [*behind, to_ms(span[1]), *values])
+            for row in page:
+                yield row["key"], TABLES[index].document(row, kind)
+                behind = (row[moment], row["key"])
+
     def stored(self, index: str, kind: type[D], after: str = "") -> Iterator[tuple[str, int, D]]:
         """List documents with their versions; see the port."""
         page: list[sqlite3.Row] | None = None

@@ -1,0 +1,108 @@
+"""APEL's messages: what we write its loader takes, and what it would refuse or believe wrongly never leaves."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skytally import apel
+from skytally.errors import Malformed
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+START, END = int(datetime(2026, 11, 2, tzinfo=UTC).timestamp()), int(NOW.timestamp())
+CLOUD = {
+    "VMUUID": "6f0c",
+    "SiteName": "CA-VICTORIA",
+    "StartTime": START,
+    "RecordCreateTime": END,
+    "WallDuration": END - START,
+    "CpuDuration": 4 * (END - START),
+    "CpuCount": 8,
+}
+JOBS = {
+    "Site": "CA-VICTORIA",
+    "Month": 11,
+    "Year": 2026,
+    "WallDuration": 10,
+    "CpuDuration": 9,
+    "NormalisedWallDuration": {"HEPscore23": 120},
+    "NormalisedCpuDuration": {"HEPscore23": 110},
+    "NumberOfJobs": 3,
+}
+SUMMARY = {"SiteName": "CA-VICTORIA", "Month": 11, "Year": 2026, "NumberOfVMs": 2}
+
+
+def text_of(kind=apel.CLOUD, *records):
+    return apel.message(kind, records)
+
+
+def test_the_text_of_a_message():
+    assert text_of(apel.JOB_SUMMARY, JOBS, {**JOBS, "VO": "belle"}) == (
+        "APEL-normalised-summary-message: v0.4\n"
+        "Site: CA-VICTORIA\nMonth: 11\nYear: 2026\nWallDuration: 10\nCpuDuration: 9\n"
+        "NormalisedWallDuration: {HEPscore23: 120}\nNormalisedCpuDuration: {HEPscore23: 110}\nNumberOfJobs: 3\n"
+        "%%\n"
+        "Site: CA-VICTORIA\nMonth: 11\nYear: 2026\nVO: belle\nWallDuration: 10\nCpuDuration: 9\n"
+        "NormalisedWallDuration: {HEPscore23: 120}\nNormalisedCpuDuration: {HEPscore23: 110}\nNumberOfJobs: 3\n"
+    )
+
+
+@pytest.mark.parametrize(("kind", "record"), [(apel.CLOUD, CLOUD), (apel.CLOUD_SUMMARY, SUMMARY), (apel.JOB_SUMMARY, JOBS)])
+def test_what_is_right_passes(kind, record):
+    assert apel.check(text_of(kind, record, record), NOW) == 2
+    assert apel.check(text_of(kind), NOW) == 0
+
+
+REFUSED = {
+    "an unknown key": (apel.CLOUD, CLOUD, {}, "Colour: blue\n", "no key Colour"),
+    "a key twice": (apel.CLOUD, CLOUD, {}, "SiteName: CERN\n", "twice"),
+    "a float for an int": (apel.CLOUD, CLOUD, {"WallDuration": 1.5}, "", "WallDuration is no int: 1.5"),
+    "a null for what must be": (apel.CLOUD, CLOUD, {"SiteName": "None"}, "", "SiteName is missing"),
+    "what must be, left out": (apel.CLOUD_SUMMARY, SUMMARY, {"NumberOfVMs": None}, "", "NumberOfVMs is missing"),
+    "an end of 1970": (apel.CLOUD, CLOUD, {"EndTime": 0}, "", "EndTime is no moment"),
+    "an end before its start": (apel.CLOUD, CLOUD, {"EndTime": START - 1}, "", "before StartTime"),
+    "an end in the future": (apel.CLOUD, CLOUD, {"EndTime": END + 3 * 86_400}, "", "future"),
+    "a negative duration": (apel.CLOUD, CLOUD, {"WallDuration": -1}, "", "negative"),
+    "a vm that ran longer than it was there": (apel.CLOUD, CLOUD, {"WallDuration": 2 * (END - START)}, "", "longer than the vm ran"),
+    "more cpu than cores": (apel.CLOUD, CLOUD, {"CpuDuration": 9 * (END - START)}, "", "more than the cores"),
+    "a month to come": (apel.CLOUD_SUMMARY, SUMMARY, {"Month": 12}, "", "future"),
+    "no month": (apel.CLOUD_SUMMARY, SUMMARY, {"Month": 13, "Year": 2025}, "", "the month is none"),
+    "no jobs at all": (apel.JOB_SUMMARY, JOBS, {"NumberOfJobs": 0}, "", "counts nothing"),
+    "a normalised number without its benchmark": (apel.JOB_SUMMARY, JOBS, {"NormalisedWallDuration": 120}, "", "is no levels"),
+    "a name that is too long": (apel.CLOUD, CLOUD, {}, f"MachineName: {'x' * 256}\n", "MachineName is no text"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_apel_would_refuse_or_believe_wrongly_is_refused_here(name):
+    kind, record, change, more, words = REFUSED[name]
+    with pytest.raises(Malformed, match="record 2 of") as refusal:
+        apel.check(text_of(kind, record, record | change) + more, NOW)
+    assert words in refusal.value.message
+
+
+def test_a_message_is_ascii_has_a_known_header_and_no_more_than_a_thousand_records():
+    for text in ("", "APEL-cloud: v0.4\n", "APEL-cloud-message: v0.4\nSiteName: Zürich\n"):
+        with pytest.raises(Malformed, match="no APEL message"):
+            apel.check(text, NOW)
+    with pytest.raises(Malformed, match="1001 records"):
+        apel.check(text_of(apel.CLOUD, *[CLOUD] * 1_001), NOW)
+    assert [len(part) for part in apel.parts([CLOUD] * 2_001)] == [1_000, 1_000, 1]
+    assert apel.parts([]) == [[]]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=255), min_size=1, max_size=5))
+def test_no_name_makes_another_record_or_key_of_it(names):
+    text = text_of(apel.CLOUD, *({**CLOUD, "MachineName": name} for name in names))
+    assert text.isascii()
+    assert apel.check(text, NOW) == len(names)
+    assert [line.partition(":")[0] for line in text.splitlines()].count("MachineName") == len(names)
+
+
+def test_several_messages_are_asked_for_one_by_one():
+    assert apel.part(["one"], None) == apel.part(["one"], "1") == "one"
+    assert apel.part(["one", "two"], "2") == "two"
+    for messages, part in ((["one", "two"], None), (["one"], "2"), (["one"], "0"), (["one"], "x"), (["one"], "²")):
+        with pytest.raises(Malformed, match="part=1"):
+            apel.part(messages, part)
