@@ -2,12 +2,11 @@
 
 import functions_framework.aio
 
-from skytally import apel, apel_record, job_list, records, table, web, wiring
-from skytally import statement as rules
+from skytally import apel, apel_record, closing, job_list, records, table, web, wiring
 from skytally.errors import Malformed
 
 FORMATS = ("json", "csv", *apel_record.FORMATS)
-DETAILS = ("boots", "jobs")
+DETAILS = {None: FORMATS, "boots": ("json", "csv"), "jobs": ("csv",), "signed": ("json",)}
 CSV = "text/csv; charset=utf-8"
 
 
@@ -17,16 +16,19 @@ def statement(request: web.Request) -> web.Reply:
     """Answer the statement of the caller's clouds, or of one of them."""
     reader, query = wiring.caller(request, "reader"), request.query
     month = records.convert(query.get("month", ""), records.Month)
-    form, detail = query.get("format", "json"), query.get("detail")
-    if detail not in (None, *DETAILS) or form not in FORMATS or (detail == "jobs" and form != "csv"):
-        raise Malformed(f"detail may be {', '.join(DETAILS)}; format may be {', '.join(FORMATS)}; jobs come as csv")
-    clouds = wiring.readable_clouds(reader, query.get("cloud"))
+    revision = records.convert(query["revision"], records.Revision, strict=False) if "revision" in query else None
+    form, detail, cloud = query.get("format", "json" if query.get("detail") != "jobs" else "csv"), query.get("detail"), query.get("cloud")
+    if detail not in DETAILS or form not in DETAILS[detail]:
+        raise Malformed(f"detail may be boots (json, csv), jobs (csv) or signed (json, with a cloud); format may be {', '.join(FORMATS)}")
+    clouds = wiring.readable_clouds(reader, cloud)
     if form in apel_record.FORMATS:
         messages = apel_record.messages(form, month, clouds, wiring.documents(), wiring.site(), request.received_at)
         return web.Reply(apel.part(messages, query.get("part")), media_type="text/plain; charset=us-ascii")
     if detail == "jobs":
         return web.stream_reply(table.csv_pieces(job_list.job_rows(month, clouds, wiring.documents()), job_list.COLUMNS), CSV)
-    whole = rules.statement(month, clouds, wiring.documents(), wiring.site(), request.received_at)
+    if detail == "signed":
+        return web.json_reply(closing.signed(month, cloud or "", wiring.documents(), revision))
+    whole = closing.statement(month, clouds, wiring.documents(), wiring.site(), request.received_at, revision)
     if form == "csv":
         return web.Reply(table.csv(whole[detail or "clouds"]), media_type=CSV)
     return web.json_reply(whole if detail else {name: value for name, value in whole.items() if name != "boots"})

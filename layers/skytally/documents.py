@@ -127,6 +127,21 @@ class Anomaly(Document, frozen=True, kw_only=True):
     known_uptime_ms: int
 
 
+class Closing(Document, frozen=True, kw_only=True):
+    """index closing, key `{YYYY-MM}/{revision}/{cloud}`, created once: a cloud's month, frozen and signed.
+
+    `text` is JSON, and what is signed; `signature` Ed25519 in base64; `public_key` PEM.
+    """
+
+    month: str
+    cloud: str
+    revision: int
+    closed_at: datetime
+    text: str
+    signature: str
+    public_key: str
+
+
 class Alarm(Document, frozen=True, kw_only=True):
     """index alarm, key `{kind}:{subject}`, version ms of the round: one thing that a person must look at, and what people were told."""
 
@@ -297,6 +312,7 @@ INDICES: dict[str, type[Document]] = {
     "usage": Usage,
     "interval": Interval,
     "anomaly": Anomaly,
+    "closing": Closing,
     "alarm": Alarm,
     "turn": Turn,
     "round": Round,

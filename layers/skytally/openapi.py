@@ -56,7 +56,7 @@ MORE_ERRORS: dict[str, dict[int, str]] = {
     "usage_report": {413: "too_large", 415: "unsupported_media_type"},
     "job_heartbeat": {413: "too_large", 415: "unsupported_media_type"},
     "placement_report": {413: "too_large", 415: "unsupported_media_type"},
-    "statement": {409: "hs23_unknown: APEL takes no jobs of a cloud without it"},
+    "statement": {404: "unknown: there is no such revision", 409: "hs23_unknown: APEL takes no jobs of a cloud without it"},
     "dashboard": {404: "unknown"},
     "agent": {404: "unknown"},
 }
@@ -64,9 +64,10 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
     "statement": (
         ("month", {"type": "string", "pattern": "^20[0-9]{2}-(0[1-9]|1[0-2])$"}, True),
         ("cloud", {"type": "string"}, False),
-        ("detail", {"enum": ["boots", "jobs"]}, False),
+        ("detail", {"enum": ["boots", "jobs", "signed"]}, False),
         ("format", {"enum": ["json", "csv", "apel-cloud", "apel-cloud-summary", "apel-job-summary"]}, False),
         ("part", {"type": "integer", "minimum": 1}, False),
+        ("revision", {"type": "integer", "minimum": 1}, False),
     ),
     "dashboard/data": (
         ("view", {"enum": ["usage", "jobs", "secrets", "health"]}, False),

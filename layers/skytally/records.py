@@ -21,6 +21,7 @@ Name = Annotated[
 ]
 Text = Annotated[str, Meta(max_length=512)]
 Month = Annotated[str, Meta(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])\Z", description="a calendar month in UTC, YYYY-MM")]
+Revision = Annotated[int, Meta(ge=1, le=9_999)]
 Moment = Annotated[datetime, Meta(tz=True, description="aware, ISO 8601; answered in UTC with Z")]
 Uptime = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS)]
 Seconds = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS * 65_536)]

@@ -1,4 +1,4 @@
-"""Statement: a month's accounting for each cloud, from the month documents of all boots."""
+"""Statement: what is known of a month, for each cloud, from the month documents of all boots; see closing.py for what is frozen of it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,6 +16,7 @@ from skytally.usage import month_end_at, month_start_at
 
 SILENT_AFTER = timedelta(hours=2)
 MS_PER_HOUR = 3_600_000
+FINAL = "final"
 UNSCORED = Score(None, quarantined=False)
 
 
@@ -30,18 +31,20 @@ class BootMonth(Struct, frozen=True):
     anomalies: int
 
 
-def statement(month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime) -> dict[str, Any]:
-    """Answer a month's statement, of some clouds or of all; it holds everything that was accepted before the call."""
-    documents.refresh()
-    boots = boot_months(month, clouds, documents, site)
-    return {
-        "month": month,
-        "state": "provisional",
-        "revision": 0,
-        "generated_at": now,
-        "clouds": [cloud_row(name, group, site, now) for name, group in sorted(_by_cloud(boots).items())],
-        "boots": [boot_row(boot) for boot in boots],
-    }
+class LiveCloud(Struct, frozen=True):
+    """A cloud's month as it is known now: its row of the statement, and those of its boots."""
+
+    name: str
+    totals: dict[str, Any]
+    boots: list[dict[str, Any]]
+
+
+def live_clouds(month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime) -> list[LiveCloud]:
+    """Add up what is known now of a month, of some clouds or of all, in the order of their names."""
+    groups = _by_cloud(boot_months(month, clouds, documents, site))
+    return [
+        LiveCloud(name, cloud_row(name, group, site, now), [boot_row(boot) for boot in group]) for name, group in sorted(groups.items())
+    ]
 
 
 def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: Site) -> list[BootMonth]:

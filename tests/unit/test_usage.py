@@ -16,10 +16,10 @@ from skytally import usage
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.documents_sqlite.tables import TABLES
 from skytally.boot import Register
+from skytally.closing import statement
 from skytally.cloud import Site
 from skytally.documents import Boot, Interval, Usage
 from skytally.records import Caller, Rejection
-from skytally.statement import statement
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CALLER = Caller(role="reporter", issued=0, expires=2**40, vm="vm-1", clouds=("uvic",), site="Victoria", group="atlas", flavor="c8")

@@ -9,6 +9,7 @@ from skytally.cli.doctor import doctor
 from skytally.cli.documents import copy, forget, search_setup
 from skytally.cli.keys import keys, make_token
 from skytally.cli.secrets import deposit, make_userdata, secrets
+from skytally.cli.statement import statement
 from skytally.errors import SkytallyError
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 5
@@ -21,6 +22,7 @@ COMMANDS: tuple[click.Command, ...] = (
     make_userdata,
     search_setup,
     secrets,
+    statement,
     keys,
     make_token,
 )

@@ -159,10 +159,13 @@ class ElasticsearchDocuments:
         return gone
 
     def _forget_months(self, before: datetime) -> int:
-        """Remove the indices of months that were over a month before: a corrected clock moves an interval by less."""
+        """Remove the indices of months that were over a month before: a corrected clock moves an interval by less.
+
+        One index stays, whatever its age: without any, the alias would be gone, and the store look as if nobody had set it up.
+        """
         with self._ready():
-            names = list(self.client.indices.get_alias(index=f"{alias(self._prefix, MONTHLY)}-*"))
-            old = [name for name in names if name[-7:] < f"{before - timedelta(days=62):%Y-%m}" and name[-7:-3].isdigit()]
+            names = sorted(self.client.indices.get_alias(index=f"{alias(self._prefix, MONTHLY)}-*"))
+            old = [name for name in names[:-1] if name[-7:] < f"{before - timedelta(days=62):%Y-%m}" and name[-7:-3].isdigit()]
             gone = sum(int(self.client.count(index=name)["count"]) for name in old)
             for name in old:
                 self.client.indices.delete(index=name)

@@ -18,12 +18,14 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "timers": {"write": ("alarm", "turn", "round", "cursor", "job", "heartbeat"), "read": tuple(INDICES)},
     "retention": {"write": ("turn", "round"), "delete": DETAILS},
     "readers": {"read": tuple(INDICES)},
+    "operators": {"write": ("closing",), "read": tuple(INDICES)},
 }
 FUNCTIONS = {
     "ingest": ("usage_report", "job_heartbeat", "placement_report"),
     "timers": ("alarm_raise", "secret_sweep", "panda_collect", "dirac_collect"),
     "retention": ("documents_forget",),
     "readers": ("dashboard", "statement"),
+    "operators": ("`skytally statement`",),
 }
 
 

@@ -25,7 +25,12 @@ MAX_ID_BYTES = 512
 MONTHLY = "interval"
 OTHER_MONTH = "other"
 # What is only shown costs no index and no column.
-ONLY_KEPT = {"alarm": {"message", "told", "open"}, "round": {"error"}, "job": {"error_raw", "history"}}
+ONLY_KEPT = {
+    "alarm": {"message", "told", "open"},
+    "round": {"error"},
+    "job": {"error_raw", "history"},
+    "closing": {"text", "signature", "public_key"},
+}
 TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime: "date"}
 CUT = tuple(field.name for field in msgspec.structs.fields(Interval) if field.type is int and field.name != "cores")
 _INTERVAL_KEY = re.compile(r".*-(\d{8}T\d{6})Z-(\d{1,15})", re.DOTALL)

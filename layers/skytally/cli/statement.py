@@ -1,0 +1,191 @@
+"""`skytally statement`: closing a month, signing it, and checking what was signed."""
+
+import base64
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from skytally import closing, comparison, signature, web, wiring
+from skytally.adapters.site_files import SiteData
+from skytally.cli.files import private_file
+from skytally.closing import Frozen
+from skytally.config import Config
+from skytally.documents import Closing
+from skytally.errors import Malformed
+from skytally.ports import Documents
+from skytally.records import Month, convert
+
+MONTH = click.option("--month", required=True, help="YYYY-MM, in UTC")
+KEY = click.option("--key", "key_path", type=click.Path(path_type=Path), help="the signing key (default: statement.pem in SKYTALLY_KEYS)")
+
+
+@click.group()
+def statement() -> None:
+    """Close months, and check statements that others closed."""
+
+
+@statement.command("keygen")
+@KEY
+def keygen(key_path: Path | None) -> None:
+    """Make the key that signs statements. No function needs it: keep it where months are closed, and give its public half to cloud owners.
+
+    \b
+    Example: skytally statement keygen > statement.pub
+    """
+    path = key_path or _default_key()
+    if path.exists():
+        raise Malformed(f"{path} is there already: statements signed by it need its public half for as long as they are kept")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made = signature.new_key()
+    with private_file(path) as file:
+        file.write(made)
+    click.echo(signature.sign("", made)[1], nl=False)
+    click.echo(f"the signing key is {path}: keep a copy of it in a safe place", err=True)
+
+
+@statement.command("close")
+@MONTH
+@click.option("--cloud", "clouds", multiple=True, help="close only this cloud (repeat it; default: all)")
+@KEY
+@click.option("--dry-run", is_flag=True, help="only show what would be signed")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: bool, as_json: bool) -> None:
+    """Freeze and sign a month once it is over; again later, and what has become known since makes a new revision with its differences.
+
+    What is not new is not signed again, so this may run as often as you like.
+
+    \b
+    Examples:
+      skytally statement close --month 2026-10 --dry-run
+      skytally statement close --month 2026-10
+      skytally statement close --month 2026-10 --cloud uvic --key /media/key/statement.pem
+    """
+    wanted = convert(month, Month)
+    signing_key = "" if dry_run else _read(key_path or _default_key(), "make one by `skytally statement keygen`")
+    with _stores() as (documents, site):
+        if dry_run:
+            made = closing.revisions(wanted, clouds, documents, site.site(), lambda _: ("", ""), web.clock())
+        else:
+            made = closing.close(wanted, clouds, documents, site.site(), lambda text: signature.sign(text, signing_key), web.clock())
+    rows = [_row(one) for one in made]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        _show(rows, "would be signed" if dry_run else "signed")
+    else:
+        click.echo(f"nothing is new in {month}: nothing was signed", err=True)
+
+
+@statement.command("verify")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--key", "key_path", type=click.Path(path_type=Path), help="the public key that you were given (default: the one in FILE)")
+@click.option("--unpack", type=click.Path(path_type=Path, file_okay=False), help="write statement.json and statement.sig for openssl there")
+def verify(file: Path, key_path: Path | None, unpack: Path | None) -> None:
+    """Check a statement that `statement?detail=signed` answered, and show its totals.
+
+    \b
+    Exit codes: 0 it is as it was signed, 1 it is not.
+    Examples:
+      skytally statement verify uvic-2026-10.json --key statement.pub
+      skytally statement verify uvic-2026-10.json --key statement.pub --unpack . &&
+        openssl pkeyutl -verify -pubin -inkey statement.pub -rawin -in statement.json -sigfile statement.sig
+    """
+    try:
+        told = json.loads(file.read_text())
+        text, signed, own_key = (str(told[name]) for name in ("statement", "signature", "public_key"))
+        frozen = msgspec.json.decode(text, type=Frozen)
+    except (ValueError, KeyError, TypeError):
+        raise Malformed(f"{file} is no signed statement: ask for it with detail=signed") from None
+    signature.verify(text, signed, _read(key_path, "name the public key that you were given") if key_path else own_key)
+    if unpack:
+        unpack.mkdir(parents=True, exist_ok=True)
+        (unpack / "statement.json").write_text(text)
+        (unpack / "statement.sig").write_bytes(base64.b64decode(signed))
+    if key_path is None:
+        click.echo("no --key: this shows that the statement fits the key inside it, not whose key that is", err=True)
+    _show([_described(frozen)], "as it was signed")
+
+
+@statement.command("compare")
+@MONTH
+@click.option(
+    "--bill", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="the provider's bill: CSV with cloud, core_hours"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def compare(month: str, bill: Path | None, as_json: bool) -> None:
+    """Put a month's statement beside the scheduler's lives of vms and the provider's bill.
+
+    `beyond` is the share by which the vms reported more than the other says; below zero, somebody counts what was never reported.
+
+    \b
+    Examples:
+      skytally statement compare --month 2026-10
+      skytally statement compare --month 2026-10 --bill october.csv --json
+    """
+    wanted = convert(month, Month)
+    billed = comparison.read_bill(bill.read_text().splitlines()) if bill else {}
+    with _stores() as (documents, site):
+        whole = closing.statement(wanted, (), documents, site.site(), web.clock())
+        rows = comparison.comparison(whole["clouds"], wanted, documents, billed)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        _show(rows, f"{wanted}, {whole['state']}")
+    else:
+        click.echo(f"nothing is known of {month}", err=True)
+
+
+@contextlib.contextmanager
+def _stores() -> Iterator[tuple[Documents, SiteData]]:
+    config = Config.from_env()
+    with contextlib.closing(wiring.open_documents(config)) as documents:
+        yield documents, SiteData(config.clouds, lambda url: wiring.open_objects(msgspec.structs.replace(config, objects=url)), web.clock)
+
+
+def _default_key() -> Path:
+    return Config.from_env().keys_path / "statement.pem"
+
+
+def _read(path: Path, advice: str) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise Malformed(f"cannot read {path} ({error.strerror}): {advice}") from None
+
+
+def _row(made: Closing) -> dict[str, Any]:
+    return _described(msgspec.json.decode(made.text, type=Frozen))
+
+
+def _described(frozen: Frozen) -> dict[str, Any]:
+    totals, changes = frozen.totals, frozen.changes
+    return {
+        "month": frozen.month,
+        "cloud": frozen.cloud,
+        "revision": frozen.revision,
+        "vm_count": totals["vm_count"],
+        "core_hours": totals["core_hours"],
+        "hs23_hours": totals["hs23_hours"],
+        "cost": totals["cost"],
+        "currency": totals["currency"],
+        "coverage": totals["coverage"],
+        "silent_vms": totals["silent_vms"],
+        "restated": None if changes is None else closing.sentence(changes),
+    }
+
+
+def _show(rows: list[dict[str, Any]], title: str) -> None:
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
+    for row in rows:
+        table.add_row(*(f"{value:,.3f}" if isinstance(value, float) else "" if value is None else str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

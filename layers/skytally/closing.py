@@ -1,0 +1,166 @@
+"""Closing: a cloud's month is frozen and signed; what becomes known later makes a new revision that says what it changes.
+
+Invariant: a revision is created once and never written again, so what was signed is what is shown for ever. A statement shows the newest
+revision of each cloud and beside it, as not settled, what is known by now and not in it.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from skytally.cloud import Site
+from skytally.documents import Closing
+from skytally.errors import Conflict, NotFound
+from skytally.ports import Documents, Outcome, Write
+from skytally.records import iso
+from skytally.statement import FINAL, LiveCloud, live_clouds, ratio
+from skytally.usage import month_end_at
+
+FORMAT = "skytally statement 1"
+# Coverage is read from intervals, which are forgotten after some time: that they are gone is no news of the month.
+NO_NEWS = {"coverage"}
+CHANGED_SUMS = ("wall_hours", "core_hours", "cpu_hours", "hs23_hours", "energy_kwh", "co2_kg", "cost")
+Signer = Callable[[str], tuple[str, str]]
+
+
+class Frozen(Struct, frozen=True):
+    """The text that is signed: all numbers of a cloud's month, and what they change in the revision before."""
+
+    format: str
+    month: str
+    cloud: str
+    revision: int
+    closed_at: str
+    totals: dict[str, Any]
+    changes: dict[str, Any] | None
+    boots: list[dict[str, Any]]
+
+
+def statement(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime, revision: int | None = None
+) -> dict[str, Any]:
+    """Answer a month's statement, of some clouds or of all; it holds everything that was accepted before the call.
+
+    A cloud whose month was closed shows its newest revision, or the one asked for; raises NotFound where there is none such.
+    """
+    documents.refresh()
+    live = {cloud.name: cloud for cloud in live_clouds(month, clouds, documents, site, now)}
+    closed = {name: _frozen(one) for name, one in _chosen(closings(month, clouds, documents), revision).items()}
+    if revision is not None and not closed:
+        raise NotFound(f"there is no revision {revision} of {month}")
+    names = sorted(closed if revision is not None else live.keys() | closed.keys())
+    rows = [_closed_row(closed[name], live.get(name)) if name in closed else _open_row(live[name]) for name in names]
+    return {
+        "month": month,
+        "state": FINAL if rows and all(row["state"] == FINAL for row in rows) else "provisional",
+        "revision": max((row["revision"] for row in rows), default=0),
+        "generated_at": now,
+        "clouds": rows,
+        "boots": sorted((boot for name in names for boot in (closed.get(name) or live[name]).boots), key=lambda boot: boot["document"]),
+    }
+
+
+def _open_row(live: LiveCloud) -> dict[str, Any]:
+    return live.totals | {"state": "provisional", "revision": 0, "unsettled_core_hours": None, "unsettled_vms": None}
+
+
+def _closed_row(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any]:
+    changes = changes_to(frozen, live)
+    unsettled = {"unsettled_core_hours": changes["core_hours"] if changes else 0.0, "unsettled_vms": changes["vm_count"] if changes else 0}
+    return frozen.totals | {"state": FINAL, "revision": frozen.revision} | unsettled
+
+
+def closings(month: str, clouds: Sequence[str], documents: Documents) -> dict[str, list[Closing]]:
+    """Answer the revisions of each cloud's month, oldest first."""
+    found: dict[str, list[Closing]] = {}
+    for _, one in documents.find("closing", Closing, {"month": [month], **({"cloud": clouds} if clouds else {})}):
+        found.setdefault(one.cloud, []).append(one)
+    return {cloud: sorted(revisions, key=lambda one: one.revision) for cloud, revisions in found.items()}
+
+
+def _chosen(found: dict[str, list[Closing]], revision: int | None) -> dict[str, Closing]:
+    wanted = {cloud: [one for one in revisions if revision in (None, one.revision)] for cloud, revisions in found.items()}
+    return {cloud: revisions[-1] for cloud, revisions in wanted.items() if revisions}
+
+
+def _frozen(closing: Closing) -> Frozen:
+    return msgspec.json.decode(closing.text, type=Frozen)
+
+
+def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
+    """Answer what is known now and not in a revision: differences, and how many vms they are of; None where nothing is.
+
+    A cloud of which nothing is known any more changes nothing.
+    """
+    if live is None or (_news(frozen.totals) == _news(live.totals) and list(map(_news, frozen.boots)) == list(map(_news, live.boots))):
+        return None
+    before = {boot["document"]: _news(boot) for boot in frozen.boots}
+    vms = {boot["vm"] for boot in live.boots if before.get(boot["document"]) != _news(boot)}
+    sums = {name: _difference(frozen.totals[name], live.totals[name]) for name in CHANGED_SUMS}
+    return {**sums, "core_hours_share": ratio(sums["core_hours"] or 0.0, frozen.totals["core_hours"]), "vm_count": len(vms)}
+
+
+def _news(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in NO_NEWS}
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def sentence(changes: dict[str, Any]) -> str:
+    """Say what a revision changes: `restated +0.4 %: 12 vms`."""
+    share = changes["core_hours_share"]
+    by = "" if share is None else f" {share * 100:+.2g} %"
+    return f"restated{by}: {changes['vm_count']} vm{'' if changes['vm_count'] == 1 else 's'}"
+
+
+def close(month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime) -> list[Closing]:
+    """Freeze and sign what a month's clouds have not had signed yet; answers the new revisions, none where nothing is new.
+
+    Raises Conflict before the month is over, or where somebody else closes it at the same time.
+    """
+    made = revisions(month, clouds, documents, site, sign, now)
+    writes = [Write("closing", key_of(one), 0, one, create=True) for one in made]
+    if Outcome.STALE in documents.write(writes).result():
+        raise Conflict("somebody else is closing this month: look at it, then do this again", code="taken")
+    return made
+
+
+def revisions(month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime) -> list[Closing]:
+    """Answer the revisions that a month needs now; raises Conflict before it is over."""
+    if now < month_end_at(month):
+        raise Conflict(f"{month} is not over: close it from {iso(month_end_at(month))} on", code="not_over")
+    documents.refresh()
+    known = closings(month, clouds, documents)
+    made = []
+    for live in live_clouds(month, clouds, documents, site, now):
+        last = _frozen(known[live.name][-1]) if live.name in known else None
+        changes = changes_to(last, live) if last else None
+        if last is None or changes:
+            made.append(_revision(month, live, last.revision + 1 if last else 1, changes, sign, now))
+    return made
+
+
+def _revision(month: str, live: LiveCloud, revision: int, changes: dict[str, Any] | None, sign: Signer, now: datetime) -> Closing:
+    frozen = Frozen(FORMAT, month, live.name, revision, iso(now), live.totals, changes, live.boots)
+    text = msgspec.json.format(msgspec.json.encode(frozen), indent=1).decode() + "\n"
+    signature, public_key = sign(text)
+    return Closing(month=month, cloud=live.name, revision=revision, closed_at=now, text=text, signature=signature, public_key=public_key)
+
+
+def key_of(closing: Closing) -> str:
+    """Answer a closing's key."""
+    return f"{closing.month}/{closing.revision:04}/{closing.cloud}"
+
+
+def signed(month: str, cloud: str, documents: Documents, revision: int | None = None) -> dict[str, Any]:
+    """Answer a cloud's closed month as it was signed, the newest revision or the one asked for; raises NotFound."""
+    documents.refresh()
+    chosen = _chosen(closings(month, [cloud], documents), revision).get(cloud)
+    if chosen is None:
+        raise NotFound(f"{cloud} has no {'such ' if revision else ''}closed statement of {month}")
+    return {"statement": chosen.text, "signature": chosen.signature, "public_key": chosen.public_key}

@@ -1,0 +1,234 @@
+"""Closing a month: what was signed is what is shown for ever, and what comes later is a new revision that says what it changes."""
+
+import json
+import stat
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import lab
+import pytest
+from click.testing import CliRunner
+
+from skytally import closing, retention, signature, wiring
+from skytally.cli import cli
+from skytally.documents import PlacedVm
+from skytally.errors import Changed, Conflict, Malformed
+from skytally.ports import Write
+
+EDGE = datetime(2026, 11, 1, tzinfo=UTC)
+NOW = EDGE + timedelta(days=4)
+SITE = "[clouds.uvic]\nprice_per_core_hour = {price}\ncurrency = 'CAD'\n"
+
+
+class Month:
+    """October of two clouds, of which one vm is late, and everything that may be done with it."""
+
+    def __init__(self, client, bearer, home, monkeypatch):
+        self.client, self.bearer, self.home, self._monkeypatch = client, bearer, home, monkeypatch
+        self.now(NOW)
+        for cloud, hours in (("uvic", 20), ("cern", 10)):
+            self.report(lab.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=hours)), cloud)
+        self.late = lab.FakeVm("vm-late", boot_at=EDGE - timedelta(hours=5), cores=2)
+
+    def now(self, at):
+        self._monkeypatch.setattr("skytally.web.clock", lambda: at)
+
+    def price(self, price):
+        (self.home / "clouds.toml").write_text(SITE.format(price=price))
+        wiring.close()
+
+    def report(self, vm, cloud="uvic"):
+        body = {"samples": [vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, vm.cores))]}
+        answer = self.client.post("usage_report", json=body, headers=self.bearer("reporter", clouds=(cloud,), issued=NOW))
+        assert answer.json()["accepted"] == 1, answer.text
+
+    def get(self, clouds=(), **query):
+        headers = self.bearer("reader", issued=NOW, clouds=clouds)
+        return self.client.get("statement", params={"month": "2026-10", **query}, headers=headers)
+
+    def rows(self, **query):
+        return {row["cloud"]: row for row in self.get(**query).json()["clouds"]}
+
+    def run(self, *words):
+        return CliRunner().invoke(cli, ["statement", *map(str, words)])
+
+    def close(self, *words):
+        done = self.run("close", "--month", "2026-10", "--json", *words)
+        assert done.exit_code == 0, done.output
+        return {row["cloud"]: row for row in json.loads(done.stdout or "[]")} if "nothing is new" not in done.output else {}
+
+
+@pytest.fixture(params=lab.DOCUMENT_STORES)
+def month(request, home, document_settings, monkeypatch, client, bearer):
+    for setting, value in ({"SKYTALLY_CLOUDS": str(home / "clouds.toml")} | document_settings(request.param)).items():
+        monkeypatch.setenv(setting, value)
+    (home / "clouds.toml").write_text(SITE.format(price=0.5))
+    wiring.close()
+    month = Month(client, bearer, home, monkeypatch)
+    (home / "statement.pub").write_text(month.run("keygen").stdout)
+    return month
+
+
+def test_a_month_is_closed_once_it_is_over_and_what_is_not_new_is_not_signed_again(month):
+    month.now(EDGE - timedelta(seconds=1))
+    early = month.run("close", "--month", "2026-10")
+    assert isinstance(early.exception, Conflict)
+    assert "from 2026-11-01T00:00:00Z on" in early.exception.message
+    month.now(NOW)
+    before = month.get(detail="boots").json()
+    assert (before["state"], before["revision"], before["clouds"][0]["unsettled_vms"]) == ("provisional", 0, None)
+    dry = month.run("close", "--month", "2026-10", "--dry-run", "--json")
+    assert [row["revision"] for row in json.loads(dry.stdout)] == [1, 1]
+    assert month.get().json()["state"] == "provisional"
+    assert {cloud: row["revision"] for cloud, row in month.close("--cloud", "uvic").items()} == {"uvic": 1}
+    assert (month.get().json()["state"], month.get(cloud="uvic").json()["state"]) == ("provisional", "final")
+    assert set(month.close()) == {"cern"}
+    after = month.get(detail="boots").json()
+    assert (after["state"], after["revision"]) == ("final", 1)
+    assert after["boots"] == before["boots"]
+    settled = {"state": "final", "revision": 1, "unsettled_core_hours": 0.0, "unsettled_vms": 0}
+    assert after["clouds"] == [row | settled for row in before["clouds"]]
+    assert month.close() == {}
+
+
+def test_what_comes_late_is_shown_as_not_settled_until_a_new_revision_has_it(month):
+    month.close()
+    first = month.get(detail="boots", cloud="uvic").json()
+    month.report(month.late)
+    row = month.rows()["uvic"]
+    assert (row["core_hours"], row["unsettled_core_hours"], row["unsettled_vms"]) == (160.0, 10.0, 1)
+    assert month.get(detail="boots", cloud="uvic").json()["boots"] == first["boots"]
+    (made,) = month.close().values()
+    assert (made["cloud"], made["revision"], made["restated"]) == ("uvic", 2, "restated +6.2 %: 1 vm")
+    rows = month.rows()
+    assert (rows["uvic"]["core_hours"], rows["uvic"]["revision"], rows["uvic"]["unsettled_core_hours"]) == (170.0, 2, 0.0)
+    assert rows["cern"]["revision"] == 1
+    signed = json.loads(month.get(detail="signed", cloud="uvic").json()["statement"])
+    assert signed["changes"] | {"cpu_hours": None} == {
+        "wall_hours": 5.0,
+        "core_hours": 10.0,
+        "cpu_hours": None,
+        "hs23_hours": None,
+        "energy_kwh": None,
+        "co2_kg": None,
+        "cost": 5.0,
+        "core_hours_share": 0.0625,
+        "vm_count": 1,
+    }
+    assert month.rows(revision=1)["uvic"]["core_hours"] == 160.0
+    assert month.get(detail="boots", cloud="uvic", revision=1).json()["boots"] == first["boots"]
+    assert month.get(cloud="uvic", revision=3).json()["error"]["code"] == "unknown"
+
+
+def test_another_price_is_another_revision_and_both_are_kept(month):
+    month.close()
+    month.price(0.75)
+    assert (month.rows()["uvic"]["cost"], month.rows()["uvic"]["unsettled_vms"]) == (80.0, 0)
+    assert set(month.close()) == {"uvic"}
+    assert (month.rows()["uvic"]["cost"], month.rows(revision=1)["uvic"]["cost"]) == (120.0, 80.0)
+
+
+def test_that_details_were_forgotten_is_no_news(month):
+    month.close()
+    coverage = month.rows()["uvic"]["coverage"]
+    assert coverage == 1.0
+    assert retention.forget(wiring.documents(), 1, NOW + timedelta(days=800))["interval"] == 2
+    assert month.close() == {}
+    assert month.rows()["uvic"]["coverage"] == coverage
+
+
+def test_of_many_who_close_at_once_one_does(month):
+    month.report(month.late)
+    documents, site = wiring.documents(), wiring.site()
+    key = signature.new_key()
+
+    def close(_):
+        try:
+            return closing.close("2026-10", (), documents, site, lambda text: signature.sign(text, key), NOW)
+        except Conflict:
+            return []
+
+    with ThreadPoolExecutor(8) as threads:
+        made = [one for several in threads.map(close, range(8)) for one in several]
+    documents.refresh()
+    kept = closing.closings("2026-10", (), documents)
+    assert {cloud: [one.revision for one in revisions] for cloud, revisions in kept.items()} == {"cern": [1], "uvic": [1]}
+    for revisions in kept.values():
+        signature.verify(revisions[0].text, revisions[0].signature, revisions[0].public_key)
+    assert len(made) <= 2
+
+
+def test_anybody_can_check_what_was_signed(month, tmp_path):
+    month.close()
+    answer = month.get(detail="signed", cloud="uvic")
+    file, public = tmp_path / "uvic.json", month.home / "statement.pub"
+    file.write_text(answer.text)
+    good = month.run("verify", file, "--key", public, "--unpack", tmp_path)
+    assert (good.exit_code, "uvic" in good.stdout, "160.000" in good.stdout) == (0, True, True)
+    check = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin"]
+    check += ["-in", tmp_path / "statement.json", "-sigfile", tmp_path / "statement.sig"]
+    assert b"Verified Successfully" in subprocess.run(check, check=True, capture_output=True).stdout
+    assert "not whose key" in month.run("verify", file).stderr
+    told = answer.json()
+    for spoilt in (
+        told | {"statement": told["statement"].replace("160.0", "161.0")},
+        told | {"signature": told["signature"][::-1]},
+        told | {"signature": month.get(detail="signed", cloud="cern").json()["signature"]},
+    ):
+        file.write_text(json.dumps(spoilt))
+        assert isinstance(month.run("verify", file, "--key", public).exception, Changed)
+    file.write_text(answer.text)
+    other = tmp_path / "other.pub"
+    other.write_text(month.run("keygen", "--key", tmp_path / "other.pem").stdout)
+    assert isinstance(month.run("verify", file, "--key", other).exception, Changed)
+
+
+def test_a_cloud_owner_gets_his_own_signed_statement_and_nobody_else_s(month):
+    month.close("--cloud", "uvic")
+    assert month.get(clouds=("uvic",), detail="signed", cloud="uvic").status_code == 200
+    assert month.get(clouds=("cern",), detail="signed", cloud="uvic").json()["error"]["code"] == "not_yours"
+    assert month.get(detail="signed", cloud="cern").json()["error"]["code"] == "unknown"
+    assert set(month.rows(clouds=("cern",))) == {"cern"}
+
+
+def test_three_views_of_a_month_stand_side_by_side(month, tmp_path):
+    at = {"started_at": EDGE - timedelta(hours=22), "ended_at": EDGE + timedelta(hours=3), "reported_at": NOW}
+    lives = [
+        PlacedVm(vm="vm-1", cloud="uvic", site=None, flavor=None, cores=8, state="gone", joined=True, **at),
+        PlacedVm(vm="vm-1", cloud="cern", site=None, flavor=None, cores=None, state="gone", joined=True, **at),
+        PlacedVm(vm="lost", cloud="silent", site=None, flavor=None, cores=2, state="up", joined=True, **at | {"ended_at": None}),
+        PlacedVm(vm="new", cloud="uvic", site=None, flavor=None, cores=8, state="up", joined=True, **at | {"started_at": EDGE}),
+    ]
+    wiring.documents().write([Write("placed_vm", f"{n}", 1, life) for n, life in enumerate(lives)]).result()
+    bill = tmp_path / "bill.csv"
+    bill.write_text("cloud,core_hours,what\nuvic,100,vms\nuvic,50,more\n")
+    rows = json.loads(month.run("compare", "--month", "2026-10", "--bill", bill, "--json").stdout)
+    assert [tuple(row.values()) for row in rows] == [
+        ("cern", 80.0, None, None, None, None),
+        ("silent", None, 44.0, -1.0, None, None),
+        ("uvic", 160.0, 176.0, pytest.approx(-1 / 11), 150.0, pytest.approx(1 / 15)),
+    ]
+    assert "beyond bill" in month.run("compare", "--month", "2026-10", "--bill", bill).stdout
+    for text, words in (("cloud,hours\n", "core_hours among them"), ("cloud,core_hours\nuvic,many\n", "line 2 of the bill")):
+        bill.write_text(text)
+        assert words in month.run("compare", "--month", "2026-10", "--bill", bill).exception.message
+
+
+def test_keys_and_files_that_are_none(month, tmp_path):
+    key = month.home / "keys" / "statement.pem"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    again = month.run("keygen")
+    assert isinstance(again.exception, Malformed)
+    key.write_text("nonsense")
+    assert isinstance(month.run("close", "--month", "2026-10").exception, Malformed)
+    key.unlink()
+    missing = month.run("close", "--month", "2026-10").exception
+    assert "keygen" in missing.message
+    (tmp_path / "x.json").write_text("{}")
+    assert "detail=signed" in month.run("verify", tmp_path / "x.json").exception.message
+    for bad in ("nonsense", subprocess.run(["openssl", "genrsa", "2048"], check=True, capture_output=True, text=True).stdout):
+        with pytest.raises(Malformed):
+            signature.sign("text", bad)
+        with pytest.raises(Malformed):
+            signature.verify("text", "", bad)
