@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from skytally.cli.dashboards import dashboards
 from skytally.cli.deploy import deploy
 from skytally.cli.doctor import doctor
 from skytally.cli.documents import copy, forget, search_setup
@@ -15,6 +16,7 @@ from skytally.errors import SkytallyError
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 5
 COMMANDS: tuple[click.Command, ...] = (
     copy,
+    dashboards,
     deploy,
     deposit,
     doctor,

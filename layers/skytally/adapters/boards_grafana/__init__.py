@@ -1,0 +1,127 @@
+"""Boards as files that Grafana reads when it starts, for its Elasticsearch data source; for Grafana 10 and later.
+
+::
+
+    datasources/<prefix>.yaml           one data source an index: Grafana ties a data source to one index and one time
+    dashboards/<prefix>.yaml            where the dashboards lie
+    dashboards/<prefix>/<board>.json    a dashboard
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from skytally.adapters.boards_grafana.target import Target
+from skytally.board import ALL_TIME, BOARDS, MOMENTS, Board, Panel, placed
+
+Object = dict[str, Any]
+SCHEMA_VERSION = 39
+SHAPES = {"number": "stat", "series": "timeseries", "lines": "timeseries", "bars": "barchart", "table": "table"}
+UNITS = {"hours": ("none", 1), "share": ("percentunit", 1), "bytes": ("bytes", 1), "count": ("none", 0)}
+STACKED_BARS = {"drawStyle": "bars", "fillOpacity": 80, "lineWidth": 0, "stacking": {"mode": "normal", "group": "A"}}
+LEGEND = {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []}
+OPTIONS: dict[str, Object] = {
+    "stat": {"reduceOptions": {"calcs": ["sum"], "fields": "", "values": False}, "colorMode": "none", "graphMode": "area"},
+    "timeseries": {"legend": LEGEND, "tooltip": {"mode": "multi", "sort": "desc"}},
+    "barchart": {"legend": LEGEND, "orientation": "horizontal", "stacking": "normal"},
+    "table": {"showHeader": True, "cellHeight": "sm"},
+}
+
+
+def files(prefix: str, names: Mapping[str, str], url: str, key_file: str | None, folder: str) -> dict[str, str]:
+    """Write all boards of a prefix, by the paths that they have in Grafana's folder of provisioning; the same again is the same text.
+
+    `names` are those of the indices in the Elasticsearch at `url`; Grafana reads its API key from `key_file`, so none is written here.
+    """
+    used = sorted({panel.index for board in BOARDS for panel in board.panels})
+    sources = [_source(prefix, index, names[index], url, key_file) for index in used]
+    options = {"path": f"{folder}/dashboards/{prefix}"}
+    provider = {"name": prefix, "folder": prefix, "type": "file", "allowUiUpdates": False, "options": options}
+    boards = {f"dashboards/{prefix}/{board.name}.json": _json(_dashboard(prefix, board)) for board in BOARDS}
+    return {
+        f"datasources/{prefix}.yaml": _yaml({"apiVersion": 1, "datasources": sources}),
+        f"dashboards/{prefix}.yaml": _yaml({"apiVersion": 1, "providers": [provider]}),
+        **boards,
+    }
+
+
+def _json(thing: Object) -> str:
+    return json.dumps(thing, indent=2, ensure_ascii=False) + "\n"
+
+
+def _yaml(thing: Object) -> str:
+    text: str = yaml.safe_dump(thing, sort_keys=False, width=120)
+    return text
+
+
+def _source(prefix: str, index: str, name: str, url: str, key_file: str | None) -> Object:
+    source = {"name": f"{prefix}: {index}", "uid": f"{prefix}-{index}", "type": "elasticsearch", "access": "proxy", "url": url}
+    told: Object = {"index": name, "timeField": MOMENTS[index]}
+    if key_file is None:
+        return source | {"jsonData": told}
+    secret = {"httpHeaderValue1": f"ApiKey $__file{{{key_file}}}"}
+    return source | {"jsonData": told | {"httpHeaderName1": "Authorization"}, "secureJsonData": secret}
+
+
+def _dashboard(prefix: str, board: Board) -> Object:
+    return {
+        "uid": f"{prefix}-{board.name}",
+        "title": f"{prefix}: {board.title}",
+        "tags": [prefix],
+        "schemaVersion": SCHEMA_VERSION,
+        "editable": True,
+        "timezone": "utc",
+        "time": {"from": f"now-{board.window}", "to": "now"},
+        "refresh": "5m",
+        "panels": [_panel(prefix, panel, number, x, y) for number, (panel, x, y) in enumerate(placed(board), 1)],
+    }
+
+
+def _panel(prefix: str, panel: Panel, number: int, x: int, y: int) -> Object:
+    source = {"type": "elasticsearch", "uid": f"{prefix}-{panel.index}"}
+    target, shape = Target(panel), SHAPES[panel.chart]
+    sorting = {"sortBy": [{"displayName": "month" if "month" in panel.by else panel.measures[0].title, "desc": True}]}
+    return {
+        "id": number,
+        "type": shape,
+        "title": panel.title,
+        "description": panel.note,
+        "datasource": source,
+        "gridPos": {"x": x, "y": y, "w": panel.width, "h": panel.height},
+        "targets": [target.written(source)],
+        "transformations": _transformations(panel, target),
+        "fieldConfig": _fields(panel),
+        "options": OPTIONS[shape] | (sorting if shape == "table" else {}),
+        **({"timeFrom": "20y"} if panel.index in ALL_TIME else {"interval": "1h"}),
+    }
+
+
+def _transformations(panel: Panel, target: Target) -> list[Object]:
+    """Name a table's measures, in their order, and leave out what only they need; two dimensions of bars become a matrix."""
+    if panel.chart not in {"table", "bars"}:
+        return []
+    titles = {name: measure.title for name, measure in target.shown.items()}
+    order = {name: place for place, name in enumerate((*panel.by, *titles))}
+    hidden = dict.fromkeys(target.hidden, True)
+    renamed = titles | {name: name.replace("_", " ") for name in panel.by if "_" in name}
+    organised = {"id": "organize", "options": {"excludeByName": hidden, "indexByName": order, "renameByName": renamed}}
+    if panel.chart == "table":
+        return [organised]
+    row, column = panel.by
+    matrix = {"rowField": row, "columnField": column, "valueField": panel.measures[0].title, "emptyValue": "null"}
+    return [organised, {"id": "groupingToMatrix", "options": matrix}]
+
+
+def _fields(panel: Panel) -> Object:
+    unit, decimals = UNITS[panel.measures[0].unit]
+    if panel.chart != "table":
+        custom = {"series": STACKED_BARS, "lines": {"drawStyle": "line", "showPoints": "auto"}}.get(panel.chart, {})
+        return {"defaults": {"unit": unit, "decimals": decimals, "custom": custom}, "overrides": []}
+    overrides = []
+    for measure in panel.measures:
+        unit, decimals = UNITS[measure.unit]
+        properties = [{"id": "unit", "value": unit}, {"id": "decimals", "value": decimals}]
+        overrides.append({"matcher": {"id": "byName", "options": measure.title}, "properties": properties})
+    return {"defaults": {"custom": {"filterable": True}}, "overrides": overrides}

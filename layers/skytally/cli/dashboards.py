@@ -1,0 +1,87 @@
+"""`skytally dashboards`: the boards for Kibana and Grafana, as files."""
+
+import re
+from pathlib import Path
+
+import click
+
+from skytally.adapters import boards_grafana, boards_kibana
+from skytally.config import Config
+from skytally.documents import INDICES
+from skytally.errors import Malformed
+
+PREFIX = click.option("--prefix", help="what the names of the indices begin with; default: SKYTALLY_DOCUMENTS_PREFIX")
+PREFIX_FORM = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+@click.group()
+def dashboards() -> None:
+    """Write the dashboards accounting and jobs for Kibana or Grafana, which read the documents in Elasticsearch."""
+
+
+@dashboards.command("kibana")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="the file to write; default: standard output")
+@PREFIX
+def kibana(out: Path | None, prefix: str | None) -> None:
+    """Write data views, panels and dashboards as NDJSON, for Kibana 8.9 and later, and 9.
+
+    The same prefix makes the same bytes with the same ids, so an import with overwrite=true renews what is there.
+
+    \b
+    Example:
+      skytally dashboards kibana --out skytally.ndjson
+      curl -u elastic -H 'kbn-xsrf: true' --form file=@skytally.ndjson \\
+        'https://kibana.example.org/api/saved_objects/_import?overwrite=true'
+    """
+    prefix = _checked(prefix)
+    text = boards_kibana.ndjson(prefix, _names(prefix))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    _write(out, text)
+    click.echo(f"{out}: import it at Stack Management > Saved Objects, or as --help shows", err=True)
+
+
+@dashboards.command("grafana")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="the folder to write, as in provisioning/")
+@click.option("--url", help="where Grafana finds Elasticsearch; default: the first of SKYTALLY_DOCUMENTS")
+@click.option("--key-file", help="where Grafana finds its API key, as search-setup made it for readers; default: none is used")
+@click.option("--folder", default="/etc/grafana/provisioning", show_default=True, help="Grafana's folder of provisioning")
+@PREFIX
+def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefix: str | None) -> None:
+    """Write data sources and dashboards for Grafana's provisioning; no key is written, only where it lies.
+
+    \b
+    Example:
+      skytally dashboards grafana --out /etc/grafana/provisioning --url https://search.example.org:9200 \\
+        --key-file /etc/grafana/skytally-readers
+      systemctl restart grafana-server
+    """
+    prefix = _checked(prefix)
+    url = url or Config.from_env().documents_url.split(",")[0]
+    if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
+        raise Malformed("--url must be where Grafana finds Elasticsearch, as https://search.example.org:9200, without a password")
+    for name, text in boards_grafana.files(prefix, _names(prefix), url, key_file, folder).items():
+        _write(out / name, text)
+        click.echo(f"{out / name}", err=True)
+
+
+def _checked(prefix: str | None) -> str:
+    prefix = Config.from_env().documents_prefix if prefix is None else prefix
+    if not PREFIX_FORM.fullmatch(prefix):
+        raise Malformed("--prefix must be what index names begin with: lower-case letters, digits and _ . - only, as in skytally")
+    return prefix
+
+
+def _names(prefix: str) -> dict[str, str]:
+    from skytally.adapters.documents_elasticsearch.templates import alias
+
+    return {index: alias(prefix, index) for index in INDICES}
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Malformed(f"cannot write {path}: {error.strerror}; name another --out") from None

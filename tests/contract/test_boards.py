@@ -1,0 +1,214 @@
+"""The boards of Kibana and Grafana, asked of the real Elasticsearch as these would: the numbers of the page and the statement."""
+
+import contextlib
+import json
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import yaml
+from board_lab import GrafanaPanel, Lens, refer, saved_objects
+from click.testing import CliRunner
+from test_documents import done, interval, usage
+
+from skytally import job_view, view
+from skytally.board import BOARDS
+from skytally.cli import cli
+from skytally.cloud import Site
+from skytally.config import Config
+from skytally.documents import Job
+from skytally.ports import Query, Write
+from skytally.statement import hours, ratio, statement
+from skytally.view import Window, usage_view
+from skytally.wiring import open_documents
+
+pytestmark = pytest.mark.servers
+HOUR = timedelta(hours=1)
+FROM = datetime(2026, 11, 24, tzinfo=UTC)
+UNTIL = FROM + 24 * HOUR
+NOW = UNTIL + 3 * HOUR
+SHOWN = Window(FROM, UNTIL, HOUR)
+CLOUDS = ("uvic", 'a "quoted" one', "cern-🦉", "unknown")
+PANELS = {f"{board.name}/{panel.name}": panel for board in BOARDS for panel in board.panels}
+
+
+def fleet(chance):
+    """Make the hours of vms of three days, in parts that cross no hour, and their months."""
+    for n in range(24):
+        cloud, cores = CLOUDS[n % 3], chance.choice([1, 2, 8])
+        place = {"site": chance.choice(["west", "east", None]), "group": chance.choice(["atlas", None])}
+        for hour in range(-24, 48):
+            at, parts = FROM + hour * HOUR, chance.choice([[3_600], [1_800, 1_800], [600, 3_000], []])
+            for seconds in parts:
+                wall_ms = seconds * 1_000
+                sums = {name: chance.randrange(wall_ms * cores // 3) for name in ("user_ms", "nice_ms", "system_ms")}
+                end = at + timedelta(seconds=seconds)
+                yield interval(f"b{n}", at, end, wall_ms * cores, cloud, f"vm-{n % 20}", wall_ms=wall_ms, cores=cores, **place, **sums)
+                at = end
+        for month in ("2026-09", "2026-10", "2026-11")[n % 3 :]:
+            yield month_of(chance, f"b{n}-{month}", month, cloud, f"vm-{n % 20}")
+
+
+def month_of(chance, key, month, cloud, vm):
+    write = usage(key, month, cloud)
+    numbers = {name: chance.randrange(10**9) for name in ("wall_ms", "core_ms", "user_ms", "nice_ms", "system_ms")}
+    times = {"boot_at": datetime(2026, 9, 1, tzinfo=UTC), "last_sampled_at": datetime(2026, int(month[5:]), 20, tzinfo=UTC)}
+    document = type(write.document)(
+        **{name: getattr(write.document, name) for name in write.document.__struct_fields__} | numbers | times | {"vm": vm}
+    )
+    return Write("usage", key, 1, document)
+
+
+def jobs(chance):
+    """Make jobs that ended in three days, some that go on, and all of what is known of some only."""
+    for n in range(600):
+        wall_ms, cores = chance.randrange(10 * 3_600_000), chance.choice([1, 8])
+        status = chance.choice(["finished", "finished", "failed", "cancelled", "running"])
+        failed, known = status == "failed", chance.random() < 0.8
+        some = {"system": chance.choice(["panda", "dirac"]), "job_id": str(n), "status": status, "cloud": chance.choice(CLOUDS)}
+        some |= {
+            "vm": chance.choice(["v1", "v2", None]),
+            "queue": chance.choice(["Q1", "Q2", None]),
+            "multicore": cores > 1,
+            "cores": cores,
+        }
+        some |= {"final_at": None if status == "running" else FROM + chance.uniform(-24, 48) * HOUR, "changed_at": NOW, "seen_at": NOW}
+        some |= {"wall_ms": wall_ms, "core_ms": wall_ms * cores, "wasted_core_ms": wall_ms * cores if failed else 0}
+        some |= {"cpu_ms": wall_ms // 2 if known else 0, "core_ms_with_cpu": wall_ms * cores if known else 0}
+        some |= {"processing_type": chance.choice(["simul", "evgen", None]), "release": chance.choice(["23.0", "24.0", None])}
+        some |= {name: chance.choice([chance.randrange(2**33), None]) for name in job_view.MEANS}
+        if failed:
+            some |= {
+                "error": chance.choice(["pilot 1099", "exe 65"]),
+                "error_category": chance.choice(["data", None]),
+                "error_message": "lost 🦉",
+            }
+        yield Write("job", f"{some['system']}/{n}", 1, Job(**dict.fromkeys(Job.__struct_fields__) | some))
+
+
+class Shown:
+    """A filled store, and both boards' files for it."""
+
+    def __init__(self, documents, prefix, folder):
+        self.documents, self.client = documents, documents.client
+        self.objects = saved_objects(run("kibana", "--prefix", prefix))
+        run("grafana", "--prefix", prefix, "--out", str(folder), "--url", "http://search:9200")
+        sources = yaml.safe_load((folder / "datasources" / f"{prefix}.yaml").read_text())["datasources"]
+        self.sources = {source["uid"]: source for source in sources}
+        self.prefix, self.folder = prefix, folder
+
+    def lens(self, board, panel):
+        dashboard = self.objects["dashboard", f"{self.prefix}-{board}"]
+        [place] = [one for one in json.loads(dashboard["attributes"]["panelsJSON"]) if one["panelIndex"] == panel]
+        return Lens(self.objects, refer(self.objects, dashboard, f"{panel}:{place['panelRefName']}"))
+
+    def grafana(self, board, title):
+        dashboard = json.loads((self.folder / "dashboards" / self.prefix / f"{board}.json").read_text())
+        [panel] = [one for one in dashboard["panels"] if one["title"] == title]
+        return GrafanaPanel(self.sources, panel)
+
+
+def run(*words):
+    done = CliRunner().invoke(cli, ["dashboards", *words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def shown(running, tmp_path_factory):
+    settings = {**running["elasticsearch"].settings, "SKYTALLY_DOCUMENTS_PREFIX": "boards"}
+    with contextlib.closing(open_documents(Config.from_env(settings))) as documents:
+        documents.install(datetime.now(UTC))
+        chance = random.Random(3)
+        done(documents, *fleet(chance), *jobs(chance))
+        documents.refresh()
+        yield Shown(documents, "boards", tmp_path_factory.mktemp("boards"))
+
+
+def truth(panel, documents):
+    """Answer our own table of a panel: a row for each group, and each hour where it is drawn along time."""
+    if panel.index == "usage":
+        months = ("2026-09", "2026-10", "2026-11")
+        return [{"month": month, **row} for month in months for row in statement(month, [], documents, Site(), NOW)["clouds"]]
+    if panel.timed:
+        return list(hourly(panel, documents))
+    if panel.index == "interval":
+        return used(panel, documents)
+    if panel.by in job_view.DISPLAYS.values():
+        by = next(name for name, dimensions in job_view.DISPLAYS.items() if dimensions == panel.by)
+        rows = job_view.jobs_view(SHOWN, {}, by, documents, NOW)["table"]
+    else:
+        query = Query(index="job", moment="final_at", from_at=FROM, until_at=UNTIL, by=panel.by, sums=SUMS)
+        rows = [job_view._measures(key, group) for key, group in job_view._merged(panel.by, documents.table(query))]
+    return [row for row in rows if panel.known is None or row[panel.known] is not None]
+
+
+SUMS = (*job_view.SPENT, *job_view.MEANS, *(f"count:{name}" for name in job_view.MEANS))
+
+
+def used(panel, documents):
+    for by, dimensions in view.DIMENSIONS.items():
+        if panel.by == dimensions:
+            return [row for row in usage_view(SHOWN, {}, by, documents, Site(), NOW)["table"] if row["wall_hours"]]
+    by = (*panel.by, *(name for name in ("cloud", "vm", "label") if name not in panel.by))
+    groups = {}
+    for row in documents.table(Query(index="interval", from_at=FROM, until_at=UNTIL, by=by, sums=view.USAGE_SUMS)):
+        groups.setdefault(tuple(row[name] for name in panel.by), []).append(row)
+    return [dict(zip(panel.by, key, strict=True)) | view._measures(rows, [], {}, SHOWN, NOW) for key, rows in groups.items()]
+
+
+def hourly(panel, documents):
+    moment = {"moment": "final_at"} if panel.index == "job" else {}
+    sums = view.USAGE_SUMS if panel.index == "interval" else job_view.SPENT
+    for row in documents.series(Query(index=panel.index, from_at=FROM, until_at=UNTIL, by=panel.by, sums=sums, **moment), HOUR):
+        cpu_ms = row["cpu_ms"] if panel.index == "job" else view._cpu_ms(row)
+        measures = {
+            "core_hours": hours(row["core_ms"]),
+            "job_count": row.get("count"),
+            "wasted_core_hours": hours(row.get("wasted_core_ms", 0)),
+        }
+        yield {**row, **measures, "efficiency": ratio(cpu_ms, row["core_ms_with_cpu" if panel.index == "job" else "core_ms"])}
+
+
+def by_group(rows, dimensions, measures):
+    """Bring rows into an order-free form; our ratios have six digits."""
+    made = {tuple(row[name] for name in dimensions): [row[name] for name in measures] for row in rows}
+    assert len(made) == len(rows)
+    return {
+        key: [value if value is None else pytest.approx(value, rel=1e-9, abs=5.1e-7) for value in values] for key, values in made.items()
+    }
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_kibana_shows_what_our_own_table_has(shown, name):
+    panel, board = PANELS[name], name.split("/")[0]
+    rows = shown.lens(board, panel.name).shown(shown.client, FROM, UNTIL)
+    names = [measure.name for measure in panel.measures]
+    along = ("time", "at") if panel.timed else ()
+    expected = by_group(truth(panel, shown.documents), (*panel.by, *along[1:]), names)
+    assert len(expected) > 1 or not panel.by
+    assert {tuple(row[name] for name in (*panel.by, *along[:1])): [row[name] for name in names] for row in rows} == expected
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_grafana_shows_what_our_own_table_has(shown, name):
+    panel, board = PANELS[name], name.split("/")[0]
+    rows = shown.grafana(board, panel.title).shown(shown.client, FROM, UNTIL)
+    names = [measure.name for measure in panel.measures]
+    expected = truth(panel, shown.documents)
+    if panel.chart == "number":
+        assert sum(row["value"] for row in rows) == pytest.approx(expected[0][names[0]])
+    elif panel.timed:
+        found = {(*(row[name] for name in panel.by), row[panel.moment]): [row["value"]] for row in rows}
+        assert found == by_group(expected, (*panel.by, "at"), names)
+    elif panel.chart == "bars":
+        across = {row[""]: {name: value for name, value in row.items() if name} for row in rows}
+        row, column = panel.by
+        assert {(a, b): [value] for a, columns in across.items() for b, value in columns.items()} == by_group(
+            expected, (row, column), names
+        )
+    else:
+        titles = [*(name.replace("_", " ") for name in panel.by), *(measure.title for measure in panel.measures)]
+        assert all(list(row) == titles for row in rows)
+        values = {tuple(list(row.values())[: len(panel.by)]): list(row.values())[len(panel.by) :] for row in rows}
+        assert values == by_group(expected, panel.by, names)
