@@ -11,7 +11,7 @@ from skytally.documents import INDICES
 from skytally.errors import Malformed
 
 PREFIX = click.option("--prefix", help="what the names of the indices begin with; default: SKYTALLY_DOCUMENTS_PREFIX")
-PREFIX_FORM = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+PREFIX_FORM = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 
 
 @click.group()
@@ -45,7 +45,7 @@ def kibana(out: Path | None, prefix: str | None) -> None:
 @dashboards.command("grafana")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="the folder to write, as in provisioning/")
 @click.option("--url", help="where Grafana finds Elasticsearch; default: the first of SKYTALLY_DOCUMENTS")
-@click.option("--key-file", help="where Grafana finds its API key, as search-setup made it for readers; default: none is used")
+@click.option("--key-file", help="where Grafana finds its API key (monitor; read and view_index_metadata on PREFIX-*); default: none")
 @click.option("--folder", default="/etc/grafana/provisioning", show_default=True, help="Grafana's folder of provisioning")
 @PREFIX
 def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefix: str | None) -> None:
@@ -54,7 +54,7 @@ def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefi
     \b
     Example:
       skytally dashboards grafana --out /etc/grafana/provisioning --url https://search.example.org:9200 \\
-        --key-file /etc/grafana/skytally-readers
+        --key-file /etc/grafana/skytally-key
       systemctl restart grafana-server
     """
     prefix = _checked(prefix)
@@ -69,7 +69,7 @@ def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefi
 def _checked(prefix: str | None) -> str:
     prefix = Config.from_env().documents_prefix if prefix is None else prefix
     if not PREFIX_FORM.fullmatch(prefix):
-        raise Malformed("--prefix must be what index names begin with: lower-case letters, digits and _ . - only, as in skytally")
+        raise Malformed("--prefix must be what index names begin with: a lower-case letter, then such, digits, _ and -, as in skytally")
     return prefix
 
 

@@ -9,6 +9,7 @@
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import yaml
@@ -18,6 +19,7 @@ from skytally.board import ALL_TIME, BOARDS, MOMENTS, Board, Panel, placed
 
 Object = dict[str, Any]
 SCHEMA_VERSION = 39
+MAX_UID = 40
 SHAPES = {"number": "stat", "series": "timeseries", "lines": "timeseries", "bars": "barchart", "table": "table"}
 UNITS = {"hours": ("none", 1), "share": ("percentunit", 1), "bytes": ("bytes", 1), "count": ("none", 0)}
 STACKED_BARS = {"drawStyle": "bars", "fillOpacity": 80, "lineWidth": 0, "stacking": {"mode": "normal", "group": "A"}}
@@ -56,8 +58,13 @@ def _yaml(thing: Object) -> str:
     return text
 
 
+def _uid(prefix: str, name: str) -> str:
+    whole = f"{prefix}-{name}"
+    return whole if len(whole) <= MAX_UID else sha256(whole.encode()).hexdigest()[:MAX_UID]
+
+
 def _source(prefix: str, index: str, name: str, url: str, key_file: str | None) -> Object:
-    source = {"name": f"{prefix}: {index}", "uid": f"{prefix}-{index}", "type": "elasticsearch", "access": "proxy", "url": url}
+    source = {"name": f"{prefix}: {index}", "uid": _uid(prefix, index), "type": "elasticsearch", "access": "proxy", "url": url}
     told: Object = {"index": name, "timeField": MOMENTS[index]}
     if key_file is None:
         return source | {"jsonData": told}
@@ -67,7 +74,7 @@ def _source(prefix: str, index: str, name: str, url: str, key_file: str | None) 
 
 def _dashboard(prefix: str, board: Board) -> Object:
     return {
-        "uid": f"{prefix}-{board.name}",
+        "uid": _uid(prefix, board.name),
         "title": f"{prefix}: {board.title}",
         "tags": [prefix],
         "schemaVersion": SCHEMA_VERSION,
@@ -80,7 +87,7 @@ def _dashboard(prefix: str, board: Board) -> Object:
 
 
 def _panel(prefix: str, panel: Panel, number: int, x: int, y: int) -> Object:
-    source = {"type": "elasticsearch", "uid": f"{prefix}-{panel.index}"}
+    source = {"type": "elasticsearch", "uid": _uid(prefix, panel.index)}
     target, shape = Target(panel), SHAPES[panel.chart]
     sorting = {"sortBy": [{"displayName": "month" if "month" in panel.by else panel.measures[0].title, "desc": True}]}
     return {

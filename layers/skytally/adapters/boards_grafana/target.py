@@ -11,6 +11,7 @@ from skytally.measure import Measure
 
 Object = dict[str, Any]
 NOT_KNOWN = "(not known)"
+FIRST_GROUP = 101
 TITLES = {"count": "Count", "sum": "Sum", "avg": "Average", "cardinality": "Unique Count", "bucket_script": "Bucket Script"}
 
 
@@ -39,10 +40,10 @@ class Target:
     def written(self, source: Object) -> Object:
         """Write it out."""
         panel = self._panel
-        groups = [self._group(name, f"10{place}") for place, name in enumerate(panel.by)]
+        groups = [self._group(name, str(number)) for number, name in enumerate(panel.by, FIRST_GROUP)]
         if panel.timed or panel.chart == "number":
             settings = {"interval": "auto", "min_doc_count": "0", "trimEdges": "0"}
-            groups.append({"id": "100" + str(len(groups)), "type": "date_histogram", "field": panel.moment, "settings": settings})
+            groups.append({"id": str(FIRST_GROUP + len(groups)), "type": "date_histogram", "field": panel.moment, "settings": settings})
         return {
             "refId": "A",
             "datasource": source,
