@@ -28,6 +28,7 @@ FROM = datetime(2026, 11, 24, tzinfo=UTC)
 UNTIL = FROM + 24 * HOUR
 NOW = UNTIL + 3 * HOUR
 SHOWN = Window(FROM, UNTIL, HOUR)
+EDGE = FROM - timedelta(days=10)
 CLOUDS = ("uvic", 'a "quoted" one', "cern-🦉", "unknown")
 PANELS = {f"{board.name}/{panel.name}": panel for board in BOARDS for panel in board.panels}
 
@@ -120,7 +121,7 @@ def shown(running, tmp_path_factory):
     with contextlib.closing(open_documents(Config.from_env(settings))) as documents:
         documents.install(datetime.now(UTC))
         chance = random.Random(3)
-        done(documents, *fleet(chance), *jobs(chance))
+        done(documents, *fleet(chance), *jobs(chance), interval("edge", EDGE - HOUR / 2, EDGE + HOUR / 2, 8 * 3_600_000))
         documents.refresh()
         yield Shown(documents, "boards", tmp_path_factory.mktemp("boards"))
 
@@ -212,3 +213,29 @@ def test_grafana_shows_what_our_own_table_has(shown, name):
         assert all(list(row) == titles for row in rows)
         values = {tuple(list(row.values())[: len(panel.by)]): list(row.values())[len(panel.by) :] for row in rows}
         assert values == by_group(expected, panel.by, names)
+
+
+@pytest.mark.parametrize(("begin", "theirs", "ours"), [(EDGE - HOUR, 8, 4), (EDGE, 0, 4)])
+def test_an_interval_over_an_edge_counts_where_it_began_as_its_panel_says(shown, begin, theirs, ours):
+    panel = PANELS["accounting/core-hours"]
+    assert "whole in the hour in which it began" in panel.note
+    [row] = shown.lens("accounting", panel.name).shown(shown.client, begin, begin + HOUR) or [{"core_hours": 0}]
+    steps = shown.grafana("accounting", panel.title).shown(shown.client, begin, begin + HOUR)
+    page = usage_view(Window(begin, begin + HOUR, HOUR), {}, "cloud", shown.documents, Site(), NOW)["table"]
+    assert (row["core_hours"], sum(step["value"] for step in steps)) == (theirs, theirs)
+    assert [one["core_hours"] for one in page if one["wall_hours"]] == [ours]
+
+
+@pytest.mark.parametrize("name", [name for name, panel in PANELS.items() if panel.chart == "table" and panel.by[0] != "month"])
+def test_the_largest_groups_come_first(shown, name):
+    """What is beyond the number of groups that are told apart is the smallest."""
+    panel, board = PANELS[name], name.split("/")[0]
+    first, title = panel.measures[0].name, panel.measures[0].title
+    for rows, group, value in (
+        (shown.lens(board, panel.name).shown(shown.client, FROM, UNTIL), panel.by[0], first),
+        (shown.grafana(board, panel.title).shown(shown.client, FROM, UNTIL), panel.by[0].replace("_", " "), title),
+    ):
+        totals = {}
+        for row in rows:
+            totals[row[group]] = totals.get(row[group], 0) + row[value]
+        assert list(totals.values()) == sorted(totals.values(), reverse=True)
