@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from skytally.measure import JOBS
+from skytally.measure import JOB_SUMS, JOBS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
 from skytally.statement import hours, ratio
@@ -28,7 +28,6 @@ DISPLAYS = {
 FILTERS = ("cloud", "site", "vm", "system", "queue")
 SPENT = ("count", "wall_ms", "core_ms", "cpu_ms", "core_ms_with_cpu", "wasted_core_ms")
 MEANS = ("max_pss_bytes", "work_folder_bytes", "input_bytes", "output_bytes")
-KNOWN = tuple(f"count:{name}" for name in MEANS)
 # What no source has named for so long is not known to run any more.
 SEEN_WITHIN = timedelta(hours=6)
 STILL_NOW = timedelta(minutes=5)
@@ -38,7 +37,7 @@ def jobs_view(shown: Window, where: Where, by: str, documents: Documents, now: d
     """Answer a row for each combination of a display's dimensions, and a series per cloud of jobs that ended."""
     documents.refresh()
     ended = Query(index="job", moment="final_at", from_at=shown.from_at, until_at=shown.until_at, where=where, sums=SPENT)
-    rows = documents.table(structs.replace(ended, by=DISPLAYS[by], sums=(*SPENT, *MEANS, *KNOWN)))
+    rows = documents.table(structs.replace(ended, by=DISPLAYS[by], sums=(*SPENT, *MEANS, *(f"count:{name}" for name in MEANS))))
     open_rows = _open(ended, DISPLAYS[by], documents, now) if shown.until_at >= now - STILL_NOW else []
     series = documents.series(structs.replace(ended, by=("cloud",)), shown.step)
     return frame("jobs", shown, now) | {
@@ -66,7 +65,7 @@ def _merged(by: Sequence[str], rows: list[Row]) -> Iterator[tuple[dict[str, Any]
 
 
 def _measures(key: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
-    total = {name: sum(row.get(name) or 0 for row in rows) for name in (*SPENT, *MEANS, *KNOWN)}
+    total = {name: sum(row.get(name) or 0 for row in rows) for name in JOB_SUMS}
     named = {**key, "multicore": bool(key["multicore"])} if "multicore" in key else key
     return named | {measure.name: measure.value(total) for measure in JOBS}
 

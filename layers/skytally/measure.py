@@ -76,3 +76,4 @@ JOBS = (
     MEAN_INPUT,
     MEAN_OUTPUT,
 )
+JOB_SUMS = tuple(dict.fromkeys(term for one in JOBS for term in (*one.sums, *one.over)))

@@ -144,7 +144,7 @@ def truth(panel, documents):
     return [row for row in rows if panel.known is None or row[panel.known] is not None]
 
 
-SUMS = (*job_view.SPENT, *job_view.MEANS, *job_view.KNOWN)
+SUMS = (*job_view.SPENT, *job_view.MEANS, *(f"count:{name}" for name in job_view.MEANS))
 
 
 def used(panel, documents):

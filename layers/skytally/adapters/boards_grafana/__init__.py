@@ -73,6 +73,7 @@ def _source(prefix: str, index: str, name: str, url: str, key_file: str | None) 
 
 
 def _dashboard(prefix: str, board: Board) -> Object:
+    used = dict.fromkeys(panel.index for panel in board.panels)
     return {
         "uid": _uid(prefix, board.name),
         "title": f"{prefix}: {board.title}",
@@ -82,8 +83,15 @@ def _dashboard(prefix: str, board: Board) -> Object:
         "timezone": "utc",
         "time": {"from": f"now-{board.window}", "to": "now"},
         "refresh": "5m",
+        "templating": {"list": [_filter(prefix, index) for index in used]},
         "panels": [_panel(prefix, panel, number, x, y) for number, (panel, x, y) in enumerate(placed(board), 1)],
     }
+
+
+def _filter(prefix: str, index: str) -> Object:
+    """Let people hold all panels of an index to a cloud, a vm or whatever else it has."""
+    source = {"type": "elasticsearch", "uid": _uid(prefix, index)}
+    return {"name": index, "label": f"{index} where", "type": "adhoc", "datasource": source, "filters": [], "hide": 0}
 
 
 def _panel(prefix: str, panel: Panel, number: int, x: int, y: int) -> Object:
