@@ -25,12 +25,13 @@ DONE, USAGE, REFUSED, GONE, UNAVAILABLE, LOCAL = 0, 2, 3, 4, 5, 6
 OPTIONS = dict(dict.fromkeys("base ca claim_file vm token_file payload unpack owner benchmark_report jobs".split()), mode="0600",
     patience="120", state="/var/lib/skytally", proc="/proc", root="/")
 BLANK = dict.fromkeys("format written boot_id machine_id name token token_seen claimed boot_at epoch heard lost month month_start "
-    "estimated last measured machine points pending benchmark".split())
-SPOOL_SAMPLES, STEP_SECONDS, EXACT_SECONDS = 1000, 5, 90
+    "estimated last measured machine points pending benchmark beats".split())
+SPOOL_SAMPLES, SPOOL_BEATS, BEAT_SECONDS, STEP_SECONDS, EXACT_SECONDS = 1000, 200, 2 * 86400, 5, 90
 RUN, CONSOLE, SECRET_DIRS, MACHINE_FILE = "/run", "/dev/console", ("/dev/shm", "/run"), "/sys/class/dmi/id/product_uuid"
-TICKED = "user_seconds", "nice_seconds", "system_seconds", "idle_seconds", "iowait_seconds", "steal_seconds"
+TICKED = tuple(kind + "_seconds" for kind in "user nice system idle iowait steal".split())
 BYTES = "network_received_bytes", "network_sent_bytes"
 ZERO = dict.fromkeys(("wall_seconds", "core_seconds", "suspended_seconds") + TICKED + BYTES, 0)
+join, suppress = os.path.join, contextlib.suppress
 # Every time comes from here or from PROC/uptime.
 clock = types.SimpleNamespace(unix=time.time, sleep=time.sleep, monotonic=lambda: time.clock_gettime(time.CLOCK_MONOTONIC))
 
@@ -42,7 +43,7 @@ class Stop(Exception):
 def say(sentence):
   """Tell the journal and the console."""
   print("skytally:", sentence, file=sys.stderr)
-  with contextlib.suppress(OSError), open(CONSOLE, "w") as console:
+  with suppress(OSError), open(CONSOLE, "w") as console:
     print("skytally:", sentence, file=console)
 
 
@@ -57,7 +58,7 @@ def unix(text):
 
 
 def month_at(at, later=0):
-  """Answer when the month of a moment, or the next, begins."""
+  """Answer when a moment's month, or the next, begins."""
   begin = calendar.timegm(time.gmtime(at)[:2] + (1, 0, 0, 0))
   return month_at(begin + 32 * 86400) if later else begin
 
@@ -70,7 +71,7 @@ class AsIs(urllib.request.HTTPErrorProcessor):
 
 
 def post(vm, name, body=None, headers={}):
-  """Answer the body of a 200 or raise Stop; waits out an outage while patience lasts."""
+  """Answer the body of a 200 or raise Stop; waits while patience lasts."""
   if not vm.base:
     raise Stop(USAGE, "give --base URL")
   request = urllib.request.Request("%s/function/%s" % (vm.base.rstrip("/"), name), body, headers)
@@ -101,7 +102,7 @@ def post(vm, name, body=None, headers={}):
 # ---- the secret ----
 
 def openssl(*args, feed=b""):
-  """Answer openssl's stdout; secrets come on stdin or in files, never in arguments."""
+  """Answer openssl's stdout; no secret is in an argument."""
   done = subprocess.run(("openssl",) + args, input=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
   if done.returncode:
     raise Stop(REFUSED, "no match: openssl %s: %r" % (args[0], done.stderr[:300]))
@@ -110,7 +111,7 @@ def openssl(*args, feed=b""):
 
 def mac(key, message):
   """Answer HMAC-SHA256."""
-  return hmac.new(key, message, hashlib.sha256).digest()
+  return hmac.new(key, message, "sha256").digest()
 
 
 def digest(data):
@@ -131,14 +132,14 @@ def take_bundle(vm, token, key_file):
   blob = base64.b64encode(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).decode()
   line = "ssh-rsa %s %s\n" % (blob, re.sub(r"[^!-~]", "?", socket.gethostname()))
   public_key = base64.b64encode(gzip.compress(line.encode()))
-  proven = "skytally/v1 claim|%s|%s" % (claim, digest(public_key)) + ("|" + vm.vm if vm.vm else "")
+  proven = "|".join(["skytally/v1 claim", claim, digest(public_key)] + [vm.vm] * bool(vm.vm))
   form = dict(claim=claim, expires=expires, public_key=public_key, proof=mac(secret.encode(), proven.encode()).hex())
   form.update(vm=vm.vm) if vm.vm else None
   return post(vm, "secret_claim", urllib.parse.urlencode(form).encode())
 
 
 def untar(data):
-  """Answer [(name, content)] of a tar; the content of what is no plain file is None."""
+  """Answer a tar's [(name, content)]; content is None for what is no plain file."""
   try:
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
       return [(m.name + "/" * m.isdir(), archive.extractfile(m).read() if m.isreg() else None) for m in archive]
@@ -147,7 +148,7 @@ def untar(data):
 
 
 def open_bundle(bundle, token, name, key_file):
-  """Answer (payload, reporter token): members, claim, key, digests; then the MAC; only then decrypt."""
+  """Answer (payload, reporter token); decrypts only after all else is proven."""
   claim, expires, secret = token
   found = untar(bundle)
   if [member for member, content in found if content is not None] != "manifest manifest.mac R.enc P.enc".split() or len(found) > 4:
@@ -168,9 +169,9 @@ def open_bundle(bundle, token, name, key_file):
 
 
 def write_file(path, data, mode=0o600, owner=None):
-  """Put a file there whole or not at all, never readable by others meanwhile."""
+  """Put a file there whole or not at all, readable by nobody meanwhile."""
   new = path + ".new"
-  with contextlib.suppress(FileNotFoundError):
+  with suppress(FileNotFoundError):
     os.unlink(new)
   with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
     out.write(data)
@@ -183,20 +184,20 @@ def write_file(path, data, mode=0o600, owner=None):
 
 
 def unpack(payload, folder, *how):
-  """Write the files of a tar, or none for one bad name, link or device."""
+  """Write a tar's files, or none for one bad name, link or device."""
   root, files = os.path.realpath(folder).rstrip("/") + "/", untar(payload)
   for name, content in files:
     inside = (os.path.realpath(root + name) + "/").startswith(root)
     if not inside or name[0] == "/" or ".." in name.split("/") or content is None and name[-1] != "/":
       raise Stop(REFUSED, "the payload holds more than plain files: %r" % name[:80])
   for name, content in files:
-    os.makedirs(os.path.dirname(root + name), 0o755, exist_ok=True)
+    os.makedirs(os.path.dirname(root + name), exist_ok=True)
     if content is not None:
       write_file(root + name, content, *how)
 
 
 def take_secret(vm):
-  """Claim, open, put payload and reporter token in place, once for a machine."""
+  """Claim, open, put payload and token in place, once for a machine."""
   with sys.stdin if vm.claim_file == "-" else open(vm.claim_file) as source:
     match = re.match(r"([a-z0-9]{20,64})\.(\d{1,12})\.([0-9a-f]{64})\s*\Z", source.read())
   if not match:
@@ -204,18 +205,15 @@ def take_secret(vm):
   token = match.groups()
   if vm.claimed == token[0]:
     return
-  path, how = os.path.abspath(vm.payload or os.path.join(vm.state, "payload")), (int(vm.mode, 8), vm.owner)
-  probe = os.path.join(vm.unpack or os.path.dirname(path), ".skytally")
-  os.makedirs(os.path.dirname(probe), 0o755, exist_ok=True)
+  path, how = os.path.abspath(vm.payload or join(vm.state, "payload")), (int(vm.mode, 8), vm.owner)
+  probe = join(vm.unpack or os.path.dirname(path), ".skytally")
+  os.makedirs(os.path.dirname(probe), exist_ok=True)
   write_file(probe, b"", *how)  # what cannot be kept must not be claimed
   os.unlink(probe)
-  work = tempfile.mkdtemp(dir=[folder for folder in SECRET_DIRS if os.access(folder, os.W_OK)][0])
-  try:
-    key_file = os.path.join(work, "key.pem")
+  with tempfile.TemporaryDirectory(dir=[folder for folder in SECRET_DIRS if os.access(folder, os.W_OK)][0]) as work:
+    key_file = join(work, "key.pem")
     openssl("genrsa", "-out", key_file, "3072")
     payload, vm.token = open_bundle(take_bundle(vm, token, key_file), token, vm.vm, key_file)
-  finally:
-    shutil.rmtree(work)
   unpack(payload, vm.unpack, *how) if vm.unpack else write_file(path, payload, *how)
   vm.claimed, vm.name = token[0], vm.vm or name_in(vm.token) or vm.name
   save_state(vm)
@@ -224,8 +222,8 @@ def take_secret(vm):
 # ---- /proc ----
 
 def text_of(vm, path, *default):
-  """Answer the text of a file, in PROC unless its path is absolute; one without default must be there."""
-  with contextlib.suppress(*[OSError] * len(default)), open(os.path.join(vm.proc, path), errors="replace") as source:
+  """Answer a file's text, in PROC unless its path is absolute; without a default it must be there."""
+  with suppress(*[OSError] * len(default)), open(join(vm.proc, path), errors="replace") as source:
     return source.read()
   return default[0]
 
@@ -249,12 +247,11 @@ def parse_interfaces(text):
 
 def cpu_model(vm):
   """Answer the processor's name."""
-  model = re.search(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", ""))
-  return model.group(1) if model else platform.machine()
+  return (re.findall(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", "")) + [platform.machine()])[0]
 
 
 def measure(vm):
-  """Count what this boot has used, and keep it for the next report."""
+  """Count what this boot has used and keep it."""
   up, (seconds, cores) = uptime_of(vm), parse_stat(text_of(vm, "stat"))
   wall, interfaces = min(clock.monotonic(), up), parse_interfaces(text_of(vm, "net/dev", ""))
   past = vm.measured or dict(counters=ZERO, cores=cores, ticked=0, interfaces={})
@@ -275,8 +272,7 @@ def measure(vm):
   vm.measured = dict(up=up, counters={name: round(value, 3) for name, value in now.items()}, cores=cores, ticked=sum(seconds),
       interfaces=interfaces, unix=clock.unix(), final=vm.verb == "stop")
   vm.points = vm.points[1 - SPOOL_SAMPLES:] + [vm.measured]
-  disk, pages = os.statvfs("/"), os.sysconf("SC_PHYS_PAGES")
-  vm.machine = dict(memory_bytes=pages * os.sysconf("SC_PAGE_SIZE"), disk_bytes=disk.f_blocks * disk.f_frsize,
+  vm.machine = dict(memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), disk_bytes=shutil.disk_usage("/").total,
       cpu_model=cpu_model(vm), agent_version=VERSION)
   save_state(vm)
 
@@ -289,20 +285,20 @@ def mix(before, after, fraction):
 
 
 def begin_boot(vm, point):
-  """Begin the account with the boot itself, unless it was begun before and lost."""
+  """Begin the account with the boot, unless one was begun and lost."""
   vm.boot_at = vm.boot_at or iso(vm.epoch)
   vm.month, vm.month_start, vm.estimated = month_at(unix(vm.boot_at)), ZERO, False
   vm.last = dict(sampled_at=vm.boot_at, uptime_seconds=0, counters=ZERO)
   if vm.lost:
-    # An interval might overlap one that was sent, so none. The month's begin is not knowable: in proportion to time, and
-    # flagged. Months before were reported, better than we could now.
+    # An interval might overlap one that was sent, so none. The month's begin is guessed by time and flagged; months before
+    # were reported, better than we could now.
     vm.month = month_at(vm.epoch + point["up"])
     fraction = max(0, vm.month - vm.epoch) / max(point["up"], 1)
     vm.last, vm.month_start, vm.estimated = None, mix(ZERO, point["counters"], fraction), fraction > 0
 
 
 def end_month(vm, point, at):
-  """Interpolate at the month's edge, close it with a sample there, begin the next."""
+  """Close a month with an interpolated sample, begin the next."""
   last, edge = vm.last, month_at(vm.month, 1)
   span = point["up"] - last["uptime_seconds"]
   since = max(0, span - (at - edge))
@@ -315,7 +311,7 @@ def end_month(vm, point, at):
 
 
 def spool(vm, point, at, estimated):
-  """Make one sample; its `previous` never changes, so intervals cannot overlap."""
+  """Make a sample; its `previous` never changes: no intervals overlap."""
   here = dict(sampled_at=iso(at), uptime_seconds=point["up"], counters=point["counters"])
   vm.pending.append(dict(
     vm.machine, vm=vm.name, boot_id=vm.boot_id, boot_at=vm.boot_at, month=iso(vm.month)[:7], month_start=vm.month_start, previous=vm.last,
@@ -328,7 +324,7 @@ def spool(vm, point, at, estimated):
 
 
 def add_samples(vm):
-  """Turn measurements into samples, with one at each month's edge in between."""
+  """Turn measurements into samples, with one at each month's edge."""
   for point in vm.points:
     if vm.month is None:
       begin_boot(vm, point)
@@ -345,6 +341,14 @@ def hear(vm, epoch):
   vm.epoch, vm.heard = vm.epoch + (epoch - vm.epoch) / 4 if near else epoch, True
 
 
+def ask_time(vm):
+  """Learn the server's time; say whether it is known."""
+  if not vm.heard:
+    vm.epoch = clock.unix() - uptime_of(vm)
+    post(vm, "usage_report")
+  return vm.heard
+
+
 def now(vm):
   """Answer the server's time, our own while it is unknown."""
   return vm.epoch + uptime_of(vm) if vm.heard else clock.unix()
@@ -353,26 +357,26 @@ def now(vm):
 # ---- the state ----
 
 def state_files(vm):
-  """Name both copies: one outlives the boot, one survives a lost, torn or full disk."""
+  """Name both copies: one outlives the boot, one a lost, torn or full disk."""
   name = digest((vm.boot_id + os.path.abspath(vm.state)).encode())[:16]
-  return os.path.join(vm.state, "state.json"), os.path.join(RUN, "skytally-%s.json" % name)
+  return join(vm.state, "state.json"), join(RUN, "skytally-%s.json" % name)
 
 
 def read_state(path):
-  """Answer a state, or None where it is absent or damaged."""
-  with contextlib.suppress(OSError, ValueError, TypeError, AttributeError), open(path) as source:
+  """Answer a state, or None if absent or damaged."""
+  with suppress(OSError, ValueError, TypeError, AttributeError), open(path) as source:
     state = types.SimpleNamespace(**dict(BLANK, **json.load(source)))
     return state if state.format == 1 else None
 
 
 def load_state(vm):
-  """Take up the newer copy of this boot's state, or begin one."""
+  """Take up this boot's newer state, or begin one."""
   vars(vm).update(BLANK, format=1, written=0, boot_id=text_of(vm, "sys/kernel/random/boot_id").strip(),
-      machine_id=text_of(vm, MACHINE_FILE, socket.gethostname()), points=[], pending=[])
+      machine_id=text_of(vm, MACHINE_FILE, socket.gethostname()), points=[], pending=[], beats=[])
   files = state_files(vm)
   found = [state for state in map(read_state, files) if state]
-  mine = sorted((state for state in found if state.boot_id == vm.boot_id), key=lambda state: state.written)
-  vars(vm).update(vars(mine[-1]) if mine else {})
+  mine = max((state for state in found if state.boot_id == vm.boot_id), key=lambda state: state.written, default=None)
+  vars(vm).update(vars(mine) if mine else {})
   if vm.measured and vm.measured["up"] > uptime_of(vm) + 1:
     # Back from a memory snapshot: the same boot_id with smaller counters.
     vm.lost, vm.month, vm.measured, vm.points = True, None, None, []
@@ -386,7 +390,8 @@ def load_state(vm):
     if old.points:  # nobody told that boot the time
       old.epoch = old.epoch or old.points[-1]["unix"] - old.points[-1]["up"]
       add_samples(old)
-    vm.name, vm.token, vm.token_seen, vm.claimed, vm.pending = old.name, old.token, old.token_seen, old.claimed, old.pending
+    vars(vm).update({name: vars(old)[name] for name in "name token token_seen claimed pending".split()})
+    vm.beats = [(at, None, named) for at, _, named in old.beats or ()]
   if vm.token_file:
     token = text_of(vm, os.path.abspath(vm.token_file)).strip()
     if token != vm.token_seen:  # else the server may have sent a fresher one
@@ -395,8 +400,8 @@ def load_state(vm):
 
 
 def name_in(token):
-  """Answer the vm in the readable part of a token, or None."""
-  with contextlib.suppress(ValueError, AttributeError):
+  """Answer the vm that a token names, or None."""
+  with suppress(ValueError, AttributeError):
     return json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "===").decode()).get("vm")
 
 
@@ -413,13 +418,9 @@ def save_state(vm):
 # ---- reports ----
 
 def report(vm):
-  """Measure, send what was not judged yet, oldest first, and drop what now was."""
+  """Measure, send what was not judged yet, drop what now was."""
   measure(vm)
-  if not vm.heard:
-    post(vm, "usage_report")  # the first sample dates the boot for good: until somebody says the time, nothing is dated
-  naive = not vm.heard
-  if naive:
-    vm.epoch = clock.unix() - uptime_of(vm)
+  naive = not ask_time(vm)  # the first sample dates the boot for good
   add_samples(vm)
   save_state(vm)
   refused, newest = ask(vm, "usage_report", dict(samples=vm.pending)), len(vm.pending) - 1
@@ -432,7 +433,7 @@ def report(vm):
 
 
 def ask(vm, name, fields):
-  """POST JSON, take time and token from the receipt; answer the refused items' numbers."""
+  """POST JSON, take time and token from the receipt; answer the refused items."""
   if not vm.token:
     raise Stop(REFUSED, "no reporter token: boot first")
   body, headers = json.dumps(fields).encode(), {"Content-Type": "application/json", "Authorization": "Bearer " + vm.token}
@@ -452,21 +453,21 @@ def ask(vm, name, fields):
 # ---- DIRAC jobs ----
 
 def job_of(command_line, environ):
-  """Answer the DIRAC job of a process, or None; pilots are no jobs."""
+  """Answer a process's DIRAC job, or None; pilots are no jobs."""
   if re.search(r"(^|[/\0])dirac-pilot[^/\0]*(\0|\Z)", command_line):
     return None
   wrapper = re.match(r"[^\0 ]*python[\d.]*(\0-\w+)*[\0 ][^\0 ]*/job/Wrapper/Wrapper_(\d+)(\.json)?([\0 ]|\Z)", command_line)
   pairs = dict(pair.partition("=")[::2] for pair in environ.split("\0"))
   # DIRAC 9 says JOBID, as batch systems do.
-  found = wrapper.group(2) if wrapper else pairs.get("DIRACJOBID") or ("DIRACSITE" in pairs and pairs.get("JOBID")) or ""
+  found = wrapper[2] if wrapper else pairs.get("DIRACJOBID") or ("DIRACSITE" in pairs and pairs.get("JOBID")) or ""
   return found if re.match(r"[1-9][0-9]{0,17}\Z", found) else None
 
 
 def running_jobs(vm):
-  """Answer (job ids, how many processes let us read which source)."""
+  """Answer (job ids, how many processes let us read what)."""
   found, sources = set(), dict(processes=0, cmdline=0, environ=0)
   for pid in filter(str.isdigit, os.listdir(vm.proc)):
-    texts = [text_of(vm, os.path.join(pid, name), None) for name in ("cmdline", "environ")]
+    texts = [text_of(vm, join(pid, name), None) for name in ("cmdline", "environ")]
     for name, text in zip(sources, [pid] + texts):
       sources[name] += text is not None
     found.add(job_of(*(text or "" for text in texts)))
@@ -474,16 +475,27 @@ def running_jobs(vm):
 
 
 def jobs(vm):
-  """Tell the server which DIRAC jobs run here now."""
+  """Tell the server which DIRAC jobs run here, first those not told before."""
   ids, sources = running_jobs(vm)
-  ask(vm, "job_heartbeat", dict(vm=vm.name, jobs=ids, seen_at=iso(now(vm)), sources=sources))
+  beat = now(vm), not vm.heard and uptime_of(vm), dict(jobs=ids, sources=sources)
+  vm.beats = (vm.beats or [])[1 - SPOOL_BEATS:] + [beat]
   save_state(vm)
+  try:
+    ask_time(vm)
+    while vm.beats:
+      at, undated, named = vm.beats[0]
+      at = vm.epoch + undated if undated else at
+      if now(vm) - at < BEAT_SECONDS:
+        ask(vm, "job_heartbeat", dict(named, vm=vm.name, seen_at=iso(at)))
+      del vm.beats[0]
+  finally:
+    save_state(vm)
 
 
 # ---- staying ----
 
 def boot(vm):
-  """Do all that a boot needs, the claim and the benchmark once."""
+  """Claim and benchmark once, then report."""
   if vm.claim_file:
     take_secret(vm)
   vm.benchmark = vm.benchmark or benchmark_block(vm)
@@ -491,8 +503,8 @@ def boot(vm):
 
 
 def do(vm, verb):
-  """Do one verb, alone with this boot's state; answer the exit code."""
-  with contextlib.suppress(OSError):
+  """Do a verb alone with the state; answer the exit code."""
+  with suppress(OSError):
     os.makedirs(vm.state, 0o700, exist_ok=True)
   folder = os.open(vm.state if os.path.isdir(vm.state) else RUN, os.O_RDONLY)
   try:
@@ -510,7 +522,7 @@ def do(vm, verb):
 
 
 def run(vm):
-  """Boot, report hourly, measure at each month's edge; SIGTERM ends it with a last report."""
+  """Boot, report hourly, measure at each month's edge; at SIGTERM report once more."""
   hour = quarter = month = None
   try:
     code = do(vm, boot)
@@ -530,6 +542,8 @@ def run(vm):
     return code
   finally:
     vm.verb, vm.patience = "stop", 20
+    if vm.jobs:
+      do(vm, jobs)
     do(vm, report)
 
 
@@ -538,10 +552,10 @@ def install(vm):
   chosen = ["SKYTALLY_%s=%s" % (name.upper(), vars(vm)[name]) for name in OPTIONS if vars(vm)[name] and name != "root"]
   command = "%s %s run" % (sys.executable, os.path.abspath(__file__))
   path, text = "etc/cron.d/skytally", "\n".join(chosen + ["@reboot root %s\n" % command])
-  systemd = os.path.isdir(os.path.join(vm.root, "run/systemd/system"))
+  systemd = os.path.isdir(join(vm.root, "run/systemd/system"))
   if systemd:
     path, text = "etc/systemd/system/skytally.service", UNIT % ("\n".join("Environment='%s'" % one for one in chosen), command)
-  write_file(os.path.join(vm.root, path), text.encode(), 0o644)
+  write_file(join(vm.root, path), text.encode(), 0o644)
   if systemd and vm.root == "/":
     subprocess.run(["systemctl", "enable", "--now", "skytally.service"], check=True)
 
@@ -576,7 +590,7 @@ def kinds():
 
 
 def benchmark_copy(start_at):
-  """Answer each kind's mean wall time and lowest tenth of CPU time, relative to a core of 10."""
+  """Answer each kind's mean wall time and lowest tenth of CPU time, by those of a core of 10."""
   times = [(work, ms, [], []) for work, ms in kinds() if work()]
   time.sleep(max(0, start_at - time.monotonic()))
   while time.monotonic() < start_at + BENCHMARK_SECONDS:
@@ -597,7 +611,7 @@ def benchmark(vm):
   wall, cpu = (10 / math.exp(sum(map(math.log, column)) / len(column)) for column in zip(*relative))
   return dict(kernel="zbs", kernel_version="1", score_wall=round(wall, 3), score_cpu=round(cpu, 3), copies=copies,
       steal_fraction=round(steal / took / copies, 4), duration_seconds=round(took, 2), measured_at=iso(now(vm)), cpu_model=cpu_model(vm),
-      interpreter="%s %s, zlib %s, SQLite %s" % (platform.python_implementation(), platform.python_version(), zlib.ZLIB_RUNTIME_VERSION,
+      interpreter="%s %s, zlib %s, SQLite %s" % (sys.implementation.name, platform.python_version(), zlib.ZLIB_RUNTIME_VERSION,
           __import__("sqlite3").sqlite_version))
 
 
@@ -611,7 +625,7 @@ def benchmark_block(vm):
 
 
 def handed_over(vm):
-  """Read the HEP Benchmark Suite: HEPscore is of the machine, DB12 of a core."""
+  """Read the HEP Benchmark Suite; HEPscore is of all cores, DB12 of one."""
   with open(vm.benchmark_report) as source:
     suite = json.load(source)
   hepscore, copies = suite["profiles"].get("hepscore", {}), os.cpu_count()

@@ -2,21 +2,23 @@
 
 ::
 
-    new, asked once --> running --an hour unnamed--> asked --Done, Failed, Killed--> final --a day later--> settled
-                                                       |--rescheduled, runs at another site--> elsewhere, asked until it is final
-                                                       |--DIRAC does not know it for a day--> unknown_to_dirac
+    new, asked once --> running --an hour unnamed, or named for an hour--> asked --Done, Failed, Killed--> final --a day later--> settled
+                                                                             |--rescheduled, at another site--> elsewhere, until it is final
+                                                                             |--unknown to DIRAC for a day--> unknown_to_dirac
     final --rescheduled after all--> asked again · final, or elsewhere, and its old vm names it: a zombie payload
 
 It is asked about once while it is new, because only who knew the site where it ran here can tell when it has moved to another.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from msgspec import structs
 
+from skytally.dirac_count import Counted, closed, corrected, counted, ended_before, runs_of, summed
 from skytally.dirac_run import ALWAYS, FOREVER, SILENT_AFTER, Run, Seen, Span, parted, some
 from skytally.documents import Heartbeat, Job
-from skytally.heartbeat import AFTER_END, OPEN, OVER, RUNNING, SETTLED, STATUS_RUNNING
+from skytally.heartbeat import AFTER_END, OPEN, OVER, ROUND, RUNNING, SETTLED, STATUS_RUNNING
 from skytally.job_error import cleaned, normalised
 from skytally.ports import JobState
 
@@ -32,25 +34,23 @@ MAX_HISTORY, MAX_WORDS = 2_000, 255
 def after(job: Job, state: JobState | None, seen: Seen, now: datetime) -> Job:
     """Answer what is known of a job once DIRAC was asked about it; the very same where that is nothing new."""
     if state is None or state.status == DELETED:
-        return _with_zombie(_not_known(job, seen, now), seen)
+        return _with_zombie(_not_known(job, seen, now), seen, now)
     if job.final_at is not None and not _was_rescheduled(job, state):
-        return _with_zombie(job, seen)
-    before, here = _runs(state, seen, now)
-    if job.final_at is not None or not _was_rescheduled(job, state):
-        before = None
-    told = _placed(_told(job, state, seen, now), job, state, here)
-    if before is not None:
-        told = _ran(told, before.whole(state), is_over=True)
-    if here is not None:
-        is_over = told.final_at is not None
-        told = _ran(told, here.whole(state) if is_over else here.so_far(state), is_over=is_over)
-    return _with_zombie(_with_error(_with_waste(told)), seen, before, here)
+        runs, here = _runs(job, state, seen, now, job.final_at)
+        return _with_zombie(_corrected(job, runs, here.seen.beats if here else ()), seen, now)
+    told = _told(job, state, seen, now)
+    runs, here = _runs(job, state, seen, now, told.final_at)
+    told = _placed(told, job, state, here)
+    if here is not None and told.final_at is not None:
+        runs, here = (*runs, counted(here, state)), None
+    told = summed(told, runs, None if here is None else here.so_far(state))
+    return _with_zombie(_with_error(_with_waste(told)), seen, now)
 
 
 def named(job: Job, seen: Seen) -> Job:
     """Answer what is known of a job that a vm names now; DIRAC is not asked."""
     on = structs.replace(job, status=STATUS_RUNNING, cloud=seen.last.cloud, vm=seen.last.vm, seen_at=seen.last.last_seen_at)
-    return _ran(on, Span(seen.first_at, seen.last.last_seen_at), is_over=False)
+    return summed(on, runs_of(job), Span(seen.first_at, seen.last.last_seen_at))
 
 
 def put_aside(beat: Heartbeat, job: Job, state: JobState | None, now: datetime) -> Heartbeat:
@@ -83,13 +83,25 @@ def _moved_at(state: JobState | None, now: datetime) -> datetime:
     return state.rescheduled_at or now if state is not None and state.reschedule_count else ALWAYS
 
 
-def _runs(state: JobState, seen: Seen, now: datetime) -> tuple[Run | None, Run | None]:
-    """Part what vms named by the last reschedule: the run that it ended, and the one since, which may be none of ours."""
+def _runs(job: Job, state: JobState, seen: Seen, now: datetime, final_at: datetime | None) -> tuple[tuple[Counted, ...], Run | None]:
+    """Part what vms named by the last reschedule: the runs that are over, and the one since, which may be none of ours."""
     moved_at, count = _moved_at(state, now), state.reschedule_count or 0
     parts = [parted(beat, moved_at) for beat in seen.beats if beat.noted in OPEN]
-    before = some(part for part, _ in parts if part is not None)
+    known = closed(runs_of(job), moved_at) if _was_rescheduled(job, state) else runs_of(job)
+    runs, others = corrected(known, [part for part, _ in parts if part is not None])
+    is_one_unseen = count - (job.attempt or 0) > (job.final_at is not None)
+    unseen = some(beat for beat in others if is_one_unseen or (beat.vm, beat.cloud) not in {(run.vm, run.cloud) for run in runs})
+    if unseen is not None:
+        runs = (*runs, counted(Run(unseen, count == 1, ended_before(runs, moved_at), moved_at), state))
     here = some(part for _, part in parts if part is not None and not _is_orphan(part, state))
-    return Run(before, count == 1, ALWAYS, moved_at) if before else None, Run(here, count == 0, moved_at, FOREVER) if here else None
+    ordered = tuple(sorted(runs, key=lambda run: run.began_at))
+    return ordered, Run(here, count == 0, moved_at, final_at or FOREVER) if here else None
+
+
+def _corrected(job: Job, runs: tuple[Counted, ...], beats: Iterable[Heartbeat]) -> Job:
+    """Correct what was counted of a final job by what vms tell late."""
+    runs, _ = corrected(runs, beats)
+    return job if runs == runs_of(job) else _with_waste(summed(job, runs, None))
 
 
 def _is_orphan(beat: Heartbeat, state: JobState) -> bool:
@@ -139,13 +151,16 @@ def _final_at(job: Job, state: JobState, seen: Seen, now: datetime) -> datetime 
 def _not_known(job: Job, seen: Seen, now: datetime) -> Job:
     """Keep what was known; after a day nobody will tell any more."""
     known_at = max(job.seen_at, seen.last.last_seen_at)
-    if job.final_at is not None or now - known_at < UNKNOWN_AFTER:
+    still = [beat for beat in seen.beats if beat.noted in OPEN]
+    if job.final_at is not None:
+        return _corrected(job, runs_of(job), still)
+    if now - known_at < UNKNOWN_AFTER:
         return job
-    lost = structs.replace(job, status=UNKNOWN_STATUS, final_at=known_at)
-    still = some(beat for beat in seen.beats if beat.noted in OPEN)
-    if still is not None:
-        lost = _ran(lost, Run(still, True, ALWAYS, FOREVER).whole(None), is_over=True)
-    return _with_error(_with_waste(lost))
+    runs, others = corrected(runs_of(job), still)
+    here = None if job.cloud == ELSEWHERE else some(others)
+    if here is not None:
+        runs = (*runs, counted(Run(here, True, ALWAYS, FOREVER), None))
+    return _with_error(_with_waste(summed(structs.replace(job, status=UNKNOWN_STATUS, final_at=known_at), runs, None)))
 
 
 def _history(job: Job, seen: Seen, moved_at: datetime) -> str | None:
@@ -156,32 +171,25 @@ def _history(job: Job, seen: Seen, moved_at: datetime) -> str | None:
     return f"{job.history}; {run}"[:MAX_HISTORY] if job.history else run
 
 
-def _ran(job: Job, span: Span, *, is_over: bool) -> Job:
-    """Add a run to those that were over before; it joins these once it is over itself."""
-    wall_ms = (job.earlier_wall_ms or 0) + span.wall_ms
-    return structs.replace(
-        job,
-        started_at=min(job.started_at or span.began_at, span.began_at),
-        ended_at=span.ended_at if is_over else None,
-        wall_ms=wall_ms,
-        core_ms=wall_ms * job.cores,
-        earlier_wall_ms=wall_ms if is_over else job.earlier_wall_ms,
-    )
-
-
 def _with_waste(job: Job) -> Job:
     """Count as wasted what a job that did not end well took of our vms."""
     core_ms = job.wall_ms * job.cores
     return structs.replace(job, core_ms=core_ms, wasted_core_ms=core_ms if job.final_at is not None and job.status not in WELL else 0)
 
 
-def _with_zombie(job: Job, seen: Seen, *runs: Run | None) -> Job:
-    """Tell of a payload that outlives its job, or its run here; what belongs to a run of the job is none."""
-    alive = {(beat.vm, beat.cloud) for run in runs if run is not None for beat in run.seen.beats}
-    is_gone = job.final_at is not None or job.cloud == ELSEWHERE
-    is_named = any(beat.noted == AFTER_END and (beat.vm, beat.cloud) not in alive for beat in seen.beats)
-    is_late = job.final_at is not None and job.cloud != ELSEWHERE and seen.last.last_seen_at - job.final_at > SILENT_AFTER
-    return structs.replace(job, doubt=ZOMBIE) if job.doubt != ZOMBIE and is_gone and (is_named or is_late) else job
+def _with_zombie(job: Job, seen: Seen, now: datetime) -> Job:
+    """Tell of a payload that outlives its job, or its run here; what is told late of its run is none."""
+    is_elsewhere = job.cloud == ELSEWHERE
+    if job.doubt == ZOMBIE or (job.final_at is None and not is_elsewhere):
+        return job
+    over_at = job.final_at
+    if is_elsewhere or over_at is None:
+        over_at = max((run.until for run in runs_of(job)), default=ALWAYS)
+    elif job.status == UNKNOWN_STATUS:
+        over_at = max(over_at, now - SILENT_AFTER)
+    is_named = any(beat.noted == AFTER_END and beat.last_seen_at - ROUND > over_at for beat in seen.beats)
+    is_late = not is_elsewhere and seen.last.last_seen_at - SILENT_AFTER > over_at
+    return structs.replace(job, doubt=ZOMBIE) if is_named or is_late else job
 
 
 def _with_error(job: Job) -> Job:

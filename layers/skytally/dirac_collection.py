@@ -21,13 +21,16 @@ VMS_AT_ONCE = 500
 
 
 def settle(door: JobStates, documents: Documents, clock: Callable[[], datetime]) -> dict[str, int]:
-    """Ask DIRAC about every job that is new, fell silent, came back or may still change; raises Unavailable, and the next round does it."""
+    """Ask DIRAC about every job that is new, fell silent, came back or may still change, and once an hour about what runs.
+
+    Raises Unavailable where DIRAC or the store does not answer, and the next round does it.
+    """
     documents.refresh()
     seen = _seen(beat for _, beat in documents.find("heartbeat", Heartbeat, {"noted": [NEW, RUNNING, AFTER_END, OVER]}))
     now = clock()
     asked = {job_id: one for job_id, one in seen.items() if one.is_to_be_asked(now)}
     running = {job_id: one for job_id, one in seen.items() if job_id not in asked}
-    _show(running, documents, now)
+    asked |= _show(running, documents, now)
     final = sum(_settle(part, door, documents, clock) for part in _parts(asked))
     return {"running": len(running), "asked": len(asked), "final": final}
 
@@ -45,11 +48,16 @@ def _parts(seen: dict[str, Seen]) -> Iterable[dict[str, Seen]]:
         yield {job_id: seen[job_id] for job_id in job_ids[start : start + ASKED_AT_ONCE]}
 
 
-def _show(running: dict[str, Seen], documents: Documents, now: datetime) -> None:
-    """Keep once an hour how far the jobs are that vms name, so that they do not look forgotten."""
+def _show(running: dict[str, Seen], documents: Documents, now: datetime) -> dict[str, Seen]:
+    """Keep once an hour how far the jobs are that vms name, so that they do not look forgotten, even while DIRAC is away.
+
+    Answers these, as many as one call asks about, the longest unseen first: a payload may not know that DIRAC has ended or moved its job.
+    """
     jobs = _known(running, documents)
     late = [job for job in jobs if running[job.job_id].last.last_seen_at - job.seen_at >= SILENT_AFTER]
+    late = sorted(late, key=lambda job: job.seen_at)[:ASKED_AT_ONCE]
     documents.write([job_write(dirac.named(job, running[job.job_id]), whole_ms(now)) for job in late]).result()
+    return {job.job_id: running[job.job_id] for job in late}
 
 
 def _settle(seen: dict[str, Seen], door: JobStates, documents: Documents, clock: Callable[[], datetime]) -> int:
@@ -58,7 +66,9 @@ def _settle(seen: dict[str, Seen], door: JobStates, documents: Documents, clock:
     states = door.states([int(job_id) for job_id in seen])
     before = _known(seen, documents)
     found = [dirac.after(job, states.get(int(job.job_id)), seen[job.job_id], now) for job in before]
-    new = _with_cores([job for job, old in zip(found, before, strict=True) if job is not old], seen, documents)
+    new = {job.job_id: job for job, old in zip(found, before, strict=True) if job is not old}
+    # What is told late of a run was named beside other jobs than the run itself.
+    new |= _with_cores([new[old.job_id] for old in before if old.job_id in new and _is_going_on(old, new[old.job_id])], seen, documents)
     outcomes = documents.write([job_write(job, whole_ms(now)) for job in new.values()]).result()
     stale = {job_id for job_id, outcome in zip(new, outcomes, strict=True) if outcome is not Outcome.STORED}
     kept = [new.get(job.job_id, job) for job in found if job.job_id not in stale]
@@ -71,6 +81,10 @@ def _known(seen: dict[str, Seen], documents: Documents) -> list[Job]:
     """Read jobs; one that was forgotten, or never came to be written, is made of what vms said."""
     jobs = documents.get_many("job", [job_key(job_id) for job_id in seen], Job)
     return [job or new_job(one.last, one.first_at) for job, one in zip(jobs, seen.values(), strict=True)]
+
+
+def _is_going_on(old: Job, new: Job) -> bool:
+    return old.final_at is None or new.attempt != old.attempt
 
 
 def _put_aside(job: Job, state: JobState | None, seen: Seen, now: datetime) -> Iterable[Write]:

@@ -89,13 +89,16 @@ class Run(Struct, frozen=True):
         if state is None:
             return Span(self.seen.first_at - ROUND / 2, self.seen.last.last_seen_at + ROUND / 2)
         began_at, heard_at = self._began_at(state), self._heard_at(state)
-        told_at = state.ended_at if state.ended_at and self._has(state.ended_at) and state.ended_at >= began_at else None
-        if told_at is None or self._was_unheard(state, heard_at, told_at):
-            return Span(began_at, min(self._guess(state, heard_at), told_at or self.until))
+        told_at = self.own(state.ended_at)
+        if told_at is None or told_at < began_at:
+            return Span(began_at, min(self._guess(state, heard_at), self.until))
+        if self._was_unheard(state, heard_at, told_at):
+            return Span(began_at, min(self._guess(state, heard_at), told_at))
         return Span(began_at, told_at)
 
-    def _has(self, moment: datetime | None) -> bool:
-        return moment is not None and self.since < moment <= self.until
+    def own(self, moment: datetime | None) -> datetime | None:
+        """Answer a moment that DIRAC tells where it is one of this run, else None."""
+        return moment if moment is not None and self.since < moment <= self.until else None
 
     def _began_at(self, state: JobState) -> datetime:
         if state.started_at is not None and self.is_first:
@@ -104,8 +107,8 @@ class Run(Struct, frozen=True):
 
     def _heard_at(self, state: JobState) -> datetime:
         """Answer when the payload last gave a sign of life, to its vm's agent or to DIRAC."""
-        named_at, called_at = min(self.seen.last.last_seen_at, self.until), state.heartbeat_at
-        return max(named_at, called_at) if called_at is not None and self._has(called_at) else named_at
+        named_at = min(self.seen.last.last_seen_at, self.until)
+        return max(named_at, self.own(state.heartbeat_at) or named_at)
 
     def _guess(self, state: JobState, heard_at: datetime) -> datetime:
         """Answer the middle between the last sign of life and when the next would have come.
@@ -114,8 +117,9 @@ class Run(Struct, frozen=True):
         makes the whole no more than a quarter of an hour wrong.
         """
         due_at = min(self.seen.last.last_seen_at, self.until) + ROUND
-        if state.heartbeat_at is not None and self._has(state.heartbeat_at) and (self._is_told(state) or due_at <= heard_at):
-            due_at = state.heartbeat_at + CALLS_EVERY
+        called_at = self.own(state.heartbeat_at)
+        if called_at is not None and (self._is_told(state) or due_at <= heard_at):
+            due_at = called_at + CALLS_EVERY
         return heard_at + max(due_at - heard_at, timedelta()) / 2
 
     def _is_told(self, state: JobState) -> bool:
@@ -124,4 +128,4 @@ class Run(Struct, frozen=True):
     def _was_unheard(self, state: JobState, heard_at: datetime, told_at: datetime) -> bool:
         """Say whether DIRAC gave a job up that had been gone for long: then the end that it tells is not the payload's."""
         was_given_up = STALLED in (state.minor_status or "").lower()
-        return was_given_up or (self._has(state.heartbeat_at) and told_at - heard_at > UNHEARD_AFTER)
+        return was_given_up or (self.own(state.heartbeat_at) is not None and told_at - heard_at > UNHEARD_AFTER)

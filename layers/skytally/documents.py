@@ -216,9 +216,10 @@ class Placement(Document, frozen=True, kw_only=True):
 class Heartbeat(Document, frozen=True, kw_only=True):
     """index heartbeat, key `{DIRAC job id}@{vm}@{cloud}`, version ms of the newest: a vm said that this job runs on it.
 
-    Times are the server's; what the vm's own clock said is kept as claimed. `noted` is `new`, then `running`; `over` once DIRAC said that
-    the run has ended or went elsewhere, `settled` once nothing more is asked about the job; `after_end` where the vm names it again after
-    that. `first_seen_at` is of that run, `named_together` the most jobs that the vm named at once during it; between `paused_at` and
+    Times are the server's, or the vm's where it told of a job late; what the vm's own clock said is kept as claimed. `noted` is `new`, then
+    `running`; `over` once DIRAC said that the run has ended or went elsewhere, `settled` once nothing more is asked about the job;
+    `after_end` where the vm names it again after that. `first_seen_at` is of that run, `named_together` the most jobs that the vm named at
+    once during it; between `paused_at` and
     `resumed_at` the vm last left it out for longer than a lost report explains. `site` is DIRAC's name for where the vm is.
     """
 
@@ -242,8 +243,8 @@ class Job(Document, frozen=True, kw_only=True):
     final, and the window that it belongs to; None while it is not. `core_ms` is wall time by cores, `wasted_core_ms` the same of jobs that
     started and did not end well, `core_ms_with_cpu` the same of jobs whose CPU time is known. What cannot be (an end before its start, more
     CPU than cores) is named in `doubt` and left out of `cpu_ms`. `error` is `{component} {code}` of the first failing component,
-    `error_message` what of its words does not vary. `earlier_wall_ms` is what of `wall_ms` was of runs that are over, where a job may
-    have several, and `history` what these were.
+    `error_message` what of its words does not vary. `runs` are the runs on our vms that are over and counted in `wall_ms`, where a job may
+    have several (JSON; see `dirac_count`), and `history` what became of those that DIRAC rescheduled.
     """
 
     system: str
@@ -291,7 +292,7 @@ class Job(Document, frozen=True, kw_only=True):
     error_raw: str | None
     doubt: str | None
     history: str | None
-    earlier_wall_ms: int | None = None
+    runs: str | None = None
 
 
 class Cursor(Document, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
-"""Heartbeats: the DIRAC jobs that a vm says run on it, each kept by the server's clock.
+"""Heartbeats: the DIRAC jobs that a vm says run on it, each kept by the server's clock, or as the vm dates what it could not tell at once.
 
 A job that is new becomes a job document at once, so that it shows before DIRAC was ever asked; from then on only the rounds of
-`dirac_collection` change it. The last time seen never goes back: it is the document's version.
+`dirac_collection` change it. The last time seen never goes back: it is the document's version, so a vm tells what is oldest first.
 """
 
 import re
@@ -22,6 +22,8 @@ STATUS_RUNNING = "Running"
 # Vms report every quarter of an hour.
 ROUND = timedelta(minutes=15)
 PAUSE = 2.5 * ROUND
+# A report that is on its way for longer was kept by its vm, which keeps it for two days.
+LATE_AFTER, BELIEVED_FOR = timedelta(minutes=5), timedelta(days=3)
 _JOB_ID = re.compile(r"[1-9][0-9]{0,18}")
 MAX_JOB_ID = 2**63 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,12 +34,13 @@ def record(report: HeartbeatReport, caller: Caller, documents: Documents, now: d
     if caller.vm is not None and caller.vm != report.vm:
         raise NotYours("the token is another vm's: report about the vm that the token names")
     good, rejected = _sorted_out(report.jobs)
-    seen = [_beat(job_id, report, caller.clouds[0], len(good), now) for job_id in good]
+    seen_at = _seen_at(report, now)
+    seen = [_beat(job_id, report, caller.clouds[0], len(good), seen_at) for job_id in good]
     before = documents.get_many("heartbeat", [_key(beat) for beat in seen], Heartbeat)
     jobs = documents.get_many("job", [job_key(job_id) for job_id in good], Job)
     beats = [_carried_on(beat, last, job) for beat, last, job in zip(seen, before, jobs, strict=True)]
     outcomes = documents.write([beat_write(beat) for beat in beats]).result()
-    fresh = [new_job(beat, now) for beat, job in zip(beats, jobs, strict=True) if job is None]
+    fresh = [new_job(beat, seen_at) for beat, job in zip(beats, jobs, strict=True) if job is None]
     documents.write([job_write(job, 0, create=True) for job in fresh]).result()
     refused = [index for index, outcome in zip(good.values(), outcomes, strict=True) if outcome is Outcome.REJECTED]
     rejected += [Rejection(index, "rejected", "the document store refuses this job for good") for index in refused]
@@ -91,19 +94,25 @@ def _sorted_out(jobs: Iterable[Any]) -> tuple[dict[str, int], list[Rejection]]:
     return good, rejected
 
 
+def _seen_at(report: HeartbeatReport, now: datetime) -> datetime:
+    """Answer when the jobs were seen: now, unless the vm says that it tells them late; no wrong clock makes it later or days earlier."""
+    claimed_at = report.seen_at
+    return claimed_at if claimed_at is not None and LATE_AFTER < now - claimed_at <= BELIEVED_FOR else now
+
+
 def _key(beat: Heartbeat) -> str:
     return f"{beat.job_id}@{beat.vm}@{beat.cloud}"
 
 
-def _beat(job_id: str, report: HeartbeatReport, cloud: str, named_together: int, now: datetime) -> Heartbeat:
+def _beat(job_id: str, report: HeartbeatReport, cloud: str, named_together: int, seen_at: datetime) -> Heartbeat:
     return Heartbeat(
         job_id=job_id,
         noted=NEW,
         vm=report.vm,
         cloud=cloud,
         site=None,
-        first_seen_at=now,
-        last_seen_at=now,
+        first_seen_at=seen_at,
+        last_seen_at=seen_at,
         claimed_at=report.seen_at,
         named_together=named_together,
         paused_at=None,

@@ -209,7 +209,10 @@ class Samples(Struct, frozen=True):
 
 
 class HeartbeatReport(Struct, frozen=True, kw_only=True):
-    """POST job_heartbeat: the DIRAC jobs that run on a vm now; `sources` says how many processes could be looked into."""
+    """POST job_heartbeat: the DIRAC jobs that run on a vm, or ran at `seen_at`, up to three days ago, where it could not tell them then.
+
+    `sources` says how many processes could be looked into.
+    """
 
     vm: Name
     jobs: Annotated[tuple[Any, ...], Meta(max_length=10_000)]

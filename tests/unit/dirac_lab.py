@@ -20,18 +20,20 @@ class Door:
 
     def __init__(self, *states):
         self.known = {state.job_id: state for state in states}
-        self.calls, self.is_away = 0, False
+        self.calls, self.asked, self.is_away = 0, [], False
 
     def states(self, job_ids):
         self.calls += 1
+        self.asked += job_ids
         if self.is_away:
             raise Unavailable("away")
         return {job_id: self.known[job_id] for job_id in job_ids if job_id in self.known}
 
 
-def beat(documents, *job_ids, at=0.0, vm="vm-1", caller=CALLER):
-    """Let a vm name jobs, so many hours after the beginning."""
-    return heartbeat.record(HeartbeatReport(vm=vm, jobs=job_ids), caller, documents, AT + at * HOUR)
+def beat(documents, *job_ids, at=0.0, vm="vm-1", caller=CALLER, told=None):
+    """Let a vm name jobs, so many hours after the beginning, and tell it then or later."""
+    report = HeartbeatReport(vm=vm, jobs=job_ids, seen_at=None if told is None else AT + at * HOUR)
+    return heartbeat.record(report, caller, documents, AT + (at if told is None else told) * HOUR)
 
 
 def settle(documents, door, at):

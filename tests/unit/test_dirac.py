@@ -6,6 +6,7 @@ import pytest
 from dirac_lab import AT, HOUR, HOUR_MS, OTHER, OURS, Door, beat, job, settle, state
 from msgspec import structs
 
+from skytally import dirac_collection
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.documents import Heartbeat, Usage
 from skytally.errors import Unavailable
@@ -39,9 +40,171 @@ def test_only_what_is_new_or_silent_is_asked_about(documents):
     assert (job(documents).site, noted(documents)) == (OURS, "running")
     for at in (0.5, 1, 1.5):
         beat(documents, "2", at=at)
-    door.known = {1: state(ended=0.5), 2: state(job_id=2)}
-    assert settle(documents, door, 2) == {"running": 1, "asked": 1, "final": 1}
+    door.known[1] = state(ended=0.5)
+    settle(documents, door, 1.5)
+    beat(documents, "2", at=1.75)
+    assert settle(documents, door, 2) == {"running": 1, "asked": 1, "final": 0}
     assert (job(documents).status, job(documents, "2").status) == ("Done", "Running")
+
+
+def test_what_runs_is_asked_about_once_an_hour_and_not_more(documents):
+    beat(documents, "1", "2")
+    door = Door(state("Running"), state("Running", job_id=2))
+    for quarter in range(4 * 12):
+        beat(documents, "1", "2", at=quarter / 4)
+        settle(documents, door, quarter / 4 + 0.1)
+    assert 2 * 9 <= len(door.asked) <= 2 * 12
+
+
+def test_no_more_that_runs_is_asked_about_than_one_call_takes_and_the_longest_unseen_first(documents, monkeypatch):
+    monkeypatch.setattr(dirac_collection, "ASKED_AT_ONCE", 3)
+    beat(documents, *map(str, range(1, 9)))
+    door = Door(*(state("Running", job_id=n) for n in range(1, 9)))
+    settle(documents, door, 0.1)
+    door.calls, door.asked = 0, []
+    for quarter in range(1, 8):
+        beat(documents, *map(str, range(1, 9)), at=quarter / 4)
+        settle(documents, door, quarter / 4 + 0.1)
+    assert (door.calls, sorted(door.asked)) == (3, list(range(1, 9)))
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "cloud"),
+    [
+        (state("Failed", ended=2.1), "Failed", "uvic"),
+        (state("Killed", ended=2.1), "Killed", "uvic"),
+        (state("Failed", ended=2.1, minor_status="Job stalled: pilot not running"), "Failed", "uvic"),
+        (state("Killed", began=None, last_update_at=AT + 2.1 * HOUR), "Killed", "uvic"),
+        (state("Running", moved=2.1, site=OTHER), "Running", "elsewhere"),
+        (state("Done", moved=2.1, site=OTHER, ended=4), "Done", "elsewhere"),
+    ],
+)
+def test_a_payload_that_never_pauses_shows_as_dirac_says_within_an_hour_and_then_as_a_zombie(documents, said, status, cloud):
+    door = Door(state("Running"))
+    for quarter in range(4 * 5):
+        beat(documents, "1", at=quarter / 4)
+        door.known[1] = said if quarter / 4 > 2.1 else door.known[1]
+        settle(documents, door, quarter / 4 + 0.1)
+        if quarter / 4 > 3.3:
+            assert (job(documents).status, job(documents).cloud) == (status, cloud)
+    assert job(documents).doubt == "zombie payload"
+    assert abs(job(documents).wall_ms - 2.1 * HOUR_MS) <= QUARTER_MS
+    assert len(door.asked) < 2 * 5 + 4 * 3
+
+
+def test_while_dirac_is_away_what_runs_is_shown_and_asked_about_later(documents):
+    door = Door(state("Running"))
+    quarters(documents, 0, 1)
+    settle(documents, door, 1.1)
+    quarters(documents, 1.25, 3)
+    door.is_away = True
+    with pytest.raises(Unavailable):
+        settle(documents, door, 3.1)
+    assert job(documents).seen_at == AT + 3 * HOUR
+
+
+class TestToldLate:
+    """Heartbeats that a vm could not send and sends again, when DIRAC has long told that the job is over."""
+
+    def late(self, documents, begin, end, told, vm="vm-1"):
+        for quarter in range(int(begin * 4), int(end * 4) + 1):
+            beat(documents, "1", at=quarter / 4, vm=vm, told=told)
+
+    def test_corrects_the_time_of_a_run_whose_end_dirac_does_not_tell_and_opens_nothing(self, documents):
+        quarters(documents, 5, 6)
+        door = Door(state("Done", moved=4, ended=2, last_update_at=AT + 8.1 * HOUR))
+        settle(documents, door, 9)
+        before = job(documents)
+        assert abs(before.wall_ms - 1.25 * HOUR_MS) <= 1
+        self.late(documents, 6.25, 8, told=10)
+        assert settle(documents, door, 10.1)["final"] == 0
+        made = job(documents)
+        assert abs(made.wall_ms - 3.1 * HOUR_MS) <= QUARTER_MS
+        assert (made.core_ms, made.runs != before.runs) == (made.wall_ms * made.cores, True)
+        assert (made.status, made.final_at, made.doubt, noted(documents)) == ("Done", before.final_at, None, "over")
+
+    def test_twice_counts_once(self, documents):
+        self.test_corrects_the_time_of_a_run_whose_end_dirac_does_not_tell_and_opens_nothing(documents)
+        before = job(documents)
+        self.late(documents, 6.25, 8, told=11)
+        settle(documents, Door(state("Done", moved=4, ended=2, last_update_at=AT + 8.1 * HOUR)), 11.1)
+        assert job(documents) == before
+
+    def test_changes_nothing_where_dirac_tells_the_end(self, documents):
+        quarters(documents, 0, 1)
+        door = Door(state(ended=2.1, heartbeat_at=AT + 2 * HOUR))
+        settle(documents, door, 3)
+        before = job(documents)
+        self.late(documents, 1.25, 2, told=4)
+        settle(documents, door, 4.1)
+        assert (before.wall_ms, job(documents).wall_ms, job(documents).doubt) == (2.1 * HOUR_MS, 2.1 * HOUR_MS, None)
+
+    def test_makes_an_end_that_dirac_tells_believable(self, documents):
+        """Without any sign of life for hours DIRAC might only have given the job up."""
+        quarters(documents, 0, 1)
+        door = Door(state("Killed", ended=4.1, heartbeat_at=AT + 0.9 * HOUR))
+        settle(documents, door, 5)
+        assert job(documents).wall_ms < 1.5 * HOUR_MS
+        self.late(documents, 1.25, 4, told=6)
+        settle(documents, door, 6.1)
+        assert job(documents).wall_ms == round(4.1 * HOUR_MS)
+
+    def test_corrects_a_run_that_a_reschedule_ended_long_ago(self, documents):
+        quarters(documents, 0, 1)
+        door = Door(state("Running", began=None, moved=3.1, site=OTHER))
+        settle(documents, door, 4)
+        self.late(documents, 1.25, 3, told=5)
+        settle(documents, door, 5.1)
+        made = job(documents)
+        assert (made.cloud, made.doubt, noted(documents)) == ("elsewhere", None, "over")
+        assert abs(made.wall_ms - 3.1 * HOUR_MS) <= QUARTER_MS
+
+    def test_of_a_run_on_another_vm_that_nobody_knew_of_counts_too(self, documents):
+        quarters(documents, 5, 6, vm="vm-2")
+        door = Door(state("Done", moved=4, ended=2.1, last_update_at=AT + 6.1 * HOUR))
+        settle(documents, door, 8)
+        self.late(documents, 0, 2, told=9, vm="vm-1")
+        settle(documents, door, 9.1)
+        assert (job(documents).vm, job(documents).doubt) == ("vm-2", None)
+        assert abs(job(documents).wall_ms - (2.1 + 1.2) * HOUR_MS) <= QUARTER_MS
+
+    def test_is_taken_days_later_when_nothing_more_was_asked(self, documents):
+        quarters(documents, 0, 1)
+        door = Door(JobState(job_id=1, status="Done", last_update_at=AT + 2.1 * HOUR, site=OURS))
+        for at in (3, 30):
+            settle(documents, door, at)
+        assert noted(documents) == "settled"
+        self.late(documents, 1.25, 2, told=48)
+        settle(documents, door, 48.1)
+        assert (noted(documents), job(documents).final_at) == ("settled", AT + 2.1 * HOUR)
+        assert abs(job(documents).wall_ms - 2.1 * HOUR_MS) <= QUARTER_MS
+
+    def test_of_what_dirac_has_forgotten_meanwhile_counts_and_is_no_zombie(self, documents):
+        quarters(documents, 0, 1)
+        for at in (3, 25.5):
+            settle(documents, Door(), at)
+        assert job(documents).status == "unknown_to_dirac"
+        self.late(documents, 1.25, 4, told=30)
+        settle(documents, Door(), 30.1)
+        assert (job(documents).status, job(documents).doubt, job(documents).wall_ms) == ("unknown_to_dirac", None, 4.25 * HOUR_MS)
+
+    def test_of_a_payload_that_outlived_its_job_is_a_zombie_and_does_not_count(self, documents):
+        quarters(documents, 0, 1)
+        door = Door(JobState(job_id=1, status="Killed", last_update_at=AT + 1.1 * HOUR, site=OURS))
+        settle(documents, door, 3)
+        self.late(documents, 1.25, 5, told=6)
+        settle(documents, door, 6.1)
+        assert (job(documents).doubt, job(documents).final_at) == ("zombie payload", AT + 1.1 * HOUR)
+        assert abs(job(documents).wall_ms - 1.1 * HOUR_MS) <= QUARTER_MS
+
+    def test_beside_other_jobs_does_not_change_the_cores(self, documents):
+        documents.write([Write("usage", "l-2026-11", 1, usage("vm-1", "uvic", 8))]).result()
+        quarters(documents, 0, 1)
+        door = Door(JobState(job_id=1, status="Done", last_update_at=AT + 2.1 * HOUR, site=OURS))
+        settle(documents, door, 3)
+        beat(documents, "1", "2", "3", "4", at=2, told=4)
+        settle(documents, door, 4.1)
+        assert (job(documents).cores, job(documents).core_ms) == (8, 8 * job(documents).wall_ms)
 
 
 def test_nothing_new_or_silent_asks_nothing(documents):

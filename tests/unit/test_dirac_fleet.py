@@ -1,5 +1,6 @@
 """Two days of a fleet: 300 vms, 5 000 jobs, and every way in which reports get lost and jobs go wrong.
 
+A vm keeps what the server did not answer to, and tells it again in order, as `vm.py jobs` does; only what a vm takes to its grave is lost.
 The pretended DIRAC keeps its times as the real server does: StartExecTime is the first run's for ever, EndExecTime that of the first run
 that ended, a watchdog calls every half hour, and what is not heard of for 195 minutes is failed at that moment.
 """
@@ -21,6 +22,7 @@ from skytally.records import HeartbeatReport
 VMS, JOBS = 300, 5_000
 ROUND, CALL = 15 * MINUTE, 30 * MINUTE
 DIRAC_AWAY, ALL_DEAF = (20 * HOUR, 23 * HOUR), (9 * HOUR, 9.5 * HOUR)
+DEAF_FOR, DYING = 2 * HOUR, 40
 
 
 class Run(Struct):
@@ -33,6 +35,7 @@ class Run(Struct):
     tells_end: bool = False
     named_until: object = None
     heard: list = field(default_factory=list)
+    unsent: list = field(default_factory=list)
 
     def names_at(self, moment):
         return self.vm is not None and self.began <= moment < (self.named_until or self.ended)
@@ -41,15 +44,22 @@ class Run(Struct):
 class Life:
     """What really happens to one job, and what DIRAC says of it at any time."""
 
-    def __init__(self, chance, number):
+    def __init__(self, chance, number, dies_at):
         self.chance, self.number, self.runs, self.events = chance, number, [], []
-        self.count, self.told_end, self.is_forgotten = 0, None, False
+        self.dies_at, self.count, self.told_end, self.is_forgotten = dies_at, 0, None, False
         self.fate = chance.choices([one[0] for one in FATES], [one[1] for one in FATES])[0]
-        self.run(self.vm(), AT + chance.uniform(0, 24) * HOUR)
+        began = AT + chance.uniform(0, 24) * HOUR
+        self.run(self.vm(began), began)
+        if self.last.ended > dies_at.get(self.last.vm, self.last.ended):
+            self.fate, self.last.ended = "lost_with_its_vm", dies_at[self.last.vm]
         getattr(self, self.fate)()
 
-    def vm(self):
-        return f"vm-{self.chance.randrange(VMS)}"
+    def vm(self, at=None):
+        """Choose one that lives, at least at this moment."""
+        while True:
+            vm = f"vm-{self.chance.randrange(VMS)}"
+            if vm not in self.dies_at or (at is not None and at < self.dies_at[vm]):
+                return vm
 
     @property
     def last(self):
@@ -92,7 +102,7 @@ class Life:
         self.end("Failed", self.last.ended + 195 * MINUTE, "Job stalled: pilot not running")
 
     def stalled_for_a_while(self):
-        self.last.ended = self.last.began + self.chance.uniform(6, 9) * HOUR
+        self.last.ended = max(self.last.ended, self.last.began + 4 * HOUR)
         self.tell(self.last.began + 2 * HOUR, status="Stalled")
         self.tell(self.last.began + 3 * HOUR, status="Running")
         self.end("Done")
@@ -109,7 +119,8 @@ class Life:
     def failed_then_back_here(self):
         self.end("Failed")
         self.reschedule(self.last.ended + self.chance.uniform(0.05, 1) * HOUR)
-        self.run(self.chance.choice([self.last.vm, self.vm()]), self.events[-1][0] + self.chance.uniform(1, 3) * HOUR)
+        same = self.vm() if self.last.vm in self.dies_at else self.last.vm
+        self.run(self.chance.choice([same, self.vm()]), self.events[-1][0] + self.chance.uniform(1, 3) * HOUR)
         self.end("Done")
 
     def twice_rescheduled(self):
@@ -152,25 +163,9 @@ class Life:
         return sum((run.ended - run.began for run in self.here), timedelta())
 
     @property
-    def allowed(self):
-        """Add up half a round for each end of a run of which DIRAC tells no time, and where reports were lost then, for how long."""
-        allowed = timedelta()
-        for run in self.here:
-            heard = [moment for moment in run.heard if moment < run.ended]
-            if not heard:
-                allowed += run.ended - run.began
-                continue
-            if self.is_forgotten or not run.tells_begin:
-                allowed += lost(heard[0] - run.began, heard[0] - run.began)
-            if not run.tells_end:
-                is_called = run is self.last and not self.is_forgotten
-                called = run.began + (run.ended - run.began) // CALL * CALL if is_called else heard[-1]
-                allowed += lost(run.ended - heard[-1], run.ended - max(heard[-1], called))
-        return allowed
-
-
-def lost(unheard, unknown):
-    return ROUND / 2 if unheard <= ROUND else max(ROUND, unknown)
+    def silence(self):
+        """Answer for how long a vm named this job before it died and was not heard: what nobody can know any more, else nothing."""
+        return sum((max(timedelta(), run.ended - run.unsent[0]) for run in self.here if run.unsent), timedelta())
 
 
 FATES = [
@@ -204,38 +199,50 @@ class Dirac(Door):
 
 
 class Fleet:
-    """The vms, each with its own phase, and its own two hours in which nothing that it says arrives."""
+    """The vms, each with its own phase, and its own two hours in which the server is not there; some die, half of these in such hours."""
 
-    def __init__(self, chance, lives):
-        self.chance, self.lives = chance, lives
+    def __init__(self, chance):
+        self.chance, self.lives = chance, []
         self.phase = {f"vm-{n}": chance.uniform(0, 15) * MINUTE for n in range(VMS)}
         self.deaf_at = {vm: AT + chance.uniform(0, 34) * HOUR for vm in self.phase}
+        self.dies_at = {vm: AT + chance.uniform(2, 34) * HOUR for vm in list(self.phase)[:DYING]}
+        self.dies_at |= {vm: self.deaf_at[vm] + chance.uniform(0, 2) * HOUR for vm in list(self.phase)[: DYING // 2]}
+        self.unsent = {vm: [] for vm in self.phase}
 
     def report(self, quarter_at, documents):
-        named = {}
+        named = {vm: [] for vm in self.phase}
         for life in self.lives:
             for run in life.here:
                 if run.names_at(quarter_at + self.phase[run.vm]):
-                    named.setdefault(run.vm, []).append((life, run))
+                    named[run.vm].append((life, run))
         for vm, jobs in named.items():
             at = quarter_at + self.phase[vm]
-            if self.arrives(vm, at):
-                told = HeartbeatReport(vm=vm, jobs=tuple(str(life.number) for life, _ in jobs))
-                heartbeat.record(told, CALLER, documents, at)
+            if at < self.dies_at.get(vm, at + ROUND):
+                self.unsent[vm].append((at, jobs))
                 for _, run in jobs:
-                    run.heard.append(at)
+                    run.unsent.append(at)
+                while self.unsent[vm] and self.is_answered(self.unsent[vm][0], vm, at, documents):
+                    for _, run in self.unsent[vm].pop(0)[1]:
+                        run.heard.append(run.unsent.pop(0))
 
-    def arrives(self, vm, at):
-        is_deaf = timedelta() <= at - self.deaf_at[vm] < 2 * HOUR or ALL_DEAF[0] <= at - AT < ALL_DEAF[1]
-        return not is_deaf and self.chance.random() > 0.03
+    def is_answered(self, told, vm, at, documents):
+        """Tell it, unless the way is cut; the answer may be lost even so."""
+        if timedelta() <= at - self.deaf_at[vm] < DEAF_FOR or ALL_DEAF[0] <= at - AT < ALL_DEAF[1] or self.chance.random() < 0.03:
+            return False
+        seen_at, jobs = told
+        if jobs:
+            report = HeartbeatReport(vm=vm, jobs=tuple(str(life.number) for life, _ in jobs), seen_at=seen_at)
+            heartbeat.record(report, CALLER, documents, at)
+        return self.chance.random() > 0.01
 
 
 @pytest.fixture(scope="module")
 def days(tmp_path_factory):
     """Live through it; answers the lives, what is known of each job in the end, and how often DIRAC was asked."""
     chance = random.Random(20261125)
-    lives = [Life(chance, number) for number in range(1, JOBS + 1)]
-    door, fleet = Dirac(lives), Fleet(chance, lives)
+    fleet = Fleet(chance)
+    fleet.lives = lives = [Life(chance, number, fleet.dies_at) for number in range(1, JOBS + 1)]
+    door = Dirac(lives)
     documents = SqliteDocuments(tmp_path_factory.mktemp("fleet") / "d.sqlite")
     for quarter in range(4 * 84):
         fleet.report(AT + quarter * ROUND, documents)
@@ -247,7 +254,8 @@ def days(tmp_path_factory):
                 continue
     known = {int(one.job_id): one for _, one in documents.find("job", Job, {"system": ["dirac"]})}
     documents.close()
-    return [life for life in lives if life.number in known and not life.was_rescheduled_twice_unseen], known, door
+    assert all(life.silence for life in lives if life.number not in known), "only what died unheard with its vm may be unknown"
+    return [life for life in lives if life.number in known], known, door
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -273,19 +281,22 @@ def test_every_job_is_where_it_ran_last_with_its_chain(days):
     lives, known, _ = days
     for life in lives:
         one = known[life.number]
-        if all(run.heard for run in life.here):
+        if not life.silence and not life.was_rescheduled_twice_unseen:
             assert (one.cloud == "elsewhere") == (life.last.vm is None), (life.fate, one)
             assert len((one.history or "").split("; ")) == max(1, life.count), (life.fate, one)
             assert one.vm == life.last.vm
 
 
 def test_running_time_on_our_clouds_is_right_to_a_quarter_of_an_hour(days):
-    """Always where no report was lost at an end that DIRAC does not tell; such a loss costs no more than itself, and is rare."""
+    """Always where the vm lived to tell what it had named; what a vm took to its grave costs no more than the time for which it is so."""
     lives, known, _ = days
     off = {life: abs(timedelta(milliseconds=known[life.number].wall_ms) - life.wall) for life in lives}
-    wrong = [life for life in lives if off[life] > max(ROUND, life.allowed) + MINUTE]
-    assert [(life.fate, off[life], life.allowed, known[life.number]) for life in wrong] == []
-    assert sum(one > ROUND for one in off.values()) <= 0.02 * JOBS
+    excused = [life for life in lives if life.silence]
+    wrong = [life for life in lives if off[life] > ROUND + life.silence]
+    far = sum(off[life] > ROUND for life in excused)
+    print(f"{len(lives)} jobs; {len(excused)} died unheard with their vm, {far} of these more than a quarter of an hour off")
+    assert [(life.fate, off[life], life.silence, known[life.number]) for life in wrong] == []
+    assert len(excused) < 0.02 * JOBS
 
 
 def test_zombies_are_told_of_and_nothing_else_is(days):

@@ -22,6 +22,7 @@ PATIENCE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("beat"), st.sampled_from(["vm-1", "vm-2"]), st.integers(0, 40)),
+        st.tuples(st.just("late"), st.sampled_from(["vm-1", "vm-2"]), st.integers(6, 400)),
         st.tuples(st.just("wait"), st.sampled_from([1, 10, 70, 200])),
         st.tuples(st.just("dirac"), st.sampled_from(["run", "end", "fail", "reschedule", "away", "back"]), st.sampled_from([OURS, OTHER])),
         st.tuples(st.just("start"), st.integers(0, 4)),
@@ -61,6 +62,11 @@ class Story:
         """Take a report that was kept late: its time is when it came in."""
         came_at = max(AT, self.now - timedelta(minutes=late_minutes))
         heartbeat.record(HeartbeatReport(vm=vm, jobs=("1",)), CALLER, self.documents, came_at)
+
+    def late(self, vm, late_minutes):
+        """Take a report that the vm kept and dates itself."""
+        report = HeartbeatReport(vm=vm, jobs=("1",), seen_at=max(AT, self.now - timedelta(minutes=late_minutes)))
+        heartbeat.record(report, CALLER, self.documents, self.now)
 
     def wait(self, minutes):
         self.now += timedelta(minutes=minutes)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from dirac_lab import AT, CALLER, HOUR, Door, beat, job, settle, state
+from dirac_lab import AT, CALLER, HOUR, MINUTE, Door, beat, job, settle, state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -80,6 +80,34 @@ def test_times_are_the_servers_and_the_vms_own_are_kept_as_claimed(documents):
     claimed = AT + 2 * HOUR
     heartbeat.record(HeartbeatReport(vm="vm-1", jobs=("1",), seen_at=claimed), CALLER, documents, AT)
     assert (kept(documents).last_seen_at, kept(documents).claimed_at, job(documents).seen_at) == (AT, claimed, AT)
+
+
+@pytest.mark.parametrize(
+    ("late", "seen_hours_ago"),
+    [(timedelta(minutes=4), 0), (6 * MINUTE, 0.1), (47 * HOUR, 47), (72 * HOUR, 72), (73 * HOUR, 0), (-2 * HOUR, 0)],
+)
+def test_what_a_vm_tells_late_is_seen_when_it_says_and_a_wrong_clock_is_not_believed(documents, late, seen_hours_ago):
+    report = HeartbeatReport(vm="vm-1", jobs=("1",), seen_at=AT - late)
+    assert heartbeat.record(report, CALLER, documents, AT).accepted == 1
+    seen_at = AT - seen_hours_ago * HOUR
+    assert (kept(documents).first_seen_at, kept(documents).last_seen_at, job(documents).started_at) == (seen_at,) * 3
+
+
+def test_what_is_told_late_is_no_pause(documents):
+    beat(documents, "1")
+    settle(documents, Door(state("Running")), 0.1)
+    for quarter in range(1, 9):
+        beat(documents, "1", at=quarter / 4, told=2)
+    assert (kept(documents).noted, kept(documents).last_seen_at, kept(documents).paused_at) == ("running", AT + 2 * HOUR, None)
+
+
+def test_what_was_taken_and_is_told_again_changes_nothing(documents):
+    """The answer was lost, not the report."""
+    beat(documents, "1")
+    beat(documents, "1", at=1)
+    before = kept(documents), job(documents)
+    assert beat(documents, "1", at=0.99, told=1.25).stale == 1
+    assert (kept(documents), job(documents)) == before
 
 
 def test_only_about_the_vm_that_the_token_names_or_any_of_its_cloud(documents):

@@ -349,10 +349,107 @@ def test_the_time_of_a_heartbeat_is_the_servers_once_it_is_known(lab):
 
 
 def test_refused_jobs_are_said_and_the_others_go_through(lab, capfd):
+    assert lab.do("report") == 0
     refused = {"index": 0, "code": "malformed", "message": "no such job"}
     lab.office.script.append(lambda office, *_: (200, {}, json.dumps(office.receipt(1, 0, [refused])).encode()))
     assert lab.do("jobs") == 0
     assert "no such job" in capfd.readouterr().err
+
+
+def named(lab, *job_ids):
+    """Let these jobs, and no others, run."""
+    for folder in (lab.folder / "proc").glob("77*"):
+        shutil.rmtree(folder)
+    for job_id in job_ids:
+        process(lab.folder / "proc", int(f"77{job_id}"), b"basf2\0", f"DIRACJOBID={job_id}\0".encode())
+
+
+def told(lab):
+    """Answer what was told, and when the vm says that it was so, in seconds before now."""
+    return [(beat["jobs"], round(lab.world.now - at(beat["seen_at"]))) for beat in lab.office.heartbeats]
+
+
+def quarters(lab, *codes):
+    """Name job 1, then 2, and so on, each for a quarter of an hour."""
+    for number, code in enumerate(codes, 1):
+        named(lab, str(number))
+        assert lab.do("jobs") == code
+        lab.world.run(900)
+
+
+def test_what_was_not_taken_is_told_again_oldest_first_with_its_own_time(lab):
+    assert lab.do("report") == 0
+    lab.office.away = True
+    quarters(lab, 5, 5)
+    lab.office.away = False
+    quarters(lab, 0, 0)
+    assert [jobs for jobs, _ in told(lab)] == [["1"], ["2"], ["1"], ["2"]]
+    assert [seconds for _, seconds in told(lab)] == pytest.approx([3600, 2700, 1800, 900], abs=3)
+    assert lab.kept["beats"] == []
+
+
+def test_what_is_kept_outlives_the_boot(lab):
+    assert lab.do("report") == 0
+    lab.office.away = True
+    quarters(lab, 5)
+    lab.world.boot(600)
+    lab.office.away = False
+    quarters(lab, 0)
+    assert told(lab) == [(["1"], pytest.approx(2400, abs=3)), (["1"], pytest.approx(900, abs=3))]
+
+
+def test_a_lost_answer_is_told_again_with_the_same_time(lab):
+    assert lab.do("report") == 0
+
+    def lose(office, _path, headers, body):
+        office.beat(json.loads(body))
+        return 0, {}, b""
+
+    lab.office.script.append(lose)
+    quarters(lab, 0)
+    first, again = lab.office.heartbeats
+    assert first == again
+
+
+def test_what_was_seen_before_anybody_told_the_time_is_dated_by_the_server(lab):
+    lab.world.clock_error = -7200
+    lab.office.script.extend([(503, {"Date": "", "Retry-After": "2"}, b"away")] * 9)
+    assert lab.do("jobs") == 5
+    lab.office.script.clear()
+    lab.world.run(900)
+    assert lab.do("jobs") == 0
+    assert [seconds for _, seconds in told(lab)] == pytest.approx([900, 0], abs=5)
+
+
+def test_a_token_that_is_refused_costs_no_heartbeat(lab):
+    assert lab.do("report") == 0
+    right, lab.office.token = lab.office.token, "another"
+    quarters(lab, 3)
+    lab.office.token = right
+    quarters(lab, 0)
+    assert len(told(lab)) == 2
+
+
+def test_no_more_is_kept_than_two_days_hold_and_the_oldest_goes_first(lab):
+    assert lab.do("report") == 0
+    lab.direct = lab.office.away = True
+    lab.agent().SPOOL_BEATS = 3
+    quarters(lab, 5, 5, 5, 5)
+    assert [named["jobs"] for _, _, named in lab.kept["beats"]] == [["2"], ["3"], ["4"]]
+    lab.world.run(2 * 86400 - 3000)
+    lab.office.away = False
+    quarters(lab, 0)
+    assert [jobs for jobs, _ in told(lab)] == [["3"], ["4"], ["1"]]
+
+
+def test_a_heartbeat_is_on_disk_before_anything_is_sent(lab):
+    """So that a kill at any moment costs none."""
+    assert lab.do("report") == 0
+    kept = []
+    lab.office.script.append(lambda *_: (kept.extend(lab.kept["beats"]), (503, {}, b""))[1])
+    quarters(lab, 0)
+    assert [named["jobs"] for _, _, named in kept] == [["1"]]
+    assert lab.kept["beats"] == []
 
 
 # ---- files ----

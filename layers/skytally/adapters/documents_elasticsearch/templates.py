@@ -28,7 +28,7 @@ OTHER_MONTH = "other"
 ONLY_KEPT = {
     "alarm": {"message", "told", "open"},
     "round": {"error"},
-    "job": {"error_raw", "history"},
+    "job": {"error_raw", "history", "runs"},
     "closing": {"text", "signature", "public_key"},
 }
 TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime: "date"}
