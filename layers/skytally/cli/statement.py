@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from skytally import closing, comparison, signature, web, wiring
+from skytally import closing, reconciliation, signature, web, wiring
 from skytally.adapters.site_files import SiteData
 from skytally.cli.files import private_file
 from skytally.closing import Frozen
@@ -131,10 +131,10 @@ def compare(month: str, bill: Path | None, as_json: bool) -> None:
       skytally statement compare --month 2026-10 --bill october.csv --json
     """
     wanted = convert(month, Month)
-    billed = comparison.read_bill(bill.read_text().splitlines()) if bill else {}
+    billed = reconciliation.read_bill(bill.read_text().splitlines()) if bill else {}
     with _stores() as (documents, site):
         whole = closing.statement(wanted, (), documents, site.site(), web.clock())
-        rows = comparison.comparison(whole["clouds"], wanted, documents, billed)
+        rows = reconciliation.reconciliation(whole["clouds"], wanted, documents, billed)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:

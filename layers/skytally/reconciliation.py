@@ -15,7 +15,7 @@ BILL_COLUMNS = ("cloud", "core_hours")
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def comparison(rows: Sequence[Mapping[str, Any]], month: str, documents: Documents, bill: Mapping[str, float]) -> list[dict[str, Any]]:
+def reconciliation(rows: Sequence[Mapping[str, Any]], month: str, documents: Documents, bill: Mapping[str, float]) -> list[dict[str, Any]]:
     """Put beside each cloud's row of the statement what others say, and by how much the vms said more; what is not known is None."""
     seen = scheduled_core_hours(month, documents)
     reported = {row["cloud"]: row["core_hours"] for row in rows}
