@@ -26,7 +26,7 @@ WITHOUT = {
     "npm": "accessibility is not tested",
     "java": "Elasticsearch is not tested",
     "mvn": "Elasticsearch is not tested",
-    "go": "versitygw and fake-gcs-server are not tested",
+    "go": "versitygw, fake-gcs-server and Alertmanager are not tested",
 }
 
 

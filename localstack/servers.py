@@ -26,6 +26,13 @@ VERSITYGW = GoProgram(
     "versitygw", "github.com/versity/versitygw", "v1.8.0", "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=", "./cmd/versitygw"
 )
 FAKE_GCS = GoProgram("fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1", "h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=")
+ALERTMANAGER = GoProgram(
+    "alertmanager",
+    "github.com/prometheus/alertmanager",
+    "v0.27.0",
+    "h1:V6nTa2J5V4s8TG4C4HtrBP/WNSebCCTYGGv4qecA/+I=",
+    "./cmd/alertmanager",
+)
 S3_USER = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "tester-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -80,11 +87,25 @@ def fake_gcs(folder: Path) -> Iterator[Server]:
         yield server
 
 
+@contextlib.contextmanager
+def alertmanager(folder: Path) -> Iterator[Server]:
+    """Run Prometheus's Alertmanager, alone, with a receiver that does nothing."""
+    program, port = ALERTMANAGER.path(), free_port()
+    (folder / "alertmanager.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    where = ["--storage.path", folder / "data", "--web.listen-address", f"127.0.0.1:{port}", "--cluster.listen-address="]
+    command = [program, "--config.file", folder / "alertmanager.yml", *where]
+    with running(command, {}, f"http://127.0.0.1:{port}/-/ready", folder / "alertmanager.log") as server:
+        server.url = f"http://127.0.0.1:{port}"
+        server.settings = {"SKYTALLY_ALARM_WEBHOOK": f"{server.url}/api/v2/alerts"}
+        yield server
+
+
 SERVERS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
     "versitygw": versitygw,
     "ministack": ministack,
     "fake-gcs": fake_gcs,
     "elasticsearch": elasticsearch,
+    "alertmanager": alertmanager,
 }
 
 

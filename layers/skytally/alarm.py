@@ -1,29 +1,31 @@
 """Alarms: what a person must look at. Each has one identity, is raised once, stays until it is over, and ends by itself.
 
 Invariant: an alarm's document says what was told to people; it is written after they were told. A round that dies in between tells them
-again: at least once, never never.
+again: at least once, never never. What could not be looked at is not over.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from msgspec import Struct, structs
 
-from skytally import catalog, evidence
 from skytally.cloud import Site
-from skytally.documents import Alarm, Cursor, Round, Usage
-from skytally.evidence import Held
+from skytally.documents import Alarm
+from skytally.errors import Unavailable
 from skytally.ports import Documents, Write
-from skytally.records import iso
-from skytally.statement import is_silent
-from skytally.usage import month_of
 
 RAISED, RESOLVED = "raised", "resolved"
-# A vm that fell silent a week ago has ended without saying so: it stays on the statement, and nobody is woken for it any more.
-SILENT_UNTIL = timedelta(days=7)
-OTHERS_NAMED = 5
-STALE_ROUNDS = timedelta(hours=1)
+# What rests on chance or on a level must be away for so long before it is over; anything else is over when it is not so any more.
+STAYS_FOR = {
+    "faulty_cloud": timedelta(hours=1),
+    "black_hole_vm": timedelta(hours=2),
+    "stuck_payload": timedelta(hours=1),
+    "clock_offset": timedelta(minutes=30),
+    "store_nearly_full": timedelta(minutes=30),
+}
+MOST_TOLD, MOST_FAILURES = 100, 2
 
 
 class Finding(Struct, frozen=True):
@@ -40,76 +42,81 @@ class Finding(Struct, frozen=True):
         return f"{self.kind}:{self.subject}"
 
 
-def contested_secrets(held: Iterable[Held]) -> Iterator[Finding]:
-    """Find secrets whose token somebody else holds, too."""
-    for one in evidence.contested(held):
-        taken = f"was taken from {one.address}" if one.address else f"is {one.state}"
-        others = ", ".join(f"{other.address} at {other.at}" for other in one.contested[:OTHERS_NAMED])
-        message = (
-            f"the secret of {one.vm} {taken} and wanted by {others}: replace what it holds, and see `skytally secrets show {one.claim}`"
-        )
-        yield Finding("contested_secret", f"{one.claim}/{one.vm}", one.cloud, message)
+class Look(Struct, frozen=True):
+    """One way to look at things, and the kinds of alarms that it finds; `known` are the subjects of those kinds that are open."""
+
+    kinds: tuple[str, ...]
+    find: Callable[[Sequence[str]], Iterable[Finding]]
 
 
-def unreported_secrets(held: Iterable[Held], documents: Documents, now: datetime) -> Iterator[Finding]:
-    """Find secrets that left us and after which the vm was never heard of."""
-    for one in evidence.unreported(held, documents, now):
-        message = f"the secret of {one.vm} went to {one.address} at {one.at}, and the vm never reported: if it is lost, deposit anew"
-        yield Finding("unreported_secret", f"{one.claim}/{one.vm}", one.cloud, message)
+class Teller(Protocol):
+    """Who tells people of alarms."""
+
+    def tell(self, alarm: Alarm) -> None:
+        """Tell of an alarm that was raised or resolved, or raise Unavailable."""
+
+    def remind(self, alarms: Sequence[Alarm]) -> None:
+        """Say which alarms are open to a receiver that forgets what it does not hear of again, or raise Unavailable."""
 
 
-def silent_vms(documents: Documents, now: datetime) -> Iterator[Finding]:
-    """Find vms that fell silent without a last report."""
-    months = sorted({month_of(now), month_of(now - SILENT_UNTIL)})
-    newest: dict[str, Usage] = {}
-    for _, usage in documents.find("usage", Usage, {"month": months}):
-        known = newest.get(usage.label)
-        newest[usage.label] = usage if known is None or usage.uptime_ms >= known.uptime_ms else known
-    for label, usage in newest.items():
-        if is_silent(usage, now) and now - usage.last_sampled_at < SILENT_UNTIL:
-            message = f"{usage.vm} has not reported since {iso(usage.last_sampled_at)}: see whether the cloud still runs it"
-            yield Finding("silent_vm", label, usage.cloud, message)
+class Untold:
+    """The teller of a site that names no receiver: alarms are kept and shown only."""
+
+    def tell(self, alarm: Alarm) -> None:
+        """Do nothing."""
+
+    def remind(self, alarms: Sequence[Alarm]) -> None:
+        """Do nothing."""
 
 
-def stale_timers(documents: Documents, now: datetime) -> Iterator[Finding]:
-    """Find timer functions that have not succeeded for long."""
-    timers = [function.name for function in catalog.FUNCTIONS if function.schedule]
-    for name, last in zip(timers, documents.get_many("round", timers, Round), strict=True):
-        well = None if last is None else last.succeeded_at
-        if last is not None and (well is None or now - well > STALE_ROUNDS) and now - last.started_at < SILENT_UNTIL and last.error:
-            yield Finding("stale_timer", name, None, f"{name} last succeeded {iso(well) if well else 'never'}: {last.error}")
+def round_of(looks: Sequence[Look], teller: Teller, documents: Documents, site: Site, now: datetime) -> dict[str, int]:
+    """Raise what is new, resolve what is over, tell people of both; answers counts.
 
-
-def stale_sources(documents: Documents, now: datetime) -> Iterator[Finding]:
-    """Find sources of which one part fails while the others answer; one that nobody asks any more is no alarm."""
-    for name, cursor in documents.find("cursor", Cursor, {}):
-        if cursor.error and now - cursor.stands_at > STALE_ROUNDS and now - cursor.asked_at < STALE_ROUNDS:
-            yield Finding("stale_source", name, None, f"{name} is collected until {iso(cursor.stands_at)}: {cursor.error}")
-
-
-def round_of(found: Iterable[Finding], tell: Callable[[Alarm], None], documents: Documents, site: Site, now: datetime) -> dict[str, int]:
-    """Raise what is new, resolve what is over, tell people of both; answers counts. Raises Unavailable where they cannot be told."""
+    Raises Unavailable at the end where something could not be looked at or told: the rest is done all the same.
+    """
     documents.refresh()
     open_ones = dict(documents.find("alarm", Alarm, {"open": ["yes"]}))
-    current = {finding.identity: finding for finding in found if not muted(finding, site)}
-    told = {RAISED: 0, RESOLVED: 0}
-    for identity, finding in current.items():
-        alarm = _seen(open_ones.get(identity), finding, now)
-        told[RAISED] += _keep(identity, alarm, tell, documents, now)
-    for identity, alarm in open_ones.items():
-        if identity not in current:
-            told[RESOLVED] += _keep(identity, structs.replace(alarm, state=RESOLVED, resolved_at=now), tell, documents, now)
-    return {"open": len(current), **told}
+    found, unseen, errors = _looked(looks, open_ones)
+    current = {finding.identity: finding for finding in found if not muted(finding.identity, site)}
+    raised = {identity: _seen(open_ones.get(identity), finding, now) for identity, finding in current.items()}
+    over = {
+        identity: structs.replace(alarm, state=RESOLVED, resolved_at=now)
+        for identity, alarm in open_ones.items()
+        if identity not in current and (muted(identity, site) or (alarm.kind not in unseen and _is_over(alarm, now)))
+    }
+    told = _told(raised | over, teller, documents, now, errors)
+    still = {**open_ones, **raised}
+    _remind([alarm for identity, alarm in still.items() if identity not in over and alarm.told], teller, errors)
+    if errors:
+        raise errors[0]
+    return {"open": len(still) - len(over), RAISED: told.count(RAISED), RESOLVED: told.count(RESOLVED)}
 
 
-def muted(finding: Finding, site: Site) -> bool:
+def muted(identity: str, site: Site) -> bool:
     """Say whether the site's data mute this alarm: patterns such as `silent_vm:uvic-*`."""
-    return any(fnmatchcase(finding.identity, pattern) for pattern in site.alarms.muted)
+    return any(fnmatchcase(identity, pattern) for pattern in site.alarms.muted)
+
+
+def _looked(looks: Iterable[Look], open_ones: Mapping[str, Alarm]) -> tuple[list[Finding], set[str], list[Unavailable]]:
+    """Look at everything; answer what is found, the kinds that could not be looked at, and why."""
+    found, unseen, errors = [], set[str](), []
+    for look in looks:
+        known = [alarm.subject for alarm in open_ones.values() if alarm.kind in look.kinds]
+        try:
+            found += list(look.find(known))
+        except Unavailable as error:
+            unseen |= set(look.kinds)
+            errors.append(error)
+    return found, unseen, errors
+
+
+def _is_over(alarm: Alarm, now: datetime) -> bool:
+    return now - alarm.seen_at >= STAYS_FOR.get(alarm.kind, timedelta(0))
 
 
 def _seen(known: Alarm | None, finding: Finding, now: datetime) -> Alarm:
     if known is not None:
-        return structs.replace(known, seen_at=now, message=finding.message)
+        return structs.replace(known, seen_at=now, message=finding.message, state=RAISED)
     return Alarm(
         kind=finding.kind,
         subject=finding.subject,
@@ -124,11 +131,41 @@ def _seen(known: Alarm | None, finding: Finding, now: datetime) -> Alarm:
     )
 
 
-def _keep(identity: str, alarm: Alarm, tell: Callable[[Alarm], None], documents: Documents, now: datetime) -> bool:
-    """Tell people where they do not know this state yet, then write down that they do."""
-    news = alarm.told != alarm.state
-    if news:
-        tell(alarm)
-    kept = structs.replace(alarm, told=alarm.state, open="no" if alarm.state == RESOLVED else "yes")
-    documents.write([Write("alarm", identity, round(now.timestamp() * 1_000), kept)]).result()
-    return news
+def _told(alarms: Mapping[str, Alarm], teller: Teller, documents: Documents, now: datetime, errors: list[Unavailable]) -> list[str]:
+    """Keep every alarm, once people know its state; answer the states that they were told of, in bounded number.
+
+    What one receiver refuses holds up no other alarm; after some failures in a row the rest waits for the next round.
+    """
+    documents.write([_kept(key, alarm, now) for key, alarm in alarms.items() if alarm.told == alarm.state]).result()
+    told, failures = [], 0
+    for key, alarm in _news(alarms):
+        try:
+            teller.tell(alarm)
+        except Unavailable as error:
+            errors.append(error)
+            failures += 1
+            if failures == MOST_FAILURES:
+                break
+            continue
+        failures = 0
+        documents.write([_kept(key, structs.replace(alarm, told=alarm.state), now)]).result()
+        told.append(alarm.state)
+    return told
+
+
+def _news(alarms: Mapping[str, Alarm]) -> Iterator[tuple[str, Alarm]]:
+    """List what people do not know yet, as much as one round may tell, what is over first."""
+    news = [(key, alarm) for key, alarm in alarms.items() if alarm.told != alarm.state]
+    yield from sorted(news, key=lambda item: item[1].state == RAISED)[:MOST_TOLD]
+
+
+def _kept(identity: str, alarm: Alarm, now: datetime) -> Write:
+    is_open = "no" if alarm.state == RESOLVED else "yes"
+    return Write("alarm", identity, round(now.timestamp() * 1_000), structs.replace(alarm, open=is_open))
+
+
+def _remind(alarms: Sequence[Alarm], teller: Teller, errors: list[Unavailable]) -> None:
+    try:
+        teller.remind(alarms)
+    except Unavailable as error:
+        errors.append(error)

@@ -7,7 +7,7 @@ money and energy empty.
 import re
 import tomllib
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -53,9 +53,10 @@ class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Alarms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Alarms that nobody wants to hear of: patterns of `kind:subject`."""
+    """Alarms that nobody wants to hear of, as patterns of `kind:subject`; and the body that the webhook's receiver understands."""
 
     muted: tuple[str, ...] = ()
+    form: Literal["skytally", "alertmanager", "chat"] = "skytally"
 
 
 class Apel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -60,6 +60,20 @@ class Query(Struct, frozen=True, kw_only=True):
 Row = dict[str, Any]
 
 
+class Room(Struct, frozen=True):
+    """One disk of a store: its name, what is free, what there is, and how much must stay free for the store to go on well."""
+
+    name: str
+    free_bytes: int
+    total_bytes: int
+    needed_bytes: int
+
+    @staticmethod
+    def of_disk(name: str, free_bytes: int, total_bytes: int) -> "Room":
+        """Describe a disk of files: a tenth of it must stay free, or ten GiB where that is less."""
+        return Room(name, free_bytes, total_bytes, min(total_bytes // 10, 10 * 1_024**3))
+
+
 class Documents(Protocol):
     """A store of versioned documents."""
 
@@ -107,6 +121,9 @@ class Documents(Protocol):
 
     def refresh(self) -> None:
         """Make what was accepted before this call visible to find, table and series."""
+
+    def rooms(self) -> list[Room]:
+        """Answer the disks on which the store lies."""
 
     def close(self) -> None:
         """Finish what was taken, and take nothing more: later writes are Unavailable."""
@@ -160,6 +177,9 @@ class Objects(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Name every key that starts with the prefix, in key order, lazily."""
+
+    def rooms(self) -> Sequence[Room]:
+        """Answer the disks on which the store lies; none where it has no end."""
 
 
 class ProbedObjects(Objects, Protocol):

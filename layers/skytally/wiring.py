@@ -1,7 +1,7 @@
 """From settings to adapters, by URL scheme: lazy, cached for the life of the process, never at import."""
 
 import re
-from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,10 +12,10 @@ from skytally import token, web
 from skytally.adapters.alarms_webhook import AlarmWebhook
 from skytally.adapters.keys_files import KeyFiles
 from skytally.adapters.site_files import SiteData
+from skytally.alarm import Teller, Untold
 from skytally.boot import Register
 from skytally.cloud import Site
 from skytally.config import Config
-from skytally.documents import Alarm
 from skytally.errors import Forbidden, Malformed, NotYours
 from skytally.keyring import Keyring
 from skytally.panda import JobRows, queues_of
@@ -149,10 +149,10 @@ def dirac() -> JobStates | None:
     return DiracxJobStates(told.dirac_url, Path(told.dirac_token_file), ca_file) if told.dirac_url else None
 
 
-def alarm_teller() -> Callable[[Alarm], None]:
-    """Answer how people are told of an alarm: by the webhook, or not at all."""
+def alarm_teller(now: datetime) -> Teller:
+    """Answer how people are told of an alarm: by the webhook, in the form that the site's data name, or not at all."""
     url = config().alarm_webhook
-    return AlarmWebhook(url).tell if url else lambda _: None
+    return AlarmWebhook(url, site().alarms.form, now) if url else Untold()
 
 
 def caller(request: Request, role: str) -> Caller:

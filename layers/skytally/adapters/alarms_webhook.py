@@ -1,44 +1,116 @@
-"""Alarms as JSON to a webhook: `{"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "text"}`.
+"""Alarms as JSON to a webhook, in the form that its receiver understands; anything but 2xx, after some tries, is an outage.
 
-`text` is what chats that speak Slack's format show. Anything but 2xx, after some tries, is an outage: the alarm is told again later.
+::
+
+    skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "text"}, one alarm a request
+    chat           {"text"}, as Slack and what speaks like it take it: what would call people is written so that it does not
+    alertmanager   [{"labels", "annotations", "startsAt", "endsAt"}, …], for POST …/api/v2/alerts of Prometheus's Alertmanager
+
+Alertmanager forgets what it does not hear of again, so every round repeats the open alarms, each with an end some missed rounds away.
 """
 
+import functools
 import json
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
+import tenacity
 import urllib3
 
 from skytally.documents import Alarm
 from skytally.errors import Unavailable
 from skytally.records import iso
 
-SECONDS = urllib3.Timeout(connect=3.0, read=5.0)
-RETRIES = urllib3.Retry(
-    total=2, backoff_factor=0.5, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None, raise_on_status=False
-)
+SECONDS = urllib3.Timeout(connect=2.0, read=5.0)
+TRIES = tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(5)
+PAUSES = tenacity.wait_exponential_jitter(multiplier=0.2, max=2)
+TRY_AGAIN = {408, 429, 500, 502, 503, 504}
+FORGOTTEN_AFTER = timedelta(hours=1)
+REMINDED_AT_ONCE = 500
+CHAT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b", "![": "!\u200b["}
 
 
 class AlarmWebhook:
-    """One address that takes alarms."""
+    """One address that takes alarms in one form."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._pool = urllib3.PoolManager(timeout=SECONDS, retries=RETRIES)
+    def __init__(self, url: str, form: str, now: datetime) -> None:
+        self._url, self._form, self._now = url, form, now
+        self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False)
 
     def tell(self, alarm: Alarm) -> None:
         """Deliver one alarm, or raise Unavailable without naming the address, which may hold a secret."""
-        body = {
-            "state": alarm.state,
-            "kind": alarm.kind,
-            "subject": alarm.subject,
-            "cloud": alarm.cloud,
-            "message": alarm.message,
-            "raised_at": iso(alarm.raised_at),
-            "resolved_at": iso(alarm.resolved_at) if alarm.resolved_at else None,
-            "text": f"{alarm.state}: {alarm.message}",
-        }
+        self._deliver(FORMS[self._form](alarm, self._now))
+
+    def remind(self, alarms: Sequence[Alarm]) -> None:
+        """Repeat what is open to an Alertmanager; other receivers keep what they were told."""
+        if self._form == "alertmanager":
+            for start in range(0, len(alarms), REMINDED_AT_ONCE):
+                self._deliver([alert(alarm, self._now) for alarm in alarms[start : start + REMINDED_AT_ONCE]])
+
+    def _deliver(self, body: Any) -> None:
+        data = json.dumps(body).encode()
         try:
-            answer = self._pool.request("POST", self._url, body=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+            for attempt in tenacity.Retrying(retry=tenacity.retry_if_exception(_is_passing), wait=PAUSES, stop=TRIES, reraise=True):
+                with attempt:
+                    self._post(data)
         except urllib3.exceptions.HTTPError:
             raise Unavailable("the alarm webhook does not answer: check SKYTALLY_ALARM_WEBHOOK") from None
+        except _Refused as refused:
+            raise Unavailable(f"the alarm webhook answered {refused.status}: check SKYTALLY_ALARM_WEBHOOK and alarms.form") from None
+
+    def _post(self, data: bytes) -> None:
+        answer = self._pool.request("POST", self._url, body=data, headers={"Content-Type": "application/json"}, redirect=False)
         if not 200 <= answer.status < 300:
-            raise Unavailable(f"the alarm webhook answered {answer.status}: check SKYTALLY_ALARM_WEBHOOK")
+            raise _Refused(answer.status)
+
+
+class _Refused(Exception):
+    """The receiver did not take it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def _is_passing(error: BaseException) -> bool:
+    return isinstance(error, urllib3.exceptions.HTTPError) or (isinstance(error, _Refused) and error.status in TRY_AGAIN)
+
+
+def plain(alarm: Alarm, _: datetime) -> dict[str, Any]:
+    """Write an alarm as its fields, with a text for people."""
+    return {
+        "state": alarm.state,
+        "kind": alarm.kind,
+        "subject": alarm.subject,
+        "cloud": alarm.cloud,
+        "message": alarm.message,
+        "raised_at": iso(alarm.raised_at),
+        "resolved_at": iso(alarm.resolved_at) if alarm.resolved_at else None,
+        "text": f"{alarm.state}: {alarm.message}",
+    }
+
+
+def chat(alarm: Alarm, _: datetime) -> dict[str, Any]:
+    """Write an alarm for a chat: names that somebody chose call nobody and load nothing there."""
+    text = f"{alarm.state} {alarm.kind}: {alarm.message}"
+    return {"text": functools.reduce(lambda words, item: words.replace(*item), CHAT_ESCAPES.items(), text)}
+
+
+def alerts(alarm: Alarm, now: datetime) -> list[dict[str, Any]]:
+    """Write an alarm as the list that Alertmanager takes."""
+    return [alert(alarm, now)]
+
+
+def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
+    """Write an alarm as an alert: labels are its identity and never change, the message does."""
+    labels = {"alertname": alarm.kind, "subject": alarm.subject, "cloud": alarm.cloud, "service": "skytally"}
+    return {
+        "labels": {name: value for name, value in labels.items() if value},
+        "annotations": {"summary": alarm.message},
+        "startsAt": iso(alarm.raised_at),
+        "endsAt": iso(alarm.resolved_at or now + FORGOTTEN_AFTER),
+    }
+
+
+FORMS: dict[str, Callable[[Alarm, datetime], Any]] = {"skytally": plain, "chat": chat, "alertmanager": alerts}

@@ -15,13 +15,13 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 from skytally.errors import NotFound, Unavailable
-from skytally.ports import OBJECT_KEY, Created, Exists, checked_key, checked_prefix
+from skytally.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
 
 LEFT_OVER_AFTER = timedelta(hours=1)
 # Each try loses only to a delete that falls between two calls; a busy machine can make many of those fall.
@@ -72,6 +72,15 @@ class FilesystemObjects:
         folder, slash, _ = checked_prefix(prefix).rpartition("/")
         with _answering("read"):
             yield from self._walk(folder + slash, prefix)
+
+    def rooms(self) -> Sequence[Room]:
+        """Answer the disk that the folder lies on; none before anything was written."""
+        with _answering("read"):
+            try:
+                disk = shutil.disk_usage(self._root)
+            except FileNotFoundError:
+                return []
+        return [Room.of_disk("the disk of the objects", disk.free, disk.total)]
 
     def versioned(self) -> bool:
         """Answer no: a file that is removed is gone for everybody who opens it by name."""

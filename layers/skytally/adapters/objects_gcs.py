@@ -13,7 +13,7 @@ no generation: emulators delete whatever the generation. STORAGE_EMULATOR_HOST n
 import contextlib
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 import requests
@@ -25,7 +25,7 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from skytally.errors import NotFound, Unavailable
-from skytally.ports import OBJECT_KEY, Created, Exists, checked_key, checked_prefix
+from skytally.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
 
 T = TypeVar("T")
 SECONDS = (5, 15)
@@ -81,6 +81,10 @@ class GcsObjects:
             if page is None:
                 return
             yield from filter(OBJECT_KEY.fullmatch, (blob.name.removeprefix(self._prefix) for blob in page))
+
+    def rooms(self) -> Sequence[Room]:
+        """Answer none: a bucket has no end that can be asked for."""
+        return ()
 
     def versioned(self) -> bool:
         """Say whether the bucket keeps versions or deleted objects, which keeps payloads."""

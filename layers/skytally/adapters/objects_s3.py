@@ -12,7 +12,7 @@ missing bucket, or from something that is no S3 at all.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, TypeVar
@@ -22,7 +22,7 @@ from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from skytally.errors import NotFound, Unavailable
-from skytally.ports import OBJECT_KEY, Created, Exists, checked_key, checked_prefix
+from skytally.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
 
 T = TypeVar("T")
 CONNECT_SECONDS, READ_SECONDS = 5, 15
@@ -84,6 +84,10 @@ class S3Objects:
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
+
+    def rooms(self) -> Sequence[Room]:
+        """Answer none: a bucket has no end that can be asked for."""
+        return ()
 
     def versioned(self) -> bool:
         """Say whether the bucket keeps versions, which breaks a create's promise on some stores and keeps payloads on all."""

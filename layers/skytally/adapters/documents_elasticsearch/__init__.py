@@ -25,12 +25,12 @@ from elasticsearch import (
 )
 from elasticsearch.serializer import JsonSerializer
 
-from skytally.adapters.documents_elasticsearch import sums
+from skytally.adapters.documents_elasticsearch import rooms, sums
 from skytally.adapters.documents_elasticsearch.templates import MONTHLY, VERSION, alias, id_of, install, written_to
 from skytally.commits import CommitQueue
 from skytally.documents import Document
 from skytally.errors import Unavailable
-from skytally.ports import Outcome, Query, Row, Write
+from skytally.ports import Outcome, Query, Room, Row, Write
 
 __all__ = ["ElasticsearchDocuments", "as_user", "connect", "install"]
 
@@ -183,6 +183,11 @@ class ElasticsearchDocuments:
         """Show every document that was accepted before to whoever searches."""
         with self._ready():
             self.client.indices.refresh(index=f"{self._prefix}-*")
+
+    def rooms(self) -> list[Room]:
+        """Answer the disks of the data nodes; see the port."""
+        with self._ready():
+            return list(rooms.rooms(self.client))
 
     def _searching(self, index: str) -> sums.Search:
         return sums.Search(

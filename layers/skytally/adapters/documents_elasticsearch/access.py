@@ -20,6 +20,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "readers": {"read": tuple(INDICES)},
     "operators": {"write": ("closing",), "read": tuple(INDICES)},
 }
+# How full the disks are is known to the cluster alone.
+CLUSTER = {"timers": ("monitor",)}
 FUNCTIONS = {
     "ingest": ("usage_report", "job_heartbeat", "placement_report"),
     "timers": ("alarm_raise", "secret_sweep", "panda_collect", "dirac_collect"),
@@ -42,7 +44,7 @@ def role(prefix: str, group: str) -> dict[str, Any]:
             allowed.append({"names": names, "privileges": list(privileges)})
     if "interval" in told.get("write", ()):
         allowed.append({"names": [f"{alias(prefix, MONTHLY)}-*"], "privileges": ["auto_configure"]})
-    return {"cluster": [], "indices": allowed}
+    return {"cluster": list(CLUSTER.get(group, ())), "indices": allowed}
 
 
 def _names(prefix: str, index: str) -> list[str]:

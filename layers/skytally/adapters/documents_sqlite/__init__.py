@@ -8,6 +8,7 @@ Writes that arrive together share one transaction and one fsync: a caller waits 
 timer. WAL lets readers and other processes go on meanwhile. Versions decide inside the database, so any number of processes may write.
 """
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted
 from skytally.commits import CommitQueue
 from skytally.documents import Document
 from skytally.errors import Unavailable
-from skytally.ports import Outcome, Query, Row, Write
+from skytally.ports import Outcome, Query, Room, Row, Write
 
 D = TypeVar("D", bound=Document)
 
@@ -139,6 +140,14 @@ class SqliteDocuments:
             for day in sums.days_to_keep(self._reader(), query):
                 with _transaction(self._reader()):
                     sums.keep_day(self._reader(), day)
+
+    def rooms(self) -> list[Room]:
+        """Answer the disk that the file lies on; see the port."""
+        try:
+            disk = shutil.disk_usage(self._path.parent)
+        except OSError:
+            raise Unavailable("the document store's disk cannot be looked at: check SKYTALLY_DOCUMENTS") from None
+        return [Room.of_disk("the disk of the documents", disk.free, disk.total)]
 
     def refresh(self) -> None:
         """Do nothing: SQLite shows every commit at once."""

@@ -17,7 +17,7 @@ D = TypeVar("D", bound=Document)
 INDEXED = {
     "usage": ("month",),
     "interval": ("until_at",),
-    "heartbeat": ("noted", "job_id"),
+    "heartbeat": ("noted", "job_id", "last_seen_at"),
     "placed_vm": ("vm",),
     "placement": ("batch_id", "batch_number", "vm"),
     "job": ("final_at", "seen_at", "batch_id", "batch_number", "host", "vm"),
