@@ -5,7 +5,7 @@ from pathlib import Path
 import functions_framework.aio
 
 from skytally import dashboard as rules
-from skytally import openapi, web, wiring
+from skytally import metrics, openapi, web, wiring
 
 PAGE = Path(__file__).parent / "page"
 
@@ -18,6 +18,9 @@ def dashboard(request: web.Request) -> web.Reply:
     name = request.path.removeprefix("dashboard/") or "index.html"
     if name == "data":
         return web.json_reply(rules.data(asked(request)))
+    if name == "metrics":
+        told = asked(request)
+        return web.Reply(metrics.metrics(told.clouds, told.documents, told.objects, told.now), media_type=metrics.MEDIA)
     if name == "access":
         return web.json_reply({"token_needed": not wiring.config().open_dashboard})
     if name == "openapi.json":

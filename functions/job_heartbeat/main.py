@@ -9,6 +9,9 @@ from skytally import heartbeat, records, web, wiring
 @web.endpoint(methods=("POST",), max_bytes=web.MIB, media=(web.JSON,))
 def job_heartbeat(request: web.Request) -> web.Reply:
     """Answer what became of each job, once the good ones are durable."""
-    reporter = wiring.caller(request, "reporter")
-    report = records.parse(request.body, records.HeartbeatReport)
-    return web.json_reply(heartbeat.record(report, reporter, wiring.documents(), request.received_at))
+    with wiring.tallies().report("job_heartbeat", request.received_at) as count_items:
+        reporter = wiring.caller(request, "reporter")
+        report = records.parse(request.body, records.HeartbeatReport)
+        receipt = heartbeat.record(report, reporter, wiring.documents(), request.received_at)
+        count_items(receipt)
+    return web.json_reply(receipt)

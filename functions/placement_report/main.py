@@ -9,5 +9,8 @@ from skytally import placement, web, wiring
 @web.endpoint(methods=("POST",), max_bytes=8 * web.MIB, media=(web.JSON,), gzip=True)
 def placement_report(request: web.Request) -> web.Reply:
     """Answer what became of each item, once the good ones are durable and the jobs that they concern are on their clouds."""
-    scheduler = wiring.caller(request, "scheduler")
-    return web.json_reply(placement.record(request.body, scheduler, wiring.documents(), request.received_at))
+    with wiring.tallies().report("placement_report", request.received_at) as count_items:
+        scheduler = wiring.caller(request, "scheduler")
+        receipt = placement.record(request.body, scheduler, wiring.documents(), request.received_at)
+        count_items(receipt)
+    return web.json_reply(receipt)

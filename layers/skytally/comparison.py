@@ -28,6 +28,8 @@ USUAL_ODDS = 1.5
 LOOKS_A_MONTH = 15 * 4 * 24 * 30 * 2
 LEVEL, STAYS = log(LOOKS_A_MONTH), 3.0
 TILTS = tuple(n / 4 for n in range(1, 21))
+# So many jobs elsewhere say how a task fares, be they as few as they may beside those here.
+ENOUGH_ELSEWHERE = 50
 PRIOR_CORRELATION, PRIOR_WEIGHT = 0.03, 20.0
 
 
@@ -102,7 +104,7 @@ class Comparison:
         shared, alone = [], defaultdict[tuple[str, bool], list[Cell]](list)
         for cell in own:
             group = [other for other in self._by_task.get(cell.task or "", ()) if other.place not in without]
-            if cell.task is not None and _jobs(group) >= cell.jobs:
+            if cell.task is not None and _jobs(group) >= min(cell.jobs, ENOUGH_ELSEWHERE):
                 shared.append((cell, group))
             else:
                 alone[cell.kind, cell.task is None].append(cell)

@@ -173,6 +173,24 @@ class Round(Document, frozen=True, kw_only=True):
     error: str | None
 
 
+class Tally(Document, frozen=True, kw_only=True):
+    """index tally, key `{function}-{process}-{hour}`, version how many reports it counts: what became of the reports that a process took.
+
+    Reports by what they got, and the items of those that were answered.
+    """
+
+    function: str
+    hour_at: datetime
+    counted_at: datetime
+    answered: int
+    refused: int
+    unavailable: int
+    crashed: int
+    accepted: int
+    stale: int
+    rejected: int
+
+
 class PlacedVm(Document, frozen=True, kw_only=True):
     """index placed_vm, key `{vm}@{cloud}@{start, ms}`, version ms of the report: a vm's life as its batch scheduler saw it.
 
@@ -317,6 +335,7 @@ INDICES: dict[str, type[Document]] = {
     "alarm": Alarm,
     "turn": Turn,
     "round": Round,
+    "tally": Tally,
     "placed_vm": PlacedVm,
     "placement": Placement,
     "heartbeat": Heartbeat,

@@ -83,6 +83,7 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
 PUBLIC = {"secret_claim", "dashboard", "agent", "dashboard/access", "dashboard/openapi.json"}
 FILES = {
     "dashboard/data": "what the page draws, as JSON",
+    "dashboard/metrics": "how skytally itself is, as Prometheus's text",
     "dashboard/access": "whether the data needs a token",
     "dashboard/openapi.json": "this description",
     "agent/{file}": "vm.py, open.sh or SHA256SUMS",

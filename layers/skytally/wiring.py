@@ -22,6 +22,7 @@ from skytally.panda import JobRows, queues_of
 from skytally.ports import Documents, JobStates, Objects, ProbedObjects
 from skytally.preflight import Gate
 from skytally.records import Caller
+from skytally.tally import Tallies
 from skytally.web import Request
 
 OBJECT_STORE = re.compile(r"file:///[^?#]+|(s3|gs)://[^/?#]+(/[^?#]*)?")
@@ -111,6 +112,12 @@ def register() -> Register:
     return Register(documents())
 
 
+@cache
+def tallies() -> Tallies:
+    """Answer what this process counts of reports."""
+    return Tallies(documents)
+
+
 def site() -> Site:
     """Answer the site data as they are now."""
     return _site_data().site()
@@ -189,5 +196,5 @@ def close() -> None:
     """Let go of everything, so that the next call reads the settings again."""
     if documents.cache_info().currsize:
         documents().close()
-    for cached in (config, documents, objects, gate, _key_files, _site_data, register, panda, dirac):
+    for cached in (config, documents, objects, gate, _key_files, _site_data, register, tallies, panda, dirac):
         cached.cache_clear()

@@ -1,10 +1,7 @@
 """Alarms: raised once, told until they are heard, resolved by themselves, muted by the site's data."""
 
 import base64
-import json
-import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import lab
 import pytest
@@ -14,57 +11,6 @@ from skytally import wiring
 from skytally.catalog import FUNCTIONS
 
 OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
-
-
-@pytest.fixture
-def webhook(monkeypatch, home):
-    """A receiver that hears, or is deaf for a while."""
-
-    class Receiver(HTTPServer):
-        status = 200
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self.server.status == 200:
-                self.server.heard.append(body)
-            self.send_response(self.server.status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            """Say nothing."""
-
-    receiver = Receiver(("127.0.0.1", 0), Handler)
-    receiver.heard = []
-    thread = threading.Thread(target=receiver.serve_forever)
-    thread.start()
-    monkeypatch.setenv("SKYTALLY_ALARM_WEBHOOK", f"http://127.0.0.1:{receiver.server_port}/hook")
-    monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
-    wiring.close()
-    yield receiver
-    receiver.shutdown()
-    thread.join()
-    receiver.server_close()
-
-
-@pytest.fixture
-def at(monkeypatch):
-    def set_clock(moment):
-        monkeypatch.setattr("skytally.web.clock", lambda: moment)
-
-    return set_clock
-
-
-@pytest.fixture
-def round_at(client, at):
-    """Do a round at a moment; answers its counts."""
-
-    def do(moment):
-        at(moment)
-        return client.post("alarm_raise").json()
-
-    return do
 
 
 NOW = datetime.now(UTC).replace(microsecond=0)

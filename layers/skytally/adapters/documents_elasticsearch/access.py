@@ -11,8 +11,8 @@ from skytally.documents import INDICES
 PUT = ("indices:data/write/bulk*", "indices:data/write/index*")
 LOOK = ("read", "view_index_metadata", "maintenance")
 # What each group writes, looks at besides, and removes.
-REPORTS = ("label", "boot", "benchmark", "usage", "interval", "anomaly", "heartbeat", "placed_vm", "placement", "job")
-DETAILS = ("turn", "interval", "job", "placement", "placed_vm", "heartbeat", "anomaly", "alarm")
+REPORTS = ("label", "boot", "benchmark", "usage", "interval", "anomaly", "heartbeat", "placed_vm", "placement", "job", "tally")
+DETAILS = ("turn", "tally", "interval", "job", "placement", "placed_vm", "heartbeat", "anomaly", "alarm")
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "ingest": {"write": REPORTS},
     "timers": {"write": ("alarm", "turn", "round", "cursor", "job", "heartbeat"), "read": tuple(INDICES)},

@@ -20,7 +20,7 @@ from elasticsearch import Elasticsearch
 
 from skytally.documents import INDICES, Document, Interval
 
-VERSION = 1
+VERSION = 2
 MAX_ID_BYTES = 512
 MONTHLY = "interval"
 OTHER_MONTH = "other"

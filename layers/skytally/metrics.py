@@ -1,0 +1,106 @@
+"""Metrics: how skytally itself is, as Prometheus's text, for sites that have it.
+
+Everything comes from what is kept, because the process that answers is any of many: rounds, cursors and open alarms as they are, moments as
+seconds since 1970 so that an age is `time() - …`, and the reports of all processes since midnight UTC. Those are counters that begin anew
+each day, which Prometheus takes for a restart. What the dashboard's own process does is no metric: a gateway counts its requests.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from skytally import job_finding, payload_finding, preflight, secret_finding, service_finding, vm_finding
+from skytally.catalog import FUNCTIONS
+from skytally.documents import Alarm, Cursor, Round
+from skytally.ports import Documents, Objects, Query
+from skytally.tally import ITEMS, REQUESTS
+
+MEDIA = "text/plain; version=0.0.4; charset=utf-8"
+REPORTS = ("usage_report", "job_heartbeat", "placement_report")
+ALARMS = (
+    *secret_finding.KINDS,
+    *vm_finding.KINDS,
+    *job_finding.KINDS,
+    *payload_finding.KINDS,
+    *service_finding.STALE_KINDS,
+    *service_finding.STORE_KINDS,
+)
+Samples = Iterable[tuple[dict[str, str], float]]
+
+
+def metrics(clouds: Sequence[str], documents: Documents, objects: Objects, now: datetime) -> str:
+    """Answer all metrics; of alarms those of the reader's clouds. Raises Unavailable where a store is away."""
+    documents.refresh()
+    families = [*_rounds(documents), *_cursors(documents), _alarms(clouds, documents), *_reports(documents, now), *_preflight(objects, now)]
+    return "".join(families)
+
+
+def _rounds(documents: Documents) -> Iterator[str]:
+    names = [function.name for function in FUNCTIONS if function.schedule]
+    known = [last for last in documents.get_many("round", names, Round) if last is not None]
+    began = [({"timer": last.name}, last.started_at.timestamp()) for last in known]
+    well = [({"timer": last.name}, last.succeeded_at.timestamp()) for last in known if last.succeeded_at]
+    took = [({"timer": last.name}, (last.finished_at - last.started_at).total_seconds()) for last in known if last.finished_at]
+    failed = [({"timer": last.name}, float(last.error is not None)) for last in known]
+    yield _family("skytally_round_started_timestamp_seconds", "gauge", "when a timer's newest round began", began)
+    yield _family("skytally_round_succeeded_timestamp_seconds", "gauge", "when a timer's round last went well", well)
+    yield _family("skytally_round_duration_seconds", "gauge", "how long a timer's newest round took", took)
+    yield _family("skytally_round_failed", "gauge", "1 where a timer's newest round failed", failed)
+
+
+def _cursors(documents: Documents) -> Iterator[str]:
+    known = list(documents.find("cursor", Cursor, {}))
+    stands = [({"source": name}, cursor.stands_at.timestamp()) for name, cursor in known]
+    asked = [({"source": name}, cursor.asked_at.timestamp()) for name, cursor in known]
+    failed = [({"source": name}, float(cursor.error is not None)) for name, cursor in known]
+    yield _family("skytally_cursor_timestamp_seconds", "gauge", "until when a source is collected whole", stands)
+    yield _family("skytally_cursor_asked_timestamp_seconds", "gauge", "when a source was last asked", asked)
+    yield _family("skytally_cursor_failed", "gauge", "1 where a source did not answer when it was last asked", failed)
+
+
+def _alarms(clouds: Sequence[str], documents: Documents) -> str:
+    found = [alarm for _, alarm in documents.find("alarm", Alarm, {"open": ["yes"]}) if not clouds or alarm.cloud in clouds]
+    counts = Counter((alarm.kind, alarm.cloud or "") for alarm in found)
+    none = {(kind, "") for kind in ALARMS}
+    samples = [({"kind": kind, "cloud": cloud}, float(counts[kind, cloud])) for kind, cloud in sorted(none | counts.keys())]
+    return _family("skytally_alarms_open", "gauge", "open alarms by kind and cloud, none for what is no cloud's", samples)
+
+
+def _reports(documents: Documents, now: datetime) -> Iterator[str]:
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    until = midnight + timedelta(days=1)
+    today = Query(index="tally", moment="hour_at", from_at=midnight, until_at=until, by=("function",), sums=(*REQUESTS, *ITEMS))
+    rows = {row["function"]: row for row in documents.table(today)}
+    requests, items = (
+        [({"function": name, "outcome": outcome}, float(rows.get(name, {}).get(outcome, 0))) for name in REPORTS for outcome in outcomes]
+        for outcomes in (REQUESTS, ITEMS)
+    )
+    yield _family("skytally_report_requests_total", "counter", "reports since midnight UTC by what they got, of all processes", requests)
+    yield _family("skytally_report_items_total", "counter", "samples, jobs and vms in reports since midnight UTC", items)
+
+
+def _preflight(objects: Objects, now: datetime) -> Iterator[str]:
+    """Tell the verdict on the object store that holds; nothing where there is none."""
+    verdict = preflight.kept(objects, now)
+    if verdict is not None:
+        safe, at = float(verdict.word == preflight.SAFE), verdict.at.timestamp()
+        yield _family("skytally_preflight_safe", "gauge", "1 where the object store may hold secrets", [({}, safe)])
+        yield _family("skytally_preflight_timestamp_seconds", "gauge", "when the object store was last examined", [({}, at)])
+
+
+def _family(name: str, kind: str, meaning: str, samples: Samples) -> str:
+    lines = [f"{name}{_labels(labels)} {_number(value)}\n" for labels, value in samples]
+    return f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n{''.join(lines)}"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return f"{{{pairs}}}" if pairs else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)

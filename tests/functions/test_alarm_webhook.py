@@ -1,0 +1,172 @@
+"""How people are told: each alarm until it is heard, in the form that the receiver documents; and the real Alertmanager."""
+
+import json
+import re
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from skytally import wiring
+from skytally.adapters import alarms_webhook
+from skytally.adapters.alarms_webhook import AlarmWebhook
+from skytally.documents import Alarm
+from skytally.errors import Unavailable
+from skytally.ports import Write
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+HOSTILE = 'vm <!channel> @all & ![x](http://evil) "\\\u202e'
+
+
+@pytest.fixture
+def form(home, monkeypatch):
+    """Choose the receiver's form in the site's data."""
+    monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
+
+    def choose(name):
+        (home / "clouds.toml").write_text(f'[alarms]\nform = "{name}"\n')
+        wiring.close()
+
+    return choose
+
+
+def alarm(subject="vm-1", **fields):
+    blank = {"kind": "silent_vm", "cloud": "uvic", "message": f"{subject} has not reported", "state": "raised", "told": None, "open": "yes"}
+    times = {"raised_at": NOW - timedelta(hours=1), "seen_at": NOW, "resolved_at": None}
+    return Alarm(**blank | times | {"subject": subject} | fields)
+
+
+def silent(client, bearer, count):
+    """Let so many vms fall silent."""
+    import lab
+
+    for n in range(count):
+        vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=5))
+        client.post("usage_report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=bearer("reporter", clouds=("uvic",)))
+
+
+def test_a_chat_gets_text_alone_that_calls_nobody(webhook):
+    AlarmWebhook(f"http://127.0.0.1:{webhook.server_port}/", "chat", NOW).tell(alarm(HOSTILE))
+    (body,) = webhook.heard
+    assert list(body) == ["text"]
+    assert not re.search(r"[<>]|@\w|!\[|&(?!amp;|lt;|gt;)", body["text"])
+    assert body["text"].startswith("raised silent_vm: vm &lt;!channel&gt;")
+
+
+def test_alertmanager_gets_a_list_whose_labels_are_the_identity(webhook):
+    teller = AlarmWebhook(f"http://127.0.0.1:{webhook.server_port}/", "alertmanager", NOW)
+    teller.tell(alarm())
+    teller.tell(alarm(state="resolved", resolved_at=NOW, message="other words"))
+    teller.remind([alarm(f"vm-{n}", cloud=None) for n in range(alarms_webhook.REMINDED_AT_ONCE + 1)])
+    raised, resolved, *reminders = webhook.heard
+    assert [len(body) for body in (raised, resolved, *reminders)] == [1, 1, 500, 1]
+    assert (
+        raised[0]["labels"]
+        == resolved[0]["labels"]
+        == {"alertname": "silent_vm", "subject": "vm-1", "cloud": "uvic", "service": "skytally"}
+    )
+    assert raised[0]["startsAt"] == resolved[0]["startsAt"]
+    assert datetime.fromisoformat(raised[0]["endsAt"]) > NOW
+    assert datetime.fromisoformat(resolved[0]["endsAt"]) == NOW
+    assert "cloud" not in reminders[0][0]["labels"]
+
+
+def test_every_round_reminds_an_alertmanager_and_nobody_else(client, bearer, webhook, form, round_at):
+    form("alertmanager")
+    silent(client, bearer, 3)
+    round_at(NOW)
+    round_at(NOW + timedelta(minutes=5))
+    assert [len(body) for body in webhook.heard] == [1, 1, 1, 3]
+    form("chat")
+    round_at(NOW + timedelta(minutes=10))
+    assert len(webhook.heard) == 4
+
+
+@pytest.mark.parametrize(("status", "asked"), [(500, 3), (429, 3), (404, 1), (302, 1)])
+def test_what_may_pass_is_tried_again_and_what_will_not_is_not(webhook, status, asked):
+    webhook.status = status
+    secret = f"http://127.0.0.1:{webhook.server_port}/services/T0/B0/s3cret"
+    with pytest.raises(Unavailable, match=f"answered {status}: check SKYTALLY_ALARM_WEBHOOK") as refused:
+        AlarmWebhook(secret, "skytally", NOW).tell(alarm())
+    assert webhook.asked == asked
+    assert "s3cret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_nobody_there_is_an_outage():
+    with pytest.raises(Unavailable, match="does not answer"):
+        AlarmWebhook("http://127.0.0.1:9/s3cret", "skytally", NOW).tell(alarm())
+
+
+def test_what_a_receiver_will_never_take_holds_up_no_other_alarm(client, bearer, webhook, round_at):
+    webhook.refuses = lambda body: body["subject"].startswith("vm-1-")
+    silent(client, bearer, 3)
+    assert round_at(NOW)["error"]["code"] == "unavailable"
+    assert sorted(body["subject"][:4] for body in webhook.heard) == ["vm-0", "vm-2"]
+    assert round_at(NOW + timedelta(minutes=5))["error"]["message"].startswith("the alarm webhook answered 400")
+    assert len(webhook.heard) == 2
+    webhook.refuses = lambda _: False
+    assert round_at(NOW + timedelta(minutes=10)) == {"state": "done", "open": 3, "raised": 1, "resolved": 0}
+
+
+def test_a_dead_receiver_is_not_asked_about_every_alarm(client, bearer, webhook, round_at):
+    webhook.status = 404
+    silent(client, bearer, 5)
+    round_at(NOW)
+    assert webhook.asked == 2
+
+
+def test_one_round_tells_a_bounded_number_and_the_next_the_rest(client, bearer, webhook, round_at, monkeypatch):
+    monkeypatch.setattr("skytally.alarm.MOST_TOLD", 2)
+    silent(client, bearer, 3)
+    assert round_at(NOW)["raised"] == 2
+    assert round_at(NOW + timedelta(minutes=5))["raised"] == 1
+    assert round_at(NOW + timedelta(minutes=10))["raised"] == 0
+    assert len(webhook.heard) == 3
+
+
+def test_what_cannot_be_looked_at_is_not_over_and_spoils_no_other_look(client, bearer, webhook, round_at, home):
+    documents = wiring.documents()
+    old = alarm("the disk", kind="store_nearly_full", told="raised", cloud=None)
+    documents.write([Write("alarm", "store_nearly_full:the disk", 1, old)]).result()
+    silent(client, bearer, 1)
+    documents.rooms = lambda: (_ for _ in ()).throw(Unavailable("the disks cannot be looked at"))
+    assert round_at(NOW)["error"]["message"] == "the disks cannot be looked at"
+    assert [body["kind"] for body in webhook.heard] == ["silent_vm"]
+    del documents.rooms
+    assert round_at(NOW + timedelta(hours=1))["resolved"] == 1
+
+
+@pytest.mark.servers
+def test_the_real_alertmanager_shows_an_alarm_until_it_is_resolved(client, bearer, running, form, round_at, monkeypatch):
+    import lab
+
+    server = running["alertmanager"]
+    monkeypatch.setenv("SKYTALLY_ALARM_WEBHOOK", server.settings["SKYTALLY_ALARM_WEBHOOK"])
+    monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
+    form("alertmanager")
+    vm = lab.FakeVm("vm ü \"'\\ <b>", boot_at=NOW - timedelta(hours=5))
+    caller = bearer("reporter", clouds=("uvic",))
+    client.post("usage_report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)
+    assert round_at(NOW)["raised"] == 1
+    (shown,) = alerts_of(server, 1)
+    assert (shown["labels"]["alertname"], shown["labels"]["cloud"], shown["status"]["state"]) == ("silent_vm", "uvic", "active")
+    assert shown["labels"]["subject"].startswith("vm ü \"'\\ <b>-")
+    assert "has not reported since" in shown["annotations"]["summary"]
+    assert round_at(NOW + timedelta(seconds=1)) == {"state": "done", "open": 1, "raised": 0, "resolved": 0}
+    assert len(alerts_of(server, 1)) == 1
+    client.post("usage_report", json={"samples": [vm.sample(NOW)]}, headers=caller)
+    assert round_at(NOW + timedelta(seconds=2))["resolved"] == 1
+    assert alerts_of(server, 0) == []
+
+
+def alerts_of(server, wanted):
+    """Ask Alertmanager what is active until it shows so many, for ten seconds at most."""
+    deadline = time.monotonic() + 10
+    while True:
+        with urllib.request.urlopen(f"{server.url}/api/v2/alerts?active=true", timeout=5) as answer:
+            found = json.load(answer)
+        if len(found) == wanted or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
