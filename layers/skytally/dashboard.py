@@ -1,7 +1,8 @@
-"""The dashboard's data: which view a query asks for, and over what."""
+"""The dashboard's data: which view a query asks for, over what, in which order and how much of it."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
@@ -9,9 +10,14 @@ from msgspec import Struct
 from skytally import evidence, health, job_view, view
 from skytally.cloud import Site
 from skytally.errors import Malformed
+from skytally.listing import cut, listed
 from skytally.ports import Documents, Objects
+from skytally.records import iso
+from skytally.window import Window, step_end, step_start, window
 
 SECRETS_DAYS = 31
+SECRET_STATES = ("waiting", "delivered", "expired", "revoked", "damaged")
+PARTS = {"table": ("table",), "series": ("series",), "all": ("table", "series")}
 
 
 class Asked(Struct, frozen=True):
@@ -26,8 +32,12 @@ class Asked(Struct, frozen=True):
 
 
 def data(asked: Asked) -> dict[str, Any]:
-    """Answer what the query's view shows; raises Malformed for a view, window or dimension that there is not."""
-    return VIEWS[_one_of("view", asked.query.get("view", "usage"), VIEWS)](asked)
+    """Answer what the query's view shows; raises Malformed for a view, window, dimension, order or part that there is not."""
+    parts = PARTS[_one_of("part", asked.query.get("part", "all"), PARTS)]
+    asked_cut = cut(asked.query)
+    answer = VIEWS[_one_of("view", asked.query.get("view", "usage"), VIEWS)](asked, parts)
+    rows = answer.get("table", [])
+    return answer | {"table": listed(rows, asked_cut), "row_count": len(rows)}
 
 
 def _one_of(field: str, value: str, known: Mapping[str, Any]) -> str:
@@ -36,11 +46,15 @@ def _one_of(field: str, value: str, known: Mapping[str, Any]) -> str:
     return value
 
 
-def _usage(asked: Asked) -> dict[str, Any]:
-    query = asked.query
-    by = _one_of("by", query.get("by", "cloud"), view.DIMENSIONS)
-    shown = view.window(query.get("window", "day"), query.get("until"), asked.now)
-    return view.usage_view(shown, _where(asked, view.FILTERS), by, asked.documents, asked.site, asked.now)
+def _usage(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
+    by = _one_of("by", asked.query.get("by", "cloud"), view.DIMENSIONS)
+    shown, where = window(asked.query, asked.now), _where(asked, view.FILTERS)
+    answer = view.frame("usage", shown, asked.now) | {"series": []}
+    if "table" in parts:
+        answer |= view.usage_view(shown, where, by, asked.documents, asked.site, asked.now)
+    if "series" in parts:
+        answer["series"] = view.usage_series(shown, where, asked.documents)
+    return answer
 
 
 def _where(asked: Asked, filters: Sequence[str]) -> view.Where:
@@ -49,20 +63,72 @@ def _where(asked: Asked, filters: Sequence[str]) -> view.Where:
     return named | ({"cloud": asked.clouds} if asked.clouds else {})
 
 
-def _jobs(asked: Asked) -> dict[str, Any]:
-    query = asked.query
-    by = _one_of("by", query.get("by", "cloud"), job_view.DISPLAYS)
-    shown = view.window(query.get("window", "day"), query.get("until"), asked.now)
-    return job_view.jobs_view(shown, _where(asked, job_view.FILTERS), by, asked.documents, asked.now)
+def _jobs(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
+    by = _one_of("by", asked.query.get("by", "cloud"), job_view.DISPLAYS)
+    shown, where = window(asked.query, asked.now), _where(asked, job_view.FILTERS)
+    answer = view.frame("jobs", shown, asked.now) | {"series": []}
+    if "table" in parts:
+        answer |= job_view.jobs_view(shown, where, by, asked.documents, asked.now)
+    if "series" in parts:
+        answer["series"] = job_view.jobs_series(shown, where, asked.documents)
+    return answer
 
 
-def _secrets(asked: Asked) -> dict[str, Any]:
-    held = evidence.history(asked.objects, asked.now, SECRETS_DAYS)
-    return evidence.secrets_view([one for one in held if not asked.clouds or one.cloud in asked.clouds], asked.documents, asked.now)
+def _secrets(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
+    """Show what waits, and what came to its end in the window: of the last month, where none is named."""
+    since = asked.now - timedelta(days=SECRETS_DAYS)
+    named = {"window", "from", "until"} & asked.query.keys()
+    shown = window(asked.query if named else {"from": iso(since)}, asked.now)
+    held = evidence.history(asked.objects, asked.now, min((asked.now - shown.from_at).days + 1, SECRETS_DAYS))
+    mine = [one for one in held if _is_asked(one, asked) and (one.state == "waiting" or _inside(one.at, shown))]
+    counts = Counter(one.state for one in mine)
+    answer = evidence.secrets_view(mine, asked.documents, asked.now)
+    return (
+        answer
+        | view.frame("secrets", shown, asked.now)
+        | {
+            "series": _ends(mine, shown),
+            "totals": {f"{state}_count": counts[state] for state in SECRET_STATES}
+            | {
+                "contested_count": sum(bool(row["contested_count"]) for row in answer["table"]),
+                "unreported_count": sum(row["reported"] is False for row in answer["table"]),
+            },
+            "doubts": [{"kind": "kept_days", "days": SECRETS_DAYS}] if shown.from_at < since else [],
+            "choices": {"cloud": sorted({one.cloud for one in mine})},
+        }
+    )
 
 
-def _health(asked: Asked) -> dict[str, Any]:
-    return health.health_view(asked.clouds, asked.documents, asked.now)
+def _is_asked(one: evidence.Held, asked: Asked) -> bool:
+    return (not asked.clouds or one.cloud in asked.clouds) and asked.query.get("vm", one.vm) == one.vm
 
 
-VIEWS: dict[str, Callable[[Asked], dict[str, Any]]] = {"usage": _usage, "jobs": _jobs, "secrets": _secrets, "health": _health}
+def _inside(at: str, shown: Window) -> bool:
+    return shown.from_at <= datetime.fromisoformat(at) < shown.until_at
+
+
+def _ends(held: Sequence[evidence.Held], shown: Window) -> list[dict[str, Any]]:
+    """Count what came to its end in each step, by its state."""
+    moments = ((datetime.fromisoformat(one.at), one.state) for one in held if one.state != "waiting" and _inside(one.at, shown))
+    counts = Counter((step_start(at, shown), state) for at, state in moments)
+    return [
+        {"at": iso(at), "until": iso(step_end(at, shown)), "state": state, "secret_count": count}
+        for (at, state), count in sorted(counts.items())
+    ]
+
+
+def _health(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
+    answer = health.health_view(asked.clouds, asked.documents, asked.now)
+    rows = answer["table"]
+    timers = [row["state"] for row in rows if row["kind"] == "timer"]
+    totals = {
+        "open_alarms": sum(row["kind"] not in {"timer", "source"} for row in rows),
+        "failing_timers": timers.count("failing"),
+        "timers_never_run": timers.count(None),
+        "failing_sources": sum(row["kind"] == "source" and row["state"] == "failing" for row in rows),
+    }
+    return {"totals": totals, "doubts": [], "choices": {}} | answer
+
+
+View = Callable[[Asked, Sequence[str]], dict[str, Any]]
+VIEWS: dict[str, View] = {"usage": _usage, "jobs": _jobs, "secrets": _secrets, "health": _health}

@@ -10,11 +10,14 @@ from typing import Any
 
 from msgspec import structs
 
+from skytally.documents import Job
+from skytally.errors import Malformed
 from skytally.measure import JOB_SUMS, JOBS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
 from skytally.statement import hours, ratio
-from skytally.view import Where, Window, frame, step_end
+from skytally.view import Where, frame
+from skytally.window import Window, step_end
 
 DISPLAYS = {
     "cloud": ("cloud", "status"),
@@ -24,8 +27,13 @@ DISPLAYS = {
     "release": ("release", "status"),
     "cores": ("multicore", "status"),
     "queue": ("queue", "status"),
+    "task": ("task_id", "transformation", "status"),
+    "job": ("system", "job_id"),
 }
-FILTERS = ("cloud", "site", "vm", "system", "queue")
+FILTERS = ("cloud", "site", "vm", "system", "queue", "error", "release")
+# What is told of a single job, beside its sums.
+TOLD = ("cloud", "vm", "queue", "status", "error", "error_message", "task_id", "doubt")
+MOST_JOBS = 10_000
 SPENT = ("count", "wall_ms", "core_ms", "cpu_ms", "core_ms_with_cpu", "wasted_core_ms")
 MEANS = ("max_pss_bytes", "work_folder_bytes", "input_bytes", "output_bytes")
 # What no source has named for so long is not known to run any more.
@@ -34,17 +42,44 @@ STILL_NOW = timedelta(minutes=5)
 
 
 def jobs_view(shown: Window, where: Where, by: str, documents: Documents, now: datetime) -> dict[str, Any]:
-    """Answer a row for each combination of a display's dimensions, and a series per cloud of jobs that ended."""
+    """Answer a row for each combination of a display's dimensions, or for each job; their totals, and what they do not know."""
     documents.refresh()
-    ended = Query(index="job", moment="final_at", from_at=shown.from_at, until_at=shown.until_at, where=where, sums=SPENT)
+    ended = _ended(shown, where)
     rows = documents.table(structs.replace(ended, by=DISPLAYS[by], sums=(*SPENT, *MEANS, *(f"count:{name}" for name in MEANS))))
-    open_rows = _open(ended, DISPLAYS[by], documents, now) if shown.until_at >= now - STILL_NOW else []
-    series = documents.series(structs.replace(ended, by=("cloud",)), shown.step)
+    rows += _open(ended, DISPLAYS[by], documents, now) if shown.until_at >= now - STILL_NOW else []
+    table = [_measures(key, group) for key, group in _merged(DISPLAYS[by], rows)]
+    places = documents.table(structs.replace(ended, by=("cloud", "site", "queue", "doubt"), sums=("count",)))
     return frame("jobs", shown, now) | {
-        "table": [_measures(key, group) for key, group in _merged(DISPLAYS[by], rows + open_rows)],
-        "series": [_point(row, shown) for row in series],
-        "coverage": _placed_share(ended, documents),
+        "table": _single(table, documents) if by == "job" else table,
+        "coverage": _placed_share(places),
+        "totals": _measures({}, rows),
+        "doubts": _doubts(places),
+        "choices": {name: sorted({row[name] for row in places} - {None}) for name in ("cloud", "site", "queue")},
     }
+
+
+def jobs_series(shown: Window, where: Where, documents: Documents) -> list[dict[str, Any]]:
+    """Answer a point per step and cloud, of jobs that ended."""
+    documents.refresh()
+    return [_point(row, shown) for row in documents.series(structs.replace(_ended(shown, where), by=("cloud",)), shown.step)]
+
+
+def _ended(shown: Window, where: Where) -> Query:
+    return Query(index="job", moment="final_at", from_at=shown.from_at, until_at=shown.until_at, where=where, sums=SPENT)
+
+
+def _single(table: list[dict[str, Any]], documents: Documents) -> list[dict[str, Any]]:
+    """Tell of each job what is known of it; raises Malformed where they are more than anybody reads."""
+    if len(table) > MOST_JOBS:
+        raise Malformed(f"these are more than {MOST_JOBS} jobs: name a vm, an error or a shorter window", field="by")
+    found = documents.get_many("job", [f"{row['system']}/{row['job_id']}" for row in table], Job)
+    return [_told(row, job) for row, job in zip(table, found, strict=True)]
+
+
+def _told(row: dict[str, Any], job: Job | None) -> dict[str, Any]:
+    times = {name: iso(getattr(job, name)) if job and getattr(job, name) else None for name in ("started_at", "ended_at", "final_at")}
+    key = {"system": row["system"], "job_id": row["job_id"]}
+    return key | {name: getattr(job, name, None) for name in TOLD} | times | {n: v for n, v in row.items() if n not in key}
 
 
 def _open(ended: Query, by: Sequence[str], documents: Documents, now: datetime) -> list[Row]:
@@ -73,7 +108,7 @@ def _measures(key: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
 def _point(row: Row, shown: Window) -> dict[str, Any]:
     return {
         "at": iso(row["at"]),
-        "until": iso(min(step_end(row["at"], shown.step), shown.until_at)),
+        "until": iso(step_end(row["at"], shown)),
         "cloud": row["cloud"],
         "job_count": row["count"],
         "core_hours": hours(row["core_ms"]),
@@ -81,8 +116,16 @@ def _point(row: Row, shown: Window) -> dict[str, Any]:
     }
 
 
-def _placed_share(ended: Query, documents: Documents) -> float | None:
+def _placed_share(places: list[Row]) -> float | None:
     """Answer the share of the ended jobs whose cloud is known."""
-    rows = documents.table(structs.replace(ended, by=("cloud",), sums=("count",)))
-    placed = sum(row["count"] for row in rows if row["cloud"] != "unknown")
-    return ratio(placed, sum(row["count"] for row in rows))
+    placed = sum(row["count"] for row in places if row["cloud"] != "unknown")
+    return ratio(placed, sum(row["count"] for row in places))
+
+
+def _doubts(places: list[Row]) -> list[dict[str, Any]]:
+    """Count the ended jobs whose cloud nobody knows, and those whose times cannot be."""
+    counts = {
+        "unknown_cloud": sum(row["count"] for row in places if row["cloud"] == "unknown"),
+        "impossible_times": sum(row["count"] for row in places if row["doubt"] is not None),
+    }
+    return [{"kind": kind, "job_count": count} for kind, count in counts.items() if count]

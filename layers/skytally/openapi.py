@@ -72,12 +72,22 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
     "dashboard/data": (
         ("view", {"enum": ["usage", "jobs", "secrets", "health"]}, False),
         ("window", {"enum": ["hour", "day", "week", "month"]}, False),
+        ("from", {"type": "string", "format": "date-time"}, False),
         ("until", {"type": "string", "format": "date-time"}, False),
-        ("by", {"enum": ["cloud", "vm", "error", "kind", "release", "cores", "queue"]}, False),
+        ("by", {"enum": ["cloud", "vm", "interval", "error", "kind", "release", "cores", "queue", "task", "job"]}, False),
         ("cloud", {"type": "string"}, False),
         ("site", {"type": "string"}, False),
         ("group", {"type": "string"}, False),
         ("vm", {"type": "string"}, False),
+        ("queue", {"type": "string"}, False),
+        ("system", {"type": "string"}, False),
+        ("error", {"type": "string"}, False),
+        ("release", {"type": "string"}, False),
+        ("sort", {"type": "string", "pattern": "-(up|down)$"}, False),
+        ("offset", {"type": "integer", "minimum": 0}, False),
+        ("limit", {"type": "integer", "minimum": 0}, False),
+        ("part", {"enum": ["all", "table", "series"]}, False),
+        ("format", {"enum": ["json", "csv"]}, False),
     ),
 }
 PUBLIC = {"secret_claim", "dashboard", "agent", "dashboard/access", "dashboard/openapi.json"}

@@ -39,6 +39,8 @@ def _lines(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> str:
 
 
 def _harmless(value: Any) -> Any:
+    if isinstance(value, list):
+        value = "; ".join(value)
     if isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return f"'{value}"
     return "" if value is None else value

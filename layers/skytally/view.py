@@ -1,85 +1,64 @@
 """Views: what the dashboard shows of a window, as numbers; the same ones that a statement has for the same time."""
 
-import calendar
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from skytally.cloud import Site
 from skytally.credit import Score, scores
 from skytally.documents import BootBenchmark, Usage
+from skytally.doubt import usage_doubts
 from skytally.errors import Malformed
+from skytally.interval_view import interval_rows
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
 from skytally.statement import SILENT_AFTER, UNSCORED, hours, hs23_hours, ratio
 from skytally.usage import month_end_at, month_of
+from skytally.window import Window, step_end
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-WINDOWS = {
-    "hour": (timedelta(hours=1), timedelta(minutes=5)),
-    "day": (timedelta(days=1), timedelta(hours=1)),
-    "week": (timedelta(days=7), timedelta(hours=6)),
-    "month": (None, timedelta(days=1)),
-}
-DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm")}
+DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm"), "interval": ("cloud", "vm", "label")}
 FILTERS = ("cloud", "site", "group", "vm")
 USAGE_SUMS = ("wall_ms", "suspended_ms", "core_ms", "user_ms", "nice_ms", "system_ms")
-
 
 Where = Mapping[str, Sequence[str]]
 
 
-class Window(Struct, frozen=True):
-    """A time span and the step that its plot is drawn in."""
-
-    from_at: datetime
-    until_at: datetime
-    step: timedelta
-
-
-def window(name: str, until: str | None, now: datetime) -> Window:
-    """Make the window of a name that ends at a moment (now, where none is given); a month is a calendar month long."""
-    if name not in WINDOWS:
-        raise Malformed(f"window must be one of {', '.join(WINDOWS)}", field="window")
-    until_at = now if until is None else _moment(until)
-    span, step = WINDOWS[name]
-    return Window(until_at - span if span else _month_before(until_at), until_at, step)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or not 2000 <= moment.year <= 9998:
-        raise Malformed("until must be ISO 8601 with a zone, such as 2026-12-01T00:00:00Z", field="until")
-    return moment.astimezone(UTC)
-
-
-def _month_before(moment: datetime) -> datetime:
-    year, month = (moment.year, moment.month - 1) if moment.month > 1 else (moment.year - 1, 12)
-    return moment.replace(year=year, month=month, day=min(moment.day, calendar.monthrange(year, month)[1]))
-
-
 def usage_view(shown: Window, where: Where, by: str, documents: Documents, site: Site, now: datetime) -> dict[str, Any]:
-    """Answer a row per cloud or per vm, and a series per cloud of the same sums; coverage tells how much of them was heard."""
+    """Answer a row per cloud, per vm, or per interval of one vm, their totals, how much of them was heard, and what they do not know.
+
+    Raises Malformed where intervals are asked for of no vm.
+    """
+    if by == "interval" and "vm" not in where:
+        raise Malformed("intervals are shown of one vm: name it", field="vm")
     documents.refresh()
-    span = Query(index="interval", from_at=shown.from_at, until_at=shown.until_at, where=where, sums=USAGE_SUMS)
-    rows = documents.table(structs.replace(span, by=("cloud", "vm", "label")))
+    rows = documents.table(structs.replace(_span(shown, where), by=("cloud", "vm", "label")))
     boots = _newest_usages(shown, where, documents)
     found = documents.get_many("benchmark", [usage.boot_id for usage in boots.values()], BootBenchmark)
     credit = scores(found, site)
     worth = {label: credit.get(usage.boot_id, UNSCORED) for label, usage in boots.items()}
-    series = documents.series(structs.replace(span, by=("cloud",)), shown.step)
+    totals = _measures(rows, list(boots.values()), worth, shown, now)
+    table = interval_rows(boots.values(), shown, documents) if by == "interval" else _table(rows, boots, worth, DIMENSIONS[by], shown, now)
     return frame("usage", shown, now) | {
-        "table": list(_table(rows, boots, worth, DIMENSIONS[by], shown, now)),
-        "series": [_point(row, shown) for row in series],
-        "coverage": _coverage(rows, boots.values(), shown),
-        "last_sampled_at": max((iso(usage.last_sampled_at) for usage in boots.values()), default=None),
+        "table": list(table),
+        "coverage": totals["coverage"],
+        "last_sampled_at": totals["last_sampled_at"],
+        "totals": totals,
+        "doubts": usage_doubts(boots.values(), worth, lambda usage: _silent(usage, shown, now)),
+        "choices": {name: sorted({getattr(usage, name) for usage in boots.values()} - {None}) for name in ("cloud", "site", "group")},
     }
+
+
+def usage_series(shown: Window, where: Where, documents: Documents) -> list[dict[str, Any]]:
+    """Answer a point per step and cloud."""
+    documents.refresh()
+    return [_point(row, shown) for row in documents.series(structs.replace(_span(shown, where), by=("cloud",)), shown.step)]
+
+
+def _span(shown: Window, where: Where) -> Query:
+    return Query(index="interval", from_at=shown.from_at, until_at=shown.until_at, where=where, sums=USAGE_SUMS)
 
 
 def frame(name: str, shown: Window, now: datetime) -> dict[str, Any]:
@@ -143,7 +122,6 @@ def _heard_ms(row: Row) -> float:
 def _measures(rows: list[Row], boots: list[Usage], worth: dict[str, Score], shown: Window, now: datetime) -> dict[str, Any]:
     core_ms = sum(row["core_ms"] for row in rows)
     cpu_ms = sum(_cpu_ms(row) for row in rows)
-    quiet_since = min(now, shown.until_at) - SILENT_AFTER
     offsets = [abs(usage.clock_offset_seconds) for usage in boots if usage.clock_offset_seconds is not None]
     return {
         "vm_count": len({(row["cloud"], row["vm"]) for row in rows}),
@@ -152,12 +130,18 @@ def _measures(rows: list[Row], boots: list[Usage], worth: dict[str, Score], show
         "cpu_hours": hours(cpu_ms),
         "efficiency": ratio(cpu_ms, core_ms),
         "hs23_hours": hs23_hours((row["core_ms"], worth.get(row["label"], UNSCORED)) for row in rows),
+        "scored_core_hours": hours(sum(row["core_ms"] for row in rows if worth.get(row["label"], UNSCORED).hs23 is not None)),
         "coverage": _coverage(rows, boots, shown),
-        "silent_vms": len({(usage.cloud, usage.vm) for usage in boots if not usage.final and usage.last_sampled_at < quiet_since}),
+        "silent_vms": len({(usage.cloud, usage.vm) for usage in boots if _silent(usage, shown, now)}),
         "largest_clock_offset_seconds": max(offsets, default=None),
         "estimated_edges": sum(usage.estimated for usage in boots),
         "quarantined_benchmarks": sum(worth[usage.label].quarantined for usage in boots),
+        "last_sampled_at": max((iso(usage.last_sampled_at) for usage in boots), default=None),
     }
+
+
+def _silent(usage: Usage, shown: Window, now: datetime) -> bool:
+    return not usage.final and usage.last_sampled_at < min(now, shown.until_at) - SILENT_AFTER
 
 
 def _cpu_ms(row: Row) -> float:
@@ -165,18 +149,10 @@ def _cpu_ms(row: Row) -> float:
 
 
 def _point(row: Row, shown: Window) -> dict[str, Any]:
-    until_at = min(step_end(row["at"], shown.step), shown.until_at)
     return {
         "at": iso(row["at"]),
-        "until": iso(until_at),
+        "until": iso(step_end(row["at"], shown)),
         "cloud": row["cloud"],
         "core_hours": hours(row["core_ms"]),
         "cpu_hours": hours(_cpu_ms(row)),
     }
-
-
-def step_end(at: datetime, step: timedelta) -> datetime:
-    """Answer where a step ends: one of an hour or longer where UTC's next begins, another after its length."""
-    if step < timedelta(hours=1):
-        return at + step
-    return at + step - (at - EPOCH) % step

@@ -91,6 +91,8 @@ def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Ro
     with _snapshot(reader):
         for row in _by_step(reader, query, step_ms, origin_ms):
             _add(cells[row["step"], *(row[d] for d in query.by)], row, query.sums, 1)
+        for part in _halved(reader, query, step_ms, origin_ms):
+            _add(cells[part["step"], *(part[d] for d in query.by)], part, query.sums, 1)
         for row in _crossing(reader, query, step_ms, origin_ms):
             _cut(cells, row, query, step_ms, origin_ms)
     return [
@@ -110,7 +112,7 @@ def _cell(key: tuple[Any, ...], values: dict[str, float], query: Query, step_ms:
     return {"at": at, **dict(zip(query.by, key[1:], strict=True)), **values}
 
 
-def _add(cell: dict[str, float], row: sqlite3.Row, names: Sequence[str], share: float) -> None:
+def _add(cell: dict[str, float], row: sqlite3.Row | dict[str, Any], names: Sequence[str], share: float) -> None:
     for name in names:
         cell[name] += row[name] if share == 1 else row[name] * share
 
@@ -145,13 +147,37 @@ def _by_step(reader: sqlite3.Connection, query: Query, step_ms: int, origin_ms: 
         yield from reader.execute(sql, [begin, end, begin, *held])
 
 
+def _halved(reader: sqlite3.Connection, query: Query, step_ms: int, origin_ms: int) -> Iterator[dict[str, Any]]:
+    """Add up, by step, the two parts of what lies in the window and crosses the edge of one step: parts of whole numbers that add up."""
+    condition, held = conditions(query.where)
+    dimensions = ", ".join(map(quoted, query.by))
+    last = f"(until_at - 1 - {origin_ms}) / {step_ms}"
+    behind = f"(until_at - {origin_ms} - {last} * {step_ms}) / (until_at - from_at)"
+    added = ", ".join(f'SUM({quoted(s)}) AS {quoted(s)}, SUM({quoted(s)} * {behind}) AS "behind:{s}"' for s in query.sums)
+    sql = (
+        f"SELECT {last} AS step, {dimensions}, {added} FROM interval WHERE until_at > ? AND until_at <= ? AND from_at >= ? "  # noqa: S608
+        f"AND {_crosses_one(step_ms, origin_ms)} AND {condition} GROUP BY step, {dimensions}"
+    )
+    begin, end = to_ms(query.from_at), to_ms(query.until_at)
+    for row in reader.execute(sql, [begin, end, begin, *held]):
+        where = {name: row[name] for name in query.by}
+        yield where | {"step": row["step"]} | {s: row[f"behind:{s}"] for s in query.sums}
+        yield where | {"step": row["step"] - 1} | {s: row[s] - row[f"behind:{s}"] for s in query.sums}
+
+
+def _crosses_one(step_ms: int, origin_ms: int) -> str:
+    crosses = f"(from_at - {origin_ms}) / {step_ms} + 1 = (until_at - 1 - {origin_ms}) / {step_ms}"
+    return f"{_CROSSES} AND {crosses}" if step_ms == DAY_MS else crosses
+
+
 def _crossing(reader: sqlite3.Connection, query: Query, step_ms: int, origin_ms: int) -> Iterator[sqlite3.Row]:
-    """Read what crosses the edge of a step, and what lies whole within a step that an edge of the window cuts."""
+    """Read what crosses edges of several steps or of the window, and what lies whole within a step that an edge of the window cuts."""
     condition, held = conditions(query.where)
     columns = ", ".join(["from_at", "until_at", *map(quoted, {**dict.fromkeys(query.by), **dict.fromkeys(query.sums)})])
     begin, end = to_ms(query.from_at), to_ms(query.until_at)
     crosses = _CROSSES if step_ms == DAY_MS else f"(from_at - {origin_ms}) / {step_ms} <> (until_at - 1 - {origin_ms}) / {step_ms}"
-    spans: list[tuple[int, int | None, int, int, str]] = [(begin, None, 0, end, crosses)]
+    several = f"{crosses} AND NOT (from_at >= {begin} AND until_at <= {end} AND {_crosses_one(step_ms, origin_ms)})"
+    spans: list[tuple[int, int | None, int, int, str]] = [(begin, None, 0, end, several)]
     for edge, since in ((begin, 0), (end, begin)):
         spans.append((edge, -(-(edge - origin_ms) // step_ms) * step_ms + origin_ms, since, edge, f"NOT ({crosses})"))
     for after, last, since, before, wanted in spans:
