@@ -11,6 +11,13 @@ from pathlib import Path
 import httpx2
 import lab
 
+from skytally import token
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.adapters.keys_files import KeyFiles
+from skytally.documents import Job
+from skytally.ports import Write
+from skytally.records import Caller
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -22,6 +29,15 @@ class Story:
     hs23: float | None = None
     silent_hours: int = 0
     lost_hours: range = range(0)
+    site: str | None = None
+    group: str | None = None
+    clock_offset_seconds: float | None = None
+    estimated: bool = False
+    vm_named: str = ""
+
+    @property
+    def vm(self) -> str:
+        return self.vm_named or f"vm-of-{self.cores}"
 
     def heard_hours(self, window_hours: int) -> int:
         """Count the hours of a window before now of which there are intervals."""
@@ -38,13 +54,43 @@ MARKUP, RIGHT_TO_LEFT, EMOJI, LONG = (
     "🦉" * 255,
     "research-cloud-of-a-university-with-a-name-that-goes-on",
 )
+HOSTILE_VM, HOSTILE_SITE, HOSTILE_MESSAGE = (
+    '"><script>alert(1)</script>\u202etxt.exe',
+    "<u>موقع</u>",
+    "<script>alert(2)</script> no input " + "🐢" * 60,
+)
 STRANGERS = {
-    MARKUP: Story(cores=4, hs23=15.0),
-    RIGHT_TO_LEFT: Story(cores=8, silent_hours=3),
-    EMOJI: Story(cores=2, lost_hours=range(4, 10)),
-    LONG: Story(cores=16),
+    MARKUP: Story(cores=4, hs23=15.0, site=HOSTILE_SITE, group="belle"),
+    RIGHT_TO_LEFT: Story(cores=8, silent_hours=3, site="Victoria"),
+    EMOJI: Story(cores=2, lost_hours=range(4, 10), clock_offset_seconds=-340.0, vm_named=HOSTILE_VM),
+    LONG: Story(cores=16, site="Victoria", group="belle", estimated=True),
 }
 LIFE_HOURS = 48
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Some jobs of an hour each, that ended one after the other, half an hour apart, or that still run."""
+
+    cloud: str
+    status: str
+    count: int
+    cores: int
+    cpu_hours: float
+    vm: str | None = None
+    error: str | None = None
+
+    @property
+    def wasted_core_hours(self) -> int:
+        return self.count * self.cores if self.status == "failed" else 0
+
+
+JOBS = (
+    Jobs(LONG, "finished", 5, 16, 12.0, vm="vm-of-16"),
+    Jobs(MARKUP, "failed", 3, 4, 1.0, vm="vm-of-4", error="pilot 1099"),
+    Jobs("unknown", "finished", 2, 8, 6.0),
+    Jobs(RIGHT_TO_LEFT, "running", 1, 8, 0.0, vm="vm-of-8"),
+)
 
 
 class Site:
@@ -71,28 +117,67 @@ class Site:
     def reader(self) -> str:
         return (self.home / "tokens" / "reader").read_text()
 
-    def report(self, cloud: str, samples: list[dict[str, object]]) -> None:
-        command = [Path(sys.executable).parent / "skytally", "token", "--role", "reporter", "--cloud", cloud]
-        token = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True).stdout.strip()
+    def report(self, cloud: str, samples: list[dict[str, object]], **labels: str | None) -> None:
+        now = datetime.now(UTC)
+        caller = Caller(role="reporter", clouds=(cloud,), issued=int(now.timestamp()), expires=int(now.timestamp()) + 3_600, **labels)
+        signed = token.issue(caller, KeyFiles(self.home / "keys", lambda: now).keyring().token)
         answer = httpx2.post(
-            f"http://127.0.0.1:{self.port}/function/usage_report", json={"samples": samples}, headers={"Authorization": f"Bearer {token}"}
+            f"http://127.0.0.1:{self.port}/function/usage_report", json={"samples": samples}, headers={"Authorization": f"Bearer {signed}"}
         )
         assert answer.json()["rejected"] == []
 
+    def keep(self, writes: list[Write]) -> None:
+        """Put documents into the server's own store, as a collector does."""
+        documents = SqliteDocuments(self.home / "documents.sqlite")
+        documents.write(writes).result()
+        documents.close()
+
 
 def fleet(site: Site, now: datetime) -> None:
-    """Let every stranger's vm report each hour of its story."""
+    """Let every stranger's vm report each hour of its story, and let jobs run there."""
     for cloud, story in STRANGERS.items():
-        site.report(cloud, list(reports(story, now)))
+        site.report(cloud, list(reports(story, now)), site=story.site, group=story.group)
+    site.keep([job for number, jobs in enumerate(JOBS) for job in job_documents(jobs, 100 * number, now)])
+
+
+def job_documents(jobs: Jobs, first: int, now: datetime) -> Iterator[Write]:
+    """Write jobs down as a collector knows them."""
+    hour_ms = 3_600_000
+    for number in range(jobs.count):
+        ended_at = None if jobs.status == "running" else now - timedelta(minutes=30 * (number + 1))
+        told = {
+            "system": "panda",
+            "job_id": str(first + number),
+            "cloud": jobs.cloud,
+            "vm": jobs.vm,
+            "queue": "QUEUE<1>",
+            "status": jobs.status,
+            "cores": jobs.cores,
+            "multicore": True,
+            "error": jobs.error,
+            "error_message": jobs.error and HOSTILE_MESSAGE,
+            "started_at": (ended_at or now) - timedelta(hours=1),
+            "ended_at": ended_at,
+            "final_at": ended_at,
+            "changed_at": now,
+            "seen_at": now,
+            "wall_ms": hour_ms,
+            "cpu_ms": int(jobs.cpu_hours * hour_ms),
+            "core_ms": jobs.cores * hour_ms,
+            "core_ms_with_cpu": jobs.cores * hour_ms,
+            "wasted_core_ms": jobs.wasted_core_hours * hour_ms // jobs.count,
+        }
+        yield Write("job", f"panda/{told['job_id']}", 1, Job(**dict.fromkeys(Job.__struct_fields__) | told))
 
 
 def reports(story: Story, now: datetime) -> Iterator[dict[str, object]]:
     """Tell a story in samples; where hours were lost, the sample at their end has no previous one."""
-    vm = lab.FakeVm(f"vm-of-{story.cores}", boot_at=now - timedelta(hours=LIFE_HOURS), cores=story.cores, busy=0.5)
+    vm = lab.FakeVm(story.vm, boot_at=now - timedelta(hours=LIFE_HOURS), cores=story.cores, busy=0.5)
     benchmark = {"kernel": "HEPscore23", "score_hs23": story.hs23} if story.hs23 else None
     for hours_ago in range(LIFE_HOURS - 1, story.silent_hours - 1, -1):
         at = now - timedelta(hours=hours_ago)
-        sample = vm.sample(at, at - timedelta(hours=1), benchmark=benchmark)
+        doubts = {"clock_offset_seconds": story.clock_offset_seconds, "estimated": story.estimated}
+        sample = vm.sample(at, at - timedelta(hours=1), benchmark=benchmark, **doubts)
         if hours_ago not in story.lost_hours:
             yield sample
         elif hours_ago == story.lost_hours.start:

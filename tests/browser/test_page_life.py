@@ -26,9 +26,9 @@ def test_a_bad_token_is_told_and_asked_for_again(blank, site):
 
 
 def test_a_token_in_the_fragment_moves_into_the_tab_and_leaves_the_address(blank, site):
-    blank.goto(f"{site.page}#view=vms&token={site.reader()}&window=week")
+    blank.goto(f"{site.page}#view=usage&by=vm&token={site.reader()}&window=week")
     blank.wait_for_selector("tbody tr")
-    assert blank.url == f"{site.page}#view=vms&window=week"
+    assert blank.url == f"{site.page}#by=vm&window=week"
     assert blank.evaluate("[sessionStorage.getItem('token'), history.length]") == [site.reader(), 2]
 
 
@@ -57,9 +57,9 @@ def test_a_token_that_is_refused_later_leaves_the_last_data(tab):
 )
 def test_an_address_that_makes_no_sense_shows_a_page_all_the_same(blank, site, fragment):
     blank.goto(f"{site.page}#{fragment}&token={site.reader()}")
-    blank.wait_for_selector("#listing > *")
+    blank.wait_for_selector("#rows > *")
     assert blank.get_by_role("link", name="Usage").get_attribute("aria-current") == "page"
-    assert blank.get_by_role("combobox", name="Plot").input_value() == "core_hours"
+    assert blank.locator("#measure").input_value() == "core_hours"
 
 
 def test_a_choice_that_the_server_refuses_is_told(tab):
@@ -102,9 +102,12 @@ def test_only_the_last_of_quick_choices_is_shown(tab):
 
     tab.route("**/data?*", hold)
     for count, window in enumerate(("Week", "Hour"), start=1):
-        with tab.expect_request("**/data?*"):
+        with (
+            tab.expect_request(lambda request: "part=table" in request.url),
+            tab.expect_request(lambda request: "part=series" in request.url),
+        ):
             tab.get_by_label(window, exact=True).check()
-        assert len(held) == count
+        assert len(held) == 2 * count
     expect(tab.locator("#shown")).to_have_attribute("aria-busy", "true")
     expect(tab.get_by_role("alert")).to_be_hidden()
     for route in reversed(held):

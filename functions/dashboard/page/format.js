@@ -17,18 +17,25 @@ export const hours = known((value) => {
   return (value >= 10 ? tenths : value >= 0.1 ? hundredths : fine).format(value);
 });
 
+export const gigabytes = known((value) => (value > 0 && value < 5e6 ? "< 0.01" : (value >= 1e10 ? tenths : hundredths).format(value / 1e9)));
+
+export const seconds = known((value) => (value < 0 ? `−${seconds(-value)}` : (value >= 10 ? whole : tenths).format(value)));
+
 // Rounded down: what is not whole never reads 100 %.
 export const share = known((value) => `${tenths.format(Math.floor(value * 1000 + 1e-9) / 10)} %`);
 
 export const moment = (iso) => iso.replace("T", " ").replace(/(:\d\d)(:\d\d(\.\d+)?)?Z$/, "$1 UTC");
 
-export const when = known(moment);
+// Under a head that says UTC.
+export const when = known((iso) => moment(iso).replace(" UTC", ""));
 
 export const either = (yes, no) => known((value) => (value ? yes : no));
 
-export const duration = (seconds) => {
-  if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 129600) return `${Math.round(seconds / 3600)} h`;
-  return `${Math.round(seconds / 86400)} days`;
+export const duration = (time) => {
+  if (time < 90) return `${Math.max(0, Math.round(time))} s`;
+  if (time < 3600) return `${Math.round(time / 60)} min`;
+  if (time < 129600) return `${Math.round(time / 3600)} h`;
+  return `${Math.round(time / 86400)} days`;
 };
+
+export const several = (number, one, more = `${one}s`) => `${whole.format(number)} ${number === 1 ? one : more}`;

@@ -1,75 +1,92 @@
 // The page: reads what is asked for from the address, loads it, draws it, and does so again every minute.
+import { drawChoice, learn, listen, measureOf } from "./choice.js";
 import { Refused, load } from "./data.js";
 import { say } from "./dom.js";
-import { UNKNOWN, byName, duration, moment } from "./format.js";
+import { drawDoubts } from "./doubts.js";
+import { saveAs } from "./download.js";
+import { UNKNOWN, count, duration, moment, several } from "./format.js";
 import { drawPlot } from "./plot.js";
-import { address, read, takeToken, token, write } from "./state.js";
+import { read, takeToken, token, write } from "./state.js";
 import { drawTable } from "./table.js";
-import { views } from "./views.js";
+import { displayNameOf, displayOf, sortOf, viewOf } from "./views.js";
 
 const RELOAD_MS = 60_000;
 const AGE_MS = 5_000;
-const WINDOWS = { hour: "Hour", day: "Day", week: "Week", month: "Month" };
+const STALE_MS = 3 * RELOAD_MS;
+const MOST_ROWS = 100;
+const FILTERS = ["cloud", "site", "group", "vm", "queue", "release", "error"];
 const part = (id) => document.getElementById(id);
-const shown = { view: null, data: null, loadedAt: null, clouds: [] };
+const shown = { table: null, series: null, state: null, loadedAt: null };
 let loading = new AbortController();
 
-const viewOf = (state) => (Object.hasOwn(views, state.view) ? views[state.view] : views.usage);
-const measureOf = (view, state) => view.measures.find(({ name }) => name === state.measure) ?? view.measures[0];
-
 const queryOf = (state) => {
-  const asked = { window: state.window, until: state.until, cloud: state.cloud, ...viewOf(state).query };
-  return Object.entries(asked).filter(([, value]) => value);
+  const view = viewOf(state);
+  const time = state.from ? { from: state.from, until: state.until } : { window: state.window, until: state.until };
+  const held = Object.fromEntries(FILTERS.filter((name) => view.filters.includes(name) || !["site", "group", "queue"].includes(name)).map((name) => [name, state[name]]));
+  const asked = { view: view.title.toLowerCase(), ...(view.windowed ? time : {}), ...held, sort: sortOf(state) };
+  if (Object.keys(view.displays).length > 1) asked.by = displayNameOf(state);
+  return Object.fromEntries(Object.entries(asked).filter(([, value]) => value));
 };
 
-const reload = async () => {
+const partsOf = (state) => (viewOf(state).split ? ["table", "series"] : ["all"]);
+
+const reload = async (parts) => {
   loading.abort();
   const { signal } = (loading = new AbortController());
   const state = read();
   drawChoice(state);
-  part("shown").setAttribute("aria-busy", "true");
-  const { data, problem } = await load(queryOf(state), signal).then((data) => ({ data }), (problem) => ({ problem }));
+  const wanted = parts ?? partsOf(state);
+  wait(wanted);
+  const loads = wanted.map((name) => loadPart(name, state, signal));
+  const problem = await Promise.all(loads).then(() => null, (reason) => reason);
   if (signal.aborted) return;
-  part("shown").setAttribute("aria-busy", "false");
+  wait([]);
   part("signin").hidden = !(problem instanceof Refused);
-  if (data) keep(data, state);
-  if (data || problem.message) tellProblem(problem?.message ?? "");
+  if (!problem || problem.message) tellProblem(problem?.message ?? "");
 };
 
-const keep = (data, state) => {
-  Object.assign(shown, { data, view: viewOf(state), loadedAt: Date.now() });
-  shown.clouds = [...new Set([...shown.clouds, ...data.table.map(({ cloud }) => cloud)])].filter(Boolean).sort(byName);
-  drawChoice(state);
-  drawShown();
+const loadPart = async (name, state, signal) => {
+  const cut = { limit: MOST_ROWS, offset: state.offset || 0 };
+  const data = await load({ ...queryOf(state), ...(name === "series" ? { part: name, limit: 0 } : { part: name, ...cut }) }, signal);
+  if (!signal.aborted) keep(name, data, state);
 };
 
-const drawChoice = (state) => {
-  const view = viewOf(state);
-  const links = d3.select(part("views")).selectAll("a").data(Object.entries(views)).join("a").text(([, { title }]) => title);
-  links.attr("href", ([name]) => address({ view: name, sort: "", measure: "" })).attr("aria-current", ([, one]) => (one === view ? "page" : null));
-  for (const input of part("windows").querySelectorAll("input")) input.checked = input.value === state.window;
-  const clouds = [...new Set([...shown.clouds, state.cloud])].filter(Boolean);
-  drawOptions(part("cloud"), [["", "all clouds"], ...clouds.map((name) => [name, name])], state.cloud);
-  drawOptions(part("measure"), view.measures.map(({ name, label }) => [name, label]), measureOf(view, state)?.name);
-  part("until").value = state.until.slice(0, 10);
-  part("until").classList.toggle("unset", !state.until);
-  for (const id of ["windows", "ends", "plotted"]) part(id).hidden = !view.measures.length;
+const wait = (parts) => {
+  part("shown").setAttribute("aria-busy", String(parts.length > 0));
+  for (const id of ["facts", "listing"]) part(id).classList.toggle("waiting", parts.some((name) => name !== "series"));
+  part("figure").classList.toggle("waiting", parts.some((name) => name !== "table"));
 };
 
-const drawOptions = (select, pairs, chosen) => {
-  const options = d3.select(select).selectAll("option").data(pairs, ([value]) => value).join("option");
-  options.attr("value", ([value]) => value).attr("dir", "auto").call(say, ([, label]) => label);
-  select.value = chosen;
-};
-
-const drawShown = () => {
-  const { view, data } = shown;
-  if (!data) return;
-  const state = read();
-  drawFacts(data.table.length ? view.facts(data) : []);
-  drawFigure(view, data, measureOf(view, state));
-  drawTable(part("listing"), view, data.table, state.sort, (sort) => choose({ sort }, drawShown));
+const keep = (name, data, state) => {
+  if (shown.state && viewOf(shown.state) !== viewOf(state)) Object.assign(shown, { table: null, series: null });
+  Object.assign(shown, { state, loadedAt: Date.now() });
+  if (name !== "series") shown.table = data;
+  if (name !== "table") shown.series = data;
+  learn(data.choices);
+  drawChoice(read());
+  if (name !== "series") drawListing();
+  drawFigure();
   tellAge();
+};
+
+const drawListing = () => {
+  const { table: data, state } = shown;
+  const focused = document.activeElement;
+  const view = viewOf(state);
+  drawFacts(data.row_count ? view.facts(data) : []);
+  drawDoubts(part("doubts"), data);
+  part("listing-head").hidden = false;
+  drawTable(part("rows"), displayOf(state), data.table, sortOf(state), emptyOf(state), (sort) => choose({ sort, offset: "" }, ["table"]));
+  drawPager(data, state);
+  part("downloads").hidden = !data.row_count;
+  if (focused !== document.body && !document.contains(focused)) part("listing-title").focus({ preventScroll: true });
+  part("status").textContent = `${view.title}: ${several(data.row_count, "row")}`;
+  document.title = [view.title, state.cloud, state.vm, "skytally"].filter(Boolean).join(" · ");
+};
+
+const emptyOf = (state) => {
+  const held = FILTERS.filter((name) => state[name]).map((name) => `${name} ${state[name]}`);
+  return held.length ? `Nothing in this window of ${held.join(", ")}. Names are whole and exact; choose a longer window or fewer filters.` : viewOf(state).empty;
 };
 
 const drawFacts = (facts) => {
@@ -82,21 +99,35 @@ const drawFacts = (facts) => {
   entries.select("dd").call(say, ([, value]) => value).attr("title", ([, value]) => (value === UNKNOWN ? "not known" : null));
 };
 
-const drawFigure = (view, data, measure) => {
-  part("figure").hidden = !(measure && data.series.length);
+const drawPager = ({ row_count: all, table }, state) => {
+  const first = Number(state.offset || 0);
+  part("pager").hidden = all <= table.length;
+  part("pager-span").textContent = table.length ? `Rows ${count(first + 1)} to ${count(first + table.length)} of ${count(all)}` : `There are ${count(all)} rows`;
+  part("previous").disabled = first === 0;
+  part("next").disabled = first + table.length >= all || !table.length;
+};
+
+const turn = (rows) => choose({ offset: String(Math.max(0, Number(read().offset || 0) + rows) || "") }, ["table"]);
+
+const drawFigure = () => {
+  const { series: data, state } = shown;
+  const measure = state && measureOf({ ...state, measure: read().measure });
+  part("figure").hidden = !(measure && data?.series.length);
   if (part("figure").hidden) return;
-  part("figure-title").textContent = `${measure.label} by ${view.by}`;
+  part("figure-title").textContent = `${measure.label} by ${viewOf(state).by}`;
   part("figure-step").textContent = `a bar is ${duration(data.step_seconds)} · UTC`;
-  drawPlot(part("plot"), part("legend"), data, view.by, measure);
+  drawPlot(part("plot"), part("legend"), data, viewOf(state).by, measure);
 };
 
 const tellAge = () => {
-  if (!shown.data) return;
+  const data = shown.table ?? shown.series;
+  if (!data) return;
   const since = (at) => `${duration((Date.now() - at) / 1000)} ago`;
-  const { from, until, last_sampled_at: last } = shown.data;
+  const { from, until, last_sampled_at: last } = data;
   const span = from ? [`${moment(from)} – ${moment(until)}`] : [];
   const newest = last === undefined ? [] : [last ? `newest report ${since(new Date(last))}` : "no report yet"];
   part("age").textContent = [...span, ...newest, `loaded ${since(shown.loadedAt)}`].join(" · ");
+  part("age").classList.toggle("odd", Date.now() - shown.loadedAt > STALE_MS && !document.hidden);
 };
 
 const tellProblem = (sentence) => {
@@ -104,13 +135,10 @@ const tellProblem = (sentence) => {
   part("problem").hidden = !sentence;
 };
 
-const choose = (change, then = reload) => {
+const choose = (change, parts) => {
   write(change);
-  then();
+  reload(parts);
 };
-
-// A window ends now, or as a chosen day begins.
-const end = ({ value, validity }) => validity.valid && choose({ until: value && `${value}T00:00:00Z` });
 
 const signIn = (event) => {
   event.preventDefault();
@@ -119,22 +147,31 @@ const signIn = (event) => {
   reload();
 };
 
+// What is shown, whole: the same time, filters and order.
+const download = async ({ target: { value: format } }) => {
+  if (!format || !shown.table) return;
+  const { from, until } = shown.table;
+  const { window: _, ...query } = queryOf(shown.state);
+  const name = ["skytally", query.view, query.by, until?.replace(/[:.]/g, "")].filter(Boolean).join("-");
+  await saveAs({ ...query, ...(from ? { from, until } : {}), format, part: format === "csv" ? "table" : "all" }, `${name}.${format}`).catch(({ message }) => tellProblem(message));
+};
+
 const begin = () => {
   takeToken();
-  const labels = d3.select(part("windows")).selectAll("label").data(Object.entries(WINDOWS)).join("label");
-  labels.append("input").attr("type", "radio").attr("name", "window").attr("value", ([name]) => name);
-  labels.append("span").text(([, label]) => label);
-  part("windows").addEventListener("change", ({ target }) => choose({ window: target.value }));
-  part("cloud").addEventListener("change", ({ target }) => choose({ cloud: target.value }));
-  part("measure").addEventListener("change", ({ target }) => choose({ measure: target.value }, drawShown));
-  part("until").addEventListener("change", ({ target }) => end(target));
-  part("choice").addEventListener("submit", (event) => event.preventDefault());
+  listen(choose);
+  part("measure").addEventListener("change", ({ target }) => {
+    write({ measure: target.value });
+    drawFigure();
+  });
+  part("previous").addEventListener("click", () => turn(-MOST_ROWS));
+  part("next").addEventListener("click", () => turn(MOST_ROWS));
+  part("downloads").addEventListener("click", download);
   part("signin").addEventListener("submit", signIn);
   addEventListener("hashchange", () => {
     takeToken();
     reload();
   });
-  addEventListener("resize", drawShown);
+  addEventListener("resize", drawFigure);
   const again = () => document.hidden || !part("signin").hidden || reload();
   addEventListener("visibilitychange", again);
   setInterval(again, RELOAD_MS);

@@ -3,7 +3,7 @@ import { colourOf, defineHatches } from "./colours.js";
 import { say, sayName } from "./dom.js";
 import { byName, hours, moment } from "./format.js";
 
-const SIZE = { height: 260, left: 44, right: 8, top: 12, bottom: 24 };
+const SIZE = { height: 260, left: 44, right: 20, top: 12, bottom: 24 };
 
 export const drawPlot = (place, legend, data, by, measure) => {
   const names = [...new Set(data.series.map((point) => point[by]))].sort(byName);

@@ -1,5 +1,11 @@
 // What is shown, kept in the address's fragment so that a link reopens it; and the token, kept in this tab and nowhere else.
-const DEFAULTS = { view: "usage", window: "day", cloud: "", measure: "", sort: "", until: "" };
+const DEFAULTS = {
+  view: "usage", by: "", window: "day", from: "", until: "", cloud: "", site: "", group: "", vm: "", queue: "", release: "", error: "",
+  measure: "", sort: "", offset: "",
+};
+
+// What a change of rows makes void.
+export const ANEW = { sort: "", offset: "" };
 
 const fragment = () => new URLSearchParams(location.hash.slice(1));
 

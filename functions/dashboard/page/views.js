@@ -1,178 +1,226 @@
 // What each view shows. A new one is one more object here:
-//   title; query: what it asks the server for; key: what makes a row the same row; sort: the order at first;
-//   columns: a field each (named: a stranger's name; opens: the view behind it; odd: what is worth a look);
+//   title; filters: what it can be held to; windowed: whether it is of a time; split: whether table and plot are asked for apart;
+//   displays: what its rows may be, each with a label, its columns, its first order and what makes a row the same row;
 //   measures: what its plot can show, by: whose bars; facts: its summary; empty: what to do where there is nothing.
-import { count, either, hours, share, text, when } from "./format.js";
+import { DOUBTFUL, EFFORT, JOBS, MEANS, MULTICORE, SILENT, STATUS, hs23, name, number, onClouds, some, time, word } from "./columns.js";
+import { count, either, gigabytes, hours, share } from "./format.js";
 
-// A sum of which a part is not known is not known.
-const total = (rows, name) => (rows.some((row) => row[name] === null) ? null : d3.sum(rows, (row) => row[name]));
-
-const some = (value) => value > 0;
-
-const EFFORT = [
-  { name: "core_hours", label: "Core hours", format: hours },
-  { name: "cpu_hours", label: "CPU hours", format: hours },
-  { name: "efficiency", label: "Efficiency", format: share, help: "CPU hours divided by core hours" },
-  { name: "hs23_hours", label: "HS23 hours", format: hours, help: "core hours times the HS23 score per core" },
-  { name: "coverage", label: "Coverage", format: share, help: "time heard of divided by time that the vms were up", odd: (value) => value < 0.995 },
-];
+const keyOf = (...fields) => (row) => JSON.stringify(fields.map((field) => row[field]));
 
 const usage = {
+  title: "Usage",
+  filters: ["cloud", "site", "group", "vm"],
+  windowed: true,
+  split: true,
   measures: [
     { name: "core_hours", label: "Core hours", unit: "core hours" },
     { name: "cpu_hours", label: "CPU hours", unit: "CPU hours" },
   ],
   by: "cloud",
-  facts: ({ table, coverage }) => [
-    ["Core hours", hours(total(table, "core_hours"))],
-    ["CPU hours", hours(total(table, "cpu_hours"))],
-    ["HS23 hours", hours(total(table, "hs23_hours"))],
-    ["VMs", count(total(table, "vm_count"))],
-    ["Silent VMs", count(total(table, "silent_vms"))],
-    ["Coverage", share(coverage)],
+  facts: ({ totals }) => [
+    ["Core hours", hours(totals.core_hours)],
+    ["CPU hours", hours(totals.cpu_hours)],
+    ["Efficiency", share(totals.efficiency)],
+    ["HS23 hours", hs23(totals.hs23_hours, totals)],
+    ["VMs", count(totals.vm_count)],
+    ["Silent VMs", count(totals.silent_vms)],
+    ["Coverage", share(totals.coverage)],
   ],
-  empty: "No vm has reported in this window. Choose another one, boot a vm with vm.py, or run “make run” to see this machine here.",
+  empty: "No vm has reported in this window. Choose a longer one, boot a vm with vm.py, or run “make run” to see this machine here.",
+  displays: {
+    cloud: {
+      label: "Clouds",
+      sort: "cloud-up",
+      key: keyOf("cloud"),
+      columns: [
+        name("cloud", "Cloud", { opens: ({ cloud }) => ({ by: "vm", cloud }) }),
+        number("vm_count", "VMs", count),
+        ...EFFORT,
+        number("silent_vms", "Silent VMs", count, { help: SILENT, odd: some }),
+      ],
+    },
+    vm: {
+      label: "VMs",
+      sort: "vm-up",
+      key: keyOf("cloud", "vm"),
+      columns: [
+        name("vm", "VM", { opens: ({ cloud, vm }) => ({ by: "interval", cloud, vm }) }),
+        name("cloud", "Cloud"),
+        ...EFFORT,
+        number("silent_vms", "Silent", either("silent", "no"), { help: SILENT, odd: some }),
+        time("last_sampled_at", "Last report"),
+        ...DOUBTFUL,
+      ],
+    },
+    interval: {
+      label: "Intervals",
+      needs: "vm",
+      sort: "from-down",
+      key: keyOf("cloud", "boot_at", "from"),
+      columns: [
+        time("from", "From"),
+        time("until", "Until"),
+        time("boot_at", "Boot"),
+        number("cores", "Cores", count),
+        number("core_hours", "Core hours", hours),
+        number("cpu_hours", "CPU hours", hours),
+        number("efficiency", "Efficiency", share),
+        number("iowait_core_hours", "I/O wait (core h)", hours),
+        number("steal_core_hours", "Steal (core h)", hours, { help: "time that the cloud's host gave to others" }),
+        number("suspended_hours", "Suspended (h)", hours, { odd: some }),
+        number("network_received_bytes", "Received (GB)", gigabytes),
+        number("network_sent_bytes", "Sent (GB)", gigabytes),
+      ],
+    },
+  },
 };
 
-const bytes = (value) => (value === null || value === undefined ? hours(value) : `${hours(value / 1e9)} GB`);
-
-const JOBS = [
-  { name: "job_count", label: "Jobs", format: count },
-  { name: "wall_hours", label: "Wall hours", format: hours },
-  { name: "cpu_hours", label: "CPU hours", format: hours },
-  { name: "efficiency", label: "Efficiency", format: share, help: "CPU hours divided by wall hours times cores" },
-  { name: "wasted_core_hours", label: "Wasted core hours", format: hours, help: "wall hours times cores of jobs that began and did not end well", odd: some },
-];
-
-const MEANS = [
-  { name: "mean_wall_hours", label: "Run time", format: hours, help: "mean wall hours" },
-  { name: "mean_max_pss_bytes", label: "Max PSS", format: bytes, help: "mean of the jobs of which it is known" },
-  { name: "mean_work_folder_bytes", label: "Disk", format: bytes, help: "mean size of the work folder" },
-  { name: "mean_input_bytes", label: "Input", format: bytes },
-  { name: "mean_output_bytes", label: "Output", format: bytes },
-];
-
-const STATUS = { name: "status", label: "Status", format: text, odd: (value) => ["failed", "Failed", "Killed", "Stalled"].includes(value) };
+const jobsBy = (label, fields, dimensions, more = []) => ({ label, sort: "job_count-down", key: keyOf(...fields), columns: [...dimensions, ...JOBS, ...more] });
 
 const jobs = {
+  title: "Jobs",
+  filters: ["cloud", "site", "queue", "vm"],
+  windowed: true,
+  split: true,
   measures: [
     { name: "job_count", label: "Jobs that ended", unit: "jobs" },
     { name: "core_hours", label: "Core hours", unit: "core hours" },
     { name: "wasted_core_hours", label: "Wasted core hours", unit: "core hours" },
   ],
   by: "cloud",
-  facts: ({ table, coverage }) => [
-    ["Jobs", count(total(table, "job_count"))],
-    ["CPU hours", hours(total(table, "cpu_hours"))],
-    ["Wasted core hours", hours(total(table, "wasted_core_hours"))],
+  facts: ({ totals, coverage }) => [
+    ["Jobs", count(totals.job_count)],
+    ["Wall hours", hours(totals.wall_hours)],
+    ["CPU hours", hours(totals.cpu_hours)],
+    ["Efficiency", share(totals.efficiency)],
+    ["Wasted core hours", hours(totals.wasted_core_hours)],
     ["On a known cloud", share(coverage)],
   ],
-  key: (row) => JSON.stringify(Object.values(row).filter((value) => typeof value !== "number")),
-  sort: "job_count-down",
-  empty: "No job ended in this window. SKYTALLY_PANDA_URL or SKYTALLY_DIRAC_URL name where jobs are asked for.",
+  empty: "No job ended in this window. Choose a longer one; SKYTALLY_PANDA_URL or SKYTALLY_DIRAC_URL name where jobs are asked for, and the health view says whether they answer.",
+  displays: {
+    cloud: { ...jobsBy("Clouds", ["cloud", "status"], [name("cloud", "Cloud", { opens: onClouds }), STATUS]), sort: "cloud-up" },
+    vm: {
+      ...jobsBy("VMs", ["cloud", "vm", "status"], [
+        name("vm", "VM", { opens: ({ cloud, vm }) => vm && { by: "job", cloud, vm } }),
+        name("cloud", "Cloud"),
+        STATUS,
+      ]),
+      sort: "vm-up",
+    },
+    error: jobsBy("Errors", ["cloud", "error_category", "error", "error_message"], [
+      word("error", "Error", { opens: ({ cloud, error }) => error && { by: "job", cloud, error } }),
+      name("cloud", "Cloud"),
+      name("error_message", "Message"),
+    ]),
+    kind: jobsBy("Kinds", ["processing_type", "transformation", "input_type", "output_type", "status"], [
+      name("processing_type", "Processing type"),
+      name("transformation", "Transformation"),
+      name("input_type", "Input"),
+      name("output_type", "Output"),
+      STATUS,
+    ], MEANS),
+    release: jobsBy("Releases", ["release", "status"], [
+      name("release", "Release", { opens: ({ release }) => release && { by: "error", release } }),
+      STATUS,
+    ], MEANS),
+    cores: jobsBy("Cores", ["multicore", "status"], [MULTICORE, STATUS], MEANS),
+    queue: jobsBy("Queues", ["queue", "status"], [name("queue", "Queue", { opens: ({ queue }) => queue && { by: "error", queue } }), STATUS]),
+    task: jobsBy("Tasks", ["task_id", "transformation", "status"], [name("task_id", "Task"), name("transformation", "Transformation"), STATUS], MEANS),
+    job: {
+      label: "Single jobs",
+      sort: "final_at-down",
+      key: keyOf("system", "job_id"),
+      columns: [
+        name("job_id", "Job"),
+        word("system", "System"),
+        name("vm", "VM", { opens: ({ cloud, vm }) => vm && { view: "usage", by: "interval", cloud, vm } }),
+        name("cloud", "Cloud"),
+        STATUS,
+        time("started_at", "Started"),
+        time("final_at", "Final"),
+        ...JOBS.slice(1),
+        word("error", "Error"),
+        name("error_message", "Message"),
+      ],
+    },
+  },
 };
 
-const jobsBy = (title, by, dimensions, more = []) => ({ ...jobs, title, query: { view: "jobs", by }, columns: [...dimensions, ...JOBS, ...more] });
-
-export const views = {
-  usage: {
-    ...usage,
-    title: "Usage",
-    query: { view: "usage" },
-    key: ({ cloud }) => cloud,
-    sort: "cloud-up",
-    columns: [
-      { name: "cloud", label: "Cloud", format: text, named: true, opens: ({ cloud }) => ({ view: "vms", cloud, sort: "" }) },
-      { name: "vm_count", label: "VMs", format: count },
-      ...EFFORT,
-      { name: "silent_vms", label: "Silent VMs", format: count, help: "no report for two hours, and no last one", odd: some },
-    ],
+const secrets = {
+  title: "Secrets",
+  filters: ["cloud", "vm"],
+  windowed: true,
+  measures: [{ name: "secret_count", label: "Secrets that came to their end", unit: "secrets" }],
+  by: "state",
+  facts: ({ totals }) => [
+    ...["waiting", "delivered", "expired", "revoked"].map((state) => [state[0].toUpperCase() + state.slice(1), count(totals[`${state}_count`])]),
+    ["Contested", count(totals.contested_count)],
+    ["Not yet reported", count(totals.unreported_count)],
+  ],
+  empty: "No secret waits, and none came to its end in this window. The scheduler leaves one with “skytally deposit”.",
+  displays: {
+    secret: {
+      label: "Secrets",
+      sort: "at-down",
+      key: keyOf("claim", "vm"),
+      columns: [
+        name("vm", "VM", { opens: ({ cloud, vm }) => vm && { view: "usage", by: "interval", cloud, vm } }),
+        name("cloud", "Cloud"),
+        word("state", "State", { odd: (value) => value === "damaged" }),
+        time("at", "Since"),
+        time("expires_at", "Expires"),
+        word("address", "Taken from"),
+        number("contested_count", "Contested", count, { odd: some, help: "another key with a valid proof wanted it: two parties hold the token" }),
+        { name: "reported", label: "Reported", format: either("yes", "not yet"), words: true, odd: (value) => value === false, help: "whether the vm has reported since; until then nobody knows that it arrived" },
+      ],
+    },
   },
+};
 
-  vms: {
-    ...usage,
-    title: "VMs",
-    query: { view: "usage", by: "vm" },
-    key: ({ cloud, vm }) => JSON.stringify([cloud, vm]),
-    sort: "vm-up",
-    columns: [
-      { name: "vm", label: "VM", format: text, named: true },
-      { name: "cloud", label: "Cloud", format: text, named: true },
-      ...EFFORT,
-      { name: "silent_vms", label: "Silent", format: either("silent", "no"), help: "no report for two hours, and no last one", odd: some },
-    ],
+const health = {
+  title: "Health",
+  filters: ["cloud"],
+  measures: [],
+  facts: ({ totals }) => [
+    ["Open alarms", count(totals.open_alarms)],
+    ["Failing timers", count(totals.failing_timers)],
+    ["Timers not run yet", count(totals.timers_never_run)],
+    ["Failing sources", count(totals.failing_sources)],
+  ],
+  empty: "There are no timers and no alarms of this cloud here.",
+  displays: {
+    all: {
+      label: "Timers, sources and alarms",
+      sort: "kind-up",
+      key: keyOf("kind", "subject", "cloud"),
+      columns: [
+        name("subject", "What"),
+        word("kind", "Kind"),
+        name("cloud", "Cloud"),
+        word("state", "State", { odd: (value) => !["well", "running"].includes(value) }),
+        time("since", "Since", { help: "a timer's last success; until when a source is collected; an alarm's begin" }),
+        name("message", "Message"),
+      ],
+    },
   },
+};
 
-  jobs: {
-    ...jobsBy("Jobs", "cloud", [
-      { name: "cloud", label: "Cloud", format: text, named: true, opens: ({ cloud }) => ({ view: "errors", cloud, sort: "" }) },
-      STATUS,
-    ]),
-    sort: "cloud-up",
-  },
+export const views = { usage, jobs, secrets, health };
 
-  errors: jobsBy("Job errors", "error", [
-    { name: "cloud", label: "Cloud", format: text, named: true },
-    { name: "error", label: "Error", format: text },
-    { name: "error_message", label: "Message", format: text, named: true },
-  ]),
+export const viewOf = ({ view }) => (Object.hasOwn(views, view) ? views[view] : usage);
 
-  kinds: jobsBy(
-    "Job kinds",
-    "kind",
-    [
-      { name: "processing_type", label: "Processing type", format: text, named: true },
-      { name: "transformation", label: "Transformation", format: text, named: true },
-      { name: "input_type", label: "Input", format: text, named: true },
-      { name: "output_type", label: "Output", format: text, named: true },
-      STATUS,
-    ],
-    MEANS,
-  ),
+// The rows' name among the view's, usually its first.
+export const displayNameOf = (state) => {
+  const { displays } = viewOf(state);
+  const known = Object.hasOwn(displays, state.by) && (!displays[state.by].needs || state[displays[state.by].needs]);
+  return known ? state.by : Object.keys(displays)[0];
+};
 
-  releases: jobsBy("Releases", "release", [{ name: "release", label: "Release", format: text, named: true }, STATUS], MEANS),
+export const displayOf = (state) => viewOf(state).displays[displayNameOf(state)];
 
-  cores: jobsBy("Cores", "cores", [{ name: "multicore", label: "Cores", format: either("multi", "single") }, STATUS], MEANS),
-
-  secrets: {
-    title: "Secrets",
-    query: { view: "secrets" },
-    key: ({ claim, vm }) => JSON.stringify([claim, vm]),
-    sort: "at-down",
-    columns: [
-      { name: "vm", label: "VM", format: text, named: true },
-      { name: "cloud", label: "Cloud", format: text, named: true },
-      { name: "state", label: "State", format: text },
-      { name: "at", label: "Since", format: when },
-      { name: "expires_at", label: "Expires", format: when },
-      { name: "address", label: "Taken from", format: text },
-      { name: "contested_count", label: "Contested", format: count, odd: some, help: "another key with a valid proof wanted it: two parties hold the token" },
-      { name: "reported", label: "Reported", format: either("yes", "not yet"), odd: (value) => !value, help: "whether the vm has reported since; until then nobody knows that it arrived" },
-    ],
-    measures: [],
-    facts: ({ table }) => ["waiting", "delivered", "expired", "revoked"].map((state) => [state, count(table.filter((row) => row.state === state).length)]),
-    empty: "No secret was left within a month. The scheduler leaves one with “skytally deposit”.",
-  },
-
-  health: {
-    title: "Health",
-    query: { view: "health" },
-    key: ({ kind, subject, cloud }) => JSON.stringify([kind, subject, cloud]),
-    sort: "kind-up",
-    columns: [
-      { name: "subject", label: "What", format: text, named: true },
-      { name: "kind", label: "Kind", format: text },
-      { name: "cloud", label: "Cloud", format: text, named: true },
-      { name: "state", label: "State", format: text, odd: (value) => !["well", "running"].includes(value) },
-      { name: "since", label: "Since", format: when, help: "a timer's last success; until when a source is collected; an alarm's begin" },
-      { name: "message", label: "Message", format: text },
-    ],
-    measures: [],
-    facts: ({ table }) => [
-      ["Open alarms", count(table.filter(({ kind }) => kind !== "timer").length)],
-      ["Failing timers", count(table.filter(({ kind, state }) => kind === "timer" && state === "failing").length)],
-      ["Timers not run yet", count(table.filter(({ kind, state }) => kind === "timer" && state === null).length)],
-    ],
-    empty: "There are no timers and no alarms here.",
-  },
+// The column and the way that rows are ordered by.
+export const sortOf = (state) => {
+  const { columns, sort } = displayOf(state);
+  const [column, way] = state.sort.split("-");
+  return columns.some(({ name: known }) => known === column) && ["up", "down"].includes(way) ? `${column}-${way}` : sort;
 };
