@@ -5,10 +5,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .venv/tools
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11
 
-.PHONY: help run serve demo test check contract bench format lock clean
+.PHONY: help run serve demo test check contract localstack bench format lock sbom audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +54,15 @@ contract: $(READY) ## every adapter against the contract of its port, on the rea
 lock: $(READY) ## write the lock files anew from pyproject.toml
 	@$(COMPILE) --extra dev --output-file requirements-dev.lock
 	@$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock
+	@$(COMPILE) --extra tools --constraint requirements-dev.lock --output-file requirements-tools.lock
+
+sbom: $(TOOLS)/.ready ## what the image is made of, as CycloneDX, into build/sbom.json
+	@mkdir -p build
+	@$(TOOLS)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json
+	@echo build/sbom.json
+
+audit: $(TOOLS)/.ready ## known vulnerabilities of what the image is made of, where a service that knows them can be reached
+	@$(BIN)/python localstack/audit.py $(TOOLS)/bin/pip-audit
 
 clean: ## remove the environment and what tests left
 	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis screenshots
@@ -64,3 +74,9 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
+
+$(TOOLS)/.ready: requirements-tools.lock $(READY)
+	@echo "making the tools' environment in $(TOOLS) (once)"
+	@test -x $(TOOLS)/bin/python || $(BIN)/python -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-tools.lock
+	@touch $@

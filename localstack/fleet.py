@@ -189,7 +189,7 @@ def _page_differs(base: str, home: Path, month: str, clouds: list[dict[str, Any]
 def read(base: str, home: Path, path: str) -> Any:
     """Read as the operator's reader."""
     request = urllib.request.Request(
-        f"{base}/function/{path}", headers={"Authorization": f"Bearer {(home / 'tokens' / 'reader').read_text()}"}
+        f"{base}/function/{path}", headers={"Authorization": f"Bearer {(home / 'tokens' / 'reader').read_text().strip()}"}
     )
     with urllib.request.urlopen(request, timeout=300) as answer:
         return json.load(answer)

@@ -40,6 +40,7 @@ NAMESPACE = "openfaas-fn"
 WATCH_SECONDS = 1.0
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "host", "upgrade", "te", "trailer"}
+PASSED_ON_LATER = ("authorization", "content-type", "content-encoding")
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
@@ -74,7 +75,7 @@ class Provider:
         self.secrets = folder / "secrets"
         self.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.functions: dict[str, Deployed] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     async def put(self, spec: dict[str, Any]) -> None:
         """Make or change a function; the old process goes on until the new one answers."""
@@ -103,6 +104,9 @@ class Provider:
         if function is None:
             return None
         function.invocation_count += 1
+        # While a new process is started beside it, the old one goes on answering.
+        if function.replica is not None and function.replica.alive:
+            return function.replica
         async with function.changing:
             if function.replica is None or not function.replica.alive:
                 function.replica = await self._start(function.spec)
@@ -113,9 +117,12 @@ class Provider:
 
     def _end(self, replica: Replica | None) -> None:
         if replica is not None:
-            task = asyncio.create_task(replica.stop())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._keep(asyncio.create_task(replica.stop()))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Hold on to what runs in the background until it is over."""
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _save(self) -> None:
         target = self._folder / "functions.json"
@@ -150,13 +157,22 @@ class Provider:
             await asyncio.sleep(WATCH_SECONDS)
             now = datetime.now(UTC)
             for name, function in list(self.functions.items()):
-                expression = (function.spec.get("annotations") or {}).get("schedule")
-                if expression and next(CronSim(expression, last)) <= now:
-                    with contextlib.suppress(httpx.HTTPError, NotReady):
-                        await self.call(name, "POST", "", b"", {"X-Topic": "cron-function", "X-Connector": "cron-connector"})
+                if is_due(function.spec, last, now):
+                    self.call_later(name, b"", {"X-Topic": "cron-function", "X-Connector": "cron-connector"})
             last = now
 
-    async def call(self, name: str, method: str, rest: str, body: Any, headers: dict[str, str]) -> Response | None:
+    def call_later(self, name: str, body: bytes, headers: dict[str, str]) -> None:
+        """Call a function in the background, once; nobody hears what it answers."""
+        self._keep(asyncio.create_task(self._call_unheard(name, body, headers)))
+
+    async def _call_unheard(self, name: str, body: bytes, headers: dict[str, str]) -> None:
+        with contextlib.suppress(httpx.HTTPError, NotReady):
+            answer = await self.call(name, "POST", "", body, headers)
+            if answer is not None:
+                async for _ in answer.body_iterator:
+                    pass
+
+    async def call(self, name: str, method: str, rest: str, body: Any, headers: dict[str, str]) -> StreamingResponse | None:
         """Pass a request on to a function; None where there is no such function."""
         replica = await self.replica(name)
         if replica is None:
@@ -176,7 +192,7 @@ class Provider:
     async def close(self) -> None:
         """End every process."""
         running = [f.replica.stop() for f in self.functions.values() if f.replica is not None]
-        await asyncio.gather(*running, *self._ending)
+        await asyncio.gather(*running, *self._background)
 
 
 async def _passed_on(answer: httpx.Response, client: httpx.AsyncClient, replica: Replica) -> AsyncIterator[bytes]:
@@ -188,6 +204,12 @@ async def _passed_on(answer: httpx.Response, client: httpx.AsyncClient, replica:
         replica.used_at = time.monotonic()
         await answer.aclose()
         await client.aclose()
+
+
+def is_due(spec: dict[str, Any], last: datetime, now: datetime) -> bool:
+    """Say whether a function's schedule has a moment after `last` and not after `now`."""
+    expression = (spec.get("annotations") or {}).get("schedule")
+    return expression is not None and next(CronSim(expression, last)) <= now
 
 
 def memory_limit(spec: dict[str, Any]) -> int:
@@ -303,8 +325,7 @@ class Api:
         name, body = request.path_params["name"].replace("_", "-"), await request.body()
         if name not in self._provider.functions:
             return Response(status_code=404)
-        task = asyncio.create_task(self._provider.call(name, "POST", "", body, {}))
-        task.add_done_callback(lambda done: done.exception())
+        self._provider.call_later(name, body, {k: v for k, v in request.headers.items() if k in PASSED_ON_LATER})
         return Response(status_code=202, headers={"X-Call-Id": secrets.token_hex(16)})
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002

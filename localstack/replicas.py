@@ -12,6 +12,7 @@ from typing import Any
 import httpx2 as httpx
 
 ROOT = Path(__file__).resolve().parent.parent
+MOUNTED_AT = "/var/openfaas/secrets"
 READY_SECONDS = 30
 STOP_SECONDS = 30
 KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "VIRTUAL_ENV")
@@ -68,7 +69,8 @@ async def start(spec: dict[str, Any], secrets: Path, folder: Path) -> Replica:
         (mounted / name).chmod(0o400)
     port = free_port()
     kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-    given = {**spec["envVars"], "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1", "SKYTALLY_KEYS": str(mounted)}
+    told = {name: value.replace(MOUNTED_AT, str(mounted)) for name, value in spec["envVars"].items()}
+    given = {**told, "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1"}
     with (folder / "log").open("wb") as log:
         command = (sys.executable, "-m", "skytally.asgi")
         process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env={**kept, **given}, stdout=log, stderr=log)

@@ -1,86 +1,22 @@
 """One `terraform apply` brings up the whole system on this machine's provider of OpenFaaS's API; a change rolls, destroy leaves nothing."""
 
-import base64
 import json
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from pathlib import Path
+import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from running import Server
+from gateway import ROOT, SKYTALLY, TERRAFORM, Gateway, terraform_or_skip
+from test_fleet import fleet
 from test_vm_life import lives_through
 
-ROOT = Path(__file__).resolve().parents[2]
-LAPTOP = ROOT / "infra" / "terraform" / "examples" / "laptop"
-SKYTALLY = Path(sys.executable).parent / "skytally"
+from localstack.bigpanda import bigpanda
 
-
-def terraform_or_skip():
-    if shutil.which("terraform") is None and os.environ.get("CI") != "true":
-        pytest.skip("without terraform: the deployment is not tested")
-
-
-class Gateway(Server):
-    """The provider as a gateway, with the operator's commands against it."""
-
-    def __init__(self, home):
-        self.home, self.port = home, free_port()
-        self.base = f"http://127.0.0.1:{self.port}"
-        self.password_file = home / "provider" / "password"
-        self.environment = {**os.environ, "SKYTALLY_KEYS": str(home / "keys"), "TF_DATA_DIR": str(home / "terraform")}
-        self.environment |= {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_CLI_CONFIG_FILE": ""}
-
-    def start(self):
-        command = [sys.executable, "-m", "localstack.provider", "--port", str(self.port), "--state", str(self.home / "provider")]
-        with (self.home / "provider.log").open("a") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
-        for _ in range(200):
-            try:
-                return urllib.request.urlopen(f"{self.base}/healthz", timeout=5).close() or self
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError((self.home / "provider.log").read_text())
-
-    def run(self, *command, **more):
-        done = subprocess.run(
-            [str(part) for part in command], env=self.environment, capture_output=True, text=True, timeout=120, check=False, **more
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def token(self, role):
-        return self.run(SKYTALLY, "token", "--role", role).strip()
-
-    def terraform(self, verb, *more, **function_settings):
-        variables = {
-            "gateway_url": self.base,
-            "password_file": str(self.password_file),
-            "state_folder": str(self.home / "state"),
-            "cli": str(SKYTALLY),
-            "secrets": sorted(path.name for path in (self.home / "keys").iterdir()),
-            "function_settings": function_settings,
-        }
-        (self.home / "variables.json").write_text(json.dumps(variables))
-        state = [f"-state={self.home / 'terraform.tfstate'}", f"-var-file={self.home / 'variables.json'}"]
-        return self.run("terraform", f"-chdir={LAPTOP}", verb, "-no-color", "-input=false", *more, *(state if verb != "init" else []))
-
-    def deployed(self):
-        header = base64.b64encode(f"admin:{self.password_file.read_text()}".encode()).decode()
-        request = urllib.request.Request(f"{self.base}/system/functions", headers={"Authorization": f"Basic {header}"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return {function["name"]: function for function in json.load(answer)}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+CATALOG = json.loads((TERRAFORM / "functions" / "catalog.json").read_text())
+QUEUE = "CA-IAAS-T3"
 
 
 @pytest.fixture
@@ -88,62 +24,169 @@ def gateway(tmp_path):
     terraform_or_skip()
     gateway = Gateway(tmp_path).start()
     gateway.run(SKYTALLY, "keys", "init")
-    gateway.run(SKYTALLY, "deploy", "secrets", tmp_path / "keys", "--gateway", gateway.base, "--password-file", gateway.password_file)
+    gateway.terraform("init")
     yield gateway
     gateway.stop()
 
 
-def test_apply_live_change_destroy(gateway, tmp_path):
-    gateway.terraform("init")
-    gateway.terraform("apply", "-auto-approve")
-    catalog = json.loads((ROOT / "infra" / "terraform" / "functions" / "catalog.json").read_text())["functions"]
-    assert set(gateway.deployed()) == {function["service"] for function in catalog}
+def test_everything_from_nothing_through_its_journeys_to_nothing(gateway, tmp_path):
+    with bigpanda() as (monitor, panda_url):
+        panda = {"panda_collect": {"SKYTALLY_PANDA_URL": panda_url, "SKYTALLY_PANDA_QUEUES": QUEUE}}
+        gateway.terraform("apply", "-auto-approve", function_settings=panda)
+        assert set(gateway.deployed()) == {function["service"] for function in CATALOG["functions"]}
+        assert gateway.secrets() == {path.name for path in (tmp_path / "keys").iterdir()}
 
-    (tmp_path / "vm").mkdir()
-    life = lives_through(gateway, tmp_path / "vm", lambda *_: None)
-    assert [boot["vm"] for boot in life.statement()["boots"]] == ["journey-1"]
-    gateway.terraform("plan", "-detailed-exitcode")
+        a_fleet_is_exact(gateway)
+        a_vm_lives_and_a_thief_gets_nothing(gateway, tmp_path)
+        jobs_come_onto_their_clouds(gateway, monitor)
+        timers_answer(gateway)
 
-    with Load(gateway) as load:
-        changed = {"statement": {"SKYTALLY_TRUSTED_HOPS": "1"}}
-        output = gateway.terraform("apply", "-auto-approve", **changed)
-        assert "1 added, 0 changed, 1 destroyed" in output
-        assert gateway.deployed()["statement"]["envVars"]["SKYTALLY_TRUSTED_HOPS"] == "1"
-        gateway.terraform("plan", "-detailed-exitcode", **changed)
-    assert load.statuses == {200}
-    assert load.count > 10
-
-    gateway.terraform("destroy", "-auto-approve")
-    assert gateway.deployed() == {}
-    assert list((tmp_path / "provider" / "replicas").iterdir()) == []
+        gateway.terraform("plan", "-detailed-exitcode", function_settings=panda)
+        a_change_rolls_one_function_and_loses_nothing(gateway, panda)
+        gateway.terraform("destroy", "-auto-approve")
+    assert (gateway.deployed(), gateway.secrets(), gateway.replicas()) == ({}, set(), [])
+    assert (tmp_path / "state" / "documents.sqlite").exists(), "what was accounted stays"
 
 
-class Load:
-    """Ask for a statement again and again while something changes; every answer counts."""
+def a_fleet_is_exact(gateway):
+    gateway.token("reader")
+    done = fleet(gateway, "--vms", "20", "--days", "1", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "agree to the last digit" in done.stdout
 
-    def __init__(self, gateway):
-        self._gateway, self._token = gateway, gateway.token("reader")
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-        self.statuses, self.count = set(), 0
 
-    def _ask(self):
-        while not self._over.is_set() and self.count < 5_000:
-            self.statuses.add(self._gateway.call("statement?month=2026-11", token=self._token).status)
-            self.count += 1
+def a_vm_lives_and_a_thief_gets_nothing(gateway, folder):
+    (folder / "vm").mkdir()
+    life = lives_through(gateway, folder / "vm", lambda *_: None)
+    (mine,) = [boot for boot in life.statement()["boots"] if boot["vm"] == "journey-1"]
+    assert (mine["final"], mine["coverage"]) == (True, 1.0)
+    command = [sys.executable, folder / "vm" / "vm.py", "boot", "--base", gateway.base, "--state", folder / "thief"]
+    command += ["--claim-file", folder / "vm" / "claim", "--payload", folder / "stolen"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, (folder / "stolen").exists()) == (3, False), done.stderr
 
-    def __enter__(self):
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_):
+def jobs_come_onto_their_clouds(gateway, monitor):
+    now = datetime.now(UTC).replace(microsecond=0)
+    began, ended = (f"{now - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S}" for minutes in (90, 30))
+    row = json.loads((ROOT / "tests" / "recorded" / "bigpanda_jobs_full.json").read_text())["jobs"][0]
+    times = {"starttime": began, "endtime": ended, "modificationtime": ended, "statechangetime": ended}
+    monitor.rows = [row | times | {"jobstatus": "failed", "computingsite": QUEUE, "modificationhost": "slot1@worker-7", "batchid": "77.0"}]
+    vm = {"vm": "worker-7", "cloud": "lrz", "started_at": f"{now - timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}", "cores": 8}
+    job = {"batch_id": "sched#77.0#1795467074", "vm": "slot1@worker-7", "started_at": f"{began}Z", "state": "running"}
+    placed = gateway.call("placement_report", {"vms": [vm], "jobs": [job]}, token=gateway.token("scheduler"))
+    assert (placed.status, placed.json["accepted"]) == (200, 2), placed.body
+    done = gateway.call("panda_collect", b"", method="POST")
+    assert (done.status, done.json["state"]) == (200, "done"), done.body
+    table = gateway.call("dashboard/data?view=jobs&window=day", token=gateway.token("reader")).json["table"]
+    assert [(row["cloud"], row["status"], row["job_count"]) for row in table] == [("lrz", "failed", 1)]
+
+
+def timers_answer(gateway):
+    """By their own schedules some may have begun a round just now."""
+    for function in CATALOG["functions"]:
+        if function["schedule"]:
+            answer = gateway.call(function["service"], b"", method="POST")
+            assert (answer.status, answer.json["state"] in {"done", "not_due", "busy", "off"}) == (200, True), answer.body
+
+
+def a_change_rolls_one_function_and_loses_nothing(gateway, panda):
+    untouched = {name for name in gateway.replicas() if not name.startswith("usage-report-")}
+    changed = panda | {"usage_report": {"SKYTALLY_TRUSTED_HOPS": "1"}}
+    reporters = [Reporter(gateway, f"rolled-{n}") for n in range(4)]
+    for reporter in reporters:
+        reporter.start()
+    output = gateway.terraform("apply", "-auto-approve", function_settings=changed)
+    for reporter in reporters:
+        reporter.go_on_for(20)
+    for reporter in reporters:
+        reporter.stop()
+    assert "1 added, 0 changed, 1 destroyed" in output
+    assert gateway.deployed()["usage-report"]["envVars"]["SKYTALLY_TRUSTED_HOPS"] == "1"
+    assert untouched <= set(gateway.replicas()), "only the one function was started anew"
+    gateway.terraform("plan", "-detailed-exitcode", function_settings=changed)
+
+    statement = gateway.call(f"statement?month={reporters[0].month}&detail=boots", token=gateway.token("reader")).json
+    found = {boot["vm"]: boot for boot in statement["boots"]}
+    for reporter in reporters:
+        assert reporter.statuses <= {200, 503}
+        boot = found[reporter.vm]
+        assert (boot["wall_seconds"], boot["core_seconds"]) == (reporter.accepted, reporter.accepted * 4)
+        assert boot["coverage"] == 1.0, "every interval that was accepted is there"
+
+
+class Reporter(threading.Thread):
+    """A vm that reports a second of its life in each request, again and again until it is told that the report is kept."""
+
+    def __init__(self, gateway, vm):
+        super().__init__()
+        self._gateway, self.vm, self._over = gateway, vm, threading.Event()
+        self._token = gateway.run(SKYTALLY, "token", "--role", "reporter", "--cloud", "uvic", "--vm", vm).strip()
+        self._boot_id, self.month = str(uuid.uuid4()), f"{datetime.now(UTC):%Y-%m}"
+        # All of it lies in this month, and in the past.
+        self._boot_at = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        self.accepted, self.statuses = 0, set()
+
+    def run(self):
+        while not self._over.is_set() and self.accepted < 50_000:
+            answer = self._gateway.call("usage_report", {"samples": [self._sample(self.accepted + 1)]}, token=self._token)
+            self.statuses.add(answer.status)
+            if answer.status == 200:
+                assert answer.json["accepted"] == 1, answer.body
+                self.accepted += 1
+            elif answer.status == 503:
+                assert answer.headers["Retry-After"]
+                time.sleep(0.1)
+
+    def go_on_for(self, reports):
+        goal = self.accepted + reports
+        while self.accepted < goal:
+            assert self.is_alive()
+            time.sleep(0.01)
+
+    def stop(self):
         self._over.set()
-        self._thread.join()
+        self.join()
+
+    def _sample(self, second):
+        identity = {"vm": self.vm, "boot_id": self._boot_id, "boot_at": f"{self._boot_at:%Y-%m-%dT%H:%M:%SZ}", "month": self.month}
+        return {**identity, "cores": 4, "month_start": counters(0), "previous": self._moment(second - 1), **self._moment(second)}
+
+    def _moment(self, second):
+        at = f"{self._boot_at + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}"
+        return {"sampled_at": at, "uptime_seconds": second, "counters": counters(second)}
+
+
+def counters(second):
+    """Count what four cores, half of them busy, count."""
+    return {f"{name}_seconds": second * share for name, share in (("wall", 1), ("core", 4), ("user", 2), ("system", 0), ("idle", 2))}
+
+
+def test_a_rotated_key_is_handed_over_by_the_next_apply(gateway, tmp_path):
+    gateway.terraform("apply", "-auto-approve")
+    deposit = {"vm": "v", "cloud": "uvic", "payload": "eA=="}
+    before = gateway.token("scheduler")
+    gateway.run(SKYTALLY, "keys", "rotate", "--purpose", "token")
+    gateway.terraform("apply", "-auto-approve")
+    keys = {path.name for path in (tmp_path / "keys").iterdir()}
+    assert (len(keys), gateway.secrets()) == (4, keys)
+    assert gateway.deployed()["secret-deposit"]["secrets"] == sorted(keys)
+    (tmp_path / "tokens" / "scheduler").unlink()
+    for token in (before, gateway.token("scheduler")):
+        assert gateway.call("secret_deposit", deposit, token=token).status == 201
+
+
+def test_nothing_secret_is_in_the_state(gateway, tmp_path):
+    gateway.terraform("apply", "-auto-approve")
+    state = (tmp_path / "terraform.tfstate").read_text()
+    told = [path.read_text().strip() for path in ((tmp_path / "keys").iterdir())] + [gateway.password_file.read_text()]
+    assert "master-" in state
+    assert not any(secret in state for secret in told)
 
 
 def test_the_catalog_that_terraform_reads_is_the_code():
     printed = subprocess.run([SKYTALLY, "deploy", "catalog"], capture_output=True, text=True, check=True, timeout=60).stdout
-    assert json.loads(printed) == json.loads((ROOT / "infra" / "terraform" / "functions" / "catalog.json").read_text())
+    assert json.loads(printed) == CATALOG
 
 
 def test_a_wrong_password_or_a_gateway_that_is_away_says_what_to_do(gateway, tmp_path):

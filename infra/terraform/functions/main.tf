@@ -12,9 +12,9 @@ locals {
         FUNCTION_TARGET = function.name
         SKYTALLY_KEYS   = "/var/openfaas/secrets"
       })
-      secrets                = sort(var.secrets)
+      secrets                = sort(setunion(var.secrets, lookup(var.function_secrets, function.name, [])))
       labels                 = { app = "skytally" }
-      annotations            = function.schedule == null ? {} : { topic = "cron-function", schedule = function.schedule }
+      annotations            = lookup(module.schedules.annotations, function.service, {})
       limits                 = { memory = local.catalog.memory.limit }
       requests               = { memory = local.catalog.memory.request }
       readOnlyRootFilesystem = true
@@ -25,6 +25,13 @@ locals {
     SKYTALLY_GATEWAY               = var.gateway_url
     SKYTALLY_GATEWAY_PASSWORD_FILE = var.password_file
   }
+}
+
+module "schedules" {
+  source = "../schedules"
+
+  timers    = { for function in local.catalog.functions : function.service => function.schedule if function.schedule != null }
+  overrides = var.schedules
 }
 
 resource "terraform_data" "presence" {

@@ -5,5 +5,10 @@ output "urls" {
 
 output "schedules" {
   description = "When each timer function is called, cron in UTC."
-  value       = { for function in local.catalog.functions : function.service => function.schedule if function.schedule != null }
+  value       = module.schedules.schedules
+}
+
+output "specifications" {
+  description = "What the gateway is told of each function."
+  value       = local.specifications
 }

@@ -18,7 +18,7 @@ variable "image" {
   type        = string
 
   validation {
-    condition     = can(regex("^[^\\s:]+(:[0-9]+)?/?[^\\s]*:[^\\s:]+$", var.image))
+    condition     = can(regex("^[^\\s]+:[^\\s:/]+$", var.image))
     error_message = "image must name a tag, so that a roll-back is a tag too."
   }
 }
@@ -28,12 +28,12 @@ variable "settings" {
   type        = map(string)
 
   validation {
-    condition     = alltrue([for name in keys(var.settings) : can(regex("^(SKYTALLY_|AWS_|STORAGE_EMULATOR_HOST$)", name))])
-    error_message = "settings are named SKYTALLY_…, AWS_… or STORAGE_EMULATOR_HOST."
+    condition     = alltrue([for name in keys(var.settings) : can(regex("^(SKYTALLY_|AWS_|STORAGE_EMULATOR_HOST$|GOOGLE_APPLICATION_CREDENTIALS$)", name))])
+    error_message = "settings are named SKYTALLY_…, AWS_…, STORAGE_EMULATOR_HOST or GOOGLE_APPLICATION_CREDENTIALS."
   }
 
   validation {
-    condition     = alltrue([for name in keys(var.settings) : !can(regex("SECRET|PASSWORD|API_KEY$", name))])
+    condition     = alltrue([for name in keys(var.settings) : !can(regex("SECRET|PASSWORD|API_KEY$|SESSION_TOKEN", name))])
     error_message = "hand secrets over as files (secrets), never as settings."
   }
 }
@@ -47,6 +47,18 @@ variable "function_settings" {
 variable "secrets" {
   description = "Names of the gateway's secrets that every function mounts. Their values never pass through Terraform."
   type        = set(string)
+}
+
+variable "function_secrets" {
+  description = "Names of secrets that single functions mount besides, by function name."
+  type        = map(list(string))
+  default     = {}
+}
+
+variable "schedules" {
+  description = "Other schedules of single timers, cron in UTC, by service name; an empty one switches the timer off."
+  type        = map(string)
+  default     = {}
 }
 
 variable "cli" {

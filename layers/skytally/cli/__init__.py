@@ -7,8 +7,9 @@ import click
 from skytally.cli.dashboards import dashboards
 from skytally.cli.deploy import deploy
 from skytally.cli.doctor import doctor
-from skytally.cli.documents import copy, forget, search_setup
+from skytally.cli.documents import copy, forget
 from skytally.cli.keys import keys, make_token
+from skytally.cli.search import search_revoke, search_setup
 from skytally.cli.secrets import deposit, make_userdata, secrets
 from skytally.cli.statement import statement
 from skytally.errors import SkytallyError
@@ -22,6 +23,7 @@ COMMANDS: tuple[click.Command, ...] = (
     doctor,
     forget,
     make_userdata,
+    search_revoke,
     search_setup,
     secrets,
     statement,

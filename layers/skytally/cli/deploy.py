@@ -72,11 +72,41 @@ def put_secrets(gateway: str, password_file: Path, folder: Path) -> None:
         click.echo(f"{path.name}: kept")
 
 
+@deploy.command("secret")
+@GATEWAY
+@PASSWORD
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def put_secret(gateway: str, password_file: Path, name: str, file: Path) -> None:
+    """Hand FILE to the gateway as the secret NAME; its value is never printed.
+
+    Example: skytally deploy secret s3-credentials credentials --gateway … --password-file password
+    """
+    _open(gateway, password_file).put_secret(name, file.read_text().strip())
+    click.echo(f"{name}: kept")
+
+
+@deploy.command("remove-secret")
+@GATEWAY
+@PASSWORD
+@click.argument("name")
+def remove_secret(gateway: str, password_file: Path, name: str) -> None:
+    """Let the gateway forget a secret; functions that run keep what they mounted.
+
+    Example: skytally deploy remove-secret s3-credentials --gateway … --password-file password
+    """
+    _open(gateway, password_file).remove_secret(name)
+    click.echo(f"{name}: removed")
+
+
 @deploy.command("catalog")
 def show_catalog() -> None:
     """Print the list of functions as Terraform reads it."""
+    from skytally.adapters.documents_elasticsearch import access
+
     functions = [{"name": f.name, "service": deployment.service_name(f), "schedule": f.schedule} for f in catalog.FUNCTIONS]
-    click.echo(json.dumps({"functions": functions, "watchdog": deployment.watchdog(), "memory": deployment.MEMORY}, indent=2))
+    told = {"functions": functions, "watchdog": deployment.watchdog(), "memory": deployment.MEMORY, "search_groups": access.FUNCTIONS}
+    click.echo(json.dumps(told, indent=2))
 
 
 @deploy.command("stack")

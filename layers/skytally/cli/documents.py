@@ -1,4 +1,4 @@
-"""`skytally copy`, `retention`, `search-setup`: moving, forgetting, and guarding documents."""
+"""`skytally copy` and `retention`: moving and forgetting documents."""
 
 import contextlib
 import json
@@ -126,31 +126,3 @@ def forget(days: int | None) -> None:
     with contextlib.closing(wiring.open_documents(config)) as documents:
         gone = retention.forget(documents, config.kept_days if days is None else days, web.clock())
     click.echo(json.dumps(gone))
-
-
-@click.command("search-setup")
-@click.option("--user", required=True, help="a user of Elasticsearch who may manage templates, indices and API keys")
-@click.option("--password-file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="file with the password")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="folder for one API key a group of functions")
-@click.option("--days", type=click.IntRange(1, 3_650), default=366, show_default=True, help="how long the keys live")
-def search_setup(user: str, password_file: Path, out: Path, days: int) -> None:
-    """Set an Elasticsearch up that asks who calls: templates, indices, and new API keys with which functions use it.
-
-    Each group of functions gets a key without any right that it does not use. Hand each file to its functions as
-    SKYTALLY_DOCUMENTS_API_KEY_FILE. Repeat it before the keys end; old keys go on until then.
-
-    \b
-    Example: SKYTALLY_DOCUMENTS=https://search:9200 skytally search-setup --user elastic --password-file password --out keys/search
-    """
-    from skytally.adapters.documents_elasticsearch import access, as_user, install
-
-    config = Config.from_env()
-    prefix, hosts = config.documents_prefix, config.documents_url.split(",")
-    out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with as_user(hosts, user, password_file, config.documents_ca_file) as client:
-        fresh = install(client, prefix, web.clock())
-        click.echo(f"made {', '.join(fresh)}" if fresh else "templates and indices are as they should be", err=True)
-        for group, functions in access.FUNCTIONS.items():
-            with private_file(out / group) as file:
-                file.write(f"{access.make_key(client, prefix, group, days)}\n")
-            click.echo(f"{out / group}: for {', '.join(functions)}")

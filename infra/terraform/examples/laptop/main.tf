@@ -1,6 +1,6 @@
 # The whole system on this machine: `python -m localstack.provider` speaks the gateway's API over processes.
 terraform {
-  required_version = ">= 1.5"
+  required_version = ">= 1.9"
 }
 
 variable "gateway_url" {
@@ -19,14 +19,38 @@ variable "state_folder" {
   type        = string
 }
 
-variable "secrets" {
-  description = "Names of the keys that were handed to the gateway by `skytally deploy secrets`."
-  type        = set(string)
+variable "keys_folder" {
+  description = "An absolute path: the keys that `skytally keys init` made."
+  type        = string
+}
+
+variable "documents_url" {
+  description = "Another document store than SQLite in state_folder."
+  type        = string
+  default     = null
+}
+
+variable "search" {
+  description = "How Elasticsearch is set up, where documents_url names one that asks who calls."
+  type        = any
+  default     = null
+}
+
+variable "settings" {
+  description = "More settings of every function."
+  type        = map(string)
+  default     = {}
 }
 
 variable "function_settings" {
   description = "Settings of single functions."
   type        = map(map(string))
+  default     = {}
+}
+
+variable "schedules" {
+  description = "Other schedules of single timers."
+  type        = map(string)
   default     = {}
 }
 
@@ -36,23 +60,23 @@ variable "cli" {
   default     = "skytally"
 }
 
-module "functions" {
-  source = "../../functions"
+module "skytally" {
+  source = "../.."
 
   gateway_url       = var.gateway_url
   password_file     = var.password_file
   image             = "skytally:laptop"
-  cli               = var.cli
-  secrets           = var.secrets
+  keys_folder       = var.keys_folder
+  documents_url     = coalesce(var.documents_url, "sqlite:///${var.state_folder}/documents.sqlite")
+  objects_url       = "file://${var.state_folder}/objects"
+  search            = var.search
+  settings          = var.settings
   function_settings = var.function_settings
-
-  settings = {
-    SKYTALLY_DOCUMENTS = "sqlite:///${var.state_folder}/documents.sqlite"
-    SKYTALLY_OBJECTS   = "file://${var.state_folder}/objects"
-  }
+  schedules         = var.schedules
+  cli               = var.cli
 }
 
 output "urls" {
   description = "Where each function answers."
-  value       = module.functions.urls
+  value       = module.skytally.urls
 }

@@ -61,3 +61,9 @@ def make_key(client: Elasticsearch, prefix: str, group: str, days: int) -> str:
     )
     encoded: str = answer["encoded"]
     return encoded
+
+
+def end_keys(client: Elasticsearch, prefix: str) -> int:
+    """End every API key of every group, and answer how many; none is success."""
+    ended = [client.security.invalidate_api_key(name=f"{prefix}-{group}") for group in FUNCTIONS]
+    return sum(len(answer["invalidated_api_keys"]) for answer in ended)

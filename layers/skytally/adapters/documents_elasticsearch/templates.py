@@ -102,7 +102,7 @@ def templates(prefix: str) -> dict[str, dict[str, Any]]:
             template["aliases"] = {alias(prefix, index): {}}
         made[alias(prefix, index)] = {
             "index_patterns": [f"{alias(prefix, index)}-*" if index == MONTHLY else alias(prefix, index)],
-            "composed_of": [component(prefix)],
+            "composed_of": [component(prefix), *([lifecycle_component(prefix)] if index == MONTHLY else [])],
             "priority": 200,
             "version": VERSION,
             "template": template,
@@ -115,9 +115,16 @@ def component(prefix: str) -> str:
     return f"{prefix}-settings"
 
 
+def lifecycle_component(prefix: str) -> str:
+    """Name the component template that says which policy of ILM, if any, months are removed by."""
+    return f"{prefix}-lifecycle"
+
+
 def install(client: Elasticsearch, prefix: str, now: datetime) -> list[str]:
     """Make or renew templates, indices and mappings; answer what was made new. The same again changes nothing."""
     client.cluster.put_component_template(name=component(prefix), template={"settings": {"index": SETTINGS}}, version=VERSION)
+    if not client.cluster.exists_component_template(name=lifecycle_component(prefix)):
+        client.cluster.put_component_template(name=lifecycle_component(prefix), template={"settings": {}}, version=VERSION)
     for name, template in templates(prefix).items():
         client.indices.put_index_template(name=name, **template)
     wanted = [written_to(prefix, index, f"x-{now.astimezone(UTC):%Y%m%dT%H%M%S}Z-0") for index in INDICES]

@@ -1,0 +1,14 @@
+locals {
+  secret_of = { for group in keys(var.groups) : group => "search-${group}-${var.renewed}" }
+}
+
+output "files" {
+  description = "The API keys' files, by the names of the secrets that they are to be."
+  value       = { for group, name in local.secret_of : name => "${var.keys_folder}/${var.renewed}/${group}" }
+  depends_on  = [terraform_data.keys]
+}
+
+output "function_secrets" {
+  description = "The secret that each function needs, by function name."
+  value       = merge([for group, functions in var.groups : { for function in functions : function => [local.secret_of[group]] }]...)
+}
