@@ -17,7 +17,7 @@ from typing import Any
 from cronsim import CronSim
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from skytally import asgi, token, web, wiring
+from skytally import asgi, logs, token, web, wiring
 from skytally.adapters.keys_files import KeyFiles
 from skytally.catalog import FUNCTIONS
 from skytally.config import Config
@@ -52,7 +52,7 @@ class AllFunctions:
         name, slash, path = rest.partition("/")
         app = self.app(name.replace("-", "_")) if scope["path"].startswith("/function/") else None
         if app is None:
-            await web.unknown_path()(scope, receive, send)
+            await web.unknown_path()(scope, receive, asgi.with_headers(scope, send))
         else:
             await app({**scope, "path": slash + path or "/", "raw_path": None}, receive, send)
 
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default PORT, else 8080)")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logs.to_stream()
     asgi.end_quietly_on_signals()
     os.umask(0o077)
     config = Config.from_env()

@@ -4,22 +4,27 @@
 """
 
 import logging
+import secrets
 import signal
 import socket
-import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import uvicorn
 from functions_framework.aio import create_asgi_app
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from skytally import web, wiring
+from skytally import logs, web, wiring
 from skytally.config import Config
 from skytally.web import HttpError, Reply, error_reply, unknown_path
 
+log = logging.getLogger("skytally")
 HEALTH_PATH = "/healthz"
 STOP_SECONDS = 25
+LIMITED_TOLD_EVERY = timedelta(minutes=1)
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
 
 
@@ -29,8 +34,9 @@ class JsonProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """Answer what could not be parsed, and hang up."""
         body = b'{"error":{"code":"malformed","message":"this is no HTTP request"}}'
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(head.encode() + body)
+        told = {"Content-Type": web.JSON, "Content-Length": len(body), "Connection": "close", "X-Request-Id": secrets.token_hex(8)}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (told | web.SECURITY_HEADERS).items())
+        self.transport.write(f"HTTP/1.1 400 Bad Request\r\n{lines}\r\n".encode() + body)
         self.transport.close()
 
 
@@ -38,14 +44,16 @@ class FunctionApp:
     """One function: its requests, `/healthz`, and JSON for the errors that never reach it."""
 
     def __init__(self, target: str, source: Path) -> None:
+        self._name = target
         self._app: ASGIApp = create_asgi_app(target, source=str(source))
+        self._told_at: datetime | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's lifespan."""
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            await self._answer(scope, receive, with_headers(scope, send))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == HEALTH_PATH:
@@ -53,8 +61,38 @@ class FunctionApp:
         elif scope["method"] not in METHODS:
             refusal = HttpError(405, "method_not_allowed", "use GET or POST", {"Allow": "GET, POST"})
             await error_reply(refusal)(scope, receive, send)
+        elif wait_seconds := self._wait_seconds(HTTPConnection(scope)):
+            refusal = HttpError(
+                429, "too_many_requests", f"this caller asks too often: ask again in {wait_seconds} s", {"Retry-After": str(wait_seconds)}
+            )
+            await error_reply(refusal)(scope, receive, send)
         else:
             await self._app(scope, receive, json_errors(scope, receive, send))
+
+    def _wait_seconds(self, connection: HTTPConnection) -> int:
+        """Ask the limits; that callers are refused is said once a minute, since a line for each would be the next flood."""
+        now, address = web.clock(), web.address_of(connection, wiring.config().trusted_hops)
+        wait_seconds = wiring.limits().wait_seconds(self._name, address, connection.headers.get("authorization", ""), now)
+        if wait_seconds and (self._told_at is None or now - self._told_at >= LIMITED_TOLD_EVERY):
+            self._told_at = now
+            log.warning(logs.Fields(function=self._name, status=429, address=address, message="a caller asks too often"))
+        return wait_seconds
+
+
+def with_headers(scope: Scope, send: Send) -> Send:
+    """Give a request its id, which its log lines carry too, and its answer the headers that every answer has."""
+    request_id = logs.id_for(HTTPConnection(scope).headers.get("x-request-id", ""))
+    logs.request_id.set(request_id)
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in web.SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            headers["X-Request-Id"] = request_id
+        await send(message)
+
+    return send_with_headers
 
 
 def json_errors(scope: Scope, receive: Receive, send: Send) -> Send:
@@ -109,6 +147,9 @@ def server(app: ASGIApp, stop_seconds: int) -> uvicorn.Server:
             http=JsonProtocol,
             timeout_graceful_shutdown=stop_seconds,
             server_header=False,
+            # Whom to believe about addresses is a setting of ours, and uvicorn would believe whoever calls from this machine.
+            proxy_headers=False,
+            log_config=None,
         )
     )
 
@@ -116,7 +157,7 @@ def server(app: ASGIApp, stop_seconds: int) -> uvicorn.Server:
 def main() -> None:
     """Serve one function until SIGTERM."""
     config = Config.from_env()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logs.to_stream()
     end_quietly_on_signals()
     source = Path(config.function_source) / config.function_target / "main.py"
     listener = socket.create_server((config.host, config.port), backlog=1_024)

@@ -119,6 +119,23 @@ class Config(Struct, frozen=True, kw_only=True):
             le=8,
         ),
     ] = 0
+    calls_per_second: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_CALLS_PER_SECOND",
+            description="calls a second that one token, and one address, may make of a function's process, a minute's worth at once; "
+            "more is answered 429; 0: any",
+            ge=0,
+        ),
+    ] = 2_000
+    claims_per_second: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_CLAIMS_PER_SECOND",
+            description="claims a second from one address, likewise; 0: any",
+            ge=0,
+        ),
+    ] = 200
     open_dashboard: Annotated[bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data needs no token")] = (
         False
     )

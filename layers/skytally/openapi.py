@@ -13,6 +13,7 @@ ERRORS = {
     401: "unauthenticated",
     403: "not_yours or forbidden",
     405: "method_not_allowed, with Allow",
+    429: "too_many_requests, with Retry-After: this caller asks too often",
     503: "unavailable, with Retry-After: nothing was lost",
 }
 BODIES: dict[str, tuple[type, tuple[str, ...]]] = {

@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import inspect
 import ipaddress
-import json
 import logging
 import secrets
 import zlib
@@ -21,11 +20,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response, StreamingResponse
 
-from skytally import errors, table
+from skytally import errors, logs, table
 from skytally.errors import Forbidden, Malformed, SkytallyError, Unauthenticated, Unavailable
 
 KIB, MIB = 1_024, 1_024 * 1_024
@@ -35,10 +34,13 @@ PACKED_FROM, PACKED_LEVEL = 1_024, 5
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
+# Of every answer that does not say otherwise, whoever made it.
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 PAGE_MEDIA = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 PAGE_POLICY = (
@@ -117,11 +119,17 @@ class Request:
 
     def address(self, trusted_hops: int) -> str:
         """Answer the caller's address: the peer's, or what the nth trusted proxy from the right wrote into X-Forwarded-For."""
-        peer = self._request.client.host if self._request.client else ""
-        forwarded = [part.strip() for part in self.headers.get("x-forwarded-for", "").split(",") if part.strip()]
-        if trusted_hops <= 0 or not forwarded:
-            return peer
-        return _plain_address(forwarded[-min(trusted_hops, len(forwarded))])
+        return address_of(self._request, trusted_hops)
+
+
+def address_of(connection: HTTPConnection, trusted_hops: int) -> str:
+    """Answer the address of whoever is at the other end; every line of X-Forwarded-For counts, in their order."""
+    peer = connection.client.host if connection.client else ""
+    lines = ",".join(connection.headers.getlist("x-forwarded-for"))
+    forwarded = [part.strip() for part in lines.split(",") if part.strip()]
+    if trusted_hops <= 0 or not forwarded:
+        return peer
+    return _plain_address(forwarded[-min(trusted_hops, len(forwarded))])
 
 
 def _plain_address(text: str) -> str:
@@ -167,7 +175,6 @@ def endpoint(
                 reply = Reply(status_code=499)
             except Exception as crash:  # noqa: BLE001
                 reply = _crash_reply(crash)
-            reply.headers.update({k: v for k, v in SECURITY_HEADERS.items() if k not in reply.headers})
             if reply.status_code >= 400:
                 _log(function.__name__, raw, reply, received_at)
             return reply
@@ -312,12 +319,7 @@ def error_reply(error: SkytallyError) -> Reply:
 def _crash_reply(crash: Exception) -> Reply:
     """Answer an incident's id; the log gets where it happened, never what was in the exception or the body."""
     incident = secrets.token_hex(8)
-    frames = []
-    trace = crash.__traceback__
-    while trace is not None:
-        frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    log.error(json.dumps({"incident": incident, "kind": type(crash).__name__, "at": frames[-8:]}))
+    log.error(logs.Fields(incident=incident, kind=type(crash).__name__, at_frames=logs.frames(crash.__traceback__)))
     return json_reply(
         {
             "error": {
@@ -333,7 +335,7 @@ def _crash_reply(crash: Exception) -> Reply:
 def _log(function: str, raw: StarletteRequest, reply: Reply, received_at: datetime) -> None:
     took_ms = round((clock() - received_at).total_seconds() * 1_000, 1)
     level = logging.ERROR if reply.status_code >= 500 else logging.INFO
-    log.log(level, json.dumps({"function": function, "method": raw.method, "status": reply.status_code, "took_ms": took_ms}))
+    log.log(level, logs.Fields(function=function, method=raw.method, status=reply.status_code, took_ms=took_ms))
 
 
 def unknown_path(message: str = "there is no such function: see openapi.json") -> Reply:

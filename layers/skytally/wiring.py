@@ -18,6 +18,7 @@ from skytally.cloud import Site
 from skytally.config import Config
 from skytally.errors import Forbidden, Malformed, NotYours
 from skytally.keyring import Keyring
+from skytally.limit import Limits
 from skytally.panda import JobRows, queues_of
 from skytally.ports import Documents, JobStates, Objects, ProbedObjects
 from skytally.preflight import Gate
@@ -187,6 +188,12 @@ def readable_clouds(reader: Caller, wanted: str | None) -> tuple[str, ...]:
     return (wanted,)
 
 
+@cache
+def limits() -> Limits:
+    """Answer how much one caller may ask of this process."""
+    return Limits(config().calls_per_second, config().claims_per_second)
+
+
 def address(request: Request) -> str:
     """Answer the caller's address as far as the settings trust the proxies in front."""
     return request.address(config().trusted_hops)
@@ -196,5 +203,5 @@ def close() -> None:
     """Let go of everything, so that the next call reads the settings again."""
     if documents.cache_info().currsize:
         documents().close()
-    for cached in (config, documents, objects, gate, _key_files, _site_data, register, tallies, panda, dirac):
+    for cached in (config, documents, objects, gate, _key_files, _site_data, register, tallies, panda, dirac, limits):
         cached.cache_clear()

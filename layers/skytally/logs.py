@@ -1,0 +1,61 @@
+"""Log lines: one JSON object each, with the id of the request that they belong to, and never the text of an exception.
+
+What libraries put into an exception may hold a body, a header or a password; where it happened and of what kind it was says enough.
+"""
+
+import json
+import logging
+import re
+import secrets
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TextIO
+
+FRAMES = 8
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+_SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+
+
+def id_for(told: str) -> str:
+    """Answer the id that a caller gave its request where that is a sane one, else a new one."""
+    return told if _SANE.fullmatch(told) else secrets.token_hex(8)
+
+
+def frames(trace: TracebackType | None) -> list[str]:
+    """Answer where an exception passed, innermost last."""
+    found = []
+    while trace is not None:
+        found.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return found[-FRAMES:]
+
+
+class Fields(dict[str, Any]):
+    """What a log line says, by name."""
+
+    def __str__(self) -> str:
+        return json.dumps(self, default=str)
+
+
+class JsonLines(logging.Formatter):
+    """Writes a record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one line."""
+        line: dict[str, Any] = {"at": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"}
+        line |= {"level": record.levelname.lower(), "logger": record.name}
+        if request_id.get():
+            line["request_id"] = request_id.get()
+        line |= record.msg if isinstance(record.msg, Fields) else {"message": record.getMessage()}
+        if record.exc_info and record.exc_info[0] is not None:
+            line |= {"kind": record.exc_info[0].__name__, "at_frames": frames(record.exc_info[2])}
+        return json.dumps(line, default=str)
+
+
+def to_stream(stream: TextIO = sys.stderr) -> None:
+    """Let everything that is logged in this process become a JSON line, in place of whatever was set up."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
