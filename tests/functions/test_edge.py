@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from datetime import UTC, datetime
 
 import pytest
 from starlette.testclient import TestClient
@@ -13,12 +14,19 @@ from skytally import logs, wiring
 BASE = "http://skytally.test/function/"
 
 
+def stand_still(monkeypatch):
+    """Read the settings anew, and stop the clock: no bucket fills while a slow machine asks."""
+    now = datetime.now(UTC)
+    monkeypatch.setattr("skytally.web.clock", lambda: now)
+    wiring.close()
+
+
 @pytest.fixture
 def limited(home, monkeypatch):
     """All functions, with the least limits, called from an address that is counted."""
     monkeypatch.setenv("SKYTALLY_CALLS_PER_SECOND", "2")
     monkeypatch.setenv("SKYTALLY_CLAIMS_PER_SECOND", "1")
-    wiring.close()
+    stand_still(monkeypatch)
     with TestClient(AllFunctions(), base_url=BASE, raise_server_exceptions=False, client=("203.0.113.9", 4711)) as client:
         yield client
 
@@ -44,7 +52,7 @@ def test_claims_from_one_address_are_guessed_slowly(limited):
 
 def test_health_is_never_refused(home, monkeypatch):
     monkeypatch.setenv("SKYTALLY_CALLS_PER_SECOND", "1")
-    wiring.close()
+    stand_still(monkeypatch)
     with TestClient(AllFunctions(), base_url=BASE, client=("203.0.113.9", 4711)) as client:
         assert {client.get("statement/healthz").status_code for _ in range(100)} == {200}
 
@@ -54,7 +62,7 @@ def test_an_address_is_whom_the_settings_trust_to_know_it(home, monkeypatch, hop
     """Behind a proxy of this machine that is not trusted, everybody looks alike and nobody is refused for another."""
     monkeypatch.setenv("SKYTALLY_CALLS_PER_SECOND", "1")
     monkeypatch.setenv("SKYTALLY_TRUSTED_HOPS", hops)
-    wiring.close()
+    stand_still(monkeypatch)
     with TestClient(AllFunctions(), base_url=BASE, client=("127.0.0.1", 4711)) as client:
         answers = [client.get("agent/SHA256SUMS", headers={"X-Forwarded-For": "203.0.113.9"}) for _ in range(61)]
     assert answers[-1].status_code == status
