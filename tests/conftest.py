@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import hypothesis
 import pytest
 from starlette.testclient import TestClient
 
@@ -16,6 +17,10 @@ from skytally import token, wiring
 from skytally.config import Config
 from skytally.records import Caller
 from skytally.wiring import open_documents
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 Headers = dict[str, str]
 BASE = "http://skytally.test/function/"

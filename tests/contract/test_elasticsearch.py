@@ -233,6 +233,7 @@ def test_an_api_key_may_do_its_part_and_nothing_else(tmp_path, monkeypatch):
             "timers": {"write job", "write alarm", "read usage", "read alarm"},
             "retention": {"read alarm", "delete turn", "delete interval month"},
             "readers": {"read usage", "read alarm"},
+            "operators": {"close a month", "read usage", "read alarm"},
         }
         key = node.call(server.url, "/_security/api_key", {"name": "brief", "expiration": "1s"}, "PUT")["encoded"]
         (tmp_path / "brief").write_text(key)
@@ -274,6 +275,7 @@ def what_is_allowed(key_file, server):
             "write interval": lambda: done(documents, old),
             "write job": lambda: client.index(index="skytally-job", id="j", document={"key": "j"}),
             "write alarm": lambda: done(documents, Write("alarm", "a", 1, alarm)),
+            "close a month": lambda: client.index(index="skytally-closing", id="c", document={"key": "c"}),
             "read usage": lambda: documents.get("usage", "u", Usage),
             "read alarm": lambda: documents.get("alarm", "a", Alarm),
             "delete usage": lambda: client.delete(index="skytally-usage", id="u"),

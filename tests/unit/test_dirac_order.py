@@ -16,7 +16,7 @@ from skytally.ports import JobState
 from skytally.records import HeartbeatReport
 
 FINAL = {"Done", "Failed", "Killed"}
-PATIENCE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENCE = settings(suppress_health_check=[HealthCheck.too_slow])
 
 # What may happen next. `go` lets a round that has begun come past so many calls of the store or of DIRAC.
 STEPS = st.lists(

@@ -64,7 +64,7 @@ def test_the_same_again_changes_nothing(documents):
     assert (kept(documents), job(documents)) == before
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(times=st.lists(st.integers(0, 100), min_size=1, max_size=8))
 def test_in_any_order_the_newest_is_kept(tmp_path_factory, times):
     documents = SqliteDocuments(tmp_path_factory.mktemp("order") / "d.sqlite")

@@ -135,7 +135,7 @@ def ends(documents):
     return {key: (one.cloud, (one.final_at - AT) / HOUR) for key, one in documents.find("job", Job, {"system": ["panda"]})}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(order=st.permutations(range(len(STORY))), again=st.lists(st.integers(0, len(STORY) - 1), max_size=4))
 def test_any_order_with_repetition_ends_the_same(tmp_path_factory, order, again):
     documents = SqliteDocuments(tmp_path_factory.mktemp("story") / "d.sqlite")

@@ -138,7 +138,7 @@ def steps(fates):
 
 @pytest.mark.parametrize("names", [(), ("a", "b")], ids=["one vm", "a batch"])
 def test_at_most_once_in_any_order(tmp_path_factory, names):
-    @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
     @given(schedule=steps(FATES))
     def any_order(schedule):
         store = FilesystemObjects(tmp_path_factory.mktemp("play"))

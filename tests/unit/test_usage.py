@@ -152,7 +152,7 @@ def hourly(vm, hours):
     return [vm.sample(at, before) for before, at in itertools.pairwise(times)]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), lost=st.floats(0, 0.9))
 def test_any_order_any_repetition_of_any_subset_with_the_last_gives_the_same_month(bench, seed, lost):
     dice = random.Random(seed)
@@ -170,7 +170,7 @@ def test_any_order_any_repetition_of_any_subset_with_the_last_gives_the_same_mon
     assert document.last_sampled_at == NOW
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_coverage_is_one_exactly_when_nothing_is_missing(bench, seed):
     dice = random.Random(seed)

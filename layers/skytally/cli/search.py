@@ -53,7 +53,7 @@ def search_setup(user: str, password_file: Path, out: Path | None, days: int, il
             click.echo(f"ILM removes intervals after {ilm_days} days" if ilm_days else "ILM removes nothing", err=True)
         for path, group in [(out / group, group) for group in access.FUNCTIONS] if out else ():
             _write_key(path, access.make_key(client, prefix, group, days))
-            click.echo(f"{path}: for {', '.join(access.FUNCTIONS[group])}")
+            click.echo(f"{path}: for {', '.join(access.FUNCTIONS[group]) or '`skytally statement`'}")
 
 
 @click.command("search-revoke")
