@@ -53,7 +53,10 @@ class Panel(Struct, frozen=True):
     @property
     def note(self) -> str:
         """What whoever looks at it must know."""
-        return NOTES[self.index]
+        if not self.by:
+            return NOTES[self.index]
+        last, within = self.by[-1], " in each group" if len(self.by) > 1 else ""
+        return f"{NOTES[self.index]} The {self.groups(last)} largest values of {last} are told apart{within}."
 
     @property
     def timed(self) -> bool:
@@ -69,7 +72,7 @@ class Panel(Struct, frozen=True):
         """How many values of a dimension are told apart; the last dimension of a table is its longest."""
         if self.chart != "table":
             return 20
-        return 500 if name == self.by[-1] else 100
+        return 1_000 if name == self.by[-1] else 100
 
 
 class Board(Struct, frozen=True):
