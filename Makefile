@@ -20,10 +20,8 @@ run: $(READY) ## start everything on this machine and take it through a vm's lif
 serve: $(READY) ## all functions on one port, on SQLite and files; PORT=8080 SKYTALLY_HOME=.skytally
 	@exec $(BIN)/python localstack/serve.py
 
-demo: $(READY) ## a server with a pretended fleet on its page; PORT=8080
-	@SKYTALLY_HOME=$${SKYTALLY_HOME:-.skytally-demo} SKYTALLY_OPEN_DASHBOARD=true sh -c '\
-		$(BIN)/python localstack/serve.py & server=$$!; trap "kill $$server" INT TERM; sleep 3; \
-		$(BIN)/python -m localstack.fleet --vms 60 --days 3; wait $$server'
+demo: $(READY) ## a server with a pretended fleet and its jobs on its page; PORT=8080
+	@$(BIN)/python -m localstack.demo
 
 test: $(READY) check ## every test, on every real server that this machine can run
 	@$(BIN)/python localstack/provide.py
