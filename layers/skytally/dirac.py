@@ -95,7 +95,11 @@ def _runs(job: Job, state: JobState, seen: Seen, now: datetime, final_at: dateti
         runs = (*runs, counted(Run(unseen, count == 1, ended_before(runs, moved_at), moved_at), state))
     here = some(part for _, part in parts if part is not None and not _is_orphan(part, state))
     ordered = tuple(sorted(runs, key=lambda run: run.began_at))
-    return ordered, Run(here, count == 0, moved_at, final_at or FOREVER) if here else None
+    if here is None:
+        return ordered, None
+    # What DIRAC calls over before a vm first named it did not run by DIRAC's clock: the vm's word is all there is.
+    until = final_at if final_at is not None and final_at > here.first_at else FOREVER
+    return ordered, Run(here, count == 0, moved_at, until)
 
 
 def _corrected(job: Job, runs: tuple[Counted, ...], beats: Iterable[Heartbeat]) -> Job:
