@@ -108,6 +108,97 @@ def ingest_through_kills(node, folder):
         assert window(stores[0], AT, AT + 100 * HOUR) == [{"cloud": "uvic", "core_ms": reporters * versions * 100}]
 
 
+@pytest.fixture(scope="module")
+def cramped(tmp_path_factory):
+    """A server that can queue next to nothing, and that looks at its disk as often as it may."""
+    folder = tmp_path_factory.mktemp("cramped")
+    little = {"thread_pool.write.size": 1, "thread_pool.write.queue_size": 1}
+    watched = {"cluster.routing.allocation.disk.threshold_enabled": True, "cluster.info.update.interval": "10s"}
+    try:
+        with elasticsearch.node(folder, **little, **watched, **watermarks("1b")) as node, node.serving(folder / "log") as server:
+            yield node, server
+    except servers.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def stores(cramped):
+    """Several processes' worth of it."""
+    with contextlib.ExitStack() as stack:
+        told = {"SKYTALLY_DOCUMENTS": cramped[1].url}
+        stores = [stack.enter_context(contextlib.closing(open_documents(Config.from_env(told)))) for _ in range(6)]
+        stores[0].install(datetime.now(UTC))
+        yield stores
+
+
+def watermarks(free):
+    """Write at which free space the disk is low, high, and flooded."""
+    return {f"cluster.routing.allocation.disk.watermark.{name}": free for name in ("low", "high", "flood_stage")}
+
+
+def test_a_full_queue_is_waited_for(cramped, stores):
+    """Each bulk is taken, if need be after some pauses, within the deadline; the server did refuse some."""
+    node, server = cramped
+    told = [[] for _ in stores]
+
+    def write(n):
+        for version in range(1, 41):
+            told[n] += done(stores[n], *(label(f"q{n}-{key}", str(version), version) for key in range(50)))
+
+    rejected = before = refused(node, server)
+    while rejected == before:
+        threads = [threading.Thread(target=write, args=(n,)) for n in range(len(stores))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        rejected = refused(node, server)
+    assert {outcome for outcomes in told for outcome in outcomes} <= {STORED, Outcome.STALE}
+    assert all(len(outcomes) >= 40 * 50 for outcomes in told)
+    keys = [f"q{n}-{key}" for n in range(len(stores)) for key in range(50)]
+    assert {one.boot_id for one in stores[0].get_many("label", keys, Label)} == {"40"}
+
+
+def refused(node, server):
+    """Count what the server had no room for."""
+    (stats,) = node.call(server.url, "/_nodes/stats/thread_pool")["nodes"].values()
+    return sum(pool["rejected"] for name, pool in stats["thread_pool"].items() if name.startswith("write"))
+
+
+def test_a_full_disk_is_an_outage_that_passes_and_loses_nothing(cramped, stores, impatient):
+    """The server itself sets the block at the flood stage, and takes it away once there is room."""
+    node, server = cramped
+    versions = dict.fromkeys("abc", 0)
+
+    def next_version(key, send):
+        at = AT + versions[key] * HOUR
+        kept = send(stores[0], usage(key, "2026-11", "uvic", versions[key] + 1), interval(key, at, at + HOUR, 100))
+        versions[key] += 1
+        return kept
+
+    def go_on():
+        while True:
+            next_version("a", done)
+            time.sleep(0.05)
+
+    for key in versions:
+        assert next_version(key, done) == [STORED, STORED]
+    node.call(server.url, "/_cluster/settings", {"transient": watermarks("900tb")}, "PUT")
+    try:
+        with pytest.raises(Unavailable, match="does not answer"):
+            go_on()
+        blocked = node.call(server.url, "/skytally-usage/_settings/index.blocks.*")["skytally-usage"]["settings"]["index"]["blocks"]
+        assert blocked == {"read_only_allow_delete": "true"}
+        assert stores[0].get("usage", "b", Usage) is not None
+    finally:
+        node.call(server.url, "/_cluster/settings", {"transient": watermarks("1b")}, "PUT")
+    for key in versions:
+        next_version(key, insist)
+    stores[0].refresh()
+    assert {version for _, version, _ in stores[0].stored("usage", Usage)} == set(versions.values())
+    assert window(stores[0], AT, AT + 10_000 * HOUR) == [{"cloud": "uvic", "core_ms": 100 * sum(versions.values())}]
+
+
 @pytest.mark.parametrize("block", ["write", "read_only", "read_only_allow_delete"])
 def test_a_block_is_an_outage_that_passes(documents, prefix, impatient, block):
     """The last one is what the disk's flood stage sets, and it answers 429."""
