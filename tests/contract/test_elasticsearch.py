@@ -21,7 +21,7 @@ from localstack import elasticsearch_server as elasticsearch
 from localstack import servers
 from skytally import retention
 from skytally.adapters import documents_elasticsearch as adapter
-from skytally.adapters.documents_elasticsearch import access, templates
+from skytally.adapters.documents_elasticsearch import access, sums, templates
 from skytally.cli import cli
 from skytally.config import Config
 from skytally.documents import INDICES, Alarm, Label, Turn, Usage
@@ -295,6 +295,19 @@ def test_only_the_right_ca_is_trusted(settings, tmp_path):
             else:
                 with pytest.raises(Unavailable), contextlib.closing(open_documents(Config.from_env(told))) as documents:
                     documents.get("label", "k", Label)
+
+
+@pytest.mark.parametrize("vms", [9, 10, 11, 20, 25])
+def test_pages_of_sums_are_exact_and_none_is_asked_for_in_vain(documents, monkeypatch, vms):
+    """Each reads all that matches: an empty page at the end would double what a view costs."""
+    monkeypatch.setattr(sums, "PAGE_BUCKETS", 10)
+    names = [f"v{n:02}" for n in range(vms)]
+    done(documents, *(interval(name, AT, AT + HOUR, 100 + n, vm=name) for n, name in enumerate(names)))
+    pages, search = [], documents._search
+    monkeypatch.setattr(documents, "_search", lambda *asked: pages.append(asked) or search(*asked))
+    rows = window(documents, AT, AT + HOUR, by=("vm",))
+    assert [(row["vm"], row["core_ms"]) for row in rows] == [(name, 100 + n) for n, name in enumerate(names)]
+    assert len(pages) == vms // 10 + 1
 
 
 def test_an_interval_stays_in_the_month_of_its_key(documents, prefix):

@@ -19,7 +19,8 @@ from skytally.documents import Document
 from skytally.ports import Query, Row
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-PAGE_BUCKETS = 5_000
+# Each page reads all that matches anew, so few pages; a server lets nobody have more than 65 536 buckets at once.
+PAGE_BUCKETS = 20_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Key = tuple[Any, ...]
 Cells = dict[Key, dict[str, float]]
@@ -143,7 +144,7 @@ def _composite(search: Search, wanted: Filter, sources: list[Filter], metrics: F
         answer = search.aggregations(query=wanted, aggs={"rows": {"composite": composite, "aggs": metrics}})["rows"]
         for bucket in answer["buckets"]:
             yield tuple(bucket["key"].values()) if sources else (), bucket
-        if "after_key" not in answer:
+        if len(answer["buckets"]) < PAGE_BUCKETS:
             return
         after = {"after": answer["after_key"]}
 
