@@ -1,6 +1,7 @@
 """Elasticsearch in numbers: what skytally keeps beside a raw `_bulk` of the same documents, a month's view, and how it grows.
 
-One node on the same two cores as everything else, so only ratios of one run mean anything. `--vms 1000 10000` chooses the sizes.
+One node on the same two cores as everything else, so only ratios of one run mean anything. `--parts grown --vms 1000 10000 50000
+--hours 24` looks at growth alone.
 """
 
 import argparse
@@ -23,13 +24,14 @@ from localstack.elasticsearch_server import node  # noqa: E402
 from skytally.adapters.documents_elasticsearch import ElasticsearchDocuments, connect  # noqa: E402
 from skytally.cloud import Site  # noqa: E402
 from skytally.config import Config  # noqa: E402
-from skytally.documents import Interval  # noqa: E402
+from skytally.documents import Interval, Usage  # noqa: E402
 from skytally.ports import Write  # noqa: E402
-from skytally.usage import month_end_at  # noqa: E402
+from skytally.usage import month_end_at, month_of  # noqa: E402
 from skytally.view import usage_view, window  # noqa: E402
 from skytally.wiring import open_documents  # noqa: E402
 
 BULK, ROUNDS = 2_000, 20
+PARTS = ("raw", "reports", "grown")
 console = Console()
 
 
@@ -52,6 +54,25 @@ def intervals(vms, hours, until):
             }
             document = Interval(**blank | where | busy | {"from_at": begin, "until_at": begin + timedelta(hours=1)})
             yield Write("interval", f"{label}-{hour * 3_600_000}", (hour + 1) * 3_600_000, document)
+
+
+def usages(vms, hours, until):
+    """Make the months of the same boots, by which a view knows what was up."""
+    blank = dict.fromkeys(Usage.__struct_fields__)
+    blank |= {name: 3_600_000 * hours for name in blank if name.endswith("_ms")} | {name: 0 for name in blank if name.endswith("_bytes")}
+    blank |= dict.fromkeys(("final", "estimated", "clock_ahead"), False)
+    for one in intervals(vms, 1, until):
+        boot_at = one.document.from_at - timedelta(hours=hours - 1)
+        label = f"{one.document.vm}-{boot_at:%Y%m%dT%H%M%SZ}"
+        named = {
+            "month": month_of(one.document.from_at),
+            "boot_id": f"boot-{label}",
+            "label": label,
+            "vm": one.document.vm,
+            "cloud": one.document.cloud,
+        }
+        usage = Usage(**blank | named | {"boot_at": boot_at, "last_sampled_at": one.document.until_at, "cores": 8})
+        yield Write("usage", f"{label}-{named['month']}", 1, usage)
 
 
 def batches(writes, size):
@@ -93,7 +114,10 @@ def grown(documents, vms, hours, until):
     for future in futures:
         future.result()
     rate = vms * hours / (time.perf_counter() - began)
+    for batch in batches(usages(vms, hours, until), BULK):
+        documents.write(batch).result()
     documents.refresh()
+    kept = documents.client.indices.stats(index=f"{documents._prefix}-interval-*", metric="store")["_all"]["primaries"]["store"]
     times = []
     for name in ("day", "week", "month"):
         taken = []
@@ -102,7 +126,7 @@ def grown(documents, vms, hours, until):
             usage_view(window(name, until.isoformat(), until), {}, "cloud", documents, Site(), until)
             taken.append(time.perf_counter() - began)
         times.append(f"{sorted(taken)[1] * 1e3:,.0f}")
-    return [f"{vms:,}", f"{hours}", f"{vms * hours:,}", f"{rate:,.0f}", *times]
+    return [f"{vms:,}", f"{hours}", f"{vms * hours:,}", f"{rate:,.0f}", f"{kept['size_in_bytes'] / vms / hours:,.0f}", *times]
 
 
 def bytes_a_document(documents, codec, until):
@@ -130,24 +154,40 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vms", type=int, nargs="*", default=[1_000], help="fleets whose month is filled and looked at")
     parser.add_argument("--hours", type=int, default=720)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     told = parser.parse_args()
     until = month_end_at("2026-10")
     with tempfile.TemporaryDirectory() as folder, node(Path(folder)) as one, one.serving(Path(folder) / "log") as server:
-        with store(server, "raw") as documents:
-            rates = beside_raw(documents, until)
-            ratio = rates["skytally"] / rates["raw _bulk"]
-            console.print(*(f"{name}: {rate:,.0f} interval documents/s" for name, rate in rates.items()), f"ratio {ratio:.0%}", sep="\n")
-            for codec in ("best_compression", "default"):
-                console.print(f"{codec}: {bytes_a_document(documents, codec, until):,.0f} bytes an interval document")
-        reports(server)
-        table = Table(title="a fleet's hours")
-        for column in ("vms", "hours", "intervals", "stored/s", "day view ms", "week ms", "month ms"):
-            table.add_column(column, justify="right")
-        for n, vms in enumerate(told.vms):
-            with store(server, f"grown{n}") as documents:
-                table.add_row(*grown(documents, vms, told.hours, until))
-                documents.client.indices.delete(index=",".join(documents.client.indices.get(index=f"grown{n}-*")))
-        console.print(table)
+        if "raw" in told.parts:
+            raw(server, until)
+        if "reports" in told.parts:
+            reports(server)
+        if "grown" in told.parts:
+            growth(server, told.vms, told.hours, until)
+
+
+def raw(server, until):
+    """Compare with what the server can do by itself."""
+    with store(server, "raw") as documents:
+        rates = beside_raw(documents, until)
+        ratio = rates["skytally"] / rates["raw _bulk"]
+        console.print(*(f"{name}: {rate:,.0f} interval documents/s" for name, rate in rates.items()), f"ratio {ratio:.0%}", sep="\n")
+        for codec in ("best_compression", "default"):
+            console.print(f"{codec}: {bytes_a_document(documents, codec, until):,.0f} bytes an interval document")
+
+
+def growth(server, sizes, hours, until):
+    """Fill fleets of several sizes, one after another."""
+    table = Table(title="a fleet's hours")
+    for column in ("vms", "hours", "intervals", "stored/s", "bytes each", "day view ms", "week ms", "month ms"):
+        table.add_column(column, justify="right")
+    for n, vms in enumerate(sizes):
+        with store(server, f"grown{n}") as documents:
+            row = grown(documents, vms, hours, until)
+            print(*row, flush=True)
+            table.add_row(*row)
+            documents.client.indices.delete(index=",".join(documents.client.indices.get(index=f"grown{n}-*")))
+    console.print(table)
 
 
 def reports(server):

@@ -563,6 +563,29 @@ def test_run_boots_reports_hourly_measures_at_the_edge_and_ends_with_a_last_samp
     agrees(lab)
 
 
+def test_what_run_could_not_tell_of_jobs_it_tells_before_it_stops(tmp_path):
+    lab = Lab(tmp_path, "2026-11-25T10:00:00")
+    lab.world.run(10)
+    with serve(lab.office) as lab.base:
+        agent, options = lab.agent(), lab.options("run", "--jobs", "yes")
+        sleep, away_at, deadline = agent.clock.sleep, at("2026-11-25T10:20:00"), at("2026-11-25T12:10:00")
+
+        def until_the_deadline(seconds):
+            lab.office.away = away_at < lab.world.now < deadline
+            if lab.world.now >= deadline:
+                raise SystemExit(0)
+            sleep(seconds)
+
+        agent.clock.sleep = until_the_deadline
+        with pytest.raises(SystemExit):
+            agent.run(options)
+    seen = [at(beat["seen_at"]) for beat in lab.office.heartbeats]
+    assert seen == sorted(seen)
+    assert seen[0] < away_at
+    assert seen[-1] == pytest.approx(lab.world.now, abs=3)
+    assert max(later - earlier for earlier, later in itertools.pairwise(seen)) < 930
+
+
 def test_nothing_is_sent_by_many_vms_in_the_same_second(tmp_path):
     agent = Lab(tmp_path).agent()
     shifts = {int(agent.digest(str(n).encode())[:8], 16) % 3600 for n in range(1000)}
