@@ -136,7 +136,7 @@ def _measures(rows: list[Row], boots: list[Usage], worth: dict[str, Score], show
         "largest_clock_offset_seconds": max(offsets, default=None),
         "estimated_edges": sum(usage.estimated for usage in boots),
         "quarantined_benchmarks": sum(worth[usage.label].quarantined for usage in boots),
-        "last_sampled_at": max((iso(usage.last_sampled_at) for usage in boots), default=None),
+        "last_sampled_at": iso(max(usage.last_sampled_at for usage in boots)) if boots else None,
     }
 
 

@@ -172,7 +172,7 @@ def test_a_cloud_opens_its_vms_and_back_returns(tab):
     tab.get_by_role("link", name=LONG).click()
     expect(tab.locator("tbody tr")).to_have_count(1)
     vm = table(tab)["vm-of-16"]
-    assert (vm["cloud"], vm["core_hours"], vm["silent_vms"], vm["estimated_edges"]) == (LONG, "384.0", "no", "1")
+    assert (vm["core_hours"], vm["silent_vms"], vm["estimated_edges"], "cloud" in vm) == ("384.0", "no", "1", False)
     tab.go_back()
     expect(tab.locator("tbody tr")).to_have_count(len(STRANGERS))
 

@@ -85,3 +85,39 @@ def test_other_displays(view):
 def test_a_display_that_there_is_not_is_named(client, reader):
     answer = client.get("dashboard/data?view=jobs&by=moon", headers=reader)
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "by")
+
+
+def test_single_jobs_with_what_is_known_of_each_newest_first(view):
+    answer = view(by="job", cloud="cern", sort="final_at-down", limit=2)
+    assert (answer["row_count"], rows(answer, "job_id", "system", "error", "final_at", "wasted_core_hours")) == (
+        4,
+        [(str(n), "panda", "pilot 1099", "2026-11-25T11:00:00Z", 8) for n in (10, 11)],
+    )
+    assert rows(view(by="job", cloud="uvic", sort="job_id-up"), "job_id", "status", "final_at")[-1] == (
+        "32",
+        "failed",
+        "2026-11-25T11:00:00Z",
+    )
+    assert [row["status"] for row in view(by="job", error="pilot 1099")["table"]] == ["failed"] * 5
+
+
+def test_too_many_single_jobs_are_told_and_not_listed(view, monkeypatch):
+    monkeypatch.setattr("skytally.job_view.MOST_JOBS", 4)
+    assert view(by="job", cloud="cern")["row_count"] == 4
+    with pytest.raises(AssertionError, match="name a vm, an error or a shorter window"):
+        view(by="job")
+
+
+def test_jobs_whose_cloud_or_times_nobody_knows_are_counted(view):
+    wiring.documents().write([job(40, doubt="ended before it began"), job(41, doubt="more CPU than cores")]).result()
+    answer = view()
+    assert answer["doubts"] == [{"kind": "unknown_cloud", "job_count": 1}, {"kind": "impossible_times", "job_count": 2}]
+    assert answer["totals"]["job_count"] == sum(row["job_count"] for row in answer["table"])
+    assert answer["choices"]["cloud"] == ["cern", "unknown", "uvic"]
+
+
+def test_jobs_by_task(view):
+    wiring.documents().write(
+        [job(50, task_id="77", transformation="Reco_tf.py"), job(51, task_id="77", transformation="Reco_tf.py")]
+    ).result()
+    assert ("77", "Reco_tf.py", "finished", 2) in rows(view(by="task"), "task_id", "transformation", "status", "job_count")

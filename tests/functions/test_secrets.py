@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from skytally import deposit, envelope, wiring
 from skytally.cli import cli
+from skytally.records import iso
 
 PAYLOAD = b"-----BEGIN CERTIFICATE-----"
 OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
@@ -311,3 +312,27 @@ def test_what_lies_in_the_store_opens_nothing_by_itself(client, scheduler, home)
     stored = b"".join(path.read_bytes() for path in (home / "objects").rglob("*") if path.is_file())
     assert PAYLOAD not in stored
     assert base64.b64encode(PAYLOAD) not in stored
+
+
+def test_the_secrets_of_a_window_are_those_that_wait_or_came_to_their_end_in_it(client, scheduler, reader, at):
+    now = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=30)
+    for vm, hours_ago in (("old", 30), ("new", 2)):
+        at(now - timedelta(hours=hours_ago))
+        assert claimed(client, left(client, scheduler, vm=vm).json()["token"]).status_code == 200
+    left(client, scheduler, vm="waits", expires_in_seconds=604_800)
+    at(now)
+
+    def look(**query):
+        return client.get("dashboard/data", params={"view": "secrets", **query}, headers=reader).json()
+
+    assert {row["vm"] for row in look()["table"]} == {"old", "new", "waits"}
+    day = look(window="day", sort="vm-down")
+    assert ([row["vm"] for row in day["table"]], day["totals"]["waiting_count"], day["totals"]["delivered_count"]) == (
+        ["waits", "new"],
+        1,
+        1,
+    )
+    hour = (now - timedelta(hours=2)).replace(minute=0, second=0)
+    assert day["series"] == [{"at": iso(hour), "until": iso(hour + timedelta(hours=1)), "state": "delivered", "secret_count": 1}]
+    assert [row["vm"] for row in look(**{"from": iso(now - timedelta(hours=40))}, vm="old")["table"]] == ["old"]
+    assert look(**{"from": "2025-01-01T00:00:00Z"})["doubts"] == [{"kind": "kept_days", "days": 31}]

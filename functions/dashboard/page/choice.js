@@ -91,7 +91,7 @@ const stepsOf = (state, view) => {
   if (cloud) steps.push({ name: "cloud", kind: "step", label: cloud, to: { by: view.displays.vm ? "vm" : "", vm: "" }, here: !vm });
   if (vm) steps.push({ name: "vm", kind: "step", label: vm, to: {}, here: true });
   const also = vm ? ["usage", "jobs"].map((name) => views[name]) : [];
-  const sides = also.map((one) => ({ name: one.title, kind: "side", label: one === views.jobs ? "its jobs" : "its intervals", to: { ...dropped(one), view: one.title.toLowerCase(), by: finest(one) }, here: one === view }));
+  const sides = also.map((one) => ({ name: one.title, kind: "side", label: one === views.jobs ? "its jobs" : "its intervals", to: { ...dropped(one), view: one.title.toLowerCase(), by: finest(one) }, here: one === view && displayNameOf(state) === finest(one) }));
   const more = Object.keys(MORE).filter((name) => state[name]);
   const chips = more.map((name) => ({ name, kind: "chip", label: `${MORE[name]} ${state[name]}`, spoken: `${MORE[name]} ${state[name]}: show all again`, to: { [name]: "" } }));
   return chips.length && !steps.length ? [all, ...chips] : [...steps, ...sides, ...chips];

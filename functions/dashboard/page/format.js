@@ -17,7 +17,10 @@ export const hours = known((value) => {
   return (value >= 10 ? tenths : value >= 0.1 ? hundredths : fine).format(value);
 });
 
-export const gigabytes = known((value) => (value > 0 && value < 5e6 ? "< 0.01" : (value >= 1e10 ? tenths : hundredths).format(value / 1e9)));
+export const gigabytes = known((value) => {
+  if (value === 0) return "0";
+  return value < 5e6 ? "< 0.01" : (value >= 1e10 ? tenths : hundredths).format(value / 1e9);
+});
 
 export const seconds = known((value) => (value < 0 ? `−${seconds(-value)}` : (value >= 10 ? whole : tenths).format(value)));
 

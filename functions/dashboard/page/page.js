@@ -8,7 +8,7 @@ import { UNKNOWN, count, duration, moment, several } from "./format.js";
 import { drawPlot } from "./plot.js";
 import { read, takeToken, token, write } from "./state.js";
 import { drawTable } from "./table.js";
-import { displayNameOf, displayOf, sortOf, viewOf } from "./views.js";
+import { displayNameOf, shownDisplayOf, sortOf, viewOf } from "./views.js";
 
 const RELOAD_MS = 60_000;
 const AGE_MS = 5_000;
@@ -75,8 +75,8 @@ const drawListing = () => {
   const view = viewOf(state);
   drawFacts(data.row_count ? view.facts(data) : []);
   drawDoubts(part("doubts"), data);
-  part("listing-head").hidden = false;
-  drawTable(part("rows"), displayOf(state), data.table, sortOf(state), emptyOf(state), (sort) => choose({ sort, offset: "" }, ["table"]));
+  part("listing").hidden = false;
+  drawTable(part("rows"), shownDisplayOf(state), data.table, sortOf(state), emptyOf(state), (sort) => choose({ sort, offset: "" }, ["table"]));
   drawPager(data, state);
   part("downloads").hidden = !data.row_count;
   if (focused !== document.body && !document.contains(focused)) part("listing-title").focus({ preventScroll: true });

@@ -14,7 +14,7 @@ export const drawPlot = (place, legend, data, by, measure) => {
   const svg = d3.select(place).selectAll("svg").data([data]).join(skeleton).attr("viewBox", `0 0 ${width} ${SIZE.height}`);
   svg.attr("aria-label", `${measure.label} by ${by}, ${moment(data.from)} to ${moment(data.until)}. The table has the sums.`);
   names.forEach(colourOf);
-  drawAxes(svg, x, y, width);
+  drawAxes(svg, x, y, width, measure);
   drawBars(svg.select(".bars"), bars, x, y, measure);
   drawLegend(legend, names);
 };
@@ -37,9 +37,10 @@ const skeleton = (enter) => {
   return svg;
 };
 
-const drawAxes = (svg, x, y, width) => {
+const drawAxes = (svg, x, y, width, { whole }) => {
   const bottom = d3.axisBottom(x).ticks(Math.max(2, width / 110)).tickFormat(tickTime).tickSizeOuter(0);
-  const left = d3.axisLeft(y).ticks(4, y.domain()[1] >= 10_000 ? "~s" : undefined).tickSize(-(width - SIZE.left - SIZE.right));
+  const steps = y.ticks(4).filter((tick) => !whole || Number.isInteger(tick));
+  const left = d3.axisLeft(y).tickValues(steps).ticks(4, y.domain()[1] >= 10_000 ? "~s" : whole ? "d" : undefined).tickSize(-(width - SIZE.left - SIZE.right));
   svg.select(".x").attr("transform", `translate(0,${SIZE.height - SIZE.bottom})`).call(bottom);
   svg.select(".y").attr("transform", `translate(${SIZE.left},0)`).call(left).select(".domain").remove();
 };

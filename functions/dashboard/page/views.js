@@ -5,6 +5,8 @@
 import { DOUBTFUL, EFFORT, JOBS, MEANS, MULTICORE, SILENT, STATUS, hs23, name, number, onClouds, some, time, word } from "./columns.js";
 import { count, either, gigabytes, hours, share } from "./format.js";
 
+const orNone = (error) => error ?? "none";
+
 const keyOf = (...fields) => (row) => JSON.stringify(fields.map((field) => row[field]));
 
 const usage = {
@@ -83,7 +85,7 @@ const jobs = {
   windowed: true,
   split: true,
   measures: [
-    { name: "job_count", label: "Jobs that ended", unit: "jobs" },
+    { name: "job_count", label: "Jobs that ended", unit: "jobs", whole: true },
     { name: "core_hours", label: "Core hours", unit: "core hours" },
     { name: "wasted_core_hours", label: "Wasted core hours", unit: "core hours" },
   ],
@@ -108,7 +110,7 @@ const jobs = {
       sort: "vm-up",
     },
     error: jobsBy("Errors", ["cloud", "error_category", "error", "error_message"], [
-      word("error", "Error", { opens: ({ cloud, error }) => error && { by: "job", cloud, error } }),
+      word("error", "Error", { format: orNone, words: true, opens: ({ cloud, error }) => error && { by: "job", cloud, error } }),
       name("cloud", "Cloud"),
       name("error_message", "Message"),
     ]),
@@ -139,7 +141,7 @@ const jobs = {
         time("started_at", "Started"),
         time("final_at", "Final"),
         ...JOBS.slice(1),
-        word("error", "Error"),
+        word("error", "Error", { format: orNone, words: true }),
         name("error_message", "Message"),
       ],
     },
@@ -150,7 +152,7 @@ const secrets = {
   title: "Secrets",
   filters: ["cloud", "vm"],
   windowed: true,
-  measures: [{ name: "secret_count", label: "Secrets that came to their end", unit: "secrets" }],
+  measures: [{ name: "secret_count", label: "Secrets that came to their end", unit: "secrets", whole: true }],
   by: "state",
   facts: ({ totals }) => [
     ...["waiting", "delivered", "expired", "revoked"].map((state) => [state[0].toUpperCase() + state.slice(1), count(totals[`${state}_count`])]),
@@ -218,9 +220,15 @@ export const displayNameOf = (state) => {
 
 export const displayOf = (state) => viewOf(state).displays[displayNameOf(state)];
 
+// The same without the columns in which a filter leaves one name.
+export const shownDisplayOf = (state) => {
+  const display = displayOf(state);
+  return { ...display, columns: display.columns.filter(({ name: held }, at) => at === 0 || !state[held]) };
+};
+
 // The column and the way that rows are ordered by.
 export const sortOf = (state) => {
-  const { columns, sort } = displayOf(state);
+  const { columns, sort } = shownDisplayOf(state);
   const [column, way] = state.sort.split("-");
   return columns.some(({ name: known }) => known === column) && ["up", "down"].includes(way) ? `${column}-${way}` : sort;
 };
