@@ -65,7 +65,7 @@ def test_every_number_of_the_jobs_is_the_truth(tab):
 def test_from_a_faulty_cloud_to_its_errors_and_the_single_jobs(tab):
     tab.get_by_role("link", name="Jobs", exact=True).click()
     tab.locator("tbody tr", has_text="failed").get_by_role("link").click()
-    expect(tab.locator("tbody td[data-column=error_message]")).to_have_text(HOSTILE_MESSAGE)
+    expect(tab.locator("tbody td[data-column=error_message]")).to_have_text([HOSTILE_MESSAGE])
     tab.get_by_role("link", name="pilot 1099").click()
     expect(tab.locator("tbody tr")).to_have_count(3)
     assert {(row["job_id"], row["vm"], row["wasted_core_hours"]) for row in rows(tab)} == {
@@ -108,11 +108,11 @@ def test_filters_hold_all_that_is_shown(tab):
     expect(tab.locator("tbody tr")).to_have_count(1)
     assert facts(tab)["Core hours"] == "384.0"
     tab.get_by_role("combobox", name="Site").select_option(HOSTILE_SITE)
-    expect(tab.locator("tbody th")).to_have_text(MARKUP)
+    expect(tab.locator("tbody th")).to_have_text([MARKUP])
     tab.get_by_role("combobox", name="Site").select_option("")
     tab.get_by_label("VM", exact=True).fill("vm-of-16")
     tab.keyboard.press("Enter")
-    expect(tab.locator("tbody th")).to_have_text(LONG)
+    expect(tab.locator("tbody th")).to_have_text([LONG])
     tab.get_by_label("VM", exact=True).fill("vm-of")
     tab.keyboard.press("Enter")
     expect(tab.locator("#rows p")).to_contain_text("Nothing in this window of group belle, vm vm-of. Names are whole and exact")

@@ -221,9 +221,11 @@ export const displayNameOf = (state) => {
 export const displayOf = (state) => viewOf(state).displays[displayNameOf(state)];
 
 // The same without the columns in which a filter leaves one name.
+const HELD = ["cloud", "vm", "queue", "release", "error"];
+
 export const shownDisplayOf = (state) => {
   const display = displayOf(state);
-  return { ...display, columns: display.columns.filter(({ name: held }, at) => at === 0 || !state[held]) };
+  return { ...display, columns: display.columns.filter(({ name: held }, at) => at === 0 || !HELD.includes(held) || !state[held]) };
 };
 
 // The column and the way that rows are ordered by.
