@@ -117,10 +117,15 @@ class Site:
     def reader(self) -> str:
         return (self.home / "tokens" / "reader").read_text()
 
-    def report(self, cloud: str, samples: list[dict[str, object]], **labels: str | None) -> None:
+    def signed(self, role: str, lives_seconds: int = 3_600, **fields: object) -> str:
+        """Sign a token with the server's own keys."""
         now = datetime.now(UTC)
-        caller = Caller(role="reporter", clouds=(cloud,), issued=int(now.timestamp()), expires=int(now.timestamp()) + 3_600, **labels)
-        signed = token.issue(caller, KeyFiles(self.home / "keys", lambda: now).keyring().token)
+        issued = int(now.timestamp())
+        caller = Caller(role=role, issued=issued, expires=issued + lives_seconds, **fields)
+        return token.issue(caller, KeyFiles(self.home / "keys", lambda: now).keyring().token)
+
+    def report(self, cloud: str, samples: list[dict[str, object]], **labels: str | None) -> None:
+        signed = self.signed("reporter", clouds=(cloud,), **labels)
         answer = httpx2.post(
             f"http://127.0.0.1:{self.port}/function/usage_report", json={"samples": samples}, headers={"Authorization": f"Bearer {signed}"}
         )

@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+import sqlite3
+from contextlib import closing
 
 import httpx2
 import pytest
 from playwright.sync_api import expect
 from site_of_strangers import LONG, ROOT, STRANGERS
-from test_page import leave_secret, table
+from test_page import SCREENSHOTS, leave_secret, table
 
 pytestmark = pytest.mark.browser
 PAGE = ROOT / "functions" / "dashboard" / "page"
@@ -124,6 +126,32 @@ def test_a_server_that_goes_away_is_told_and_the_last_data_stay(tab, site):
     expect(tab.get_by_role("alert")).to_contain_text("does not answer")
     assert set(table(tab)) == set(STRANGERS)
     site.start()
+    tab.get_by_label("Day").check()
+    expect(tab.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_token_that_has_expired_is_told(blank, site):
+    blank.expected_errors = ("401",)
+    blank.goto(f"{site.page}#token={site.signed('reader', lives_seconds=-1)}")
+    expect(blank.get_by_role("alert")).to_contain_text("expired")
+    expect(blank.get_by_label("Reader token")).to_be_visible()
+    blank.get_by_label("Reader token").fill(site.reader())
+    blank.keyboard.press("Enter")
+    expect(blank.get_by_role("alert")).to_be_hidden()
+    expect(blank.locator("tbody tr")).to_have_count(len(STRANGERS))
+
+
+def test_a_store_that_is_away_is_told_and_the_last_data_stay(tab, site):
+    tab.expected_errors = ("503",)
+    with closing(sqlite3.connect(site.home / "documents.sqlite", isolation_level=None)) as store:
+        store.execute("ALTER TABLE usage RENAME TO usage_that_is_away")
+        tab.get_by_label("Week").check()
+        expect(tab.get_by_role("alert")).to_contain_text("The store is away")
+        expect(tab.get_by_role("alert")).to_contain_text("asks again every minute")
+        assert set(table(tab)) == set(STRANGERS)
+        SCREENSHOTS.mkdir(exist_ok=True)
+        tab.screenshot(path=SCREENSHOTS / "store-away-1400-light.png", full_page=True)
+        store.execute("ALTER TABLE usage_that_is_away RENAME TO usage")
     tab.get_by_label("Day").check()
     expect(tab.get_by_role("alert")).to_be_hidden()
 
