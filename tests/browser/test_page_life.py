@@ -149,6 +149,7 @@ def test_a_store_that_is_away_is_told_and_the_last_data_stay(tab, site):
         expect(tab.get_by_role("alert")).to_contain_text("The store is away")
         expect(tab.get_by_role("alert")).to_contain_text("asks again every minute")
         assert set(table(tab)) == set(STRANGERS)
+        expect(tab.locator("#figure-step")).to_contain_text("a bar is 1 h")
         SCREENSHOTS.mkdir(exist_ok=True)
         tab.screenshot(path=SCREENSHOTS / "store-away-1400-light.png", full_page=True)
         store.execute("ALTER TABLE usage_that_is_away RENAME TO usage")

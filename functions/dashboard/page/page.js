@@ -37,18 +37,33 @@ const reload = async (parts) => {
   drawChoice(state);
   const wanted = parts ?? partsOf(state);
   wait(wanted);
-  const loads = wanted.map((name) => loadPart(name, state, signal));
-  const problem = await Promise.all(loads).then(() => null, (reason) => reason);
+  const problem = await loadParts(wanted, state, signal).then(() => null, (reason) => reason);
   if (signal.aborted) return;
   wait([]);
   part("signin").hidden = !(problem instanceof Refused);
   if (!problem || problem.message) tellProblem(problem?.message ?? "");
 };
 
-const loadPart = async (name, state, signal) => {
-  const cut = { limit: MOST_ROWS, offset: state.offset || 0 };
-  const data = await load({ ...queryOf(state), ...(name === "series" ? { part: name, limit: 0 } : { part: name, ...cut }) }, signal);
-  if (!signal.aborted) keep(name, data, state);
+// All parts at once, drawn one after the other: a plot never stands above a table of another time.
+const loadParts = async (wanted, state, signal) => {
+  const asked = wanted.map((name) => load({ ...queryOf(state), part: name, ...cutOf(name, state) }, signal));
+  asked.forEach((answer) => answer.catch(() => {}));
+  for (const [at, name] of wanted.entries()) {
+    const data = await asked[at].catch((reason) => giveUp(name, reason, signal));
+    if (signal.aborted) return;
+    keep(name, data, state);
+    wait(wanted.slice(at + 1));
+  }
+};
+
+const cutOf = (name, state) => (name === "series" ? { limit: 0 } : { limit: MOST_ROWS, offset: state.offset || 0 });
+
+const giveUp = (name, reason, signal) => {
+  if (name === "series" && !signal.aborted) {
+    shown.series = null;
+    drawFigure();
+  }
+  throw reason;
 };
 
 const wait = (parts) => {
