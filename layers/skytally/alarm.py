@@ -75,7 +75,7 @@ def round_of(looks: Sequence[Look], teller: Teller, documents: Documents, site: 
     Raises Unavailable at the end where something could not be looked at or told: the rest is done all the same.
     """
     documents.refresh()
-    open_ones = dict(documents.find("alarm", Alarm, {"open": ["yes"]}))
+    open_ones = dict(documents.find("alarm", Alarm, {"state": ["raised"]}))
     found, unseen, errors = _looked(looks, open_ones)
     current = {finding.identity: finding for finding in found if not muted(finding.identity, site)}
     raised = {identity: _seen(open_ones.get(identity), finding, now) for identity, finding in current.items()}

@@ -45,7 +45,7 @@ def _sources(documents: Documents) -> Iterator[dict[str, Any]]:
 
 
 def _alarms(clouds: Sequence[str], documents: Documents) -> Iterator[dict[str, Any]]:
-    for _, alarm in documents.find("alarm", Alarm, {"open": ["yes"]}):
+    for _, alarm in documents.find("alarm", Alarm, {"state": ["raised"]}):
         if not clouds or alarm.cloud in clouds:
             yield {
                 "kind": alarm.kind,

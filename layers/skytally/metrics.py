@@ -59,7 +59,7 @@ def _cursors(documents: Documents) -> Iterator[str]:
 
 
 def _alarms(clouds: Sequence[str], documents: Documents) -> str:
-    found = [alarm for _, alarm in documents.find("alarm", Alarm, {"open": ["yes"]}) if not clouds or alarm.cloud in clouds]
+    found = [alarm for _, alarm in documents.find("alarm", Alarm, {"state": ["raised"]}) if not clouds or alarm.cloud in clouds]
     counts = Counter((alarm.kind, alarm.cloud or "") for alarm in found)
     none = {(kind, "") for kind in ALARMS}
     samples = [({"kind": kind, "cloud": cloud}, float(counts[kind, cloud])) for kind, cloud in sorted(none | counts.keys())]

@@ -304,3 +304,10 @@ def test_moments_are_counted_whole_where_they_lie(documents):
         index="round", from_at=AT, until_at=AT + HOUR, by=("name",), sums=("count",), moment="started_at", missing="finished_at"
     )
     assert documents.table(running) == [{"name": "r0", "count": 1}]
+
+
+def test_the_disks_are_told(documents):
+    for room in documents.rooms():
+        assert 0 < room.free_bytes <= room.total_bytes
+        assert 0 < room.needed_bytes < room.total_bytes
+    assert [room.name.partition("'s ")[0] for room in documents.rooms()] in (["the disk of the documents"], ["the disk of Elasticsearch"])

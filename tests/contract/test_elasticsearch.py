@@ -19,7 +19,7 @@ from test_documents import AT, HOUR, done, interval, label, usage, window
 
 from localstack import elasticsearch_server as elasticsearch
 from localstack import servers
-from skytally import retention
+from skytally import retention, service_finding
 from skytally.adapters import documents_elasticsearch as adapter
 from skytally.adapters.documents_elasticsearch import access, sums, templates
 from skytally.cli import cli
@@ -320,6 +320,22 @@ def test_an_interval_stays_in_the_month_of_its_key(documents, prefix):
     assert documents.client.count(index=f"{prefix}-interval-2026-10")["count"] == 1
 
 
+def test_a_disk_past_the_low_watermark_is_nearly_full_and_no_other(documents):
+    (before,) = documents.rooms()
+    assert before.total_bytes > before.free_bytes > 0
+    assert before.needed_bytes == pytest.approx(min(0.15 * before.total_bytes, 200 * 1_024**3), rel=1e-6)
+    free = before.free_bytes
+    for low, high, flood, needed in (("1b", "1b", "1b", 1), (f"{free * 2}b", f"{free}b", "1b", free * 2), ("0.01", "0.02", "0.03", None)):
+        marks = {"low": low, "high": high, "flood_stage": flood}
+        documents.client.cluster.put_settings(transient={f"cluster.routing.allocation.disk.watermark.{n}": v for n, v in marks.items()})
+        try:
+            (room,) = documents.rooms()
+        finally:
+            documents.client.cluster.put_settings(transient={f"cluster.routing.allocation.disk.watermark.{n}": None for n in marks})
+        assert room.needed_bytes == (needed or pytest.approx(0.99 * room.total_bytes, rel=1e-6))
+        assert [one.kind for one in service_finding.full_stores([room], ())] == (["store_nearly_full"] if low != "1b" else [])
+
+
 @contextlib.contextmanager
 def secured(folder):
     try:
@@ -334,7 +350,7 @@ def test_an_api_key_may_do_its_part_and_nothing_else(tmp_path, monkeypatch):
         set_up(tmp_path, node, server, monkeypatch)
         assert {group: what_is_allowed(tmp_path / "keys" / group, server) for group in access.FUNCTIONS} == {
             "ingest": {"write usage", "write interval", "write job", "read usage"},
-            "timers": {"write job", "write alarm", "read usage", "read alarm"},
+            "timers": {"write job", "write alarm", "read usage", "read alarm", "see disks"},
             "retention": {"read alarm", "delete turn", "delete interval month"},
             "readers": {"read usage", "read alarm"},
             "operators": {"close a month", "read usage", "read alarm"},
@@ -382,6 +398,7 @@ def what_is_allowed(key_file, server):
             "close a month": lambda: client.index(index="skytally-closing", id="c", document={"key": "c"}),
             "read usage": lambda: documents.get("usage", "u", Usage),
             "read alarm": lambda: documents.get("alarm", "a", Alarm),
+            "see disks": documents.rooms,
             "delete usage": lambda: client.delete(index="skytally-usage", id="u"),
             "delete turn": lambda: client.delete(index="skytally-turn", id="none"),
             "delete interval month": lambda: client.indices.delete(index="skytally-interval-1999-01"),

@@ -50,7 +50,7 @@ def found(store, round_at):
     def look(moment=NOW):
         assert round_at(moment)["state"] == "done"
         store.refresh()
-        alarms = store.find("alarm", Alarm, {"open": ["yes"]})
+        alarms = store.find("alarm", Alarm, {"state": ["raised"]})
         return {(alarm.kind, alarm.subject): alarm.message for _, alarm in alarms if alarm.kind != "store_nearly_full"}
 
     return look

@@ -85,6 +85,7 @@ def test_reports_by_what_they_got_and_their_items(scraped, client, bearer, at):
     client.post("job_heartbeat", json={"vm": "vm-1", "jobs": ["5", "x"]}, headers=caller)
     at(NOW + KEPT_EVERY)
     assert client.post("usage_report", json={"samples": [later]}, headers=caller).status_code == 200
+    wiring.close()
     found = scraped()
     outcomes = {
         outcome: found["skytally_report_requests_total", ("function", "usage_report"), ("outcome", outcome)] for outcome in REQUESTS

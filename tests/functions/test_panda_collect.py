@@ -190,7 +190,7 @@ def test_one_queue_s_failure_is_its_own(collect, monitor, monkeypatch, client, r
 def raised(client):
     client.post("alarm_raise")
     wiring.documents().refresh()
-    return {alarm.kind for _, alarm in wiring.documents().find("alarm", Alarm, {"open": ["yes"]})}
+    return {alarm.kind for _, alarm in wiring.documents().find("alarm", Alarm, {"state": ["raised"]})}
 
 
 def test_a_job_that_moved_to_another_queue_is_one_job(collect, monitor, monkeypatch):

@@ -17,12 +17,25 @@ HOURS_LONGER = 6
 class Fleet:
     """Clouds that run tasks: big ones everywhere, small ones on one to three clouds."""
 
-    def __init__(self, seed, *, clouds=15, jobs_an_hour=100, usual=0.1, clumps=0.05, bad_tasks=0.03, big=10, small=25, odds_spread=0.15):
+    def __init__(
+        self,
+        seed,
+        *,
+        clouds=15,
+        jobs_an_hour=100,
+        usual=0.1,
+        clumps=0.05,
+        bad_tasks=0.03,
+        big=10,
+        small=25,
+        odds_spread=0.15,
+        outages=1 / 150,
+    ):
         self.random = random.Random(seed)
         self.clouds = [f"cloud-{n}" for n in range(clouds)]
         self.jobs_an_hour, self.usual, self.clumps, self.bad_tasks = jobs_an_hour, usual, clumps, bad_tasks
         self.odds = {cloud: self.random.lognormvariate(0, odds_spread) for cloud in self.clouds}
-        self.faults = {}
+        self.faults, self.outages = {}, outages
         self.step, self.outage_until, self.next_task = 0, 0, 0
         self.tasks = [self._task(n < big) for n in range(big + small)]
         self.cell_shares = {}
@@ -56,7 +69,7 @@ class Fleet:
         rng = self.random
         self.step += 1
         self.tasks = [self._task(task[6]) if task[5] < self.step else task for task in self.tasks]
-        if rng.random() < 1 / (150 * STEPS_AN_HOUR):
+        if rng.random() < self.outages / STEPS_AN_HOUR:
             self.outage_until = self.step + rng.randint(2, 6)
         outage = 0.6 if self.step < self.outage_until else 0.0
         day = 0.6 + 0.4 * math.sin(2 * math.pi * self.step / (24 * STEPS_AN_HOUR))

@@ -6,7 +6,7 @@ import pytest
 from jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet
 
 from skytally import comparison
-from skytally.comparison import LEVEL, USUAL_ODDS, Cell, Comparison, faulty
+from skytally.comparison import USUAL_ODDS, Cell, Comparison, faulty
 
 CLOUDS = [f"cloud-{n}" for n in range(15)]
 
@@ -92,33 +92,40 @@ def test_what_is_known_stays_on_less_and_a_longer_time_needs_the_last_hour_to_ag
     assert faulty(compared(*well), compared(*bad), ["cloud-3"]) == {}
 
 
-def looked_at(fleet, known=()):
-    return faulty(fleet.ended(1), fleet.ended(HOURS_LONGER), known)
+class Watch:
+    """Who looks at a fleet step by step, as rounds of the alarms do: what was found stays for an hour without evidence."""
+
+    def __init__(self, fleet):
+        self.fleet, self.seen, self.raised = fleet, {}, []
+
+    def step(self):
+        self.fleet.advance()
+        found = faulty(self.fleet.ended(1), self.fleet.ended(HOURS_LONGER), self.seen)
+        self.raised += sorted(found.keys() - self.seen.keys())
+        kept = {place: step for place, step in self.seen.items() if self.fleet.step - step < STEPS_AN_HOUR}
+        self.seen = kept | dict.fromkeys(found, self.fleet.step)
 
 
 def found_within_an_hour(seed, fault, **world):
-    fleet = Fleet(seed, **world)
+    """Say whether one of fifteen clouds is found whose good jobs fail with a chance, while nothing else makes every cloud fail."""
+    fleet = Fleet(seed, outages=0, **world)
     for _ in range(HOURS_LONGER * STEPS_AN_HOUR):
         fleet.advance()
-    fleet.faults = {"cloud-3": fault}
-    known = {}
+    fleet.faults, watch = {"cloud-3": fault}, Watch(fleet)
     for _ in range(STEPS_AN_HOUR):
-        fleet.advance()
-        known |= looked_at(fleet)
-    return "cloud-3" in known
+        watch.step()
+    return "cloud-3" in watch.raised
 
 
-def months(count, seed, **world):
-    """Answer how often an alarm is raised in so many months of clouds of which none is faulty."""
-    raised = 0
-    for month in range(count):
-        fleet, known = Fleet(seed + month, **world), {}
+def false_alarms(months, seed, **world):
+    """Count the alarms of so many months of clouds of which none is faulty."""
+    raised = []
+    for month in range(months):
+        watch = Watch(Fleet(seed + month, **world))
         for _ in range(STEPS_A_MONTH):
-            fleet.advance()
-            now = looked_at(fleet, known)
-            raised += len(now.keys() - known.keys())
-            known = now
-    return raised
+            watch.step()
+        raised += watch.raised
+    return len(raised)
 
 
 def test_a_few_faulty_clouds_are_found():
@@ -127,23 +134,20 @@ def test_a_few_faulty_clouds_are_found():
 
 @pytest.mark.slow
 def test_of_clouds_that_fail_half_of_their_jobs_95_in_a_hundred_are_found_within_an_hour():
-    assert sum(found_within_an_hour(seed, 0.5) for seed in range(1_000, 1_300)) >= 0.95 * 300
+    assert sum(found_within_an_hour(seed, 0.5) for seed in range(1_000, 1_200)) >= 0.95 * 200
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [{}, {"clumps": 0.1, "bad_tasks": 0.06, "usual": 0.2, "odds_spread": 0.25}], ids=["usual", "rough"])
 def test_fifteen_healthy_clouds_raise_at_most_one_false_alarm_a_month(world):
-    assert months(2, 7_000, **world) <= 2
+    assert false_alarms(2, 7_000, **world) <= 2
 
 
 @pytest.mark.slow
 def test_an_alarm_of_a_faulty_cloud_does_not_flap():
-    fleet, known, raised = Fleet(42), {}, 0
-    fleet.faults = {"cloud-3": 0.5}
-    for _ in range(2 * 24 * STEPS_AN_HOUR):
-        fleet.advance()
-        now = looked_at(fleet, known)
-        raised += "cloud-3" in now and "cloud-3" not in known
-        known = now
-    assert raised == 1
-    assert known["cloud-3"].nats > LEVEL / 2
+    for seed in range(5):
+        fleet = Fleet(seed)
+        fleet.faults, watch = {"cloud-3": 0.5}, Watch(fleet)
+        for _ in range(24 * STEPS_AN_HOUR):
+            watch.step()
+        assert watch.raised.count("cloud-3") == 1

@@ -1,0 +1,105 @@
+"""Wrong clocks, benchmarks that nobody can believe, and disks that fill up: raised once, without flapping, resolved by themselves."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import lab
+import pytest
+
+from skytally import wiring
+from skytally.documents import Alarm
+from skytally.ports import Room
+from skytally.service_finding import full_stores
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+MINUTE = timedelta(minutes=1)
+
+
+class Disk(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def report(client, bearer):
+    """Let a vm report a sample."""
+
+    def send(vm, at, **more):
+        headers = bearer("reporter", vm=vm.vm, clouds=("uvic",), flavor="c8")
+        answer = client.post("usage_report", json={"samples": [vm.sample(at, **more)]}, headers=headers)
+        assert answer.json().get("accepted") == 1, answer.text
+
+    return send
+
+
+def states(webhook, kind):
+    return [body["state"] for body in webhook.heard if body["kind"] == kind]
+
+
+def test_a_clock_that_hovers_about_the_limit_makes_one_alarm(report, webhook, round_at):
+    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1))
+    for minutes, offset, told in ((0, 59, []), (5, -61, ["raised"]), (10, -45, []), (15, 61, []), (20, 31, []), (25, 2, []), (30, -31, [])):
+        at, before = NOW + minutes * MINUTE, len(webhook.heard)
+        report(vm, at, clock_offset_seconds=offset)
+        round_at(at)
+        assert [body["state"] for body in webhook.heard[before:]] == told, minutes
+    assert "off by -61 s" in webhook.heard[0]["message"]
+    report(vm, NOW + 35 * MINUTE, clock_offset_seconds=0)
+    round_at(NOW + 59 * MINUTE)
+    assert states(webhook, "clock_offset") == ["raised"]
+    round_at(NOW + 60 * MINUTE)
+    assert states(webhook, "clock_offset") == ["raised", "resolved"]
+
+
+def test_a_clock_far_ahead_is_told_although_it_did_not_say_so(report, webhook, round_at):
+    report(lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1)), NOW + 6 * MINUTE)
+    round_at(NOW)
+    assert states(webhook, "clock_offset") == ["raised"]
+    assert "ahead of the server" in webhook.heard[0]["message"]
+
+
+def test_a_benchmark_in_quarantine_until_a_person_confirms_it(report, webhook, round_at, home, monkeypatch):
+    monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
+    (home / "clouds.toml").write_text("")
+    wiring.close()
+    vms = [lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=1)) for n in range(4)]
+    for vm, score in zip(vms, (10.0, 10.5, 9.5, 30.0), strict=True):
+        report(vm, NOW, benchmark={"kernel": "zbs", "score_hs23": score})
+    round_at(NOW)
+    (raised,) = webhook.heard
+    assert (raised["kind"], raised["subject"].startswith("vm-3-")) == ("benchmark_quarantine", True)
+    assert "says 30 HS23 a core, where others of its flavor have 10.25" in raised["message"]
+    (home / "clouds.toml").write_text(f'[benchmarks]\nconfirmed_boots = ["{vms[3].boot_id}"]\n')
+    wiring.close()
+    assert round_at(NOW + MINUTE)["resolved"] == 1
+
+
+def test_a_vm_that_ends_takes_its_alarms_with_it(report, webhook, round_at):
+    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1))
+    report(vm, NOW, clock_offset_seconds=600)
+    assert round_at(NOW)["raised"] == 1
+    report(vm, NOW + MINUTE, clock_offset_seconds=600, final=True)
+    assert round_at(NOW + 30 * MINUTE)["resolved"] == 1
+
+
+def test_a_full_disk_is_told_once_and_is_over_when_there_is_room_again(client, webhook, round_at, monkeypatch):
+    gib = 1_024**3
+    for minutes, free in ((0, 9), (5, 11), (10, 9), (15, 60)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: Disk(200 * gib, 0, free * gib))
+        round_at(NOW + minutes * MINUTE)
+    assert states(webhook, "store_nearly_full") == ["raised", "raised"]
+    assert {body["subject"] for body in webhook.heard} == {"the disk of the documents", "the disk of the objects"}
+    assert "has 9.0 of 200.0 GiB left" in webhook.heard[0]["message"]
+    assert round_at(NOW + 40 * MINUTE)["resolved"] == 2
+    assert [alarm.state for _, alarm in wiring.documents().find("alarm", Alarm, {})] == ["resolved", "resolved"]
+
+
+def test_how_much_room_a_disk_needs():
+    gib = 1_024**3
+    assert [one.subject for one in full_stores([Room.of_disk("small", 4 * gib, 50 * gib), Room.of_disk("ok", 6 * gib, 50 * gib)], ())] == [
+        "small"
+    ]
+    assert [one.subject for one in full_stores([Room.of_disk("ok", 6 * gib, 50 * gib)], ["ok"])] == ["ok"]
+    assert [one.subject for one in full_stores([Room.of_disk("large", 11 * gib, 4_000 * gib)], ())] == []
