@@ -189,8 +189,13 @@ def _nats(strata: list[Stratum]) -> float:
     """Answer the exponent of the bound on chance; zero where a place is no worse than elsewhere."""
     if sum((stratum.failed - stratum.expected) / stratum.clump for stratum in strata) <= 0:
         return 0.0
-    laws = [(stratum, _law(stratum)) for stratum in strata]
-    return max(0.0, *(sum((tilt * s.failed - _cumulant(law, tilt)) / s.clump for s, law in laws) for tilt in TILTS))
+    laws, most = [(stratum, _law(stratum)) for stratum in strata], 0.0
+    for tilt in TILTS:
+        nats = sum((tilt * stratum.failed - _cumulant(law, tilt)) / stratum.clump for stratum, law in laws)
+        if nats <= most:  # concave: past its top it only falls
+            break
+        most = nats
+    return most
 
 
 def _law(stratum: Stratum) -> list[tuple[int, float]]:
