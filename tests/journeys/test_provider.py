@@ -109,6 +109,8 @@ def test_the_old_process_answers_until_the_new_one_does(gateway, tmp_path):
     gate, main = tmp_path / "gate", tmp_path / "functions" / "agent" / "main.py"
     main.parent.mkdir(parents=True)
     os.mkfifo(gate)
+    gateway.stop()
+    gateway.start("--idle-seconds", "600")
     main.write_text(f"open({str(gate)!r}).read()\n" + (ROOT / "functions" / "agent" / "main.py").read_text())
     deploy(gateway, "agent")
     with ThreadPoolExecutor(1) as operator:
