@@ -118,6 +118,7 @@ def _ends(held: Sequence[evidence.Held], shown: Window) -> list[dict[str, Any]]:
 
 
 def _health(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
+    """Show how skytally is now, whatever window is asked for."""
     answer = health.health_view(asked.clouds, asked.documents, asked.now)
     rows = answer["table"]
     timers = [row["state"] for row in rows if row["kind"] == "timer"]
@@ -127,7 +128,8 @@ def _health(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
         "timers_never_run": timers.count(None),
         "failing_sources": sum(row["kind"] == "source" and row["state"] == "failing" for row in rows),
     }
-    return {"totals": totals, "doubts": [], "choices": {}} | answer
+    now = iso(asked.now)
+    return {"from": now, "until": now, "totals": totals, "doubts": [], "choices": {}} | answer
 
 
 View = Callable[[Asked, Sequence[str]], dict[str, Any]]

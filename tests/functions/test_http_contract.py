@@ -233,6 +233,14 @@ def test_every_answer_says_that_it_is_not_to_be_sniffed_or_cached(client, reader
             assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.parametrize("view", ["usage", "jobs", "secrets", "health"])
+def test_every_view_has_what_the_contract_says(client, reader, view):
+    answer = client.get(f"dashboard/data?view={view}&window=week", headers=reader).json()
+    assert answer.keys() >= {"from", "until", "table", "series", "coverage"}
+    assert isinstance(answer["table"], list)
+    assert isinstance(answer["series"], list)
+
+
 def test_timers_take_anybodys_post_and_do_no_more_for_many(client):
     first = client.post("secret_sweep")
     assert (first.status_code, first.json()["state"]) == (200, "done")

@@ -139,7 +139,7 @@ const tellAge = () => {
   if (!data) return;
   const since = (at) => `${duration((Date.now() - at) / 1000)} ago`;
   const { from, until, last_sampled_at: last } = data;
-  const span = from ? [`${moment(from)} – ${moment(until)}`] : [];
+  const span = from !== until ? [`${moment(from)} – ${moment(until)}`] : [];
   const newest = last === undefined ? [] : [last ? `newest report ${since(new Date(last))}` : "no report yet"];
   part("age").textContent = [...span, ...newest, `loaded ${since(shown.loadedAt)}`].join(" · ");
   part("age").classList.toggle("odd", Date.now() - shown.loadedAt > STALE_MS && !document.hidden);
