@@ -49,6 +49,10 @@ contract: $(READY) ## every adapter against the contract of its port, on the rea
 	@$(BIN)/python localstack/provide.py
 	@$(BIN)/pytest -q tests/contract
 
+localstack: $(READY) ## object contracts and journeys on LocalStack's S3, without Docker or an account
+	@$(BIN)/pytest -q --object-store localstack -k "localstack or journeys" \
+		tests/contract/test_objects.py tests/contract/test_objects_preflight.py tests/journeys/test_vm_life.py tests/journeys/test_fleet.py
+
 lock: $(READY) ## write the lock files anew from pyproject.toml
 	@$(COMPILE) --extra dev --output-file requirements-dev.lock
 	@$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from localstack.elasticsearch_server import elasticsearch
+from localstack.localstack_server import localstack_s3
 from localstack.replicas import free_port
 from localstack.server_process import GoProgram, Missing, Server, running
 
@@ -75,6 +76,15 @@ def make_bucket(server: Server, bucket: str = "skytally") -> None:
 
 
 @contextlib.contextmanager
+def localstack(folder: Path) -> Iterator[Server]:
+    """Run LocalStack's S3."""
+    with localstack_s3(folder) as server:
+        server.settings = s3_settings(server.url)
+        make_bucket(server)
+        yield server
+
+
+@contextlib.contextmanager
 def fake_gcs(folder: Path) -> Iterator[Server]:
     """Run a stand-in for Google Cloud Storage, with everything in its memory."""
     program, port = FAKE_GCS.path(), free_port()
@@ -103,6 +113,7 @@ def alertmanager(folder: Path) -> Iterator[Server]:
 SERVERS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
     "versitygw": versitygw,
     "ministack": ministack,
+    "localstack": localstack,
     "fake-gcs": fake_gcs,
     "elasticsearch": elasticsearch,
     "alertmanager": alertmanager,

@@ -26,6 +26,11 @@ Headers = dict[str, str]
 BASE = "http://skytally.test/function/"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make localstack` and others choose the one object store that contracts and journeys run on."""
+    parser.addoption("--object-store", choices=sorted(servers.SERVERS), help="run object contracts and journeys on this server alone")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh state folder, with keys, that the settings name; no other setting of this machine gets through."""

@@ -1,13 +1,16 @@
 """The README is held to the code: settings, dependencies, targets, files and commands."""
 
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 from skytally.catalog import FUNCTIONS
+from skytally.cli import cli
 from skytally.config import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +59,26 @@ def test_every_make_target_that_is_named_is_there():
     for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
         for target in re.findall(r"^make ([a-z]+)", block, re.MULTILINE):
             assert target in targets, target
+
+
+def commands(program):
+    """Answer the words behind a program's name in every line of shell."""
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
+    lines = (line.partition("  #")[0] for block in blocks.splitlines() for line in block.split("&&"))
+    # What stands for a value of the reader's own is a value.
+    told = [shlex.split(line.replace("…", "x").partition(" > ")[0]) for line in lines if f"{program} " in line and not line.startswith("#")]
+    return [words[words.index(program) + 1 :] for words in told if program in words]
+
+
+def test_every_command_that_is_named_is_there_with_its_options():
+    assert len(commands("skytally")) > 12
+    for words in commands("skytally"):
+        command, rest = cli, words
+        while isinstance(command, click.Group):
+            assert rest[0] in command.commands, words
+            command, rest = command.commands[rest[0]], rest[1:]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= options, words
 
 
 def test_every_module_is_on_the_map():

@@ -29,10 +29,17 @@ def store_settings(running, tmp_path, monkeypatch):
     return settings
 
 
-@pytest.fixture(params=STORES)
-def store(request, store_settings) -> dict[str, str]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run on every store, or on the one that the command line names."""
+    if "store_name" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("object_store")
+        metafunc.parametrize("store_name", (chosen,) if chosen else STORES)
+
+
+@pytest.fixture
+def store(store_name, store_settings) -> dict[str, str]:
     """The settings of each store in turn."""
-    return store_settings(request.param)
+    return store_settings(store_name)
 
 
 @pytest.fixture

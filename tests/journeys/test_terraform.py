@@ -176,6 +176,14 @@ def test_a_rotated_key_is_handed_over_by_the_next_apply(gateway, tmp_path):
         assert gateway.call("secret_deposit", deposit, token=token).status == 201
 
 
+def test_an_upgrade_and_its_roll_back_are_a_tag(gateway):
+    for tag in ("skytally:2", "skytally:1"):
+        gateway.terraform("apply", "-auto-approve", image=tag)
+        assert {function["image"] for function in gateway.deployed().values()} == {tag}
+        gateway.terraform("plan", "-detailed-exitcode", image=tag)
+    assert gateway.call("statement?month=2026-11", token=gateway.token("reader")).status == 200
+
+
 def test_nothing_secret_is_in_the_state(gateway, tmp_path):
     gateway.terraform("apply", "-auto-approve")
     state = (tmp_path / "terraform.tfstate").read_text()

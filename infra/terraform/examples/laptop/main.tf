@@ -24,6 +24,12 @@ variable "keys_folder" {
   type        = string
 }
 
+variable "image" {
+  description = "Processes are always of this checkout; another tag starts them anew, as an upgrade does."
+  type        = string
+  default     = "skytally:laptop"
+}
+
 variable "documents_url" {
   description = "Another document store than SQLite in state_folder."
   type        = string
@@ -65,7 +71,7 @@ module "skytally" {
 
   gateway_url       = var.gateway_url
   password_file     = var.password_file
-  image             = "skytally:laptop"
+  image             = var.image
   keys_folder       = var.keys_folder
   documents_url     = coalesce(var.documents_url, "sqlite:///${var.state_folder}/documents.sqlite")
   objects_url       = "file://${var.state_folder}/objects"
