@@ -106,6 +106,8 @@ def test_it_tells_what_the_numbers_do_not_know(look):
 
 
 def test_silent_vms_are_named_with_when_they_were_last_heard_of(look, monkeypatch):
+    monkeypatch.setattr("skytally.web.clock", lambda: NOW + timedelta(hours=2))
+    assert (look().json()["totals"]["silent_vms"], "silent" in str(look().json()["doubts"])) == (0, False)
     monkeypatch.setattr("skytally.web.clock", lambda: NOW + timedelta(hours=2, seconds=1))
     silent = next(one for one in look().json()["doubts"] if one["kind"] == "silent")
     assert (silent["vm_count"], silent["vms"][0]) == (12, {"cloud": CLOUD, "vm": "vm-1", "value": "2026-11-25T12:00:00Z"})
@@ -126,3 +128,23 @@ def test_what_is_sent_packed_is_the_same(look):
         assert (plain.headers.get("content-encoding"), packed.headers["content-encoding"]) == (None, "gzip")
         assert (packed.content, "Accept-Encoding" in packed.headers["vary"]) == (plain.content, True)
         assert int(packed.headers["content-length"]) < len(plain.content) / 2
+
+
+def test_what_crosses_a_steps_edge_counts_on_both_sides_by_its_parts(look, client, bearer):
+    """Three cores from 08:20: an interval across one edge, one across two, and what the window's start cuts."""
+    begin = NOW - timedelta(hours=3, minutes=40)
+    vm, last, samples = lab.FakeVm("odd", boot_at=begin, cores=3), begin, []
+    for minutes in (60, 150, 220):
+        samples.append(vm.sample(begin + timedelta(minutes=minutes), last))
+        last = begin + timedelta(minutes=minutes)
+    token = bearer("reporter", clouds=("cern",), issued=NOW - timedelta(minutes=1))
+    assert client.post("usage_report", json={"samples": samples}, headers=token).json()["rejected"] == []
+    whole = look(cloud="cern").json()["series"]
+    assert [(point["at"][11:16], point["core_hours"]) for point in whole] == [
+        ("08:00", 2.0),
+        ("09:00", 3.0),
+        ("10:00", 3.0),
+        ("11:00", 3.0),
+    ]
+    cut = look(cloud="cern", **{"from": "2026-11-25T08:50:00Z", "until": "2026-11-25T20:00:00Z"}).json()["series"]
+    assert [(point["at"][11:16], round(point["core_hours"], 6)) for point in cut][:2] == [("08:50", 0.5), ("09:00", 3.0)]

@@ -314,7 +314,7 @@ def test_what_lies_in_the_store_opens_nothing_by_itself(client, scheduler, home)
     assert base64.b64encode(PAYLOAD) not in stored
 
 
-def test_the_secrets_of_a_window_are_those_that_wait_or_came_to_their_end_in_it(client, scheduler, reader, at):
+def test_the_secrets_of_a_window_are_those_that_wait_or_came_to_their_end_in_it(client, scheduler, reader, bearer, at):
     now = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=30)
     for vm, hours_ago in (("old", 30), ("new", 2)):
         at(now - timedelta(hours=hours_ago))
@@ -332,6 +332,9 @@ def test_the_secrets_of_a_window_are_those_that_wait_or_came_to_their_end_in_it(
         1,
         1,
     )
+    assert [row["vm"] for row in look(window="hour")["table"]] == ["waits"]
+    others = bearer("reader", clouds=("cern",), lifetime=timedelta(days=3))
+    assert client.get("dashboard/data?view=secrets", headers=others).json()["row_count"] == 0
     hour = (now - timedelta(hours=2)).replace(minute=0, second=0)
     assert day["series"] == [{"at": iso(hour), "until": iso(hour + timedelta(hours=1)), "state": "delivered", "secret_count": 1}]
     assert [row["vm"] for row in look(**{"from": iso(now - timedelta(hours=40))}, vm="old")["table"]] == ["old"]
