@@ -66,7 +66,7 @@ class Table:
 
     def document(self, row: sqlite3.Row, kind: type[D]) -> D:
         """Make the record again."""
-        fields = {name: row[name] for name in self.columns}
+        fields = dict(zip(row.keys(), row, strict=True))
         for name in self._moments:
             if fields[name] is not None:
                 fields[name] = from_ms(fields[name])
