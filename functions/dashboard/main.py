@@ -5,7 +5,7 @@ from pathlib import Path
 import functions_framework.aio
 
 from skytally import dashboard as rules
-from skytally import metrics, openapi, web, wiring
+from skytally import metrics, openapi, page, web, wiring
 
 PAGE = Path(__file__).parent / "page"
 
@@ -17,7 +17,7 @@ def dashboard(request: web.Request) -> web.Reply:
     # The page names its files so that they resolve with and without a slash behind its own address.
     name = request.path.removeprefix("dashboard/") or "index.html"
     if name == "data":
-        return web.listing_reply(rules.data(asked(request)), request.query.get("format", "json"), request.headers)
+        return page.data_reply(rules.data(asked(request)), request.query.get("format", "json"), request.headers)
     if name == "metrics":
         told = asked(request)
         return web.Reply(metrics.metrics(told.clouds, told.documents, told.objects, told.now), media_type=metrics.MEDIA)
@@ -25,7 +25,7 @@ def dashboard(request: web.Request) -> web.Reply:
         return web.json_reply({"token_needed": not wiring.config().open_dashboard})
     if name == "openapi.json":
         return web.json_reply(openapi.description())
-    return web.page_reply(PAGE, name, request.headers)
+    return page.file_reply(PAGE, name, request.headers)
 
 
 def asked(request: web.Request) -> rules.Asked:

@@ -5,8 +5,6 @@ The one place that catches every exception, and the one clock of the server.
 
 import asyncio
 import functools
-import gzip
-import hashlib
 import inspect
 import ipaddress
 import logging
@@ -15,7 +13,6 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import chain
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,13 +21,12 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response, StreamingResponse
 
-from skytally import errors, logs, table
+from skytally import errors, logs
 from skytally.errors import Forbidden, Malformed, SkytallyError, Unauthenticated, Unavailable
 
 KIB, MIB = 1_024, 1_024 * 1_024
 BODY_SECONDS = 20.0
 RETRY_AFTER_SECONDS = 5
-PACKED_FROM, PACKED_LEVEL = 1_024, 5
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
@@ -42,11 +38,6 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-PAGE_MEDIA = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 STATUS: list[tuple[type[SkytallyError], int]] = [
     (Malformed, 400),
     (Unauthenticated, 401),
@@ -262,45 +253,6 @@ def stream_reply(pieces: Iterator[str], media_type: str) -> Reply:
 def tar_reply(data: bytes) -> Reply:
     """Answer an archive."""
     return Reply(data, 200, media_type="application/x-tar")
-
-
-def page_reply(folder: Path, name: str, headers: Mapping[str, str]) -> Reply:
-    """Answer a file of a page's folder under the strict policy of our pages, or that the caller's is the same; raises NotFound for others.
-
-    Browsers keep it and ask each time whether it has changed: a new version shows at once, and an old one costs no bytes.
-    """
-    if name not in {path.name for path in folder.iterdir()}:
-        raise errors.NotFound("the page has no such file")
-    path = folder / name
-    whole, small, tag = _page_file(path, path.stat().st_mtime_ns)
-    told = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
-    if tag in headers.get("if-none-match", ""):
-        return Reply(status_code=304, headers=told)
-    if _takes_gzip(headers):
-        return Reply(small, media_type=PAGE_MEDIA[path.suffix], headers={**told, "Content-Encoding": "gzip"})
-    return Reply(whole, media_type=PAGE_MEDIA[path.suffix], headers=told)
-
-
-@functools.lru_cache(maxsize=64)
-def _page_file(path: Path, _modified_ns: int) -> tuple[bytes, bytes, str]:
-    """Answer a file, the same with gzip, and a name of its content, a weak one because both go by it."""
-    whole = path.read_bytes()
-    return whole, gzip.compress(whole, mtime=0), f'W/"{hashlib.sha256(whole).hexdigest()[:32]}"'
-
-
-def _takes_gzip(headers: Mapping[str, str]) -> bool:
-    return "gzip" in {part.partition(";")[0].strip() for part in headers.get("accept-encoding", "").lower().split(",")}
-
-
-def listing_reply(answer: Mapping[str, Any], form: str, headers: Mapping[str, str]) -> Reply:
-    """Answer JSON, or its table as CSV; with gzip, where it is of some size, to whoever takes that."""
-    if form not in {"json", "csv"}:
-        raise Malformed("format must be json or csv", field="format")
-    reply = json_reply(answer) if form == "json" else Reply(table.csv(answer["table"]), media_type="text/csv; charset=utf-8")
-    if _takes_gzip(headers) and len(reply.body) >= PACKED_FROM:
-        packed = gzip.compress(reply.body, PACKED_LEVEL, mtime=0)
-        return Reply(packed, media_type=reply.media_type, headers={"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
-    return reply
 
 
 def error_reply(error: SkytallyError) -> Reply:
