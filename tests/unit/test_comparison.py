@@ -6,7 +6,7 @@ import pytest
 from jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet
 
 from skytally import comparison
-from skytally.comparison import USUAL_ODDS, Cell, Comparison, faulty
+from skytally.comparison import LEVEL, USUAL_ODDS, Cell, Comparison, faulty
 
 CLOUDS = [f"cloud-{n}" for n in range(15)]
 
@@ -70,6 +70,13 @@ def test_jobs_without_a_task_are_compared_within_their_kind():
 def test_two_faulty_clouds_do_not_hide_each_other():
     cells = [(cloud, "a", name, 10, 6 if cloud in {"cloud-1", "cloud-2"} else 1) for cloud in CLOUDS for name in "pqrstuvwxy"]
     assert sorted(compared(*cells).outliers()) == ["cloud-1", "cloud-2"]
+
+
+def test_a_cloud_that_is_found_is_no_measure_for_the_others_any_more():
+    failed = {"cloud-0": 10, "cloud-1": 7}
+    cells = [(cloud, "a", name, 10, failed.get(cloud, 1)) for cloud in CLOUDS[:4] for name in "pqrstuvwxy"]
+    assert compared(*cells).evidence("cloud-1").nats < LEVEL
+    assert list(compared(*cells).outliers()) == ["cloud-0", "cloud-1"]
 
 
 def test_clumps_count_for_less():

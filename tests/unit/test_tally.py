@@ -48,6 +48,7 @@ def test_each_outcome_counts_and_the_error_goes_on(documents):
     assert (old.answered, old.refused, old.unavailable, old.crashed) == (2, 1, 1, 1)
     assert (old.accepted, old.stale, old.rejected) == (4, 2, 2)
     assert (new.hour_at, new.answered) == (NOW + KEPT_EVERY, 1)
+    assert len(tallies._counts) == 1
 
 
 def test_counts_of_threads_and_processes_all_count(documents):

@@ -60,7 +60,7 @@ class AlarmWebhook:
             raise Unavailable(f"the alarm webhook answered {refused.status}: check SKYTALLY_ALARM_WEBHOOK and alarms.form") from None
 
     def _post(self, data: bytes) -> None:
-        answer = self._pool.request("POST", self._url, body=data, headers={"Content-Type": "application/json"}, redirect=False)
+        answer = self._pool.request("POST", self._url, body=data, headers={"Content-Type": "application/json"})
         if not 200 <= answer.status < 300:
             raise _Refused(answer.status)
 
