@@ -99,9 +99,10 @@ def fake_gcs(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def alertmanager(folder: Path) -> Iterator[Server]:
-    """Run Prometheus's Alertmanager, alone, with a receiver that does nothing."""
+    """Run Prometheus's Alertmanager, alone; its configuration is `folder`/alertmanager.yml, or a receiver that does nothing."""
     program, port = ALERTMANAGER.path(), free_port()
-    (folder / "alertmanager.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    if not (folder / "alertmanager.yml").exists():
+        (folder / "alertmanager.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
     where = ["--storage.path", folder / "data", "--web.listen-address", f"127.0.0.1:{port}", "--cluster.listen-address="]
     command = [program, "--config.file", folder / "alertmanager.yml", *where]
     with running(command, {}, f"http://127.0.0.1:{port}/-/ready", folder / "alertmanager.log") as server:

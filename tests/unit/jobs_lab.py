@@ -7,7 +7,7 @@ import math
 import random
 from collections import defaultdict, deque
 
-from skytally.comparison import Cell, Comparison
+from skytally.comparison import Cell, Comparison, faulty
 
 STEPS_AN_HOUR = 3
 STEPS_A_MONTH = 24 * 30 * STEPS_AN_HOUR
@@ -96,6 +96,20 @@ class Fleet:
                 total[key][0] += jobs
                 total[key][1] += failed
         return Comparison(Cell(*key, *counts) for key, counts in total.items())
+
+
+class Watch:
+    """Who looks at a fleet step by step, as rounds of the alarms do: what was found stays for an hour without evidence."""
+
+    def __init__(self, fleet):
+        self.fleet, self.seen, self.raised = fleet, {}, []
+
+    def step(self):
+        self.fleet.advance()
+        found = faulty(self.fleet.ended(1), self.fleet.ended(HOURS_LONGER), self.seen)
+        self.raised += sorted(found.keys() - self.seen.keys())
+        kept = {place: step for place, step in self.seen.items() if self.fleet.step - step < STEPS_AN_HOUR}
+        self.seen = kept | dict.fromkeys(found, self.fleet.step)
 
 
 def _poisson(rng, mean):

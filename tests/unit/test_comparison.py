@@ -3,7 +3,7 @@
 from math import comb, exp
 
 import pytest
-from jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet
+from jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet, Watch
 
 from skytally import comparison
 from skytally.comparison import LEVEL, USUAL_ODDS, Cell, Comparison, faulty
@@ -97,20 +97,6 @@ def test_what_is_known_stays_on_less_and_a_longer_time_needs_the_last_hour_to_ag
     assert list(faulty(compared(*doubtful), compared(*doubtful), ["cloud-3"])) == ["cloud-3"]
     assert list(faulty(compared(*doubtful), compared(*bad), ())) == ["cloud-3"]
     assert faulty(compared(*well), compared(*bad), ["cloud-3"]) == {}
-
-
-class Watch:
-    """Who looks at a fleet step by step, as rounds of the alarms do: what was found stays for an hour without evidence."""
-
-    def __init__(self, fleet):
-        self.fleet, self.seen, self.raised = fleet, {}, []
-
-    def step(self):
-        self.fleet.advance()
-        found = faulty(self.fleet.ended(1), self.fleet.ended(HOURS_LONGER), self.seen)
-        self.raised += sorted(found.keys() - self.seen.keys())
-        kept = {place: step for place, step in self.seen.items() if self.fleet.step - step < STEPS_AN_HOUR}
-        self.seen = kept | dict.fromkeys(found, self.fleet.step)
 
 
 def found_within_an_hour(seed, fault, **world):

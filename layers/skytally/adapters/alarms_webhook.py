@@ -27,6 +27,8 @@ TRIES = tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(5)
 PAUSES = tenacity.wait_exponential_jitter(multiplier=0.2, max=2)
 TRY_AGAIN = {408, 429, 500, 502, 503, 504}
 FORGOTTEN_AFTER = timedelta(hours=1)
+# An end that is yet to come by Alertmanager's clock would leave the later end of the last reminder as it is.
+CLOCKS_DIFFER = timedelta(minutes=1)
 REMINDED_AT_ONCE = 500
 CHAT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b", "![": "!\u200b["}
 
@@ -109,7 +111,7 @@ def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {"summary": alarm.message},
         "startsAt": iso(alarm.raised_at),
-        "endsAt": iso(alarm.resolved_at or now + FORGOTTEN_AFTER),
+        "endsAt": iso(now + FORGOTTEN_AFTER if alarm.resolved_at is None else max(alarm.raised_at, alarm.resolved_at - CLOCKS_DIFFER)),
     }
 
 
