@@ -7,13 +7,18 @@ from datetime import UTC, datetime, timedelta
 import lab
 import pytest
 
+from skytally import wiring
+
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CLOUD = "uvic"
 
 
 @pytest.fixture
-def look(client, bearer, reader, monkeypatch):
-    """Let twelve vms report two hours of an hour each, and answer how they are looked at."""
+def look(request, document_settings, client, bearer, monkeypatch):
+    """Let twelve vms report two hours of an hour each, on SQLite unless a test says otherwise, and answer how they are looked at."""
+    for setting, value in document_settings(getattr(request, "param", "sqlite")).items():
+        monkeypatch.setenv(setting, value)
+    wiring.close()
     monkeypatch.setattr("skytally.web.clock", lambda: NOW)
     issued = NOW - timedelta(minutes=1)
     for n in range(1, 13):
@@ -58,6 +63,7 @@ def test_a_free_range_cuts_what_lies_on_its_edges(look):
     assert (answer["from"], answer["until"], answer["step_seconds"]) == ("2026-11-25T10:30:00Z", "2026-11-25T11:15:00Z", 300)
 
 
+@pytest.mark.parametrize("look", lab.DOCUMENT_STORES, indirect=True)
 def test_a_vms_intervals_are_those_of_every_sum(look):
     answer = look(by="interval", vm="vm-4", **{"from": "2026-11-25T10:30:00Z"}).json()
     assert [(row["from"], row["until"], row["core_hours"], row["cpu_hours"]) for row in answer["table"]] == [
@@ -95,6 +101,7 @@ def test_csv_holds_the_same_rows(look):
     assert look(format="xml", status=400).json()["error"]["field"] == "format"
 
 
+@pytest.mark.parametrize("look", lab.DOCUMENT_STORES, indirect=True)
 def test_it_tells_what_the_numbers_do_not_know(look):
     answer = look(until="2026-11-25T15:00:00Z").json()
     doubts = {one["kind"]: one for one in answer["doubts"]}
