@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from skytally import dirac, panda
 from skytally.alarm import Finding
 from skytally.comparison import Cell, Comparison, Evidence, faulty
+from skytally.documents import Cursor
 from skytally.join import UNKNOWN
 from skytally.ports import Documents, Query, Row
 
@@ -40,7 +41,8 @@ class Vm(Struct, frozen=True):
 
 def findings(known: Collection[str], documents: Documents, now: datetime) -> Iterator[Finding]:
     """Find vms that swallow jobs, then clouds that break them all the same; `known` are the subjects that were found before."""
-    ended = Query(index="job", moment="final_at", from_at=now - HOUR, until_at=now, where={"status": [*FAILED, *WELL]}, sums=("count",))
+    from_at = known_until(documents, now) - HOUR
+    ended = Query(index="job", moment="final_at", from_at=from_at, until_at=now, where={"status": [*FAILED, *WELL]}, sums=("count",))
     swallowing = black_holes(ended, documents, known)
     for one, evidence in swallowing:
         minutes = one.failed_ms / one.failed / 60_000
@@ -50,6 +52,12 @@ def findings(known: Collection[str], documents: Documents, now: datetime) -> Ite
         )
         yield Finding("black_hole_vm", f"{one.cloud}/{one.vm}", one.cloud, message)
     yield from _faulty_clouds(ended, documents, known, [one for one, _ in swallowing])
+
+
+def known_until(documents: Documents, now: datetime) -> datetime:
+    """Answer until when any source is collected: while none can be, the last hour that is known stays the one that counts."""
+    cursors = [cursor.stands_at for _, cursor in documents.find("cursor", Cursor, {}) if now - cursor.asked_at < LONGER]
+    return max(min(max(cursors, default=now), now), now - LONGER + HOUR)
 
 
 def _faulty_clouds(ended: Query, documents: Documents, known: Collection[str], without: list[Vm]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from lab import DOCUMENT_STORES
 
 from skytally import wiring
 from skytally.dirac import ZOMBIE
-from skytally.documents import Alarm, Heartbeat, Job
+from skytally.documents import Alarm, Cursor, Heartbeat, Job
 from skytally.ports import Write
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -82,6 +82,20 @@ def test_a_faulty_cloud_is_named_with_its_error_and_is_over_an_hour_after_the_la
         jobs(40, cloud=cloud, vm="vm-1", task_id="4", final_at=later - 20 * MINUTE)
     assert list(found(later)) == [("faulty_cloud", "cloud-2")]
     assert found(later + 30 * MINUTE) == {}
+
+
+def test_an_alarm_is_not_over_because_nothing_is_collected(store, jobs, found):
+    def collected(until, asked_at):
+        cursor = Cursor(stands_at=until, asked_at=asked_at, error="away")
+        store.write([Write("cursor", "panda/q", round(asked_at.timestamp()), cursor)]).result()
+
+    usual_work(jobs)
+    jobs(60, cloud="cloud-2", vm="vm-1", task_id="3", **FAILED)
+    for hours in range(4):
+        collected(NOW, NOW + hours * HOUR)
+        assert ("faulty_cloud", "cloud-2") in found(NOW + hours * HOUR)
+    collected(NOW + 5 * HOUR, NOW + 5 * HOUR)
+    assert ("faulty_cloud", "cloud-2") not in found(NOW + 5 * HOUR)
 
 
 @pytest.mark.parametrize(("cloud", "how"), [("cloud-2", {"status": "cancelled"}), ("unknown", FAILED), ("elsewhere", FAILED)])
