@@ -14,11 +14,12 @@ from test_documents import done, interval, usage
 from skytally import job_view, view
 from skytally.board import BOARDS
 from skytally.cli import cli
+from skytally.closing import statement
 from skytally.cloud import Site
 from skytally.config import Config
 from skytally.documents import Job
 from skytally.ports import Query, Write
-from skytally.statement import hours, ratio, statement
+from skytally.statement import hours, ratio
 from skytally.view import Window, usage_view
 from skytally.wiring import open_documents
 
