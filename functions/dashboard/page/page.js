@@ -44,12 +44,10 @@ const reload = async (parts) => {
   if (!problem || problem.message) tellProblem(problem?.message ?? "");
 };
 
-// All parts at once, drawn one after the other: a plot never stands above a table of another time.
+// One part after the other: a plot never stands above a table of another time, and the server has one thing to add up at a time.
 const loadParts = async (wanted, state, signal) => {
-  const asked = wanted.map((name) => load({ ...queryOf(state), part: name, ...cutOf(name, state) }, signal));
-  asked.forEach((answer) => answer.catch(() => {}));
   for (const [at, name] of wanted.entries()) {
-    const data = await asked[at].catch((reason) => giveUp(name, reason, signal));
+    const data = await load({ ...queryOf(state), part: name, ...cutOf(name, state) }, signal).catch((reason) => giveUp(name, reason, signal));
     if (signal.aborted) return;
     keep(name, data, state);
     wait(wanted.slice(at + 1));
