@@ -27,6 +27,7 @@ WITHOUT = {
     "java": "Elasticsearch is not tested",
     "mvn": "Elasticsearch is not tested",
     "go": "versitygw, fake-gcs-server and Alertmanager are not tested",
+    "terraform": "the deployment is not tested, and of infra/ the syntax alone",
 }
 
 

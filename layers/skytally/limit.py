@@ -10,6 +10,7 @@ import math
 import secrets
 from collections import OrderedDict
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 
 CLAIMING = "secret_claim"
@@ -38,6 +39,7 @@ class Buckets:
         return 0 if enough else math.ceil((1 - left) / self._per_second)
 
 
+@lru_cache(PLACES)
 def place_of(address: str) -> str | None:
     """Answer what an address is counted as: itself, or its IPv6 network; None for this machine and for what is no address.
 
