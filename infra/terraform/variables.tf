@@ -14,7 +14,7 @@ variable "image" {
 }
 
 variable "keys_folder" {
-  description = "Folder of the keys that `skytally keys` makes; every function mounts them."
+  description = "Folder of the keys that `skytally keys` makes; the functions that use them mount them."
   type        = string
 
   validation {

@@ -4,26 +4,27 @@ from msgspec import Struct
 
 
 class Function(Struct, frozen=True):
-    """One function: its name, what it does in one line, and for a timer when it runs (cron, UTC)."""
+    """One function: its name, what it does in one line, for a timer when it runs (cron, UTC), and whether it needs the keys."""
 
     name: str
     summary: str
     schedule: str | None = None
+    keys: bool = True
 
 
 FUNCTIONS: tuple[Function, ...] = (
-    Function("agent", "serves the scripts that vms and schedulers run"),
-    Function("alarm_raise", "what a person must look at: contested secrets, silent vms", schedule="*/5 * * * *"),
+    Function("agent", "serves the scripts that vms and schedulers run", keys=False),
+    Function("alarm_raise", "what a person must look at: contested secrets, silent vms", schedule="*/5 * * * *", keys=False),
     Function("dashboard", "the page, and the JSON it draws"),
-    Function("dirac_collect", "what became of DIRAC jobs that went silent", schedule="*/15 * * * *"),
-    Function("documents_forget", "details that are old enough go; months and boots stay", schedule="17 3 * * *"),
+    Function("dirac_collect", "what became of DIRAC jobs that went silent", schedule="*/15 * * * *", keys=False),
+    Function("documents_forget", "details that are old enough go; months and boots stay", schedule="17 3 * * *", keys=False),
     Function("job_heartbeat", "the DIRAC jobs that run on a vm now"),
-    Function("panda_collect", "PanDA's jobs, joined to their clouds", schedule="*/20 * * * *"),
+    Function("panda_collect", "PanDA's jobs, joined to their clouds", schedule="*/20 * * * *", keys=False),
     Function("placement_report", "which cloud and vm each batch job ran on, from the scheduler's host"),
     Function("secret_claim", "a vm sends its public key and takes the bundle, once"),
     Function("secret_deposit", "the scheduler leaves a payload for one vm, with an expiry"),
     Function("secret_revoke", "the scheduler withdraws what nobody took yet"),
-    Function("secret_sweep", "expired deposits get their terminal mark, and their payload goes", schedule="*/5 * * * *"),
+    Function("secret_sweep", "expired deposits get their terminal mark, and their payload goes", schedule="*/5 * * * *", keys=False),
     Function("statement", "a month's accounting"),
     Function("usage_report", "a vm's samples"),
 )

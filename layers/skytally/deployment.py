@@ -4,6 +4,7 @@ The shapes are OpenFaaS's: `POST|PUT /system/functions` of its gateway, and `sta
 FUNCTION_TARGET chooses. Secrets are files that the platform mounts and are named here, never held.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ FUNCTION_PORT = 8000
 REQUEST_SECONDS = 30
 MEMORY = {"limit": "256Mi", "request": "96Mi"}
 KEYS_FOLDER = "/var/openfaas/secrets"
+KEY_NAME = re.compile(r"(master|wrapping|token)-[0-9]{14}")
 
 
 def specification(function: Function, image: str, settings: Mapping[str, str], secrets: Sequence[str]) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def specification(function: Function, image: str, settings: Mapping[str, str], s
         "service": service_name(function),
         "image": image,
         "envVars": {**watchdog(), **settings, "FUNCTION_TARGET": function.name, "SKYTALLY_KEYS": KEYS_FOLDER},
-        "secrets": sorted(secrets),
+        "secrets": sorted(name for name in secrets if function.keys or not KEY_NAME.fullmatch(name)),
         "labels": {"app": "skytally"},
         "annotations": schedule(function),
         "limits": {"memory": MEMORY["limit"]},

@@ -13,16 +13,25 @@ from gateway import ROOT, SKYTALLY, Gateway, wait_until
 from lab import claim_form, public_key
 
 from localstack.bigpanda import bigpanda
-from localstack.provider import is_due, memory_limit
+from localstack.platform_functions import is_due, memory_limit
 
 READER = "statement?month=2026-11"
 
 
 @pytest.fixture
-def gateway(tmp_path):
+def idle_seconds():
+    return "600"
+
+
+# For what is to sleep; such a test asks for nothing that a slow machine could have put to sleep meanwhile.
+soon = pytest.mark.parametrize("idle_seconds", ["2"])
+
+
+@pytest.fixture
+def gateway(tmp_path, idle_seconds):
     gateway = Gateway(tmp_path)
     gateway.run(SKYTALLY, "keys", "init")
-    gateway.start("--idle-seconds", "2")
+    gateway.start("--idle-seconds", idle_seconds)
     gateway.run(SKYTALLY, "deploy", "secrets", tmp_path / "keys", "--gateway", gateway.base, "--password-file", gateway.password_file)
     yield gateway
     gateway.stop()
@@ -54,19 +63,21 @@ def replica_count(gateway, name):
     return gateway.system(f"function/{name}")["availableReplicas"]
 
 
+@soon
 def test_a_function_that_nobody_calls_sleeps_and_wakes_with_the_next_call(gateway):
     assert deploy(gateway, "statement") == "statement: deployed"
     assert gateway.call(READER, token=gateway.token("reader")).status == 200
     wait_until(lambda: replica_count(gateway, "statement") == 0)
     wait_until(lambda: gateway.replicas() == [])
     assert gateway.call(READER, token=gateway.token("reader")).status == 200
-    assert replica_count(gateway, "statement") == 1
     assert gateway.system("function/statement")["invocationCount"] == 2
 
 
 def test_many_calls_that_wake_a_function_start_one_process(gateway):
     deploy(gateway, "agent")
-    wait_until(lambda: gateway.replicas() == [])
+    gateway.stop()
+    gateway.start()
+    assert gateway.replicas() == []
     with ThreadPoolExecutor(8) as callers:
         answers = callers.map(lambda _: gateway.call("agent/SHA256SUMS").status, range(8))
     assert (set(answers), len(gateway.replicas())) == ({200}, 1)
@@ -109,8 +120,6 @@ def test_the_old_process_answers_until_the_new_one_does(gateway, tmp_path):
     gate, main = tmp_path / "gate", tmp_path / "functions" / "agent" / "main.py"
     main.parent.mkdir(parents=True)
     os.mkfifo(gate)
-    gateway.stop()
-    gateway.start("--idle-seconds", "600")
     main.write_text(f"open({str(gate)!r}).read()\n" + (ROOT / "functions" / "agent" / "main.py").read_text())
     deploy(gateway, "agent")
     with ThreadPoolExecutor(1) as operator:
@@ -149,6 +158,7 @@ def test_a_function_that_grows_too_large_is_ended(gateway):
     assert gateway.call("agent/SHA256SUMS").status == 200
 
 
+@soon
 def test_a_timer_runs_by_its_schedule_and_sleeps_again(gateway):
     """A sixth field is seconds: the local provider's own, so that nobody waits for a minute."""
     deploy(gateway, "secret_sweep", schedule="*/1 * * * * *", SKYTALLY_TIMER_MIN_SECONDS="3600")
@@ -157,6 +167,7 @@ def test_a_timer_runs_by_its_schedule_and_sleeps_again(gateway):
     wait_until(lambda: gateway.replicas() == [])
 
 
+@soon
 def test_a_call_for_later_is_made_once_and_keeps_nothing_awake(gateway):
     deploy(gateway, "secret_sweep")
     request = urllib.request.Request(f"{gateway.base}/async-function/secret-sweep", b"", method="POST")
@@ -172,7 +183,7 @@ def test_a_restart_knows_functions_and_secrets_again(gateway):
     deploy(gateway, "statement")
     gateway.stop()
     assert gateway.replicas() == []
-    gateway.start("--idle-seconds", "2")
+    gateway.start()
     assert set(gateway.deployed()) == {"statement"}
     assert gateway.call(READER, token=gateway.token("reader")).status == 200
 
@@ -197,7 +208,7 @@ def test_an_address_is_not_what_a_caller_says_it_is(gateway):
     assert left.status == 201, left.body
     refused = gateway.call("secret_claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"})
     assert (refused.status, refused.json["error"]["code"]) == (403, "forbidden")
-    deploy(gateway, "secret_claim", SKYTALLY_TRUSTED_HOPS="2")
+    deploy(gateway, "secret_claim", SKYTALLY_TRUSTED_HOPS="1")
     taken = gateway.call("secret_claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"})
     assert taken.status == 200, taken.body
 

@@ -46,3 +46,12 @@ def test_the_image_installs_the_runtime_lock_by_hash_as_nobody():
     python = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert python == ">=3.11,<3.14"
     assert "FROM python:3.13-slim" in dockerfile
+
+
+def test_keys_go_to_the_functions_that_use_them():
+    keys, other = ["master-20261101000000", "token-20261101000000"], "s3-credentials"
+    for function in FUNCTIONS:
+        source = (ROOT / "functions" / function.name / "main.py").read_text()
+        uses = any(f"wiring.{door}" in source for door in ("keys", "caller", "dashboard_reader"))
+        spec = deployment.specification(function, "image:1", {}, [*keys, other])
+        assert set(spec["secrets"]) == {other} | (set(keys) if uses else set()), function.name

@@ -4,6 +4,9 @@
 locals {
   catalog = jsondecode(file("${path.module}/catalog.json"))
 
+  # Keys go to functions that use them.
+  other_secrets = [for name in var.secrets : name if !can(regex("^(master|wrapping|token)-[0-9]{14}$", name))]
+
   specifications = {
     for function in local.catalog.functions : function.service => {
       service = function.service
@@ -12,7 +15,7 @@ locals {
         FUNCTION_TARGET = function.name
         SKYTALLY_KEYS   = "/var/openfaas/secrets"
       })
-      secrets                = sort(setunion(var.secrets, lookup(var.function_secrets, function.name, [])))
+      secrets                = sort(setunion(function.keys ? var.secrets : local.other_secrets, lookup(var.function_secrets, function.name, [])))
       labels                 = { app = "skytally" }
       annotations            = lookup(module.schedules.annotations, function.service, {})
       limits                 = { memory = local.catalog.memory.limit }

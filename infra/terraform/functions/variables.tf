@@ -45,7 +45,7 @@ variable "function_settings" {
 }
 
 variable "secrets" {
-  description = "Names of the gateway's secrets that every function mounts. Their values never pass through Terraform."
+  description = "Names of the gateway's secrets that every function mounts, of keys those that use them. Their values never pass through Terraform."
   type        = set(string)
 }
 

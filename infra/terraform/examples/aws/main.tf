@@ -32,10 +32,11 @@ module "skytally" {
   search        = var.search
   secret_files  = { s3-credentials = var.s3_credentials_file }
 
+  # An ingress in front of the gateway writes X-Forwarded-For, and the gateway adds nothing; without one this must be 0.
   settings = {
     AWS_DEFAULT_REGION          = var.region
     AWS_SHARED_CREDENTIALS_FILE = "/var/openfaas/secrets/s3-credentials"
-    SKYTALLY_TRUSTED_HOPS       = "2"
+    SKYTALLY_TRUSTED_HOPS       = "1"
   }
 }
 

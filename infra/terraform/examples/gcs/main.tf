@@ -34,9 +34,10 @@ module "skytally" {
   search        = var.search
   secret_files  = { gcs-account = var.service_account_file }
 
+  # An ingress in front of the gateway writes X-Forwarded-For, and the gateway adds nothing; without one this must be 0.
   settings = {
     GOOGLE_APPLICATION_CREDENTIALS = "/var/openfaas/secrets/gcs-account"
-    SKYTALLY_TRUSTED_HOPS          = "2"
+    SKYTALLY_TRUSTED_HOPS          = "1"
   }
 }
 

@@ -31,6 +31,11 @@ run "every_function_by_the_one_list" {
   }
 
   assert {
+    condition     = length(output.specifications["agent"].secrets) == 0
+    error_message = "what needs no key gets none"
+  }
+
+  assert {
     condition     = output.specifications["secret-sweep"].annotations["schedule"] == "*/5 * * * *"
     error_message = "a timer has its schedule"
   }
