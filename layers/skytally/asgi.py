@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from skytally import logs, web, wiring
 from skytally.config import Config
+from skytally.errors import Malformed
 from skytally.web import HttpError, Reply, error_reply, unknown_path
 
 log = logging.getLogger("skytally")
@@ -71,8 +72,12 @@ class FunctionApp:
 
     def _wait_seconds(self, connection: HTTPConnection) -> int:
         """Ask the limits; that callers are refused is said once a minute, since a line for each would be the next flood."""
-        now, address = web.clock(), web.address_of(connection, wiring.config().trusted_hops)
-        wait_seconds = wiring.limits().wait_seconds(self._name, address, connection.headers.get("authorization", ""), now)
+        try:
+            limits, trusted_hops = wiring.limits(), wiring.config().trusted_hops
+        except Malformed:
+            return 0  # The function meets the same settings, and says what is wrong with them.
+        now, address = web.clock(), web.address_of(connection, trusted_hops)
+        wait_seconds = limits.wait_seconds(self._name, address, connection.headers.get("authorization", ""), now)
         if wait_seconds and (self._told_at is None or now - self._told_at >= LIMITED_TOLD_EVERY):
             self._told_at = now
             log.warning(logs.Fields(function=self._name, status=429, address=address, message="a caller asks too often"))

@@ -104,3 +104,11 @@ def test_log_lines_carry_the_requests_id(client, monkeypatch):
     assert {line["request_id"] for line in lines} == {"mine-2"}
     assert crashed.json()["error"]["incident"] in {line.get("incident") for line in lines}
     assert [line["status"] for line in lines if "status" in line] == [500]
+
+
+def test_a_wrong_setting_is_said_by_the_function_that_meets_it(home, client, monkeypatch):
+    monkeypatch.setenv("SKYTALLY_CALLS_PER_SECOND", "many")
+    wiring.close()
+    answer = client.get("statement?month=2026-11", headers={"Authorization": "Bearer x"})
+    assert answer.json()["error"]["code"] == "malformed_setting"
+    assert "SKYTALLY_CALLS_PER_SECOND" in answer.json()["error"]["message"]
