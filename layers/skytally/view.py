@@ -13,6 +13,7 @@ from skytally.documents import BootBenchmark, Usage
 from skytally.doubt import usage_doubts
 from skytally.errors import Malformed
 from skytally.interval_view import interval_rows
+from skytally.measure import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
 from skytally.statement import SILENT_AFTER, UNSCORED, hours, hs23_hours, ratio
@@ -120,15 +121,11 @@ def _heard_ms(row: Row) -> float:
 
 
 def _measures(rows: list[Row], boots: list[Usage], worth: dict[str, Score], shown: Window, now: datetime) -> dict[str, Any]:
-    core_ms = sum(row["core_ms"] for row in rows)
-    cpu_ms = sum(_cpu_ms(row) for row in rows)
+    total = {name: sum(row[name] for row in rows) for name in USAGE_SUMS}
     offsets = [abs(usage.clock_offset_seconds) for usage in boots if usage.clock_offset_seconds is not None]
     return {
         "vm_count": len({(row["cloud"], row["vm"]) for row in rows}),
-        "wall_hours": hours(sum(row["wall_ms"] for row in rows)),
-        "core_hours": hours(core_ms),
-        "cpu_hours": hours(cpu_ms),
-        "efficiency": ratio(cpu_ms, core_ms),
+        **{one.name: one.value(total) for one in (WALL_HOURS, CORE_HOURS, CPU_HOURS, EFFICIENCY)},
         "hs23_hours": hs23_hours((row["core_ms"], worth.get(row["label"], UNSCORED)) for row in rows),
         "scored_core_hours": hours(sum(row["core_ms"] for row in rows if worth.get(row["label"], UNSCORED).hs23 is not None)),
         "coverage": _coverage(rows, boots, shown),
@@ -144,15 +141,10 @@ def _silent(usage: Usage, shown: Window, now: datetime) -> bool:
     return not usage.final and usage.last_sampled_at < min(now, shown.until_at) - SILENT_AFTER
 
 
-def _cpu_ms(row: Row) -> float:
-    return float(row["user_ms"] + row["nice_ms"] + row["system_ms"])
-
-
 def _point(row: Row, shown: Window) -> dict[str, Any]:
     return {
         "at": iso(row["at"]),
         "until": iso(step_end(row["at"], shown)),
         "cloud": row["cloud"],
-        "core_hours": hours(row["core_ms"]),
-        "cpu_hours": hours(_cpu_ms(row)),
+        **{one.name: one.value(row) for one in (CORE_HOURS, CPU_HOURS)},
     }
