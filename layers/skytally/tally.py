@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import cache
 
 from skytally.documents import Tally
 from skytally.errors import SkytallyError, Unavailable
@@ -26,7 +27,8 @@ class Tallies:
     """The counts of one process; safe from any thread."""
 
     def __init__(self, documents: Callable[[], Documents]) -> None:
-        self._documents = documents
+        # Asked for once: a count that comes after the end must not open a store that nobody would close.
+        self._documents = cache(documents)
         self._process = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, datetime], Counter[str]] = {}
