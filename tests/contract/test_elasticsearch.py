@@ -310,6 +310,15 @@ def test_pages_of_sums_are_exact_and_none_is_asked_for_in_vain(documents, monkey
     assert len(pages) == vms // 10 + 1
 
 
+@pytest.mark.parametrize("vms", [9, 10, 25])
+def test_what_crosses_an_edge_is_read_by_pages_and_shared_out_exactly(documents, monkeypatch, vms):
+    monkeypatch.setattr(adapter, "PAGE", 10)
+    names = [f"v{n:02}" for n in range(vms)]
+    done(documents, *(interval(name, AT, AT + HOUR, 4_000 + 4 * n, vm=name) for n, name in enumerate(names)))
+    rows = window(documents, AT + HOUR / 4, AT + HOUR, by=("site", "vm"))
+    assert rows == [{"site": None, "vm": name, "core_ms": 3_000 + 3 * n} for n, name in enumerate(names)]
+
+
 def test_an_interval_stays_in_the_month_of_its_key(documents, prefix):
     """A corrected clock moves the times of an interval over a month's edge; it is replaced where it was."""
     key, edge = "vm-20261031T230000Z-3500000", datetime(2026, 11, 1, tzinfo=UTC)

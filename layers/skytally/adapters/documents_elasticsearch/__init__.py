@@ -190,20 +190,15 @@ class ElasticsearchDocuments:
             return list(rooms.rooms(self.client))
 
     def _searching(self, index: str) -> sums.Search:
-        return sums.Search(lambda **body: self._search(index, body), lambda query, names: self._columns(index, query, names))
+        return sums.Search(
+            lambda **body: self._search(index, body), lambda query: (hit["_source"] for hit in self._listed(index, query, ["_shard_doc"]))
+        )
 
     def _search(self, index: str, body: dict[str, Any]) -> Any:
         with self._ready():
             return self.client.search(index=alias(self._prefix, index), size=0, track_total_hits=False, **body)["aggregations"]
 
-    def _columns(self, index: str, query: dict[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """List some fields of documents and their spans; columns are read faster than whole documents."""
-        moments = [{"field": name, "format": "epoch_millis"} for name in ("from_at", "until_at")]
-        wanted = {"source": False, "docvalue_fields": [*names, *moments]}
-        for hit in self._listed(index, query, ["_shard_doc"], **wanted):
-            yield {name: values[0] for name, values in hit["fields"].items()}
-
-    def _listed(self, index: str, query: dict[str, Any], order: list[Any], **wanted: Any) -> Iterator[dict[str, Any]]:
+    def _listed(self, index: str, query: dict[str, Any], order: list[Any]) -> Iterator[dict[str, Any]]:
         """List documents page by page as of one moment."""
         with self._ready():
             pit = self.client.open_point_in_time(index=alias(self._prefix, index), keep_alive=PIT_KEPT)["id"]
@@ -212,8 +207,9 @@ class ElasticsearchDocuments:
                 while more:
                     held = {"id": pit, "keep_alive": PIT_KEPT}
                     told: dict[str, Any] = {} if after is None else {"search_after": after}
-                    told |= {"sort": order, "size": PAGE, "track_total_hits": False, "version": True, **wanted}
-                    hits = self.client.search(pit=held, query=query, **told)["hits"]["hits"]
+                    hits = self.client.search(pit=held, query=query, sort=order, size=PAGE, track_total_hits=False, version=True, **told)[
+                        "hits"
+                    ]["hits"]
                     yield from hits
                     more = len(hits) == PAGE
                     after = hits[-1]["sort"] if hits else None

@@ -31,7 +31,7 @@ class Search(Struct, frozen=True):
     """Two ways to ask one index: for aggregations, and for documents one by one."""
 
     aggregations: Callable[..., Any]
-    listed: Callable[[Filter, Sequence[str]], Iterator[dict[str, Any]]]
+    listed: Callable[[Filter], Iterator[dict[str, Any]]]
 
 
 def to_ms(moment: datetime) -> int:
@@ -63,7 +63,7 @@ def table(search: Search, query: Query) -> list[Row]:
     for key, bucket in _composite(search, held(query.where, *_inside(query)), _dimensions(told_apart), _sums(query.sums)):
         _add(cells[key], {name: bucket[name]["value"] for name in query.sums}, 1)
     if query.moment is None:
-        for source in search.listed(held(query.where, _crosses_window(query)), told_apart + query.sums):
+        for source in search.listed(held(query.where, _crosses_window(query))):
             begin, end = _span(source)
             inside = min(end, to_ms(query.until_at)) - max(begin, to_ms(query.from_at))
             _add(cells[tuple(source.get(name) for name in told_apart)], source, inside / (end - begin))
@@ -117,7 +117,7 @@ class Steps:
     def cut(self, *wanted: Filter) -> None:
         """Share documents out among the steps that they lie in."""
         query, step_ms, origin_ms = self._query, self._step_ms, self._origin_ms
-        for source in self._search.listed(held(query.where, _overlaps(query), *wanted), query.by + query.sums):
+        for source in self._search.listed(held(query.where, _overlaps(query), *wanted)):
             begin, end = _span(source)
             first, last = max(begin, to_ms(query.from_at)), min(end, to_ms(query.until_at))
             for step in range((first - origin_ms) // step_ms, (last - 1 - origin_ms) // step_ms + 1):
@@ -183,7 +183,7 @@ def _crosses_window(query: Query) -> Filter:
 
 
 def _span(source: dict[str, Any]) -> tuple[int, int]:
-    return int(source["from_at"]), int(source["until_at"])
+    return to_ms(datetime.fromisoformat(source["from_at"])), to_ms(datetime.fromisoformat(source["until_at"]))
 
 
 def _empty(names: Sequence[str]) -> Cells:
