@@ -133,6 +133,7 @@ def serve(config: Config, host: str, port: int) -> None:
         print(f"ready {address}/function/dashboard", flush=True)
         print(f"tokens for the dashboard and the scheduler: {config.home_path / 'tokens'}", file=sys.stderr, flush=True)
         await server.serve(sockets=[listener])
+        asgi.leave()
         timers.cancel()
 
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
@@ -146,7 +147,6 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port to listen on (default PORT, else 8080)")
     options = parser.parse_args()
     logs.to_stream()
-    asgi.end_quietly_on_signals()
     os.umask(0o077)
     config = Config.from_env()
     first_start(config)

@@ -4,9 +4,11 @@
 """
 
 import logging
+import os
 import secrets
 import signal
 import socket
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from skytally.web import HttpError, Reply, error_reply, unknown_path
 
 log = logging.getLogger("skytally")
 HEALTH_PATH = "/healthz"
-STOP_SECONDS = 25
+STOP_SECONDS, LEAVE_SECONDS = 25, 0.5
 LIMITED_TOLD_EVERY = timedelta(minutes=1)
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
 
@@ -135,15 +137,9 @@ async def lifespan(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-def end_quietly_on_signals() -> None:
-    """Let the process end with 0 after a signal: uvicorn answers what is in flight and then raises the signal once more."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-
-
 def server(app: ASGIApp, stop_seconds: int) -> uvicorn.Server:
-    """Set up the one server that all run with: what is in flight at SIGTERM is answered."""
-    return uvicorn.Server(
+    """Set up the one server that all run with: what is in flight at SIGTERM is answered, and the process ends with 0."""
+    made = uvicorn.Server(
         uvicorn.Config(
             app,
             log_level="warning",
@@ -158,15 +154,30 @@ def server(app: ASGIApp, stop_seconds: int) -> uvicorn.Server:
         )
     )
 
+    def end(*_: object) -> None:
+        # Uvicorn hears signals only while it serves, and raises them once more at its end: before it serves, it must not begin.
+        made.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    return made
+
+
+def leave() -> None:
+    """Let the process end also where a thread does not: nobody waits for its answer any more, and whatever it does may be broken off."""
+    last = threading.Timer(LEAVE_SECONDS, os._exit, [0])
+    last.daemon = True
+    last.start()
+
 
 def main() -> None:
     """Serve one function until SIGTERM."""
     config = Config.from_env()
     logs.to_stream()
-    end_quietly_on_signals()
     source = Path(config.function_source) / config.function_target / "main.py"
     listener = socket.create_server((config.host, config.port), backlog=1_024)
     server(FunctionApp(config.function_target, source), STOP_SECONDS).run(sockets=[listener])
+    leave()
 
 
 if __name__ == "__main__":

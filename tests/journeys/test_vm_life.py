@@ -1,13 +1,18 @@
 """A vm's life over HTTP, with the vm.py that the server itself serves; and the same with the server killed between any two steps."""
 
 import base64
+import contextlib
 import hashlib
+import http.client
 import os
+import socket
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 
 import pytest
+from running import Server
 
 PAYLOAD = os.urandom(3_000)
 EDGE = {}
@@ -119,3 +124,20 @@ def test_a_server_killed_between_any_two_steps_loses_nothing_that_was_answered(s
 
 def test_sigterm_ends_the_server_in_time(server):
     assert server.stop() == 0
+
+
+def ask(server):
+    """Begin a round that does not come to its end."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        server.call("panda_collect", {})
+
+
+def test_sigterm_ends_the_server_whatever_its_sources_do(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        panda = {"SKYTALLY_PANDA_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "SKYTALLY_PANDA_QUEUES": "Q"}
+        server = Server(tmp_path, **panda).start()
+        asking = threading.Thread(target=ask, args=[server], daemon=True)
+        asking.start()
+        with silent.accept()[0]:
+            assert server.stop() == 0
+        asking.join()
