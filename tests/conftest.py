@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,9 @@ from skytally.wiring import open_documents
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# A run that is ended ends its servers, as one that is interrupted does.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 Headers = dict[str, str]
 BASE = "http://skytally.test/function/"
