@@ -5,12 +5,14 @@ are raised by their timer. Nothing of it is left in any other server's state: it
 """
 
 import argparse
+import asyncio
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from localstack import fleet
 from localstack.bigpanda import bigpanda
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,18 +43,18 @@ ERRORS = (
 FAULT = {"piloterrorcode": 1151, "piloterrordiag": "File transfer timed out during stage-in: mc23_13p6TeV.{n}.pool.root after 3600 s"}
 
 
-def jobs(vms: list[dict[str, Any]], until: datetime, seed: int = 1) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def jobs(vms: list[fleet.Vm], until: datetime, seed: int = 1) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Make the jobs that ended within a day on some vms, as PanDA's rows, each with its placement; on one cloud they fail of late."""
     dice = random.Random(seed)
-    faulty = Counter(vm["cloud"] for vm in vms if vm["until"] > until - FAULTY_FOR).most_common(2)[-1][0]
+    faulty = Counter(vm.cloud for vm in vms if vm.end_at is None).most_common(2)[-1][0]
     for number in range(JOBS_AN_HOUR * 23):
         processing_type, transformation, reads, writes, release, minutes, cores, pss_gb, tasks = dice.choice(KINDS)
         ended = until - COLLECTED * dice.random()
-        alive = [vm for vm in vms if vm["from"] < ended - timedelta(hours=3) and ended < vm["until"]]
+        alive = [vm for vm in vms if vm.boot_at < ended - timedelta(hours=3) and ended < (vm.end_at or until)]
         if not alive:
             continue
         vm = dice.choice(alive)
-        breaks = vm["cloud"] == faulty and ended > until - FAULTY_FOR and dice.random() < 0.8
+        breaks = vm.cloud == faulty and ended > until - FAULTY_FOR and dice.random() < 0.8
         failed = breaks or dice.random() < 0.04
         began = ended - timedelta(minutes=minutes * dice.uniform(0.6, 1.6))
         batch_id = f"sched.demo#{number}.0#{int(began.timestamp())}"
@@ -80,10 +83,10 @@ def jobs(vms: list[dict[str, Any]], until: datetime, seed: int = 1) -> Iterator[
             "jobmetrics": f"workDirSize={int(dice.uniform(1, 12) * 1e9)}",
             "inputfilebytes": int(dice.uniform(0.5, 4) * 1e9),
             "outputfilebytes": int(dice.uniform(0.1, 1) * 1e9),
-            "modificationhost": f"slot1@{vm['vm']}",
+            "modificationhost": f"slot1@{vm.name}",
             **{name: value.format(n=number) if isinstance(value, str) else value for name, value in error.items()},
         }
-        placement = {"batch_id": batch_id, "vm": vm["vm"], "cloud": vm["cloud"], "state": "completed"}
+        placement = {"batch_id": batch_id, "vm": vm.name, "cloud": vm.cloud, "state": "completed"}
         yield row, placement | {"started_at": began.isoformat(), "ended_at": ended.isoformat()}
 
 
@@ -99,31 +102,22 @@ def call(base: str, path: str, token: str = "", body: Any = None) -> Any:
         return json.load(answer)
 
 
-def vms_of(base: str, token: str, until: datetime) -> list[dict[str, Any]]:
-    """Answer the vms that the statement knows, and when each was alive."""
-    boots = call(base, f"statement?month={until:%Y-%m}&detail=boots", token)["boots"]
-    return [
-        {
-            "vm": boot["vm"],
-            "cloud": boot["cloud"],
-            "from": datetime.fromisoformat(boot["boot_at"]),
-            "until": datetime.fromisoformat(boot["last_sampled_at"]),
-        }
-        for boot in boots
-    ]
-
-
-def fill(base: str, home: Path, monitor: Any, options: argparse.Namespace) -> None:
+def fill(base: str, home: Path, vms: list[fleet.Vm], placements: list[dict[str, Any]], until: datetime) -> None:
     """Report a fleet, then its jobs' placements; collect the jobs, and raise what alarms there are."""
-    fleet = [sys.executable, "-m", "localstack.fleet", "--base", base, "--home", str(home)]
-    subprocess.run([*fleet, "--vms", str(options.vms), "--days", str(options.days)], check=True, cwd=ROOT)
-    reader, scheduler = ((home / "tokens" / role).read_text().strip() for role in ("reader", "scheduler"))
-    until = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
-    made = list(jobs(vms_of(base, reader, until), until))
-    monitor.rows = sorted((row for row, _ in made), key=lambda row: row["modificationtime"])
-    call(base, "placement_report", scheduler, {"jobs": [placement for _, placement in made]})
-    print(f"{len(made)} jobs: {call(base, 'panda_collect', body={})}")
-    print(f"alarms: {call(base, 'alarm_raise', body={})}")
+    tokens = fleet.reporter_tokens(home, {vm.cloud for vm in vms})
+    asyncio.run(fleet.post_all(base, tokens, fleet.requests(vms, until, lost=0.1, doubled=0.1, seed=1)))
+    call(base, "placement_report", (home / "tokens" / "scheduler").read_text().strip(), {"jobs": placements})
+    for timer in ("panda_collect", "alarm_raise"):
+        print(f"{timer}: {do_round(base, timer)}", flush=True)
+
+
+def do_round(base: str, timer: str) -> dict[str, Any]:
+    """Do a round of a timer, after the one that the server may be doing by itself just now."""
+    while True:
+        answer: dict[str, Any] = call(base, timer, body={})
+        if answer["state"] == "done":
+            return answer
+        time.sleep(1)
 
 
 def main() -> int:
@@ -134,9 +128,13 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(os.environ.get("SKYTALLY_HOME", ".skytally-demo")).absolute()
+    until = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    vms = fleet.make(options.vms, options.days, until, seed=1)
+    made = list(jobs(vms, until))
     with bigpanda() as (monitor, panda_url):
-        settings = {"SKYTALLY_HOME": str(home), "SKYTALLY_OPEN_DASHBOARD": "true", "SKYTALLY_PANDA_URL": panda_url}
-        environment = {**os.environ, **settings, "SKYTALLY_PANDA_QUEUES": QUEUE}
+        monitor.rows = sorted((row for row, _ in made), key=lambda row: row["modificationtime"])
+        settings = {"SKYTALLY_HOME": str(home), "SKYTALLY_OPEN_DASHBOARD": "true", "SKYTALLY_TIMER_MIN_SECONDS": "1"}
+        environment = {**os.environ, **settings, "SKYTALLY_PANDA_URL": panda_url, "SKYTALLY_PANDA_QUEUES": QUEUE}
         command = [sys.executable, str(ROOT / "localstack" / "serve.py")]
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
             try:
@@ -144,7 +142,7 @@ def main() -> int:
                 if not ready.startswith("ready "):
                     return server.wait() or 1
                 page = ready.removeprefix("ready ")
-                fill(page.removesuffix("/function/dashboard"), home, monitor, options)
+                fill(page.removesuffix("/function/dashboard"), home, vms, [placement for _, placement in made], until)
                 print(f"look at {page}; Ctrl-C ends it", flush=True)
                 return server.wait()
             except KeyboardInterrupt:

@@ -163,7 +163,7 @@ def hourly(panel, documents):
     moment = {"moment": "final_at"} if panel.index == "job" else {}
     sums = view.USAGE_SUMS if panel.index == "interval" else job_view.SPENT
     for row in documents.series(Query(index=panel.index, from_at=FROM, until_at=UNTIL, by=panel.by, sums=sums, **moment), HOUR):
-        cpu_ms = row["cpu_ms"] if panel.index == "job" else view._cpu_ms(row)
+        cpu_ms = row["cpu_ms"] if panel.index == "job" else row["user_ms"] + row["nice_ms"] + row["system_ms"]
         measures = {
             "core_hours": hours(row["core_ms"]),
             "job_count": row.get("count"),

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -43,6 +44,12 @@ def webhook(monkeypatch, home):
     receiver.shutdown()
     thread.join()
     receiver.server_close()
+
+
+@pytest.fixture
+def now(request, monkeypatch):
+    """Let the module's NOW be when its test begins: what the server does by its own clock may come long after the import."""
+    monkeypatch.setattr(request.module, "NOW", datetime.now(UTC).replace(microsecond=0))
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from skytally.ports import Write
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime.now(UTC).replace(microsecond=0)
+pytestmark = pytest.mark.usefixtures("now")
 HOSTILE = 'vm <!channel> @all & ![x](http://evil) "\\\u202e'
 
 

@@ -14,6 +14,7 @@ OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+pytestmark = pytest.mark.usefixtures("now")
 
 
 def taken_twice(client, scheduler):

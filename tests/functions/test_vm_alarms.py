@@ -13,6 +13,7 @@ from skytally.ports import Room
 from skytally.service_finding import full_stores
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+pytestmark = pytest.mark.usefixtures("now")
 MINUTE = timedelta(minutes=1)
 
 

@@ -3,8 +3,8 @@ locals {
 }
 
 output "files" {
-  description = "The API keys' files, by the names of the secrets that they are to be."
-  value       = { for group, name in local.secret_of : name => "${var.keys_folder}/${var.renewed}/${group}" }
+  description = "The API keys' files, by the names of the secrets that they are to be; a group without functions is a person's, whose key stays here."
+  value       = { for group, name in local.secret_of : name => "${var.keys_folder}/${var.renewed}/${group}" if length(var.groups[group]) > 0 }
   depends_on  = [terraform_data.keys]
 }
 

@@ -5,7 +5,7 @@ variables {
   keys_folder   = "keys"
   image         = "skytally:1"
   renewed       = "2026-11"
-  groups        = { ingest = ["usage_report", "job_heartbeat"], readers = ["statement"] }
+  groups        = { ingest = ["usage_report", "job_heartbeat"], readers = ["statement"], operators = [] }
 }
 
 run "a_key_a_group" {
@@ -14,6 +14,11 @@ run "a_key_a_group" {
   assert {
     condition     = output.files["search-ingest-2026-11"] == "keys/2026-11/ingest"
     error_message = "a group's key is a secret of its issue's name"
+  }
+
+  assert {
+    condition     = !contains(keys(output.files), "search-operators-2026-11")
+    error_message = "a person's key is no function's secret"
   }
 
   assert {
