@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from site_of_strangers import Site, fleet
 
 QUIET = (
@@ -64,4 +64,6 @@ def tab(blank: Page, site: Site) -> Page:
     blank.get_by_label("Reader token").fill(site.reader())
     blank.get_by_role("button", name="Show").click()
     blank.wait_for_selector("tbody tr")
+    # The plot is asked for after the table.
+    expect(blank.locator("#shown")).to_have_attribute("aria-busy", "false")
     return blank

@@ -45,6 +45,7 @@ def table(page):
 
 def bars(page):
     """Answer (name, value, height) of every bar, and the height of one unit of the axis on their left."""
+    expect(page.locator("#shown")).to_have_attribute("aria-busy", "false")
     found = page.locator("rect.bar").evaluate_all("all => all.map(b => [b.dataset.name, +b.dataset.value, +b.getAttribute('height')])")
     ticks = page.locator(".y .tick").evaluate_all("all => all.map(t => [+t.textContent, t.transform.baseVal[0].matrix.f])")
     (low, low_y), *_, (high, high_y) = ticks

@@ -56,6 +56,7 @@ def test_every_number_of_the_jobs_is_the_truth(tab):
         "Wasted core hours": number(sum(jobs.wasted_core_hours for jobs in JOBS)),
         "On a known cloud": "80.0 %",
     }
+    expect(tab.locator("#shown")).to_have_attribute("aria-busy", "false")
     found = tab.locator("rect.bar").evaluate_all("all => all.map(b => [b.dataset.name, +b.dataset.value])")
     ended = {jobs.cloud: jobs.count for jobs in JOBS if jobs.status != "running"}
     assert {cloud: sum(value for name, value in found if name == cloud) for cloud, _ in found} == ended
@@ -148,6 +149,7 @@ def test_files_hold_exactly_what_is_shown(tab):
         tab.get_by_role("button", name="JSON").click()
     answer = json.loads(held.value.path().read_text())
     assert [(row["cloud"], number(row["core_hours"]), number(row["cpu_hours"]), str(row["silent_vms"])) for row in answer["table"]] == shown
+    expect(tab.locator("#shown")).to_have_attribute("aria-busy", "false")
     bars = tab.locator("rect.bar").evaluate_all("all => all.map(b => [b.dataset.name, b.dataset.at, +b.dataset.value])")
     assert sorted(map(tuple, bars)) == sorted(
         (point["cloud"], point["at"], point["core_hours"]) for point in answer["series"] if point["core_hours"]
