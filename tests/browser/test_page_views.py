@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from datetime import timedelta
 from urllib.parse import unquote
 
@@ -33,6 +34,7 @@ def facts(tab):
 @pytest.mark.parametrize("blank", [{"width": 1_400}, {"width": 400}], indirect=True, ids=str)
 def test_every_number_of_the_jobs_is_the_truth(tab):
     tab.get_by_role("link", name="Jobs", exact=True).click()
+    expect(tab).to_have_title(re.compile("^Jobs"))  # said once its table is drawn
     expect(tab.locator("tbody tr")).to_have_count(len(JOBS))
     shown = {(row["cloud"], row["status"]): row for row in rows(tab)}
     for jobs in JOBS:
