@@ -179,7 +179,8 @@ class SqliteDocuments:
         try:
             with _transaction(connection):
                 for table in TABLES.values():
-                    for statement in table.schema():
+                    there = [row["name"] for row in connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
+                    for statement in table.schema(there):
                         connection.execute(statement)
                 for statement in sums.schema():
                     connection.execute(statement)

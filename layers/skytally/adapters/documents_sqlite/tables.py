@@ -1,7 +1,7 @@
 """How each index lies in SQLite: a table an index, a column a field, made from the records."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from types import UnionType
@@ -22,6 +22,7 @@ INDEXED = {
     "placement": ("batch_id", "batch_number", "vm"),
     "job": ("final_at", "seen_at", "batch_id", "batch_number", "host", "vm"),
 }
+TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: "INTEGER", dict: "TEXT"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -48,11 +49,13 @@ class Table:
         self.create = f"{values} ON CONFLICT (key) DO NOTHING"
         self.put = f"{values} ON CONFLICT (key) DO UPDATE SET {updates} WHERE excluded.version >= version"
 
-    def schema(self) -> Iterator[str]:
-        """Write the statements that make the table where it is not there."""
-        types = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: "INTEGER", dict: "TEXT"}
-        columns = "".join(f", {quoted(name)} {types[column]}" for name, column in self.columns.items())
-        yield f"CREATE TABLE IF NOT EXISTS {quoted(self.name)} (key TEXT PRIMARY KEY, version INTEGER NOT NULL{columns})"
+    def schema(self, there: Collection[str]) -> Iterator[str]:
+        """Write the statements that make the table, or add the columns to it that an earlier version did not know."""
+        columns = [f"{quoted(name)} {TYPES[column]}" for name, column in self.columns.items() if name not in there]
+        if there:
+            yield from (f"ALTER TABLE {quoted(self.name)} ADD COLUMN {column}" for column in columns)
+        else:
+            yield f"CREATE TABLE {quoted(self.name)} ({', '.join(['key TEXT PRIMARY KEY', 'version INTEGER NOT NULL', *columns])})"
         for column in INDEXED.get(self.name, ()):
             yield f"CREATE INDEX IF NOT EXISTS {self.name}_{column} ON {quoted(self.name)} ({quoted(column)})"
 
