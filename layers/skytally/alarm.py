@@ -75,7 +75,7 @@ def round_of(looks: Sequence[Look], teller: Teller, documents: Documents, site: 
     Raises Unavailable at the end where something could not be looked at or told: the rest is done all the same.
     """
     documents.refresh()
-    open_ones = dict(documents.find("alarm", Alarm, {"state": ["raised"]}))
+    open_ones = dict(documents.find("alarm", Alarm, {"state": [RAISED]}))
     found, unseen, errors = _looked(looks, open_ones)
     current = {finding.identity: finding for finding in found if not muted(finding.identity, site)}
     raised = {identity: _seen(open_ones.get(identity), finding, now) for identity, finding in current.items()}
@@ -124,7 +124,6 @@ def _seen(known: Alarm | None, finding: Finding, now: datetime) -> Alarm:
         message=finding.message,
         state=RAISED,
         told=None,
-        open="yes",
         raised_at=now,
         seen_at=now,
         resolved_at=None,
@@ -160,8 +159,7 @@ def _news(alarms: Mapping[str, Alarm]) -> Iterator[tuple[str, Alarm]]:
 
 
 def _kept(identity: str, alarm: Alarm, now: datetime) -> Write:
-    is_open = "no" if alarm.state == RESOLVED else "yes"
-    return Write("alarm", identity, round(now.timestamp() * 1_000), structs.replace(alarm, open=is_open))
+    return Write("alarm", identity, round(now.timestamp() * 1_000), alarm)
 
 
 def _remind(alarms: Sequence[Alarm], teller: Teller, errors: list[Unavailable]) -> None:

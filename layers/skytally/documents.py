@@ -151,7 +151,6 @@ class Alarm(Document, frozen=True, kw_only=True):
     message: str
     state: str
     told: str | None
-    open: str
     raised_at: datetime
     seen_at: datetime
     resolved_at: datetime | None
@@ -237,8 +236,8 @@ class Heartbeat(Document, frozen=True, kw_only=True):
     Times are the server's, or the vm's where it told of a job late; what the vm's own clock said is kept as claimed. `noted` is `new`, then
     `running`; `over` once DIRAC said that the run has ended or went elsewhere, `settled` once nothing more is asked about the job;
     `after_end` where the vm names it again after that. `first_seen_at` is of that run, `named_together` the most jobs that the vm named at
-    once during it; between `paused_at` and
-    `resumed_at` the vm last left it out for longer than a lost report explains. `site` is DIRAC's name for where the vm is.
+    once during it; between `paused_at` and `resumed_at` the vm last left it out for longer than a lost report explains. `site` is DIRAC's
+    name for where the vm is.
     """
 
     job_id: str

@@ -393,9 +393,7 @@ def opened(server, key_file):
 
 
 def what_is_allowed(key_file, server):
-    alarm = Alarm(
-        kind="k", subject="s", cloud=None, message="", state="open", told=None, open="", raised_at=AT, seen_at=AT, resolved_at=None
-    )
+    alarm = Alarm(kind="k", subject="s", cloud=None, message="", state="open", told=None, raised_at=AT, seen_at=AT, resolved_at=None)
     old = Write("interval", "v-20200101T000000Z-1", 1, interval("v", AT, AT + HOUR, 1).document)
     with opened(server, key_file) as documents:
         client = documents.client

@@ -40,7 +40,7 @@ def form(home, monkeypatch):
 
 
 def alarm(subject="vm-1", **fields):
-    blank = {"kind": "silent_vm", "cloud": "uvic", "message": f"{subject} has not reported", "state": "raised", "told": None, "open": "yes"}
+    blank = {"kind": "silent_vm", "cloud": "uvic", "message": f"{subject} has not reported", "state": "raised", "told": None}
     times = {"raised_at": NOW - timedelta(hours=1), "seen_at": NOW, "resolved_at": None}
     return Alarm(**blank | times | {"subject": subject} | fields)
 

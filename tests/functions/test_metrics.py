@@ -56,7 +56,7 @@ def test_rounds_cursors_alarms_and_the_verdict(scraped, client, bearer):
     preflight.keep(preflight.Verdict(NOW, ()), wiring.objects())
     write("cursor", HOSTILE, Cursor(stands_at=NOW - timedelta(hours=1), asked_at=NOW, error="away"))
     times = {"raised_at": NOW, "seen_at": NOW, "resolved_at": None}
-    told = {"message": "…", "state": "raised", "told": "raised", "open": "yes", **times}
+    told = {"message": "…", "state": "raised", "told": "raised", **times}
     for n in range(3):
         write("alarm", f"silent_vm:{n}", Alarm(kind="silent_vm", subject=str(n), cloud=HOSTILE if n else "cern", **told))
     found = scraped()

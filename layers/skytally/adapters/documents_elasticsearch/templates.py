@@ -26,7 +26,7 @@ MONTHLY = "interval"
 OTHER_MONTH = "other"
 # What is only shown costs no index and no column.
 ONLY_KEPT = {
-    "alarm": {"message", "told", "open"},
+    "alarm": {"message", "told"},
     "round": {"error"},
     "job": {"error_raw", "history", "runs"},
     "closing": {"text", "signature", "public_key"},
