@@ -15,20 +15,20 @@ CSV = "text/csv; charset=utf-8"
 def statement(request: web.Request) -> web.Reply:
     """Answer the statement of the caller's clouds, or of one of them."""
     reader, query = wiring.caller(request, "reader"), request.query
-    month = records.convert(query.get("month", ""), records.Month)
+    month, detail, cloud = records.convert(query.get("month", ""), records.Month), query.get("detail"), query.get("cloud")
     revision = records.convert(query["revision"], records.Revision, strict=False) if "revision" in query else None
-    form, detail, cloud = query.get("format", "json" if query.get("detail") != "jobs" else "csv"), query.get("detail"), query.get("cloud")
-    if detail not in DETAILS or form not in DETAILS[detail]:
+    form = query.get("format", DETAILS.get(detail, FORMATS)[0])
+    if form not in DETAILS.get(detail, ()) or (detail == "signed" and cloud is None) or (detail == "jobs" and revision is not None):
         raise Malformed(f"detail may be boots (json, csv), jobs (csv) or signed (json, with a cloud); format may be {', '.join(FORMATS)}")
-    clouds = wiring.readable_clouds(reader, cloud)
-    if form in apel_record.FORMATS:
-        messages = apel_record.messages(form, month, clouds, wiring.documents(), wiring.site(), request.received_at)
-        return web.Reply(apel.part(messages, query.get("part")), media_type="text/plain; charset=us-ascii")
+    clouds, documents = wiring.readable_clouds(reader, cloud), wiring.documents()
     if detail == "jobs":
-        return web.stream_reply(table.csv_pieces(job_list.job_rows(month, clouds, wiring.documents()), job_list.COLUMNS), CSV)
+        return web.stream_reply(table.csv_pieces(job_list.job_rows(month, clouds, documents), job_list.COLUMNS), CSV)
     if detail == "signed":
-        return web.json_reply(closing.signed(month, cloud or "", wiring.documents(), revision))
-    whole = closing.statement(month, clouds, wiring.documents(), wiring.site(), request.received_at, revision)
+        return web.json_reply(closing.signed(month, clouds[0], documents, revision))
+    whole = closing.statement(month, clouds, documents, wiring.site(), request.received_at, revision)
+    if form in apel_record.FORMATS:
+        messages = apel_record.messages(form, whole, clouds, documents, wiring.site(), request.received_at)
+        return web.Reply(apel.part(messages, query.get("part")), media_type="text/plain; charset=us-ascii")
     if form == "csv":
         return web.Reply(table.csv(whole[detail or "clouds"]), media_type=CSV)
     return web.json_reply(whole if detail else {name: value for name, value in whole.items() if name != "boots"})

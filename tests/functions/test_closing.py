@@ -121,6 +121,18 @@ def test_what_comes_late_is_shown_as_not_settled_until_a_new_revision_has_it(mon
     assert month.get(cloud="uvic", revision=3).json()["error"]["code"] == "unknown"
 
 
+def test_apel_is_told_what_was_signed(month):
+    month.close()
+    month.report(month.late)
+    names = [line for line in month.get(cloud="uvic", format="apel-cloud").text.splitlines() if line.startswith("MachineName")]
+    assert names == ["MachineName: vm-1"]
+    first = month.get(format="apel-cloud-summary").text
+    assert f"WallDuration: {20 * 3_600}\n" in first
+    month.close()
+    assert f"WallDuration: {25 * 3_600}\n" in month.get(format="apel-cloud-summary").text
+    assert month.get(format="apel-cloud-summary", revision=1).text == first
+
+
 def test_another_price_is_another_revision_and_both_are_kept(month):
     month.close()
     month.price(0.75)
@@ -189,6 +201,8 @@ def test_a_cloud_owner_gets_his_own_signed_statement_and_nobody_else_s(month):
     assert month.get(clouds=("uvic",), detail="signed", cloud="uvic").status_code == 200
     assert month.get(clouds=("cern",), detail="signed", cloud="uvic").json()["error"]["code"] == "not_yours"
     assert month.get(detail="signed", cloud="cern").json()["error"]["code"] == "unknown"
+    for wrong in ({"detail": "signed"}, {"detail": "jobs", "revision": 1}, {"cloud": "uvic", "revision": 0}):
+        assert month.get(**wrong).status_code == 400, wrong
     assert set(month.rows(clouds=("cern",))) == {"cern"}
 
 
