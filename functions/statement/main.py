@@ -15,7 +15,7 @@ CSV = "text/csv; charset=utf-8"
 def statement(request: web.Request) -> web.Reply:
     """Answer the statement of the caller's clouds, or of one of them."""
     reader, query = wiring.caller(request, "reader"), request.query
-    month, detail, cloud = records.convert(query.get("month", ""), records.Month), query.get("detail"), query.get("cloud")
+    month, detail, cloud = records.month(query.get("month", "")), query.get("detail"), query.get("cloud")
     revision = records.convert(query["revision"], records.Revision, strict=False) if "revision" in query else None
     form = query.get("format", DETAILS.get(detail, FORMATS)[0])
     if form not in DETAILS.get(detail, ()) or (detail == "signed" and cloud is None) or (detail == "jobs" and revision is not None):

@@ -169,5 +169,6 @@ def part(messages: Sequence[str], part: str | None) -> str:
     if part is None and len(messages) == 1:
         return messages[0]
     if part is None or not part.isascii() or not part.isdigit() or not 1 <= int(part) <= len(messages):
-        raise Malformed(f"this month is {len(messages)} messages: ask for each by part=1 to part={len(messages)}", field="part")
+        last = f" to part={len(messages)}" if len(messages) > 1 else ""
+        raise Malformed(f"this month comes in parts: ask for each by part=1{last}", field="part")
     return messages[int(part) - 1]

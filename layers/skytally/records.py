@@ -50,6 +50,14 @@ def convert(fields: Any, kind: type[T], *, strict: bool = True) -> T:
         raise malformed(error) from None
 
 
+def month(text: str) -> str:
+    """Read a month that somebody asks for, or raise Malformed with how one is written."""
+    try:
+        return msgspec.convert(text, Month)
+    except msgspec.ValidationError:
+        raise Malformed("month must be YYYY-MM, in UTC, such as 2026-10", field="month") from None
+
+
 def malformed(error: Exception) -> Malformed:
     """Say what msgspec found, with the path of the field as users write it: `samples[3].counters.wall_seconds`."""
     sentence, _, path = str(error).partition(" - at `$")

@@ -230,6 +230,7 @@ def test_three_views_of_a_month_stand_side_by_side(month, tmp_path):
 
 
 def test_keys_and_files_that_are_none(month, tmp_path):
+    assert "YYYY-MM" in month.run("close", "--month", "2026-13").exception.message
     key = month.home / "keys" / "statement.pem"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     again = month.run("keygen")

@@ -215,6 +215,11 @@ def test_a_bad_statement_query_is_400(client, reader, query):
     assert (answer.status_code, code(answer)) == (400, "malformed")
 
 
+def test_what_is_no_month_is_named_with_how_one_is_written(client, reader):
+    error = client.get("statement?month=2026-13", headers=reader).json()["error"]
+    assert (error["field"], "YYYY-MM" in error["message"]) == ("month", True)
+
+
 @pytest.mark.parametrize("query", ["view=nothing", "window=year", "until=yesterday", "until=2026-11-25", "until=2026-11-25T10:00:00"])
 def test_a_bad_view_is_400(client, reader, query):
     answer = client.get(f"dashboard/data?{query}", headers=reader)

@@ -21,7 +21,7 @@ from skytally.config import Config
 from skytally.documents import Closing
 from skytally.errors import Malformed
 from skytally.ports import Documents
-from skytally.records import Month, convert
+from skytally.records import month as read_month
 
 MONTH = click.option("--month", required=True, help="YYYY-MM, in UTC")
 KEY = click.option("--key", "key_path", type=click.Path(path_type=Path), help="the signing key (default: statement.pem in SKYTALLY_KEYS)")
@@ -68,7 +68,7 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
       skytally statement close --month 2026-10
       skytally statement close --month 2026-10 --cloud uvic --key /media/key/statement.pem
     """
-    wanted = convert(month, Month)
+    wanted = read_month(month)
     signing_key = "" if dry_run else _read(key_path or _default_key(), "make one by `skytally statement keygen`")
     with _stores() as (documents, site):
         if dry_run:
@@ -130,7 +130,7 @@ def compare(month: str, bill: Path | None, as_json: bool) -> None:
       skytally statement compare --month 2026-10
       skytally statement compare --month 2026-10 --bill october.csv --json
     """
-    wanted = convert(month, Month)
+    wanted = read_month(month)
     billed = reconciliation.read_bill(bill.read_text().splitlines()) if bill else {}
     with _stores() as (documents, site):
         whole = closing.statement(wanted, (), documents, site.site(), web.clock())
