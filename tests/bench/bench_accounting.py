@@ -130,7 +130,8 @@ def sizes_and_view():
     from skytally.adapters.documents_sqlite import SqliteDocuments
     from skytally.cloud import Site
     from skytally.usage import month_end_at
-    from skytally.view import usage_view, window
+    from skytally.view import usage_view
+    from skytally.window import window
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "documents.sqlite"
@@ -141,7 +142,7 @@ def sizes_and_view():
             times = []
             for _ in range(3):
                 began = time.perf_counter()
-                usage_view(window(name, now.isoformat(), now), {}, "cloud", documents, Site(), now)
+                usage_view(window({"window": name, "until": now.isoformat()}, now), {}, "cloud", documents, Site(), now)
                 times.append(time.perf_counter() - began)
             yield f"view of the last {name}, {VMS} vms × {HOURS} h", f"{statistics.median(times) * 1e3:,.0f} ms"
         documents.close()

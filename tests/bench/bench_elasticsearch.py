@@ -27,7 +27,8 @@ from skytally.config import Config  # noqa: E402
 from skytally.documents import Interval, Usage  # noqa: E402
 from skytally.ports import Write  # noqa: E402
 from skytally.usage import month_end_at, month_of  # noqa: E402
-from skytally.view import usage_view, window  # noqa: E402
+from skytally.view import usage_view  # noqa: E402
+from skytally.window import window  # noqa: E402
 from skytally.wiring import open_documents  # noqa: E402
 
 BULK, ROUNDS = 2_000, 20
@@ -123,7 +124,7 @@ def grown(documents, vms, hours, until):
         taken = []
         for _ in range(3):
             began = time.perf_counter()
-            usage_view(window(name, until.isoformat(), until), {}, "cloud", documents, Site(), until)
+            usage_view(window({"window": name, "until": until.isoformat()}, until), {}, "cloud", documents, Site(), until)
             taken.append(time.perf_counter() - began)
         times.append(f"{sorted(taken)[1] * 1e3:,.0f}")
     return [f"{vms:,}", f"{hours}", f"{vms * hours:,}", f"{rate:,.0f}", f"{kept['size_in_bytes'] / vms / hours:,.0f}", *times]

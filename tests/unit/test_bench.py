@@ -1,0 +1,23 @@
+"""What `make bench` runs is not run by the tests: it must find all that it takes from us."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+BENCHES = sorted((Path(__file__).resolve().parents[1] / "bench").glob("bench_*.py"))
+OURS = {"skytally", "localstack"}
+
+
+def taken(tree):
+    """Name what a script imports from us, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in OURS:
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", BENCHES, ids=lambda path: path.stem)
+def test_a_bench_finds_what_it_takes(path):
+    for module, name in taken(ast.parse(path.read_text())):
+        assert hasattr(importlib.import_module(module), name) or importlib.import_module(f"{module}.{name}"), f"{module} has no {name}"
