@@ -1,8 +1,9 @@
 """Listings: the rows of a view in the order that is asked for, and as many of them as are asked for."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, overload
 
 from msgspec import Struct
 
@@ -34,18 +35,41 @@ def _number(query: Mapping[str, str], field: str) -> int:
     return int(text)
 
 
+class Drafts(Sequence[Mapping[str, Any]]):
+    """Rows of which some columns are known, and the rest is worked out of those rows alone that somebody looks at."""
+
+    def __init__(self, known: Sequence[Mapping[str, Any]], rest: Callable[[int], Mapping[str, Any]]) -> None:
+        self.known = known
+        self._row = cache(lambda at: {**known[at], **rest(at)})
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    @overload
+    def __getitem__(self, at: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, at: slice) -> Rows: ...
+    def __getitem__(self, at: int | slice) -> Mapping[str, Any] | Rows:
+        """Answer a row, or several, whole."""
+        places = range(len(self.known))[at]
+        return self._row(places) if isinstance(places, int) else [self._row(place) for place in places]
+
+
 def listed(rows: Rows, asked: Cut) -> Rows:
     """Order rows and cut them. Names order as people count (vm-2 before vm-10); what is not known comes last, whichever way."""
-    ordered = _ordered(rows, asked.sort) if asked.sort and rows else rows
-    return ordered[asked.offset :][: asked.limit]
+    places = _ordered(rows, asked.sort) if asked.sort and rows else range(len(rows))
+    return [rows[place] for place in places[asked.offset :][: asked.limit]]
 
 
-def _ordered(rows: Rows, sort: str) -> Rows:
+def _ordered(rows: Rows, sort: str) -> Sequence[int]:
+    """Answer the places of rows in an order."""
     name, _, way = sort.rpartition("-")
     if way not in WAYS or name not in rows[0]:
         raise Malformed(f"sort must be one of {', '.join(rows[0])}, with -up or -down behind it", field="sort")
-    known = sorted((row for row in rows if row[name] is not None), key=lambda row: _order(row[name]), reverse=WAYS[way])
-    return [*known, *(row for row in rows if row[name] is None)]
+    sketched = rows.known if isinstance(rows, Drafts) and name in rows.known[0] else rows
+    told = {place: _order(row[name]) for place, row in enumerate(sketched) if row[name] is not None}
+    known = sorted(told, key=lambda place: told[place], reverse=WAYS[way])
+    return [*known, *(place for place in range(len(rows)) if place not in told)]
 
 
 def _order(value: Any) -> Any:

@@ -1,18 +1,20 @@
 """Views: what the dashboard shows of a window, as numbers; the same ones that a statement has for the same time."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import structs
 
+from skytally.at_once import at_once
 from skytally.cloud import Site
 from skytally.credit import Score, scores
 from skytally.documents import BootBenchmark, Usage
 from skytally.doubt import usage_doubts
 from skytally.errors import Malformed
 from skytally.interval_view import interval_rows
+from skytally.listing import Drafts
 from skytally.measure import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
@@ -22,6 +24,8 @@ from skytally.window import Window, step_end
 
 DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm"), "interval": ("cloud", "vm", "label")}
 FILTERS = ("cloud", "site", "group", "vm")
+PLOTTED = (CORE_HOURS, CPU_HOURS)
+PLOTTED_SUMS = tuple(dict.fromkeys(term for one in PLOTTED for term in one.sums))
 USAGE_SUMS = ("wall_ms", "suspended_ms", "core_ms", "user_ms", "nice_ms", "system_ms")
 
 Where = Mapping[str, Sequence[str]]
@@ -35,15 +39,13 @@ def usage_view(shown: Window, where: Where, by: str, documents: Documents, site:
     if by == "interval" and "vm" not in where:
         raise Malformed("intervals are shown of one vm: name it", field="vm")
     documents.refresh()
-    rows = documents.table(structs.replace(_span(shown, where), by=("cloud", "vm", "label")))
-    boots = _newest_usages(shown, where, documents)
-    found = documents.get_many("benchmark", [usage.boot_id for usage in boots.values()], BootBenchmark)
-    credit = scores(found, site)
-    worth = {label: credit.get(usage.boot_id, UNSCORED) for label, usage in boots.items()}
+    sums = structs.replace(_span(shown, where), by=("cloud", "vm", "label"))
+    (boots, worth), rows = at_once(lambda: _boots(shown, where, documents, site), lambda: documents.table(sums))
     totals = _measures(rows, list(boots.values()), worth, shown, now)
-    table = interval_rows(boots.values(), shown, documents) if by == "interval" else _table(rows, boots, worth, DIMENSIONS[by], shown, now)
+    intervals = by == "interval"
+    table = list(interval_rows(boots.values(), shown, documents)) if intervals else _table(rows, boots, worth, DIMENSIONS[by], shown, now)
     return frame("usage", shown, now) | {
-        "table": list(table),
+        "table": table,
         "coverage": totals["coverage"],
         "last_sampled_at": totals["last_sampled_at"],
         "totals": totals,
@@ -55,7 +57,8 @@ def usage_view(shown: Window, where: Where, by: str, documents: Documents, site:
 def usage_series(shown: Window, where: Where, documents: Documents) -> list[dict[str, Any]]:
     """Answer a point per step and cloud."""
     documents.refresh()
-    return [_point(row, shown) for row in documents.series(structs.replace(_span(shown, where), by=("cloud",)), shown.step)]
+    query = structs.replace(_span(shown, where), by=("cloud",), sums=PLOTTED_SUMS)
+    return [_point(row, shown) for row in documents.series(query, shown.step)]
 
 
 def _span(shown: Window, where: Where) -> Query:
@@ -73,9 +76,7 @@ def frame(name: str, shown: Window, now: datetime) -> dict[str, Any]:
     }
 
 
-def _table(
-    rows: list[Row], boots: dict[str, Usage], worth: dict[str, Score], by: tuple[str, ...], shown: Window, now: datetime
-) -> Iterator[dict[str, Any]]:
+def _table(rows: list[Row], boots: dict[str, Usage], worth: dict[str, Score], by: tuple[str, ...], shown: Window, now: datetime) -> Drafts:
     """Bring together what was heard of (rows) and what was up (boots), by the dimensions of the table."""
     heard: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -83,8 +84,15 @@ def _table(
     up: dict[tuple[str, ...], list[Usage]] = defaultdict(list)
     for usage in boots.values():
         up[tuple(getattr(usage, name) for name in by)].append(usage)
-    for key in sorted(heard.keys() | up.keys()):
-        yield dict(zip(by, key, strict=True)) | _measures(heard[key], up[key], worth, shown, now)
+    keys = sorted(heard.keys() | up.keys())
+    return Drafts([dict(zip(by, key, strict=True)) for key in keys], lambda at: _measures(heard[keys[at]], up[keys[at]], worth, shown, now))
+
+
+def _boots(shown: Window, where: Where, documents: Documents, site: Site) -> tuple[dict[str, Usage], dict[str, Score]]:
+    """Answer the boots that were up in the window, by their labels, and what a core hour of each is worth."""
+    boots = _newest_usages(shown, where, documents)
+    credit = scores(documents.get_many("benchmark", [usage.boot_id for usage in boots.values()], BootBenchmark), site)
+    return boots, {label: credit.get(usage.boot_id, UNSCORED) for label, usage in boots.items()}
 
 
 def _newest_usages(shown: Window, where: Where, documents: Documents) -> dict[str, Usage]:
@@ -146,5 +154,5 @@ def _point(row: Row, shown: Window) -> dict[str, Any]:
         "at": iso(row["at"]),
         "until": iso(step_end(row["at"], shown)),
         "cloud": row["cloud"],
-        **{one.name: one.value(row) for one in (CORE_HOURS, CPU_HOURS)},
+        **{one.name: one.value(row) for one in PLOTTED},
     }

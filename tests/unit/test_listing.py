@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytally.errors import Malformed
-from skytally.listing import Cut, cut, listed
+from skytally.listing import Cut, Drafts, cut, listed
 
 
 def rows(*values):
@@ -46,3 +46,19 @@ def test_a_number_that_is_none_is_refused(text):
     for field in ("limit", "offset"):
         with pytest.raises(Malformed, match=field):
             cut({field: text})
+
+
+@given(st.lists(st.integers(0, 9), max_size=20), st.sampled_from(["", "name-up", "name-down", "rest-up", "rest-down"]), st.integers(0, 5))
+def test_drafts_list_as_their_whole_rows_do_and_only_those_shown_are_worked_out(values, sort, limit):
+    worked_out = []
+
+    def rest(at):
+        worked_out.append(at)
+        return {"rest": -values[at]}
+
+    asked = Cut(sort, offset=1, limit=limit)
+    shown = listed(Drafts(rows(*values), rest), asked)
+    assert shown == listed([row | {"rest": -row["name"]} for row in rows(*values)], asked)
+    assert len(worked_out) == len(set(worked_out))
+    if not sort.startswith("rest"):
+        assert len(worked_out) <= limit + 1

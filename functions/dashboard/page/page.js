@@ -28,56 +28,32 @@ const queryOf = (state) => {
   return Object.fromEntries(Object.entries(asked).filter(([, value]) => value));
 };
 
-const partsOf = (state) => (viewOf(state).split ? ["table", "series"] : ["all"]);
-
-const reload = async (parts) => {
+const reload = async (wanted = "all") => {
   loading.abort();
   const { signal } = (loading = new AbortController());
   const state = read();
+  // Asked before anything is drawn: the server works meanwhile.
+  const asked = load({ ...queryOf(state), part: wanted, limit: MOST_ROWS, offset: state.offset || 0 }, signal);
   drawChoice(state);
-  const wanted = parts ?? partsOf(state);
   wait(wanted);
-  const problem = await loadParts(wanted, state, signal).then(() => null, (reason) => reason);
+  const problem = await asked.then((data) => signal.aborted || keep(wanted, data, state), (reason) => reason);
   if (signal.aborted) return;
-  wait([]);
+  wait("none");
   part("signin").hidden = !(problem instanceof Refused);
   if (!problem || problem.message) tellProblem(problem?.message ?? "");
 };
 
-// One part after the other: a plot never stands above a table of another time, and the server has one thing to add up at a time.
-const loadParts = async (wanted, state, signal) => {
-  for (const [at, name] of wanted.entries()) {
-    const data = await load({ ...queryOf(state), part: name, ...cutOf(name, state) }, signal).catch((reason) => giveUp(name, reason, signal));
-    if (signal.aborted) return;
-    keep(name, data, state);
-    wait(wanted.slice(at + 1));
-  }
+const wait = (wanted) => {
+  part("shown").setAttribute("aria-busy", String(wanted !== "none"));
+  for (const id of ["facts", "listing"]) part(id).classList.toggle("waiting", wanted !== "none");
+  part("figure").classList.toggle("waiting", wanted === "all");
 };
 
-const cutOf = (name, state) => (name === "series" ? { limit: 0 } : { limit: MOST_ROWS, offset: state.offset || 0 });
-
-const giveUp = (name, reason, signal) => {
-  if (name === "series" && !signal.aborted) {
-    shown.series = null;
-    drawFigure();
-  }
-  throw reason;
-};
-
-const wait = (parts) => {
-  part("shown").setAttribute("aria-busy", String(parts.length > 0));
-  for (const id of ["facts", "listing"]) part(id).classList.toggle("waiting", parts.some((name) => name !== "series"));
-  part("figure").classList.toggle("waiting", parts.some((name) => name !== "table"));
-};
-
-const keep = (name, data, state) => {
-  if (shown.state && viewOf(shown.state) !== viewOf(state)) Object.assign(shown, { table: null, series: null });
-  Object.assign(shown, { state, loadedAt: Date.now() });
-  if (name !== "series") shown.table = data;
-  if (name !== "table") shown.series = data;
+const keep = (wanted, data, state) => {
+  Object.assign(shown, { table: data, state, loadedAt: Date.now() }, wanted === "all" ? { series: data } : {});
   learn(data.choices);
   drawChoice(read());
-  if (name !== "series") drawListing();
+  drawListing();
   drawFigure();
   tellAge();
 };
@@ -89,7 +65,7 @@ const drawListing = () => {
   drawFacts(data.row_count ? view.facts(data) : []);
   drawDoubts(part("doubts"), data);
   part("listing").hidden = false;
-  drawTable(part("rows"), shownDisplayOf(state), data.table, sortOf(state), emptyOf(state), (sort) => choose({ sort, offset: "" }, ["table"]));
+  drawTable(part("rows"), shownDisplayOf(state), data.table, sortOf(state), emptyOf(state), (sort) => choose({ sort, offset: "" }, "table"));
   drawPager(data, state);
   part("downloads").hidden = !data.row_count;
   if (focused !== document.body && !document.contains(focused)) part("listing-title").focus({ preventScroll: true });
@@ -120,7 +96,7 @@ const drawPager = ({ row_count: all, table }, state) => {
   part("next").disabled = first + table.length >= all || !table.length;
 };
 
-const turn = (rows) => choose({ offset: String(Math.max(0, Number(read().offset || 0) + rows) || "") }, ["table"]);
+const turn = (rows) => choose({ offset: String(Math.max(0, Number(read().offset || 0) + rows) || "") }, "table");
 
 const drawFigure = () => {
   const { series: data, state } = shown;
@@ -133,7 +109,7 @@ const drawFigure = () => {
 };
 
 const tellAge = () => {
-  const data = shown.table ?? shown.series;
+  const { table: data } = shown;
   if (!data) return;
   const since = (at) => `${duration((Date.now() - at) / 1000)} ago`;
   const { from, until, last_sampled_at: last } = data;
@@ -148,9 +124,9 @@ const tellProblem = (sentence) => {
   part("problem").hidden = !sentence;
 };
 
-const choose = (change, parts) => {
+const choose = (change, wanted) => {
   write(change);
-  reload(parts);
+  reload(wanted);
 };
 
 const signIn = (event) => {

@@ -1,5 +1,5 @@
 // What each view shows. A new one is one more object here:
-//   title; filters: what it can be held to; windowed: whether it is of a time; split: whether table and plot are asked for apart;
+//   title; filters: what it can be held to; windowed: whether it is of a time;
 //   displays: what its rows may be, each with a label, its columns, its first order and what makes a row the same row;
 //   measures: what its plot can show, by: whose bars; facts: its summary; empty: what to do where there is nothing.
 import { DOUBTFUL, EFFORT, JOBS, MEANS, MULTICORE, SILENT, STATUS, hs23, name, number, onClouds, some, time, word } from "./columns.js";
@@ -13,7 +13,6 @@ const usage = {
   title: "Usage",
   filters: ["cloud", "site", "group", "vm"],
   windowed: true,
-  split: true,
   measures: [
     { name: "core_hours", label: "Core hours", unit: "core hours" },
     { name: "cpu_hours", label: "CPU hours", unit: "CPU hours" },
@@ -83,7 +82,6 @@ const jobs = {
   title: "Jobs",
   filters: ["cloud", "site", "queue", "vm"],
   windowed: true,
-  split: true,
   measures: [
     { name: "job_count", label: "Jobs that ended", unit: "jobs", whole: true },
     { name: "core_hours", label: "Core hours", unit: "core hours" },

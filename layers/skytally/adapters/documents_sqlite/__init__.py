@@ -66,14 +66,14 @@ class SqliteDocuments:
         found: dict[str, D] = {}
         for start in range(0, len(keys), PAGE_KEYS):
             page = keys[start : start + PAGE_KEYS]
-            sql = f"SELECT * FROM {quoted(index)} WHERE key IN ({', '.join('?' * len(page))})"  # noqa: S608
+            sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key IN ({', '.join('?' * len(page))})"  # noqa: S608
             found |= {row["key"]: TABLES[index].document(row, kind) for row in self._select(sql, page)}
         return [found.get(key) for key in keys]
 
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
         """List documents in key order; see the port."""
         condition, values = conditions(where)
-        for row in self._select(f"SELECT * FROM {quoted(index)} WHERE {condition} ORDER BY key", values):  # noqa: S608
+        for row in self._select(f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE {condition} ORDER BY key", values):  # noqa: S608
             yield row["key"], TABLES[index].document(row, kind)
 
     def during(
@@ -82,7 +82,7 @@ class SqliteDocuments:
         """List documents of a span in the order of their moments; see the port."""
         condition, values = conditions(where)
         rest = f"{quoted(moment)} < ? AND {condition} ORDER BY {quoted(moment)}, key LIMIT {PAGE_ROWS}"
-        sql = f"SELECT * FROM {quoted(index)} WHERE ({quoted(moment)}, key) > (?, ?) AND {rest}"  # noqa: S608
+        sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE ({quoted(moment)}, key) > (?, ?) AND {rest}"  # noqa: S608
         behind: tuple[int, str] = (to_ms(span[0]), "")
         page: list[sqlite3.Row] | None = None
         while page is None or len(page) == PAGE_ROWS:
@@ -95,7 +95,8 @@ class SqliteDocuments:
         """List documents with their versions; see the port."""
         page: list[sqlite3.Row] | None = None
         while page is None or len(page) == PAGE_ROWS:
-            page = self._select(f"SELECT * FROM {quoted(index)} WHERE key > ? ORDER BY key LIMIT {PAGE_ROWS}", [after])  # noqa: S608
+            sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key > ? ORDER BY key LIMIT {PAGE_ROWS}"  # noqa: S608
+            page = self._select(sql, [after])
             for row in page:
                 yield row["key"], row["version"], TABLES[index].document(row, kind)
                 after = row["key"]
@@ -139,7 +140,9 @@ class SqliteDocuments:
         if query.index == sums.INDEX:
             for day in sums.days_to_keep(self._reader(), query):
                 with _transaction(self._reader()):
-                    sums.keep_day(self._reader(), day)
+                    # Another reader may have done it while this one waited for its turn.
+                    if day in sums.days_to_keep(self._reader(), query):
+                        sums.keep_day(self._reader(), day)
 
     def rooms(self) -> list[Room]:
         """Answer the disk that the file lies on; see the port."""

@@ -13,7 +13,7 @@ counted twice or not at all. A window of a thousand vms' month reads 30 000 day 
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +28,8 @@ HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 HINTS = msgspec.structs.fields(Interval)
 SUMMED = tuple(field.name for field in HINTS if field.type is int)
 DIMENSIONS = tuple(field.name for field in HINTS if field.type in {str, str | None})
+# A condition on intervals, its values, and whether all of each lies in the window.
+Source = tuple[str, list[Any], bool]
 _CROSSES = f"from_at / {DAY_MS} <> (until_at - 1) / {DAY_MS}"
 
 
@@ -75,115 +77,110 @@ def _kept(reader: sqlite3.Connection, days: range) -> set[int]:
 
 def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
     """Answer a row for each combination of the dimensions, ordered by them."""
+    names = {**dict.fromkeys(query.by), **dict.fromkeys(query.distinct)}
     columns = [*map(quoted, query.by), *(f"SUM({quoted(s)}) AS {quoted(s)}" for s in query.sums)]
     columns += [f"COUNT(DISTINCT {quoted(d)}) AS {quoted(f'{d}_count')}" for d in query.distinct]
-    group = f"GROUP BY {', '.join(map(quoted, query.by))} ORDER BY {', '.join(map(quoted, query.by))}" if query.by else ""
     with _snapshot(reader):
-        sql, values = _parts(reader, query)
-        return [dict(row) for row in reader.execute(f"SELECT {', '.join(columns)} FROM ({sql}) {group}", values)]  # noqa: S608
+        kept = _kept(reader, _whole_days(query))
+        parts = [_kept_part(query, kept, [*map(quoted, names), *map(quoted, query.sums)])] if kept else []
+        for where, values, inside in _sources(query, kept):
+            counted = (quoted(s) if inside else f"{_part(query, s)} AS {quoted(s)}" for s in query.sums)
+            parts.append((f"SELECT {', '.join([*map(quoted, names), *counted]) or '1'} FROM interval WHERE {where}", values))  # noqa: S608
+        union = " UNION ALL ".join(sql for sql, _ in parts)
+        dimensions = ", ".join(map(quoted, query.by))
+        # A label's boot has one vm and cloud.
+        group = f"GROUP BY {'label' if 'label' in query.by else dimensions} ORDER BY {dimensions}" if query.by else ""
+        values = [value for _, told in parts for value in told]
+        return [dict(row) for row in reader.execute(f"SELECT {', '.join(columns)} FROM ({union}) {group}", values)]  # noqa: S608
 
 
 def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Row]:
     """Answer the same per step: steps of an hour or longer are UTC's, shorter ones are counted from the window's start."""
-    step_ms, from_ms_, until_ms = step // timedelta(milliseconds=1), to_ms(query.from_at), to_ms(query.until_at)
-    origin_ms = 0 if step_ms >= HOUR_MS else from_ms_
+    step_ms, begin = step // timedelta(milliseconds=1), to_ms(query.from_at)
+    origin_ms = 0 if step_ms >= HOUR_MS else begin
     cells: dict[tuple[Any, ...], dict[str, float]] = defaultdict(lambda: dict.fromkeys(query.sums, 0))
     with _snapshot(reader):
-        for row in _by_step(reader, query, step_ms, origin_ms):
-            _add(cells[row["step"], *(row[d] for d in query.by)], row, query.sums, 1)
-        for part in _halved(reader, query, step_ms, origin_ms):
-            _add(cells[part["step"], *(part[d] for d in query.by)], part, query.sums, 1)
-        for row in _crossing(reader, query, step_ms, origin_ms):
-            _cut(cells, row, query, step_ms, origin_ms)
+        kept = _kept(reader, _whole_days(query)) if step_ms == DAY_MS else set()
+        for row in _kept_rows(reader, query, kept):
+            _add(cells[row["day"], *(row[d] for d in query.by)], {s: row[s] for s in query.sums})
+        for source in _sources(query, kept):
+            for row in _spans(reader, query, source, step_ms, origin_ms):
+                _share_out(cells, row, query)
+    ordered = sorted(cells.items(), key=lambda item: (item[0][0], _order(item[0][1:])))
     return [
-        _cell(key, values, query, step_ms, origin_ms)
-        for key, values in sorted(cells.items(), key=_order)
-        if key[0] * step_ms + origin_ms < until_ms
+        {"at": from_ms(max(step_at * step_ms + origin_ms, begin)), **dict(zip(query.by, dimensions, strict=True)), **values}
+        for (step_at, *dimensions), values in ordered
     ]
 
 
-def _order(item: tuple[tuple[Any, ...], Any]) -> tuple[Any, ...]:
-    step, *dimensions = item[0]
-    return (step, *((d is not None, d or "") for d in dimensions))
+def _order(dimensions: Sequence[str | None]) -> list[tuple[bool, str]]:
+    """Answer what names are ordered by: what is not known comes first."""
+    return [(name is not None, name or "") for name in dimensions]
 
 
-def _cell(key: tuple[Any, ...], values: dict[str, float], query: Query, step_ms: int, origin_ms: int) -> Row:
-    at = from_ms(max(key[0] * step_ms + origin_ms, to_ms(query.from_at)))
-    return {"at": at, **dict(zip(query.by, key[1:], strict=True)), **values}
+def _add(cell: dict[str, float], sums: Mapping[str, float]) -> None:
+    for name, value in sums.items():
+        cell[name] += value
 
 
-def _add(cell: dict[str, float], row: sqlite3.Row | dict[str, Any], names: Sequence[str], share: float) -> None:
-    for name in names:
-        cell[name] += row[name] if share == 1 else row[name] * share
+def _share_out(cells: dict[tuple[Any, ...], dict[str, float]], row: sqlite3.Row, query: Query) -> None:
+    """Give to each step, from a row's first to its last, what lies in it; the steps between have equal parts."""
+    where = tuple(row[d] for d in query.by)
+    first, last = row["first"], row["last"]
+    if first == last:
+        _add(cells[first, *where], {s: row[s] for s in query.sums})
+        return
+    between = last - first - 1
+    heads = {s: row[f"head:{s}"] for s in query.sums}
+    tails = {s: row[f"tail:{s}"] if between else row[s] - heads[s] for s in query.sums}
+    _add(cells[first, *where], heads)
+    _add(cells[last, *where], tails)
+    for step in range(first + 1, last):
+        _add(cells[step, *where], {s: (row[s] - heads[s] - tails[s]) / between for s in query.sums})
 
 
-def _cut(cells: dict[tuple[Any, ...], dict[str, float]], row: sqlite3.Row, query: Query, step_ms: int, origin_ms: int) -> None:
-    """Share an interval out among the steps that it lies in."""
-    begin, end = row["from_at"], row["until_at"]
-    first, last = max(begin, to_ms(query.from_at)), min(end, to_ms(query.until_at))
-    for step in range((first - origin_ms) // step_ms, (last - 1 - origin_ms) // step_ms + 1):
-        inside = min(last, (step + 1) * step_ms + origin_ms) - max(first, step * step_ms + origin_ms)
-        _add(cells[step, *(row[d] for d in query.by)], row, query.sums, 1 if inside == end - begin else inside / (end - begin))
+def _spans(reader: sqlite3.Connection, query: Query, source: Source, step_ms: int, origin_ms: int) -> Iterator[sqlite3.Row]:
+    """Add up what begins in one step and ends in one, by those two: all of it, what lies in the first and what lies in the last.
 
-
-def _by_step(reader: sqlite3.Connection, query: Query, step_ms: int, origin_ms: int) -> Iterator[sqlite3.Row]:
-    """Add up, by step, what lies whole within a step of the window."""
-    condition, held = conditions(query.where)
-    dimensions = ", ".join(map(quoted, query.by))
-    added = ", ".join(f"SUM({quoted(s)}) AS {quoted(s)}" for s in query.sums)
-    days = _kept(reader, _whole_days(query)) if step_ms == DAY_MS else set()
-    if days:
-        marks = ", ".join("?" * len(days))
-        sql = (
-            f"SELECT day AS step, {dimensions}, {added} FROM interval_day WHERE day IN ({marks}) AND {condition} GROUP BY day, {dimensions}"  # noqa: S608
-        )
-        yield from reader.execute(sql, [*days, *held])
-    for begin, end in _gaps(query, days):
-        step = f"(from_at - {origin_ms}) / {step_ms}"
-        sql = (
-            f"SELECT {step} AS step, {dimensions}, {added} FROM interval WHERE until_at > ? AND until_at <= ? AND from_at >= ? "  # noqa: S608
-            f"AND {step} = (until_at - 1 - {origin_ms}) / {step_ms} AND {condition} GROUP BY step, {dimensions}"
-        )
-        yield from reader.execute(sql, [begin, end, begin, *held])
-
-
-def _halved(reader: sqlite3.Connection, query: Query, step_ms: int, origin_ms: int) -> Iterator[dict[str, Any]]:
-    """Add up, by step, the two parts of what lies in the window and crosses the edge of one step: parts of whole numbers that add up."""
-    condition, held = conditions(query.where)
-    dimensions = ", ".join(map(quoted, query.by))
-    last = f"(until_at - 1 - {origin_ms}) / {step_ms}"
-    behind = f"(until_at - {origin_ms} - {last} * {step_ms}) / (until_at - from_at)"
-    added = ", ".join(f'SUM({quoted(s)}) AS {quoted(s)}, SUM({quoted(s)} * {behind}) AS "behind:{s}"' for s in query.sums)
-    sql = (
-        f"SELECT {last} AS step, {dimensions}, {added} FROM interval WHERE until_at > ? AND until_at <= ? AND from_at >= ? "  # noqa: S608
-        f"AND {_crosses_one(step_ms, origin_ms)} AND {condition} GROUP BY step, {dimensions}"
-    )
+    Heads and tails of whole intervals are whole numbers, so that nothing is lost between them.
+    """
+    where, values, inside = source
     begin, end = to_ms(query.from_at), to_ms(query.until_at)
-    for row in reader.execute(sql, [begin, end, begin, *held]):
-        where = {name: row[name] for name in query.by}
-        yield where | {"step": row["step"]} | {s: row[f"behind:{s}"] for s in query.sums}
-        yield where | {"step": row["step"] - 1} | {s: row[s] - row[f"behind:{s}"] for s in query.sums}
+    from_at, until_at = ("from_at", "until_at") if inside else (f"MAX(from_at, {begin})", f"MIN(until_at, {end})")
+    first = f"({from_at} - {origin_ms}) / {step_ms}"
+    last = f"MAX({first}, ({until_at} - 1 - {origin_ms}) / {step_ms})"
+    head = f"(({first} + 1) * {step_ms} + {origin_ms} - {from_at}) / (until_at - from_at)"
+    tail = f"({until_at} - {origin_ms} - {last} * {step_ms}) / (until_at - from_at)"
+    long = f"until_at - from_at > {step_ms}"  # No other has steps between its first and its last.
+    columns = [f"{first} AS first, {last} AS last", *map(quoted, query.by)]
+    for s in query.sums:
+        columns.append(f"SUM({quoted(s) if inside else _part(query, s)}) AS {quoted(s)}")
+        columns.append(f'SUM({quoted(s)} * {head}) AS "head:{s}", SUM(CASE WHEN {long} THEN {quoted(s)} * {tail} END) AS "tail:{s}"')
+    sql = f"SELECT {', '.join(columns)} FROM interval WHERE {where} GROUP BY {', '.join(['1', '2', *map(quoted, query.by)])}"  # noqa: S608
+    yield from reader.execute(sql, values)
 
 
-def _crosses_one(step_ms: int, origin_ms: int) -> str:
-    crosses = f"(from_at - {origin_ms}) / {step_ms} + 1 = (until_at - 1 - {origin_ms}) / {step_ms}"
-    return f"{_CROSSES} AND {crosses}" if step_ms == DAY_MS else crosses
-
-
-def _crossing(reader: sqlite3.Connection, query: Query, step_ms: int, origin_ms: int) -> Iterator[sqlite3.Row]:
-    """Read what crosses edges of several steps or of the window, and what lies whole within a step that an edge of the window cuts."""
-    condition, held = conditions(query.where)
-    columns = ", ".join(["from_at", "until_at", *map(quoted, {**dict.fromkeys(query.by), **dict.fromkeys(query.sums)})])
+def _part(query: Query, name: str) -> str:
+    """Write how much of an interval's sum lies in the window."""
     begin, end = to_ms(query.from_at), to_ms(query.until_at)
-    crosses = _CROSSES if step_ms == DAY_MS else f"(from_at - {origin_ms}) / {step_ms} <> (until_at - 1 - {origin_ms}) / {step_ms}"
-    several = f"{crosses} AND NOT (from_at >= {begin} AND until_at <= {end} AND {_crosses_one(step_ms, origin_ms)})"
-    spans: list[tuple[int, int | None, int, int, str]] = [(begin, None, 0, end, several)]
-    for edge, since in ((begin, 0), (end, begin)):
-        spans.append((edge, -(-(edge - origin_ms) // step_ms) * step_ms + origin_ms, since, edge, f"NOT ({crosses})"))
-    for after, last, since, before, wanted in spans:
-        bound = "" if last is None else f"AND until_at <= {last} "
-        sql = f"SELECT {columns} FROM interval WHERE until_at > ? {bound}AND from_at >= ? AND from_at < ? AND {wanted} AND {condition}"  # noqa: S608
-        yield from reader.execute(sql, [after, since, before, *held])
+    share = f"CAST(MIN(until_at, {end}) - MAX(from_at, {begin}) AS REAL) / (until_at - from_at)"
+    return f"CASE WHEN from_at >= {begin} AND until_at <= {end} THEN {quoted(name)} ELSE {quoted(name)} * {share} END"
+
+
+def _sources(query: Query, kept: set[int]) -> Iterator[Source]:
+    """Name the intervals of a window that are not in the sums of kept days: those that may be cut by its edges, and those that are not."""
+    condition, held = conditions(query.where)
+    begin, end = to_ms(query.from_at), to_ms(query.until_at)
+    yield f"until_at > ? AND from_at < ? AND {_CROSSES} AND {condition}", [begin, end, *held], False
+    within = f"until_at > ? AND until_at <= ? AND NOT ({_CROSSES}) AND {condition}"
+    yield f"{within} AND from_at < ?", [begin, _day_end(begin), *held, begin], False
+    yield f"{within} AND from_at >= ? AND from_at < ?", [end, _day_end(end), *held, begin, end], False
+    for low, high in _gaps(query, kept):
+        yield f"{within} AND from_at >= ?", [low, high, *held, begin], True
+
+
+def _day_end(moment_ms: int) -> int:
+    return -(-moment_ms // DAY_MS) * DAY_MS
 
 
 def _gaps(query: Query, days: set[int]) -> Iterator[tuple[int, int]]:
@@ -197,28 +194,16 @@ def _gaps(query: Query, days: set[int]) -> Iterator[tuple[int, int]]:
         yield begin, end
 
 
-def _parts(reader: sqlite3.Connection, query: Query) -> tuple[str, list[Any]]:
-    """Write the union of day sums, crossings, and intervals of days that are not kept."""
+def _kept_rows(reader: sqlite3.Connection, query: Query, days: set[int]) -> Iterator[sqlite3.Row]:
+    columns = ["day", *map(quoted, query.by)]
+    sql, values = _kept_part(query, days, [*columns, *(f"SUM({quoted(s)}) AS {quoted(s)}" for s in query.sums)])
+    yield from reader.execute(f"{sql} GROUP BY {', '.join(columns)}", values)
+
+
+def _kept_part(query: Query, days: set[int], columns: Sequence[str]) -> tuple[str, list[Any]]:
     condition, held = conditions(query.where)
-    names = {**dict.fromkeys(query.by), **dict.fromkeys(query.distinct)}
-    dimensions = ", ".join(map(quoted, names)) or "1"
-    begin, end = to_ms(query.from_at), to_ms(query.until_at)
-    share = f"CAST(MIN(until_at, {end}) - MAX(from_at, {begin}) AS REAL) / (until_at - from_at)"
-    inside = f"from_at >= {begin} AND until_at <= {end}"
-    cut = "".join(f", CASE WHEN {inside} THEN {quoted(s)} ELSE {quoted(s)} * {share} END AS {quoted(s)}" for s in query.sums)
-    days = _kept(reader, _whole_days(query)) if query.index == INDEX else set()
-    parts = [f"SELECT {dimensions}{cut} FROM interval WHERE until_at > ? AND from_at < ? AND {_CROSSES} AND {condition}"]  # noqa: S608
-    values: list[Any] = [begin, end, *held]
-    if days:
-        whole = "".join(f", {quoted(s)}" for s in query.sums)
-        parts.append(f"SELECT {dimensions}{whole} FROM interval_day WHERE day IN ({', '.join('?' * len(days))}) AND {condition}")  # noqa: S608
-        values += [*sorted(days), *held]
-    for low, high in _gaps(query, days):
-        last = -(-high // DAY_MS) * DAY_MS
-        span = f"until_at > ? AND until_at <= ? AND from_at < ? AND NOT ({_CROSSES})"
-        parts.append(f"SELECT {dimensions}{cut} FROM interval WHERE {span} AND {condition}")  # noqa: S608
-        values += [low, last, high, *held]
-    return " UNION ALL ".join(parts), values
+    marks = ", ".join("?" * len(days))
+    return f"SELECT {', '.join(columns) or '1'} FROM interval_day WHERE day IN ({marks}) AND {condition}", [*sorted(days), *held]  # noqa: S608
 
 
 class _snapshot:  # noqa: N801
