@@ -143,13 +143,14 @@ def test_sums_are_exact(documents):
     assert window(documents, AT - HOUR, AT) == [{"cloud": "uvic", "core_ms": sum(values)}]
 
 
-def test_an_interval_counts_by_its_part_inside(documents):
-    done(documents, interval("b", AT, AT + 4 * HOUR, 8_000))
+@pytest.mark.parametrize("at", [AT, AT + 10 * HOUR], ids=["within a day", "across midnight"])
+def test_an_interval_counts_by_its_part_inside(documents, at):
+    done(documents, interval("b", at, at + 4 * HOUR, 8_000))
     for from_hours, until_hours, core_ms in ((0, 4, 8_000), (1, 2, 2_000), (-5, 1, 2_000), (3, 9, 2_000), (1, 3, 4_000), (-1, 5, 8_000)):
-        rows = window(documents, AT + from_hours * HOUR, AT + until_hours * HOUR)
+        rows = window(documents, at + from_hours * HOUR, at + until_hours * HOUR)
         assert rows == [{"cloud": "uvic", "core_ms": pytest.approx(core_ms)}]
     for from_hours, until_hours in ((-2, 0), (4, 6)):
-        assert window(documents, AT + from_hours * HOUR, AT + until_hours * HOUR) == []
+        assert window(documents, at + from_hours * HOUR, at + until_hours * HOUR) == []
 
 
 def test_rows_dimensions_filters_and_counts(documents):

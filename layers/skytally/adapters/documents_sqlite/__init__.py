@@ -11,15 +11,15 @@ timer. WAL lets readers and other processes go on meanwhile. Versions decide ins
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
-from skytally.adapters.documents_sqlite import points, sums
+from skytally.adapters.documents_sqlite import days, hours, intervals, points
 from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted, to_ms
 from skytally.commits import CommitQueue
 from skytally.documents import Document
@@ -27,6 +27,7 @@ from skytally.errors import Unavailable
 from skytally.ports import Outcome, Query, Room, Row, Write
 
 D = TypeVar("D", bound=Document)
+S = TypeVar("S", int, range)
 
 BUSY_SECONDS = 10.0
 COMMIT_WRITES = 20_000
@@ -124,25 +125,30 @@ class SqliteDocuments:
     def table(self, query: Query) -> list[Row]:
         """Sum a window; see the port."""
         with _answering():
-            self._keep_days(query)
-            rows: list[Row] = _summing(query).table(self._reader(), query)
-        return rows
+            reader = self._reader()
+            if query.moment is not None:
+                return points.table(reader, query)
+            self._keep(partial(days.missing, reader, query), days.keep)
+            with _snapshot(reader):
+                return days.table(reader, query)
 
     def series(self, query: Query, step: timedelta) -> list[Row]:
         """Sum each step of a window; see the port."""
         with _answering():
-            self._keep_days(query)
-            rows: list[Row] = _summing(query).series(self._reader(), query, step)
-        return rows
+            reader = self._reader()
+            if query.moment is not None:
+                return points.series(reader, query, step)
+            self._keep(partial(hours.missing, reader, query, step), hours.keep)
+            with _snapshot(reader):
+                return hours.series(reader, query, step)
 
-    def _keep_days(self, query: Query) -> None:
-        """Add up the whole days of a window that nobody has added up since they last changed."""
-        if query.index == sums.INDEX:
-            for day in sums.days_to_keep(self._reader(), query):
-                with _transaction(self._reader()):
-                    # Another reader may have done it while this one waited for its turn.
-                    if day in sums.days_to_keep(self._reader(), query):
-                        sums.keep_day(self._reader(), day)
+    def _keep(self, missing: Callable[[], list[S]], keep: Callable[[sqlite3.Connection, S], None]) -> None:
+        """Add up what nobody has added up since it last changed, a turn at a time, so that writers get theirs."""
+        for span in missing():
+            with _transaction(self._reader()):
+                # Another reader may have done it while this one waited.
+                if span in missing():
+                    keep(self._reader(), span)
 
     def rooms(self) -> list[Room]:
         """Answer the disk that the file lies on; see the port."""
@@ -185,7 +191,7 @@ class SqliteDocuments:
                     there = [row["name"] for row in connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
                     for statement in table.schema(there):
                         connection.execute(statement)
-                for statement in sums.schema():
+                for statement in (*intervals.schema(), *days.schema(), *hours.schema()):
                     connection.execute(statement)
         except sqlite3.Error as error:
             raise Unavailable("the document store cannot be set up: check SKYTALLY_DOCUMENTS") from error
@@ -204,11 +210,6 @@ class SqliteDocuments:
             raise Unavailable("the document store did not keep this: ask again") from error
 
 
-def _summing(query: Query) -> ModuleType:
-    """Choose how a window is added up: by spans of time, or by moments."""
-    return sums if query.moment is None else points
-
-
 def _keep(connection: sqlite3.Connection, write: Write) -> Outcome:
     table = TABLES[write.index]
     cursor = connection.execute(table.create if write.create else table.put, table.row(write))
@@ -222,6 +223,16 @@ def _answering() -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise Unavailable("the document store does not answer: ask again") from error
+
+
+@contextmanager
+def _snapshot(reader: sqlite3.Connection) -> Iterator[None]:
+    """Read everything within as of one moment."""
+    reader.execute("BEGIN")
+    try:
+        yield
+    finally:
+        reader.execute("COMMIT")
 
 
 class _transaction:  # noqa: N801

@@ -1,0 +1,81 @@
+"""A window of intervals by vm, cloud or boot: whole days are added up once, by boot, and kept until something in them changes.
+
+::
+
+    interval_day(day, label, <dimensions>, <sums>)     what lies whole within one UTC day, per boot
+    interval_day_kept(day)                             the days whose sums hold; a trigger strikes a day out when an interval changes
+
+An interval that lies whole within a day of the window counts by the day's sum. What crosses midnight, and what lies in the window's first
+and last, unfinished days or in a day that is not kept, is added up from the intervals themselves. Whole milliseconds stay whole: only what
+a window's edge cuts carries fractions. The caller reads all of it as of one moment, so a day that is struck out meanwhile cannot be counted
+twice or not at all. A window of a thousand vms' month reads 30 000 day sums and as many crossings instead of 720 000 intervals.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from skytally.adapters.documents_sqlite.intervals import DAY_MS, DIMENSIONS, SUMS, asks_only, inside_sum, sources, whole
+from skytally.adapters.documents_sqlite.tables import conditions, quoted
+from skytally.ports import Query, Row
+
+
+def schema() -> Iterator[str]:
+    """Write the statements that make the days' tables, and the triggers that strike days out."""
+    columns = ", ".join([*(f"{quoted(d)} TEXT" for d in DIMENSIONS), *(f"{quoted(s)} INTEGER" for s in SUMS)])
+    yield f"CREATE TABLE IF NOT EXISTS interval_day (day INTEGER, {columns}, PRIMARY KEY (day, label)) WITHOUT ROWID"
+    yield "CREATE TABLE IF NOT EXISTS interval_day_kept (day INTEGER PRIMARY KEY)"
+    struck = "DELETE FROM interval_day_kept WHERE day IN"
+    yield (f"CREATE TRIGGER IF NOT EXISTS interval_inserted AFTER INSERT ON interval BEGIN {struck} (NEW.from_at / {DAY_MS}); END")
+    yield (
+        f"CREATE TRIGGER IF NOT EXISTS interval_updated AFTER UPDATE ON interval "
+        f"BEGIN {struck} (OLD.from_at / {DAY_MS}, NEW.from_at / {DAY_MS}); END"
+    )
+
+
+def missing(reader: sqlite3.Connection, query: Query) -> list[int]:
+    """Name the whole days of a window that are not kept."""
+    kept = _kept(reader, query)
+    return [day for day in whole(query, DAY_MS) if day not in kept] if asks_only(query, DIMENSIONS) else []
+
+
+def keep(connection: sqlite3.Connection, day: int) -> None:
+    """Add up a day, within the caller's transaction, which no other writer's overlaps."""
+    columns = ", ".join([*map(quoted, DIMENSIONS), *map(quoted, SUMS)])
+    added = ", ".join([*map(quoted, DIMENSIONS), *(f"SUM({quoted(s)})" for s in SUMS)])
+    connection.execute("DELETE FROM interval_day WHERE day = ?", (day,))
+    connection.execute(
+        f"INSERT INTO interval_day (day, {columns}) SELECT ?, {added} FROM interval "  # noqa: S608
+        f"WHERE until_at > ? AND until_at <= ? AND from_at >= ? GROUP BY label",
+        (day, day * DAY_MS, (day + 1) * DAY_MS, day * DAY_MS),
+    )
+    connection.execute("INSERT OR IGNORE INTO interval_day_kept VALUES (?)", (day,))
+
+
+def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:
+    days = whole(query, DAY_MS) if asks_only(query, DIMENSIONS) else range(0)
+    return {row[0] for row in reader.execute("SELECT day FROM interval_day_kept WHERE day >= ? AND day < ?", (days.start, days.stop))}
+
+
+def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
+    """Answer a row for each combination of the dimensions, ordered by them."""
+    names = {**dict.fromkeys(query.by), **dict.fromkeys(query.distinct)}
+    columns = [*map(quoted, query.by), *(f"SUM({quoted(s)}) AS {quoted(s)}" for s in query.sums)]
+    columns += [f"COUNT(DISTINCT {quoted(d)}) AS {quoted(f'{d}_count')}" for d in query.distinct]
+    kept = _kept(reader, query)
+    parts = [_kept_part(query, kept, [*map(quoted, names), *map(quoted, query.sums)])] if kept else []
+    for where, values, is_inside in sources(query, kept):
+        counted = (quoted(s) if is_inside else f"{inside_sum(query, s)} AS {quoted(s)}" for s in query.sums)
+        parts.append((f"SELECT {', '.join([*map(quoted, names), *counted]) or '1'} FROM interval WHERE {where}", values))  # noqa: S608
+    union = " UNION ALL ".join(sql for sql, _ in parts)
+    dimensions = ", ".join(map(quoted, query.by))
+    # A label's boot has one vm and cloud.
+    group = f"GROUP BY {'label' if 'label' in query.by else dimensions} ORDER BY {dimensions}" if query.by else ""
+    values = [value for _, told in parts for value in told]
+    return [dict(row) for row in reader.execute(f"SELECT {', '.join(columns)} FROM ({union}) {group}", values)]  # noqa: S608
+
+
+def _kept_part(query: Query, days: set[int], columns: Sequence[str]) -> tuple[str, list[Any]]:
+    condition, held = conditions(query.where)
+    marks = ", ".join("?" * len(days))
+    return f"SELECT {', '.join(columns) or '1'} FROM interval_day WHERE day IN ({marks}) AND {condition}", [*sorted(days), *held]  # noqa: S608

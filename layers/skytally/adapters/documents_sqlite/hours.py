@@ -1,0 +1,169 @@
+"""A window of intervals by steps: whole hours are added up once, by what clouds are told apart by, and kept until something changes in them.
+
+::
+
+    interval_hour(hour, cloud, site, group, <sums>)    the parts of all intervals that lie in one UTC hour
+    interval_hour_kept(hour)                           the hours whose sums hold; a trigger strikes out those in which an interval lies
+
+Steps of whole hours are made of hours; what lies in the others, and all of it where steps are shorter or vms are told apart, is added up
+from the intervals themselves, each in parts by the time that it spent in a step. Parts of whole numbers are whole and add up to all of
+it; only an interval that lies in three steps or more, or that the window's edge cuts, carries fractions.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from msgspec import structs
+
+from skytally.adapters.documents_sqlite.intervals import HOUR_MS, INDEX, SUMS, Source, asks_only, gaps, inside_sum, sources, whole
+from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
+from skytally.ports import Query, Row
+
+DIMENSIONS = ("cloud", "site", "group")
+# Vms report once an hour, and once more what did not get through: what is younger changes too often to be worth keeping.
+SETTLED_HOURS = 3
+# Added up in one transaction, which no writer's overlaps.
+HOURS_A_TURN = 24
+Cells = dict[tuple[Any, ...], dict[str, float]]
+
+
+def schema() -> Iterator[str]:
+    """Write the statements that make the hours' tables, and the triggers that strike hours out."""
+    columns = ", ".join([*(f"{quoted(d)} TEXT" for d in DIMENSIONS), *(f"{quoted(s)} REAL" for s in SUMS)])
+    yield f"CREATE TABLE IF NOT EXISTS interval_hour (hour INTEGER, {columns})"
+    yield "CREATE INDEX IF NOT EXISTS interval_hour_hour ON interval_hour (hour)"
+    yield "CREATE TABLE IF NOT EXISTS interval_hour_kept (hour INTEGER PRIMARY KEY)"
+    struck = "DELETE FROM interval_hour_kept WHERE hour BETWEEN {row}.from_at / {ms} AND {row}.until_at / {ms};"
+    new, old = struck.format(row="NEW", ms=HOUR_MS), struck.format(row="OLD", ms=HOUR_MS)
+    yield f"CREATE TRIGGER IF NOT EXISTS interval_hour_inserted AFTER INSERT ON interval BEGIN {new} END"
+    yield f"CREATE TRIGGER IF NOT EXISTS interval_hour_updated AFTER UPDATE ON interval BEGIN {old} {new} END"
+
+
+def missing(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[range]:
+    """Name the whole hours of a window that should be kept and are not, in turns."""
+    if not _made_of_hours(query, step):
+        return []
+    newest = reader.execute("SELECT MAX(until_at) FROM interval").fetchone()[0] or 0
+    hours, kept = whole(query, HOUR_MS), _kept(reader, query)
+    turns: list[range] = []
+    for hour in range(hours.start, min(hours.stop, newest // HOUR_MS - SETTLED_HOURS)):
+        if hour in kept:
+            continue
+        if turns and turns[-1].stop == hour and len(turns[-1]) < HOURS_A_TURN:
+            turns[-1] = range(turns[-1].start, hour + 1)
+        else:
+            turns.append(range(hour, hour + 1))
+    return turns
+
+
+def keep(connection: sqlite3.Connection, hours: range) -> None:
+    """Add hours up, within the caller's transaction."""
+    span = Query(index=INDEX, from_at=from_ms(hours.start * HOUR_MS), until_at=from_ms(hours.stop * HOUR_MS), by=DIMENSIONS, sums=SUMS)
+    cells: Cells = _empty(SUMS)
+    _add_up(cells, connection, span, HOUR_MS, 0)
+    columns = ["hour", *map(quoted, DIMENSIONS), *map(quoted, SUMS)]
+    for table in ("interval_hour", "interval_hour_kept"):
+        connection.execute(f"DELETE FROM {table} WHERE hour >= ? AND hour < ?", (hours.start, hours.stop))  # noqa: S608
+    connection.executemany(
+        f"INSERT INTO interval_hour ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
+        [(*key, *values.values()) for key, values in cells.items()],
+    )
+    connection.executemany("INSERT INTO interval_hour_kept VALUES (?)", [(hour,) for hour in hours])
+
+
+def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Row]:
+    """Answer a row per step and combination of the dimensions; the caller reads as of one moment.
+
+    Steps of an hour or longer are UTC's, shorter ones are counted from the window's start.
+    """
+    step_ms, begin = step // timedelta(milliseconds=1), to_ms(query.from_at)
+    origin_ms = 0 if step_ms >= HOUR_MS else begin
+    cells = _empty(query.sums)
+    kept = _kept(reader, query) if _made_of_hours(query, step) else set()
+    for row in _kept_rows(reader, query, kept, step_ms // HOUR_MS):
+        _add(cells[row["step"], *(row[d] for d in query.by)], {s: row[s] for s in query.sums})
+    for low, high in gaps(query, kept, HOUR_MS):
+        _add_up(cells, reader, structs.replace(query, from_at=from_ms(low), until_at=from_ms(high)), step_ms, origin_ms)
+    return [
+        {"at": from_ms(max(place * step_ms + origin_ms, begin)), **dict(zip(query.by, dimensions, strict=True)), **values}
+        for (place, *dimensions), values in sorted(cells.items(), key=lambda cell: _order(cell[0]))
+    ]
+
+
+def _made_of_hours(query: Query, step: timedelta) -> bool:
+    return step % timedelta(hours=1) == timedelta(0) and asks_only(query, DIMENSIONS)
+
+
+def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:
+    hours = whole(query, HOUR_MS)
+    return {row[0] for row in reader.execute("SELECT hour FROM interval_hour_kept WHERE hour >= ? AND hour < ?", (hours.start, hours.stop))}
+
+
+def _kept_rows(reader: sqlite3.Connection, query: Query, kept: set[int], step_hours: int) -> Iterator[sqlite3.Row]:
+    if not kept:
+        return
+    condition, held = conditions(query.where)
+    step = f"interval_hour.hour / {step_hours}"
+    columns = [f"{step} AS step", *map(quoted, query.by), *(f"SUM({quoted(s)}) AS {quoted(s)}" for s in query.sums)]
+    sql = (
+        f"SELECT {', '.join(columns)} FROM interval_hour JOIN interval_hour_kept USING (hour) WHERE hour >= ? AND hour < ? AND {condition}"  # noqa: S608
+    )
+    yield from reader.execute(f"{sql} GROUP BY {', '.join(['1', *map(quoted, query.by)])}", [min(kept), max(kept) + 1, *held])
+
+
+def _add_up(cells: Cells, reader: sqlite3.Connection, query: Query, step_ms: int, origin_ms: int) -> None:
+    """Add the intervals of a window to the cells of the steps that they lie in."""
+    for source in sources(query, set()):
+        for row in _spans(reader, query, source, step_ms, origin_ms):
+            _share_out(cells, row, query)
+
+
+def _spans(reader: sqlite3.Connection, query: Query, source: Source, step_ms: int, origin_ms: int) -> Iterator[sqlite3.Row]:
+    """Add up what begins in one step and ends in one, by those two: all of it, what lies in the first and what lies in the last."""
+    where, values, is_inside = source
+    begin, end = to_ms(query.from_at), to_ms(query.until_at)
+    from_at, until_at = ("from_at", "until_at") if is_inside else (f"MAX(from_at, {begin})", f"MIN(until_at, {end})")
+    first = f"({from_at} - {origin_ms}) / {step_ms}"
+    last = f"MAX({first}, ({until_at} - 1 - {origin_ms}) / {step_ms})"
+    head = f"(({first} + 1) * {step_ms} + {origin_ms} - {from_at}) / (until_at - from_at)"
+    tail = f"({until_at} - {origin_ms} - {last} * {step_ms}) / (until_at - from_at)"
+    long = f"until_at - from_at > {step_ms}"  # No other has steps between its first and its last.
+    columns = [f"{first} AS first, {last} AS last", *map(quoted, query.by)]
+    for s in query.sums:
+        columns.append(f"SUM({quoted(s) if is_inside else inside_sum(query, s)}) AS {quoted(s)}")
+        columns.append(f'SUM({quoted(s)} * {head}) AS "head:{s}", SUM(CASE WHEN {long} THEN {quoted(s)} * {tail} END) AS "tail:{s}"')
+    sql = f"SELECT {', '.join(columns)} FROM interval WHERE {where} GROUP BY {', '.join(['1', '2', *map(quoted, query.by)])}"  # noqa: S608
+    yield from reader.execute(sql, values)
+
+
+def _share_out(cells: Cells, row: sqlite3.Row, query: Query) -> None:
+    """Give to each step, from a row's first to its last, what lies in it; the steps between have equal parts."""
+    where = tuple(row[d] for d in query.by)
+    first, last = row["first"], row["last"]
+    if first == last:
+        _add(cells[first, *where], {s: row[s] for s in query.sums})
+        return
+    between = last - first - 1
+    heads = {s: row[f"head:{s}"] for s in query.sums}
+    tails = {s: row[f"tail:{s}"] if between else row[s] - heads[s] for s in query.sums}
+    _add(cells[first, *where], heads)
+    _add(cells[last, *where], tails)
+    for step in range(first + 1, last):
+        _add(cells[step, *where], {s: (row[s] - heads[s] - tails[s]) / between for s in query.sums})
+
+
+def _empty(names: Sequence[str]) -> Cells:
+    return defaultdict(lambda: dict.fromkeys(names, 0))
+
+
+def _add(cell: dict[str, float], sums: Mapping[str, float]) -> None:
+    for name, value in sums.items():
+        cell[name] += value
+
+
+def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    step, *dimensions = key
+    return (step, *((name is not None, name or "") for name in dimensions))

@@ -1,0 +1,68 @@
+"""Which intervals lie in a window, and how much of each."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from skytally.adapters.documents_sqlite.tables import COVERED, conditions, quoted, to_ms
+from skytally.ports import Query
+
+INDEX = "interval"
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+CROSSES = f"from_at / {DAY_MS} <> (until_at - 1) / {DAY_MS}"
+# What days and hours are kept of: what is read of intervals by an index alone.
+SUMS = tuple(name for name in COVERED[INDEX] if name.endswith("_ms"))
+DIMENSIONS = tuple(name for name in COVERED[INDEX] if name not in {*SUMS, "from_at"})
+# A condition on intervals, its values, and whether all of each lies in the window.
+Source = tuple[str, list[Any], bool]
+
+
+def schema() -> Iterator[str]:
+    """Write the statement that finds what crosses midnight without what does not."""
+    yield f"CREATE INDEX IF NOT EXISTS interval_crosses ON interval (until_at) WHERE {CROSSES}"
+
+
+def sources(query: Query, kept_days: Collection[int]) -> Iterator[Source]:
+    """Name a window's intervals, each once, but those that lie within one of some days.
+
+    What crosses midnight is found by an index of its own; all else lies within one day, which bounds where it may be.
+    """
+    condition, held = conditions(query.where)
+    begin, end = to_ms(query.from_at), to_ms(query.until_at)
+    yield f"until_at > ? AND from_at < ? AND {CROSSES} AND {condition}", [begin, end, *held], False
+    within = f"until_at > ? AND until_at <= ? AND NOT ({CROSSES}) AND {condition}"
+    yield f"{within} AND from_at < ?", [begin, _day_end(begin), *held, begin], False
+    yield f"{within} AND from_at >= ? AND from_at < ?", [end, _day_end(end), *held, begin, end], False
+    for low, high in gaps(query, kept_days, DAY_MS):
+        yield f"{within} AND from_at >= ?", [low, high, *held, begin], True
+
+
+def _day_end(moment_ms: int) -> int:
+    return -(-moment_ms // DAY_MS) * DAY_MS
+
+
+def gaps(query: Query, kept: Collection[int], unit_ms: int) -> Iterator[tuple[int, int]]:
+    """Answer the spans of a window that are not of some days or hours."""
+    begin, end = to_ms(query.from_at), to_ms(query.until_at)
+    for unit in sorted(kept):
+        if begin < unit * unit_ms:
+            yield begin, unit * unit_ms
+        begin = (unit + 1) * unit_ms
+    if begin < end:
+        yield begin, end
+
+
+def whole(query: Query, unit_ms: int) -> range:
+    """Number the days or hours that lie whole in a window."""
+    return range(-(-to_ms(query.from_at) // unit_ms), to_ms(query.until_at) // unit_ms)
+
+
+def asks_only(query: Query, dimensions: Collection[str]) -> bool:
+    """Say whether sums that are kept by some dimensions can answer a query."""
+    return {*query.by, *query.distinct, *query.where} <= {*dimensions} and {*query.sums} <= {*SUMS}
+
+
+def inside_sum(query: Query, name: str) -> str:
+    """Write how much of an interval's sum lies in the window."""
+    begin, end = to_ms(query.from_at), to_ms(query.until_at)
+    share = f"CAST(MIN(until_at, {end}) - MAX(from_at, {begin}) AS REAL) / (until_at - from_at)"
+    return f"CASE WHEN from_at >= {begin} AND until_at <= {end} THEN {quoted(name)} ELSE {quoted(name)} * {share} END"
