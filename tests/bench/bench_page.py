@@ -58,8 +58,10 @@ def serving(home):
     environment = {**os.environ, "SKYTALLY_HOME": str(home), "SKYTALLY_OPEN_DASHBOARD": "true"}
     command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        yield server.stdout.readline().split()[1]
-        server.terminate()
+        try:
+            yield server.stdout.readline().split()[1]
+        finally:
+            server.terminate()
 
 
 def visits(browser, address):
@@ -68,7 +70,7 @@ def visits(browser, address):
         page = browser.new_page(viewport={"width": 1_400, "height": 900})
         page.add_init_script(WATCH)
         page.goto(address)
-        page.wait_for_function("window.drawn_ms", timeout=60_000)
+        page.wait_for_selector("rect.bar", timeout=60_000)
         yield page.evaluate("window.drawn_ms")
         page.close()
 

@@ -15,9 +15,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from skytally.adapters.documents_sqlite.intervals import DAY_MS, DIMENSIONS, SUMS, asks_only, inside_sum, sources, whole
-from skytally.adapters.documents_sqlite.tables import conditions, quoted
+from skytally.adapters.documents_sqlite.intervals import DAY_MS, INDEX, asks_only, inside_sum, sources, whole
+from skytally.adapters.documents_sqlite.tables import COVERED, conditions, quoted
 from skytally.ports import Query, Row
+
+# What is read of intervals by an index alone.
+SUMS = tuple(name for name in COVERED[INDEX] if name.endswith("_ms"))
+DIMENSIONS = tuple(name for name in COVERED[INDEX] if name not in {*SUMS, "from_at"})
 
 
 def schema() -> Iterator[str]:
@@ -36,7 +40,7 @@ def schema() -> Iterator[str]:
 def missing(reader: sqlite3.Connection, query: Query) -> list[int]:
     """Name the whole days of a window that are not kept."""
     kept = _kept(reader, query)
-    return [day for day in whole(query, DAY_MS) if day not in kept] if asks_only(query, DIMENSIONS) else []
+    return [day for day in whole(query, DAY_MS) if day not in kept] if asks_only(query, DIMENSIONS, SUMS) else []
 
 
 def keep(connection: sqlite3.Connection, day: int) -> None:
@@ -53,7 +57,7 @@ def keep(connection: sqlite3.Connection, day: int) -> None:
 
 
 def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:
-    days = whole(query, DAY_MS) if asks_only(query, DIMENSIONS) else range(0)
+    days = whole(query, DAY_MS) if asks_only(query, DIMENSIONS, SUMS) else range(0)
     return {row[0] for row in reader.execute("SELECT day FROM interval_day_kept WHERE day >= ? AND day < ?", (days.start, days.stop))}
 
 

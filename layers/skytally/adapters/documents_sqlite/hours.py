@@ -1,4 +1,4 @@
-"""A window of intervals by steps: whole hours are added up once, by what clouds are told apart by, and kept until something changes in them.
+"""A window of intervals by steps: whole hours are added up once for each cloud, and kept until something in them changes.
 
 ::
 
@@ -18,11 +18,13 @@ from typing import Any
 
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite.intervals import HOUR_MS, INDEX, SUMS, Source, asks_only, gaps, inside_sum, sources, whole
+from skytally.adapters.documents_sqlite.intervals import HOUR_MS, INDEX, Source, asks_only, gaps, inside_sum, sources, whole
 from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
 from skytally.ports import Query, Row
 
+# What plots show.
 DIMENSIONS = ("cloud", "site", "group")
+SUMS = ("core_ms", "user_ms", "nice_ms", "system_ms")
 # Vms report once an hour, and once more what did not get through: what is younger changes too often to be worth keeping.
 SETTLED_HOURS = 3
 # Added up in one transaction, which no writer's overlaps.
@@ -94,7 +96,7 @@ def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Ro
 
 
 def _made_of_hours(query: Query, step: timedelta) -> bool:
-    return step % timedelta(hours=1) == timedelta(0) and asks_only(query, DIMENSIONS)
+    return step % timedelta(hours=1) == timedelta(0) and asks_only(query, DIMENSIONS, SUMS)
 
 
 def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:

@@ -3,15 +3,12 @@
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from skytally.adapters.documents_sqlite.tables import COVERED, conditions, quoted, to_ms
+from skytally.adapters.documents_sqlite.tables import conditions, quoted, to_ms
 from skytally.ports import Query
 
 INDEX = "interval"
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 CROSSES = f"from_at / {DAY_MS} <> (until_at - 1) / {DAY_MS}"
-# What days and hours are kept of: what is read of intervals by an index alone.
-SUMS = tuple(name for name in COVERED[INDEX] if name.endswith("_ms"))
-DIMENSIONS = tuple(name for name in COVERED[INDEX] if name not in {*SUMS, "from_at"})
 # A condition on intervals, its values, and whether all of each lies in the window.
 Source = tuple[str, list[Any], bool]
 
@@ -56,9 +53,9 @@ def whole(query: Query, unit_ms: int) -> range:
     return range(-(-to_ms(query.from_at) // unit_ms), to_ms(query.until_at) // unit_ms)
 
 
-def asks_only(query: Query, dimensions: Collection[str]) -> bool:
+def asks_only(query: Query, dimensions: Collection[str], sums: Collection[str]) -> bool:
     """Say whether sums that are kept by some dimensions can answer a query."""
-    return {*query.by, *query.distinct, *query.where} <= {*dimensions} and {*query.sums} <= {*SUMS}
+    return {*query.by, *query.distinct, *query.where} <= {*dimensions} and {*query.sums} <= {*sums}
 
 
 def inside_sum(query: Query, name: str) -> str:
