@@ -18,7 +18,7 @@ BLANK = dict.fromkeys(Job.__struct_fields__) | {"system": "dirac", "job_id": "1"
 JOB = Job(**BLANK | {"changed_at": AT, "seen_at": AT} | dict.fromkeys([name for name in BLANK if "_ms" in name] + ["cores"], 0))
 
 
-def test_a_file_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path):
+def test_a_file_of_an_earlier_version_gets_the_columns_and_indices_that_it_lacks(tmp_path):
     path = tmp_path / "documents.sqlite"
     with contextlib.closing(SqliteDocuments(path)) as documents:
         documents.write([Write("job", "dirac/1", 1, JOB)]).result()
@@ -27,12 +27,19 @@ def test_a_file_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path):
         for column in ("batch_id", "runs"):
             old.execute(f"ALTER TABLE job DROP COLUMN {column}")
         old.execute("DROP TABLE closing")
+        old.execute("CREATE INDEX interval_until_at ON interval (until_at)")
+        old.execute("DROP INDEX interval_until_at_covering")
     with contextlib.closing(SqliteDocuments(path)) as documents:
         assert documents.get("job", "dirac/1", Job) == JOB
         newer = Job(**{name: getattr(JOB, name) for name in BLANK} | {"runs": "[]", "batch_id": "s#1.0#2"})
         documents.write([Write("job", "dirac/1", 2, newer)]).result()
         assert [job for _, job in documents.find("job", Job, {"batch_id": ["s#1.0#2"]})] == [newer]
         assert documents.count("closing") == 0
+    with contextlib.closing(sqlite3.connect(path)) as now:
+        names = {
+            name for (name,) in now.execute("SELECT name FROM sqlite_master WHERE tbl_name = 'interval' AND sql LIKE '%(\"until_at\"%'")
+        }
+        assert names == {"interval_until_at_covering"}
 
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

@@ -75,9 +75,12 @@ class Table:
         else:
             yield f"CREATE TABLE {quoted(self.name)} ({', '.join(['key TEXT PRIMARY KEY', 'version INTEGER NOT NULL', *columns])})"
         for column in INDEXED.get(self.name, ()):
-            columns = [column, *COVERED.get(self.name, ())]
-            name = f"{self.name}_{column}" + ("_covering" if len(columns) > 1 else "")
-            yield f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(self.name)} ({', '.join(map(quoted, columns))})"
+            name, more = f"{self.name}_{column}", COVERED.get(self.name, ())
+            if more:
+                yield f"DROP INDEX IF EXISTS {name}"
+                name += "_covering"
+            held = ", ".join(map(quoted, (column, *more)))
+            yield f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(self.name)} ({held})"
 
     def row(self, write: Write) -> list[Any]:
         """Put a document into the order of the columns."""
