@@ -221,10 +221,13 @@ def placed_at(sample: Sample, now: datetime) -> datetime:
 
 
 def interval_start(sample: Sample, previous: Previous, until_at: datetime) -> datetime:
-    """Answer the previous sample's time, unless the clock was stepped in between: then the uptimes say how long it was."""
+    """Answer the previous sample's time, unless the clock was stepped in between: then the uptimes say how long it was.
+
+    No interval is shorter than the millisecond in which stores count: its parts are shares of its length.
+    """
     lasted_seconds = sample.uptime_seconds - previous.uptime_seconds
     apart_seconds = (until_at - previous.sampled_at).total_seconds()
-    if apart_seconds > 0 and abs(apart_seconds - lasted_seconds) <= _bound(lasted_seconds) - lasted_seconds:
+    if apart_seconds >= 0.001 and abs(apart_seconds - lasted_seconds) <= _bound(lasted_seconds) - lasted_seconds:
         return previous.sampled_at
     return until_at - timedelta(milliseconds=max(1, ms(lasted_seconds)))
 

@@ -122,6 +122,19 @@ def test_a_clock_ahead_is_placed_at_the_servers_time_and_flagged():
     assert (interval.from_at, interval.until_at) == (BOOT, NOW)
 
 
+@pytest.mark.parametrize("apart_microseconds", [0, 1, 999])
+def test_samples_within_a_millisecond_make_an_interval_as_long_as_their_uptimes_say(apart_microseconds):
+    before = lab.FakeVm("vm-1", boot_at=BOOT).moment(NOW - timedelta(microseconds=apart_microseconds))
+    before |= {
+        "uptime_seconds": sample()["uptime_seconds"] - 0.005,
+        "sampled_at": (NOW - timedelta(microseconds=apart_microseconds)).isoformat(),
+    }
+    read = usage.parse(msgspec.json.encode({"samples": [sample(previous=before)]}))[0]
+    boot = Boot(boot_id="b", label="l", vm="vm-1", cloud="uvic", site=None, group=None, flavor=None, boot_at=BOOT)
+    interval = usage.interval_document(read, read.previous, boot, NOW)
+    assert interval.until_at - interval.from_at == timedelta(milliseconds=5)
+
+
 class Bench:
     """A store and a vm's samples, for properties."""
 

@@ -190,9 +190,7 @@ class ElasticsearchDocuments:
             return list(rooms.rooms(self.client))
 
     def _searching(self, index: str) -> sums.Search:
-        return sums.Search(
-            lambda **body: self._search(index, body), lambda query: (hit["_source"] for hit in self._listed(index, query, ["_shard_doc"]))
-        )
+        return lambda **body: self._search(index, body)
 
     def _search(self, index: str, body: dict[str, Any]) -> Any:
         with self._ready():

@@ -3,7 +3,7 @@
 An interval carries, worked out when it is written, how many hours' and days' edges (UTC) it crosses, and how much of each sum lies after
 the edge: after midnight where it crosses that, else after the one hour's edge. So sums by hour or day are three aggregations: what began
 in a step, less what of it lies after the edge, plus what of others lies after an edge in it. Only what crosses several edges, or an edge
-of the window itself, is read and cut one by one.
+of the window itself, is told apart by its begin and end and cut here.
 """
 
 from collections import defaultdict
@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from skytally.adapters.documents_elasticsearch.templates import CUT
 from skytally.documents import Document
@@ -25,13 +24,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Key = tuple[Any, ...]
 Cells = dict[Key, dict[str, float]]
 Filter = dict[str, Any]
-
-
-class Search(Struct, frozen=True):
-    """Two ways to ask one index: for aggregations, and for documents one by one."""
-
-    aggregations: Callable[..., Any]
-    listed: Callable[[Filter], Iterator[dict[str, Any]]]
+Search = Callable[..., Any]  # asks one index for aggregations
 
 
 def to_ms(moment: datetime) -> int:
@@ -63,10 +56,9 @@ def table(search: Search, query: Query) -> list[Row]:
     for key, bucket in _composite(search, held(query.where, *_inside(query)), _dimensions(told_apart), _sums(query.sums)):
         _add(cells[key], {name: bucket[name]["value"] for name in query.sums}, 1)
     if query.moment is None:
-        for source in search.listed(held(query.where, _crosses_window(query))):
-            begin, end = _span(source)
+        for begin, end, key, values in _spans(search, held(query.where, _crosses_window(query)), told_apart, query.sums):
             inside = min(end, to_ms(query.until_at)) - max(begin, to_ms(query.from_at))
-            _add(cells[tuple(source.get(name) for name in told_apart)], source, inside / (end - begin))
+            _add(cells[key], values, inside / (end - begin))
     return list(_rows(cells, query, told_apart))
 
 
@@ -117,12 +109,11 @@ class Steps:
     def cut(self, *wanted: Filter) -> None:
         """Share documents out among the steps that they lie in."""
         query, step_ms, origin_ms = self._query, self._step_ms, self._origin_ms
-        for source in self._search.listed(held(query.where, _overlaps(query), *wanted)):
-            begin, end = _span(source)
+        for begin, end, key, values in _spans(self._search, held(query.where, _overlaps(query), *wanted), query.by, query.sums):
             first, last = max(begin, to_ms(query.from_at)), min(end, to_ms(query.until_at))
             for step in range((first - origin_ms) // step_ms, (last - 1 - origin_ms) // step_ms + 1):
                 inside = min(last, (step + 1) * step_ms + origin_ms) - max(first, step * step_ms + origin_ms)
-                _add(self._cells[step, *(source.get(name) for name in query.by)], source, inside / (end - begin))
+                _add(self._cells[step, *key], values, inside / (end - begin))
 
     def rows(self) -> list[Row]:
         """Answer them in order, each step by its start or the window's."""
@@ -141,12 +132,19 @@ def _composite(search: Search, wanted: Filter, sources: list[Filter], metrics: F
     after: dict[str, Any] = {}
     while True:
         composite = {"sources": sources or [everything], "size": PAGE_BUCKETS, **after}
-        answer = search.aggregations(query=wanted, aggs={"rows": {"composite": composite, "aggs": metrics}})["rows"]
+        answer = search(query=wanted, aggs={"rows": {"composite": composite, "aggs": metrics}})["rows"]
         for bucket in answer["buckets"]:
             yield tuple(bucket["key"].values()) if sources else (), bucket
         if len(answer["buckets"]) < PAGE_BUCKETS:
             return
         after = {"after": answer["after_key"]}
+
+
+def _spans(search: Search, wanted: Filter, by: Sequence[str], names: Sequence[str]) -> Iterator[tuple[int, int, Key, dict[str, float]]]:
+    """Answer begin, end, dimensions and sums of all that matches, which costs a sixth of reading the documents themselves."""
+    edges = [{name: {"terms": {"field": name}}} for name in ("from_at", "until_at")]
+    for (begin, end, *key), bucket in _composite(search, wanted, [*edges, *_dimensions(by)], _sums(names)):
+        yield begin, end, tuple(key), {name: bucket[name]["value"] for name in names}
 
 
 def _dimensions(names: Sequence[str]) -> list[Filter]:
@@ -180,10 +178,6 @@ def _overlaps(query: Query) -> Filter:
 def _crosses_window(query: Query) -> Filter:
     edges = [{"bool": {"filter": [_range("from_at", lt=edge), _range("until_at", gt=edge)]}} for edge in (query.from_at, query.until_at)]
     return {"bool": {"should": edges}}
-
-
-def _span(source: dict[str, Any]) -> tuple[int, int]:
-    return to_ms(datetime.fromisoformat(source["from_at"])), to_ms(datetime.fromisoformat(source["until_at"]))
 
 
 def _empty(names: Sequence[str]) -> Cells:
