@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import TypeVar
 
 A = TypeVar("A")
@@ -12,8 +13,11 @@ READERS = ThreadPoolExecutor(8, "reader")
 
 
 def at_once(here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
-    """Answer what both calls do, the first of them in the caller's thread; raises what either raises, and never before both are over."""
-    other = READERS.submit(beside)
+    """Answer what both calls do, the first of them in the caller's thread, both for the same request.
+
+    Raises what either raises, and never before both are over.
+    """
+    other = READERS.submit(copy_context().run, beside)
     try:
         return here(), other.result()
     finally:

@@ -19,7 +19,7 @@ from skytally.measure import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
 from skytally.statement import SILENT_AFTER, UNSCORED, hours, hs23_hours, ratio
-from skytally.usage import month_end_at, month_of
+from skytally.usage import AHEAD_ALLOWED, month_end_at, month_of
 from skytally.window import Window, step_end
 
 DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm"), "interval": ("cloud", "vm", "label")}
@@ -40,7 +40,7 @@ def usage_view(shown: Window, where: Where, by: str, documents: Documents, site:
         raise Malformed("intervals are shown of one vm: name it", field="vm")
     documents.refresh()
     sums = structs.replace(_span(shown, where), by=("cloud", "vm", "label"))
-    (boots, worth), rows = at_once(lambda: _boots(shown, where, documents, site), lambda: documents.table(sums))
+    (boots, worth), rows = at_once(lambda: _boots(shown, where, documents, site, now), lambda: documents.table(sums))
     totals = _measures(rows, list(boots.values()), worth, shown, now)
     intervals = by == "interval"
     table = list(interval_rows(boots.values(), shown, documents)) if intervals else _table(rows, boots, worth, DIMENSIONS[by], shown, now)
@@ -88,26 +88,28 @@ def _table(rows: list[Row], boots: dict[str, Usage], worth: dict[str, Score], by
     return Drafts([dict(zip(by, key, strict=True)) for key in keys], lambda at: _measures(heard[keys[at]], up[keys[at]], worth, shown, now))
 
 
-def _boots(shown: Window, where: Where, documents: Documents, site: Site) -> tuple[dict[str, Usage], dict[str, Score]]:
+def _boots(shown: Window, where: Where, documents: Documents, site: Site, now: datetime) -> tuple[dict[str, Usage], dict[str, Score]]:
     """Answer the boots that were up in the window, by their labels, and what a core hour of each is worth."""
-    boots = _newest_usages(shown, where, documents)
+    boots = _newest_usages(shown, where, documents, now)
     credit = scores(documents.get_many("benchmark", [usage.boot_id for usage in boots.values()], BootBenchmark), site)
     return boots, {label: credit.get(usage.boot_id, UNSCORED) for label, usage in boots.items()}
 
 
-def _newest_usages(shown: Window, where: Where, documents: Documents) -> dict[str, Usage]:
+def _newest_usages(shown: Window, where: Where, documents: Documents, now: datetime) -> dict[str, Usage]:
     """Answer, for each boot that was up in the window, its newest month document that is not later than the window."""
     newest: dict[str, Usage] = {}
-    for _, usage in documents.find("usage", Usage, {"month": _months(shown), **where}):
+    for _, usage in documents.find("usage", Usage, {"month": _months(shown, now), **where}):
         known = newest.get(usage.label)
         if _up_ms(usage, shown) > 0 and (known is None or usage.uptime_ms >= known.uptime_ms):
             newest[usage.label] = usage
     return newest
 
 
-def _months(shown: Window) -> list[str]:
+def _months(shown: Window, now: datetime) -> list[str]:
+    """Name the months of a window of which there can be reports: none of a month that has not begun."""
+    until_at = min(shown.until_at, now + AHEAD_ALLOWED)
     months = [month_of(shown.from_at)]
-    while month_end_at(months[-1]) < shown.until_at:
+    while month_end_at(months[-1]) < until_at:
         months.append(month_of(month_end_at(months[-1])))
     return months
 

@@ -128,3 +128,17 @@ def test_an_hour_that_is_struck_out_between_keeping_and_reading_is_not_read(tmp_
             reader.row_factory = sqlite3.Row
             assert len(reader.execute("SELECT DISTINCT hour FROM interval_hour").fetchall()) == 9
             assert [row["core_ms"] for row in hours.series(reader, query, HOUR)] == [1_000] * 4 + [1_005] + [1_000] * 4
+
+
+def test_a_window_longer_than_all_that_is_known_keeps_no_more_than_that(tmp_path):
+    path, ages = tmp_path / "documents.sqlite", (datetime(2000, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC))
+    query = Query(index="interval", from_at=ages[0], until_at=ages[1], by=("cloud",), sums=("core_ms",))
+    with contextlib.closing(SqliteDocuments(path)) as documents:
+        assert (documents.table(query), documents.series(query, 24 * HOUR)) == ([], [])
+        documents.write([interval(n, 60 * n, 60, 1_000, "uvic") for n in range(48)]).result()
+        assert [row["core_ms"] for row in documents.table(query)] == [48_000]
+        assert [row["core_ms"] for row in documents.series(query, 24 * HOUR)] == [12_000, 24_000, 12_000]
+    with contextlib.closing(sqlite3.connect(path)) as kept:
+        counts = [kept.execute(f"SELECT COUNT(*) FROM interval_{unit}_kept").fetchone()[0] for unit in ("day", "hour")]
+        assert counts[0] <= 3
+        assert 0 < counts[1] <= 48

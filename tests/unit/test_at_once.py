@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from skytally import logs
 from skytally.at_once import at_once
 
 
@@ -32,3 +33,8 @@ def test_what_one_raises_is_raised_and_not_before_the_other_is_over(failing):
     with pytest.raises(KeyError, match=failing):
         at_once(*((fail, read) if failing == "here" else (read, fail)))
     assert over == [True]
+
+
+def test_what_either_logs_belongs_to_the_same_request():
+    logs.request_id.set("r-1")
+    assert at_once(logs.request_id.get, logs.request_id.get) == ("r-1", "r-1")

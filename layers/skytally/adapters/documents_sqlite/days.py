@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from skytally.adapters.documents_sqlite.intervals import DAY_MS, INDEX, asks_only, inside_sum, sources, whole
+from skytally.adapters.documents_sqlite.intervals import DAY_MS, INDEX, asks_only, inside_sum, sources, whole, worth_keeping
 from skytally.adapters.documents_sqlite.tables import COVERED, conditions, quoted
 from skytally.ports import Query, Row
 
@@ -38,9 +38,11 @@ def schema() -> Iterator[str]:
 
 
 def missing(reader: sqlite3.Connection, query: Query) -> list[int]:
-    """Name the whole days of a window that are not kept."""
+    """Name the whole days of a window that should be kept and are not."""
+    if not asks_only(query, DIMENSIONS, SUMS):
+        return []
     kept = _kept(reader, query)
-    return [day for day in whole(query, DAY_MS) if day not in kept] if asks_only(query, DIMENSIONS, SUMS) else []
+    return [day for day in worth_keeping(reader, query, DAY_MS, newest=0) if day not in kept]
 
 
 def keep(connection: sqlite3.Connection, day: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite.intervals import HOUR_MS, INDEX, Source, asks_only, gaps, inside_sum, sources, whole
+from skytally.adapters.documents_sqlite.intervals import HOUR_MS, INDEX, Source, asks_only, gaps, inside_sum, sources, whole, worth_keeping
 from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
 from skytally.ports import Query, Row
 
@@ -26,7 +26,7 @@ from skytally.ports import Query, Row
 DIMENSIONS = ("cloud", "site", "group")
 SUMS = ("core_ms", "user_ms", "nice_ms", "system_ms")
 # Vms report once an hour, and once more what did not get through: what is younger changes too often to be worth keeping.
-SETTLED_HOURS = 3
+UNSETTLED_HOURS = 3
 # Added up in one transaction, which no writer's overlaps.
 HOURS_A_TURN = 24
 Cells = dict[tuple[Any, ...], dict[str, float]]
@@ -48,10 +48,9 @@ def missing(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[r
     """Name the whole hours of a window that should be kept and are not, in turns."""
     if not _made_of_hours(query, step):
         return []
-    newest = reader.execute("SELECT MAX(until_at) FROM interval").fetchone()[0] or 0
-    hours, kept = whole(query, HOUR_MS), _kept(reader, query)
+    kept = _kept(reader, query)
     turns: list[range] = []
-    for hour in range(hours.start, min(hours.stop, newest // HOUR_MS - SETTLED_HOURS)):
+    for hour in worth_keeping(reader, query, HOUR_MS, UNSETTLED_HOURS):
         if hour in kept:
             continue
         if turns and turns[-1].stop == hour and len(turns[-1]) < HOURS_A_TURN:

@@ -1,5 +1,6 @@
 """Which intervals lie in a window, and how much of each."""
 
+import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -51,6 +52,17 @@ def gaps(query: Query, kept: Collection[int], unit_ms: int) -> Iterator[tuple[in
 def whole(query: Query, unit_ms: int) -> range:
     """Number the days or hours that lie whole in a window."""
     return range(-(-to_ms(query.from_at) // unit_ms), to_ms(query.until_at) // unit_ms)
+
+
+def worth_keeping(reader: sqlite3.Connection, query: Query, unit_ms: int, newest: int) -> range:
+    """Number those among them from the first in which an interval ends to the last, but some newest ones.
+
+    A window may be longer than all that is known: it must not be filled with sums of nothing.
+    """
+    ends = "SELECT (SELECT MIN(until_at) FROM interval), (SELECT MAX(until_at) FROM interval)"
+    first, last = ((at_ms - 1) // unit_ms if at_ms is not None else 0 for at_ms in reader.execute(ends).fetchone())
+    units = whole(query, unit_ms)
+    return range(max(units.start, first), min(units.stop, last + 1 - newest))
 
 
 def asks_only(query: Query, dimensions: Collection[str], sums: Collection[str]) -> bool:
