@@ -64,6 +64,5 @@ def tab(blank: Page, site: Site) -> Page:
     blank.get_by_label("Reader token").fill(site.reader())
     blank.get_by_role("button", name="Show").click()
     blank.wait_for_selector("tbody tr")
-    # The plot is asked for after the table.
     expect(blank.locator("#shown")).to_have_attribute("aria-busy", "false")
     return blank

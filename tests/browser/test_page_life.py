@@ -116,6 +116,23 @@ def test_only_the_last_of_quick_choices_is_shown(tab):
     expect(tab.get_by_role("alert")).to_be_hidden()
 
 
+def test_an_order_that_is_chosen_while_a_window_loads_leaves_no_plot_of_another_time(tab):
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    tab.route("**/data?*", hold)
+    with tab.expect_request("**/data?*"):
+        tab.get_by_label("Week", exact=True).check()
+    with tab.expect_request("**/data?*"):
+        tab.get_by_role("button", name="Core hours").click()
+    held[-1].continue_()
+    expect(tab.locator("#shown")).to_have_attribute("aria-busy", "false")
+    expect(tab.locator("th[data-column=core_hours]")).to_have_attribute("aria-sort", "descending")
+    expect(tab.locator("#figure-step")).to_contain_text("6 h")
+
+
 def test_a_server_that_goes_away_is_told_and_the_last_data_stay(tab, site):
     tab.expected_errors = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED")
     site.stop()

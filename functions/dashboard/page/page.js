@@ -18,6 +18,8 @@ const FILTERS = ["cloud", "site", "group", "vm", "queue", "release", "error"];
 const part = (id) => document.getElementById(id);
 const shown = { table: null, series: null, state: null, loadedAt: null };
 let loading = new AbortController();
+// What is not here yet of what the address says; an order that is chosen meanwhile must not leave the plot behind.
+let missing = "none";
 
 const queryOf = (state) => {
   const view = viewOf(state);
@@ -28,16 +30,18 @@ const queryOf = (state) => {
   return Object.fromEntries(Object.entries(asked).filter(([, value]) => value));
 };
 
-const reload = async (wanted = "all") => {
+const reload = async (change = "all") => {
   loading.abort();
+  const wanted = (missing = missing === "all" ? "all" : change);
   const { signal } = (loading = new AbortController());
   const state = read();
   // Asked before anything is drawn: the server works meanwhile.
   const asked = load({ ...queryOf(state), part: wanted, limit: MOST_ROWS, offset: state.offset || 0 }, signal);
   drawChoice(state);
   wait(wanted);
-  const problem = await asked.then((data) => signal.aborted || keep(wanted, data, state), (reason) => reason);
+  const problem = await asked.then((data) => signal.aborted || keep(wanted, data, state)).then(() => null, (reason) => reason);
   if (signal.aborted) return;
+  if (!problem) missing = "none";
   wait("none");
   part("signin").hidden = !(problem instanceof Refused);
   if (!problem || problem.message) tellProblem(problem?.message ?? "");
