@@ -323,6 +323,19 @@ class Cursor(Document, frozen=True, kw_only=True):
     error: str | None
 
 
+class Unreadable(Document, frozen=True, kw_only=True):
+    """index unreadable, key `{kind}/{source}/{digest of the key}`, version ms of when it was last met: what was skipped, unread.
+
+    `kind` is document (`source` names its index), object (its folder) or row (who answered it); `key_text` is its key, made printable.
+    """
+
+    kind: str
+    source: str
+    key_text: str
+    reason: str
+    seen_at: datetime
+
+
 INDICES: dict[str, type[Document]] = {
     "label": Label,
     "boot": Boot,
@@ -340,4 +353,5 @@ INDICES: dict[str, type[Document]] = {
     "heartbeat": Heartbeat,
     "job": Job,
     "cursor": Cursor,
+    "unreadable": Unreadable,
 }

@@ -32,6 +32,13 @@ def frames(trace: TracebackType | None) -> list[str]:
     return found[-FRAMES:]
 
 
+def incident(crash: BaseException) -> str:
+    """Log where a crash happened and of what kind it was, never its text; return the id under which the log has it."""
+    made = secrets.token_hex(8)
+    logging.getLogger("skytally").error(Fields(incident=made, kind=type(crash).__name__, at_frames=frames(crash.__traceback__)))
+    return made
+
+
 class Fields(dict[str, Any]):
     """What a log line says, by name."""
 

@@ -5,7 +5,8 @@ Elasticsearch mappings are made from these classes, so a field is declared once.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_args
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,8 @@ from msgspec import Meta, Struct
 from skytally.errors import Malformed
 
 YEARS_20_SECONDS = 20 * 366 * 86_400
+EARLIEST_MOMENT, LATEST_MOMENT = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+MALFORMED_TIME = "malformed_time"
 
 Name = Annotated[
     str,
@@ -22,7 +25,7 @@ Name = Annotated[
 Text = Annotated[str, Meta(max_length=512)]
 Month = Annotated[str, Meta(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])\Z", description="a calendar month in UTC, YYYY-MM")]
 Revision = Annotated[int, Meta(ge=1, le=9_999)]
-Moment = Annotated[datetime, Meta(tz=True, description="aware, ISO 8601; answered in UTC with Z")]
+Moment = Annotated[datetime, Meta(tz=True, description="aware, ISO 8601, from 2000 to 2100; answered in UTC with Z")]
 Uptime = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS)]
 Seconds = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS * 65_536)]
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -59,11 +62,43 @@ def month(text: str) -> str:
 
 
 def malformed(error: Exception) -> Malformed:
-    """Say what msgspec found, with the path of the field as users write it: `samples[3].counters.wall_seconds`."""
+    """Return what msgspec found, with the path of the field as users write it: `samples[3].counters.wall_seconds`."""
     sentence, _, path = str(error).partition(" - at `$")
-    field = path.rstrip("`").lstrip(".")
+    field, cause = path.rstrip("`").lstrip("."), error.__cause__
+    if isinstance(cause, TimeOutOfRange):
+        field = f"{field}.{cause.field}" if field else cause.field
+    is_time = isinstance(cause, TimeOutOfRange) or "timezone component" in sentence or "RFC3339" in sentence
     details = {"field": field} if field else {}
-    return Malformed(f"{sentence}{f' in {field}' if field else ''}: see openapi.json for this function's body", **details)
+    return Malformed(
+        f"{sentence}{f' in {field}' if field else ''}: see openapi.json for this function's body",
+        code=MALFORMED_TIME if is_time else None,
+        **details,
+    )
+
+
+class TimeOutOfRange(ValueError):
+    """A moment outside of what any clock of ours can show; names the field."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__("a moment must lie from 2000 to 2100")
+        self.field = field
+
+
+class WireRecord(Struct, frozen=True, kw_only=True):
+    """Anything that comes over the wire. Invariant: each moment that it holds lies from 2000 to 2100, so no conversion of it overflows."""
+
+    def __post_init__(self) -> None:
+        """Raise TimeOutOfRange for a moment that no clock of ours can show."""
+        for field in _moments_of(type(self)):
+            value = getattr(self, field)
+            if value is not None and not EARLIEST_MOMENT <= value <= LATEST_MOMENT:
+                raise TimeOutOfRange(field)
+
+
+@cache
+def _moments_of(kind: type[WireRecord]) -> tuple[str, ...]:
+    """Return the names of a record's fields that hold a moment."""
+    return tuple(field.name for field in msgspec.structs.fields(kind) if Moment in {field.type, *get_args(field.type)})
 
 
 def iso(moment: datetime) -> str:
@@ -159,7 +194,7 @@ class Counters(Struct, frozen=True, kw_only=True):
         return self.user_seconds + self.nice_seconds + self.system_seconds
 
 
-class Previous(Struct, frozen=True, kw_only=True):
+class Previous(WireRecord, frozen=True, kw_only=True):
     """The sample before this one, of the same boot."""
 
     sampled_at: Moment
@@ -167,7 +202,7 @@ class Previous(Struct, frozen=True, kw_only=True):
     counters: Counters
 
 
-class Benchmark(Struct, frozen=True, kw_only=True):
+class Benchmark(WireRecord, frozen=True, kw_only=True):
     """A benchmark's scores per core, with what they depend on."""
 
     kernel: Name
@@ -183,7 +218,7 @@ class Benchmark(Struct, frozen=True, kw_only=True):
     measured_at: Moment | None = None
 
 
-class Sample(Struct, frozen=True, kw_only=True):
+class Sample(WireRecord, frozen=True, kw_only=True):
     """What a vm measured at one moment, cumulative since boot, with the month's start and the sample before."""
 
     vm: Name
@@ -216,7 +251,7 @@ class Samples(Struct, frozen=True):
     samples: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1, max_length=10_000)]
 
 
-class HeartbeatReport(Struct, frozen=True, kw_only=True):
+class HeartbeatReport(WireRecord, frozen=True, kw_only=True):
     """POST job_heartbeat: the DIRAC jobs that run on a vm, or ran at `seen_at`, up to three days ago, where it could not tell them then.
 
     `sources` says how many processes could be looked into.
@@ -228,7 +263,7 @@ class HeartbeatReport(Struct, frozen=True, kw_only=True):
     sources: dict[str, int] | None = None
 
 
-class BatchVm(Struct, frozen=True, kw_only=True):
+class BatchVm(WireRecord, frozen=True, kw_only=True):
     """A vm's life as its batch scheduler saw it; without `ended_at` it lives."""
 
     vm: Name
@@ -241,7 +276,7 @@ class BatchVm(Struct, frozen=True, kw_only=True):
     state: Text | None = None
 
 
-class BatchJob(Struct, frozen=True, kw_only=True):
+class BatchJob(WireRecord, frozen=True, kw_only=True):
     """One run of a batch job on a vm; `cloud` where the scheduler knows it, else it is the vm's."""
 
     batch_id: Name

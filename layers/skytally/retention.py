@@ -6,6 +6,8 @@ from skytally.ports import Documents
 
 # A timer's turns decide who runs one round, and tallies are of today; nobody asks for them later.
 SHORTLY_KEPT = timedelta(days=2)
+# What is still met is written down anew.
+SHORTLY = (("turn", "taken_at"), ("tally", "hour_at"), ("unreadable", "seen_at"))
 DETAILS = {
     "interval": "until_at",
     "job": "changed_at",
@@ -19,7 +21,7 @@ DETAILS = {
 
 def forget(documents: Documents, kept_days: int, now: datetime) -> dict[str, int]:
     """Remove the details that are older than so many days (0: none), and old turns and tallies; answer how many went of each index."""
-    gone = {index: documents.forget(index, moment, now - SHORTLY_KEPT) for index, moment in (("turn", "taken_at"), ("tally", "hour_at"))}
+    gone = {index: documents.forget(index, moment, now - SHORTLY_KEPT) for index, moment in SHORTLY}
     if kept_days:
         gone |= {index: documents.forget(index, moment, now - timedelta(days=kept_days)) for index, moment in DETAILS.items()}
     return {index: count for index, count in gone.items() if count}

@@ -8,10 +8,9 @@ import functools
 import inspect
 import ipaddress
 import logging
-import secrets
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,6 +21,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response, StreamingResponse
 
 from skytally import errors, logs
+from skytally.clock import now
 from skytally.errors import Forbidden, Malformed, SkytallyError, Unauthenticated, Unavailable
 
 KIB, MIB = 1_024, 1_024 * 1_024
@@ -53,8 +53,8 @@ log = logging.getLogger("skytally")
 
 
 def clock() -> datetime:
-    """Answer the time: the only place of the server that asks."""
-    return datetime.now(UTC)  # noqa: TID251
+    """Return the time."""
+    return now()
 
 
 class HttpError(SkytallyError):
@@ -270,18 +270,8 @@ def error_reply(error: SkytallyError) -> Reply:
 
 def _crash_reply(crash: Exception) -> Reply:
     """Answer an incident's id; the log gets where it happened, never what was in the exception or the body."""
-    incident = secrets.token_hex(8)
-    log.error(logs.Fields(incident=incident, kind=type(crash).__name__, at_frames=logs.frames(crash.__traceback__)))
-    return json_reply(
-        {
-            "error": {
-                "code": "internal",
-                "message": "this is a bug: tell the operator the incident",
-                "incident": incident,
-            }
-        },
-        500,
-    )
+    told = {"code": "internal", "message": "this is a bug: tell the operator the incident", "incident": logs.incident(crash)}
+    return json_reply({"error": told}, 500)
 
 
 def _log(function: str, raw: StarletteRequest, reply: Reply, received_at: datetime) -> None:

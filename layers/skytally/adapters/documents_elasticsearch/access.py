@@ -10,15 +10,28 @@ from skytally.documents import INDICES
 # The privilege `index` would let its holder change mappings.
 PUT = ("indices:data/write/bulk*", "indices:data/write/index*")
 LOOK = ("read", "view_index_metadata", "maintenance")
-# What each group writes, looks at besides, and removes.
-REPORTS = ("label", "boot", "benchmark", "usage", "interval", "anomaly", "heartbeat", "placed_vm", "placement", "job", "tally")
-DETAILS = ("turn", "tally", "interval", "job", "placement", "placed_vm", "heartbeat", "anomaly", "alarm")
+# What each group writes, looks at besides, and removes. Whoever reads may meet what cannot be read, and notes it.
+REPORTS = (
+    "label",
+    "boot",
+    "benchmark",
+    "usage",
+    "interval",
+    "anomaly",
+    "heartbeat",
+    "placed_vm",
+    "placement",
+    "job",
+    "tally",
+    "unreadable",
+)
+DETAILS = ("turn", "tally", "interval", "job", "placement", "placed_vm", "heartbeat", "anomaly", "alarm", "unreadable")
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "ingest": {"write": REPORTS},
-    "timers": {"write": ("alarm", "turn", "round", "cursor", "job", "heartbeat"), "read": tuple(INDICES)},
-    "retention": {"write": ("turn", "round"), "delete": DETAILS},
-    "readers": {"read": tuple(INDICES)},
-    "operators": {"write": ("closing",), "read": tuple(INDICES)},
+    "timers": {"write": ("alarm", "turn", "round", "cursor", "job", "heartbeat", "unreadable"), "read": tuple(INDICES)},
+    "retention": {"write": ("turn", "round", "unreadable"), "delete": DETAILS},
+    "readers": {"write": ("unreadable",), "read": tuple(INDICES)},
+    "operators": {"write": ("closing", "unreadable"), "read": tuple(INDICES)},
 }
 # How full the disks are is known to the cluster alone.
 CLUSTER = {"timers": ("monitor",)}
