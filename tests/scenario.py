@@ -55,6 +55,16 @@ class Life:
         values = {"wall": wall, "core": core, "user": user, "system": system, "idle": core - user - system, "suspended": suspended}
         return {f"{name}_seconds": round(value * 3_600, 3) for name, value in values.items()}
 
+    def cores(self, hours: float) -> int:
+        """Return the cores that the vm had some hours after its boot."""
+        left, cores = hours, self.phases[-1]["cores"]
+        for phase in self.phases:
+            cores = phase.get("cores", cores)
+            if left <= phase["hours"]:
+                return cores
+            left -= phase["hours"]
+        return cores
+
     def moment(self, hours: float, shift_hours: float = 0.0) -> dict[str, Any]:
         """Describe a moment as a sample and its `previous` do."""
         at = self.boot_at + (hours + shift_hours) * HOUR
@@ -72,7 +82,7 @@ class Life:
             "boot_id": self.boot_id,
             "boot_at": lab.stamp(self.boot_at),
             "month": month,
-            "cores": self.phases[-1]["cores"],
+            "cores": self.cores(hours),
             "month_start": self.counters(edge_hours),
             "previous": None if previous is None else self.moment(previous, shift if previous else 0.0),
             **self.moment(hours, shift),

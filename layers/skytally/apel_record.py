@@ -23,7 +23,7 @@ from skytally.apel import MessageType, Value
 from skytally.cloud import Site
 from skytally.errors import Conflict
 from skytally.ports import Documents, Query
-from skytally.usage import month_end_at, month_start_at
+from skytally.samples import month_end_at, month_start_at
 
 CLOUD_TYPE = "skytally"
 BENCHMARK = "HEPscore23"

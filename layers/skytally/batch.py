@@ -1,5 +1,7 @@
 """Batches: requests of many items, each of which is judged by itself. A bad item costs itself and leaves its neighbours alone."""
 
+from types import TracebackType
+
 from skytally import logs
 from skytally.errors import SkytallyError, Unavailable
 from skytally.records import Rejection
@@ -15,3 +17,20 @@ def rejection(index: int, error: Exception, where: str = "") -> Rejection:
     if isinstance(error, SkytallyError):
         return Rejection(index, error.code, where + error.message)
     return Rejection(index, "internal", f"{where}this is a bug: tell the operator the incident {logs.incident(error)}")
+
+
+class judging:  # noqa: N801
+    """Let what goes wrong within cost this one item: its rejection goes to `rejected`, and the batch goes on. Unavailable passes."""
+
+    def __init__(self, index: int, rejected: list[Rejection], where: str = "") -> None:
+        self._index, self._rejected, self._where = index, rejected, where
+
+    def __enter__(self) -> None:
+        """Begin with the item."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        """End the item: what it raised becomes its rejection."""
+        if not isinstance(error, Exception) or isinstance(error, Unavailable):
+            return False
+        self._rejected.append(rejection(self._index, error, self._where))
+        return True

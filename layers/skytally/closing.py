@@ -16,8 +16,8 @@ from skytally.documents import Closing
 from skytally.errors import Conflict, NotFound
 from skytally.ports import Documents, Outcome, Write
 from skytally.records import iso
+from skytally.samples import month_end_at
 from skytally.statement import FINAL, LiveCloud, live_clouds, ratio
-from skytally.usage import month_end_at
 
 FORMAT = "skytally statement 1"
 # Coverage is read from intervals, which are forgotten after some time: that they are gone is no news of the month.

@@ -14,7 +14,7 @@ from skytally.dirac_run import SILENT_AFTER, Seen
 from skytally.documents import Heartbeat, Job, Usage
 from skytally.heartbeat import AFTER_END, NEW, OPEN, OVER, RUNNING, beat_write, job_key, job_write, new_job, whole_ms
 from skytally.ports import Documents, JobState, JobStates, Outcome, Write
-from skytally.usage import month_of
+from skytally.samples import month_of
 
 ASKED_AT_ONCE = 10_000
 VMS_AT_ONCE = 500

@@ -26,6 +26,15 @@ class Boot(Document, frozen=True, kw_only=True):
     group: str | None
     flavor: str | None
     boot_at: datetime
+    cores: int | None = None
+
+
+class BootCores(Document, frozen=True, kw_only=True):
+    """index boot_cores, key boot_id, version the number: the most cores that a boot was seen with, where that is more than at first."""
+
+    boot_id: str
+    cloud: str
+    most_cores: int
 
 
 class BootBenchmark(Document, frozen=True, kw_only=True):
@@ -339,6 +348,7 @@ class Unreadable(Document, frozen=True, kw_only=True):
 INDICES: dict[str, type[Document]] = {
     "label": Label,
     "boot": Boot,
+    "boot_cores": BootCores,
     "benchmark": BootBenchmark,
     "usage": Usage,
     "interval": Interval,

@@ -7,7 +7,7 @@ from typing import Any
 from skytally.documents import Job
 from skytally.ports import Documents
 from skytally.records import iso
-from skytally.usage import month_end_at, month_start_at
+from skytally.samples import month_end_at, month_start_at
 
 TOLD = (
     *("system", "job_id", "task_id", "parent_job_id", "attempt", "queue", "site", "status", "substatus", "application_status"),

@@ -103,7 +103,7 @@ FILES = {
 
 def description() -> dict[str, Any]:
     """Answer the whole description."""
-    kinds = [*(kind for kind, _ in BODIES.values()), records.Sample, records.BatchVm, records.BatchJob, records.Receipt]
+    kinds = [*(kind for kind, _ in BODIES.values()), records.Sample, records.Benchmark, records.BatchVm, records.BatchJob, records.Receipt]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     bodies = dict(zip(BODIES, schemas, strict=False))
     paths = {f"/function/{f.name}": _operation(f.name, f.summary, bodies, timer=f.schedule is not None) for f in FUNCTIONS}

@@ -9,7 +9,7 @@ from typing import Any
 from skytally.documents import PlacedVm
 from skytally.errors import Malformed
 from skytally.ports import Documents
-from skytally.usage import month_end_at, month_start_at
+from skytally.samples import month_end_at, month_start_at
 
 BILL_COLUMNS = ("cloud", "core_hours")
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)

@@ -23,12 +23,14 @@ Name = Annotated[
     Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", description="a name, as its owner gave it"),
 ]
 Text = Annotated[str, Meta(max_length=512)]
+# A clock that begins in 1970 is off by less than a century.
+ClockOffset = Annotated[float, Meta(ge=-3.2e9, le=3.2e9)]
 Month = Annotated[str, Meta(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])\Z", description="a calendar month in UTC, YYYY-MM")]
 Revision = Annotated[int, Meta(ge=1, le=9_999)]
 Moment = Annotated[datetime, Meta(tz=True, description="aware, ISO 8601, from 2000 to 2100; answered in UTC with Z")]
 Uptime = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS)]
 Seconds = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS * 65_536)]
-Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Bytes = Annotated[int, Meta(ge=0, le=2**60)]
 Cores = Annotated[int, Meta(ge=1, le=65_536)]
 ClaimId = Annotated[str, Meta(pattern=r"^[a-z0-9]{20,64}\Z")]
 UnixSeconds = Annotated[int, Meta(ge=0, le=9_999_999_999)]
@@ -206,7 +208,7 @@ class Benchmark(WireRecord, frozen=True, kw_only=True):
     """A benchmark's scores per core, with what they depend on."""
 
     kernel: Name
-    kernel_version: str | int | None = None
+    kernel_version: Text | Annotated[int, Meta(ge=0, le=2**53)] | None = None
     score_wall: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     score_cpu: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     score_hs23: Annotated[float, Meta(gt=0, le=1e6)] | None = None
@@ -219,7 +221,11 @@ class Benchmark(WireRecord, frozen=True, kw_only=True):
 
 
 class Sample(WireRecord, frozen=True, kw_only=True):
-    """What a vm measured at one moment, cumulative since boot, with the month's start and the sample before."""
+    """What a vm measured at one moment, cumulative since boot, with the month's start and the sample before.
+
+    `benchmark` is read by itself, because what is wrong with it must not cost the accounting; see `benchmark_of`. `most_cores` is the
+    highest number of cores that the boot had at once, where that is more than `cores`.
+    """
 
     vm: Name
     boot_id: UUID
@@ -228,6 +234,7 @@ class Sample(WireRecord, frozen=True, kw_only=True):
     uptime_seconds: Uptime
     month: Month
     cores: Cores
+    most_cores: Cores | None = None
     counters: Counters
     month_start: Counters
     previous: Previous | None = None
@@ -237,12 +244,19 @@ class Sample(WireRecord, frozen=True, kw_only=True):
     disk_bytes: Bytes | None = None
     cpu_model: Text | None = None
     agent_version: Text | None = None
-    benchmark: Benchmark | None = None
-    clock_offset_seconds: float | None = None
+    benchmark: Annotated[msgspec.Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Benchmark"})] = msgspec.field(
+        default_factory=lambda: msgspec.Raw(b"null")
+    )
+    clock_offset_seconds: ClockOffset | None = None
     cloud: Name | None = None
     site: Name | None = None
     group: Name | None = None
     flavor: Name | None = None
+
+
+def benchmark_of(sample: Sample) -> Benchmark | None:
+    """Return a sample's benchmark, None where it has none; raise Malformed with the field's path."""
+    return parse(sample.benchmark, Benchmark | None)  # type: ignore[arg-type]
 
 
 class Samples(Struct, frozen=True):

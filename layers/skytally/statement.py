@@ -12,7 +12,7 @@ from skytally.credit import Score, scores
 from skytally.documents import Anomaly, BootBenchmark, Usage
 from skytally.ports import Documents, Query
 from skytally.records import iso
-from skytally.usage import month_end_at, month_start_at
+from skytally.samples import month_end_at, month_start_at
 
 SILENT_AFTER = timedelta(hours=2)
 MS_PER_HOUR = 3_600_000

@@ -18,8 +18,8 @@ from skytally.listing import Drafts
 from skytally.measure import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
+from skytally.samples import AHEAD_ALLOWED, month_end_at, month_of
 from skytally.statement import SILENT_AFTER, UNSCORED, hours, hs23_hours, ratio
-from skytally.usage import AHEAD_ALLOWED, month_end_at, month_of
 from skytally.window import Window, step_end
 
 DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm"), "interval": ("cloud", "vm", "label")}

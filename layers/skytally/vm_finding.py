@@ -9,8 +9,8 @@ from skytally.credit import hs23, scores
 from skytally.documents import BootBenchmark, Usage
 from skytally.ports import Documents
 from skytally.records import iso
+from skytally.samples import month_of
 from skytally.statement import is_silent
-from skytally.usage import month_of
 
 KINDS = ("silent_vm", "clock_offset", "benchmark_quarantine")
 # A vm that fell silent a week ago has ended without saying so: it stays on the statement, and nobody is woken for it any more.

@@ -129,7 +129,7 @@ def sizes_and_view():
     """Fill a month of a thousand vms, and look at it."""
     from skytally.adapters.documents_sqlite import SqliteDocuments
     from skytally.cloud import Site
-    from skytally.usage import month_end_at
+    from skytally.samples import month_end_at
     from skytally.view import usage_view
     from skytally.window import window
 
@@ -157,14 +157,14 @@ def fill(documents, now):
     """Keep the documents of a month's reports, by the rules themselves."""
     import msgspec
 
-    from skytally import usage
+    from skytally import samples, usage
     from skytally.boot import Register
     from skytally.records import Caller
 
     register, caller = Register(documents), Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
     for n in range(VMS):
         vm = fleet.Vm(f"vm-{n}", "uvic", 8, 80, now - timedelta(hours=HOURS), 15.0 if n % 2 else None)
-        items = usage.parse(msgspec.json.encode({"samples": list(vm.samples(now))}))
+        items = samples.parse(msgspec.json.encode({"samples": list(vm.samples(now))}))
         asyncio.run(usage.record(items, caller, register, documents, now))
 
 

@@ -26,7 +26,7 @@ from skytally.cloud import Site  # noqa: E402
 from skytally.config import Config  # noqa: E402
 from skytally.documents import Interval, Usage  # noqa: E402
 from skytally.ports import Write  # noqa: E402
-from skytally.usage import month_end_at, month_of  # noqa: E402
+from skytally.samples import month_end_at, month_of  # noqa: E402
 from skytally.view import usage_view  # noqa: E402
 from skytally.window import window  # noqa: E402
 from skytally.wiring import open_documents  # noqa: E402

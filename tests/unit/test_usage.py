@@ -4,6 +4,7 @@ import asyncio
 import copy
 import itertools
 import random
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import lab
@@ -12,13 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skytally import usage
+from skytally import batch, samples, usage
+from skytally.adapters.documents_elasticsearch.templates import month_of_key
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.documents_sqlite.tables import TABLES
-from skytally.boot import Register
+from skytally.boot import VM_BOOTS_AN_HOUR, Register, label_of
 from skytally.closing import statement
 from skytally.cloud import Site
-from skytally.documents import Boot, Interval, Usage
+from skytally.documents import Boot, BootBenchmark, Interval, Label, Usage
+from skytally.errors import Malformed
+from skytally.ports import Write
 from skytally.records import Caller, Rejection
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -30,11 +34,16 @@ def sample(**change):
     return lab.FakeVm("vm-1", boot_at=BOOT).sample(NOW) | change
 
 
-def codes(*samples, caller=CALLER, now=NOW):
+def codes(*reported, caller=CALLER, now=NOW):
     """Judge samples without keeping them."""
-    items = usage.parse(msgspec.json.encode({"samples": samples}))
-    refusals = [i if isinstance(i, Rejection) else usage._refusal(n, i, caller, now) for n, i in enumerate(items)]
-    return [refusal.code if refusal else None for refusal in refusals]
+    items = samples.parse(msgspec.json.encode({"samples": reported}))
+    refused = [item for item in items if isinstance(item, Rejection)]
+    for index, item in enumerate(items):
+        if not isinstance(item, Rejection):
+            with batch.judging(index, refused):
+                samples.check(item, caller, now)
+    codes = {refusal.index: refusal.code for refusal in refused}
+    return [codes.get(index) for index in range(len(items))]
 
 
 def counters(**change):
@@ -72,8 +81,26 @@ REFUSED = {
     "more wall than uptime": (sample(uptime_seconds=10_000), "wall_above_uptime"),
     "more suspended than uptime": (sample(**counters(suspended_seconds=1_000)), "wall_above_uptime"),
     "more CPU than cores": (sample(**counters(user_seconds=100_000)), "cpu_above_cores"),
+    "more CPU in the month than its cores": (
+        sample(month_start=lab.counters(9_000) | {"user_seconds": 0.0, "system_seconds": 0.0}, **counters(user_seconds=40_000)),
+        "cpu_above_cores",
+    ),
+    "more CPU than cores since the sample before": (
+        sample(previous={**lab.FakeVm(boot_at=BOOT).moment(NOW), "uptime_seconds": 10_000, "counters": lab.counters(10_700, busy=0.0)}),
+        "cpu_above_cores",
+    ),
+    "no core time": (sample(**counters(core_seconds=0, user_seconds=0, system_seconds=0, idle_seconds=0)), "no_core_time"),
+    "over a day ahead": (sample(sampled_at=lab.stamp(NOW + 25 * 60 * MINUTE)), "malformed_time"),
+    "a sample before that is over a day ahead": (
+        sample(previous=lab.FakeVm(boot_at=BOOT).moment(NOW) | {"sampled_at": lab.stamp(NOW + 25 * 60 * MINUTE)}),
+        "malformed_time",
+    ),
+    "the end of time": (sample(sampled_at="9999-12-31T23:59:59-14:00"), "malformed_time"),
+    "the begin of time": (sample(boot_at="0001-01-01T00:00:00+14:00"), "malformed_time"),
+    "a begin before time": (sample(previous=sample()["previous"] | {"sampled_at": "0001-01-01T00:00:00+14:00"}), "malformed_time"),
+    "a clock offset of ages": (sample(clock_offset_seconds=1e300), "malformed"),
+    "more bytes than there are": (sample(**counters(network_sent_bytes=2**63)), "malformed"),
     "a previous that is later": (sample(previous=lab.FakeVm(boot_at=BOOT).moment(NOW + MINUTE)), "malformed_previous"),
-    "a scoreless benchmark": (sample(benchmark={"kernel": "x", "score_wall": -1}), "malformed"),
 }
 
 
@@ -92,16 +119,47 @@ def test_refused(name):
         sample(sampled_at="2026-11-25T13:00:00+01:00"),
         sample(unknown_field=1, final=True, benchmark=None),
         sample(uptime_seconds=10_650),
+        sample(sampled_at=lab.stamp(NOW + 23 * 60 * MINUTE)),
+        sample(boot_at="2001-01-01T00:00:00Z"),
+        sample(month_start=lab.counters(10_800)),
     ],
-    ids=range(6),
+    ids=range(9),
 )
 def test_allowed(good):
     assert codes(good) == [None]
 
 
+CORES = {
+    "in all": (sample(**counters(core_seconds=90_000)), 8, "since the boot"),
+    "in the month": (sample(month_start=lab.counters(9_000, cores=6), **counters(core_seconds=84_000)), 8, "since month_start"),
+    "since the sample before": (
+        sample(previous={**lab.FakeVm(boot_at=BOOT).moment(NOW), "uptime_seconds": 7_200, "counters": lab.counters(7_200, cores=4)}),
+        8,
+        "since previous",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_more_core_time_than_the_cores_ever_seen_can_have_had_is_refused(name):
+    bad, most_cores, since = CORES[name]
+    (read,) = samples.parse(msgspec.json.encode({"samples": [bad]}))
+    with pytest.raises(Malformed, match=f"times 8 cores {since}") as refusal:
+        samples.check_cores(read, most_cores)
+    assert refusal.value.code == "core_above_wall"
+    samples.check_cores(read, 2 * most_cores)
+
+
+def test_core_time_within_the_tolerance_is_allowed():
+    most = (10_800 * 1.02 + 60) * 8
+    for core_seconds, is_refused in ((most, False), (most + 1, True)):
+        (read,) = samples.parse(msgspec.json.encode({"samples": [sample(**counters(core_seconds=core_seconds))]}))
+        assert samples.exceeds(read, 8) == is_refused
+
+
 def test_json_numbers_that_are_none_are_refused():
     body = msgspec.json.encode({"samples": [sample()]}).replace(b'"uptime_seconds":10800.0', b'"uptime_seconds":1e999', 1)
-    (item,) = usage.parse(body)
+    (item,) = samples.parse(body)
     assert isinstance(item, Rejection)
 
 
@@ -114,7 +172,7 @@ def test_a_closing_sample_is_of_the_edge(seconds, code):
 
 
 def test_a_clock_ahead_is_placed_at_the_servers_time_and_flagged():
-    ahead = usage.parse(msgspec.json.encode({"samples": [sample(sampled_at=lab.stamp(NOW + timedelta(hours=1)))]}))[0]
+    ahead = samples.parse(msgspec.json.encode({"samples": [sample(sampled_at=lab.stamp(NOW + timedelta(hours=1)))]}))[0]
     boot = Boot(boot_id="b", label="l", vm="vm-1", cloud="uvic", site=None, group=None, flavor=None, boot_at=BOOT)
     document = usage.usage_document(ahead, boot, NOW)
     assert (document.last_sampled_at, document.clock_ahead) == (NOW, True)
@@ -129,7 +187,7 @@ def test_samples_within_a_millisecond_make_an_interval_as_long_as_their_uptimes_
         "uptime_seconds": sample()["uptime_seconds"] - 0.005,
         "sampled_at": (NOW - timedelta(microseconds=apart_microseconds)).isoformat(),
     }
-    read = usage.parse(msgspec.json.encode({"samples": [sample(previous=before)]}))[0]
+    read = samples.parse(msgspec.json.encode({"samples": [sample(previous=before)]}))[0]
     boot = Boot(boot_id="b", label="l", vm="vm-1", cloud="uvic", site=None, group=None, flavor=None, boot_at=BOOT)
     interval = usage.interval_document(read, read.previous, boot, NOW)
     assert interval.until_at - interval.from_at == timedelta(milliseconds=5)
@@ -142,8 +200,8 @@ class Bench:
         self.documents = SqliteDocuments(folder / "documents.sqlite")
         self.register = Register(self.documents)
 
-    def report(self, *samples):
-        items = usage.parse(msgspec.json.encode({"samples": samples}))
+    def report(self, *reported):
+        items = samples.parse(msgspec.json.encode({"samples": reported}))
         return asyncio.run(usage.record(items, CALLER, self.register, self.documents, NOW))
 
     def usages(self):
@@ -207,11 +265,11 @@ def test_differences_of_a_chain_add_up_to_the_last_digit(cuts):
 def test_months_sum_to_the_last_counters(bench):
     vm = lab.FakeVm("vm-1", boot_at=datetime(2026, 8, 30, 7, 13, tzinfo=UTC))
     edges = [datetime(2026, month, 1, tzinfo=UTC) for month in (9, 10, 11)]
-    samples = [
+    closing = [
         vm.sample(edge, previous, month=f"2026-{edge.month - 1:02}") for previous, edge in zip([vm.boot_at, *edges], edges, strict=False)
     ]
     last = vm.sample(NOW, edges[-1])
-    assert bench.report(*samples, last).accepted == 4
+    assert bench.report(*closing, last).accepted == 4
     total = sum(document.core_ms for document in bench.usages().values())
     assert total == usage.ms(last["counters"]["core_seconds"])
     assert len(bench.usages()) == 4
@@ -222,10 +280,138 @@ def test_ten_thousand_samples_in_one_report_and_no_more(bench):
     one = vm.sample(NOW)
     many = [one] * 10_000
     assert bench.report(*many).accepted == 10_000
-    with pytest.raises(usage.Malformed):
-        usage.parse(msgspec.json.encode({"samples": [*many, one]}))
-    with pytest.raises(usage.Malformed):
-        usage.parse(b'{"samples": []}')
+    with pytest.raises(Malformed):
+        samples.parse(msgspec.json.encode({"samples": [*many, one]}))
+    with pytest.raises(Malformed):
+        samples.parse(b'{"samples": []}')
+
+
+GOOD_BENCHMARK = {"kernel": "skytally", "kernel_version": 1, "score_wall": 15.0, "measured_at": lab.stamp(NOW)}
+BEYOND_FLOATS = 123.456789
+BAD_BENCHMARKS = [
+    "none",
+    [],
+    {},
+    {"kernel": "k", "score_wall": -1},
+    {"kernel": "k", "score_wall": BEYOND_FLOATS},
+    {"kernel": "k", "score_wall": "15"},
+    {"kernel": "k", "steal_fraction": -0.0003},
+    {"kernel": "k", "copies": 0},
+    {"kernel": "k", "kernel_version": "9" * 600},
+    {"kernel": "k", "kernel_version": 2**64},
+    {"kernel": "k", "duration_seconds": 1e20},
+    {"kernel": "k", "measured_at": "0001-01-01T00:00:00+14:00"},
+    {"kernel": "k", "measured_at": "2026-11-25T12:00:00"},
+    {"kernel": "k", "measured_at": lab.stamp(NOW + timedelta(hours=25))},
+]
+
+
+@pytest.mark.parametrize("benchmark", BAD_BENCHMARKS, ids=range(len(BAD_BENCHMARKS)))
+def test_a_bad_benchmark_costs_itself_and_the_sample_counts(bench, benchmark):
+    body = msgspec.json.encode({"samples": [sample(benchmark=benchmark), sample(benchmark=GOOD_BENCHMARK)]})
+    items = samples.parse(body.replace(b"123.456789", b"1e999"))
+    receipt = asyncio.run(usage.record(items, CALLER, bench.register, bench.documents, NOW))
+    assert (receipt.accepted, [(one.index, one.code) for one in receipt.rejected]) == (2, [(0, "malformed_benchmark")])
+    assert (len(bench.usages()), len(list(bench.documents.find("benchmark", BootBenchmark, {})))) == (2, 1)
+
+
+def test_a_crash_over_one_sample_is_its_own_rejection(bench, monkeypatch):
+    """A fault of ours costs the item in which it shows; whoever sent it can name the incident."""
+    judge = usage.usage_document
+
+    def crash(one, boot, now):
+        if one.agent_version == "crashes":
+            raise ZeroDivisionError("a secret of the body")
+        return judge(one, boot, now)
+
+    monkeypatch.setattr(usage, "usage_document", crash)
+    receipt = bench.report(sample(), sample(agent_version="crashes"), sample(vm="vm-2"))
+    assert receipt.accepted == 1
+    crashed, other = receipt.rejected
+    assert (crashed.index, crashed.code, other.code) == (1, "internal", "not_yours")
+    assert "incident" in crashed.message
+    assert "secret" not in crashed.message
+
+
+def test_the_most_cores_ever_seen_count_whoever_saw_them(tmp_path):
+    """A vm that gave cores back keeps the core time that it had: also where another process, or an earlier one, saw the cores."""
+    both = [Bench(tmp_path), Bench(tmp_path)]
+    wide, narrow = lab.FakeVm("vm-1", boot_at=BOOT, cores=4), lab.FakeVm("vm-1", boot_at=BOOT, cores=16)
+    narrow.boot_id = wide.boot_id
+    assert both[0].report(wide.sample(BOOT + timedelta(hours=1))).accepted == 1
+    assert both[0].report(narrow.sample(BOOT + timedelta(hours=2))).accepted == 1
+    late = narrow.sample(NOW) | {"cores": 2}
+    assert both[1].report(late).accepted == 1
+    other = narrow.sample(NOW) | {"cores": 2, "boot_id": str(uuid.uuid4())}
+    assert [one.code for one in both[1].report(other).rejected] == ["core_above_wall"]
+    assert both[1].report(other | {"most_cores": 16}).accepted == 1
+    for bench in both:
+        bench.documents.close()
+
+
+WRONG_CLOCKS = {
+    "before 2020": ({"boot_at": "2001-09-09T01:46:40Z"}, BOOT),
+    "far from its uptime": ({"boot_at": "2024-02-29T00:00:00Z"}, BOOT),
+    "ahead": ({"boot_at": lab.stamp(NOW + timedelta(hours=9)), "sampled_at": lab.stamp(NOW + timedelta(hours=12))}, BOOT),
+    "right": ({}, BOOT),
+    "a little off": ({"boot_at": lab.stamp(BOOT - timedelta(hours=3))}, BOOT - timedelta(hours=3)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CLOCKS)
+def test_a_boot_time_of_a_wrong_clock_is_told_by_the_uptime(bench, name):
+    change, booted_at = WRONG_CLOCKS[name]
+    assert bench.report(sample(**change)).accepted == 1
+    (document,) = bench.usages().values()
+    assert document.boot_at == booted_at
+    assert list(bench.usages()) == [f"vm-1-{booted_at:%Y%m%dT%H%M%SZ}-2026-11"]
+
+
+def test_an_uptime_beyond_the_age_of_its_boot_is_refused(bench):
+    one = sample()
+    assert bench.report(one).accepted == 1
+    aged = sample(boot_id=one["boot_id"], uptime_seconds=10 * 365 * 86_400, **counters(suspended_seconds=9 * 365 * 86_400))
+    assert [one.code for one in bench.report(aged).rejected] == ["uptime_above_age"]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(boot_at=st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1)), uptime=st.floats(0, 20 * 365 * 86_400), data=st.data())
+def test_no_clock_makes_an_interval_of_a_month_to_come(bench, boot_at, uptime, data):
+    """Whatever a vm says of its clock, what is kept lies between what it could have lived and now."""
+    now_uptime = data.draw(st.floats(0, uptime))
+    change = {"boot_id": str(uuid.uuid4()), "boot_at": f"{boot_at.isoformat()}Z", "uptime_seconds": uptime, "final": True}
+    before = {"sampled_at": lab.stamp(NOW), "uptime_seconds": now_uptime, "counters": lab.counters(0)}
+    bench.report(sample(previous=before, **change))
+    for key, interval in bench.intervals().items():
+        assert interval.until_at <= NOW + timedelta(days=1)
+        assert interval.until_at - interval.from_at <= usage.LONGEST_INTERVAL + timedelta(days=1)
+        assert month_of_key(key) == "other" or "2020-01" <= month_of_key(key) <= "2026-12"
+
+
+@pytest.mark.parametrize("taker", ["cern", "uvic"])
+def test_a_boot_gets_a_name_whoever_took_the_coming_ones(bench, taker):
+    """Names that a token took of another cloud, or of its own, make no vm wait, and no document is shared."""
+    labels = [
+        Write("label", label_of("vm-1", BOOT + timedelta(seconds=n)), 0, Label(boot_id=f"{taker}-{n}"), create=True) for n in range(600)
+    ]
+    bench.documents.write(labels).result()
+    first, second = lab.FakeVm("vm-1", boot_at=BOOT), lab.FakeVm("vm-1", boot_at=BOOT)
+    assert bench.report(first.sample(NOW), second.sample(NOW)).accepted == 2
+    assert bench.report(first.sample(NOW)).accepted == 1
+    assert len(bench.usages()) == 2
+    assert len({usage.label for usage in bench.usages().values()} & {write.key for write in labels}) == 0
+
+
+def test_naming_boots_is_bounded_per_reporter_and_hour(bench):
+    boots = [lab.FakeVm("vm-1", boot_at=BOOT).sample(NOW) for _ in range(VM_BOOTS_AN_HOUR + 1)]
+    receipt = bench.report(*boots)
+    assert (receipt.accepted, [one.code for one in receipt.rejected]) == (VM_BOOTS_AN_HOUR, ["too_many_boots"])
+    assert bench.report(boots[0]).accepted == 1
+    later = samples.parse(msgspec.json.encode({"samples": boots[-1:]}))
+    assert asyncio.run(usage.record(later, CALLER, bench.register, bench.documents, NOW + timedelta(hours=1))).accepted == 1
+    other = samples.parse(msgspec.json.encode({"samples": [lab.FakeVm("vm-2", boot_at=BOOT).sample(NOW)]}))
+    caller = msgspec.structs.replace(CALLER, vm="vm-2")
+    assert asyncio.run(usage.record(other, caller, bench.register, bench.documents, NOW)).accepted == 1
 
 
 def test_the_mutant_without_versions_gets_the_month_wrong(bench, monkeypatch):

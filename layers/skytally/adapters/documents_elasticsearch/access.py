@@ -14,6 +14,7 @@ LOOK = ("read", "view_index_metadata", "maintenance")
 REPORTS = (
     "label",
     "boot",
+    "boot_cores",
     "benchmark",
     "usage",
     "interval",

@@ -33,7 +33,7 @@ ONLY_KEPT = {
 }
 TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime: "date"}
 CUT = tuple(field.name for field in msgspec.structs.fields(Interval) if field.type is int and field.name != "cores")
-_INTERVAL_KEY = re.compile(r".*-(\d{8}T\d{6})Z-(\d{1,15})", re.DOTALL)
+_INTERVAL_KEY = re.compile(r".*-(\d{8}T\d{6})Z(?:~[0-9a-f]{16})?-(\d{1,15})", re.DOTALL)
 
 # One shard holds tens of millions of our small documents, and every search would have to ask each of several. A copy is kept as soon as
 # there is a second node. Readers refresh before they look, so that nothing else needs new segments every second.
