@@ -1,5 +1,6 @@
 """User-data: what cloud-init must be told so that a vm takes its secret and reports from then on."""
 
+import base64
 import shlex
 from typing import Any
 
@@ -11,6 +12,8 @@ CLAIM_FILE = "/run/skytally-claim"
 CA_FILE = "/etc/skytally/ca.pem"
 SCRIPT = "/usr/local/sbin/skytally-first-boot"
 AGENT = "/usr/local/sbin/skytally-vm.py"
+# cloud-init lets a part replace the lists of the parts before it, unless the part itself says how it is to be merged.
+MERGE_HOW = "list(append)+dict(recurse_array)+str()"
 
 
 class Taking(Struct, frozen=True, kw_only=True):
@@ -32,17 +35,23 @@ def digest_of(name: str, digests: str) -> str:
 
 
 def cloud_config(base: str, token: str, digest: str, taking: Taking, ca: str | None) -> dict[str, Any]:
-    """Answer the cloud-config: the claim token in a file of root's, and a script that fetches vm.py, checks it, boots, installs.
+    """Return the cloud-config: the claim token in a file of root's, and a script that fetches vm.py, checks it, boots, installs.
 
     The token is never an argument of a command, where every process could read it; the file goes once the secret is taken. `ca` is the
-    PEM of the CA that signed the deployment's certificate, where the image does not know it.
+    PEM of the CA that signed the deployment's certificate, where the image does not know it. What a site's own user-data write and run is
+    done, too. What has several lines is base64, since cloudscheduler takes away blank lines and those that begin with `#`.
     """
-    files = [_file(CLAIM_FILE, "0600", token), _file(SCRIPT, "0700", _script(base, digest, taking, ca))]
-    return {"write_files": files + ([_file(CA_FILE, "0644", ca)] if ca else []), "runcmd": [[SCRIPT]]}
+    files = [
+        {"path": CLAIM_FILE, "permissions": "0600", "owner": "root:root", "content": token},
+        _lines(SCRIPT, "0700", _script(base, digest, taking, ca)),
+        *([_lines(CA_FILE, "0644", ca)] if ca else []),
+    ]
+    return {"merge_how": MERGE_HOW, "write_files": files, "runcmd": [[SCRIPT]]}
 
 
-def _file(path: str, mode: str, content: str) -> dict[str, str]:
-    return {"path": path, "permissions": mode, "owner": "root:root", "content": content}
+def _lines(path: str, mode: str, text: str) -> dict[str, str]:
+    content = base64.b64encode(text.encode()).decode()
+    return {"path": path, "permissions": mode, "owner": "root:root", "encoding": "b64", "content": content}
 
 
 def _script(base: str, digest: str, taking: Taking, ca: str | None) -> str:

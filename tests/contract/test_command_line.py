@@ -1,5 +1,6 @@
 """The operator's commands against a real server and a real gateway: what they print, how they end, and what they never show."""
 
+import base64
 import json
 import stat
 import subprocess
@@ -76,12 +77,13 @@ def test_user_data_are_cloud_configs_that_name_no_secret_in_a_command(server, ru
     assert claim["permissions"] == "0600"
     secret = claim["content"].split(".")[2]
     assert len(secret) == 64
-    assert secret not in script["content"] + json.dumps(told["runcmd"])
+    first_boot = base64.b64decode(script["content"]).decode()
+    assert secret not in first_boot + json.dumps(told["runcmd"])
     vm_py = server.call("agent/vm.py").body
     digest = subprocess.run(["sha256sum"], input=vm_py, capture_output=True, check=True).stdout.split()[0].decode()
-    assert digest in script["content"]
-    assert '--vm "$(hostname -s)"' in script["content"]
-    subprocess.run(["sh", "-n"], input=script["content"].encode(), check=True)
+    assert digest in first_boot
+    assert '--vm "$(hostname -s)"' in first_boot
+    subprocess.run(["sh", "-n"], input=first_boot.encode(), check=True)
 
 
 def test_what_is_wrong_is_one_line_and_an_exit_code(server, run, tmp_path, monkeypatch, capsys):
