@@ -17,7 +17,7 @@ CACHED_BOOTS = 200_000
 # After so many taken names a boot gets one that nobody else can take, so that no crowd of boots makes another one wait.
 PLAIN_NAMES = 3
 # New boots that one reporter may name within an hour, in one process: of one vm, or of a whole cloud.
-VM_BOOTS_AN_HOUR, CLOUD_BOOTS_AN_HOUR = 120, 20_000
+VM_BOOTS_AN_HOUR, CLOUD_BOOTS_AN_HOUR = 120, 100_000
 REPORTERS = 100_000
 
 
