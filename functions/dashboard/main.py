@@ -30,5 +30,5 @@ def dashboard(request: web.Request) -> web.Reply:
 
 def asked(request: web.Request) -> rules.Asked:
     """Bring together what is asked, by whom, and where the answer lies."""
-    clouds = wiring.readable_clouds(wiring.dashboard_reader(request), request.query.get("cloud"))
+    clouds = wiring.readable_clouds(wiring.dashboard_reader(request), request.queries("cloud"))
     return rules.Asked(request.query, clouds, wiring.documents(), wiring.objects(), wiring.site(), request.received_at)

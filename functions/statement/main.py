@@ -2,10 +2,10 @@
 
 import functions_framework.aio
 
-from skytally import apel, apel_record, closing, job_list, records, table, web, wiring
+from skytally import apel, apel_export, apel_source, closing, cloud_name, job_list, records, table, web, wiring
 from skytally.errors import Malformed
 
-FORMATS = ("json", "csv", *apel_record.FORMATS)
+FORMATS = ("json", "csv", *apel_export.FORMATS)
 DETAILS = {None: FORMATS, "boots": ("json", "csv"), "jobs": ("csv",), "signed": ("json",)}
 CSV = "text/csv; charset=utf-8"
 
@@ -13,22 +13,24 @@ CSV = "text/csv; charset=utf-8"
 @functions_framework.aio.http
 @web.endpoint(methods=("GET", "HEAD"))
 def statement(request: web.Request) -> web.Reply:
-    """Answer the statement of the caller's clouds, or of one of them."""
-    reader, query = wiring.caller(request, "reader"), request.query
-    month, detail, cloud = records.month(query.get("month", "")), query.get("detail"), query.get("cloud")
+    """Answer the statement of the caller's clouds, or of some of them."""
+    reader, query, named = wiring.caller(request, "reader"), request.query_besides("cloud"), request.queries("cloud")
+    month, detail = records.month(query.get("month", "")), query.get("detail")
     revision = records.convert(query["revision"], records.Revision, strict=False) if "revision" in query else None
     form = query.get("format", DETAILS.get(detail, FORMATS)[0])
-    if form not in DETAILS.get(detail, ()) or (detail == "signed" and cloud is None) or (detail == "jobs" and revision is not None):
-        raise Malformed(f"detail may be boots (json, csv), jobs (csv) or signed (json, with a cloud); format may be {', '.join(FORMATS)}")
-    clouds, documents = wiring.readable_clouds(reader, cloud), wiring.documents()
+    if form not in DETAILS.get(detail, ()) or (detail == "signed" and len(named) != 1) or (detail == "jobs" and revision is not None):
+        raise Malformed(f"detail may be boots (json, csv), jobs (csv) or signed (json, one cloud); format may be {', '.join(FORMATS)}")
+    clouds, documents, site = wiring.readable_clouds(reader, named), wiring.documents(), wiring.site()
+    cloud_name.check(named, documents, site, reader.clouds)
     if detail == "jobs":
         return web.stream_reply(table.csv_pieces(job_list.job_rows(month, clouds, documents), job_list.COLUMNS), CSV)
     if detail == "signed":
         return web.json_reply(closing.signed(month, clouds[0], documents, revision))
-    whole = closing.statement(month, clouds, documents, wiring.site(), request.received_at, revision)
-    if form in apel_record.FORMATS:
-        messages = apel_record.messages(form, whole, clouds, documents, wiring.site(), request.received_at)
-        return web.Reply(apel.part(messages, query.get("part")), media_type="text/plain; charset=us-ascii")
+    whole = closing.statement(month, clouds, documents, site, request.received_at, revision)
+    if form in apel_export.FORMATS:
+        made = apel_export.export(form, whole, clouds, documents, site, request.received_at)
+        left_out = {"X-Skytally-Left-Out": apel_source.summary(made.left_out)} if made.left_out else {}
+        return web.Reply(apel.part(made.messages, query.get("part")), headers=left_out, media_type="text/plain; charset=us-ascii")
     if form == "csv":
         return web.Reply(table.csv(whole[detail or "clouds"]), media_type=CSV)
     return web.json_reply(whole if detail else {name: value for name, value in whole.items() if name != "boots"})

@@ -1,210 +1,184 @@
-"""What APEL is told of a month: each boot, each cloud, each cloud's jobs; the numbers of the statement, as signed where it is closed.
+"""What APEL is told of a month's vms: each boot, and each group of boots; the numbers of the statement, as signed where it is closed.
 
 Conventions where tools differ:
 
 * a boot has one VMUUID a month, made from its boot_id and the month, and counts from the later of its start and the month's: the server
-  credits a record to the month that it was measured in, and takes the difference to the one before, which then is always nothing;
+  credits a record to the month of its EndTime, and takes the difference to the one before, which then is always nothing;
+* so EndTime and RecordCreateTime lie inside the month, at most in its last second, and every record is `completed`, also that of a vm that
+  runs on: the status is part of a summary's key, and one of another status would be added and not replaced;
 * WallDuration is wall time, not times cores; CpuCount stands beside it, and is their quotient where cores were added or removed meanwhile;
-* Benchmark is per core; normalised durations are seconds times HEPscore23 of the vm's core, not times cores;
-* no summary has a Status: it is part of the server's key, and a summary sent again must replace the one before;
-* jobs of no known cloud are told to nobody, and those that never started are none.
+* Benchmark is per core, and 0 where it is not known: the server multiplies wall time, CpuCount and Benchmark;
+* a summary's row is a group of whole boots of one CpuCount and Benchmark, with the key that the server's own summariser gives it.
+
+Invariant: the server keeps a row of summaries for each key that it ever had. A revision that puts boots into other groups therefore sends
+zeros for each group that an earlier revision had and it has not, and what the server adds up is the statement again.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID, uuid5
-
-from msgspec import Struct
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from skytally import apel
-from skytally.apel import MessageType, Value
-from skytally.cloud import Site
-from skytally.errors import Conflict
-from skytally.ports import Documents, Query
+from skytally.apel import COMPLETED, Value
+from skytally.apel_source import Boot, Record, Source, Unsendable
 from skytally.samples import month_end_at, month_start_at
 
-CLOUD_TYPE = "skytally"
 BENCHMARK = "HEPscore23"
 MB, GB = 10**6, 10**9
-SUMMED = ("wall_seconds", "core_seconds", "cpu_seconds", "network_received_bytes", "network_sent_bytes", "memory_bytes", "disk_bytes")
-NOT_OURS = {"unknown", "elsewhere"}
-
-Record = Mapping[str, Value]
-Boot = Mapping[str, Any]
-
-
-class Source(Struct, frozen=True):
-    """What a month's records are made of: the statement's rows of boots, and jobs of some clouds or of all."""
-
-    month: str
-    boots: Sequence[Boot]
-    clouds: Sequence[str]
-    documents: Documents
-    site: Site
-    now: datetime
+# Whole numbers of which a record has its part of the cloud's sum.
+SHARED = ("SuspendDuration", "WallDuration", "CpuDuration", "NetworkInbound", "NetworkOutbound")
+GROUPED = ("SiteName", "CloudComputeService", "FQAN", "CpuCount", "Benchmark")
+ALIKE: Record = {"Status": COMPLETED, "BenchmarkType": BENCHMARK, "CloudType": "skytally"}
 
 
-def cloud_records(told: Source) -> list[Record]:
-    """Answer a record for each boot of a month."""
-    return [_cloud_record(boot, told) for boot in told.boots]
+def cloud_records(source: Source) -> list[Record]:
+    """Return a record for each boot of a month, and one of zeros for each group that only another revision had."""
+    kept, gone = _records(source)
+    return [*kept, *gone]
 
 
-def _cloud_record(boot: Boot, told: Source) -> Record:
-    last_sampled_at = datetime.fromisoformat(boot["last_sampled_at"])
-    is_over = boot["final"] or told.now >= month_end_at(told.month)
+def cloud_summaries(source: Source) -> list[Record]:
+    """Return a row for each group of a month's boots, and one of zeros for each that only another revision had."""
+    kept, gone = _records(source)
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in kept:
+        groups[_group(record)].append(record)
+    rows = [_summary(group, len(group), source.month) for group in groups.values()]
+    rows += [_summary([zeros], 0, source.month) for zeros in gone]
+    return source.checked(apel.CLOUD_SUMMARY, rows, "CloudComputeService", "NumberOfVMs")
+
+
+def _records(source: Source) -> tuple[list[Record], list[Record]]:
+    """Return the records of what can be sent, in the order of their groups, and of groups that are no more."""
+    sendable: dict[str, list[tuple[tuple[str, ...], Boot, Record]]] = defaultdict(list)
+    for boot in source.boots:
+        try:
+            record = _sendable(boot, source)
+        except Unsendable as error:
+            source.leave_out(boot["cloud"], error.details.get("vm"), error.message)
+        else:
+            sendable[boot["cloud"]].append((_group(record), boot, record))
+    kept: list[Record] = []
+    for parts in sendable.values():
+        parts.sort(key=lambda part: (part[0], part[1]["document"]))
+        kept += _shared([boot for _, boot, _ in parts], [record for _, _, record in parts])
+    return kept, list(_gone({_group(record) for record in kept}, source))
+
+
+def _sendable(boot: Boot, source: Source) -> Record:
+    """Describe a boot's month, or raise Unsendable: for its whole cloud, or with the vm's name for the boot alone."""
+    record = _record(boot, source)
+    problem = apel.problem(apel.CLOUD, record, source.now)
+    if problem is not None:
+        raise Unsendable(problem, vm=boot["vm"])
+    return record
+
+
+def _record(boot: Boot, source: Source) -> Record:
+    month, first_second = source.month, month_start_at(source.month)
+    sampled_at, boot_at = (datetime.fromisoformat(boot[name]) for name in ("last_sampled_at", "boot_at"))
+    ended_at = max(first_second, min(sampled_at, _last_second(month)))
+    # At least for as long as it says, whatever its clock said at boot.
+    started_at = max(first_second, min(boot_at, sampled_at - timedelta(seconds=boot["wall_seconds"])))
     return {
-        "RecordCreateTime": last_sampled_at,
-        "VMUUID": str(uuid5(UUID(boot["boot_id"]), told.month)),
-        "SiteName": told.site.apel_name(boot["cloud"]),
-        "CloudComputeService": boot["cloud"],
+        **_place(boot, source),
+        **ALIKE,
+        "VMUUID": str(uuid5(UUID(boot["boot_id"]), month)),
         "MachineName": boot["vm"],
         "LocalGroupId": boot["group"],
-        "Status": "completed" if is_over else "started",
-        "StartTime": _started_at(told.month, boot),
-        "EndTime": last_sampled_at if is_over else None,
-        "SuspendDuration": round(boot["suspended_seconds"]),
-        "WallDuration": round(boot["wall_seconds"]),
-        "CpuDuration": round(boot["cpu_seconds"]),
-        "CpuCount": round(boot["core_seconds"] / boot["wall_seconds"], 3),
-        "NetworkInbound": round(boot["network_received_bytes"] / GB),
-        "NetworkOutbound": round(boot["network_sent_bytes"] / GB),
-        "Memory": None if boot["memory_bytes"] is None else round(boot["memory_bytes"] / MB),
-        "Disk": None if boot["disk_bytes"] is None else round(boot["disk_bytes"] / GB),
-        **_benchmark(boot["hs23_per_core"]),
-        "CloudType": CLOUD_TYPE,
+        "RecordCreateTime": ended_at,
+        "StartTime": min(started_at, ended_at),
+        "EndTime": ended_at,
+        **dict(zip(SHARED, map(round, _amounts(boot)), strict=True)),
+        "Memory": _known(boot["memory_bytes"], MB),
+        "Disk": _known(boot["disk_bytes"], GB),
     }
 
 
-def _started_at(month: str, boot: Boot) -> datetime:
-    """Answer since when a boot ran in a month: at least for as long as it says, whatever its clock said at boot."""
-    boot_at, last_sampled_at = (datetime.fromisoformat(boot[name]) for name in ("boot_at", "last_sampled_at"))
-    return min(max(boot_at, month_start_at(month)), last_sampled_at - timedelta(seconds=boot["wall_seconds"]))
-
-
-def cloud_summaries(told: Source) -> list[Record]:
-    """Answer a record for each cloud of a month."""
-    groups: dict[str, list[Boot]] = defaultdict(list)
-    for boot in told.boots:
-        groups[boot["cloud"]].append(boot)
-    return [_cloud_summary(cloud, group, told) for cloud, group in sorted(groups.items())]
-
-
-def _cloud_summary(cloud: str, boots: Sequence[Boot], told: Source) -> Record:
-    starts = [_started_at(told.month, boot) for boot in boots]
-    total = {name: sum(boot[name] or 0 for boot in boots) for name in SUMMED}
+def _place(boot: Boot, source: Source) -> Record:
+    """Say which group a boot belongs to, or raise Unsendable."""
     return {
-        "SiteName": told.site.apel_name(cloud),
-        "CloudComputeService": cloud,
-        **_year_month(told.month),
-        "CloudType": CLOUD_TYPE,
-        "EarliestStartTime": min(starts),
-        "LatestStartTime": max(starts),
-        "WallDuration": round(total["wall_seconds"]),
-        "CpuDuration": round(total["cpu_seconds"]),
-        "CpuCount": round(total["core_seconds"] / total["wall_seconds"], 3),
-        "NetworkInbound": round(total["network_received_bytes"] / GB),
-        "NetworkOutbound": round(total["network_sent_bytes"] / GB),
-        "Memory": round(total["memory_bytes"] / MB),
-        "Disk": round(total["disk_bytes"] / GB),
-        **_benchmark(mean_hs23(boots)),
-        "NumberOfVMs": len(boots),
+        "SiteName": source.site_name(boot["cloud"]),
+        "CloudComputeService": boot["cloud"],
+        "FQAN": source.organisation(boot["group"], boot["cloud"]),
+        "CpuCount": _cores(boot),
+        "Benchmark": round(boot["hs23_per_core"] or 0.0, 3),
     }
 
 
-def job_summaries(told: Source) -> list[Record]:
-    """Answer a record for each cloud, experiment and number of cores; raises Conflict where a cloud's HS23 is not known."""
-    ended = Query(
-        index="job",
-        moment="final_at",
-        from_at=month_start_at(told.month),
-        until_at=month_end_at(told.month),
-        by=("cloud", "vm", "system", "cores"),
-        sums=("count:started_at", "wall_ms", "cpu_ms"),
-        where={"cloud": told.clouds} if told.clouds else {},
-    )
-    worth = _Worth(told.boots)
-    groups: dict[tuple[str, str, int], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in told.documents.table(ended):
-        if row["cloud"] not in NOT_OURS and row["count:started_at"]:
-            groups[row["cloud"], row["system"], row["cores"]].append(row)
-    return [_job_summary(key, rows, worth, told) for key, rows in sorted(groups.items())]
+def _last_second(month: str) -> datetime:
+    return month_end_at(month) - timedelta(seconds=1)
 
 
-def _job_summary(key: tuple[str, str, int], rows: Sequence[Mapping[str, Any]], worth: "_Worth", told: Source) -> Record:
-    cloud, system, cores = key
-    wall, cpu = (sum(row[name] for row in rows) for name in ("wall_ms", "cpu_ms"))
-    normal_wall, normal_cpu = (sum(row[name] * worth.of(cloud, row["vm"]) for row in rows) for name in ("wall_ms", "cpu_ms"))
+def _cores(boot: Boot) -> float:
+    """Return the mean of the cores that a boot had, or raise Unsendable where core and wall time cannot both be true."""
+    wall, core = boot["wall_seconds"], boot["core_seconds"]
+    if bool(wall) != bool(core):
+        raise Unsendable("it has no core time" if wall else "it has core time and no wall time", vm=boot["vm"])
+    return round(core / wall, 3) if wall else float(boot["cores"])
+
+
+def _known(number: int | None, unit: int) -> int | None:
+    """Turn bytes into a unit; None where they are not known, or too few to be told."""
+    return round((number or 0) / unit) or None
+
+
+def _amounts(boot: Boot) -> tuple[float, ...]:
+    """Return what SHARED counts of a boot, unrounded."""
+    networks = (boot[name] / GB for name in ("network_received_bytes", "network_sent_bytes"))
+    return (boot["suspended_seconds"], boot["wall_seconds"], boot["cpu_seconds"], *networks)
+
+
+def _shared(boots: Sequence[Boot], records: Sequence[Record]) -> list[Record]:
+    """Round so that a cloud's records add up to its statement, and those of each group to within a second of it."""
+    columns = [apel.whole_numbers(column) for column in zip(*map(_amounts, boots), strict=True)]
+    rows = [dict(zip(SHARED, amounts, strict=True)) for amounts in zip(*columns, strict=True)]
+    return [record | row for record, row in zip(records, rows, strict=True)]
+
+
+def _group(record: Record) -> tuple[str, ...]:
+    """Return the group that the server counts a record in; it takes names that differ in case alone for one."""
+    return tuple("" if record[name] is None else apel.plain(str(record[name])).strip().casefold() for name in GROUPED)
+
+
+def _gone(present: set[tuple[str, ...]], source: Source) -> Iterator[Record]:
+    """Make a record of zeros for each group that another revision had, under the names that the site data give it now."""
+    seen = set(present)
+    for boot in source.others:
+        with suppress(Unsendable):
+            place = _place(boot, source)
+            group = _group(place)
+            if group not in seen:
+                _sendable(boot, source)
+                seen.add(group)
+                yield _zeros(place, group, source.month)
+
+
+def _zeros(place: Record, group: tuple[str, ...], month: str) -> Record:
+    last_second = _last_second(month)
     return {
-        "Site": told.site.apel_name(cloud),
-        **_year_month(told.month),
-        "VO": told.site.apel.virtual_organisations.get(system),
-        "SubmitHost": cloud,
-        "Infrastructure": "grid",
-        "NodeCount": 1,
-        "Processors": cores,
-        "WallDuration": _seconds(wall),
-        "CpuDuration": _seconds(cpu),
-        "NormalisedWallDuration": {BENCHMARK: _seconds(normal_wall)},
-        "NormalisedCpuDuration": {BENCHMARK: _seconds(normal_cpu)},
-        "NumberOfJobs": sum(row["count:started_at"] for row in rows),
+        **place,
+        **ALIKE,
+        "VMUUID": str(uuid5(NAMESPACE_OID, "\n".join((month, *group)))),
+        **dict.fromkeys(("RecordCreateTime", "StartTime", "EndTime"), last_second),
+        **dict.fromkeys(SHARED, 0),
     }
 
 
-class _Worth:
-    """HS23 per core of where a job ran: its vm's in that month, or else its cloud's mean."""
-
-    def __init__(self, boots: Sequence[Boot]) -> None:
-        groups: dict[tuple[str, str | None], list[Boot]] = defaultdict(list)
-        for boot in boots:
-            groups[boot["cloud"], boot["vm"]].append(boot)
-            groups[boot["cloud"], None].append(boot)
-        self._known = {key: mean for key, group in groups.items() if (mean := mean_hs23(group)) is not None}
-
-    def of(self, cloud: str, vm: str | None) -> float:
-        """Answer it, or raise Conflict with what to do."""
-        found = self._known.get((cloud, vm), self._known.get((cloud, None)))
-        if found is None:
-            raise Conflict(
-                f"the HS23 of {cloud} is not known, and APEL takes no jobs without: calibrate its benchmark in the site data, "
-                "or ask for other clouds by cloud=",
-                code="hs23_unknown",
-            )
-        return found
-
-
-def mean_hs23(boots: Iterable[Boot]) -> float | None:
-    """Answer HS23 per core of some boots, weighed by their core time; None where it is known of none."""
-    known = [(boot["core_seconds"], boot["hs23_per_core"]) for boot in boots if boot["hs23_per_core"] is not None and boot["core_seconds"]]
-    return sum(seconds * hs23 for seconds, hs23 in known) / sum(seconds for seconds, _ in known) if known else None
-
-
-def _benchmark(hs23: float | None) -> Record:
-    return {} if hs23 is None else {"BenchmarkType": BENCHMARK, "Benchmark": round(hs23, 3)}
-
-
-def _year_month(month: str) -> Record:
-    return {"Month": int(month[5:]), "Year": int(month[:4])}
-
-
-def _seconds(ms: float) -> int:
-    return round(ms / 1_000)
-
-
-FORMATS: dict[str, tuple[MessageType, Callable[[Source], list[Record]]]] = {
-    "apel-cloud": (apel.CLOUD, cloud_records),
-    "apel-cloud-summary": (apel.CLOUD_SUMMARY, cloud_summaries),
-    "apel-job-summary": (apel.JOB_SUMMARY, job_summaries),
-}
-
-
-def messages(form: str, statement: Mapping[str, Any], clouds: Sequence[str], documents: Documents, site: Site, now: datetime) -> list[str]:
-    """Answer the messages of a statement in one of FORMATS, each checked as APEL would; jobs are of some clouds or of all."""
-    kind, make = FORMATS[form]
-    boots = [boot for boot in statement["boots"] if boot["wall_seconds"]]
-    records = make(Source(statement["month"], boots, clouds, documents, site, now))
-    written = [apel.message(kind, part) for part in apel.parts(records)]
-    for text in written:
-        apel.check(text, now)
-    return written
+def _summary(records: Sequence[Mapping[str, Value]], vms: int, month: str) -> Record:
+    first = records[0]
+    starts = [record["StartTime"] for record in records]
+    return {
+        **ALIKE,
+        **{name: first[name] for name in GROUPED if name != "FQAN"},
+        "Month": int(month[5:]),
+        "Year": int(month[:4]),
+        "VO": first["FQAN"],
+        "EarliestStartTime": min(starts),  # type: ignore[type-var]
+        "LatestStartTime": max(starts),  # type: ignore[type-var]
+        **{name: sum(record[name] for record in records) for name in SHARED[1:]},  # type: ignore[misc]
+        **{name: sum(record.get(name) or 0 for record in records) or None for name in ("Memory", "Disk")},  # type: ignore[misc]
+        "NumberOfVMs": vms,
+    }

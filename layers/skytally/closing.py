@@ -4,13 +4,14 @@ Invariant: a revision is created once and never written again, so what was signe
 revision of each cloud and beside it, as not settled, what is known by now and not in it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from skytally import cloud_name
 from skytally.cloud import Site
 from skytally.documents import Closing
 from skytally.errors import Conflict, NotFound
@@ -81,6 +82,11 @@ def closings(month: str, clouds: Sequence[str], documents: Documents) -> dict[st
     return {cloud: sorted(revisions, key=lambda one: one.revision) for cloud, revisions in found.items()}
 
 
+def all_revisions(month: str, clouds: Sequence[str], documents: Documents) -> Iterator[Frozen]:
+    """List every revision of a month, of some clouds or of all."""
+    return (_frozen(one) for revisions in closings(month, clouds, documents).values() for one in revisions)
+
+
 def _chosen(found: dict[str, list[Closing]], revision: int | None) -> dict[str, Closing]:
     wanted = {cloud: [one for one in revisions if revision in (None, one.revision)] for cloud, revisions in found.items()}
     return {cloud: revisions[-1] for cloud, revisions in wanted.items() if revisions}
@@ -131,9 +137,10 @@ def close(month: str, clouds: Sequence[str], documents: Documents, site: Site, s
 
 
 def revisions(month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime) -> list[Closing]:
-    """Answer the revisions that a month needs now; raises Conflict before it is over."""
+    """Answer the revisions that a month needs now; raises Conflict before it is over, NotFound for a cloud that nobody knows."""
     if now < month_end_at(month):
         raise Conflict(f"{month} is not over: close it from {iso(month_end_at(month))} on", code="not_over")
+    cloud_name.check(clouds, documents, site)
     documents.refresh()
     known = closings(month, clouds, documents)
     made = []

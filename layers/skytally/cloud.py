@@ -13,9 +13,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from skytally.errors import Forbidden, Malformed
-from skytally.records import Caller, Name, Text
+from skytally.records import Caller, Text
 
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
+# What is for APEL is judged where it is sent: it must not cost the other clouds, or what else the file says.
+ForApel = Annotated[str, Meta(max_length=255)]
 
 
 class Cloud(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,7 +30,7 @@ class Cloud(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     watts_per_core: Positive | None = None
     pue: Annotated[float, Meta(ge=1, le=10)] = 1.0
     co2_grams_per_kwh: Annotated[float, Meta(ge=0, le=10_000)] | None = None
-    apel_site: Name | None = None
+    apel_site: ForApel | None = None
 
 
 class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,9 +62,9 @@ class Alarms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Apel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What APEL is told beside the numbers: the virtual organisation of each system's jobs (`panda`, `dirac`)."""
+    """What APEL is told beside the numbers: virtual organisations, each by a system of jobs, a group of vms, or a cloud."""
 
-    virtual_organisations: dict[str, Name] = {}
+    virtual_organisations: dict[str, ForApel] = {}
 
 
 class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,10 +76,8 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deny: Deny = Deny()
     alarms: Alarms = Alarms()
     apel: Apel = Apel()
-
-    def apel_name(self, cloud: str) -> str:
-        """Answer a cloud's site name in APEL: as GOCDB has it where the site data say so, else the cloud's own."""
-        return self.cloud(cloud).apel_site or cloud
+    # The lines that say which cloud is which site of APEL's.
+    apel_lines: dict[str, int | None] = {}
 
     def cloud(self, name: str) -> Cloud:
         """Answer what is known of a cloud, which may be nothing."""
@@ -96,12 +96,13 @@ def parse(text: str) -> Site:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Malformed(f"clouds.toml: {error}", code="malformed_site_data") from None
-    known = {field.name for field in msgspec.structs.fields(Site)}
+    known = {"clouds", *_KINDS}
     for name in tables.keys() - known:
         raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(known))}")
     clouds = {name: _table(text, f"clouds.{name}", fields, Cloud) for name, fields in tables.get("clouds", {}).items()}
     rest = {name: _table(text, name, tables[name], kind) for name, kind in _KINDS.items() if name in tables}
-    site = Site(clouds=clouds, **rest)
+    lines = {name: _line(text, f"clouds.{name}", "apel_site") for name, cloud in clouds.items() if cloud.apel_site is not None}
+    site = Site(clouds=clouds, **rest, apel_lines=lines)
     for name, cloud in clouds.items():
         if cloud.price_per_core_hour is not None and cloud.currency is None:
             raise _wrong(text, f"clouds.{name}", "price_per_core_hour", "a price needs its currency")

@@ -345,6 +345,12 @@ class Unreadable(Document, frozen=True, kw_only=True):
     seen_at: datetime
 
 
+class Forgotten(Document, frozen=True, kw_only=True):
+    """index forgotten, key an index's name, version ms of `before`: what is older than that is, or is being, removed from it."""
+
+    before: datetime
+
+
 INDICES: dict[str, type[Document]] = {
     "label": Label,
     "boot": Boot,
@@ -364,4 +370,5 @@ INDICES: dict[str, type[Document]] = {
     "job": Job,
     "cursor": Cursor,
     "unreadable": Unreadable,
+    "forgotten": Forgotten,
 }

@@ -57,14 +57,17 @@ MORE_ERRORS: dict[str, dict[int, str]] = {
     "usage_report": {413: "too_large", 415: "unsupported_media_type"},
     "job_heartbeat": {413: "too_large", 415: "unsupported_media_type"},
     "placement_report": {413: "too_large", 415: "unsupported_media_type"},
-    "statement": {404: "unknown: there is no such revision", 409: "hs23_unknown: APEL takes no jobs of a cloud without it"},
+    "statement": {
+        404: "unknown: there is no such cloud, and the message names those that are known; or no such revision",
+        409: "forgotten: jobs of the month were removed, and APEL would take the rest for all of them",
+    },
     "dashboard": {404: "unknown"},
     "agent": {404: "unknown"},
 }
 PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
     "statement": (
         ("month", {"type": "string", "pattern": "^20[0-9]{2}-(0[1-9]|1[0-2])$"}, True),
-        ("cloud", {"type": "string"}, False),
+        ("cloud", {"type": "array", "items": {"type": "string"}}, False),
         ("detail", {"enum": ["boots", "jobs", "signed"]}, False),
         ("format", {"enum": ["json", "csv", "apel-cloud", "apel-cloud-summary", "apel-job-summary"]}, False),
         ("part", {"type": "integer", "minimum": 1}, False),
@@ -90,6 +93,9 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("part", {"enum": ["all", "table", "series"]}, False),
         ("format", {"enum": ["json", "csv"]}, False),
     ),
+}
+HEADERS: dict[str, dict[str, str]] = {
+    "statement": {"X-Skytally-Left-Out": "what APEL cannot be told: how many vms or jobs, then which and why, as far as there is room"},
 }
 PUBLIC = {"secret_claim", "dashboard", "agent", "dashboard/access", "dashboard/openapi.json"}
 FILES = {
@@ -128,6 +134,9 @@ def _operation(name: str, summary: str, bodies: dict[str, Any], *, timer: bool) 
         "security": [] if timer or name in PUBLIC or name.startswith("agent") else BEARER,
         "responses": {str(status): {"description": meaning}} | {str(s): _error(m) for s, m in (ERRORS | MORE_ERRORS.get(name, {})).items()},
     }
+    if name in HEADERS:
+        headers = {header: {"description": text, "schema": {"type": "string"}} for header, text in HEADERS[name].items()}
+        operation["responses"][str(status)]["headers"] = headers
     if name in BODIES:
         operation["requestBody"] = {
             "required": True,

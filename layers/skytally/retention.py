@@ -2,7 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from skytally.ports import Documents
+from skytally.documents import Forgotten
+from skytally.ports import Documents, Write
 
 # A timer's turns decide who runs one round, and tallies are of today; nobody asks for them later.
 SHORTLY_KEPT = timedelta(days=2)
@@ -23,5 +24,19 @@ def forget(documents: Documents, kept_days: int, now: datetime) -> dict[str, int
     """Remove the details that are older than so many days (0: none), and old turns and tallies; answer how many went of each index."""
     gone = {index: documents.forget(index, moment, now - SHORTLY_KEPT) for index, moment in SHORTLY}
     if kept_days:
-        gone |= {index: documents.forget(index, moment, now - timedelta(days=kept_days)) for index, moment in DETAILS.items()}
+        before = now - timedelta(days=kept_days)
+        _note(documents, before)
+        gone |= {index: documents.forget(index, moment, before) for index, moment in DETAILS.items()}
     return {index: count for index, count in gone.items() if count}
+
+
+def _note(documents: Documents, before: datetime) -> None:
+    """Write down until when details are forgotten, before they are: whoever adds up what is left can tell that it is not all."""
+    version = max(0, int(before.timestamp() * 1_000))
+    documents.write([Write("forgotten", index, version, Forgotten(before=before)) for index in DETAILS]).result()
+
+
+def forgotten_before(index: str, documents: Documents) -> datetime | None:
+    """Return the moment before which an index's details were ever forgotten; None if none were."""
+    known = documents.get("forgotten", index, Forgotten)
+    return known.before if known else None

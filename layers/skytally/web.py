@@ -80,10 +80,18 @@ class Request:
     @property
     def query(self) -> dict[str, str]:
         """Answer the query's fields; one that comes twice is refused."""
-        pairs = self._request.query_params.multi_items()
+        return self.query_besides()
+
+    def query_besides(self, *repeatable: str) -> dict[str, str]:
+        """Return the query's fields but those that may come several times; any other that comes twice is refused."""
+        pairs = [(name, value) for name, value in self._request.query_params.multi_items() if name not in repeatable]
         if len({name for name, _ in pairs}) != len(pairs):
             raise Malformed("a query field comes twice: give each once")
         return dict(pairs)
+
+    def queries(self, name: str) -> tuple[str, ...]:
+        """Return the values of a query field that may come several times, each once, in the order in which they came."""
+        return tuple(dict.fromkeys(self._request.query_params.getlist(name)))
 
     @property
     def bearer(self) -> str:

@@ -179,13 +179,11 @@ def dashboard_reader(request: Request) -> Caller:
     return caller(request, "reader")
 
 
-def readable_clouds(reader: Caller, wanted: str | None) -> tuple[str, ...]:
-    """Answer the clouds that a reader asked for and may see; none named is all of its own, and an empty answer is every cloud."""
-    if wanted is None:
-        return reader.clouds
-    if not reader.may_touch(wanted):
+def readable_clouds(reader: Caller, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the clouds that a reader asked for and may see; none named is all of its own, and an empty answer is every cloud."""
+    if not all(map(reader.may_touch, wanted)):
         raise NotYours("this reader's token does not name that cloud")
-    return (wanted,)
+    return wanted or reader.clouds
 
 
 @cache

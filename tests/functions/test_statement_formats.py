@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import lab
 import pytest
+from apel_server import ApelServer
 
-from skytally import apel, wiring
+from skytally import apel, retention, wiring
 from skytally.documents import Job
 from skytally.ports import Write
 
@@ -16,11 +17,17 @@ HOUR_MS = 3_600_000
 SITE = """
 [clouds.uvic]
 apel_site = "CA-VICTORIA"
+[clouds.desy]
+apel_site = "DESY-HH"
+[clouds.cern]
+owner = "a cloud that APEL does not know"
 [apel]
-virtual_organisations = { panda = "atlas" }
+virtual_organisations = { panda = "atlas", desy = "belle" }
 [calibration]
 kernels = { zbs = 2.0 }
 """
+LEFT_OUT = "X-Skytally-Left-Out"
+NO_SITE = "cern: the site data name no apel_site for it"
 BENCHMARK = {"kernel": "zbs", "kernel_version": "1", "score_wall": 5.0, "score_cpu": 6.0, "copies": 8}
 
 
@@ -34,7 +41,7 @@ def job(number, **fields):
 
 @pytest.fixture(params=lab.DOCUMENT_STORES)
 def ask(request, home, document_settings, monkeypatch, client, bearer, reader):
-    """Report of two vms on one cloud and one on another that nobody measured, and answer how to ask for their month."""
+    """Report of two vms on one cloud and of one on each of two that nobody measured; answers how to ask for their month."""
     (home / "clouds.toml").write_text(SITE)
     for setting, value in ({"SKYTALLY_CLOUDS": str(home / "clouds.toml")} | document_settings(request.param)).items():
         monkeypatch.setenv(setting, value)
@@ -43,10 +50,12 @@ def ask(request, home, document_settings, monkeypatch, client, bearer, reader):
     old = lab.FakeVm("vm-1", boot_at=datetime(2026, 10, 20, tzinfo=UTC))
     new = lab.FakeVm("vm-ü", boot_at=NOW - timedelta(hours=10), cores=4)
     other = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2), cores=2)
+    unscored = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=5), cores=2)
     for cloud, sample in (
         ("uvic", old.sample(NOW, benchmark=BENCHMARK)),
         ("uvic", new.sample(NOW, final=True)),
         ("cern", other.sample(NOW)),
+        ("desy", unscored.sample(NOW)),
     ):
         answer = client.post("usage_report", json={"samples": [sample]}, headers=bearer("reporter", clouds=(cloud,), issued=NOW))
         assert answer.json()["accepted"] == 1, answer.text
@@ -71,7 +80,8 @@ def test_a_record_for_each_boot_counts_from_the_month_s_start(ask):
     header, told = records(answer.text)
     assert header == "APEL-cloud-message: v0.4"
     by_name = {(record["CloudComputeService"], record["MachineName"]): record for record in told}
-    old, new, other = by_name["uvic", "vm-1"], by_name["uvic", "vm-\\xfc"], by_name["cern", "vm-1"]
+    assert by_name.keys() == {("uvic", "vm-1"), ("uvic", "vm-\\xfc"), ("desy", "vm-1")}
+    old, new, unscored = by_name["uvic", "vm-1"], by_name["uvic", "vm-\\xfc"], by_name["desy", "vm-1"]
     wall = int((NOW - datetime(2026, 11, 1, tzinfo=UTC)).total_seconds())
     assert old == {
         "RecordCreateTime": str(int(NOW.timestamp())),
@@ -79,8 +89,9 @@ def test_a_record_for_each_boot_counts_from_the_month_s_start(ask):
         "SiteName": "CA-VICTORIA",
         "CloudComputeService": "uvic",
         "MachineName": "vm-1",
-        "Status": "started",
+        "Status": "completed",
         "StartTime": str(int(datetime(2026, 11, 1, tzinfo=UTC).timestamp())),
+        "EndTime": str(int(NOW.timestamp())),
         "SuspendDuration": "0",
         "WallDuration": str(wall),
         "CpuDuration": str(wall * 4),
@@ -92,23 +103,67 @@ def test_a_record_for_each_boot_counts_from_the_month_s_start(ask):
         "CloudType": "skytally",
     }
     assert (new["Status"], new["EndTime"], new["WallDuration"], new["CpuCount"]) == ("completed", str(int(NOW.timestamp())), "36000", "4")
-    assert "Benchmark" not in new
-    assert other["SiteName"] == "cern"
+    assert (unscored["FQAN"], unscored["BenchmarkType"], unscored["Benchmark"]) == ("belle", "HEPscore23", "0")
     assert len({record["VMUUID"] for record in told}) == 3
     assert records(ask("apel-cloud").text)[1] == told
 
 
-def test_the_summary_of_a_cloud_is_the_statement_s(ask):
+def test_a_cloud_that_has_no_site_at_apel_is_left_out_by_name_and_the_rest_goes(ask):
+    for form in ("apel-cloud", "apel-cloud-summary"):
+        assert ask(form).headers[LEFT_OUT] == f"1; {NO_SITE}"
+        assert LEFT_OUT not in ask(form, cloud="uvic").headers
+        alone = ask(form, cloud="cern")
+        assert (alone.status_code, records(alone.text)[1], alone.headers[LEFT_OUT]) == (200, [], f"1; {NO_SITE}")
+    assert LEFT_OUT not in ask("json").headers
+
+
+def test_summaries_add_up_to_the_statement_of_their_cloud(ask):
     _, told = records(ask("apel-cloud-summary").text)
     rows = {row["cloud"]: row for row in ask("json").json()["clouds"]}
-    assert [record["CloudComputeService"] for record in told] == ["cern", "uvic"]
-    for record in told:
-        row = rows[record["CloudComputeService"]]
-        assert int(record["WallDuration"]) == row["wall_hours"] * 3_600
-        assert int(record["CpuDuration"]) == row["cpu_hours"] * 3_600
-        assert float(record["CpuCount"]) * int(record["WallDuration"]) == pytest.approx(row["core_hours"] * 3_600, rel=1e-3)
-        assert int(record["NumberOfVMs"]) == row["boot_count"]
-        assert "Status" not in record
+    assert sorted((record["CloudComputeService"], record["CpuCount"], record["Benchmark"]) for record in told) == [
+        ("desy", "2", "0"),
+        ("uvic", "4", "0"),
+        ("uvic", "8", "10"),
+    ]
+    assert {record["Status"] for record in told} == {"completed"}
+    assert {record.get("VO") for record in told if record["CloudComputeService"] == "desy"} == {"belle"}
+    for cloud in ("uvic", "desy"):
+        groups = [record for record in told if record["CloudComputeService"] == cloud]
+        assert sum(int(record["WallDuration"]) for record in groups) == rows[cloud]["wall_hours"] * 3_600
+        assert sum(int(record["CpuDuration"]) for record in groups) == rows[cloud]["cpu_hours"] * 3_600
+        core = [int(record["WallDuration"]) * float(record["CpuCount"]) for record in groups]
+        assert sum(core) == rows[cloud]["core_hours"] * 3_600
+        hs23 = sum(seconds * float(record["Benchmark"]) for seconds, record in zip(core, groups, strict=True))
+        assert hs23 == (rows[cloud]["hs23_hours"] or 0) * 3_600
+        assert sum(int(record["NumberOfVMs"]) for record in groups) == rows[cloud]["boot_count"]
+
+
+def test_the_closing_sample_of_a_month_counts_in_that_month(ask, client, bearer):
+    edge = datetime(2026, 11, 1, tzinfo=UTC)
+    vm = lab.FakeVm("edge", boot_at=edge - timedelta(hours=276), cores=4)
+    sample = vm.sample(edge, month="2026-10", month_start=lab.counters(0, 4))
+    answer = client.post("usage_report", json={"samples": [sample]}, headers=bearer("reporter", clouds=("uvic",), issued=NOW))
+    assert answer.json()["accepted"] == 1, answer.text
+    _, (record,) = records(ask("apel-cloud", month="2026-10").text)
+    last_second = int(edge.timestamp()) - 1
+    assert (record["EndTime"], record["RecordCreateTime"]) == (str(last_second), str(last_second))
+    server = ApelServer()
+    server.load(ask("apel-cloud", month="2026-10").text)
+    server.summarise()
+    assert [(key[3:], total.wall) for key, total in server.totals().items()] == [((2026, 10), 276 * 3_600)]
+
+
+def test_a_vm_without_core_time_is_left_out_by_name_and_the_rest_goes(ask, client, bearer):
+    vm = lab.FakeVm("idle", boot_at=NOW - timedelta(hours=1))
+    sample = vm.sample(NOW)
+    sample["counters"] |= dict.fromkeys(set(sample["counters"]) - {"wall_seconds"}, 0.0)
+    answer = client.post("usage_report", json={"samples": [sample]}, headers=bearer("reporter", clouds=("uvic",), issued=NOW))
+    assert answer.status_code == 200
+    for form in ("apel-cloud", "apel-cloud-summary"):
+        told = ask(form, cloud="uvic")
+        if answer.json()["accepted"]:
+            assert told.headers[LEFT_OUT] == "1; uvic/idle: it has no core time"
+        assert len(records(told.text)[1]) == 2
 
 
 def test_jobs_are_told_by_cloud_experiment_and_cores_normalised_by_their_vm(ask):
@@ -116,23 +171,65 @@ def test_jobs_are_told_by_cloud_experiment_and_cores_normalised_by_their_vm(ask)
     jobs += [job(5, final_at=datetime(2026, 10, 31, 23, tzinfo=UTC)), job(6, started_at=None, wall_ms=0, cpu_ms=0, core_ms=0)]
     jobs += [job(7, cloud="unknown", vm=None), job(8, cloud="elsewhere"), job(9, final_at=None, status="running")]
     wiring.documents().write(jobs).result()
-    header, told = records(ask("apel-job-summary").text)
+    answer = ask("apel-job-summary")
+    assert answer.headers[LEFT_OUT] == "1; unknown: nobody knows which cloud these jobs ran on"
+    header, told = records(answer.text)
     assert header == "APEL-normalised-summary-message: v0.4"
     names = ("Site", "SubmitHost", "VO", "Processors", "NumberOfJobs", "WallDuration", "CpuDuration")
     names += ("NormalisedWallDuration", "NormalisedCpuDuration")
-    assert [tuple(record.get(name) for name in names) for record in told] == [
-        ("CA-VICTORIA", "uvic", None, "8", "1", "3600", "21600", "{HEPscore23: 36000}", "{HEPscore23: 216000}"),
+    assert sorted(tuple(record.get(name, "") for name in names) for record in told) == [
+        ("CA-VICTORIA", "uvic", "", "8", "1", "3600", "21600", "{HEPscore23: 36000}", "{HEPscore23: 216000}"),
         ("CA-VICTORIA", "uvic", "atlas", "1", "1", "3600", "3600", "{HEPscore23: 36000}", "{HEPscore23: 36000}"),
         ("CA-VICTORIA", "uvic", "atlas", "8", "2", "7200", "43200", "{HEPscore23: 72000}", "{HEPscore23: 432000}"),
     ]
 
 
-def test_jobs_on_a_cloud_without_hs23_are_not_told_as_nothing(ask):
-    wiring.documents().write([job(1), job(2, cloud="cern")]).result()
+def test_jobs_of_two_systems_that_are_one_organisation_s_are_one_row(ask, home):
+    (home / "clouds.toml").write_text(SITE.replace('panda = "atlas"', 'panda = "atlas", dirac = "atlas"'))
+    wiring.close()
+    wiring.documents().write([job(1), job(2, system="dirac")]).result()
+    server = ApelServer()
+    server.load(ask("apel-job-summary").text)
+    assert [row["NumberOfJobs"] for row in server.job_summaries.values()] == [2]
+
+
+def test_jobs_on_a_cloud_without_hs23_are_left_out_by_name_and_the_rest_goes(ask):
+    wiring.documents().write([job(1), job(2, cloud="desy"), job(3, cloud="desy"), job(4, cloud="cern")]).result()
+    answer = ask("apel-job-summary")
+    assert [record["SubmitHost"] for record in records(answer.text)[1]] == ["uvic"]
+    assert answer.headers[LEFT_OUT].startswith(f"3; {NO_SITE}; desy: its HS23 is not known")
+    assert LEFT_OUT not in ask("apel-job-summary", cloud="uvic").headers
+
+
+def test_a_month_whose_jobs_are_partly_forgotten_is_not_told(ask):
+    wiring.documents().write([job(1), job(2, changed_at=datetime(2026, 11, 2, tzinfo=UTC))]).result()
+    assert "NumberOfJobs: 2\n" in ask("apel-job-summary").text
+    retention.forget(wiring.documents(), 3_000, NOW)
+    assert "NumberOfJobs: 2\n" in ask("apel-job-summary").text
+    assert retention.forget(wiring.documents(), 20, NOW)["job"] == 1
     refused = ask("apel-job-summary")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "hs23_unknown")
-    assert "cern" in refused.json()["error"]["message"]
-    assert len(records(ask("apel-job-summary", cloud="uvic").text)[1]) == 1
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "forgotten")
+    assert retention.forget(wiring.documents(), 3_000, NOW) == {}
+    assert ask("apel-job-summary").status_code == 409
+    assert ask("apel-cloud").status_code == 200
+
+
+def test_several_clouds_may_be_asked_for_and_one_that_nobody_knows_is_named_with_those_that_are_known(ask, bearer):
+    assert {row["cloud"] for row in ask("json", cloud=["uvic", "cern"]).json()["clouds"]} == {"cern", "uvic"}
+    assert {record["CloudComputeService"] for record in records(ask("apel-cloud", cloud=["uvic", "desy"]).text)[1]} == {"desy", "uvic"}
+    wiring.documents().write([job(1, cloud="jobs-only"), job(2, cloud="unknown")]).result()
+    assert len(ask("csv", detail="jobs", cloud="jobs-only").text.splitlines()) == 2
+    for form, more in (("json", {}), ("csv", {}), ("apel-cloud", {}), ("csv", {"detail": "jobs"}), ("json", {"detail": "signed"})):
+        unknown = ask(form, cloud="nosuch", **more)
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown")
+        assert unknown.json()["error"]["message"] == "there is no cloud 'nosuch': known are cern, desy, jobs-only, uvic"
+    assert ask("json", cloud=["uvic", "nosuch"]).status_code == 404
+    assert ask("json", cloud="uvic", month="2026-01").json()["clouds"] == []
+    limited = bearer("reader", clouds=("uvic", "nosuch"), issued=NOW)
+    assert ask("json", limited, cloud="nosuch").json()["error"]["message"] == "there is no cloud 'nosuch': known are uvic"
+    assert ask("json", limited, cloud=["uvic", "cern"]).status_code == 403
+    assert ask("json", month=["2026-11", "2026-10"]).status_code == 400
+    assert ask("json", cloud=["uvic", "cern"], detail="signed").status_code == 400
 
 
 def test_every_job_of_the_month_is_a_row(ask, bearer):
@@ -161,3 +258,4 @@ def test_a_month_of_many_vms_is_several_messages(ask, client, bearer):
     told = [records(ask("apel-cloud", part=part).text)[1] for part in (1, 2)]
     assert [len(part) for part in told] == [1_000, 203]
     assert len({record["VMUUID"] for part in told for record in part}) == 1_203
+    assert ask("apel-cloud", part=2).headers[LEFT_OUT] == f"1; {NO_SITE}"

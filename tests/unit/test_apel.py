@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from apel_server import ApelServer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from skytally import apel
 from skytally.errors import Malformed
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+EDGE = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())
 START, END = int(datetime(2026, 11, 2, tzinfo=UTC).timestamp()), int(NOW.timestamp())
 CLOUD = {
     "VMUUID": "6f0c",
@@ -24,13 +26,15 @@ JOBS = {
     "Site": "CA-VICTORIA",
     "Month": 11,
     "Year": 2026,
+    "NodeCount": 1,
+    "Processors": 8,
     "WallDuration": 10,
     "CpuDuration": 9,
     "NormalisedWallDuration": {"HEPscore23": 120},
     "NormalisedCpuDuration": {"HEPscore23": 110},
     "NumberOfJobs": 3,
 }
-SUMMARY = {"SiteName": "CA-VICTORIA", "Month": 11, "Year": 2026, "NumberOfVMs": 2}
+SUMMARY = {"SiteName": "CA-VICTORIA", "Month": 11, "Year": 2026, "CpuCount": 8, "Benchmark": 0, "NumberOfVMs": 2}
 
 
 def text_of(kind=apel.CLOUD, *records):
@@ -40,10 +44,10 @@ def text_of(kind=apel.CLOUD, *records):
 def test_the_text_of_a_message():
     assert text_of(apel.JOB_SUMMARY, JOBS, {**JOBS, "VO": "belle"}) == (
         "APEL-normalised-summary-message: v0.4\n"
-        "Site: CA-VICTORIA\nMonth: 11\nYear: 2026\nWallDuration: 10\nCpuDuration: 9\n"
+        "Site: CA-VICTORIA\nMonth: 11\nYear: 2026\nNodeCount: 1\nProcessors: 8\nWallDuration: 10\nCpuDuration: 9\n"
         "NormalisedWallDuration: {HEPscore23: 120}\nNormalisedCpuDuration: {HEPscore23: 110}\nNumberOfJobs: 3\n"
         "%%\n"
-        "Site: CA-VICTORIA\nMonth: 11\nYear: 2026\nVO: belle\nWallDuration: 10\nCpuDuration: 9\n"
+        "Site: CA-VICTORIA\nMonth: 11\nYear: 2026\nVO: belle\nNodeCount: 1\nProcessors: 8\nWallDuration: 10\nCpuDuration: 9\n"
         "NormalisedWallDuration: {HEPscore23: 120}\nNormalisedCpuDuration: {HEPscore23: 110}\nNumberOfJobs: 3\n"
     )
 
@@ -51,6 +55,7 @@ def test_the_text_of_a_message():
 @pytest.mark.parametrize(("kind", "record"), [(apel.CLOUD, CLOUD), (apel.CLOUD_SUMMARY, SUMMARY), (apel.JOB_SUMMARY, JOBS)])
 def test_what_is_right_passes(kind, record):
     assert apel.check(text_of(kind, record, record), NOW) == 2
+    ApelServer().load(text_of(kind, record))
     assert apel.check(text_of(kind), NOW) == 0
 
 
@@ -61,8 +66,22 @@ REFUSED = {
     "a null for what must be": (apel.CLOUD, CLOUD, {"SiteName": "None"}, "", "SiteName is missing"),
     "what must be, left out": (apel.CLOUD_SUMMARY, SUMMARY, {"NumberOfVMs": None}, "", "NumberOfVMs is missing"),
     "an end of 1970": (apel.CLOUD, CLOUD, {"EndTime": 0}, "", "EndTime is no moment"),
-    "an end before its start": (apel.CLOUD, CLOUD, {"EndTime": START - 1}, "", "before StartTime"),
+    "an end before its start": (
+        apel.CLOUD,
+        CLOUD,
+        {"StartTime": START + 2, "EndTime": START + 1, "WallDuration": 0, "CpuDuration": 0},
+        "",
+        "before StartTime",
+    ),
     "an end in the future": (apel.CLOUD, CLOUD, {"EndTime": END + 3 * 86_400}, "", "future"),
+    "the month's edge for an end": (apel.CLOUD, CLOUD, {"EndTime": EDGE, "RecordCreateTime": EDGE}, "", "several months"),
+    "a vm that is over without its end": (apel.CLOUD, CLOUD, {"Status": "completed"}, "", "EndTime is missing"),
+    "a summary without a benchmark": (apel.CLOUD_SUMMARY, SUMMARY, {"Benchmark": None}, "", "Benchmark is missing"),
+    "a summary without cores": (apel.CLOUD_SUMMARY, SUMMARY, {"CpuCount": None}, "", "CpuCount is missing"),
+    "jobs on nobody knows how many cores": (apel.JOB_SUMMARY, JOBS, {"Processors": None}, "", "Processors is missing"),
+    "a benchmark that no column holds": (apel.CLOUD, CLOUD, {"Benchmark": 1e8}, "", "Benchmark is absurd"),
+    "more cores than there are": (apel.CLOUD, CLOUD, {"CpuCount": 70_000}, "", "CpuCount is absurd"),
+    "usage of no vm": (apel.CLOUD_SUMMARY, SUMMARY, {"NumberOfVMs": 0, "WallDuration": 3_600}, "", "longer than its vms"),
     "a negative duration": (apel.CLOUD, CLOUD, {"WallDuration": -1}, "", "negative"),
     "a vm that ran longer than it was there": (apel.CLOUD, CLOUD, {"WallDuration": 2 * (END - START)}, "", "longer than the vm ran"),
     "more cpu than cores": (apel.CLOUD, CLOUD, {"CpuDuration": 9 * (END - START)}, "", "more than the cores"),

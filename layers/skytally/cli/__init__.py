@@ -8,6 +8,7 @@ from skytally.cli.dashboards import dashboards
 from skytally.cli.deploy import deploy
 from skytally.cli.doctor import doctor
 from skytally.cli.documents import copy, forget
+from skytally.cli.export import export
 from skytally.cli.keys import keys, make_token
 from skytally.cli.search import search_revoke, search_setup
 from skytally.cli.secrets import deposit, make_userdata, secrets
@@ -31,6 +32,8 @@ COMMANDS: tuple[click.Command, ...] = (
     make_token,
 )
 
+statement.add_command(export)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="skytally")
@@ -38,7 +41,7 @@ def cli() -> None:
     """Accounting, job monitoring and one-shot secrets for virtual machines on many clouds.
 
     Settings come from the environment: SKYTALLY_KEYS names the folder of key files, SKYTALLY_HOME the local state.
-    Exit codes: 0 done, 1 refused, 2 wrong usage, 5 a store or server is away (try again).
+    Exit codes: 0 done, 1 refused, 2 wrong usage, 3 done but something was left out, 5 a store or server is away (try again).
     """
 
 

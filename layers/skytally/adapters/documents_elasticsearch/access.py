@@ -30,7 +30,7 @@ DETAILS = ("turn", "tally", "interval", "job", "placement", "placed_vm", "heartb
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "ingest": {"write": REPORTS},
     "timers": {"write": ("alarm", "turn", "round", "cursor", "job", "heartbeat", "unreadable"), "read": tuple(INDICES)},
-    "retention": {"write": ("turn", "round", "unreadable"), "delete": DETAILS},
+    "retention": {"write": ("turn", "round", "unreadable", "forgotten"), "delete": DETAILS},
     "readers": {"write": ("unreadable",), "read": tuple(INDICES)},
     "operators": {"write": ("closing", "unreadable"), "read": tuple(INDICES)},
 }

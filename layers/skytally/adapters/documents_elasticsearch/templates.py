@@ -20,7 +20,7 @@ from elasticsearch import Elasticsearch
 
 from skytally.documents import INDICES, Document, Interval
 
-VERSION = 3
+VERSION = 4
 MAX_ID_BYTES = 512
 MONTHLY = "interval"
 OTHER_MONTH = "other"

@@ -1,0 +1,87 @@
+"""`skytally statement export`: a closed month as messages for APEL, into a spool that `ssmsend` sends, or into files."""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from skytally import apel_export, closing, cloud_name, web, wiring
+from skytally.adapters import spool_dirq
+from skytally.apel_export import Export
+from skytally.apel_source import LeftOut
+from skytally.cli.statement import MONTH
+from skytally.config import Config
+from skytally.errors import Conflict, Malformed
+from skytally.records import month as read_month
+from skytally.statement import FINAL
+
+EXIT_LEFT_OUT = 3
+
+
+@click.command("export")
+@MONTH
+@click.option("--format", "form", type=click.Choice(list(apel_export.FORMATS)), required=True, help="which of APEL's messages")
+@click.option("--spool", type=click.Path(path_type=Path, file_okay=False), help="the dirq folder that ssmsend sends: messages are added")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="a file; several messages become FILE-1, FILE-2 …")
+@click.option("--cloud", "clouds", multiple=True, help="only this cloud (repeat it; default: all)")
+@click.option("--provisional", is_flag=True, help="also clouds whose month is not closed: close it, and send it again afterwards")
+def export(month: str, form: str, spool: Path | None, output: Path | None, clouds: tuple[str, ...], *, provisional: bool) -> None:
+    """Write a closed month for APEL. Do it again after each `close`: what was sent before is replaced.
+
+    What cannot be sent is left out and named, with the reason; all else is sent. apel-cloud is the format to choose: a record a vm,
+    which APEL sums up itself.
+
+    \b
+    Exit codes: 0 all of it, 1 refused, 3 something was left out, 5 a store is away (try again).
+    Examples:
+      skytally statement export --month 2026-10 --format apel-cloud --spool /var/spool/apel/outgoing && ssmsend
+      skytally statement export --month 2026-10 --format apel-job-summary --cloud uvic --output uvic.txt
+    """
+    wanted = read_month(month)
+    if (spool is None) == (output is None):
+        raise click.UsageError("say where to: --spool DIR or --output FILE")
+    made = _export(wanted, form, clouds, closed_only=not provisional)
+    if made.record_count:
+        files = spool_dirq.add(spool, made.messages, web.clock()) if spool else _write(output, made.messages)
+        where = str(spool) if spool else ", ".join(map(str, files))
+        click.echo(f"{_number(made.record_count, 'record')} in {_number(len(files), 'message')}: {where}")
+    else:
+        click.echo(f"there is nothing to send of {wanted}", err=True)
+    if made.left_out:
+        _show(made.left_out)
+        sys.exit(EXIT_LEFT_OUT)
+
+
+def _export(month: str, form: str, clouds: Sequence[str], *, closed_only: bool) -> Export:
+    now, site = web.clock(), wiring.site()
+    with contextlib.closing(wiring.open_documents(Config.from_env())) as documents:
+        cloud_name.check(clouds, documents, site)
+        whole = closing.statement(month, clouds, documents, site, now)
+        if closed_only and all(row["state"] != FINAL for row in whole["clouds"]):
+            raise Conflict(f"{month} is not closed: do `skytally statement close` first, or say --provisional", code="not_closed")
+        return apel_export.export(form, whole, clouds, documents, site, now, closed_only=closed_only)
+
+
+def _write(output: Path | None, messages: Sequence[str]) -> list[Path]:
+    """Write each message into a file of its own."""
+    path = output or Path()
+    files = [path] if len(messages) == 1 else [path.with_stem(f"{path.stem}-{n}") for n in range(1, len(messages) + 1)]
+    try:
+        for file, message in zip(files, messages, strict=True):
+            file.write_text(message, encoding="ascii")
+    except OSError as error:
+        raise Malformed(f"cannot write {path}: {error.strerror}") from None
+    return files
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _show(left_out: Sequence[LeftOut]) -> None:
+    """Name what was left out, a line each, in printable ASCII."""
+    click.echo(f"left out, by vms or jobs: {sum(one.count for one in left_out)}", err=True)
+    for one in left_out:
+        click.echo(f"{one.count:>7}  {one}", err=True)
