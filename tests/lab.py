@@ -2,14 +2,18 @@
 
 import base64
 import gzip
+import json
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import strategies as st
 
-from skytally import envelope
+from skytally import envelope, records
+from skytally.records import HeartbeatReport
 
 DOCUMENT_STORES = ("sqlite", "elasticsearch")
 SHARED_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
@@ -74,3 +78,20 @@ class FakeVm:
             **self.moment(at),
             **more,
         }
+
+
+def heartbeat(*job_ids: Any, vm: str = "vm-1", seen_at: datetime | None = None, **more: Any) -> HeartbeatReport:
+    """Read the report of a vm that names jobs, as it comes over the wire."""
+    body = {"vm": vm, "jobs": job_ids, **({} if seen_at is None else {"seen_at": seen_at}), **more}
+    return records.parse(msgspec.json.encode(body), HeartbeatReport)
+
+
+_PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=300)
+_NESTED = st.recursive(
+    _PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6
+)
+_MOMENTS = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0000-00-00 00:00:00", "1999-12-31T23:59:59Z", "2099-12-31T00:00:00Z")
+_WORDS = ("\x00", "a\nb", "\u202e", "\u2028", "x" * 256, "😀" * 255, "a@b@1", "x" * 100_000, "NaN", "2026-11-24T00:00:00")
+_TEXTS = ("1e400", "-1e400", "9" * 5_000, "1e-400", str(2**63), str(-(2**63) - 1), "[" * 800 + "]" * 800, "{}", "[[]]")
+# The text of any JSON value, also of those that no library writes.
+ANY_JSON = _NESTED.map(json.dumps) | st.sampled_from(_TEXTS) | st.sampled_from(_MOMENTS + _WORDS).map(json.dumps)

@@ -2,6 +2,7 @@
 
 A job that is new becomes a job document at once, so that it shows before DIRAC was ever asked; from then on only the rounds of
 `dirac_collection` change it. The last time seen never goes back: it is the document's version, so a vm tells what is oldest first.
+Each job is judged by itself, before anything is stored: one that cannot be kept is rejected and leaves its neighbours alone.
 """
 
 import re
@@ -9,10 +10,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
+from skytally import batch, records
 from skytally.documents import Heartbeat, Job
-from skytally.errors import NotYours
+from skytally.errors import Malformed, NotYours
 from skytally.ports import Documents, Outcome, Write
 from skytally.records import Caller, HeartbeatReport, Receipt, Rejection
 
@@ -35,14 +38,19 @@ def record(report: HeartbeatReport, caller: Caller, documents: Documents, now: d
         raise NotYours("the token is another vm's: report about the vm that the token names")
     good, rejected = _sorted_out(report.jobs)
     seen_at = _seen_at(report, now)
-    seen = [_beat(job_id, report, caller.clouds[0], len(good), seen_at) for job_id in good]
-    before = documents.get_many("heartbeat", [_key(beat) for beat in seen], Heartbeat)
-    jobs = documents.get_many("job", [job_key(job_id) for job_id in good], Job)
-    beats = [_carried_on(beat, last, job) for beat, last, job in zip(seen, before, jobs, strict=True)]
-    outcomes = documents.write([beat_write(beat) for beat in beats]).result()
-    fresh = [new_job(beat, seen_at) for beat, job in zip(beats, jobs, strict=True) if job is None]
+    seen = {job_id: _beat(job_id, report, caller.clouds[0], len(good), seen_at) for job_id in good}
+    before = documents.get_many("heartbeat", [_key(beat) for beat in seen.values()], Heartbeat)
+    jobs = dict(zip(good, documents.get_many("job", [job_key(job_id) for job_id in good], Job), strict=True))
+    beats: dict[str, Heartbeat] = {}
+    for (job_id, beat), last in zip(seen.items(), before, strict=True):
+        try:
+            beats[job_id] = _carried_on(beat, last, jobs[job_id])
+        except Exception as error:  # noqa: BLE001  one job's fault is its own
+            rejected.append(batch.rejection(good[job_id], error))
+    outcomes = documents.write([beat_write(beat) for beat in beats.values()]).result()
+    fresh = [new_job(beat, seen_at) for job_id, beat in beats.items() if jobs[job_id] is None]
     documents.write([job_write(job, 0, create=True) for job in fresh]).result()
-    refused = [index for index, outcome in zip(good.values(), outcomes, strict=True) if outcome is Outcome.REJECTED]
+    refused = [good[job_id] for job_id, outcome in zip(beats, outcomes, strict=True) if outcome is Outcome.REJECTED]
     rejected += [Rejection(index, "rejected", "the document store refuses this job for good") for index in refused]
     kept, stale = outcomes.count(Outcome.STORED), outcomes.count(Outcome.STALE)
     return Receipt(accepted=kept, stale=stale, rejected=sorted(rejected, key=lambda one: one.index), server_time=now)
@@ -82,20 +90,34 @@ def new_job(beat: Heartbeat, started_at: datetime) -> Job:
     return Job(**blank | spent | named | times | {"joined_by": "heartbeat", "cores": 1, "multicore": False})
 
 
-def _sorted_out(jobs: Iterable[Any]) -> tuple[dict[str, int], list[Rejection]]:
+def _sorted_out(jobs: Iterable[msgspec.Raw]) -> tuple[dict[str, int], list[Rejection]]:
     """Part the ids, each once and with its place, from what is none."""
     good: dict[str, int] = {}
     rejected = []
-    for index, job_id in enumerate(jobs):
-        if is_job_id(job_id):
-            good.setdefault(job_id, index)
-        else:
-            rejected.append(Rejection(index, "malformed_job", "a DIRAC job id is a whole number above zero, as text"))
+    for index, raw in enumerate(jobs):
+        try:
+            good.setdefault(_job_id(raw), index)
+        except Exception as error:  # noqa: BLE001  one job's fault is its own
+            rejected.append(batch.rejection(index, error))
     return good, rejected
 
 
+def _job_id(raw: msgspec.Raw) -> str:
+    try:
+        job_id = records.parse(bytes(raw), str)
+    except Malformed:
+        job_id = ""
+    if not is_job_id(job_id):
+        raise Malformed("a DIRAC job id is a whole number above zero, as text", code="malformed_job")
+    return job_id
+
+
 def _seen_at(report: HeartbeatReport, now: datetime) -> datetime:
-    """Answer when the jobs were seen: now, unless the vm says that it tells them late; no wrong clock makes it later or days earlier."""
+    """Return when the jobs were seen: now, unless the vm says that it tells them late.
+
+    A `seen_at` in the future or days ago is a wrong clock's. It is kept as claimed, but refused it is not: the jobs run on the vm all
+    the same, and a vm whose clock is wrong for years would have none.
+    """
     claimed_at = report.seen_at
     return claimed_at if claimed_at is not None and LATE_AFTER < now - claimed_at <= BELIEVED_FOR else now
 

@@ -28,6 +28,8 @@ ONLY_ALONE = {("taskbuffer", 300), ("ddm", 200), ("supervisor", 8970)}
 STANDS_ALONE = {("pilot", 1305), ("pilot", 1235)}
 OTHER = "other"
 MAX_MESSAGE, MAX_RAW, MAX_CODE = 200, 500, 10**9
+# No more of foreign words is looked at: what varies is searched for by patterns that take the square of a length.
+MAX_READ = 1_000
 # What varies from job to job, most telling first: a person, a place, a thing's own number.
 VARYING = (
     (re.compile(r"(/[A-Za-z]{1,3}=[^/,;'\"]+){2,}|\b(CN|DC|O|OU|C|UID)=[^,;'\"]+(,\s*(CN|DC|O|OU|C|UID)=[^,;'\"]+)+"), "<DN>"),
@@ -100,13 +102,13 @@ def meanings() -> dict[tuple[str, int], tuple[str, str]]:
 
 def cleaned(text: str) -> str:
     """Make foreign words harmless: no person, no control or direction mark, single blanks."""
-    plain = "".join(letter if unicodedata.category(letter)[0] != "C" else " " for letter in text)
+    plain = "".join(letter if unicodedata.category(letter)[0] != "C" else " " for letter in text[:MAX_READ])
     return " ".join(_PERSON.sub("<DN>", plain).split())
 
 
 def normalised(text: str) -> str:
     """Strip what varies from job to job, so that the same trouble has the same words."""
-    words = cleaned(text[: 20 * MAX_MESSAGE])
+    words = cleaned(text)
     for pattern, name in VARYING:
         words = pattern.sub(name, words)
     return words[:MAX_MESSAGE]

@@ -208,11 +208,19 @@ class JobState(Struct, frozen=True, kw_only=True):
     reschedule_count: int | None = None
 
 
+class UnreadState(Struct, frozen=True):
+    """What DIRAC says of a job cannot be read, and why; `key` names the row."""
+
+    key: str
+    reason: str
+
+
 class JobStates(Protocol):
     """DIRAC, asked about jobs by their ids."""
 
-    def states(self, job_ids: Sequence[int]) -> dict[int, JobState]:
-        """Answer the state of each job that DIRAC knows; one that it does not know is absent.
+    def states(self, job_ids: Sequence[int]) -> dict[int, JobState | UnreadState]:
+        """Return the state of each job that DIRAC knows; one that it does not know is absent.
 
-        All or nothing: Unavailable where any part of the answer is missing, so that absence is never an outage.
+        Unavailable where any part of the answer is missing, so that absence is never an outage; nor is it a row that cannot be read, which
+        costs its own job alone.
         """

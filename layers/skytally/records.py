@@ -31,6 +31,7 @@ Moment = Annotated[datetime, Meta(tz=True, description="aware, ISO 8601, from 20
 Uptime = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS)]
 Seconds = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS * 65_536)]
 Bytes = Annotated[int, Meta(ge=0, le=2**60)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Cores = Annotated[int, Meta(ge=1, le=65_536)]
 ClaimId = Annotated[str, Meta(pattern=r"^[a-z0-9]{20,64}\Z")]
 UnixSeconds = Annotated[int, Meta(ge=0, le=9_999_999_999)]
@@ -268,13 +269,13 @@ class Samples(Struct, frozen=True):
 class HeartbeatReport(WireRecord, frozen=True, kw_only=True):
     """POST job_heartbeat: the DIRAC jobs that run on a vm, or ran at `seen_at`, up to three days ago, where it could not tell them then.
 
-    `sources` says how many processes could be looked into.
+    Each job is judged by itself. `sources` says how many processes could be looked into.
     """
 
     vm: Name
-    jobs: Annotated[tuple[Any, ...], Meta(max_length=10_000)]
+    jobs: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=10_000)]
     seen_at: Moment | None = None
-    sources: dict[str, int] | None = None
+    sources: Annotated[dict[Annotated[str, Meta(max_length=64)], Count], Meta(max_length=64)] | None = None
 
 
 class BatchVm(WireRecord, frozen=True, kw_only=True):

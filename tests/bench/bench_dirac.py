@@ -14,13 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
+import lab  # noqa: E402
 from agent_lab import VM_PY, load_agent  # noqa: E402
 from dirac_lab import AT, CALLER, HOUR, Door, state  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from skytally import dirac_collection, heartbeat  # noqa: E402
 from skytally.adapters.documents_sqlite import SqliteDocuments  # noqa: E402
-from skytally.records import HeartbeatReport  # noqa: E402
 
 PROCESSES, VARIABLES = 200, 150
 VMS, JOBS_A_VM, SILENT = 300, 8, 10_000
@@ -64,7 +64,7 @@ def heartbeats(documents):
     for quarter in range(4):
         for vm in range(VMS):
             ids = tuple(str(vm * JOBS_A_VM + n + 1) for n in range(JOBS_A_VM))
-            heartbeat.record(HeartbeatReport(vm=f"vm-{vm}", jobs=ids), CALLER, documents, AT + timedelta(minutes=15 * quarter))
+            heartbeat.record(lab.heartbeat(*ids, vm=f"vm-{vm}"), CALLER, documents, AT + timedelta(minutes=15 * quarter))
     took = time.perf_counter() - began
     console.print(f"job_heartbeat: {4 * VMS / took:,.0f} reports/s of {JOBS_A_VM} jobs, each durable, on one connection")
 
@@ -73,7 +73,7 @@ def rounds(documents):
     """Settle many silent jobs, then watch them."""
     for start in range(0, SILENT, 5_000):
         ids = tuple(str(start + n + 1) for n in range(5_000))
-        heartbeat.record(HeartbeatReport(vm=f"vm-{start}", jobs=ids), CALLER, documents, AT)
+        heartbeat.record(lab.heartbeat(*ids, vm=f"vm-{start}"), CALLER, documents, AT)
     door = Door(*(state(job_id=n + 1, ended=1) for n in range(SILENT)))
     for what, at in (("settled", 2), ("watched", 3)):
         calls, began = door.calls, time.perf_counter()

@@ -5,12 +5,13 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import classic_dirac
+import lab
 import pytest
 
 from localstack.diracx import diracx
 from skytally import heartbeat, wiring
 from skytally.documents import Job
-from skytally.records import Caller, HeartbeatReport
+from skytally.records import Caller
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 BEFORE = timedelta(hours=3)
@@ -33,7 +34,7 @@ def collect(home, client, dirac, monkeypatch):
 
 
 def named(*ids, ago=BEFORE, vm="vm-1"):
-    heartbeat.record(HeartbeatReport(vm=vm, jobs=tuple(map(str, ids))), CALLER, wiring.documents(), datetime.now(UTC) - ago)
+    heartbeat.record(lab.heartbeat(*map(str, ids), vm=vm), CALLER, wiring.documents(), datetime.now(UTC) - ago)
 
 
 def known(job_id):

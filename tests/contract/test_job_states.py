@@ -4,7 +4,10 @@ import json
 import os
 import stat
 import subprocess
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import classic_dirac
@@ -12,14 +15,54 @@ import pytest
 
 from localstack.diracx import diracx
 from skytally.adapters.jobs_dirac import HEADER, DiracCommandJobStates, parse_csv
-from skytally.adapters.jobs_diracx import DiracxJobStates, parse_state
+from skytally.adapters.jobs_diracx import DiracxJobStates
 from skytally.errors import Unavailable
+from skytally.ports import JobState, UnreadState
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded" / "dirac_cli_vs_classic_server.txt"
 
 
 def now():
     return datetime.now(UTC).isoformat()
+
+
+class Answers(BaseHTTPRequestHandler):
+    """One answer for every page of a search, and one for every renewal."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked += 1
+        is_renewal = self.path == "/api/auth/token"
+        self.send_response(200 if is_renewal else self.server.status)
+        body = self.server.renewed if is_renewal else self.server.body
+        for name, value in {**self.server.headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+class Server(HTTPServer):
+    """A DiracX that says what it is told."""
+
+    status, headers, body, renewed, asked = 200, {}, b"[]", b"", 0
+
+    def says(self, what):
+        self.body = what if isinstance(what, bytes) else json.dumps(what).encode()
+
+
+@contextmanager
+def answering():
+    server = Server(("127.0.0.1", 0), Answers)
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +170,88 @@ def test_a_server_that_is_away_is_an_outage(tmp_path):
         DiracxJobStates("http://127.0.0.1:9", tmp_path / "nothing").states([1])
 
 
-@pytest.mark.parametrize("row", [{}, {"JobID": 1}, {"JobID": 1, "Status": "Done", "EndExecTime": "noon"}, None, []])
-def test_a_job_that_cannot_be_read_is_an_outage(row):
+@pytest.fixture
+def nonsense(tmp_path):
+    """A server that answers each page of a search as it is told, and whatever else is asked with a token."""
+    with answering() as server:
+        (tmp_path / "token").write_text(json.dumps({"access_token": "a", "refresh_token": "b"}))
+        server.door = DiracxJobStates(server.url, tmp_path / "token")
+        yield server
+
+
+GOOD = {"JobID": 2, "Status": "Done", "EndExecTime": "2026-11-24T03:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"JobID": 1},
+        {"JobID": 1, "Status": None},
+        {"JobID": 1, "Status": ["Done"]},
+        {"JobID": 1, "Status": "Done", "RescheduleCounter": "many"},
+        {"JobID": 1, "Status": "Done", "RescheduleCounter": -1},
+        {"JobID": 1, "Status": "Done", "RescheduleCounter": 1, "RescheduleTime": "9999-12-31T23:59:59Z"},
+    ],
+    ids=str,
+)
+def test_a_job_that_cannot_be_read_costs_itself_and_is_not_unknown(nonsense, row):
+    nonsense.says([row, GOOD])
+    found = nonsense.door.states([1, 2, 3])
+    assert (found[2].status, found[1].key) == ("Done", "1")
+    assert 3 not in found
+
+
+@pytest.mark.parametrize(
+    "row", [{}, None, [], "x", {"JobID": None, "Status": "Done"}, {"JobID": 4, "Status": "Done"}, {"JobID": True, "Status": "Done"}]
+)
+def test_where_a_row_is_nobody_s_nobody_is_unknown(nonsense, row):
+    nonsense.says([row, GOOD])
+    found = nonsense.door.states([1, 2])
+    assert found[2].status == "Done"
+    assert isinstance(found[1], UnreadState)
+
+
+@pytest.mark.parametrize("wrong", ["noon", "0000-00-00 00:00:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", 7, True, [], ""])
+def test_a_time_that_cannot_be_is_as_if_it_were_not_told(nonsense, wrong):
+    nonsense.says([{"JobID": 1, "Status": "Done", "EndExecTime": wrong, "HeartBeatTime": wrong, "LastUpdateTime": "2026-11-24 03:00:00"}])
+    state = nonsense.door.states([1])[1]
+    assert (state.ended_at, state.heartbeat_at) == (None, None)
+    assert state.last_update_at == datetime(2026, 11, 24, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b'[{"JobID": 1, "Sta', b'{"jobs": []}', b"null", b"", b"[" * 100_000, b"5", b"\xff\xfe"])
+def test_an_answer_that_is_no_list_is_an_outage(nonsense, answer):
+    nonsense.says(answer)
     with pytest.raises(Unavailable):
-        parse_state(row)
+        nonsense.door.states([1])
+
+
+def test_a_number_of_a_thousand_digits_costs_its_own_job(nonsense):
+    nonsense.says(b'[{"JobID": 1, "Status": "Done", "RescheduleCounter": ' + b"9" * 5_000 + b'}, {"JobID": 2, "Status": "Done"}]')
+    assert nonsense.door.states([1, 2])[2].status == "Done"
+
+
+@pytest.mark.parametrize("part", ["jobs 0-1/9999", "jobs 9-0/9999", "pages", ""])
+def test_pages_without_an_end_are_an_outage(nonsense, part):
+    nonsense.status, nonsense.headers = 206, {"content-range": part}
+    nonsense.says([GOOD])
+    with pytest.raises(Unavailable):
+        nonsense.door.states([1, 2, 3])
+    assert nonsense.asked <= 4
+
+
+@pytest.mark.parametrize("token", ["", "{}", "{", '{"access_token": 5}', '{"access_token": "a\\nb"}', "two\nlines", "\u00fc"])
+def test_a_file_without_a_token_is_an_outage(nonsense, tmp_path, token):
+    (tmp_path / "token").write_text(token)
+    with pytest.raises(Unavailable, match="SKYTALLY_DIRAC_TOKEN_FILE"):
+        nonsense.door.states([1])
+
+
+@pytest.mark.parametrize("renewed", [b"", b"<html>", b"[]", b"{}", b'{"access_token": null}'])
+def test_a_renewal_that_brings_no_token_is_an_outage(nonsense, renewed):
+    nonsense.status, nonsense.renewed = 401, renewed
+    with pytest.raises(Unavailable):
+        nonsense.door.states([1])
 
 
 @pytest.fixture
@@ -147,7 +268,13 @@ def dstat(tmp_path):
     return make
 
 
+@pytest.fixture
+def command_of(tmp_path):
+    return DiracCommandJobStates(str(classic_dirac.set_up(tmp_path)))
+
+
 NOTICE = "Running without remote configuration\n"
+NOBODY = "a row that names no job that was asked about"
 TABLE = (
     f"{NOTICE}{HEADER}\n"
     "1,Done,LCG.Victoria.ca,2026-11-24 04:42:58,2026-11-24 04:42:58,None,None,None,0,Execution Complete,Job Finished Successfully,\n"
@@ -216,16 +343,51 @@ def test_none_known_is_an_empty_table(dstat):
 
 
 @pytest.mark.parametrize(
-    ("output", "code"),
+    ("row", "found"),
     [
-        ("", 0),
-        (NOTICE, 0),
-        (TABLE, 1),
-        (TABLE[:-40], 0),
-        (TABLE.replace("1,Done", "one,Done"), 0),
-        (TABLE.replace("2026-11-24", "noon"), 0),
+        ("1,,S,None,None,None,None,None,0,Minor,App,", {1: UnreadState("1", "a job without a status"), 2: "Running"}),
+        (
+            "1,Done,S,None,None,None,None,None,many,Minor,App,",
+            {1: UnreadState("1", "a job whose RescheduleCounter is no count"), 2: "Running"},
+        ),
+        ("1,Done,S,None,None,None,None,noon,1,Minor,App,", {1: UnreadState("1", "a job whose RescheduleTime is no time"), 2: "Running"}),
+        ("1,Done,S,noon,9999-12-31 00:00:00,0000-00-00 00:00:00,None,None,0,Minor,App,", {1: "Done", 2: "Running"}),
+        ("1,Done,S,", {1: UnreadState("1", "a job without a status"), 2: "Running"}),
+        (
+            "one,Done,S,None,None,None,None,None,0,Minor,App,",
+            {1: UnreadState("row 0", NOBODY), 2: "Running", 9: UnreadState("row 0", NOBODY)},
+        ),
+        ("1,Done,S,None,None,None,None,None,0,Minor,two\nlines,\n\n3,,", {1: "Done", 2: "Running"}),
+        ("1,Done,S,None,None,None,None,None,0,Two\nlines,App,", {1: "Done", 2: "Running"}),
+        ("1,Done,S,None,None,None,None,None,0,Minor,\u2028\x0b\x85,", {1: "Done", 2: "Running"}),
+        (f"1,Done,S,None,None,None,None,None,0,Minor,{'x' * 10**6},", {1: "Done", 2: "Running"}),
     ],
 )
+def test_a_row_of_the_classic_table_that_cannot_be_read_costs_itself(dstat, row, found):
+    states = dstat(f"{NOTICE}{HEADER}\n{row}\n{TABLE.splitlines()[3]}\n\n").states([1, 2, 9])
+    assert {job: state.status if isinstance(state, JobState) else state for job, state in states.items()} == found
+
+
+def test_a_row_within_a_row_is_not_believed(command_of, tmp_path):
+    """A job may set its application's status to anything, also to what looks like another job's end."""
+    forged = "Failed,S,None,None,None,None,None,0,Minor,App"
+    jobs = {number: classic_dirac.RECORDED_MORE | job for number, job in classic_dirac.RECORDED.items()}
+    classic_dirac.tell(tmp_path, jobs | {"1": jobs["1"] | {"ApplicationStatus": f"x,\n2,{forged},\n3,{forged}"}})
+    found = command_of.states([1, 2, 3])
+    assert {number: state.status for number, state in found.items()} == {1: "Done", 2: "Running", 3: "Failed"}
+    assert (found[3].minor_status, len(classic_dirac.calls(tmp_path))) == ("Application Finished With Errors", 3)
+
+
+def test_more_forged_rows_than_can_be_asked_about_stay_as_they_are(command_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("skytally.adapters.jobs_dirac.MOST_ALONE", 1)
+    jobs = {number: classic_dirac.RECORDED_MORE | job for number, job in classic_dirac.RECORDED.items()}
+    forged = "\n".join(f"{number},Failed,S,None,None,None,None,None,0,Minor,App," for number in "23")
+    classic_dirac.tell(tmp_path, jobs | {"1": jobs["1"] | {"ApplicationStatus": f"x,\n{forged}"}})
+    found = command_of.states([1, 2, 3])
+    assert (found[1].status, found[2].status, found[3].key) == ("Done", "Running", "3")
+
+
+@pytest.mark.parametrize(("output", "code"), [("", 0), (NOTICE, 0), (TABLE, 1), (TABLE[:-40], 0)])
 def test_partial_output_is_an_outage(dstat, output, code):
     with pytest.raises(Unavailable):
         dstat(output, code).states([1, 2])
@@ -248,4 +410,4 @@ def test_many_jobs_take_few_calls(dstat, tmp_path):
 
 
 def test_the_csv_survives_windows_line_ends():
-    assert [state.job_id for state in parse_csv(TABLE.replace("\n", "\r\n"))] == [1, 2]
+    assert [row["job_id"] for row in parse_csv(TABLE.replace("\n", "\r\n"))] == ["1", "2"]

@@ -5,12 +5,13 @@ import stat
 from datetime import UTC, datetime, timedelta
 
 import classic_dirac
+import lab
 import pytest
 from lab import DOCUMENT_STORES, FakeVm
 
 from skytally import heartbeat, wiring
 from skytally.documents import Heartbeat, Job
-from skytally.records import Caller, HeartbeatReport
+from skytally.records import Caller
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 JOB = classic_dirac.RECORDED_MORE | {"RescheduleTime": None, "EndExecTime": None}
@@ -28,7 +29,7 @@ def collect(request, client, document_settings, tmp_path, monkeypatch):
 
 def named(*job_ids, hours_ago=3.0, vm="vm-1"):
     at = datetime.now(UTC) - timedelta(hours=hours_ago)
-    heartbeat.record(HeartbeatReport(vm=vm, jobs=job_ids), CALLER, wiring.documents(), at)
+    heartbeat.record(lab.heartbeat(*job_ids, vm=vm), CALLER, wiring.documents(), at)
 
 
 def job(job_id):
@@ -38,7 +39,7 @@ def job(job_id):
 def test_a_round_settles_what_fell_silent_and_the_page_shows_it(collect, client, reader):
     named("1", "2", "3")
     named("2", hours_ago=0.2)
-    assert collect().json() == {"state": "done", "running": 0, "asked": 3, "final": 2}
+    assert collect().json() == {"state": "done", "running": 0, "asked": 3, "final": 2, "unreadable": 0}
     assert (job("1").status, job("3").status, job("2").status, job("2").final_at) == ("Done", "Failed", "Running", None)
     table = client.get("dashboard/data?view=jobs&window=day&until=2026-11-24T12:00:00Z", headers=reader).json()["table"]
     assert {(row["cloud"], row["status"], row["job_count"]) for row in table} >= {("uvic", "Done", 1), ("uvic", "Failed", 1)}

@@ -1,6 +1,6 @@
 """job_heartbeat and dirac_collect over HTTP, on both document stores; the collector's doors are tested on a real DiracX."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from lab import DOCUMENT_STORES
@@ -47,11 +47,47 @@ def test_a_vm_without_jobs_says_so(beat):
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"vm": "vm-1"}, {"vm": "", "jobs": []}, {"vm": "vm-1", "jobs": "1"}, {"vm": "vm-1", "jobs": [], "seen_at": "noon"}]
+    ("body", "field"),
+    [
+        ({}, "vm"),
+        ({"vm": "vm-1"}, "jobs"),
+        ({"vm": "", "jobs": []}, "vm"),
+        ({"vm": "vm-1", "jobs": "1"}, "jobs"),
+        ({"vm": "vm-1", "jobs": [], "sources": {"processes": -1}}, "sources"),
+        ({"vm": "vm-1", "jobs": [], "sources": {"processes": 2**31}}, "sources"),
+        ({"vm": "vm-1", "jobs": [], "sources": {"x" * 65: 1}}, "sources"),
+        ({"vm": "vm-1", "jobs": [], "sources": {str(n): 1 for n in range(65)}}, "sources"),
+        ({"vm": "vm-1", "jobs": [], "seen_at": "noon"}, "seen_at"),
+        ({"vm": "vm-1", "jobs": [], "seen_at": "2026-11-24T00:00:00"}, "seen_at"),
+        ({"vm": "vm-1", "jobs": [], "seen_at": "9999-12-31T23:59:59-14:00"}, "seen_at"),
+    ],
 )
-def test_what_is_no_report_is_named(beat, body):
+def test_what_is_no_report_is_named(beat, body, field):
     answer = beat(body)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")
+    code = "malformed_time" if field == "seen_at" else "malformed"
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+    assert field in answer.json()["error"]["message"]
+
+
+def test_a_clock_that_is_years_ahead_costs_no_heartbeat(beat, client, reader):
+    answer = beat({"vm": "vm-1", "jobs": ["123"], "seen_at": "2099-01-01T00:00:00Z"})
+    assert answer.json()["accepted"] == 1
+    kept = wiring.documents().get("heartbeat", "123@vm-1@uvic", Heartbeat)
+    assert kept.claimed_at.year == 2099
+    assert abs(kept.last_seen_at - datetime.fromisoformat(answer.json()["server_time"])) < timedelta(seconds=1)
+    assert len(client.get("dashboard/data?view=jobs", headers=reader).json()["table"]) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["1e400", "9" * 5_000, "[" * 900 + "]" * 900, '"1\\u0000"', '"\\ud83d\\ude00"', "null", "true", '{"id": "1"}', '"' + "1" * 9_999 + '"'],
+)
+def test_a_job_that_is_none_leaves_its_neighbours_alone(beat, client, bearer, wrong):
+    who = bearer("reporter", vm="vm-1", clouds=("uvic",)) | {"Content-Type": "application/json"}
+    body = '{"vm": "vm-1", "jobs": ["123", WRONG, "124"]}'.replace("WRONG", wrong)
+    answer = client.post("job_heartbeat", content=body, headers=who)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["accepted"], [(one["index"], one["code"]) for one in answer.json()["rejected"]]) == (2, [(1, "malformed_job")])
 
 
 def test_without_a_door_the_collector_is_off(client):

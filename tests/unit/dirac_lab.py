@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import lab
+
 from skytally import dirac_collection, heartbeat
 from skytally.documents import Job
 from skytally.errors import Unavailable
 from skytally.ports import JobState
-from skytally.records import Caller, HeartbeatReport
+from skytally.records import Caller
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -32,7 +34,7 @@ class Door:
 
 def beat(documents, *job_ids, at=0.0, vm="vm-1", caller=CALLER, told=None):
     """Let a vm name jobs, so many hours after the beginning, and tell it then or later."""
-    report = HeartbeatReport(vm=vm, jobs=job_ids, seen_at=None if told is None else AT + at * HOUR)
+    report = lab.heartbeat(*job_ids, vm=vm, seen_at=None if told is None else AT + at * HOUR)
     return heartbeat.record(report, caller, documents, AT + (at if told is None else told) * HOUR)
 
 

@@ -36,14 +36,14 @@ def quarters(documents, begin, end, vm="vm-1"):
 def test_only_what_is_new_or_silent_is_asked_about(documents):
     beat(documents, "1", "2")
     door = Door(state("Running"), state("Running", job_id=2))
-    assert settle(documents, door, 0.1) == {"running": 0, "asked": 2, "final": 0}
+    assert settle(documents, door, 0.1) == {"running": 0, "asked": 2, "final": 0, "unreadable": 0}
     assert (job(documents).site, noted(documents)) == (OURS, "running")
     for at in (0.5, 1, 1.5):
         beat(documents, "2", at=at)
     door.known[1] = state(ended=0.5)
     settle(documents, door, 1.5)
     beat(documents, "2", at=1.75)
-    assert settle(documents, door, 2) == {"running": 1, "asked": 1, "final": 0}
+    assert settle(documents, door, 2) == {"running": 1, "asked": 1, "final": 0, "unreadable": 0}
     assert (job(documents).status, job(documents, "2").status) == ("Done", "Running")
 
 

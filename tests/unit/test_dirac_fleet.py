@@ -8,6 +8,7 @@ that ended, a watchdog calls every half hour, and what is not heard of for 195 m
 import random
 from datetime import timedelta
 
+import lab
 import pytest
 from dirac_lab import AT, CALLER, HOUR, MINUTE, OTHER, OURS, Door
 from msgspec import Struct, field
@@ -17,7 +18,6 @@ from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.documents import Job
 from skytally.errors import Unavailable
 from skytally.ports import JobState
-from skytally.records import HeartbeatReport
 
 VMS, JOBS = 300, 5_000
 ROUND, CALL = 15 * MINUTE, 30 * MINUTE
@@ -231,7 +231,7 @@ class Fleet:
             return False
         seen_at, jobs = told
         if jobs:
-            report = HeartbeatReport(vm=vm, jobs=tuple(str(life.number) for life, _ in jobs), seen_at=seen_at)
+            report = lab.heartbeat(*(str(life.number) for life, _ in jobs), vm=vm, seen_at=seen_at)
             heartbeat.record(report, CALLER, documents, at)
         return self.chance.random() > 0.01
 

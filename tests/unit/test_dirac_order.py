@@ -3,6 +3,7 @@
 import threading
 from datetime import timedelta
 
+import lab
 import pytest
 from dirac_lab import AT, CALLER, HOUR, OTHER, OURS, job
 from hypothesis import HealthCheck, example, given, settings
@@ -13,7 +14,6 @@ from skytally import dirac_collection, heartbeat
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.errors import Unavailable
 from skytally.ports import JobState
-from skytally.records import HeartbeatReport
 
 FINAL = {"Done", "Failed", "Killed"}
 PATIENCE = settings(suppress_health_check=[HealthCheck.too_slow])
@@ -61,11 +61,11 @@ class Story:
     def beat(self, vm, late_minutes):
         """Take a report that was kept late: its time is when it came in."""
         came_at = max(AT, self.now - timedelta(minutes=late_minutes))
-        heartbeat.record(HeartbeatReport(vm=vm, jobs=("1",)), CALLER, self.documents, came_at)
+        heartbeat.record(lab.heartbeat("1", vm=vm), CALLER, self.documents, came_at)
 
     def late(self, vm, late_minutes):
         """Take a report that the vm kept and dates itself."""
-        report = HeartbeatReport(vm=vm, jobs=("1",), seen_at=max(AT, self.now - timedelta(minutes=late_minutes)))
+        report = lab.heartbeat("1", vm=vm, seen_at=max(AT, self.now - timedelta(minutes=late_minutes)))
         heartbeat.record(report, CALLER, self.documents, self.now)
 
     def wait(self, minutes):

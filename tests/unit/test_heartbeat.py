@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import lab
 import pytest
 from dirac_lab import AT, CALLER, HOUR, MINUTE, Door, beat, job, settle, state
 from hypothesis import given, settings
@@ -12,7 +13,6 @@ from skytally import heartbeat
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.documents import Heartbeat
 from skytally.errors import NotYours
-from skytally.records import HeartbeatReport
 
 WRONG = ["0", "-1", "007", "12 34", "9" * 20, "../1", "", "1\n", "１２", "1e3", 5, None, ["1"], {"id": "1"}, str(2**63)]
 
@@ -78,7 +78,7 @@ def test_in_any_order_the_newest_is_kept(tmp_path_factory, times):
 
 def test_times_are_the_servers_and_the_vms_own_are_kept_as_claimed(documents):
     claimed = AT + 2 * HOUR
-    heartbeat.record(HeartbeatReport(vm="vm-1", jobs=("1",), seen_at=claimed), CALLER, documents, AT)
+    heartbeat.record(lab.heartbeat("1", seen_at=claimed), CALLER, documents, AT)
     assert (kept(documents).last_seen_at, kept(documents).claimed_at, job(documents).seen_at) == (AT, claimed, AT)
 
 
@@ -87,7 +87,7 @@ def test_times_are_the_servers_and_the_vms_own_are_kept_as_claimed(documents):
     [(timedelta(minutes=4), 0), (6 * MINUTE, 0.1), (47 * HOUR, 47), (72 * HOUR, 72), (73 * HOUR, 0), (-2 * HOUR, 0)],
 )
 def test_what_a_vm_tells_late_is_seen_when_it_says_and_a_wrong_clock_is_not_believed(documents, late, seen_hours_ago):
-    report = HeartbeatReport(vm="vm-1", jobs=("1",), seen_at=AT - late)
+    report = lab.heartbeat("1", seen_at=AT - late)
     assert heartbeat.record(report, CALLER, documents, AT).accepted == 1
     seen_at = AT - seen_hours_ago * HOUR
     assert (kept(documents).first_seen_at, kept(documents).last_seen_at, job(documents).started_at) == (seen_at,) * 3

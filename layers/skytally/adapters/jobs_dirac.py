@@ -1,17 +1,25 @@
 """DIRAC's job states by its classic command line, for installations without DiracX: `dstat -a -f csv`.
 
-The CSV has dates but no quoting and a trailing comma, so ApplicationStatus, which may hold anything, is asked for last. It prints only
-the jobs it knows and ends with 0 even when it knows none; anything else than 0, or output without the header, is an outage.
+The CSV has dates but no quoting and a trailing comma, so ApplicationStatus, which may hold anything, is asked for last. Where
+it holds a line break, what follows belongs to it, unless that looks like a row. Then some job may have two rows, and is asked
+about again, alone. dstat prints only the jobs it knows and ends with 0 even when it knows none; anything else than 0, and
+output without the header or without its end, is an outage.
 """
 
+import re
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from typing import Any
 
+from skytally import dirac_answer
 from skytally.errors import Unavailable
-from skytally.ports import JobState
+from skytally.foreign_value import MAX_IDENTITY
+from skytally.ports import JobState, UnreadState
 
 CALL_JOBS = 500
+# A call takes seconds; of more jobs than these nothing can be told in one round.
+MOST_ALONE = 10
 SECONDS = 120
 FIELDS = (
     "Status",
@@ -26,6 +34,22 @@ FIELDS = (
     "ApplicationStatus",
 )
 HEADER = ",".join(("JobID", *FIELDS, ""))
+# JobState's names of the columns.
+NAMES = (
+    "job_id",
+    "status",
+    "site",
+    "last_update_at",
+    "heartbeat_at",
+    "started_at",
+    "ended_at",
+    "rescheduled_at",
+    "reschedule_count",
+    "minor_status",
+    "application_status",
+)
+ROW = re.compile(r"[0-9]{1,19},[A-Za-z]+,")
+Row = dict[str, Any]
 
 
 class DiracCommandJobStates:
@@ -34,13 +58,24 @@ class DiracCommandJobStates:
     def __init__(self, command: str = "dstat") -> None:
         self._command = command
 
-    def states(self, job_ids: Sequence[int]) -> dict[int, JobState]:
+    def states(self, job_ids: Sequence[int]) -> dict[int, JobState | UnreadState]:
         """Ask for some hundred at a time, so that no command line grows too long."""
-        wanted = sorted({job_id for job_id in job_ids if job_id > 0})
-        found: dict[int, JobState] = {}
+        wanted = sorted({job_id for job_id in job_ids if 0 < job_id <= MAX_IDENTITY})
+        found: dict[int, JobState | UnreadState] = {}
         for start in range(0, len(wanted), CALL_JOBS):
-            found |= {state.job_id: state for state in parse_csv(self._ask(wanted[start : start + CALL_JOBS]))}
+            asked = wanted[start : start + CALL_JOBS]
+            found |= dirac_answer.states(set(asked), self._rows(asked))
         return found
+
+    def _rows(self, job_ids: list[int]) -> list[Row]:
+        """Return the rows of an answer, each job's once; the one row of a job that is asked about alone is the first."""
+        rows = parse_csv(self._ask(job_ids))
+        if len(job_ids) == 1:
+            return rows[:1]
+        counts = Counter(row["job_id"] for row in rows)
+        again = [job_id for job_id in job_ids if counts[str(job_id)] > 1]
+        alone = [row for job_id in again[:MOST_ALONE] for row in self._rows([job_id])]
+        return [row for row in rows if counts[row["job_id"]] == 1] + alone + [{"job_id": str(job_id)} for job_id in again[MOST_ALONE:]]
 
     def _ask(self, job_ids: list[int]) -> str:
         command = [self._command, "-a", "-f", "csv", "-F", ",".join(FIELDS), ",".join(map(str, job_ids))]
@@ -55,42 +90,25 @@ class DiracCommandJobStates:
         return done.stdout.decode("utf-8", "replace")
 
 
-def parse_csv(text: str) -> list[JobState]:
-    """Read what dstat prints after its notices; raises Unavailable where the header is missing or a row is cut."""
-    lines = text.splitlines()
+def parse_csv(text: str) -> list[Row]:
+    """Read the rows that dstat prints after its notices; raises Unavailable where the header or the end is missing."""
+    lines = text.replace("\r\n", "\n").split("\n")
     if HEADER not in lines:
         raise Unavailable("dstat printed no table: check the robot's proxy and configuration")
-    return [_state(line) for line in lines[lines.index(HEADER) + 1 :] if line.strip()]
-
-
-def _state(line: str) -> JobState:
-    cells = line.split(",", len(FIELDS))
-    if len(cells) != len(FIELDS) + 1 or not line.endswith(","):
+    rows: list[str] = []
+    for line in lines[lines.index(HEADER) + 1 :]:
+        if ROW.match(line) or not rows:
+            rows.append(line)
+        else:
+            rows[-1] += f"\n{line}"
+    whole = [row.strip("\n") for row in rows if row.strip()]
+    if whole and not whole[-1].endswith(","):
         raise Unavailable("dstat's output breaks off: the jobs stay as they are")
-    job_id, *values = cells
-    named = dict(zip(FIELDS, values, strict=True))
-    try:
-        return JobState(
-            job_id=int(job_id),
-            status=named["Status"],
-            minor_status=_text(named["MinorStatus"]),
-            application_status=_text(named["ApplicationStatus"].removesuffix(",")),
-            site=_text(named["Site"]),
-            last_update_at=_moment(named["LastUpdateTime"]),
-            heartbeat_at=_moment(named["HeartBeatTime"]),
-            started_at=_moment(named["StartExecTime"]),
-            ended_at=_moment(named["EndExecTime"]),
-            rescheduled_at=_moment(named["RescheduleTime"]),
-            reschedule_count=int(named["RescheduleCounter"]) if named["RescheduleCounter"].isdigit() else None,
-        )
-    except ValueError:
-        raise Unavailable("dstat's output cannot be read: the jobs stay as they are") from None
+    return [_row(row) for row in whole]
 
 
-def _text(cell: str) -> str | None:
-    return cell if cell not in {"", "None"} else None
-
-
-def _moment(cell: str) -> datetime | None:
-    """Read a naive UTC time; None where the job has none."""
-    return datetime.fromisoformat(cell).replace(tzinfo=UTC) if _text(cell) else None
+def _row(text: str) -> Row:
+    """Read a row; of one that lacks cells nothing but whose it is."""
+    cells = text.removesuffix(",").split(",", len(FIELDS))
+    names = NAMES if len(cells) == len(NAMES) else NAMES[:1]
+    return {name: cell if cell not in {"", "None"} else None for name, cell in zip(names, cells, strict=False)}

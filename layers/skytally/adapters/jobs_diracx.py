@@ -11,19 +11,22 @@ works once: the new pair is written back before it is used, or kept in memory wh
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import urllib3
 
+from skytally import dirac_answer
 from skytally.errors import Unavailable
-from skytally.ports import JobState
+from skytally.foreign_value import parsed
+from skytally.ports import JobState, UnreadState
 
 PAGE_JOBS = 5_000
 MAX_JOB_ID = 2**63 - 1
 CLIENT_ID = "myDIRACClientID"
+NOTHING_READ = "SKYTALLY_DIRAC_TOKEN_FILE cannot be read, or holds no token"
 SECONDS = urllib3.Timeout(connect=5.0, read=60.0)
 ATTRIBUTES = {
     "JobID": "job_id",
@@ -49,27 +52,29 @@ class DiracxJobStates:
         self._tokens: dict[str, str] | None = None
         self._renewing = threading.Lock()
 
-    def states(self, job_ids: Sequence[int]) -> dict[int, JobState]:
+    def states(self, job_ids: Sequence[int]) -> dict[int, JobState | UnreadState]:
         """Ask for all in as few calls as pages are needed; an id that DIRAC could not have is simply not known."""
         wanted = sorted({job_id for job_id in job_ids if 0 < job_id <= MAX_JOB_ID})
-        found: dict[int, JobState] = {}
+        found: dict[int, JobState | UnreadState] = {}
         for start in range(0, len(wanted), PAGE_JOBS):
-            found |= {state.job_id: state for state in self._search(wanted[start : start + PAGE_JOBS])}
+            asked = wanted[start : start + PAGE_JOBS]
+            found |= dirac_answer.states(set(asked), self._search(asked))
         return found
 
-    def _search(self, job_ids: list[int]) -> Iterator[JobState]:
+    def _search(self, job_ids: list[int]) -> Iterator[Any]:
         body = {
             "parameters": list(ATTRIBUTES),
             "search": [{"parameter": "JobID", "operator": "in", "values": job_ids}],
             "sort": [{"parameter": "JobID", "direction": "asc"}],
         }
-        page, more = 1, True
-        while more:
+        # Each page brings a job at least.
+        for page in range(1, len(job_ids) + 2):
             answer = self._post(f"/api/jobs/search?page={page}&per_page={PAGE_JOBS}", body)
-            more = answer.status == 206 and not _is_last(answer.headers.get("content-range", ""))
-            page += 1
             if answer.status in {200, 206}:
-                yield from (parse_state(row) for row in _rows(answer.data))
+                yield from map(named, _rows(answer.data))
+            if answer.status != 206 or _is_last(answer.headers.get("content-range", "")):
+                return
+        raise Unavailable("DiracX answers pages without an end")
 
     def _post(self, path: str, body: Any) -> urllib3.BaseHTTPResponse:
         """Ask with the token at hand, once more with a renewed one if that is refused; raises Unavailable for anything unexpected."""
@@ -101,17 +106,19 @@ class DiracxJobStates:
             if answer.status != 200:
                 raise Unavailable("DiracX refuses to renew the token: sign the robot in again and write SKYTALLY_DIRAC_TOKEN_FILE")
             # A server that does not rotate refresh tokens names none, or the same.
-            self._tokens = tokens | {name: value for name, value in json.loads(answer.data).items() if value is not None}
+            self._tokens = tokens | _tokens(answer.data, "DiracX did not answer a token when it was asked to renew it")
             self._write_back(self._tokens)
             return self._tokens["access_token"]
 
     def _read_tokens(self) -> dict[str, str]:
         if self._tokens is None:
             try:
-                text = self._token_file.read_text().strip()
-            except OSError:
-                raise Unavailable("SKYTALLY_DIRAC_TOKEN_FILE cannot be read") from None
-            self._tokens = json.loads(text) if text.startswith("{") else {"access_token": text}
+                text = self._token_file.read_text("ascii").strip()
+            except (OSError, ValueError):
+                raise Unavailable(NOTHING_READ) from None
+            if not text.startswith("{"):
+                text = json.dumps({"access_token": text})
+            self._tokens = _tokens(text.encode(), NOTHING_READ)
         return self._tokens
 
     def _write_back(self, tokens: dict[str, str]) -> None:
@@ -124,6 +131,18 @@ class DiracxJobStates:
             return
 
 
+def _tokens(text: bytes, complaint: str) -> dict[str, str]:
+    """Read an access token, and what came with it; raises Unavailable where there is none that a header could hold."""
+    try:
+        told = msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        told = {}
+    tokens = {name: value for name, value in told.items() if isinstance(value, str) and value.isascii() and value.isprintable()}
+    if not tokens.get("access_token"):
+        raise Unavailable(complaint)
+    return tokens
+
+
 def _is_last(content_range: str) -> bool:
     """Say whether `jobs 200-253/254` ends the list; the status does not tell."""
     numbers = re.fullmatch(r"jobs (\d+)-(\d+)/(\d+)", content_range)
@@ -132,9 +151,9 @@ def _is_last(content_range: str) -> bool:
     return int(numbers[2]) + 1 >= int(numbers[3])
 
 
-def _rows(data: bytes) -> list[dict[str, Any]]:
+def _rows(data: bytes) -> list[Any]:
     try:
-        rows = json.loads(data.decode("utf-8", "replace"))
+        rows = parsed(data)
     except ValueError:
         rows = None
     if not isinstance(rows, list):
@@ -142,17 +161,6 @@ def _rows(data: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def parse_state(row: dict[str, Any]) -> JobState:
-    """Read one job of a search; raises Unavailable for a row that is none."""
-    try:
-        told = {name: row[attribute] for attribute, name in ATTRIBUTES.items() if row.get(attribute) is not None}
-        fields: dict[str, Any] = {name: _moment(value) if name.endswith("_at") else value for name, value in told.items()}
-        return JobState(**fields)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise Unavailable("DiracX answered a job that cannot be read") from None
-
-
-def _moment(text: str) -> datetime:
-    """Read a time of DIRAC's, in UTC whether it says so or not."""
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def named(row: Any) -> Any:
+    """Return a search's row by the names that JobState has for its columns; what is no row stays what it is."""
+    return {name: row.get(attribute) for attribute, name in ATTRIBUTES.items()} if isinstance(row, Mapping) else row
