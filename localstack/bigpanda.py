@@ -46,7 +46,10 @@ class Refused(Exception):
 
 
 class Monitor:
-    """The jobs that the stand-in knows, and how it misbehaves; a row's own `table` is where it lies, whatever its age."""
+    """The jobs that the stand-in knows, and how it misbehaves; a row's own `table` is where it lies, whatever its age.
+
+    `nonsense` are rows that come with every answer.
+    """
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -55,6 +58,7 @@ class Monitor:
         self.packs = False
         self.fault_share, self.doubled_share, self.random = 0.0, 0.0, random.Random(1)
         self.next_faults: list[str] = []
+        self.nonsense: list[Any] = []
         self.faulty_queues: set[str] = set()
         self.requests = self.bytes_sent = 0
         self.seconds = 0.0
@@ -80,7 +84,7 @@ class Monitor:
         if "sortby" in query and any(row[query["sortby"]] is None for row in found.values()):
             raise TypeError("'<' not supported between instances of 'NoneType' and 'str'")
         told = [_told(row, query) for row in found.values()]
-        told += [row for row in told if self.random.random() < self.doubled_share]
+        told += [row for row in told if self.random.random() < self.doubled_share] + self.nonsense
         aside = [] if query.get("outputs") == "jobs" else [{"field": "jobstatus", "list": sorted({row["jobstatus"] for row in rows})}]
         return {"selectionsummary": aside, "jobs": told, "errsByCount": []}
 

@@ -200,9 +200,10 @@ class Tally(Document, frozen=True, kw_only=True):
 
 
 class PlacedVm(Document, frozen=True, kw_only=True):
-    """index placed_vm, key `{vm}@{cloud}@{start, ms}`, version ms of the report: a vm's life as its batch scheduler saw it.
+    """index placed_vm, key `{vm}@{cloud}@{start, ms}`, version the report's order (see `placement`): a vm's life as its scheduler saw it.
 
-    `joined` once every job that it concerns and that was known then is on its cloud.
+    `reported_at` is when the scheduler listed it, or when the report came where the scheduler does not say. `joined` once every job that
+    it concerns and that was known then is on its cloud.
     """
 
     vm: str
@@ -218,10 +219,11 @@ class PlacedVm(Document, frozen=True, kw_only=True):
 
 
 class Placement(Document, frozen=True, kw_only=True):
-    """index placement, key `{batch id}@{start, ms}`, version ms of the report: one run of a batch job on a vm.
+    """index placement, key `{batch id}@{cloud}@{start, ms}`, version ms of the report: one run of a batch job on a vm, as a scheduler says.
 
-    `batch_number` is the `cluster.proc` within the batch id, by which it is found where a source knows no more. `joined` once every job
-    that it concerns and that was known then is on its cloud.
+    `batch_number` is the `cluster.proc` within the batch id, by which it is found where a source knows no more. `cloud` is `unknown` where
+    the scheduler named none; `clouds` then are those of which it may speak (a JSON list, part of the key), and None is all. `joined` once
+    every job that it concerns and that was known then is on its cloud.
     """
 
     batch_id: str
@@ -237,6 +239,7 @@ class Placement(Document, frozen=True, kw_only=True):
     exit_code: int | None
     reported_at: datetime
     joined: bool
+    clouds: str | None = None
 
 
 class Heartbeat(Document, frozen=True, kw_only=True):

@@ -1,30 +1,47 @@
 """The join: which cloud a job ran on, as placements say, whichever of the two is known first.
 
-Tried in this order: the placement of its batch id; of its bare `cluster.proc`, where time and host agree with one; any placement on its
-host at the time; the vm of that name that lived then. A name that was reused is told apart by time. Otherwise the cloud stays `unknown`.
+Tried in this order: the placements of its batch id, or of its bare `cluster.proc` where time and host agree with one; then,
+for its host, any placement there at the time and the vms of that name that lived then. Otherwise the cloud stays `unknown`.
 
-Invariant: whoever writes last has looked since. A collector writes jobs and a placement report placements; then both look at what is
-stored, write the jobs whose cloud is another now, and look again until none is. So any order of any number of them ends the same.
+A scheduler speaks for its own clouds, but may say anything of any job. What several say of one job is told apart in steps:
+claims on the job's host, then at its time, then on a vm that the claimed cloud listed at that time, then those that share
+most of its time. Where what is left names different clouds the job stays `unknown`: no claim moves another cloud's job unless
+it fits the job better. A placement without a cloud is on its vm's, if that is a cloud of which its scheduler may speak.
+
+Not told apart are a false claim on a job of which its own scheduler says nothing; one that names host and time rightly and
+lists the vm, too, which leaves the job `unknown`; and one on a bare `cluster.proc` whose job names no host, likewise.
+
+Invariant: every writer reads again after its write. A collector writes jobs and a placement report placements; then both
+look at what is stored, write the jobs whose cloud is another now, and look again until none is. So any order of any number
+of them ends the same.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from msgspec import Struct, structs
 
+from skytally import batch
 from skytally.batch_id import is_bare, number_of
 from skytally.documents import Document, Job, PlacedVm, Placement
 from skytally.errors import Unavailable
+from skytally.foreign_value import AHEAD
 from skytally.ports import Documents, Outcome, Write
+from skytally.records import LATEST_MOMENT
+from skytally.unreadable import Notes
 
 D = TypeVar("D", bound=Document)
+P = TypeVar("P", PlacedVm, Placement)
 T = TypeVar("T")
 UNKNOWN = "unknown"
 # The schedd, the vm and PanDA each have a clock of their own.
 TOLERANCE = timedelta(minutes=10)
-FOREVER = datetime.max.replace(tzinfo=UTC)
+FOREVER = LATEST_MOMENT
+# Above the ms of any year: versions that begin here replace what an impossible time stamp once made the newest for ever.
+FIRST_VERSION = 3 * 10**14
 PAGE = 1_000
 LOOKS = 5
 Span = tuple[datetime, datetime | None]
@@ -39,104 +56,141 @@ class Known(Struct, frozen=True):
     vms: dict[str, list[PlacedVm]]
 
 
+class Claim(Struct, frozen=True):
+    """A vm of a cloud where a job may have run, and when; `is_listed` where that cloud listed the vm at the job's time."""
+
+    vm: str
+    cloud: str
+    span: Span
+    is_listed: bool
+
+
 def joined(job: Job, known: Known) -> Job:
-    """Answer the job with the cloud and vm that the placements give it."""
-    placement, joined_by = _placement(job, known)
-    if placement is not None:
-        cloud = (
-            placement.cloud if placement.cloud != UNKNOWN else _cloud_of(placement.vm, (placement.started_at, placement.ended_at), known)
-        )
-        if cloud != UNKNOWN:
-            return structs.replace(job, cloud=cloud, vm=placement.vm, joined_by=joined_by)
-    cloud = _cloud_of(job.host, _life(job), known) if job.host else UNKNOWN
-    if cloud != UNKNOWN:
-        return structs.replace(job, cloud=cloud, vm=job.host, joined_by="host")
+    """Return the job with the cloud and vm that the placements give it."""
+    for joined_by, claims_of in (("batch_id", _by_batch), ("host", _by_host)):
+        best = _best(claims_of(job, known), _life(job), job.host)
+        if best is not None:
+            return structs.replace(job, cloud=best.cloud, vm=best.vm, joined_by=joined_by)
     return structs.replace(job, cloud=UNKNOWN, vm=None, joined_by=None)
 
 
-def _placement(job: Job, known: Known) -> tuple[Placement | None, str | None]:
+def _by_batch(job: Job, known: Known) -> list[Claim]:
+    """Return what the job's own placements claim; a bare number may be another schedd's job, so it must fit one vm only."""
     if job.batch_id is not None and not is_bare(job.batch_id):
-        runs = known.by_batch_id.get(job.batch_id, [])
-        if runs:
-            return max(runs, key=lambda run: (run.vm == job.host, *_likeness(_life(job), run))), "batch_id"
-    elif job.batch_number is not None:
-        runs = [run for run in _at_the_time(job, known.by_number.get(job.batch_number, [])) if job.host in (None, run.vm)]
-        if len({(run.vm, run.cloud) for run in runs}) == 1:
-            return runs[-1], "batch_id"
-    here = [run for run in _at_the_time(job, known.by_vm.get(job.host or "", [])) if run.cloud != UNKNOWN]
-    return (max(here, key=lambda run: _likeness(_life(job), run)), "host") if here else (None, None)
+        return [claim for run in known.by_batch_id.get(job.batch_id, []) if (claim := _claim(run, job, known)).cloud != UNKNOWN]
+    claims = [_claim(run, job, known) for run in _at_the_time(job, known.by_number.get(job.batch_number or "", []))]
+    here = [claim for claim in claims if job.host in (None, claim.vm)]
+    is_clear = len({claim.vm for claim in here}) == 1 and all(claim.cloud != UNKNOWN for claim in here)
+    return here if is_clear else []
 
 
-def _at_the_time(job: Job, runs: Iterable[Placement]) -> list[Placement]:
-    return [run for run in runs if _shared(_life(job), (run.started_at, run.ended_at)) > -TOLERANCE]
+def _by_host(job: Job, known: Known) -> list[Claim]:
+    """Return what is claimed of the job's host at its time, by placements of any job and by lists of vms."""
+    host = job.host or ""
+    runs = [_claim(run, job, known) for run in _at_the_time(job, known.by_vm.get(host, []))]
+    lives = [Claim(host, vm.cloud, (vm.started_at, vm.ended_at), True) for vm in _at_the_time(job, known.vms.get(host, []))]
+    return [claim for claim in (*runs, *lives) if claim.cloud != UNKNOWN]
 
 
-def _cloud_of(vm: str, when: Span, known: Known) -> str:
-    """Answer the cloud of the vm of that name that lived then; the one that began last, where reports overlap."""
-    lived = [one for one in known.vms.get(vm, []) if _shared(when, (one.started_at, one.ended_at)) > -TOLERANCE]
-    return max(lived, key=lambda one: (*_likeness(when, one), one.reported_at)).cloud if lived else UNKNOWN
+def _claim(run: Placement, job: Job, known: Known) -> Claim:
+    cloud = run.cloud if run.cloud != UNKNOWN else _cloud_of(run, known.vms.get(run.vm, []))
+    is_listed = any(vm.cloud == cloud for vm in _at_the_time(job, known.vms.get(run.vm, [])))
+    return Claim(run.vm, cloud, (run.started_at, run.ended_at), is_listed)
 
 
-def _likeness(when: Span, other: Placement | PlacedVm) -> tuple[timedelta, datetime]:
-    """Tell those apart that are all of the right name: by the time shared, then the later one."""
-    return _shared(when, (other.started_at, other.ended_at)), other.started_at
+def _cloud_of(run: Placement, vms: Iterable[PlacedVm]) -> str:
+    """Return the cloud of the vm on which a placement without a cloud was, among those of which its scheduler may speak."""
+    when, clouds = (run.started_at, run.ended_at), None if run.clouds is None else json.loads(run.clouds)
+    lives = [vm for vm in vms if (clouds is None or vm.cloud in clouds) and _fits(when, (vm.started_at, vm.ended_at))]
+    best = _best([Claim(vm.vm, vm.cloud, (vm.started_at, vm.ended_at), True) for vm in lives], when, None)
+    return UNKNOWN if best is None else best.cloud
+
+
+def _best(claims: list[Claim], when: Span, host: str | None) -> Claim | None:
+    """Return the claim that fits best; None where those that fit alike name different clouds."""
+    steps: tuple[Callable[[Claim], bool], ...] = (
+        lambda claim: claim.vm == host,
+        lambda claim: _fits(when, claim.span),
+        lambda claim: claim.is_listed,
+    )
+    for step in steps:
+        claims = [claim for claim in claims if step(claim)] or claims
+    best = max(claims, key=lambda claim: (_shared(when, claim.span), claim.span[0], claim.vm), default=None)
+    alike = {claim.cloud for claim in claims if best is not None and _shared(when, best.span) - _shared(when, claim.span) <= TOLERANCE}
+    return best if len(alike) == 1 else None
+
+
+def _at_the_time(job: Job, places: Iterable[P]) -> list[P]:
+    return [place for place in places if _fits(_life(job), (place.started_at, place.ended_at))]
 
 
 def _life(job: Job) -> Span:
-    """Answer when a job ran; one that says no more was where it was at its last change."""
+    """Return when a job ran; one that says no more was where it was at its last change."""
     return job.started_at or job.changed_at, job.ended_at or job.final_at or job.changed_at
 
 
+def _fits(one: Span, other: Span) -> bool:
+    return _shared(one, other) > -TOLERANCE
+
+
 def _shared(one: Span, other: Span) -> timedelta:
-    """Answer how long two spans overlap; negative is how far they are apart."""
+    """Return how long two spans overlap; negative is how far they are apart."""
     return min(one[1] or FOREVER, other[1] or FOREVER) - max(one[0], other[0])
 
 
 def version_of(job: Job) -> int:
-    """Answer a PanDA job's version: its newest time stamp, so that a join replaces what another join of the same state wrote."""
-    return round(job.changed_at.timestamp() * 1_000)
+    """Return a PanDA job's version: its newest time stamp, so that a join replaces what another join of the same state wrote.
+
+    A time stamp that was in the future when the job was seen makes no state newer than another.
+    """
+    is_possible = job.changed_at <= job.seen_at + AHEAD
+    return FIRST_VERSION + (round(job.changed_at.timestamp() * 1_000) if is_possible else 0)
 
 
 def key_of(job: Job) -> str:
-    """Answer a job's key."""
+    """Return a job's key."""
     return f"{job.system}/{job.job_id}"
 
 
-def store(jobs: Sequence[Job], documents: Documents) -> int:
-    """Keep jobs, each once, on their clouds; answers how many the store will never take.
+def store(jobs: Sequence[Job], documents: Documents) -> list[Job]:
+    """Keep jobs, each once, on their clouds; return those that the store will never take.
 
     Raises Unavailable, and then the same again is harmless.
     """
     written: dict[str, Job] = {}
-    rejected = 0
+    refused: dict[str, Job] = {}
     for _ in range(LOOKS):
         documents.refresh()
-        changed = [job for job in _joined_as_known(jobs, documents) if written.get(key_of(job)) != job]
+        changed = [job for _, job in _joined_as_known(jobs, documents) if written.get(key_of(job)) != job]
         if not changed:
-            return rejected
-        rejected += _write(changed, documents)
+            return list(refused.values())
+        refused |= {key_of(job): job for job in _write(changed, documents)}
         written |= {key_of(job): job for job in changed}
     raise _restless()
 
 
 def join_again(batch_ids: set[str], vms: set[str], documents: Documents) -> None:
     """Bring the jobs onto their clouds that placements of these batch jobs, or on these vms, concern; raises Unavailable."""
+    refused: set[str] = set()
+    notes = Notes(documents.write)
     for _ in range(LOOKS):
         documents.refresh()
-        jobs = _concerned(batch_ids, vms, documents)
-        moved = [new for old, new in zip(jobs, _joined_as_known(jobs, documents), strict=True) if new != old]
+        jobs = [job for job in _concerned(batch_ids, vms, documents) if key_of(job) not in refused]
+        moved = [new for old, new in _joined_as_known(jobs, documents) if new != old]
         if not moved:
             return
-        _write(moved, documents)
+        for job in _write(moved, documents):
+            refused.add(key_of(job))
+            notes.add("document", "job", key_of(job), "the document store refuses this job for good")
     raise _restless()
 
 
-def clouds_of(runs: Sequence[Placement], documents: Documents) -> list[str]:
-    """Answer the cloud of each run's vm as it is known now, in the order given."""
+def clouds_of(runs: Sequence[Placement], listed: Iterable[PlacedVm], documents: Documents) -> list[str]:
+    """Return the cloud of each run's vm, as it is known now and listed just now, in the order given."""
     documents.refresh()
-    vms = _grouped((vm for _, vm in _found(documents, "placed_vm", PlacedVm, "vm", {run.vm for run in runs})), "vm")
-    known = Known(by_batch_id={}, by_number={}, by_vm={}, vms=vms)
-    return [_cloud_of(run.vm, (run.started_at, run.ended_at), known) for run in runs]
+    stored = (vm for _, vm in _found(documents, "placed_vm", PlacedVm, "vm", {run.vm for run in runs}))
+    vms = _grouped((*stored, *listed), "vm")
+    return [_cloud_of(structs.replace(run, clouds=None), vms[run.vm]) for run in runs]
 
 
 def _restless() -> Unavailable:
@@ -144,8 +198,8 @@ def _restless() -> Unavailable:
 
 
 def _concerned(batch_ids: set[str], vms: set[str], documents: Documents) -> list[Job]:
-    runs = dict(_found(documents, "placement", Placement, "vm", vms))
-    batch_ids = batch_ids | {run.batch_id for run in runs.values() if run.cloud == UNKNOWN}
+    """Find the jobs that a claim on these vms, or of these batch jobs, may move."""
+    batch_ids = batch_ids | {run.batch_id for _, run in _found(documents, "placement", Placement, "vm", vms)}
     numbers = {number for batch_id in batch_ids if (number := number_of(batch_id)) is not None}
     concerned: dict[str, Job] = {}
     for field, values in (("batch_id", batch_ids), ("batch_number", numbers), ("host", vms)):
@@ -153,30 +207,40 @@ def _concerned(batch_ids: set[str], vms: set[str], documents: Documents) -> list
     return [job for job in concerned.values() if job.system == "panda"]
 
 
-def _write(jobs: Sequence[Job], documents: Documents) -> int:
-    """Keep jobs; answers how many the store will never take."""
-    return documents.write([Write("job", key_of(job), version_of(job), job) for job in jobs]).result().count(Outcome.REJECTED)
+def _write(jobs: Sequence[Job], documents: Documents) -> list[Job]:
+    """Keep jobs; return those that the store will never take."""
+    outcomes = documents.write([Write("job", key_of(job), version_of(job), job) for job in jobs]).result()
+    return [job for job, outcome in zip(jobs, outcomes, strict=True) if outcome is Outcome.REJECTED]
 
 
-def _joined_as_known(jobs: Sequence[Job], documents: Documents) -> list[Job]:
-    """Join jobs by all that was known at the last refresh or later, in the order given."""
-    return [joined(job, known) for page in _pages(jobs) for known in [_known_of(page, documents)] for job in page]
+def _joined_as_known(jobs: Sequence[Job], documents: Documents) -> list[tuple[Job, Job]]:
+    """Return jobs, each with itself as joined by all that was known at the last refresh or later; one that cannot be is left out."""
+    notes, done = Notes(documents.write), []
+    for page in _pages(jobs):
+        known = _known_of(page, documents)
+        for job in page:
+            try:
+                done.append((job, joined(job, known)))
+            except Exception as error:  # noqa: BLE001  what is stored of one job stops no other
+                notes.add("document", "job", key_of(job), batch.rejection(0, error).message)
+    return done
 
 
 def _known_of(jobs: Sequence[Job], documents: Documents) -> Known:
-    """Read what was reported of where these jobs may have run; what was on a host only where nothing else tells a cloud."""
+    """Read what was reported of where these jobs may have run; of hosts and vms only where batch ids alone do not tell one cloud."""
     ids = {job.batch_id for job in jobs if job.batch_id is not None and not is_bare(job.batch_id)}
     numbers = {job.batch_number for job in jobs if job.batch_number is not None and job.batch_id not in ids}
-    runs = dict(_found(documents, "placement", Placement, "batch_id", ids))
-    by_number = dict(_found(documents, "placement", Placement, "batch_number", numbers))
-    placed = {run.batch_id for run in runs.values() if run.cloud != UNKNOWN}
-    hosts = {job.host for job in jobs if job.host is not None and job.batch_id not in placed}
-    on_hosts = dict(_found(documents, "placement", Placement, "vm", hosts))
-    vms = hosts | {run.vm for run in (*runs.values(), *by_number.values()) if run.cloud == UNKNOWN}
+    by_id = _grouped((run for _, run in _found(documents, "placement", Placement, "batch_id", ids)), "batch_id")
+    by_number = _grouped((run for _, run in _found(documents, "placement", Placement, "batch_number", numbers)), "batch_number")
+    clear = {batch_id for batch_id, runs in by_id.items() if len({run.cloud for run in runs}) == 1 and runs[0].cloud != UNKNOWN}
+    hosts = {job.host for job in jobs if job.host is not None and job.batch_id not in clear}
+    on_hosts = (run for _, run in _found(documents, "placement", Placement, "vm", hosts))
+    unclear = [run for batch_id, runs in by_id.items() if batch_id not in clear for run in runs]
+    vms = hosts | {run.vm for run in unclear} | {run.vm for runs in by_number.values() for run in runs}
     return Known(
-        by_batch_id=_grouped(runs.values(), "batch_id"),
-        by_number=_grouped(by_number.values(), "batch_number"),
-        by_vm=_grouped(on_hosts.values(), "vm"),
+        by_batch_id=by_id,
+        by_number=by_number,
+        by_vm=_grouped(on_hosts, "vm"),
         vms=_grouped((vm for _, vm in _found(documents, "placed_vm", PlacedVm, "vm", vms)), "vm"),
     )
 

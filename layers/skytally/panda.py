@@ -2,12 +2,12 @@
 
 Times are naive UTC and sizes of memory kB; numbers may come as text. A job is final by its status alone: endtime is set before, and by
 archiving even where a job never began. Once final its modificationtime moves no more, so that is when it became final; a late word of its
-batch system moves only statechangetime, and with it the version.
+batch system moves only statechangetime, and with it the version. What cannot be, such as a time in the future, is as if it were not told.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from msgspec import Struct, structs
@@ -15,7 +15,8 @@ from msgspec import Struct, structs
 from skytally.batch_id import host_of, number_of
 from skytally.documents import Job
 from skytally.errors import Malformed, Unavailable
-from skytally.job_error import COMPONENTS, cleaned, error_of
+from skytally.foreign_value import AHEAD, identity, moment, number, whole_number, word
+from skytally.job_error import COMPONENTS, error_of
 from skytally.join import UNKNOWN
 
 WELL = ("finished", "subfinished")
@@ -32,8 +33,8 @@ FIELDS = (
 LIMIT, RAISED_LIMIT = 5_000, 50_000
 SECOND = timedelta(seconds=1)
 # Above these a number is nonsense, and sums of it would not be exact any more.
-MAX_SECONDS, MAX_CORES = 10**9, 10**4
-_WORK_FOLDER = re.compile(r"\bworkDirSize=(\d{1,15})\b")
+MAX_SECONDS, MAX_CORES, MAX_BYTES, MAX_ATTEMPT = 10**8, 10**4, 10**13, 10**6
+_WORK_FOLDER = re.compile(r"\bworkDirSize=(\d{1,13})\b", re.ASCII)
 
 
 def queues_of(setting: str) -> tuple[str, ...]:
@@ -56,13 +57,13 @@ class Slice(Struct, frozen=True, kw_only=True):
 
 
 class JobRows(Protocol):
-    """A source of PanDA jobs as rows of columns."""
+    """A source of PanDA jobs as rows of columns, of which nothing was looked at."""
 
-    def rows(self, asked: Slice) -> list[dict[str, Any]]:
-        """Answer a slice; one with `limit` rows or more may have been cut. Unavailable for anything that is no answer."""
+    def rows(self, asked: Slice) -> list[Any]:
+        """Return a slice; one with `limit` rows or more may have been cut. Unavailable for anything that is no answer."""
 
 
-def whole(source: JobRows, asked: Slice) -> Iterator[list[dict[str, Any]]]:
+def whole(source: JobRows, asked: Slice) -> Iterator[list[Any]]:
     """Answer all rows of a slice, however many requests that takes; an answer that may be cut is never believed.
 
     Raises Unavailable where even a second of one queue and status holds more than any limit allows.
@@ -75,7 +76,7 @@ def whole(source: JobRows, asked: Slice) -> Iterator[list[dict[str, Any]]]:
         yield from whole(source, part)
 
 
-def _parts(asked: Slice, rows: list[dict[str, Any]]) -> list[Slice]:
+def _parts(asked: Slice, rows: list[Any]) -> list[Slice]:
     """Cut a slice: by time, unless most rows are of tables that know no time; then by status and queue; at last ask for more."""
     outside = sum(not _inside(asked, row) for row in rows)
     if asked.until_at > asked.from_at and (outside < len(rows) // 2 or len(asked.statuses) == 1):
@@ -90,7 +91,7 @@ def _parts(asked: Slice, rows: list[dict[str, Any]]) -> list[Slice]:
     raise Unavailable(f"PanDA has more than {RAISED_LIMIT} jobs in one second of {asked.queues[0]}: they cannot be told whole")
 
 
-def across_archive(source: JobRows, asked: Slice) -> list[dict[str, Any]]:
+def across_archive(source: JobRows, asked: Slice) -> list[Any]:
     """Answer a slice in one request, since its parts would not all ask the archive; Unavailable where it may have been cut."""
     rows = source.rows(asked)
     if len(rows) < asked.limit:
@@ -98,31 +99,44 @@ def across_archive(source: JobRows, asked: Slice) -> list[dict[str, Any]]:
     raise Unavailable(f"PanDA has more than {asked.limit} jobs of {asked.queues[0]} at its archive's edge: they cannot be told whole")
 
 
-def _inside(asked: Slice, row: Mapping[str, Any]) -> bool:
-    at = moment(row.get(asked.moment))
-    return at is not None and asked.from_at <= at <= asked.until_at
+def _inside(asked: Slice, row: Any) -> bool:
+    at = moment(row.get(asked.moment), asked.until_at) if isinstance(row, Mapping) else None
+    return at is not None and asked.from_at <= at
 
 
-def job(row: Mapping[str, Any], seen_at: datetime) -> Job | None:
-    """Make a job of a row; None for one without an id or a time."""
-    panda_id, modified_at = whole_number(row.get("pandaid")), moment(row.get("modificationtime"))
-    if panda_id is None or modified_at is None:
-        return None
-    status = _word(row.get("jobstatus")) or "unknown"
+def number_of_row(row: Any) -> int | None:
+    """Return the number of a row's job, or None."""
+    return identity(row.get("pandaid")) if isinstance(row, Mapping) else None
+
+
+def queue_of_row(row: Any) -> str | None:
+    """Return the queue that a row names, or None."""
+    return word(row.get("computingsite")) if isinstance(row, Mapping) else None
+
+
+def job(row: Any, seen_at: datetime) -> Job:
+    """Make a job of a row; raises Malformed for one without a number or a time of change."""
+    panda_id, latest = number_of_row(row), seen_at + AHEAD
+    if panda_id is None:
+        raise Malformed("pandaid is no whole number above zero")
+    modified_at = moment(row.get("modificationtime"), latest)
+    if modified_at is None:
+        raise Malformed("modificationtime is no time until now")
+    status = word(row.get("jobstatus")) or "unknown"
     is_final = status in FINAL or status in WELL
-    started_at, ended_at = moment(row.get("starttime")), moment(row.get("endtime"))
+    started_at, ended_at = moment(row.get("starttime"), latest), moment(row.get("endtime"), latest)
     error = error_of(row) if status not in WELL and (is_final or status == "holding") else None
-    batch_id = _word(row.get("batchid"))
+    batch_id = word(row.get("batchid"))
     return Job(
         system="panda",
         job_id=str(panda_id),
         task_id=_id(row.get("jeditaskid")),
         parent_job_id=_id(row.get("parentid")),
-        attempt=whole_number(row.get("attemptnr")),
-        queue=_word(row.get("computingsite")),
+        attempt=_at_most(MAX_ATTEMPT, row.get("attemptnr")),
+        queue=word(row.get("computingsite")),
         site=None,
         status=status,
-        substatus=_word(row.get("jobsubstatus")),
+        substatus=word(row.get("jobsubstatus")),
         application_status=None,
         cloud=UNKNOWN,
         vm=None,
@@ -130,22 +144,22 @@ def job(row: Mapping[str, Any], seen_at: datetime) -> Job | None:
         batch_id=batch_id,
         batch_number=None if batch_id is None else number_of(batch_id),
         host=_host(row) if started_at else None,
-        created_at=moment(row.get("creationtime")),
+        created_at=moment(row.get("creationtime"), latest),
         started_at=started_at,
         ended_at=ended_at if started_at else None,
-        changed_at=max(modified_at, moment(row.get("statechangetime")) or modified_at),
+        changed_at=max(modified_at, moment(row.get("statechangetime"), latest) or modified_at),
         final_at=modified_at if is_final else None,
         seen_at=seen_at,
         multicore=(whole_number(row.get("corecount")) or 1) > 1,
         max_pss_bytes=_kilobytes(row.get("maxpss")),
         work_folder_bytes=_work_folder(row.get("jobmetrics")),
-        input_bytes=whole_number(row.get("inputfilebytes")),
-        output_bytes=whole_number(row.get("outputfilebytes")),
+        input_bytes=_at_most(MAX_BYTES, row.get("inputfilebytes")),
+        output_bytes=_at_most(MAX_BYTES, row.get("outputfilebytes")),
         transformation=_last_part(row.get("transformation")),
-        processing_type=_word(row.get("processingtype")),
-        input_type=_word(row.get("inputfiletype")),
-        output_type=_word(row.get("outputfiletype")),
-        release=_word(row.get("homepackage")) or _word(row.get("atlasrelease")),
+        processing_type=word(row.get("processingtype")),
+        input_type=word(row.get("inputfiletype")),
+        output_type=word(row.get("outputfiletype")),
+        release=word(row.get("homepackage")) or word(row.get("atlasrelease")),
         error=error.name if error else None,
         error_component=error.component if error else None,
         error_category=error.category if error else None,
@@ -197,41 +211,21 @@ def _doubt(wall_ms: int, cpu_ms: int, cores: int, started_at: datetime, ended_at
 
 def _host(row: Mapping[str, Any]) -> str | None:
     for name in ("modificationhost", "wn"):
-        host = _word(row.get(name))
+        host = word(row.get(name))
         if host and host != "Unknown":
             return host_of(host)
     return None
 
 
-def moment(value: Any) -> datetime | None:
-    """Read a naive time of PanDA's as UTC; None for what is none."""
-    if not isinstance(value, str):
-        return None
-    try:
-        found = datetime.fromisoformat(value.replace(" ", "T"))
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def number(value: Any) -> float | None:
-    """Read a number that may come as text; None for what is none, or not finite."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if abs(found) < 1e15 else None
-
-
-def whole_number(value: Any) -> int | None:
-    """Read a whole number that may come as text or as a fraction."""
-    found = number(value)
-    return None if found is None else int(found)
-
-
 def _kilobytes(value: Any) -> int | None:
+    found = _at_most(MAX_BYTES // 1_024, value)
+    return found * 1_024 if found else None
+
+
+def _at_most(most: int, value: Any) -> int | None:
+    """Return a count, or None for what cannot be one."""
     found = whole_number(value)
-    return found * 1_024 if found is not None and found > 0 else None
+    return found if found is not None and 0 <= found <= most else None
 
 
 def _work_folder(value: Any) -> int | None:
@@ -240,15 +234,10 @@ def _work_folder(value: Any) -> int | None:
 
 
 def _last_part(value: Any) -> str | None:
-    word = _word(value)
-    return word.rstrip("/").rpartition("/")[2] or None if word else None
+    path = word(value)
+    return path.rstrip("/").rpartition("/")[2] or None if path else None
 
 
 def _id(value: Any) -> str | None:
     found = whole_number(value)
     return str(found) if found else None
-
-
-def _word(value: Any) -> str | None:
-    """Read a word of somebody else's, harmless and at most 255 characters."""
-    return cleaned(value)[:255] or None if isinstance(value, str) else None

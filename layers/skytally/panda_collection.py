@@ -2,7 +2,8 @@
 
 Invariants: a cursor never passes a slice that was not answered whole or not stored; every round reads again what was modified up to an
 hour before it, since answers lag; what changes state late is asked for once a day. Reading twice changes nothing. Queues that stand at the
-same time are asked together; where that fails each is asked alone, so that one queue's failure is its own.
+same time are asked together; where that fails each is asked alone, so that one queue's failure is its own, whatever it was. A row that
+cannot be read costs itself: it is counted and noted as unreadable, and the cursor passes it, since asking again would bring the same.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,11 +12,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from skytally import join, panda
+from skytally import batch, join, panda
 from skytally.documents import Cursor, Job
 from skytally.errors import Unavailable
 from skytally.panda import ACTIVE, FINAL, UNFINISHED, JobRows, Slice
 from skytally.ports import Documents, Write
+from skytally.unreadable import Notes
 
 SLICE = timedelta(hours=1)
 OVERLAP = timedelta(hours=1)
@@ -29,7 +31,7 @@ CURSOR, LATE_CURSOR = "panda", "panda-late"
 Queues = tuple[str, ...]
 
 
-class Collection(Struct):
+class Collection(Struct, dict=True):
     """A round: where it asks, where it keeps, when it must stop, and what it has done."""
 
     source: JobRows
@@ -41,6 +43,10 @@ class Collection(Struct):
     failed: dict[str, str] = {}
     jobs: int = 0
     unreadable: int = 0
+
+    def __post_init__(self) -> None:
+        """Make what notes unreadable rows."""
+        self.notes = Notes(self.documents.write, self.clock)
 
     def run(self) -> dict[str, Any]:
         """Collect until now or until time is up; answers counts and how far behind the slowest queue is.
@@ -65,9 +71,9 @@ class Collection(Struct):
             return
         try:
             work(queues)
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001  one source's fault is its own
             if len(queues) == 1 or self._is_over():
-                self.failed |= dict.fromkeys(queues, error.message)
+                self.failed |= dict.fromkeys(queues, _cause(error))
                 return
             for queue in queues:
                 self._each_for_itself((queue,), work)
@@ -79,7 +85,7 @@ class Collection(Struct):
             end = upper if upper - begin <= SLICE + OVERLAP else begin + SLICE
             edge = self.clock() - ARCHIVED_AFTER
             if begin < edge <= end:
-                self._keep(panda.across_archive(self.source, _archived_late(queues, edge, upper)))
+                self._keep(queues, panda.across_archive(self.source, _archived_late(queues, edge, upper)))
             self._keep_whole(Slice(queues=queues, statuses=FINAL, from_at=_reaching(begin, edge), until_at=end))
             self._move(queues, end)
             begin = end
@@ -99,21 +105,31 @@ class Collection(Struct):
 
     def _keep_whole(self, asked: Slice) -> None:
         for rows in panda.whole(self.source, asked):
-            self._keep(rows)
+            self._keep(asked.queues, rows)
 
-    def _keep(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _keep(self, queues: Queues, rows: Sequence[Any]) -> None:
         """Store an answer's jobs, of each the newest."""
         newest: dict[str, Job] = {}
-        for row in rows:
-            job = panda.job(row, self.clock())
-            if job is None:
-                self.unreadable += 1
-            elif job.job_id not in newest or newest[job.job_id].changed_at <= job.changed_at:
+        now = self.clock()
+        for position, row in enumerate(rows):
+            try:
+                job = panda.job(row, now)
+            except Exception as error:  # noqa: BLE001  one row's fault is its own
+                key = str(panda.number_of_row(row) or f"row {position}")
+                self._note(queues, panda.queue_of_row(row), key, batch.rejection(position, error).message)
+                continue
+            if job.job_id not in newest or newest[job.job_id].changed_at <= job.changed_at:
                 newest[job.job_id] = job
         jobs = list(newest.values())
         for start in range(0, len(jobs), STORED_AT_ONCE):
-            self.unreadable += join.store(jobs[start : start + STORED_AT_ONCE], self.documents)
+            for job in join.store(jobs[start : start + STORED_AT_ONCE], self.documents):
+                self._note(queues, job.queue, job.job_id, "the document store refuses this job for good")
         self.jobs += len(jobs)
+
+    def _note(self, queues: Queues, queue: str | None, key: str, reason: str) -> None:
+        """Count a row that cannot be read or kept, and note it as its queue's, or as everybody's where it names none of them."""
+        self.unreadable += 1
+        self.notes.add("row", f"{CURSOR}/{queue if queue in queues else '|'.join(queues)}", key, reason)
 
     def _standing_together(self) -> Iterable[Queues]:
         """Group queues by where they stand, the one that is farthest behind last: it must not take the others' time."""
@@ -142,6 +158,10 @@ class Collection(Struct):
 
     def _is_over(self) -> bool:
         return self.clock() >= self.stop_at
+
+
+def _cause(error: Exception) -> str:
+    return error.message if isinstance(error, Unavailable) else batch.rejection(0, error).message
 
 
 def _reaching(begin: datetime, edge: datetime) -> datetime:

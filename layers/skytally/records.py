@@ -306,9 +306,14 @@ class BatchJob(WireRecord, frozen=True, kw_only=True):
     state: Text
 
 
-class Placements(Struct, frozen=True):
-    """POST placement_report: up to 10 000 of each, each judged by itself."""
+class Placements(WireRecord, frozen=True, kw_only=True):
+    """POST placement_report: up to 10 000 of each, each judged by itself.
 
+    `listed_at` is when the scheduler began to list these vms, by its own clock, and so tells in which order reports were made.
+    Where it is given, a vm that a later report lists with the same start is alive again, and its end is withdrawn.
+    """
+
+    listed_at: Moment | None = None
     vms: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=10_000)] = ()
     jobs: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=10_000)] = ()
 

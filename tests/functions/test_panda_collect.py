@@ -10,7 +10,9 @@ from lab import DOCUMENT_STORES
 
 from localstack.bigpanda import FAULTS, bigpanda
 from skytally import panda, panda_collection, wiring
-from skytally.documents import Alarm, Cursor, Job
+from skytally.adapters import jobs_panda
+from skytally.documents import Alarm, Cursor, Job, Unreadable
+from skytally.errors import Unavailable
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 NOW = datetime(2026, 11, 24, 5, 0, 30, tzinfo=UTC)
@@ -266,12 +268,109 @@ def test_of_two_rows_of_a_job_the_newer_counts(collect, monitor):
     assert jobs()[str(newer["pandaid"])].status == "finished"
 
 
-@pytest.mark.parametrize("store", DOCUMENT_STORES)
-def test_a_day_on_fifteen_clouds(store, monitor, client, scheduler, reader, monkeypatch, document_settings):
-    """Every job once, on its right cloud where that can be known, whatever failed and whenever placements came."""
-    for setting, value in document_settings(store).items():
+@pytest.fixture(params=DOCUMENT_STORES)
+def store(request, monitor, document_settings, monkeypatch):
+    for setting, value in document_settings(request.param).items():
         monkeypatch.setenv(setting, value)
     wiring.close()
+
+
+NOTHING = dict.fromkeys(panda.FIELDS)
+NONSENSE = [
+    *(None, 5, "row", [], {}, NOTHING, NOTHING | {"pandaid": True}, NOTHING | {"pandaid": 1.5} | changed_at("2026-11-24T04:00:00")),
+    *(
+        ended(number, when)
+        for number, when in ((71, "0000-00-00 00:00:00"), (72, "9999-12-31T23:59:59"), (73, "noon"), (74, None), (75, 7))
+    ),
+    *(ended(number, "2026-11-24T04:30:00") | {"pandaid": number} for number in (0, -1, "1e3", "\uff11", 10**20, "")),
+]
+READABLE = [
+    ended(81, "2026-11-24T04:30:00", jobstatus=None, starttime=[], endtime={}, durationsec=10**300, corecount="\ud800", jobmetrics=[[]]),
+    ended(
+        82,
+        "2026-11-24T04:30:00",
+        jobstatus="failed",
+        piloterrorcode=[1],
+        exeerrorcode="1",
+        exeerrordiag="\ud800\0x" * 10**5,
+        batchid="\0\n",
+    ),
+    ended("83", "2026-11-24T04:30:00", statechangetime="9999-12-31T23:59:59", cpuconsumptiontime="nan", maxpss="1e999", attemptnr=10**18),
+]
+
+
+def test_rows_that_cannot_be_read_cost_themselves_on_every_store(store, collect, monitor):
+    monitor.nonsense = NONSENSE + READABLE
+    answer = collect().json()
+    assert (answer["state"], answer["failed_queues"], answer["unreadable"] % len(NONSENSE)) == ("done", 0, 0)
+    assert set(jobs()) == {str(row["pandaid"]) for row in monitor.rows} | {"81", "82", "83"}
+    assert cursor().stands_at == datetime(2026, 11, 24, 4, 58, 30, tzinfo=UTC)
+    wiring.documents().refresh()
+    noted = [one for _, one in wiring.documents().find("unreadable", Unreadable, {})]
+    assert {(one.kind, one.source) for one in noted} == {("row", "panda/CA-IAAS-T3")}
+    assert {"71", "72", "73", "74", "75"} <= {one.key_text for one in noted}
+    assert {one.reason for one in noted} == {"pandaid is no whole number above zero", "modificationtime is no time until now"}
+
+
+def test_a_placement_that_no_calendar_holds_leaves_rounds_as_they_are(store, collect, client, scheduler):
+    ended_at = {"ended_at": "9999-12-31T23:59:59-14:00"}
+    place = {"batch_id": "s#1.0#1", "vm": "atlas-vm-1.west-cloud", "cloud": "west", "started_at": "2026-11-24T00:00:00Z", "state": "x"}
+    for bad in (place | {"started_at": "0001-01-01T00:00:00+14:00"}, place | ended_at):
+        assert client.post("placement_report", json={"jobs": [bad]}, headers=scheduler).json()["accepted"] == 0
+    assert collect().json()["state"] == "done"
+    assert {job.cloud for job in jobs().values()} == {"unknown"}
+    assert client.post("placement_report", json={"jobs": [place]}, headers=scheduler).json()["accepted"] == 1
+    assert "west" in {job.cloud for job in jobs().values()}
+
+
+def test_a_state_change_of_the_year_9999_freezes_no_job(store, collect, monitor):
+    row = ended(91, "2026-11-24T04:30:00", jobstatus="running", statechangetime="9999-12-31T23:59:59", starttime="2026-11-24T04:00:00")
+    monitor.rows = [row]
+    collect()
+    assert jobs()["91"].status == "running"
+    monitor.rows = [ended(91, "2026-11-24T04:50:00")]
+    collect(NOW + timedelta(minutes=10))
+    assert jobs()["91"].status == "finished"
+
+
+class Broken:
+    """A monitor that crashes its reader over one queue."""
+
+    def __init__(self, door, queue):
+        self.door, self.queue = door, queue
+
+    def rows(self, asked):
+        if self.queue in asked.queues:
+            raise ZeroDivisionError("the password is hunter2")
+        return self.door.rows(asked)
+
+
+def test_a_crash_over_one_queue_is_that_queue_s_failure(monitor, caplog):
+    monitor.now = lambda: NOW.replace(tzinfo=None)
+    queues = ("CA-IAAS-T3", "BAD")
+    source = Broken(wiring.panda(), "BAD")
+    round_of = panda_collection.Collection(source, queues, wiring.documents(), lambda: NOW, NOW + timedelta(seconds=40))
+    assert round_of.run()["failed_queues"] == 1
+    assert (len(jobs()), cursor().error) == (6, None)
+    assert cursor("BAD").stands_at < NOW - timedelta(hours=23)
+    assert "incident" in cursor("BAD").error
+    assert "hunter2" not in cursor("BAD").error + caplog.text
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"jobs": {}}', b'{"jobs": "x"}', b"[]", b"5", b'{"jobs": [{"pandaid": 1', b"{" * 10**6, b'{"jobs":' + b"[" * 10**5, b"\xff"]
+)
+def test_an_answer_of_another_shape_is_an_outage(body):
+    with pytest.raises(Unavailable):
+        jobs_panda._jobs(body)
+
+
+def test_a_number_of_a_thousand_digits_costs_its_own_row():
+    assert jobs_panda._jobs(b'{"jobs": [{"pandaid": ' + b"9" * 5_000 + b'}, {"pandaid": 1}, NaN]}')[1] == {"pandaid": 1}
+
+
+def test_a_day_on_fifteen_clouds(store, monitor, client, scheduler, reader, monkeypatch):
+    """Every job once, on its right cloud where that can be known, whatever failed and whenever placements came."""
     day = simulated_day.Day(jobs=1_500, clouds=15)
     day.live_through(monitor, client, scheduler, monkeypatch)
     found = jobs()

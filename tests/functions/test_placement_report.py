@@ -4,6 +4,9 @@ import gzip
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lab import ANY_JSON, DOCUMENT_STORES
 
 from skytally import wiring
 from skytally.documents import PlacedVm, Placement
@@ -18,6 +21,13 @@ def report(client, scheduler):
         return client.post("placement_report", json=body, headers=headers)
 
     return send
+
+
+@pytest.fixture(params=DOCUMENT_STORES)
+def store(request, home, document_settings, monkeypatch):
+    for setting, value in document_settings(request.param).items():
+        monkeypatch.setenv(setting, value)
+    wiring.close()
 
 
 def stored(kind, index):
@@ -79,3 +89,71 @@ def test_bodies(client, scheduler):
     assert client.post("placement_report", content=b"{", headers=headers).json()["error"]["code"] == "malformed"
     assert client.post("placement_report", content=b" " * (8 * 2**20 + 1), headers=headers).status_code == 413
     assert client.post("placement_report", json={"vms": "x"}, headers=scheduler).json()["error"]["field"] == "vms"
+
+
+# What was accepted once, and made every later report and every round of panda_collect fail.
+YEAR_1 = {"batch_id": "x#1.0#1", "vm": "bad", "cloud": "evil", "started_at": "0001-01-01T00:00:00+14:00", "state": "running"}
+YEAR_9999 = {"batch_id": "s#1.0#1", "vm": "vm-1", "cloud": "cloud-a", "started_at": "2026-11-29T09:00:00Z", "state": "ended"}
+YEAR_9999 |= {"ended_at": "9999-12-31T23:59:59-14:00"}
+
+
+@pytest.mark.parametrize("bad", [YEAR_1, YEAR_9999], ids=["year 1", "year 9999"])
+def test_a_time_that_no_calendar_holds_costs_its_item_and_later_reports_go_on(store, report, bad):
+    vm = {**VM, **{name: bad[name] for name in ("vm", "cloud", "started_at", "ended_at") if name in bad}}
+    answer = report(jobs=[bad], vms=[vm])
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 0)
+    assert [(one["index"], one["code"]) for one in answer.json()["rejected"]] == [(0, "malformed_time"), (1, "malformed_time")]
+    assert stored(PlacedVm, "placed_vm") == stored(Placement, "placement") == []
+    again = report(jobs=[bad, {**JOB, "batch_id": bad["batch_id"], "vm": bad["vm"]}], vms=[VM]).json()
+    assert (again["accepted"], [(one["index"], one["code"]) for one in again["rejected"]]) == (2, [(1, "malformed_time")])
+
+
+def test_names_of_any_length_and_script_are_kept_on_every_store(store, report):
+    long = {**JOB, "batch_id": "\U0001f600" * 255, "vm": "\u4e91" * 255, "cloud": "\u00e9" * 255}
+    assert report(jobs=[long], vms=[{**VM, "vm": long["vm"], "cloud": long["cloud"]}]).json()["accepted"] == 2
+    assert report(jobs=[long], vms=[{**VM, "vm": long["vm"], "cloud": long["cloud"]}]).json()["accepted"] == 2
+    assert [run.batch_id for run in stored(Placement, "placement")] == [long["batch_id"]]
+
+
+@pytest.mark.parametrize("wrong", ["a\nb", "a\0b", "", "x" * 256, "\x1b[31m", 7, None, True, ["x"]])
+@pytest.mark.parametrize("field", ["batch_id", "vm"])
+def test_a_name_that_is_none_costs_its_item(report, field, wrong):
+    told = report(jobs=[{**JOB, field: wrong}, JOB]).json()
+    assert (told["accepted"], [one["index"] for one in told["rejected"]]) == (1, [0])
+
+
+def test_the_moment_of_listing_has_a_zone(report):
+    for wrong in ("noon", "2026-11-24T00:00:00", "9999-12-31T23:59:59Z"):
+        error = report(vms=[VM], listed_at=wrong).json()["error"]
+        assert (error["code"], error["field"]) == ("malformed_time", "listed_at")
+
+
+def test_a_vm_that_is_listed_again_is_alive_again_on_every_store(store, report):
+    ended = {**VM, "ended_at": "2026-11-24T00:10:00Z"}
+    for listed_at, vm, ended_at in (("00:05", VM, None), ("00:20", ended, "00:10"), ("00:25", VM, None), ("00:19", ended, None)):
+        report(vms=[vm], listed_at=f"2026-11-24T{listed_at}:00Z")
+        (known,) = stored(PlacedVm, "placed_vm")
+        assert (known.ended_at and f"{known.ended_at:%H:%M}") == ended_at
+
+
+def test_two_clouds_say_what_they_like_of_one_batch_job_on_every_store(store, report, bearer):
+    for cloud in ("uvic", "evil"):
+        mine = {**JOB, "cloud": cloud, "state": cloud}
+        assert report(headers=bearer("scheduler", clouds=(cloud,)), jobs=[mine], vms=[{**VM, "cloud": cloud}]).json()["accepted"] == 2
+    assert {(run.cloud, run.state) for run in stored(Placement, "placement")} == {("uvic", "uvic"), ("evil", "evil")}
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_in_any_field_leaves_the_neighbours_alone_on_every_store(store, client, scheduler, data):
+    key = data.draw(st.sampled_from(["vms", "jobs"]))
+    odd = {"vms": {**VM, "vm": "odd"}, "jobs": {**JOB, "batch_id": "odd#9.0#1", "ended_at": JOB["started_at"]}}[key]
+    field = data.draw(st.sampled_from(sorted({*odd, "ended_at", "exit_code", "wall_seconds", "site", "flavor", "slot"})))
+    body = json.dumps({"vms": [VM], "jobs": [JOB], key: [{"vms": VM, "jobs": JOB}[key], odd | {field: "VALUE"}]})
+    body = body.replace('"VALUE"', data.draw(ANY_JSON))
+    answer = client.post("placement_report", content=body, headers=scheduler | {"Content-Type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    assert [one["index"] for one in answer.json()["rejected"]] in ([], [{"vms": 1, "jobs": 2}[key]])
+    assert answer.json()["accepted"] == 3 - len(answer.json()["rejected"])
+    assert "vm-1" in {vm.vm for vm in stored(PlacedVm, "placed_vm")}
+    assert JOB["batch_id"] in {run.batch_id for run in stored(Placement, "placement")}

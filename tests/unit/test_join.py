@@ -1,6 +1,8 @@
 """The join: every form of batch id, time before name, and the same end whichever comes first."""
 
-from contextlib import suppress
+import sqlite3
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -12,8 +14,9 @@ from msgspec import structs
 from skytally import join, placement
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.batch_id import number_of
-from skytally.documents import Job, PlacedVm, Placement
+from skytally.documents import Job, PlacedVm, Placement, Unreadable
 from skytally.errors import Unavailable
+from skytally.ports import Outcome, Write
 from skytally.records import Caller
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -90,17 +93,100 @@ def test_where_a_job_ran(one, found, cloud, joined_by):
     assert join.joined(made, known(*found)) == made
 
 
+OPEN = {"began": -5, "lasted": None}
+
+
+@pytest.mark.parametrize(
+    ("one", "found", "cloud", "vm_name"),
+    [
+        (job(batch_id=FULL), [run(), run(vm="vm-2", cloud="evil", **OPEN)], "uvic", "vm-1"),
+        (job(batch_id=FULL, host=None), [run(), run(vm="vm-2", cloud="evil", began=-9)], "uvic", "vm-1"),
+        (job(batch_id=FULL, host=None), [run(), vm(), run(vm="vm-2", cloud="evil", **OPEN)], "uvic", "vm-1"),
+        (job(batch_id=FULL, host=None, lasted=3), [run(lasted=3), run(vm="vm-2", cloud="evil", lasted=1)], "uvic", "vm-1"),
+        (job(batch_id=FULL, lasted=3), [run(lasted=3), run(cloud="evil", lasted=1)], "uvic", "vm-1"),
+        (job(batch_id=FULL), [run(), vm(), run(cloud="evil", **OPEN)], "uvic", "vm-1"),
+        (job(batch_id=FULL), [run(cloud="unknown"), vm(), run(cloud="evil", **OPEN)], "uvic", "vm-1"),
+        (job(batch_id=FULL), [run(), vm(), run(vm="vm-2", cloud="evil", **OPEN), vm("vm-2", "evil")], "uvic", "vm-1"),
+        (job(batch_id=FULL), [run(vm="vm-8"), vm(), run(vm="vm-2", cloud="evil")], "uvic", "vm-1"),
+        (job(batch_id=FULL), [run(), run(vm="vm-2", cloud="evil", **OPEN), vm("vm-2", "evil")], "uvic", "vm-1"),
+        (job(batch_id=FULL, host=None), [run(), run(vm="vm-2", cloud="evil", began=-9), vm("vm-2", "evil")], "uvic", "vm-1"),
+        (job(), [vm(), run("other", cloud="evil", **OPEN)], "uvic", "vm-1"),
+        (job(), [vm(), run("other", vm="vm-1", cloud="unknown"), run("mine", cloud="evil")], "uvic", "vm-1"),
+        (job(batch_id="1237.0"), [run(), vm(), run("x#1237.0#9", cloud="evil", **OPEN)], "uvic", "vm-1"),
+        (job(batch_id="1237.0"), [run(), run("x#1237.0#9", "vm-2", "evil", **OPEN)], "uvic", "vm-1"),
+    ],
+)
+def test_what_another_cloud_s_scheduler_invents_moves_no_job(one, found, cloud, vm_name):
+    for known_now in (known(*found), known(*reversed(found))):
+        made = join.joined(one, known_now)
+        assert (made.cloud, made.vm) == (cloud, vm_name)
+
+
+@pytest.mark.parametrize(
+    ("one", "found"),
+    [
+        (job(batch_id=FULL), [run(), run(cloud="evil")]),
+        (job(batch_id=FULL), [run(), run(cloud="evil", began=-0.1, lasted=1.2)]),
+        (job(batch_id=FULL), [run(lasted=0.9), run(cloud="evil", **OPEN)]),
+        (job(batch_id=FULL, host=None), [run(), run(vm="vm-2", cloud="evil", began=0.01)]),
+        (job(batch_id=FULL), [run(), vm(), run(cloud="evil"), vm(cloud="evil")]),
+        (job(batch_id="1237.0", host=None), [run(), vm(), run("x#1237.0#9", "vm-2", "evil"), vm("vm-2", "evil")]),
+        (job(), [vm(), vm(cloud="evil", began=-0.01)]),
+    ],
+)
+def test_what_two_clouds_claim_alike_is_nobody_s_and_never_a_liar_s(one, found):
+    for known_now in (known(*found), known(*reversed(found))):
+        made = join.joined(one, known_now)
+        assert (made.cloud, made.vm, made.joined_by) == ("unknown", None, None)
+
+
+def test_a_silent_placement_is_on_a_cloud_of_which_its_scheduler_may_speak():
+    told = structs.replace(run(cloud="unknown"), clouds='["uvic"]')
+    listed = vm(), vm(cloud="evil")
+    assert join.joined(job(batch_id=FULL), known(told, *listed)).cloud == "uvic"
+    assert join.joined(job(batch_id=FULL), known(run(cloud="unknown"), *listed)).cloud == "unknown"
+    assert join.joined(job(batch_id=FULL, host=None), known(told, vm(cloud="evil"))).cloud == "unknown"
+
+
 def test_a_join_never_outlives_a_newer_state():
     assert join.version_of(structs.replace(job(), joined_by="batch_id")) == join.version_of(job()) < join.version_of(job(lasted=1.1))
 
 
-def report(documents, *found):
+@pytest.mark.parametrize("year", [2027, 2099, 9999])
+def test_what_an_impossible_time_stamp_froze_gives_way(tmp_path, year):
+    """So it was kept, and a join moved it, before anything else came."""
+    documents = SqliteDocuments(tmp_path / "d.sqlite")
+    frozen = structs.replace(job(batch_id=FULL), changed_at=datetime(year, 12, 31, 23, tzinfo=UTC), status="running")
+    frozen_at = round(frozen.changed_at.timestamp() * 1_000)
+    documents.write([Write("job", join.key_of(frozen), frozen_at, frozen)]).result()
+    report(documents, run())
+    assert documents.get("job", "panda/1", Job).cloud == "uvic"
+    join.store([job(batch_id=FULL)], documents)
+    assert documents.get("job", "panda/1", Job) == structs.replace(job(batch_id=FULL), cloud="uvic", vm="vm-1", joined_by="batch_id")
+    documents.close()
+
+
+def test_a_stored_job_that_cannot_be_joined_is_noted_and_stops_no_other(tmp_path):
+    documents = SqliteDocuments(tmp_path / "d.sqlite")
+    join.store([job(1, FULL), job(2, FULL), job(3)], documents)
+    with closing(sqlite3.connect(tmp_path / "d.sqlite")) as file, file:
+        file.execute("UPDATE job SET changed_at = NULL, started_at = NULL WHERE job_id = '2'")
+    report(documents, run())
+    found = {one.job_id: one.cloud for _, one in documents.find("job", Job, {}) if one.job_id != "2"}
+    assert found == {"1": "uvic", "3": "uvic"}
+    assert [(one.kind, one.source, one.key_text) for _, one in documents.find("unreadable", Unreadable, {})] == [
+        ("document", "job", "panda/2")
+    ]
+    documents.close()
+
+
+def report(documents, *found, at=AT, **more):
     """Send what a scheduler would."""
     names = {PlacedVm: ("vm", "cloud", "started_at", "ended_at"), Placement: ("batch_id", "vm", "started_at", "ended_at", "state", "cloud")}
     told = {kind: [{name: getattr(one, name) for name in names[kind]} for one in found if isinstance(one, kind)] for kind in names}
     vms, jobs = told[PlacedVm], [{name: value for name, value in job.items() if value != "unknown"} for job in told[Placement]]
-    body = msgspec.json.encode({"vms": vms, "jobs": jobs})
-    receipt = placement.record(body, SCHEDULER, documents, AT)
+    body = msgspec.json.encode({"vms": vms, "jobs": jobs, **more})
+    receipt = placement.record(body, SCHEDULER, documents, at)
     assert receipt.rejected == []
 
 
@@ -118,10 +204,21 @@ STORY = [
     (run("other#1239.0#5", "vm-7", "cern"),),
     (vm("vm-6", "desy"),),
     (vm("vm-6", "desy", lasted=2),),
+    (job(7, FULL, "vm-1"), job(8, None, "vm-8", began=3), job(9, "sched#9.0#1", "vm-9")),
+    (run(vm="vm-2", cloud="evil", began=-5, lasted=None),),
+    (run("sched#9.0#1", "vm-9", "uvic"), vm("vm-8", "uvic")),
+    (run("sched#9.0#1", "vm-9", "evil"),),
+    (vm("vm-8", "evil"),),
+    (job(10, "sched#10.0#1", None), job(11, "sched#11.0#1", "vm-13")),
+    (run("sched#10.0#1", "vm-11", "uvic"), run("sched#10.0#1", "vm-12", "evil"), run("sched#11.0#1", "vm-13", "unknown")),
+    (vm("vm-11", "uvic"),),
+    (vm("vm-13", "desy"),),
 ]
 END = {"panda/1": ("uvic", 1.5), "panda/2": ("desy", 1), "panda/3": ("cern", 1), "panda/4": ("unknown", 1)}
 # What two schedds claim is nobody's, and a vm that has ended before is not where a job ran: better known than joined wrongly.
 END |= {"panda/5": ("unknown", 1), "panda/6": ("unknown", 4)}
+# Who invents a placement moves nothing, and what two clouds claim alike is nobody's.
+END |= {"panda/7": ("uvic", 1), "panda/8": ("unknown", 4), "panda/9": ("unknown", 1), "panda/10": ("uvic", 1), "panda/11": ("desy", 1)}
 
 
 def tell(documents, chapter):
@@ -161,6 +258,30 @@ def test_the_order_matters_to_a_mutant(tmp_path, monkeypatch, mutant):
             tell(documents, chapter)
     assert ends(documents) != END
     documents.close()
+
+
+def test_a_job_that_the_store_refuses_for_good_stops_no_report_and_no_other_job(tmp_path):
+    documents = SqliteDocuments(tmp_path / "d.sqlite")
+    join.store([job(1, FULL), job(2, FULL)], documents)
+    refusing(documents, "panda/2")
+    report(documents, run())
+    assert {one.job_id: one.cloud for _, one in documents.find("job", Job, {})} == {"1": "uvic", "2": "unknown"}
+    assert [one.key_text for _, one in documents.find("unreadable", Unreadable, {})] == ["panda/2"]
+    assert [one.job_id for one in join.store([job(2, FULL), job(3, FULL)], documents)] == ["2"]
+    assert documents.get("job", "panda/3", Job).cloud == "uvic"
+    documents.close()
+
+
+def refusing(documents, key):
+    """Let the store refuse one document for good."""
+    write = documents.write
+
+    def some(writes):
+        outcomes, future = iter(write([one for one in writes if one.key != key]).result()), Future()
+        future.set_result([Outcome.REJECTED if one.key == key else next(outcomes) for one in writes])
+        return future
+
+    documents.write = some
 
 
 def late(documents, *happening):

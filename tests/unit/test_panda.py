@@ -1,6 +1,7 @@
 """BigPanDA's rows: recorded ones, and every trap that is known of them."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -217,17 +218,38 @@ ODD = VALUES | st.sampled_from([10**30, -(10**30), "9" * 400, "workDirSize=" + "
 
 @given(st.dictionaries(st.sampled_from([*panda.FIELDS]), ODD, max_size=12))
 def test_no_row_breaks_the_collector(documents, fields):
-    made = panda.job(row(**fields), NOW)
-    if made is not None:
+    with suppress(Malformed):
+        made = panda.job(row(**fields), NOW)
         assert made.core_ms >= 0
-        assert join.store([made], documents) == 0
+        assert join.store([made], documents) == []
         assert documents.get("job", join.key_of(made), Job) is not None
 
 
-def test_a_row_without_an_id_or_a_time_is_none():
-    assert job(pandaid=None) is None
-    assert job(modificationtime="yesterday") is None
-    assert job(modificationtime="0001-01-01T00:00:00+09:00") is None
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"pandaid": wrong} for wrong in (None, True, 0, -1, 1.5, "1.0", "one", "", [1], 10**20, "9" * 5_000)),
+        *({"modificationtime": wrong} for wrong in (None, 5, "yesterday", "0000-00-00 00:00:00", "0001-01-01T00:00:00+09:00")),
+        *({"modificationtime": wrong} for wrong in ("1999-12-31T23:59:59", "2026-11-25T05:00:01", "9999-12-31T23:59:59")),
+    ],
+    ids=str,
+)
+def test_a_row_without_an_id_or_a_time_that_can_be_is_refused(fields):
+    with pytest.raises(Malformed):
+        job(**fields)
+
+
+@pytest.mark.parametrize("wrong", ["9999-12-31T23:59:59", "2026-11-25T05:00:01", "0000-00-00 00:00:00", "", None, 7, True, []])
+@pytest.mark.parametrize("column", ["statechangetime", "creationtime", "starttime", "endtime"])
+def test_a_time_that_cannot_be_is_as_if_it_were_not_told(column, wrong):
+    """A statechangetime of 9999 would be newer than all that ever comes after it."""
+    assert job(**{column: wrong}) == job(**{column: None})
+
+
+def test_numbers_that_cannot_be_are_as_if_they_were_not_told():
+    absurd = job(inputfilebytes=10**14, outputfilebytes=-1, maxpss=10**12, attemptnr=10**9, durationsec=10**12, actualcorecount=10**9)
+    assert (absurd.input_bytes, absurd.output_bytes, absurd.max_pss_bytes, absurd.attempt) == (None,) * 4
+    assert absurd.core_ms <= panda.MAX_SECONDS * 1_000 * panda.MAX_CORES < 2**63 / 9_000
 
 
 @pytest.mark.parametrize("queues", ["A*", "A|B", "!A", "A+B", "A#1", "A'", "A,B*", " , ", "A B", "A,,B"])

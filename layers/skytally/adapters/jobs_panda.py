@@ -5,7 +5,6 @@ zone. A redirect or a page instead of JSON is a login that is wanted, so an outa
 """
 
 import itertools
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import quote
 import urllib3
 
 from skytally.errors import Unavailable
+from skytally.foreign_value import parsed
 from skytally.panda import FIELDS, Slice
 
 SECONDS = urllib3.Timeout(connect=5.0, read=20.0)
@@ -29,8 +29,8 @@ class PandaJobRows:
         # Any number that was not sent before keeps an answer from coming out of a cache.
         self._numbers = itertools.count(time.time_ns() // 1_000_000)
 
-    def rows(self, asked: Slice) -> list[dict[str, Any]]:
-        """Answer a slice's rows; see the port."""
+    def rows(self, asked: Slice) -> list[Any]:
+        """Return a slice's rows; see the port."""
         told = {"computingsite": "|".join(asked.queues), "jobstatus": "|".join(asked.statuses), **_window(asked)}
         told |= {"limit": str(asked.limit), "outputs": "jobs", "timestamp": str(next(self._numbers)), "fields": ",".join(FIELDS)}
         query = "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in told.items())
@@ -68,11 +68,11 @@ def _window(asked: Slice) -> dict[str, str]:
     return {f"{asked.moment}range": f"{begin}|{end}"}
 
 
-def _jobs(body: bytes) -> list[dict[str, Any]]:
+def _jobs(body: bytes) -> list[Any]:
     try:
-        rows = json.loads(body.decode("utf-8", "replace"))["jobs"]
+        rows = parsed(body)["jobs"]
     except (ValueError, KeyError, TypeError):
         rows = None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, list):
         raise Unavailable("PanDA's monitor did not answer a list of jobs: a login page, or an answer that was cut")
     return rows
