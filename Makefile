@@ -31,7 +31,7 @@ check: $(READY) ## format, lint, types, import rules and unit tests, in seconds
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-logo | tail -n 1
+	@report=$$($(BIN)/lint-imports --no-logo) || { echo "$$report"; exit 1; }
 	@$(BIN)/pytest -q tests/unit tests/test_readme.py -m "not slow"
 
 bench: $(READY) ## what it costs and how fast it is, as ratios of one run on this machine
