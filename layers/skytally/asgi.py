@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from skytally import logs, web, wiring
 from skytally.config import Config
-from skytally.errors import Malformed
+from skytally.errors import Misconfigured
 from skytally.web import HttpError, Reply, error_reply, unknown_path
 
 log = logging.getLogger("skytally")
@@ -76,7 +76,7 @@ class FunctionApp:
         """Ask the limits; that callers are refused is said once a minute, since a line for each would be the next flood."""
         try:
             limits, trusted_hops = wiring.limits(), wiring.config().trusted_hops
-        except Malformed:
+        except Misconfigured:
             return 0  # The function meets the same settings, and says what is wrong with them.
         now, address = web.clock(), web.address_of(connection, trusted_hops)
         wait_seconds = limits.wait_seconds(self._name, address, connection.headers.get("authorization", ""), now)

@@ -6,13 +6,14 @@ money and energy empty.
 
 import re
 import tomllib
+from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from skytally.errors import Forbidden, Malformed
+from skytally.errors import Forbidden, Misconfigured
 from skytally.records import Caller, Text
 
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
@@ -67,6 +68,23 @@ class Apel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     virtual_organisations: dict[str, ForApel] = {}
 
 
+class BrokenSiteData(Misconfigured):
+    """The site data cannot be used. `place` says where they are wrong for any reader: it quotes nothing but the name of a table."""
+
+    def __init__(self, place: str, sentence: str, *, quoting: str = "") -> None:
+        reason = f"clouds.toml, {quoting or place}: {sentence}"
+        super().__init__("the server's site data are broken: tell its operator, and ask again", reason=reason)
+        self.place = place
+
+
+class SiteFault(Struct, frozen=True):
+    """Site data that cannot be used, so that the last good ones count: since when, where they are wrong, and for the operator, how."""
+
+    since: datetime
+    place: str
+    reason: str
+
+
 class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All site data."""
 
@@ -91,14 +109,17 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def parse(text: str) -> Site:
-    """Read site data, or raise Malformed with the line and the field."""
+    """Read site data, or raise BrokenSiteData with the line and the field; no text whatever raises anything else."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise Malformed(f"clouds.toml: {error}", code="malformed_site_data") from None
+    except (ValueError, RecursionError) as error:
+        raise _no_toml(text, error) from None
     known = {"clouds", *_KINDS}
-    for name in tables.keys() - known:
-        raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(known))}")
+    for name in sorted(tables.keys() - known):
+        raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(known))}", is_ours=False)
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise _wrong(text, name, None, "must be a table")
     clouds = {name: _table(text, f"clouds.{name}", fields, Cloud) for name, fields in tables.get("clouds", {}).items()}
     rest = {name: _table(text, name, tables[name], kind) for name, kind in _KINDS.items() if name in tables}
     lines = {name: _line(text, f"clouds.{name}", "apel_site") for name, cloud in clouds.items() if cloud.apel_site is not None}
@@ -110,6 +131,16 @@ def parse(text: str) -> Site:
 
 
 _KINDS: dict[str, type] = {"calibration": Calibration, "benchmarks": Benchmarks, "deny": Deny, "alarms": Alarms, "apel": Apel}
+_HEAD = re.compile(r"\s*\[\s*([A-Za-z0-9_. \"'-]{1,100})\]")
+
+
+def _no_toml(text: str, error: Exception) -> BrokenSiteData:
+    """Name the line that is no TOML, and the table that it stands in."""
+    lines = text.split("\n")
+    found = re.search(r"at line (\d+)", str(error))
+    line = int(found[1]) if found else len(lines)
+    heads = [head[1].strip() for head in map(_HEAD.match, lines[:line]) if head]
+    return BrokenSiteData(", ".join([f"line {line}", *heads[-1:]]), str(error))
 
 
 def _table(text: str, name: str, fields: Any, kind: type) -> Any:
@@ -117,24 +148,32 @@ def _table(text: str, name: str, fields: Any, kind: type) -> Any:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         sentence, _, path = str(error).partition(" - at `$.")
-        unknown = re.search(r"unknown field `(\w+)`", sentence)
-        raise _wrong(text, name, unknown[1] if unknown else re.split(r"[.\[`]", path)[0], sentence) from None
+        unknown = re.search(r"unknown field `(.*)`", sentence)
+        field = unknown[1] if unknown else re.split(r"[.\[`]", path)[0]
+        raise _wrong(text, name, field, sentence, is_ours=unknown is None) from None
 
 
-def _wrong(text: str, table: str, field: str | None, sentence: str) -> Malformed:
-    """Name the line where the field stands, or else its table's."""
+def _wrong(text: str, table: str, field: str | None, sentence: str, *, is_ours: bool = True) -> BrokenSiteData:
+    """Name the line where the field stands, or else its table's; what is not ours of their names is for the operator alone."""
     line = _line(text, table, field)
-    where = f"line {line}, " if line else ""
-    return Malformed(f"clouds.toml, {where}{table}{f'.{field}' if field else ''}: {sentence}", code="malformed_site_data")
+    whole = f"{table}.{field}" if field else table
+    readable = whole if is_ours else table if field else ""
+    places = [", ".join(part for part in (f"line {line}" if line else "", name) if part) for name in (readable, whole)]
+    return BrokenSiteData(places[0] or "a table", sentence, quoting=places[1])
 
 
 def _line(text: str, table: str, field: str | None) -> int | None:
-    lines = text.splitlines()
-    heads = [n for n, line in enumerate(lines) if re.sub(r"[\s\"']", "", line).startswith(f"[{table}")]
+    lines = text.split("\n")
+    heads = [n for n, line in enumerate(lines) if _bare(line).startswith((f"[{_bare(table)}]", f"[{_bare(table)}."))]
     start = heads[0] if heads else -1
     for n, line in enumerate(lines[start + 1 :], start + 1):
-        if field is not None and re.match(rf"\s*[\"']?{re.escape(field)}[\"']?\s*[=.]", line):
+        if field and re.match(rf"\s*[\"']?{re.escape(field)}[\"']?\s*[=.]", line):
             return n + 1
         if line.lstrip().startswith("[") and start >= 0:
             break
     return start + 1 if start >= 0 else None
+
+
+def _bare(text: str) -> str:
+    """Return a table's head or name without what may be written in several ways."""
+    return re.sub(r"[\s\"']", "", text)

@@ -8,7 +8,7 @@ from typing import Annotated, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from skytally.errors import Malformed
+from skytally.errors import Misconfigured
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -142,17 +142,14 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @staticmethod
     def from_env(environ: Mapping[str, str] | None = None) -> "Config":
-        """Read the environment; raises Malformed with the setting's name."""
+        """Read the environment; raises Misconfigured with the setting's name."""
         source = os.environ if environ is None else environ  # noqa: TID251
         given = {field: source[name] for field, name in setting_names().items() if source.get(name)}
         try:
             return msgspec.convert(given, Config, strict=False)
         except msgspec.ValidationError as error:
             field = str(error).rpartition("$.")[2].rstrip("`")
-            raise Malformed(
-                f"setting {setting_names().get(field, field)}: {str(error).partition(' - ')[0]}",
-                code="malformed_setting",
-            ) from None
+            raise Misconfigured.setting(setting_names().get(field, field), str(error).partition(" - ")[0]) from None
 
     @property
     def home_path(self) -> Path:

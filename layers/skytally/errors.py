@@ -14,6 +14,7 @@ SkytallyError
 │   ├── Expired        its time is over
 │   └── Revoked        it was withdrawn
 └── Unavailable        a store or source is away, or its answer is unknown: ask again, nothing was lost
+    └── Misconfigured  a setting or file of the server's own is broken: the operator mends it, the caller asks again
 """
 
 from typing import Any
@@ -105,3 +106,19 @@ class Unavailable(SkytallyError):
     """A store or source is away, or did not say what it did: nothing is known, ask again."""
 
     code = "unavailable"
+
+
+class Misconfigured(Unavailable):
+    """A setting or a file of the server's own is broken: no caller's fault, so callers keep what they sent and ask again.
+
+    `message` is for any caller. `reason` is for the operator alone, in logs and on the command line: it may quote what is broken.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    @staticmethod
+    def setting(name: str, reason: str) -> "Misconfigured":
+        """Return the error of a setting: callers learn its name, the operator also what is wrong with it."""
+        return Misconfigured(f"the server's setting {name} is broken: tell its operator, and ask again", reason=f"setting {name}: {reason}")

@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from skytally.batch_id import host_of, number_of
 from skytally.documents import Job
-from skytally.errors import Malformed, Unavailable
+from skytally.errors import Misconfigured, Unavailable
 from skytally.foreign_value import AHEAD, identity, moment, number, whole_number, word
 from skytally.job_error import COMPONENTS, error_of
 from skytally.join import UNKNOWN
@@ -38,10 +38,10 @@ _WORK_FOLDER = re.compile(r"\bworkDirSize=(\d{1,13})\b", re.ASCII)
 
 
 def queues_of(setting: str) -> tuple[str, ...]:
-    """Read the queues' names, each once; raises Malformed where there is none."""
+    """Read the queues' names, each once; raises Misconfigured where there is none."""
     queues = tuple(dict.fromkeys(queue.strip() for queue in setting.split(",") if queue.strip()))
     if not queues:
-        raise Malformed("setting SKYTALLY_PANDA_QUEUES: names no queue", code="malformed_setting")
+        raise Misconfigured.setting("SKYTALLY_PANDA_QUEUES", "names no queue")
     return queues
 
 

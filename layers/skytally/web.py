@@ -22,7 +22,7 @@ from starlette.responses import Response, StreamingResponse
 
 from skytally import errors, logs
 from skytally.clock import now
-from skytally.errors import Forbidden, Malformed, SkytallyError, Unauthenticated, Unavailable
+from skytally.errors import Forbidden, Malformed, Misconfigured, SkytallyError, Unauthenticated, Unavailable
 
 KIB, MIB = 1_024, 1_024 * 1_024
 BODY_SECONDS = 20.0
@@ -264,7 +264,9 @@ def tar_reply(data: bytes) -> Reply:
 
 
 def error_reply(error: SkytallyError) -> Reply:
-    """Turn an error into its status and its JSON."""
+    """Turn an error into its status and its JSON; the log gets what only the operator may read of it."""
+    if isinstance(error, Misconfigured):
+        log.error(logs.Fields(message=error.reason))
     status = error.status if isinstance(error, HttpError) else next((s for kind, s in STATUS if isinstance(error, kind)), 500)
     reply = json_reply({"error": {"code": error.code, "message": error.message, **error.details}}, status)
     if isinstance(error, HttpError):

@@ -1,6 +1,8 @@
 """From settings to adapters, by URL scheme: lazy, cached for the life of the process, never at import."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -14,9 +16,9 @@ from skytally.adapters.keys_files import KeyFiles
 from skytally.adapters.site_files import SiteData
 from skytally.alarm import Teller, Untold
 from skytally.boot import Register
-from skytally.cloud import Site
+from skytally.cloud import Site, SiteFault
 from skytally.config import Config
-from skytally.errors import Forbidden, Malformed, NotYours
+from skytally.errors import Forbidden, Misconfigured, NotYours
 from skytally.keyring import Keyring
 from skytally.limit import Limits
 from skytally.panda import JobRows, queues_of
@@ -35,12 +37,22 @@ def config() -> Config:
     return Config.from_env()
 
 
+@contextmanager
+def _opening(setting: str) -> Iterator[None]:
+    """Say which setting is broken where nothing can be opened by what it holds."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise Misconfigured.setting(setting, f"nothing can be opened by what it holds ({type(error).__name__})") from error
+
+
 @cache
 def documents() -> Documents:
     """Answer the document store."""
     return open_documents(config())
 
 
+@_opening("SKYTALLY_DOCUMENTS")
 def open_documents(settings: Config) -> Documents:
     """Connect to the document store that the settings name."""
     scheme, path = _split(settings.documents_url)
@@ -64,10 +76,11 @@ def objects() -> Objects:
     return open_objects(config())
 
 
+@_opening("SKYTALLY_OBJECTS")
 def open_objects(settings: Config) -> ProbedObjects:
     """Connect to the object store that the settings name; only its own client is loaded."""
     if not OBJECT_STORE.fullmatch(settings.objects_url):
-        raise Malformed("SKYTALLY_OBJECTS must be file:///path, s3://bucket/prefix or gs://bucket/prefix", code="malformed_setting")
+        raise Misconfigured.setting("SKYTALLY_OBJECTS", "must be file:///path, s3://bucket/prefix or gs://bucket/prefix")
     parts = urlsplit(settings.objects_url)
     if parts.scheme == "s3":
         from skytally.adapters.objects_s3 import S3Objects
@@ -93,8 +106,8 @@ def _split(url: str) -> tuple[str, Path]:
     return parts.scheme, Path(unquote(parts.path))
 
 
-def _unknown_scheme(setting: str, url: str, example: str) -> Malformed:
-    return Malformed(f"{setting} has scheme {urlsplit(url).scheme!r}: use {example}", code="malformed_setting")
+def _unknown_scheme(setting: str, url: str, example: str) -> Misconfigured:
+    return Misconfigured.setting(setting, f"has scheme {urlsplit(url).scheme!r}: use {example}")
 
 
 @cache
@@ -120,16 +133,27 @@ def tallies() -> Tallies:
 
 
 def site() -> Site:
-    """Answer the site data as they are now."""
+    """Return the newest site data that make sense."""
     return _site_data().site()
+
+
+def site_fault() -> SiteFault | None:
+    """Return what is wrong with the site data as they are now, or None."""
+    return _site_data().fault()
 
 
 @cache
 def _site_data() -> SiteData:
-    return SiteData(config().clouds, lambda url: open_objects(msgspec.structs.replace(config(), objects=url)), web.clock)
+    return open_site_data(config())
+
+
+def open_site_data(settings: Config) -> SiteData:
+    """Look at the site data that the settings name."""
+    return SiteData(settings.clouds, lambda url: open_objects(msgspec.structs.replace(settings, objects=url)), web.clock)
 
 
 @cache
+@_opening("SKYTALLY_PANDA_URL")
 def panda() -> JobRows | None:
     """Answer PanDA's monitor, or None where the settings name none."""
     from skytally.adapters.jobs_panda import PandaJobRows
@@ -144,6 +168,7 @@ def panda_queues() -> tuple[str, ...]:
 
 
 @cache
+@_opening("SKYTALLY_DIRAC_URL")
 def dirac() -> JobStates | None:
     """Answer the door to DIRAC that the settings name, or None."""
     told = config()

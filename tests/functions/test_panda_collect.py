@@ -132,7 +132,7 @@ def test_a_comma_in_the_settings_is_two_queues_and_a_star_is_refused(collect, mo
     assert {query["computingsite"] for query in monitor.queries} >= {"CA-IAAS-T3|OTHER"}
     monitor.requests = 0
     use_queues(monkeypatch, "CA*")
-    assert collect().json()["error"]["code"] == "malformed_setting"
+    assert (collect().status_code, "SKYTALLY_PANDA_QUEUES" in collect().json()["error"]["message"]) == (503, True)
     assert monitor.requests == 0
 
 

@@ -1,21 +1,17 @@
 """Site data that name the line where they are wrong, and what a core hour is worth."""
 
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from skytally import cloud, credit
-from skytally.adapters.objects_filesystem import FilesystemObjects
-from skytally.adapters.site_files import SiteData
 from skytally.documents import BootBenchmark
-from skytally.errors import Forbidden, Malformed, Unavailable
+from skytally.errors import Forbidden
 from skytally.records import Caller
 from skytally.statement import worth
 
 EXAMPLE = Path(cloud.__file__).parent / "data" / "clouds.example.toml"
-NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 def test_the_example_is_read():
@@ -44,10 +40,10 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_named_with_its_line(name):
     text, words = WRONG[name]
-    with pytest.raises(Malformed) as refusal:
+    with pytest.raises(cloud.BrokenSiteData) as broken:
         cloud.parse(text)
-    assert words in refusal.value.message
-    assert refusal.value.code == "malformed_site_data"
+    assert words in broken.value.reason
+    assert broken.value.code == "unavailable"
 
 
 def test_who_is_shut_out():
@@ -98,28 +94,3 @@ def test_a_score_far_from_its_flavor_is_in_quarantine_until_confirmed():
     }
     confirmed = cloud.parse("[benchmarks]\nconfirmed_boots = ['high']\n")
     assert credit.scores(benchmarks, confirmed)["high"] == credit.Score(60.0, quarantined=False)
-
-
-def test_a_file_counts_from_the_next_look(tmp_path):
-    path = tmp_path / "clouds.toml"
-    data = SiteData(str(path), FilesystemObjects, lambda: NOW)
-    with pytest.raises(Unavailable):
-        data.site()
-    path.write_text("[clouds.a]\nowner = 'x'\n")
-    assert data.site().cloud("a").owner == "x"
-    path.write_text("[clouds.a]\nowner = 'yy'\n")
-    assert data.site().cloud("a").owner == "yy"
-    assert SiteData("", FilesystemObjects, lambda: NOW).site() == cloud.Site()
-
-
-def test_an_object_is_read_every_half_minute(tmp_path):
-    times = [NOW]
-    store = FilesystemObjects(tmp_path)
-    data = SiteData("file:///x/clouds.toml", lambda _: store, lambda: times[-1])
-    with pytest.raises(Unavailable, match="not there"):
-        data.site()
-    store.create("clouds.toml", b"[clouds.a]\nowner = 'x'\n")
-    times.append(NOW.replace(minute=5))
-    assert data.site().cloud("a").owner == "x"
-    store.delete("clouds.toml")
-    assert data.site().cloud("a").owner == "x"

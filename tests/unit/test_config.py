@@ -3,7 +3,7 @@
 import pytest
 
 from skytally.config import Config, setting_names, settings
-from skytally.errors import Malformed
+from skytally.errors import Misconfigured
 
 
 def test_defaults_are_the_laptop():
@@ -20,7 +20,7 @@ def test_what_is_given_wins():
 
 @pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PORT", "70000"), ("SKYTALLY_TRUSTED_HOPS", "-1")])
 def test_a_bad_setting_is_named(name, value):
-    with pytest.raises(Malformed, match=name):
+    with pytest.raises(Misconfigured, match=name):
         Config.from_env({name: value})
 
 

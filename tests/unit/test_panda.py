@@ -15,7 +15,7 @@ from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.batch_id import host_of, number_of
 from skytally.config import Config
 from skytally.documents import Job
-from skytally.errors import Malformed, Unavailable
+from skytally.errors import Misconfigured, Unavailable
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 THIRD_PARTY = Path(__file__).resolve().parents[3] / "shared" / "recorded" / "panda_real_record_2017_es.json"
@@ -254,14 +254,14 @@ def test_numbers_that_cannot_be_are_as_if_they_were_not_told():
 
 @pytest.mark.parametrize("queues", ["A*", "A|B", "!A", "A+B", "A#1", "A'", "A,B*", " , ", "A B", "A,,B"])
 def test_queues_that_the_monitor_would_misread_are_refused_at_the_start(queues):
-    with pytest.raises(Malformed, match="SKYTALLY_PANDA_QUEUES"):
+    with pytest.raises(Misconfigured, match="SKYTALLY_PANDA_QUEUES"):
         Config.from_env({"SKYTALLY_PANDA_QUEUES": queues})
 
 
 def test_queues():
     told = Config.from_env({"SKYTALLY_PANDA_QUEUES": "CA-IAAS-T3, CA_VICTORIA.mcore,CA-IAAS-T3,"}).panda_queues
     assert panda.queues_of(told) == ("CA-IAAS-T3", "CA_VICTORIA.mcore")
-    with pytest.raises(Malformed, match="SKYTALLY_PANDA_QUEUES"):
+    with pytest.raises(Misconfigured, match="SKYTALLY_PANDA_QUEUES"):
         panda.queues_of("")
 
 

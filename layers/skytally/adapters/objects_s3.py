@@ -21,7 +21,7 @@ import boto3
 from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from skytally.errors import NotFound, Unavailable
+from skytally.errors import Misconfigured, NotFound, Unavailable
 from skytally.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
 
 T = TypeVar("T")
@@ -119,9 +119,15 @@ class S3Objects:
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 )
-                self._session = self._session or boto3.session.Session()
-                self._clients[attempts, signed] = self._session.client("s3", endpoint_url=self._endpoint, config=config)
+                self._clients[attempts, signed] = self._made(config)
             return self._clients[attempts, signed]
+
+    def _made(self, config: ClientConfig) -> Any:
+        try:
+            self._session = self._session or boto3.session.Session()
+            return self._session.client("s3", endpoint_url=self._endpoint, config=config)
+        except (ValueError, BotoCoreError) as error:
+            raise Misconfigured.setting("SKYTALLY_S3_ENDPOINT", f"no client can be made for it ({type(error).__name__})") from error
 
 
 def _status(error: ClientError) -> int:

@@ -1,50 +1,98 @@
 """Site data in a file or an object, read again when it changes: a deny list must count at once."""
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from skytally import cloud
-from skytally.cloud import Site
-from skytally.errors import NotFound, Unavailable
+from skytally import cloud, logs
+from skytally.cloud import BrokenSiteData, Site, SiteFault
+from skytally.errors import Misconfigured, NotFound, Unavailable
 from skytally.ports import Objects
 
 OBJECT_KEPT = timedelta(seconds=30)
+CANNOT_READ = "cannot be read"
+log = logging.getLogger("skytally")
 
 
 class SiteData:
-    """Where the site data lie: nowhere, at a path (looked at with every request), or in an object (read every half minute)."""
+    """Where the site data lie: nowhere, at a path (looked at with every request), or in an object (read every half minute).
+
+    Invariant: what was read last and made sense is what counts, its deny list too, until something newer makes sense.
+    """
 
     def __init__(self, where: str, open_objects: Callable[[str], Objects], clock: Callable[[], datetime]) -> None:
         self._where, self._open_objects, self._clock = where, open_objects, clock
+        self._is_object = "://" in where
         self._lock = threading.Lock()
-        self._read: tuple[object, Site] = (None, Site())
+        self._seen: object = None
+        self._site = None if where else Site()
+        self._fault: SiteFault | None = None
 
     def site(self) -> Site:
-        """Answer the data as they are; raises Unavailable where they cannot be read, Malformed where they make no sense."""
-        if not self._where:
-            return self._read[1]
-        with self._lock:
-            mark = self._mark()
-            if mark != self._read[0]:
-                self._read = (mark, cloud.parse(self._text()))
-            return self._read[1]
+        """Return the newest data that made sense; raises Misconfigured where none have since this process began."""
+        self._look()
+        site, fault = self._site, self._fault
+        if site is None:
+            reason = fault.reason if fault else CANNOT_READ
+            raise Misconfigured("the server's site data are broken: tell its operator, and ask again", reason=reason)
+        return site
 
-    def _mark(self) -> object:
-        """Answer what changes when the data may have changed."""
-        if "://" in self._where:
+    def fault(self) -> SiteFault | None:
+        """Return what is wrong with the data as they are now, or None."""
+        self._look()
+        return self._fault
+
+    def _look(self) -> None:
+        """Read what has changed; nobody who has data waits for an object that another thread is reading."""
+        if not self._where or not self._lock.acquire(blocking=self._site is None or not self._is_object):
+            return
+        try:
+            state = self._state()
+            if state != self._seen:
+                self._seen = state
+                self._read()
+        finally:
+            self._lock.release()
+
+    def _state(self) -> object:
+        """Return what changes when the data may have changed."""
+        if self._is_object:
             return self._clock().timestamp() // OBJECT_KEPT.total_seconds()
         try:
-            return Path(self._where).stat().st_mtime_ns
-        except OSError:
-            raise Unavailable("the site data cannot be read: check SKYTALLY_CLOUDS") from None
+            file = Path(self._where).stat()
+        except (OSError, ValueError):
+            return CANNOT_READ
+        return file.st_mtime_ns, file.st_ctime_ns, file.st_size, file.st_ino
+
+    def _read(self) -> None:
+        try:
+            self._site, self._fault = cloud.parse(self._text()), None
+        except BrokenSiteData as broken:
+            self._note(broken)
+
+    def _note(self, broken: BrokenSiteData) -> None:
+        """Remember a fault with its begin, and tell the operator once."""
+        known = self._fault
+        self._fault = SiteFault(known.since if known else self._clock(), broken.place, broken.reason)
+        if known is None or known.reason != broken.reason:
+            which = "there are no older ones" if self._site is None else "the last good ones count"
+            log.error(logs.Fields(message=f"the site data are broken, {which}: {broken.reason}"))
 
     def _text(self) -> str:
-        if "://" not in self._where:
-            return Path(self._where).read_text()
-        folder, _, name = self._where.rpartition("/")
+        """Return the file's text; raises BrokenSiteData where there is none."""
         try:
-            return self._open_objects(folder).get(name).decode()
-        except NotFound:
-            raise Unavailable("the site data are not there: check SKYTALLY_CLOUDS") from None
+            return self._object().decode() if self._is_object else Path(self._where).read_text("utf-8")
+        except Misconfigured as error:
+            raise BrokenSiteData(CANNOT_READ, error.reason) from None
+        except (NotFound, Unavailable) as error:
+            raise BrokenSiteData(CANNOT_READ, error.message) from None
+        except UnicodeDecodeError:
+            raise BrokenSiteData(CANNOT_READ, "it is not UTF-8") from None
+        except (OSError, ValueError) as error:
+            raise BrokenSiteData(CANNOT_READ, f"check SKYTALLY_CLOUDS ({getattr(error, 'strerror', None) or 'no such name'})") from None
+
+    def _object(self) -> bytes:
+        folder, _, name = self._where.rpartition("/")
+        return self._open_objects(folder).get(name)

@@ -13,7 +13,7 @@ from skytally.cli.keys import keys, make_token
 from skytally.cli.search import search_revoke, search_setup
 from skytally.cli.secrets import deposit, make_userdata, secrets
 from skytally.cli.statement import statement
-from skytally.errors import SkytallyError
+from skytally.errors import Misconfigured, SkytallyError
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 5
 COMMANDS: tuple[click.Command, ...] = (
@@ -53,6 +53,9 @@ def main() -> None:
     """Run the command line; what the project raises becomes one line on standard error and an exit code."""
     try:
         cli()
+    except Misconfigured as error:
+        click.echo(f"skytally: {error.reason}", err=True)
+        sys.exit(EXIT_FAILED)
     except SkytallyError as error:
         click.echo(f"skytally: {error.message}", err=True)
         sys.exit(EXIT_UNAVAILABLE if error.code == "unavailable" else EXIT_FAILED)

@@ -13,7 +13,7 @@ from rich.text import Text
 from skytally import preflight, web, wiring
 from skytally.config import Config
 from skytally.documents import Boot
-from skytally.errors import SkytallyError
+from skytally.errors import Misconfigured, SkytallyError
 
 Finding = tuple[str, str, str, str]
 
@@ -38,7 +38,7 @@ def doctor(as_json: bool, install: bool) -> None:
         with contextlib.closing(wiring.open_documents(config)) as documents:
             fresh = documents.install(web.clock())
         click.echo(f"made {', '.join(fresh)}" if fresh else "the document store is set up", err=True)
-    findings = [finding for check in (_keys, _documents, _objects) for finding in _tried(check, config)]
+    findings = [finding for check in (_keys, _site_data, _documents, _objects) for finding in _tried(check, config)]
     if as_json:
         names = ("part", "check", "state", "finding")
         click.echo(json.dumps([dict(zip(names, finding, strict=True)) for finding in findings], indent=2))
@@ -51,13 +51,20 @@ def _tried(check: Callable[[Config], Iterator[Finding]], config: Config) -> Iter
     try:
         yield from check(config)
     except SkytallyError as error:
-        yield check.__name__.strip("_"), "answers", "FAILED", error.message
+        reason = error.reason if isinstance(error, Misconfigured) else error.message
+        yield check.__name__.strip("_").replace("_", " "), "answers", "FAILED", reason
 
 
 def _keys(_: Config) -> Iterator[Finding]:
     keyring = wiring.keys()
     for purpose, keys in (("master", keyring.master), ("wrapping", keyring.wrapping), ("token", keyring.token)):
         yield "keys", purpose, "ok", ", ".join(key.name for key in keys)
+
+
+def _site_data(config: Config) -> Iterator[Finding]:
+    site = wiring.open_site_data(config).site()
+    if config.clouds:
+        yield "site data", "make sense", "ok", f"{len(site.clouds)} clouds"
 
 
 def _documents(config: Config) -> Iterator[Finding]:

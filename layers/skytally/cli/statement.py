@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from skytally import closing, reconciliation, signature, web, wiring
-from skytally.adapters.site_files import SiteData
 from skytally.cli.files import private_file
 from skytally.closing import Frozen
+from skytally.cloud import Site
 from skytally.config import Config
 from skytally.documents import Closing
 from skytally.errors import Malformed
@@ -72,9 +72,9 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
     signing_key = "" if dry_run else _read(key_path or _default_key(), "make one by `skytally statement keygen`")
     with _stores() as (documents, site):
         if dry_run:
-            made = closing.revisions(wanted, clouds, documents, site.site(), lambda _: ("", ""), web.clock())
+            made = closing.revisions(wanted, clouds, documents, site, lambda _: ("", ""), web.clock())
         else:
-            made = closing.close(wanted, clouds, documents, site.site(), lambda text: signature.sign(text, signing_key), web.clock())
+            made = closing.close(wanted, clouds, documents, site, lambda text: signature.sign(text, signing_key), web.clock())
     rows = [_row(one) for one in made]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -133,7 +133,7 @@ def compare(month: str, bill: Path | None, as_json: bool) -> None:
     wanted = read_month(month)
     billed = reconciliation.read_bill(bill.read_text().splitlines()) if bill else {}
     with _stores() as (documents, site):
-        whole = closing.statement(wanted, (), documents, site.site(), web.clock())
+        whole = closing.statement(wanted, (), documents, site, web.clock())
         rows = reconciliation.reconciliation(whole["clouds"], wanted, documents, billed)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -144,10 +144,10 @@ def compare(month: str, bill: Path | None, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _stores() -> Iterator[tuple[Documents, SiteData]]:
+def _stores() -> Iterator[tuple[Documents, Site]]:
     config = Config.from_env()
     with contextlib.closing(wiring.open_documents(config)) as documents:
-        yield documents, SiteData(config.clouds, lambda url: wiring.open_objects(msgspec.structs.replace(config, objects=url)), web.clock)
+        yield documents, wiring.open_site_data(config).site()
 
 
 def _default_key() -> Path:
