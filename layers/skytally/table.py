@@ -1,13 +1,25 @@
-"""Tables as CSV (RFC 4180) that a spreadsheet opens without harm."""
+"""Tables as CSV (RFC 4180) that a spreadsheet opens without harm.
+
+Invariant: wherever a spreadsheet splits a file, at our commas or inside a value at another separator or a line's
+end, no cell of text begins with what it takes for a formula. Numbers are written as they are.
+"""
 
 import csv as writer
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from skytally.plain_text import visible
+
 ROWS_AT_ONCE = 1_000
+# What begins a formula, also in full width; what separates cells somewhere; and what is seen and is neither.
+FORMULA_STARTS, SEPARATORS, SIGNS = "=+-@＝＋－＠", ";,|\t\r\n", "!#$%&()*./:<>?[\\]^`{}~"
+_STARTS = re.compile(f"[{re.escape(FORMULA_STARTS)}]")
+# What may stand before a cell's first visible character: separators, quotes, blanks, and whatever else is no word.
+_LEADING = rf"[^\w{re.escape(SIGNS + FORMULA_STARTS)}]"
+_LEADINGS = re.compile(f"^{_LEADING}*|{_LEADING}+")
 
 
 def csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -34,13 +46,27 @@ def csv_pieces(rows: Iterable[Mapping[str, Any]], names: Sequence[str] | None = 
 
 def _lines(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> str:
     out = io.StringIO()
-    writer.DictWriter(out, names, lineterminator="\r\n").writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    writer.DictWriter(out, names, lineterminator="\r\n").writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return out.getvalue()
 
 
-def _harmless(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        value = "; ".join(value)
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return f"'{value}"
+        value = "; ".join(map(str, value))
+    if isinstance(value, str):
+        return visible(guarded(value), keep="\t\r\n")
     return "" if value is None else value
+
+
+def guarded(text: str) -> str:
+    """Return a text with an apostrophe before each formula that it holds as a cell, whatever splits it into cells."""
+    return _LEADINGS.sub(_guard, text) if _STARTS.search(text) else text
+
+
+def _guard(leading: re.Match[str]) -> str:
+    """Put an apostrophe behind what leads to a formula where a separator is in it, and before it at the text's begin."""
+    run = leading[0]
+    if not _STARTS.match(leading.string, leading.end()):
+        return run
+    is_split = any(letter in SEPARATORS for letter in run)
+    return "'" * (leading.start() == 0) + run + "'" * is_split
