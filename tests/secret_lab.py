@@ -11,6 +11,7 @@ from skytally.errors import SkytallyError, Unavailable
 from skytally.keyring import Key, Keyring
 from skytally.ports import Created
 from skytally.records import Caller, Claim, Deposit
+from skytally.unreadable import Notes
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 KEYS = Keyring(master=(Key("master-1", b"m" * 32),), wrapping=(Key("wrapping-1", b"w" * 32),), token=(Key("token-1", b"t" * 32),))
@@ -18,6 +19,25 @@ SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
 OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 ORIGIN = secret.Origin("192.0.2.1", "vm.py")
 PAYLOAD = b"-----BEGIN CERTIFICATE-----"
+
+
+class NoNotes(Notes):
+    """Fails a test in which anything cannot be read."""
+
+    def __init__(self):
+        super().__init__(self.refuse)
+
+    @staticmethod
+    def refuse(writes):
+        raise AssertionError(writes)
+
+
+class Noted(Notes):
+    """Keeps the keys of what cannot be read, by folder."""
+
+    def __init__(self):
+        self.keys = []
+        super().__init__(lambda writes: self.keys.extend((one.document.source, one.document.key_text) for one in writes))
 
 
 class Killed(BaseException):

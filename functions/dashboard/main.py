@@ -20,7 +20,7 @@ def dashboard(request: web.Request) -> web.Reply:
         return page.data_reply(rules.data(asked(request)), request.query.get("format", "json"), request.headers)
     if name == "metrics":
         told = asked(request)
-        return web.Reply(metrics.metrics(told.clouds, told.documents, told.objects, told.now), media_type=metrics.MEDIA)
+        return web.Reply(metrics.metrics(told.clouds, told.documents, told.objects, told.site_fault, told.now), media_type=metrics.MEDIA)
     if name == "access":
         return web.json_reply({"token_needed": not wiring.config().open_dashboard})
     if name == "openapi.json":
@@ -31,4 +31,13 @@ def dashboard(request: web.Request) -> web.Reply:
 def asked(request: web.Request) -> rules.Asked:
     """Bring together what is asked, by whom, and where the answer lies."""
     clouds = wiring.readable_clouds(wiring.dashboard_reader(request), request.queries("cloud"))
-    return rules.Asked(request.query, clouds, wiring.documents(), wiring.objects(), wiring.site(), request.received_at)
+    return rules.Asked(
+        query=request.query,
+        clouds=clouds,
+        documents=wiring.documents(),
+        objects=wiring.objects(),
+        notes=wiring.notes(),
+        site=wiring.site(),
+        site_fault=wiring.site_fault(),
+        now=request.received_at,
+    )

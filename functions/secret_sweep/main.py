@@ -15,7 +15,8 @@ def secret_sweep(request: web.Request) -> web.Reply:
     """Do a round of the sweep if one is due; what takes longer than a round is left to the next."""
 
     def work() -> dict[str, int]:
-        objects, until = wiring.objects(), request.received_at + ROUND
-        return {"expired": ending.sweep(objects, web.clock, until), "forgotten": ending.forget(objects, web.clock, until)}
+        objects, notes, until = wiring.objects(), wiring.notes(), request.received_at + ROUND
+        ended, gone = ending.sweep(objects, web.clock, until, notes), ending.forget(objects, web.clock, until, notes)
+        return {"expired": ended, "forgotten": gone}
 
     return web.json_reply(timer.run("secret_sweep", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))

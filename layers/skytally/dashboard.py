@@ -10,11 +10,12 @@ from msgspec import Struct
 
 from skytally import evidence, health, job_view, view
 from skytally.at_once import at_once
-from skytally.cloud import Site
+from skytally.cloud import Site, SiteFault
 from skytally.errors import Malformed
 from skytally.listing import cut, listed
 from skytally.ports import Documents, Objects
 from skytally.records import iso
+from skytally.unreadable import Notes
 from skytally.window import Window, step_end, step_start, window
 
 SECRETS_DAYS = 31
@@ -22,14 +23,16 @@ SECRET_STATES = ("waiting", "delivered", "expired", "revoked", "damaged")
 PARTS = {"table": ("table",), "series": ("series",), "all": ("table", "series")}
 
 
-class Asked(Struct, frozen=True):
+class Asked(Struct, frozen=True, kw_only=True):
     """A query of a reader who may see some clouds (none named: all), and where its answer lies."""
 
     query: Mapping[str, str]
     clouds: Sequence[str]
     documents: Documents
     objects: Objects
+    notes: Notes
     site: Site
+    site_fault: SiteFault | None
     now: datetime
 
 
@@ -81,7 +84,7 @@ def _secrets(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
     since = asked.now - timedelta(days=SECRETS_DAYS)
     named = {"window", "from", "until"} & asked.query.keys()
     shown = window(asked.query if named else {"from": iso(since)}, asked.now)
-    held = evidence.history(asked.objects, asked.now, min((asked.now - shown.from_at).days + 1, SECRETS_DAYS))
+    held = evidence.history(asked.objects, asked.now, min((asked.now - shown.from_at).days + 1, SECRETS_DAYS), asked.notes)
     mine = [one for one in held if _is_asked(one, asked) and (one.state == "waiting" or _inside(one.at, shown))]
     counts = Counter(one.state for one in mine)
     answer = evidence.secrets_view(mine, asked.documents, asked.now)
@@ -121,17 +124,9 @@ def _ends(held: Sequence[evidence.Held], shown: Window) -> list[dict[str, Any]]:
 
 def _health(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
     """Show how skytally is now, whatever window is asked for."""
-    answer = health.health_view(asked.clouds, asked.documents, asked.now)
-    rows = answer["table"]
-    timers = [row["state"] for row in rows if row["kind"] == "timer"]
-    totals = {
-        "open_alarms": sum(row["kind"] not in {"timer", "source"} for row in rows),
-        "failing_timers": timers.count("failing"),
-        "timers_never_run": timers.count(None),
-        "failing_sources": sum(row["kind"] == "source" and row["state"] == "failing" for row in rows),
-    }
     now = iso(asked.now)
-    return {"from": now, "until": now, "totals": totals, "doubts": [], "choices": {}} | answer
+    answer = health.health_view(asked.clouds, asked.documents, asked.site_fault, asked.now)
+    return {"from": now, "until": now, "doubts": [], "choices": {}} | answer
 
 
 View = Callable[[Asked, Sequence[str]], dict[str, Any]]

@@ -24,9 +24,10 @@ from msgspec import Struct
 from skytally import envelope, token
 from skytally.errors import Changed, Exists, Expired, Malformed, NotYours, Unavailable
 from skytally.keyring import Keyring, named
-from skytally.mark import open_names
+from skytally.mark import LATEST, Expiry, decoded, open_names
 from skytally.ports import Created, Objects
-from skytally.records import Caller, Deposit, iso
+from skytally.records import Caller, ClaimId, Deposit, Name, iso
+from skytally.unreadable import Notes
 
 CLAIM_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 CLAIM_LENGTH = 26
@@ -37,19 +38,19 @@ _PREP_KEY = re.compile(r"prep/([0-9]{10})/([a-z0-9]{20,64})")
 class Prep(Struct, frozen=True, kw_only=True):
     """What was left, and who may take it; `names` are a batch's vms and empty for a single vm's deposit."""
 
-    claim: str
-    expires: int
+    claim: ClaimId
+    expires: Expiry
     sealed: bytes
-    cloud: str
-    vm: str | None = None
-    names: tuple[str, ...] = ()
+    cloud: Name
+    vm: Name | None = None
+    names: tuple[Name, ...] = ()
     site: str | None = None
     group: str | None = None
     flavor: str | None = None
     cores: int | None = None
     sources: tuple[str, ...] = ()
     hostname: str | None = None
-    deposited_at: int = 0
+    deposited_at: Expiry = 0
 
 
 class Box(Struct, frozen=True, array_like=True):
@@ -81,8 +82,8 @@ class Repeatable(Struct, frozen=True):
 class Intent(Struct, frozen=True, kw_only=True):
     """A claim that was begun: under which master key, and the MAC of the body by which a repeated request is known."""
 
-    claim: str
-    expires: int
+    claim: ClaimId
+    expires: Expiry
     master_key: str
     body_mac: str = ""
 
@@ -92,10 +93,14 @@ def prep_key(claim: str, expires: int) -> str:
     return f"prep/{expires:010d}/{claim}"
 
 
-def deposits(objects: Objects) -> Iterator[tuple[int, str]]:
-    """Name expiry and claim of every deposit that lies in the store, the earliest expiry first."""
-    matches = (_PREP_KEY.fullmatch(key) for key in objects.list("prep/"))
-    return ((int(match[1]), match[2]) for match in matches if match)
+def deposits(objects: Objects, notes: Notes) -> Iterator[tuple[int, str]]:
+    """Name expiry and claim of every deposit that lies in the store, the earliest expiry first; what has no such name is noted."""
+    for key in objects.list("prep/"):
+        name = _PREP_KEY.fullmatch(key)
+        if name and int(name[1]) <= LATEST:
+            yield int(name[1]), name[2]
+        else:
+            notes.add("object", "prep", key, "no deposit of ours has such a name")
 
 
 def read_box(objects: Objects, claim: str, expires: int) -> Box:
@@ -104,7 +109,7 @@ def read_box(objects: Objects, claim: str, expires: int) -> Box:
     try:
         box = msgspec.msgpack.decode(data, type=Box)
         prep = box.open()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Changed("what lies there is no deposit: tell the operator") from None
     if (prep.claim, prep.expires) != (claim, expires):
         raise Changed("another claim's deposit lies there: tell the operator")
@@ -164,10 +169,17 @@ def _remembered(repeatable: Repeatable, fresh: Intent, caller: Caller, objects: 
     objects.create(f"begun/{now.astimezone(UTC):%Y%m%d}/{name}", b"")
     if isinstance(objects.create(intent_key(name), msgspec.json.encode(mine)), Created):
         return fresh
-    known = read_intent(objects, name)
+    known = _known_intent(objects, name)
     if not hmac.compare_digest(known.body_mac, _body_mac(repeatable.body, known, keys)):
         raise Exists("this Idempotency-Key came with another body before: use a new key for a new deposit")
     return known
+
+
+def _known_intent(objects: Objects, name: str) -> Intent:
+    try:
+        return read_intent(objects, name)
+    except Changed:
+        raise Exists("what this Idempotency-Key began cannot be read: use a new key for a new deposit") from None
 
 
 def intent_key(name: str) -> str:
@@ -176,8 +188,8 @@ def intent_key(name: str) -> str:
 
 
 def read_intent(objects: Objects, name: str) -> Intent:
-    """Read what an Idempotency-Key began, or raise NotFound."""
-    return msgspec.json.decode(objects.get(intent_key(name)), type=Intent)
+    """Read what an Idempotency-Key began; raises NotFound, or Changed where what lies there is none of ours."""
+    return decoded(objects.get(intent_key(name)), Intent)
 
 
 def _body_mac(body: bytes, intent: Intent, keys: Keyring) -> str:

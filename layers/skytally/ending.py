@@ -2,18 +2,27 @@
 
 Revocations and sweeps race claims on the same mark, and exactly one of all wins. A deposit goes only once every name of it has its mark,
 and a mark only long after the deposit that it guards. Every step may be the last one of a killed process: the next round goes on there.
+What is no record of ours is noted and left alone; it stands in no other's way.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
+from skytally import batch
 from skytally.deposit import Prep, deposits, intent_key, prep_key, read_box, read_intent
 from skytally.errors import Changed, Expired, NotFound, NotYours, Taken
 from skytally.mark import DELIVERED, EXPIRED, REVOKED, Mark, decide, mark_key, mark_keys, open_names, read_mark
 from skytally.ports import Objects
 from skytally.records import Caller, Revocation, iso
+from skytally.unreadable import Notes
 
+NAMES = {
+    "mark": re.compile(r"mark/([0-9]{8})/([a-z0-9]{20,64})(?:\.[0-9a-f]{32})?"),
+    "audit": re.compile(r"audit/([0-9]{8})/([a-z0-9]{20,64})/[a-z]{1,20}-[0-9]{3}"),
+    "begun": re.compile(r"begun/([0-9]{8})/([0-9a-f]{64})"),
+}
 MARKS_KEPT, AUDIT_KEPT, IDEMPOTENCY_KEPT = timedelta(days=30), timedelta(days=366), timedelta(days=8)
 
 Clock = Callable[[], datetime]
@@ -54,13 +63,19 @@ def _end(prep: Prep, name: str | None, state: str, objects: Objects, now: dateti
     return decide(objects, mark_key(prep.claim, prep.expires, name), mark)[0]
 
 
-def sweep(objects: Objects, clock: Clock, until: datetime) -> int:
+def sweep(objects: Objects, clock: Clock, until: datetime, notes: Notes) -> int:
     """End what has expired, the oldest first, until a time; answer how many deposits. Running it twice does no more than once."""
     ended = 0
-    for expires, claim in deposits(objects):
-        if clock().timestamp() <= expires or not _sweep_one(claim, expires, objects, clock, until):
+    for expires, claim in deposits(objects, notes):
+        if clock().timestamp() <= expires:
             break
-        ended += 1
+        try:
+            if not _sweep_one(claim, expires, objects, clock, until):
+                break
+        except Exception as error:  # noqa: BLE001  a deposit that cannot be ended costs itself
+            notes.add("object", "prep", prep_key(claim, expires), batch.rejection(ended, error).message)
+        else:
+            ended += 1
     return ended
 
 
@@ -83,10 +98,10 @@ def _sweep_one(claim: str, expires: int, objects: Objects, clock: Clock, until: 
     return True
 
 
-def forget(objects: Objects, clock: Clock, until: datetime) -> int:
+def forget(objects: Objects, clock: Clock, until: datetime, notes: Notes) -> int:
     """Remove records that nobody needs any more, the oldest first, until a time; answer how many."""
     gone = 0
-    for key in _not_needed(objects, clock()):
+    for key in _not_needed(objects, clock(), notes):
         if clock() >= until:
             break
         objects.delete(key)
@@ -94,28 +109,39 @@ def forget(objects: Objects, clock: Clock, until: datetime) -> int:
     return gone
 
 
-def _not_needed(objects: Objects, now: datetime) -> Iterator[str]:
+def _not_needed(objects: Objects, now: datetime, notes: Notes) -> Iterator[str]:
     """Name what may go: a mark only if its deposit is really gone, an intent only if its claim is long over."""
-    guarded = {claim for _, claim in takewhile(lambda found: found[0] < (now - MARKS_KEPT).timestamp(), deposits(objects))}
-    for key in _older(objects, "mark/", now - MARKS_KEPT):
-        if key.split("/")[2].partition(".")[0] not in guarded:
+    expired = takewhile(lambda found: found[0] < (now - MARKS_KEPT).timestamp(), deposits(objects, notes))
+    guarded = {claim for _, claim in expired}
+    for key, claim in _older(objects, "mark", now - MARKS_KEPT, notes):
+        if claim not in guarded:
             yield key
-    yield from _older(objects, "audit/", now - AUDIT_KEPT)
-    for key in _older(objects, "begun/", now - IDEMPOTENCY_KEPT):
-        name = key.split("/")[2]
-        if _is_over(objects, name, now):
+    for key, _ in _older(objects, "audit", now - AUDIT_KEPT, notes):
+        yield key
+    for key, name in _older(objects, "begun", now - IDEMPOTENCY_KEPT, notes):
+        if _is_over(objects, name, now, notes):
             yield intent_key(name)
         yield key
 
 
-def _older(objects: Objects, prefix: str, than: datetime) -> Iterator[str]:
-    """Name the records of the days before a moment's."""
+def _older(objects: Objects, folder: str, than: datetime, notes: Notes) -> Iterator[tuple[str, str]]:
+    """Name the records of a folder's days before a moment's, each with its claim or digest; what has no such name is noted."""
     day = f"{than.astimezone(UTC):%Y%m%d}"
-    return takewhile(lambda key: key.split("/")[1] < day, objects.list(prefix))
+    for key in objects.list(f"{folder}/"):
+        name = NAMES[folder].fullmatch(key)
+        if name is None:
+            notes.add("object", folder, key, "no record of ours has such a name")
+        elif name[1] < day:
+            yield key, name[2]
+        else:
+            break
 
 
-def _is_over(objects: Objects, name: str, now: datetime) -> bool:
+def _is_over(objects: Objects, name: str, now: datetime, notes: Notes) -> bool:
     try:
         return read_intent(objects, name).expires < (now - timedelta(days=1)).timestamp()
     except NotFound:
+        return False
+    except Changed as error:
+        notes.add("object", "idempotency", intent_key(name), error.message)
         return False

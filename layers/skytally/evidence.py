@@ -1,21 +1,21 @@
 """Evidence: who left, took, let expire, withdrew or contested which secret, when and from where; read from the object store itself."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Struct, structs
 
-from skytally.deposit import deposits, read_box
+from skytally.deposit import deposits, prep_key, read_box
 from skytally.documents import Usage
 from skytally.errors import Changed, NotFound
-from skytally.mark import DELIVERED, Mark
+from skytally.mark import DELIVERED, Mark, parse_mark
 from skytally.ports import Documents, Objects
 from skytally.records import iso
-from skytally.secret import CONTESTED, DUPLICATE, Evidence
+from skytally.secret import CONTESTED, DUPLICATE, Evidence, parse_evidence
+from skytally.unreadable import Notes
 
 T = TypeVar("T")
 REPORTS_WITHIN = timedelta(minutes=20)
@@ -44,16 +44,16 @@ class Held(Struct, frozen=True, kw_only=True):
     contested: tuple[Evidence, ...] = ()
 
 
-def history(objects: Objects, now: datetime, days: int, claim: str | None = None) -> list[Held]:
+def history(objects: Objects, now: datetime, days: int, notes: Notes, claim: str | None = None) -> list[Held]:
     """List the secrets that wait and those whose time ended within some days, or one claim's, newest first.
 
-    Raises Unavailable rather than list a part.
+    What is no record of ours is noted and left out. Raises Unavailable rather than list a part.
     """
     with ThreadPoolExecutor(READERS) as readers:
-        others = _records(objects, "audit", _days(now, days + LONGEST_CLAIM_DAYS, 0), claim, Evidence, readers)
-        marks = _records(objects, "mark", _days(now, days, LONGEST_CLAIM_DAYS), claim, Mark, readers)
-        names = [found for found in deposits(objects) if claim in {None, found[1]}]
-        waiting = [one for few in readers.map(lambda found: _waiting(objects, *found), names) for one in few]
+        reading = _Reading(objects, claim, notes, readers)
+        others = reading.records("audit", _days(now, days + LONGEST_CLAIM_DAYS, 0), parse_evidence)
+        marks = reading.records("mark", _days(now, days, LONGEST_CLAIM_DAYS), parse_mark)
+        waiting = reading.waiting()
     marked = {(mark.claim, mark.vm) for mark in marks}
     held = [_ended(mark) for mark in marks] + [one for one in waiting if (one.claim, one.vm) not in marked]
     return sorted(_with_others(held, others), key=lambda one: (one.at, one.claim, one.vm or ""), reverse=True)
@@ -64,19 +64,53 @@ def _days(now: datetime, back: int, ahead: int) -> list[str]:
     return [f"{today + timedelta(days=day):%Y%m%d}" for day in range(-back, ahead + 1)]
 
 
-def _records(objects: Objects, folder: str, days: list[str], claim: str | None, kind: type[T], readers: ThreadPoolExecutor) -> list[T]:
-    """Read what lies in a folder's days; what is removed meanwhile is over and not missed."""
-    listed = readers.map(lambda day: list(objects.list(f"{folder}/{day}/")), days)
-    keys = (key for day in listed for key in day if claim in {None, key.split("/")[2].partition(".")[0]})
-    found = readers.map(lambda key: _read(objects, key), list(keys))
-    return [msgspec.json.decode(data, type=kind) for data in found if data is not None]
+class _Reading(Struct, frozen=True):
+    """One reading of the object store, of all claims or of one, by several threads."""
 
+    objects: Objects
+    claim: str | None
+    notes: Notes
+    readers: ThreadPoolExecutor
 
-def _read(objects: Objects, key: str) -> bytes | None:
-    try:
-        return objects.get(key)
-    except NotFound:
-        return None
+    def records(self, folder: str, days: list[str], parse: Callable[[str, bytes], T]) -> list[T]:
+        """Read what lies in a folder's days; what is removed meanwhile is over and not missed."""
+
+        def read(key: str) -> T | None:
+            try:
+                return parse(key, self.objects.get(key))
+            except NotFound:
+                return None
+            except Changed as error:
+                self.notes.add("object", folder, key, error.message)
+                return None
+
+        listed = self.readers.map(lambda day: list(self.objects.list(f"{folder}/{day}/")), days)
+        keys = [key for day in listed for key in day if self.claim in {None, key.split("/")[2].partition(".")[0]}]
+        return [record for record in self.readers.map(read, keys) if record is not None]
+
+    def waiting(self) -> list[Held]:
+        """Read the deposits that nobody took yet."""
+        names = [found for found in deposits(self.objects, self.notes) if self.claim in {None, found[1]}]
+        return [one for few in self.readers.map(lambda found: self._deposit(*found), names) for one in few]
+
+    def _deposit(self, expires: int, claim: str) -> list[Held]:
+        try:
+            prep = read_box(self.objects, claim, expires).open()
+        except NotFound:
+            return []
+        except Changed as error:
+            self.notes.add("object", "prep", prep_key(claim, expires), error.message)
+            return [Held(claim=claim, vm=None, cloud="unknown", state="damaged", at=_moment(expires), expires_at=_moment(expires))]
+        left = Held(
+            claim=claim,
+            vm=prep.vm,
+            cloud=prep.cloud,
+            state="waiting",
+            at=_moment(prep.deposited_at),
+            expires_at=_moment(expires),
+            expected_hostname=prep.hostname,
+        )
+        return [structs.replace(left, vm=vm) for vm in prep.names or (prep.vm,)]
 
 
 def _ended(mark: Mark) -> Held:
@@ -86,25 +120,6 @@ def _ended(mark: Mark) -> Held:
 
 def _moment(unix_seconds: int) -> str:
     return iso(datetime.fromtimestamp(unix_seconds, UTC))
-
-
-def _waiting(objects: Objects, expires: int, claim: str) -> list[Held]:
-    try:
-        prep = read_box(objects, claim, expires).open()
-    except NotFound:
-        return []
-    except Changed:
-        return [Held(claim=claim, vm=None, cloud="unknown", state="damaged", at=_moment(expires), expires_at=_moment(expires))]
-    left = Held(
-        claim=claim,
-        vm=prep.vm,
-        cloud=prep.cloud,
-        state="waiting",
-        at=_moment(prep.deposited_at),
-        expires_at=_moment(expires),
-        expected_hostname=prep.hostname,
-    )
-    return [structs.replace(left, vm=vm) for vm in prep.names or (prep.vm,)]
 
 
 def _with_others(held: list[Held], evidence: list[Evidence]) -> Iterator[Held]:

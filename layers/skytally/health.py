@@ -1,57 +1,74 @@
-"""Health: whether skytally itself does its work: its timers' rounds and the alarms that are open."""
+"""Health: whether skytally itself does its work: timers, sources, site data, what cannot be read, and open alarms."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from skytally import unreadable
+from skytally.alarm import RAISED
 from skytally.catalog import FUNCTIONS
-from skytally.documents import Alarm, Cursor, Round
+from skytally.cloud import SiteFault
+from skytally.documents import Alarm, Cursor, Round, Unreadable
 from skytally.ports import Documents
 from skytally.records import iso
 
+FAILING, WELL, SKIPPED = "failing", "well", "skipped"
+Row = dict[str, Any]
 
-def health_view(clouds: Sequence[str], documents: Documents, now: datetime) -> dict[str, Any]:
-    """Answer a row for each timer, source and open alarm of the reader's clouds; a timer that never ran is not known, not well."""
+
+def health_view(clouds: Sequence[str], documents: Documents, site_fault: SiteFault | None, now: datetime) -> dict[str, Any]:
+    """Return a row for each timer, source, fault and open alarm of the reader's clouds; a timer that never ran is not known, not well.
+
+    Names of what cannot be read, and of tables of the site data, may be those of any cloud: a reader of some clouds gets the numbers alone.
+    """
     documents.refresh()
-    rows = [*_timers(documents), *_sources(documents), *_alarms(clouds, documents)]
-    return {"view": "health", "generated_at": iso(now), "table": rows, "series": [], "coverage": None}
+    timers, sources, alarms = list(_timers(documents)), list(_sources(documents)), list(_alarms(clouds, documents))
+    skipped = unreadable.met_by_source(documents, now)
+    table = [
+        *timers,
+        *sources,
+        *([_site_data(site_fault, clouds)] if site_fault else []),
+        *(_unreadable(count, newest, clouds) for count, newest in skipped),
+        *alarms,
+    ]
+    totals = {
+        "open_alarms": len(alarms),
+        "failing_timers": sum(row["state"] == FAILING for row in timers),
+        "timers_never_run": sum(row["state"] is None for row in timers),
+        "failing_sources": sum(row["state"] == FAILING for row in sources),
+        "unreadable_things": sum(count for count, _ in skipped),
+    }
+    return {"view": "health", "generated_at": iso(now), "table": table, "totals": totals, "series": [], "coverage": None}
 
 
-def _timers(documents: Documents) -> Iterator[dict[str, Any]]:
+def _row(kind: str, subject: str, state: str | None, since: datetime | None, message: str | None, cloud: str | None = None) -> Row:
+    at = None if since is None else iso(since)
+    return {"kind": kind, "subject": subject, "cloud": cloud, "state": state, "since": at, "message": message}
+
+
+def _timers(documents: Documents) -> Iterator[Row]:
     names = [function.name for function in FUNCTIONS if function.schedule]
     for name, last in zip(names, documents.get_many("round", names, Round), strict=True):
-        state = None if last is None else "failing" if last.error else "well" if last.finished_at else "running"
-        succeeded_at = iso(last.succeeded_at) if last and last.succeeded_at else None
-        yield {
-            "kind": "timer",
-            "subject": name,
-            "cloud": None,
-            "state": state,
-            "since": succeeded_at,
-            "message": last.error if last else None,
-        }
+        state = None if last is None else FAILING if last.error else WELL if last.finished_at else "running"
+        yield _row("timer", name, state, last.succeeded_at if last else None, last.error if last else None)
 
 
-def _sources(documents: Documents) -> Iterator[dict[str, Any]]:
+def _sources(documents: Documents) -> Iterator[Row]:
     for name, cursor in documents.find("cursor", Cursor, {}):
-        yield {
-            "kind": "source",
-            "subject": name,
-            "cloud": None,
-            "state": "failing" if cursor.error else "well",
-            "since": iso(cursor.stands_at),
-            "message": cursor.error,
-        }
+        yield _row("source", name, FAILING if cursor.error else WELL, cursor.stands_at, cursor.error)
 
 
-def _alarms(clouds: Sequence[str], documents: Documents) -> Iterator[dict[str, Any]]:
-    for _, alarm in documents.find("alarm", Alarm, {"state": ["raised"]}):
+def _site_data(fault: SiteFault, clouds: Sequence[str]) -> Row:
+    place = "" if clouds else f" ({fault.place})"
+    return _row("site_data", "SKYTALLY_CLOUDS", FAILING, fault.since, f"broken{place}: the last good ones count")
+
+
+def _unreadable(count: int, newest: Unreadable, clouds: Sequence[str]) -> Row:
+    last = "" if clouds else f", the last {newest.key_text}: {newest.reason}"
+    return _row("unreadable", f"{newest.kind} of {newest.source}", SKIPPED, newest.seen_at, f"{count} left out{last}")
+
+
+def _alarms(clouds: Sequence[str], documents: Documents) -> Iterator[Row]:
+    for _, alarm in documents.find("alarm", Alarm, {"state": [RAISED]}):
         if not clouds or alarm.cloud in clouds:
-            yield {
-                "kind": alarm.kind,
-                "subject": alarm.subject,
-                "cloud": alarm.cloud,
-                "state": alarm.state,
-                "since": iso(alarm.raised_at),
-                "message": alarm.message,
-            }
+            yield _row(alarm.kind, alarm.subject, alarm.state, alarm.raised_at, alarm.message, alarm.cloud)

@@ -11,7 +11,7 @@ from math import log
 from msgspec import Struct, structs
 
 from skytally import dirac, panda
-from skytally.alarm import Finding
+from skytally.alarm import Crash, Finding, each
 from skytally.comparison import Cell, Comparison, Evidence, faulty
 from skytally.documents import Cursor
 from skytally.join import UNKNOWN
@@ -39,19 +39,23 @@ class Vm(Struct, frozen=True):
     failed_ms: int
 
 
-def findings(known: Collection[str], documents: Documents, now: datetime) -> Iterator[Finding]:
+def findings(known: Collection[str], documents: Documents, now: datetime) -> Iterator[Finding | Crash]:
     """Find vms that swallow jobs, then clouds that break them all the same; `known` are the subjects that were found before."""
     from_at = known_until(documents, now) - HOUR
     ended = Query(index="job", moment="final_at", from_at=from_at, until_at=now, where={"status": [*FAILED, *WELL]}, sums=("count",))
     swallowing = black_holes(ended, documents, known)
-    for one, evidence in swallowing:
-        minutes = one.failed_ms / one.failed / 60_000
-        message = (
-            f"{one.vm} swallows jobs: {one.failed} of {one.jobs} failed within the hour, after {minutes:.1f} min each, where "
-            f"{evidence.expected:.1f} would elsewhere: drain it"
-        )
-        yield Finding("black_hole_vm", f"{one.cloud}/{one.vm}", one.cloud, message)
+    yield from each(swallowing, lambda pair: (f"{pair[0].cloud}/{pair[0].vm}", pair[0].cloud), _swallowing)
     yield from _faulty_clouds(ended, documents, known, [one for one, _ in swallowing])
+
+
+def _swallowing(found: tuple[Vm, Evidence]) -> Iterator[Finding]:
+    one, evidence = found
+    minutes = one.failed_ms / one.failed / 60_000
+    message = (
+        f"{one.vm} swallows jobs: {one.failed} of {one.jobs} failed within the hour, after {minutes:.1f} min each, where "
+        f"{evidence.expected:.1f} would elsewhere: drain it"
+    )
+    yield Finding("black_hole_vm", f"{one.cloud}/{one.vm}", one.cloud, message, one.vm)
 
 
 def known_until(documents: Documents, now: datetime) -> datetime:
@@ -60,15 +64,20 @@ def known_until(documents: Documents, now: datetime) -> datetime:
     return max(min(max(cursors, default=now), now), now - LONGER + HOUR)
 
 
-def _faulty_clouds(ended: Query, documents: Documents, known: Collection[str], without: list[Vm]) -> Iterator[Finding]:
+def _faulty_clouds(ended: Query, documents: Documents, known: Collection[str], without: list[Vm]) -> Iterator[Finding | Crash]:
     longer = structs.replace(ended, from_at=ended.until_at - LONGER)
     hour, six = (Comparison(cells(query, documents, without)) for query in (ended, longer))
-    for cloud, evidence in sorted(faulty(hour, six, [place for place in hour.places if place in known]).items()):
+
+    def find(found: tuple[str, Evidence]) -> Iterator[Finding]:
+        cloud, evidence = found
         message = (
             f"jobs fail on {cloud}: {evidence.failed} of {evidence.jobs} in the last hour, where {evidence.expected:.1f} would elsewhere, "
             f"most with {_usual_error(ended, documents, cloud)}: stop sending it jobs until that is understood"
         )
         yield Finding("faulty_cloud", cloud, cloud, message)
+
+    found = sorted(faulty(hour, six, [place for place in hour.places if place in known]).items())
+    return each(found, lambda pair: (pair[0], pair[0]), find)
 
 
 def cells(ended: Query, documents: Documents, without: Collection[Vm] = ()) -> list[Cell]:

@@ -5,33 +5,59 @@
     mark/<yyyymmdd of exp>/<claim>              a single vm's
     mark/<yyyymmdd of exp>/<claim>.<digest>     of one name of a batch
 
-Invariant: a mark is created once and never changes, so whoever finds its own nonce in it, and nobody else, decided the claim.
+Invariant: a mark is created once and never changes, so whoever finds its own nonce in it, and nobody else, decided the claim. Whatever
+lies under a mark's name decides it: what cannot be read counts as taken by somebody unknown, and never as free.
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
-from skytally.errors import NotFound, Unavailable
+from skytally.errors import Changed, NotFound, Unavailable
 from skytally.ports import Created, Objects
+from skytally.records import EARLIEST_MOMENT, LATEST_MOMENT, ClaimId, Name, iso
 
+T = TypeVar("T")
 MARK_TRIES = 5
 DELIVERED, EXPIRED, REVOKED = "delivered", "expired", "revoked"
+LATEST = int(LATEST_MOMENT.timestamp())
+Expiry = Annotated[int, Meta(ge=0, le=LATEST)]
 
 
-class Mark(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that the object store keeps of a claim. Invariant: `at` is an ISO moment with its zone, from 2000 to 2100."""
+
+    claim: ClaimId
+    at: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a time that is none."""
+        moment = datetime.fromisoformat(self.at)
+        if moment.tzinfo is None or not EARLIEST_MOMENT <= moment <= LATEST_MOMENT:
+            raise ValueError("at is no moment from 2000 to 2100")
+
+
+def decoded(data: bytes, kind: type[T]) -> T:
+    """Read a record of JSON, or raise Changed for whatever else lies there."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Changed("what lies there is no record of ours: tell the operator") from None
+
+
+class Mark(Record, frozen=True, kw_only=True, omit_defaults=True):
     """What became of a claim, when, and by whom; the nonce is known to the one invocation that made it."""
 
-    state: str
-    claim: str
-    expires: int
-    at: str
-    cloud: str
-    vm: str | None = None
+    state: Annotated[str, Meta(pattern=rf"^({DELIVERED}|{EXPIRED}|{REVOKED})\Z")]
+    expires: Expiry
+    cloud: Name
+    vm: Name | None = None
     spki_sha256: str | None = None
     comment: str | None = None
     expected_hostname: str | None = None
@@ -47,14 +73,33 @@ def mark_key(claim: str, expires: int, name: str | None = None) -> str:
 
 
 def read_mark(objects: Objects, key: str) -> Mark:
-    """Read a mark, or raise NotFound."""
-    return msgspec.json.decode(objects.get(key), type=Mark)
+    """Read a mark, or raise NotFound; what cannot be read counts as taken, nobody knows by whom."""
+    data = objects.get(key)
+    try:
+        return parse_mark(key, data)
+    except Changed:
+        return _unknown_taker(key)
+
+
+def parse_mark(key: str, data: bytes) -> Mark:
+    """Read what lies under a mark's name, or raise Changed where that is no mark of this claim."""
+    mark = decoded(data, Mark)
+    if key not in {mark_key(mark.claim, mark.expires), mark_key(mark.claim, mark.expires, mark.vm or "")}:
+        raise Changed("another claim's mark lies there: tell the operator")
+    return mark
+
+
+def _unknown_taker(key: str) -> Mark:
+    _, day, name = key.split("/")
+    over_at = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)
+    claim = name.partition(".")[0]
+    return Mark(state=DELIVERED, claim=claim, expires=int(over_at.timestamp()), at=iso(over_at), cloud="unknown")
 
 
 def mark_keys(objects: Objects, claim: str, expires: int) -> Iterator[str]:
     """Name the marks that a claim has: one, or in a batch one for each name that is over."""
     whole = mark_key(claim, expires)
-    return (key for key in objects.list(whole) if key == whole or key.startswith(whole + "."))
+    return (key for key in objects.list(whole) if key == whole or re.fullmatch(rf"{whole}\.[0-9a-f]{{32}}", key))
 
 
 def open_names(objects: Objects, claim: str, expires: int, names: Iterable[str]) -> list[str | None]:

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from skytally import job_finding, payload_finding, preflight, secret_finding, service_finding, vm_finding
+from skytally import alarm, job_finding, payload_finding, preflight, secret_finding, service_finding, unreadable, vm_finding
 from skytally.catalog import FUNCTIONS
+from skytally.cloud import SiteFault
 from skytally.documents import Alarm, Cursor, Round
 from skytally.ports import Documents, Objects, Query
 from skytally.tally import ITEMS, REQUESTS
@@ -22,16 +23,26 @@ ALARMS = (
     *vm_finding.KINDS,
     *job_finding.KINDS,
     *payload_finding.KINDS,
-    *service_finding.STALE_KINDS,
-    *service_finding.STORE_KINDS,
+    *service_finding.KINDS,
+    *alarm.KINDS,
 )
 Samples = Iterable[tuple[dict[str, str], float]]
 
 
-def metrics(clouds: Sequence[str], documents: Documents, objects: Objects, now: datetime) -> str:
+def metrics(clouds: Sequence[str], documents: Documents, objects: Objects, site_fault: SiteFault | None, now: datetime) -> str:
     """Answer all metrics; of alarms those of the reader's clouds. Raises Unavailable where a store is away."""
     documents.refresh()
-    families = [*_rounds(documents), *_cursors(documents), _alarms(clouds, documents), *_reports(documents, now), *_preflight(objects, now)]
+    families = (
+        *_rounds(documents),
+        *_cursors(documents),
+        _alarms(clouds, documents),
+        _unreadable(documents, now),
+        _family(
+            "skytally_site_data_failed", "gauge", "1 where the site data are broken and older ones count", [({}, site_fault is not None)]
+        ),
+        *_reports(documents, now),
+        *_preflight(objects, now),
+    )
     return "".join(families)
 
 
@@ -64,6 +75,12 @@ def _alarms(clouds: Sequence[str], documents: Documents) -> str:
     none = {(kind, "") for kind in ALARMS}
     samples = [({"kind": kind, "cloud": cloud}, float(counts[kind, cloud])) for kind, cloud in sorted(none | counts.keys())]
     return _family("skytally_alarms_open", "gauge", "open alarms by kind and cloud, none for what is no cloud's", samples)
+
+
+def _unreadable(documents: Documents, now: datetime) -> str:
+    samples = [({"kind": one.kind, "source": one.source}, float(count)) for count, one in unreadable.met_by_source(documents, now)]
+    meaning = "documents, objects and rows met in the last three hours that cannot be read and are left out"
+    return _family("skytally_unreadable", "gauge", meaning, samples)
 
 
 def _reports(documents: Documents, now: datetime) -> Iterator[str]:

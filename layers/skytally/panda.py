@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from skytally.batch_id import host_of, number_of
 from skytally.documents import Job
-from skytally.errors import Misconfigured, Unavailable
+from skytally.errors import Malformed, Misconfigured, Unavailable
 from skytally.foreign_value import AHEAD, identity, moment, number, whole_number, word
 from skytally.job_error import COMPONENTS, error_of
 from skytally.join import UNKNOWN

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from msgspec import structs
+from msgspec import Struct, structs
 
-from skytally.alarm import Finding
+from skytally.alarm import Crash, Finding, each
 from skytally.dirac import WELL as DIRAC_WELL
 from skytally.dirac import ZOMBIE
 from skytally.documents import Job
@@ -29,18 +29,36 @@ SEEN_WITHIN, NAMED_WITHIN, LATE = timedelta(hours=2), 3 * ROUND, timedelta(hours
 MOST_NAMED, MOST_ASKED = 5, 1_000
 
 
-def findings(documents: Documents, now: datetime) -> Iterator[Finding]:
-    """Find all of them, by the vm where they run; a job whose vm is not known stands for itself."""
-    stuck: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for cloud, subject, words in [*_running_too_long(documents, now), *_outliving(documents, now)]:
-        stuck[cloud, subject].append(words)
-    for (cloud, subject), told in stuck.items():
-        more = f" and {len(told) - MOST_NAMED} more" if len(told) > MOST_NAMED else ""
-        message = f"stuck on {subject}: {', '.join(sorted(told)[:MOST_NAMED])}{more}: look at the vm, and end what hangs"
-        yield Finding("stuck_payload", subject, cloud, message)
+class Stuck(Struct, frozen=True):
+    """One payload that is stuck: where, and in a few words why."""
+
+    cloud: str
+    vm: str | None
+    job: str
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """Name the vm where it runs; a job whose vm is not known stands for itself."""
+        return f"{self.cloud}/{self.vm}" if self.vm else self.job
 
 
-def _running_too_long(documents: Documents, now: datetime) -> Iterator[tuple[str, str, str]]:
+def findings(documents: Documents, now: datetime) -> Iterator[Finding | Crash]:
+    """Find all of them, by the vm where they run."""
+    stuck: dict[tuple[str, str], list[Stuck]] = defaultdict(list)
+    for one in [*_running_too_long(documents, now), *_outliving(documents, now)]:
+        if isinstance(one, Crash):
+            yield one
+        else:
+            stuck[one.cloud, one.subject].append(one)
+    for (cloud, subject), payloads in stuck.items():
+        words = sorted(f"{one.job} {one.why}" for one in payloads)
+        more = f" and {len(words) - MOST_NAMED} more" if len(words) > MOST_NAMED else ""
+        message = f"stuck on {subject}: {', '.join(words[:MOST_NAMED])}{more}: look at the vm, and end what hangs"
+        yield Finding("stuck_payload", subject, cloud, message, payloads[0].vm)
+
+
+def _running_too_long(documents: Documents, now: datetime) -> Iterator[Stuck | Crash]:
     running = Query(
         index="job",
         moment="seen_at",
@@ -52,11 +70,17 @@ def _running_too_long(documents: Documents, now: datetime) -> Iterator[tuple[str
         sums=("wall_ms", "core_ms_with_cpu", "cpu_ms"),
     )
     usual = _usual_ms(documents, now)
-    for row in documents.table(running):
+
+    def find(row: Row) -> Iterator[Stuck]:
         why = _why(row, usual.get(tuple(row[name] for name in LIKE)))
         if why is not None:
-            job = f"{row['system']}/{row['job_id']}"
-            yield row["cloud"], f"{row['cloud']}/{row['vm']}" if row["vm"] else job, f"{job} {why}"
+            yield _stuck(row, why)
+
+    return each(documents.table(running), lambda row: (_stuck(row, "").subject, row["cloud"]), find)
+
+
+def _stuck(row: Row, why: str) -> Stuck:
+    return Stuck(row["cloud"], row["vm"], f"{row['system']}/{row['job_id']}", why)
 
 
 def _why(row: Row, usual_ms: float | None) -> str | None:
@@ -77,7 +101,7 @@ def _usual_ms(documents: Documents, now: datetime) -> dict[tuple[str | None, ...
     return {tuple(row[name] for name in LIKE): row["wall_ms"] / row["count"] for row in rows if row["count"] >= LIKE_JOBS}
 
 
-def _outliving(documents: Documents, now: datetime) -> Iterator[tuple[str, str, str]]:
+def _outliving(documents: Documents, now: datetime) -> Iterator[Stuck]:
     """Find jobs that a vm names now although they ended long ago, or run elsewhere."""
     named = Query(index="heartbeat", moment="last_seen_at", from_at=now - NAMED_WITHIN, until_at=now + ROUND, sums=("count",))
     late = structs.replace(named, where={"noted": (AFTER_END, OVER, SETTLED)}, by=("job_id", "cloud", "vm"))
@@ -85,4 +109,4 @@ def _outliving(documents: Documents, now: datetime) -> Iterator[tuple[str, str, 
     jobs = documents.get_many("job", [job_key(row["job_id"]) for row in rows], Job)
     for row, job in zip(rows, jobs, strict=True):
         if job is not None and job.doubt == ZOMBIE and (job.final_at is None or now - job.final_at > LATE):
-            yield row["cloud"], f"{row['cloud']}/{row['vm']}", f"dirac/{row['job_id']} runs on, although DIRAC says {job.status}"
+            yield Stuck(row["cloud"], row["vm"], f"dirac/{row['job_id']}", f"runs on, although DIRAC says {job.status}")

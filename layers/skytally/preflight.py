@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from skytally.errors import NotFound, Unavailable
 from skytally.ports import Created, Exists, Objects, ProbedObjects
@@ -42,7 +43,7 @@ class Check(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """What was found, and when."""
 
-    at: datetime
+    at: Annotated[datetime, Meta(tz=True)]
     checks: tuple[Check, ...]
 
     @property
@@ -166,11 +167,11 @@ def keep(verdict: Verdict, objects: Objects) -> None:
 
 
 def kept(objects: Objects, now: datetime) -> Verdict | None:
-    """Answer the newest verdict that still holds; one that another version wrote and this one cannot read is none."""
+    """Return the newest verdict that still holds; what cannot be read, or comes from another time, is none."""
     for key in reversed(_verdict_keys(objects)):
-        with contextlib.suppress(NotFound, msgspec.DecodeError):
+        with contextlib.suppress(NotFound, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             verdict = msgspec.json.decode(objects.get(key), type=Verdict)
-            if now - verdict.at < VERDICT_KEPT:
+            if abs(now - verdict.at) < VERDICT_KEPT:
                 return verdict
     return None
 

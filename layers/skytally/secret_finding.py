@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from skytally import evidence
-from skytally.alarm import Finding
+from skytally.alarm import Crash, Finding, each
 from skytally.evidence import Held
 from skytally.ports import Documents
 
@@ -12,26 +12,36 @@ KINDS = ("contested_secret", "unreported_secret")
 OTHERS_NAMED = 5
 
 
-def findings(held: Iterable[Held], documents: Documents, now: datetime) -> Iterator[Finding]:
+def findings(held: Iterable[Held], documents: Documents, now: datetime) -> Iterator[Finding | Crash]:
     """Find all of them."""
-    known = list(held)
-    yield from contested_secrets(known)
-    yield from unreported_secrets(known, documents, now)
+    secrets = list(held)
+    yield from contested_secrets(secrets)
+    yield from unreported_secrets(secrets, documents, now)
 
 
-def contested_secrets(held: Iterable[Held]) -> Iterator[Finding]:
+def _about(one: Held) -> tuple[str, str]:
+    return f"{one.claim}/{one.vm}", one.cloud
+
+
+def contested_secrets(held: Iterable[Held]) -> Iterator[Finding | Crash]:
     """Find secrets whose token somebody else holds, too."""
-    for one in evidence.contested(held):
+
+    def find(one: Held) -> Iterator[Finding]:
         taken = f"was taken from {one.address}" if one.address else f"is {one.state}"
         others = ", ".join(f"{other.address} at {other.at}" for other in one.contested[:OTHERS_NAMED])
         message = (
             f"the secret of {one.vm} {taken} and wanted by {others}: replace what it holds, and see `skytally secrets show {one.claim}`"
         )
-        yield Finding("contested_secret", f"{one.claim}/{one.vm}", one.cloud, message)
+        yield Finding("contested_secret", *_about(one), message, one.vm)
+
+    return each(evidence.contested(held), _about, find)
 
 
-def unreported_secrets(held: Iterable[Held], documents: Documents, now: datetime) -> Iterator[Finding]:
+def unreported_secrets(held: Iterable[Held], documents: Documents, now: datetime) -> Iterator[Finding | Crash]:
     """Find secrets that left us and after which the vm was never heard of."""
-    for one in evidence.unreported(held, documents, now):
+
+    def find(one: Held) -> Iterator[Finding]:
         message = f"the secret of {one.vm} went to {one.address} at {one.at}, and the vm never reported: if it is lost, deposit anew"
-        yield Finding("unreported_secret", f"{one.claim}/{one.vm}", one.cloud, message)
+        yield Finding("unreported_secret", *_about(one), message, one.vm)
+
+    return each(evidence.unreported(held, documents, now), _about, find)

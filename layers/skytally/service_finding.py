@@ -1,27 +1,24 @@
-"""What a person must look at in skytally itself: timers and sources that fail, and stores that fill up."""
+"""What a person must look at in skytally itself: timers and sources that fail, stores that fill up, and what cannot be read."""
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 
-from skytally import catalog
+from skytally import catalog, unreadable
 from skytally.alarm import Finding
+from skytally.cloud import SiteFault
 from skytally.documents import Cursor, Round
 from skytally.ports import Documents, Room
 from skytally.records import iso
 
-STALE_KINDS, STORE_KINDS = ("stale_timer", "stale_source"), ("store_nearly_full",)
+TIMER_KINDS, SOURCE_KINDS, STORE_KINDS = ("stale_timer",), ("stale_source",), ("store_nearly_full",)
+UNREADABLE_KINDS, SITE_KINDS = ("unreadable_document", "unreadable_row"), ("broken_site_data",)
+KINDS = (*TIMER_KINDS, *SOURCE_KINDS, *STORE_KINDS, *UNREADABLE_KINDS, *SITE_KINDS)
 STALE_ROUNDS = timedelta(hours=1)
 # Nobody has wanted a timer's work for so long: it was switched off.
 WANTED_WITHIN = timedelta(days=7)
 GIB = 1_024**3
 # What was nearly full is so until a fiftieth of the store is free beyond its mark: files that come and go make no alarm flap.
 STAYS_SHARE = 0.02
-
-
-def stale_findings(documents: Documents, now: datetime) -> Iterator[Finding]:
-    """Find timers and sources that have not succeeded for long."""
-    yield from stale_timers(documents, now)
-    yield from stale_sources(documents, now)
 
 
 def stale_timers(documents: Documents, now: datetime) -> Iterator[Finding]:
@@ -48,3 +45,20 @@ def full_stores(rooms: Iterable[Room], known: Collection[str]) -> Iterator[Findi
             free, total = room.free_bytes / GIB, room.total_bytes / GIB
             message = f"{room.name} has {free:.1f} of {total:.1f} GiB left: give it a larger disk, or keep documents for fewer days"
             yield Finding("store_nearly_full", room.name, None, message)
+
+
+def unreadable_things(documents: Documents, now: datetime) -> Iterator[Finding]:
+    """Find documents, objects and rows that were met of late and cannot be read; one that is met no more is over."""
+    for one in unreadable.met(documents, now):
+        kind = "unreadable_row" if one.kind == "row" else "unreadable_document"
+        message = (
+            f"the {one.kind} {one.key_text} of {one.source} cannot be read and is left out ({one.reason}): see who wrote it, and mend it"
+        )
+        yield Finding(kind, f"{one.source}: {one.key_text}", None, message)
+
+
+def broken_site_data(fault: SiteFault | None) -> Iterator[Finding]:
+    """Find site data that cannot be used, so that older ones count."""
+    if fault is not None:
+        message = f"the site data are broken since {iso(fault.since)} ({fault.place}), and the last good ones count: see `skytally doctor`"
+        yield Finding("broken_site_data", "SKYTALLY_CLOUDS", None, message)

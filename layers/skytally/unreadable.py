@@ -4,18 +4,20 @@ Invariant: nothing unreadable stops what stands beside it. Whoever meets it note
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Literal
 
 from skytally import clock
 from skytally.documents import Unreadable
-from skytally.ports import Write
+from skytally.ports import Documents, Write
 
 Kind = Literal["document", "object", "row"]
 # The same thing is written down again so often, for as long as it is met.
 NOTED_EVERY = timedelta(minutes=10)
+# What was met within this is shown and alarmed: a collector that fails now and then asks again in between.
+MET_WITHIN = timedelta(hours=3)
 MOST_REMEMBERED = 10_000
 MAX_LENGTH = 512
 
@@ -49,3 +51,18 @@ def _write(kind: Kind, source: str, key: str, reason: str, now: datetime) -> Wri
 def _plain(text: str) -> str:
     """Return a text that every store takes and every terminal shows."""
     return "".join(c if c.isprintable() else "?" for c in text.encode(errors="backslashreplace").decode()[:MAX_LENGTH])
+
+
+def met(documents: Documents, now: datetime) -> Iterator[Unreadable]:
+    """List what any process has met of late and could not read, the newest last."""
+    span = (now - MET_WITHIN, now + timedelta(days=1))
+    return (one for _, one in documents.during("unreadable", Unreadable, "seen_at", span, {}))
+
+
+def met_by_source(documents: Documents, now: datetime) -> list[tuple[int, Unreadable]]:
+    """Return of each kind and source how many things could not be read of late, and the newest of them."""
+    found: dict[tuple[str, str], tuple[int, Unreadable]] = {}
+    for one in met(documents, now):
+        count, _ = found.get((one.kind, one.source), (0, one))
+        found[one.kind, one.source] = (count + 1, one)
+    return [found[key] for key in sorted(found)]

@@ -26,6 +26,7 @@ from skytally.ports import Documents, JobStates, Objects, ProbedObjects
 from skytally.preflight import Gate
 from skytally.records import Caller
 from skytally.tally import Tallies
+from skytally.unreadable import Notes
 from skytally.web import Request
 
 OBJECT_STORE = re.compile(r"file:///[^?#]+|(s3|gs)://[^/?#]+(/[^?#]*)?")
@@ -124,6 +125,12 @@ def keys() -> Keyring:
 def register() -> Register:
     """Answer the register of boots."""
     return Register(documents())
+
+
+@cache
+def notes() -> Notes:
+    """Return where this process notes what it cannot read."""
+    return Notes(lambda writes: documents().write(writes))
 
 
 @cache
@@ -226,5 +233,5 @@ def close() -> None:
     """Let go of everything, so that the next call reads the settings again."""
     if documents.cache_info().currsize:
         documents().close()
-    for cached in (config, documents, objects, gate, _key_files, _site_data, register, tallies, panda, dirac, limits):
+    for cached in (config, documents, objects, gate, _key_files, _site_data, register, notes, tallies, panda, dirac, limits):
         cached.cache_clear()

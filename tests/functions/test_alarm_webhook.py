@@ -59,7 +59,34 @@ def test_a_chat_gets_text_alone_that_calls_nobody(webhook):
     (body,) = webhook.heard
     assert list(body) == ["text"]
     assert not re.search(r"[<>]|@\w|!\[|&(?!amp;|lt;|gt;)", body["text"])
-    assert body["text"].startswith("raised silent_vm: vm &lt;!channel&gt;")
+    assert body["text"].startswith("raised silent_vm: vm &lt;!\u200bchannel&gt;")
+
+
+MARKUP = {
+    "a call": ("@channel", r"@\w"),
+    "a group": ("<!here>", r"[<>]"),
+    "a link": ("[click](http://evil)", r"\]\(|://"),
+    "a bare link": ("https://evil.example", r"://"),
+    "a picture": ("![x](y)", r"!\["),
+    "a style": ("*bold* ~no~ `code` _slanted_", r"[*~`_](?!\u200b)"),
+    "a new line": ("x\n/close", r"\n"),
+    "a turned name": ("\u202etxt.exe\u2066", r"[\u202e\u2066]"),
+}
+
+
+@pytest.mark.parametrize(("name", "forbidden"), MARKUP.values(), ids=MARKUP)
+def test_no_name_is_markup_in_any_form(name, forbidden):
+    one = alarm(name, cloud=name)
+    assert not re.search(forbidden, alarms_webhook.chat(one, NOW)["text"].partition(": ")[2])
+    for body in (alarms_webhook.plain(one, NOW), alarms_webhook.alert(one, NOW)):
+        assert not re.search(r"[\x00-\x1f\u200e-\u200f\u2028-\u202e\u2066-\u2069]", "".join(_texts(body)))
+    assert "belle_vm-1" in alarms_webhook.chat(alarm("belle_vm-1"), NOW)["text"]
+
+
+def _texts(value):
+    if isinstance(value, dict):
+        return [text for one in value.values() for text in _texts(one)]
+    return [value] if isinstance(value, str) else []
 
 
 def test_alertmanager_gets_a_list_whose_labels_are_the_identity(webhook):
@@ -141,9 +168,12 @@ def test_what_cannot_be_looked_at_is_not_over_and_spoils_no_other_look(client, b
     silent(client, bearer, 1)
     documents.rooms = lambda: (_ for _ in ()).throw(Unavailable("the disks cannot be looked at"))
     assert round_at(NOW)["error"]["message"] == "the disks cannot be looked at"
-    assert [body["kind"] for body in webhook.heard] == ["silent_vm"]
+    assert [(body["kind"], body["subject"][:18]) for body in webhook.heard] == [
+        ("silent_vm", webhook.heard[0]["subject"][:18]),
+        ("failed_check", "disks of documents"),
+    ]
     del documents.rooms
-    assert round_at(NOW + timedelta(minutes=5))["resolved"] == 1
+    assert round_at(NOW + timedelta(minutes=5))["resolved"] == 2
 
 
 @pytest.mark.servers

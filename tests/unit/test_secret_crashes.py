@@ -17,7 +17,7 @@ from itertools import count
 
 import pytest
 import secret_lab
-from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, Watched, attempt, keys_of, left, word
+from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, Watched, attempt, keys_of, left, word
 
 from skytally import ending, mark
 from skytally.adapters.objects_filesystem import FilesystemObjects
@@ -61,7 +61,7 @@ def test_the_table(store, token, step, copy_of):
     prep = "there" if keys_of(store, "prep") else "gone"
     same, other = word(copy_of(store), token), word(copy_of(store), token, OTHER_KEY)
     late = secret_lab.after(token)
-    ending.sweep(store, lambda: late, late + timedelta(minutes=1))
+    ending.sweep(store, lambda: late, late + timedelta(minutes=1), NoNotes())
     final = mark.read_mark(store, mark.mark_key(*secret_lab.parts(token))).state
     swept = final + (", prep gone" if final == "delivered" and prep == "there" else "")
     assert keys_of(store, "prep") == []
@@ -159,7 +159,7 @@ def test_a_sweep_and_a_claim_race_on_one_mark(store, token):
 
     class SweptFirst(Watched):
         def create(self, key, data):
-            ending.sweep(self.store, lambda: late, late + timedelta(minutes=1))
+            ending.sweep(self.store, lambda: late, late + timedelta(minutes=1), NoNotes())
             return super().create(key, data)
 
     with pytest.raises(Expired):
@@ -174,12 +174,12 @@ def revoked(store, token):
 
 def swept(store, token):
     late = secret_lab.after(token)
-    ending.sweep(store, lambda: late, late + timedelta(minutes=1))
+    ending.sweep(store, lambda: late, late + timedelta(minutes=1), NoNotes())
 
 
 def forgotten(store, token):
     late = secret_lab.after(token) + timedelta(days=400)
-    ending.forget(store, lambda: late, late + timedelta(minutes=1))
+    ending.forget(store, lambda: late, late + timedelta(minutes=1), NoNotes())
 
 
 def claimed_by_b(store, token):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import secret_lab
-from secret_lab import KEYS, NOW, OTHER_KEY, SCHEDULER, Watched, attempt, keys_of, left, parts, word
+from secret_lab import KEYS, NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
 from skytally import ending, mark
 from skytally.adapters.objects_filesystem import FilesystemObjects
@@ -19,12 +19,12 @@ def store(tmp_path):
     return FilesystemObjects(tmp_path / "store")
 
 
-def sweep(store, at, until=None):
-    return ending.sweep(store, lambda: at, until or at + ROUND)
+def sweep(store, at, until=None, notes=None):
+    return ending.sweep(store, lambda: at, until or at + ROUND, notes or NoNotes())
 
 
-def forget(store, at, until=None):
-    return ending.forget(store, lambda: at, until or at + ROUND)
+def forget(store, at, until=None, notes=None):
+    return ending.forget(store, lambda: at, until or at + ROUND, notes or NoNotes())
 
 
 def revoke(store, token, caller=SCHEDULER):
@@ -69,7 +69,7 @@ def test_a_round_ends_in_time_and_the_next_goes_on(store):
     rounds = []
     while keys_of(store, "prep"):
         now = NOW + timedelta(hours=2)
-        rounds.append(ending.sweep(store, Ticking(now), now + timedelta(seconds=8)))
+        rounds.append(ending.sweep(store, Ticking(now), now + timedelta(seconds=8), NoNotes()))
     assert sum(rounds) == 10
     assert len(rounds) > 2
 
@@ -80,7 +80,7 @@ def test_a_batch_too_large_for_one_round_is_swept_in_several(store):
     rounds = 0
     while keys_of(store, "prep"):
         now = NOW + timedelta(hours=2)
-        ending.sweep(store, Ticking(now), now + timedelta(seconds=10))
+        ending.sweep(store, Ticking(now), now + timedelta(seconds=10), NoNotes())
         assert keys_of(store, "prep") or len(keys_of(store, "mark")) == 30
         rounds += 1
     assert 3 < rounds < 12
@@ -92,7 +92,9 @@ def test_nothing_that_lies_there_by_mistake_stops_the_sweep(store):
     store.create("prep/0000000001/" + "z" * 26, b"rubbish")
     store.create("prep/0000000002/" + "y" * 26, b"\xc1")
     left(store)
-    assert sweep(store, NOW + timedelta(hours=2)) == 3
+    notes = Noted()
+    assert sweep(store, NOW + timedelta(hours=2), notes=notes) == 3
+    assert notes.keys == [("prep", "prep/README")]
     assert keys_of(store, "prep") == ["prep/README"]
     assert states(store) == ["expired"] * 3
 
@@ -200,7 +202,7 @@ def test_forgetting_ends_in_time(store):
     for _ in range(10):
         attempt(store, left(store))
     now = NOW + timedelta(days=40)
-    assert 0 < ending.forget(store, Ticking(now), now + timedelta(seconds=5)) < 10
+    assert 0 < ending.forget(store, Ticking(now), now + timedelta(seconds=5), NoNotes()) < 10
     assert forget(store, now) > 0
     assert keys_of(store, "mark") == []
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import secret_lab
 from click.testing import CliRunner
-from secret_lab import NOW, OTHER_KEY, Watched, attempt, keys_of, left, parts, word
+from secret_lab import NOW, OTHER_KEY, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
 from skytally import ending, evidence, mark, secret
 from skytally.adapters.objects_filesystem import FilesystemObjects
@@ -20,8 +20,8 @@ def store(tmp_path):
     return FilesystemObjects(tmp_path / "store")
 
 
-def history(store, days=3, now=NOW + timedelta(seconds=5), claim=None):
-    return evidence.history(store, now, days, claim)
+def history(store, days=3, now=NOW + timedelta(seconds=5), claim=None, notes=None):
+    return evidence.history(store, now, days, notes or NoNotes(), claim)
 
 
 def others(one):
@@ -108,11 +108,13 @@ def test_every_state_is_listed_newest_first(store):
     claim, expires = parts(tokens["revoked"])
     ending.revoke(Revocation(claim=claim, expires=expires), secret_lab.SCHEDULER, store, NOW + timedelta(seconds=1))
     late = NOW + timedelta(seconds=61)
-    ending.sweep(store, lambda: late, late + timedelta(seconds=1))
+    ending.sweep(store, lambda: late, late + timedelta(seconds=1), NoNotes())
     damaged = next(key for key in keys_of(store, "prep") if tokens["damaged"].split(".")[0] in key)
     store.delete(damaged)
     store.create(damaged, b"rubbish")
-    held = history(store)
+    notes = Noted()
+    held = history(store, notes=notes)
+    assert notes.keys == [("prep", damaged)]
     assert {one.state: one.vm for one in held} == {state: state if state != "damaged" else None for state in tokens}
     assert [one.at for one in held] == sorted((one.at for one in held), reverse=True)
     assert all(one.expires_at.endswith("Z") for one in held)

@@ -11,7 +11,7 @@ import pytest
 import secret_lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, attempt, keys_of, left, opened, parts
+from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, attempt, keys_of, left, opened, parts
 
 from skytally import ending, mark, secret
 from skytally.adapters.objects_filesystem import FilesystemObjects
@@ -99,7 +99,7 @@ def claiming(token, key, vm=None):
 
 def late_sweep(token):
     late = secret_lab.after(token)
-    return lambda store: ending.sweep(store, lambda: late, late + timedelta(minutes=1))
+    return lambda store: ending.sweep(store, lambda: late, late + timedelta(minutes=1), NoNotes())
 
 
 def revoking(token):

@@ -1,7 +1,7 @@
 // The page: reads what is asked for from the address, loads it, draws it, and does so again every minute.
 import { drawChoice, learn, listen, measureOf } from "./choice.js";
 import { Refused, load } from "./data.js";
-import { say } from "./dom.js";
+import { say, visible } from "./dom.js";
 import { drawDoubts } from "./doubts.js";
 import { saveAs } from "./download.js";
 import { UNKNOWN, count, duration, moment, several } from "./format.js";
@@ -74,11 +74,11 @@ const drawListing = () => {
   part("downloads").hidden = !data.row_count;
   if (focused !== document.body && !document.contains(focused)) part("listing-title").focus({ preventScroll: true });
   part("status").textContent = `${view.title}: ${several(data.row_count, "row")}`;
-  document.title = [view.title, state.cloud, state.vm, "skytally"].filter(Boolean).join(" · ");
+  document.title = [view.title, visible(state.cloud), visible(state.vm), "skytally"].filter(Boolean).join(" · ");
 };
 
 const emptyOf = (state) => {
-  const held = FILTERS.filter((name) => state[name]).map((name) => `${name} ${state[name]}`);
+  const held = FILTERS.filter((name) => state[name]).map((name) => `${name} ${visible(state[name])}`);
   return held.length ? `Nothing in this window of ${held.join(", ")}. Names are whole and exact; choose a longer window or fewer filters.` : viewOf(state).empty;
 };
 

@@ -186,11 +186,12 @@ const health = {
     ["Failing timers", count(totals.failing_timers)],
     ["Timers not run yet", count(totals.timers_never_run)],
     ["Failing sources", count(totals.failing_sources)],
+    ["Left out unread", count(totals.unreadable_things)],
   ],
   empty: "There are no timers and no alarms of this cloud here.",
   displays: {
     all: {
-      label: "Timers, sources and alarms",
+      label: "Timers, sources, faults and alarms",
       sort: "kind-up",
       key: keyOf("kind", "subject", "cloud"),
       columns: [
@@ -198,7 +199,7 @@ const health = {
         word("kind", "Kind"),
         name("cloud", "Cloud"),
         word("state", "State", { odd: (value) => !["well", "running"].includes(value) }),
-        time("since", "Since", { help: "a timer's last success; until when a source is collected; an alarm's begin" }),
+        time("since", "Since", { help: "a timer's last success; until when a source is collected; when a fault or an alarm began, or was last met" }),
         name("message", "Message"),
       ],
     },

@@ -3,14 +3,16 @@
 ::
 
     skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "text"}, one alarm a request
-    chat           {"text"}, as Slack and what speaks like it take it: what would call people is written so that it does not
+    chat           {"text"}, as Slack and what speaks like it take it: what would call people or be markup is written so that it does not
     alertmanager   [{"labels", "annotations", "startsAt", "endsAt"}, …], for POST …/api/v2/alerts of Prometheus's Alertmanager
 
+Names are others' words: in every form they are text without control characters or characters of direction.
 Alertmanager forgets what it does not hear of again, so every round repeats the open alarms, each with an end some missed rounds away.
 """
 
 import functools
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +22,7 @@ import urllib3
 
 from skytally.documents import Alarm
 from skytally.errors import Unavailable
+from skytally.plain_text import visible
 from skytally.records import iso
 
 SECONDS = urllib3.Timeout(connect=2.0, read=5.0)
@@ -30,7 +33,9 @@ FORGOTTEN_AFTER = timedelta(hours=1)
 # An end that is yet to come by Alertmanager's clock would leave the later end of the last reminder as it is.
 CLOCKS_DIFFER = timedelta(minutes=1)
 REMINDED_AT_ONCE = 500
-CHAT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b", "![": "!\u200b["}
+CHAT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+# What a chat would take for a call, a link, a picture or a style; an underscore only at a word's edge, since names have them inside.
+CHAT_MARKUP = re.compile(r"[@#*`~\[\]!]|:(?=//)|(?<!\w)_|_(?!\w)")
 
 
 class AlarmWebhook:
@@ -84,19 +89,19 @@ def plain(alarm: Alarm, _: datetime) -> dict[str, Any]:
     return {
         "state": alarm.state,
         "kind": alarm.kind,
-        "subject": alarm.subject,
-        "cloud": alarm.cloud,
-        "message": alarm.message,
+        "subject": visible(alarm.subject),
+        "cloud": alarm.cloud and visible(alarm.cloud),
+        "message": visible(alarm.message),
         "raised_at": iso(alarm.raised_at),
         "resolved_at": iso(alarm.resolved_at) if alarm.resolved_at else None,
-        "text": f"{alarm.state}: {alarm.message}",
+        "text": visible(f"{alarm.state}: {alarm.message}"),
     }
 
 
 def chat(alarm: Alarm, _: datetime) -> dict[str, Any]:
     """Write an alarm for a chat: names that somebody chose call nobody and load nothing there."""
-    text = f"{alarm.state} {alarm.kind}: {alarm.message}"
-    return {"text": functools.reduce(lambda words, item: words.replace(*item), CHAT_ESCAPES.items(), text)}
+    escaped = functools.reduce(lambda words, item: words.replace(*item), CHAT_ESCAPES.items(), visible(alarm.message))
+    return {"text": f"{alarm.state} {alarm.kind}: " + CHAT_MARKUP.sub("\\g<0>\u200b", escaped)}
 
 
 def alerts(alarm: Alarm, now: datetime) -> list[dict[str, Any]]:
@@ -108,8 +113,8 @@ def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
     """Write an alarm as an alert: labels are its identity and never change, the message does."""
     labels = {"alertname": alarm.kind, "subject": alarm.subject, "cloud": alarm.cloud, "service": "skytally"}
     return {
-        "labels": {name: value for name, value in labels.items() if value},
-        "annotations": {"summary": alarm.message},
+        "labels": {name: visible(value) for name, value in labels.items() if value},
+        "annotations": {"summary": visible(alarm.message)},
         "startsAt": iso(alarm.raised_at),
         "endsAt": iso(now + FORGOTTEN_AFTER if alarm.resolved_at is None else max(alarm.raised_at, alarm.resolved_at - CLOCKS_DIFFER)),
     }

@@ -18,6 +18,8 @@ from skytally import ending, evidence, userdata, web, wiring
 from skytally.adapters.http_skytally import Deployment
 from skytally.cli.files import private_file
 from skytally.errors import Malformed
+from skytally.ports import Write
+from skytally.unreadable import Notes
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FILE_OR_STDIN = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
@@ -123,7 +125,7 @@ def list_secrets(days: int, state: str | None, as_json: bool) -> None:
       skytally secrets list --state contested
       skytally secrets list --days 30 --json | jq '.[] | select(.cloud == "uvic")'
     """
-    held = evidence.history(wiring.objects(), web.clock(), days)
+    held = _history(days)
     if state == "contested":
         held = evidence.contested(held)
     elif state == "unreported":
@@ -143,10 +145,19 @@ def show_secret(claim: str) -> None:
 
     Example: skytally secrets show k3m9…
     """
-    found = [msgspec.to_builtins(one) for one in evidence.history(wiring.objects(), web.clock(), DAYS_KEPT, claim)]
+    found = [msgspec.to_builtins(one) for one in _history(DAYS_KEPT, claim)]
     if not found:
         raise Malformed(f"no such claim in {DAYS_KEPT} days: check its name with `skytally secrets list`")
     click.echo(json.dumps(found, indent=2))
+
+
+def _history(days: int, claim: str | None = None) -> list[evidence.Held]:
+    """Read the object store, and say how much of it is no record of ours."""
+    skipped: list[Write] = []
+    held = evidence.history(wiring.objects(), web.clock(), days, Notes(skipped.extend), claim)
+    if skipped:
+        click.echo(f"{len(skipped)} objects are no records of ours and left out: the health view names them", err=True)
+    return held
 
 
 def _show(held: list[evidence.Held]) -> None:
