@@ -15,7 +15,7 @@ from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.batch_id import host_of, number_of
 from skytally.config import Config
 from skytally.documents import Job
-from skytally.errors import Misconfigured, Unavailable
+from skytally.errors import Malformed, Misconfigured, Unavailable
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 THIRD_PARTY = Path(__file__).resolve().parents[3] / "shared" / "recorded" / "panda_real_record_2017_es.json"
