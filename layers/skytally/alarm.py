@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from typing import Protocol, TypeVar
 
 from msgspec import Struct, structs
@@ -277,7 +278,7 @@ def _told(alarms: Mapping[str, Alarm], teller: Teller, documents: Documents, now
     What one receiver refuses holds up no other alarm; after some failures in a row the rest waits for the next round.
     """
     told, failures = [], 0
-    for identity, alarm in _news(alarms):
+    for identity, alarm in _news(alarms, now):
         error = _failure(teller, alarm)
         if error is None:
             documents.write([_kept(identity, structs.replace(alarm, told=alarm.state), now)]).result()
@@ -301,9 +302,16 @@ def _failure(teller: Teller, alarm: Alarm) -> Unavailable | None:
     return None
 
 
-def _news(alarms: Mapping[str, Alarm]) -> list[tuple[str, Alarm]]:
-    """List what people do not know yet, as much as one round may tell: what is over first, and each cloud in its turn."""
-    news = sorted(((key, alarm) for key, alarm in alarms.items() if _is_news(alarm)), key=lambda item: item[1].state == RAISED)
+def _news(alarms: Mapping[str, Alarm], now: datetime) -> list[tuple[str, Alarm]]:
+    """List what people do not know yet, as much as one round may tell: what is over first, and each cloud in its turn.
+
+    Else the order is another in each round: what a receiver never takes does not stand before the same others for ever.
+    """
+
+    def place(item: tuple[str, Alarm]) -> tuple[bool, bytes]:
+        return item[1].state == RAISED, sha256(f"{now.timestamp()} {item[0]}".encode()).digest()
+
+    news = sorted(((identity, alarm) for identity, alarm in alarms.items() if _is_news(alarm)), key=place)
     return in_turn(news, lambda item: item[1].cloud)[:MOST_TOLD]
 
 

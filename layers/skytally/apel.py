@@ -237,7 +237,7 @@ def part(messages: Sequence[str], part: str | None) -> str:
     """Choose a message; where there are several, none is left out silently."""
     if part is None and len(messages) == 1:
         return messages[0]
-    if part is None or not part.isascii() or not part.isdigit() or not 1 <= int(part) <= len(messages):
+    if part is None or not re.fullmatch("[0-9]{1,9}", part) or not 1 <= int(part) <= len(messages):
         last = f" to part={len(messages)}" if len(messages) > 1 else ""
         raise Malformed(f"this month comes in parts: ask for each by part=1{last}", field="part")
     return messages[int(part) - 1]

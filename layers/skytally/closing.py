@@ -1,7 +1,8 @@
 """Closing: a cloud's month is frozen and signed; what becomes known later makes a new revision that says what it changes.
 
 Invariant: a revision is created once and never written again, so what was signed is what is shown for ever. A statement shows the newest
-revision of each cloud and beside it, as not settled, what is known by now and not in it.
+revision of each cloud and beside it, as not settled, what is known by now and not in it. A revision that cannot be read is noted and left
+out: it hides no other cloud's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from skytally.ports import Documents, Outcome, Write
 from skytally.records import iso
 from skytally.samples import month_end_at
 from skytally.statement import FINAL, LiveCloud, live_clouds, ratio
+from skytally.unreadable import Notes
 
 FORMAT = "skytally statement 1"
 # Coverage is read from intervals, which are forgotten after some time: that they are gone is no news of the month.
@@ -49,7 +51,8 @@ def statement(
     """
     documents.refresh()
     live = {cloud.name: cloud for cloud in live_clouds(month, clouds, documents, site, now)}
-    closed = {name: _frozen(one) for name, one in _chosen(closings(month, clouds, documents), revision).items()}
+    revisions = closings(month, clouds, documents)
+    closed = {name: frozen for name, found in revisions.items() if (frozen := _newest(_chosen(found, revision), documents))}
     if revision is not None and not closed:
         raise NotFound(f"there is no revision {revision} of {month}")
     names = sorted(closed if revision is not None else live.keys() | closed.keys())
@@ -60,7 +63,9 @@ def statement(
         "revision": max((row["revision"] for row in rows), default=0),
         "generated_at": now,
         "clouds": rows,
-        "boots": sorted((boot for name in names for boot in (closed.get(name) or live[name]).boots), key=lambda boot: boot["document"]),
+        "boots": sorted(
+            (boot for name in names for boot in (closed.get(name) or live[name]).boots), key=lambda boot: str(boot.get("document"))
+        ),
     }
 
 
@@ -75,7 +80,7 @@ def _closed_row(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any]:
 
 
 def closings(month: str, clouds: Sequence[str], documents: Documents) -> dict[str, list[Closing]]:
-    """Answer the revisions of each cloud's month, oldest first."""
+    """Return the revisions of each cloud's month, oldest first."""
     found: dict[str, list[Closing]] = {}
     for _, one in documents.find("closing", Closing, {"month": [month], **({"cloud": clouds} if clouds else {})}):
         found.setdefault(one.cloud, []).append(one)
@@ -83,17 +88,33 @@ def closings(month: str, clouds: Sequence[str], documents: Documents) -> dict[st
 
 
 def all_revisions(month: str, clouds: Sequence[str], documents: Documents) -> Iterator[Frozen]:
-    """List every revision of a month, of some clouds or of all."""
-    return (_frozen(one) for revisions in closings(month, clouds, documents).values() for one in revisions)
+    """List every revision of a month that can be read, of some clouds or of all."""
+    found = (_frozen(one) for revisions in closings(month, clouds, documents).values() for one in revisions)
+    return (frozen for frozen in found if frozen is not None)
 
 
-def _chosen(found: dict[str, list[Closing]], revision: int | None) -> dict[str, Closing]:
-    wanted = {cloud: [one for one in revisions if revision in (None, one.revision)] for cloud, revisions in found.items()}
-    return {cloud: revisions[-1] for cloud, revisions in wanted.items() if revisions}
+def _chosen(revisions: Sequence[Closing], revision: int | None) -> list[Closing]:
+    return [one for one in revisions if revision in {None, one.revision}]
 
 
-def _frozen(closing: Closing) -> Frozen:
-    return msgspec.json.decode(closing.text, type=Frozen)
+def _newest(revisions: Sequence[Closing], documents: Documents) -> Frozen | None:
+    """Return the newest revision that can be read; one that cannot is noted."""
+    for one in reversed(revisions):
+        frozen = _frozen(one)
+        if frozen is not None:
+            return frozen
+        Notes(documents.write).add("document", "closing", key_of(one), "its text is no statement of this cloud and month")
+    return None
+
+
+def _frozen(closing: Closing) -> Frozen | None:
+    """Read what was signed; None where the text is not of this revision, whoever wrote it."""
+    try:
+        frozen = msgspec.json.decode(closing.text, type=Frozen)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    is_same = (frozen.month, frozen.cloud, frozen.revision) == (closing.month, closing.cloud, closing.revision)
+    return frozen if is_same else None
 
 
 def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
@@ -103,10 +124,10 @@ def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
     """
     if live is None or (_news(frozen.totals) == _news(live.totals) and list(map(_news, frozen.boots)) == list(map(_news, live.boots))):
         return None
-    before = {boot["document"]: _news(boot) for boot in frozen.boots}
+    before = {boot.get("document"): _news(boot) for boot in frozen.boots}
     vms = {boot["vm"] for boot in live.boots if before.get(boot["document"]) != _news(boot)}
-    sums = {name: _difference(frozen.totals[name], live.totals[name]) for name in CHANGED_SUMS}
-    return {**sums, "core_hours_share": ratio(sums["core_hours"] or 0.0, frozen.totals["core_hours"]), "vm_count": len(vms)}
+    sums = {name: _difference(frozen.totals.get(name), live.totals[name]) for name in CHANGED_SUMS}
+    return {**sums, "core_hours_share": ratio(sums["core_hours"] or 0.0, frozen.totals.get("core_hours") or 0.0), "vm_count": len(vms)}
 
 
 def _news(row: dict[str, Any]) -> dict[str, Any]:
@@ -145,10 +166,11 @@ def revisions(month: str, clouds: Sequence[str], documents: Documents, site: Sit
     known = closings(month, clouds, documents)
     made = []
     for live in live_clouds(month, clouds, documents, site, now):
-        last = _frozen(known[live.name][-1]) if live.name in known else None
+        before = known.get(live.name, [])
+        last = _newest(before, documents)
         changes = changes_to(last, live) if last else None
         if last is None or changes:
-            made.append(_revision(month, live, last.revision + 1 if last else 1, changes, sign, now))
+            made.append(_revision(month, live, before[-1].revision + 1 if before else 1, changes, sign, now))
     return made
 
 
@@ -167,7 +189,7 @@ def key_of(closing: Closing) -> str:
 def signed(month: str, cloud: str, documents: Documents, revision: int | None = None) -> dict[str, Any]:
     """Answer a cloud's closed month as it was signed, the newest revision or the one asked for; raises NotFound."""
     documents.refresh()
-    chosen = _chosen(closings(month, [cloud], documents), revision).get(cloud)
-    if chosen is None:
+    chosen = _chosen(closings(month, [cloud], documents).get(cloud, []), revision)
+    if not chosen:
         raise NotFound(f"{cloud} has no {'such ' if revision else ''}closed statement of {month}")
-    return {"statement": chosen.text, "signature": chosen.signature, "public_key": chosen.public_key}
+    return {"statement": chosen[-1].text, "signature": chosen[-1].signature, "public_key": chosen[-1].public_key}

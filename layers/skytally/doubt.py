@@ -12,9 +12,15 @@ from skytally.statement import UNSCORED
 # A report's way takes seconds; a clock that is this wrong is.
 CLOCK_OFFSET = timedelta(seconds=30)
 MOST_NAMED = 12
+BootKey = tuple[str, str]
 
 
-def usage_doubts(boots: Iterable[Usage], worth: Mapping[str, Score], silent: Callable[[Usage], bool]) -> list[dict[str, Any]]:
+def boot_key(usage: Usage) -> BootKey:
+    """Return what tells boots apart: a cloud gives names to its own alone."""
+    return usage.cloud, usage.label
+
+
+def usage_doubts(boots: Iterable[Usage], worth: Mapping[BootKey, Score], silent: Callable[[Usage], bool]) -> list[dict[str, Any]]:
     """Name what is not known of the boots of a window: silent vms, wrong clocks, estimated month edges, benchmarks that do not count."""
     ordered = sorted(boots, key=lambda usage: (usage.cloud, usage.vm))
     kinds: dict[str, Callable[[Usage], Any]] = {
@@ -22,8 +28,8 @@ def usage_doubts(boots: Iterable[Usage], worth: Mapping[str, Score], silent: Cal
         "clock_offset": _clock_offset,
         "clock_ahead": lambda usage: usage.clock_ahead or None,
         "estimated_edge": lambda usage: usage.estimated or None,
-        "quarantined_benchmark": lambda usage: worth[usage.label].quarantined or None,
-        "no_hs23": lambda usage: True if worth.get(usage.label, UNSCORED).hs23 is None else None,
+        "quarantined_benchmark": lambda usage: worth[boot_key(usage)].quarantined or None,
+        "no_hs23": lambda usage: True if worth.get(boot_key(usage), UNSCORED).hs23 is None else None,
     }
     found = (doubt(kind, [(usage, of(usage)) for usage in ordered]) for kind, of in kinds.items())
     return [one for one in found if one["vm_count"]]

@@ -23,13 +23,14 @@ def _of(usage: Usage, documents: Documents) -> Iterator[Interval]:
     """List a boot's intervals: their keys begin with its label, as those of a vm with a name of the same beginning may."""
     begin = f"{usage.label}-"
     for _, _, interval in takewhile(lambda found: found[0].startswith(begin), documents.stored("interval", Interval, begin)):
-        if interval.label == usage.label:
+        if (interval.cloud, interval.label) == (usage.cloud, usage.label):
             yield interval
 
 
 def _row(usage: Usage, interval: Interval, shown: Window) -> dict[str, Any]:
     from_at, until_at = max(interval.from_at, shown.from_at), min(interval.until_at, shown.until_at)
-    share = (until_at - from_at) / (interval.until_at - interval.from_at)
+    lasted = interval.until_at - interval.from_at
+    share = (until_at - from_at) / lasted if lasted else 1.0
     cpu_ms = interval.user_ms + interval.nice_ms + interval.system_ms
     return {
         "cloud": interval.cloud,

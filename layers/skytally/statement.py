@@ -56,15 +56,17 @@ def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: S
         index="interval",
         from_at=month_start_at(month),
         until_at=month_end_at(month),
-        by=("label",),
+        by=("cloud", "label"),
         sums=("wall_ms",),
         where=where,
     )
-    covered = {row["label"]: row["wall_ms"] for row in documents.table(window)}
+    covered = {(row["cloud"], row["label"]): row["wall_ms"] for row in documents.table(window)}
     anomalies = {key for key, _ in documents.find("anomaly", Anomaly, {"month": [month], **where})}
     credit = scores(benchmarks, site)
     return [
-        BootMonth(key, usage, benchmark, credit.get(usage.boot_id, UNSCORED), covered.get(usage.label, 0), int(key in anomalies))
+        BootMonth(
+            key, usage, benchmark, credit.get(usage.boot_id, UNSCORED), covered.get((usage.cloud, usage.label), 0), int(key in anomalies)
+        )
         for (key, usage), benchmark in zip(usages, benchmarks, strict=True)
     ]
 

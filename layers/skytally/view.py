@@ -11,7 +11,7 @@ from skytally.at_once import at_once
 from skytally.cloud import Site
 from skytally.credit import Score, scores
 from skytally.documents import BootBenchmark, Usage
-from skytally.doubt import usage_doubts
+from skytally.doubt import BootKey, boot_key, usage_doubts
 from skytally.errors import Malformed
 from skytally.interval_view import interval_rows
 from skytally.listing import Drafts
@@ -76,7 +76,9 @@ def frame(name: str, shown: Window, now: datetime) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[Row], boots: dict[str, Usage], worth: dict[str, Score], by: tuple[str, ...], shown: Window, now: datetime) -> Drafts:
+def _table(
+    rows: list[Row], boots: dict[BootKey, Usage], worth: dict[BootKey, Score], by: tuple[str, ...], shown: Window, now: datetime
+) -> Drafts:
     """Bring together what was heard of (rows) and what was up (boots), by the dimensions of the table."""
     heard: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -88,20 +90,22 @@ def _table(rows: list[Row], boots: dict[str, Usage], worth: dict[str, Score], by
     return Drafts([dict(zip(by, key, strict=True)) for key in keys], lambda at: _measures(heard[keys[at]], up[keys[at]], worth, shown, now))
 
 
-def _boots(shown: Window, where: Where, documents: Documents, site: Site, now: datetime) -> tuple[dict[str, Usage], dict[str, Score]]:
-    """Answer the boots that were up in the window, by their labels, and what a core hour of each is worth."""
+def _boots(
+    shown: Window, where: Where, documents: Documents, site: Site, now: datetime
+) -> tuple[dict[BootKey, Usage], dict[BootKey, Score]]:
+    """Return the boots that were up in the window, and what a core hour of each is worth."""
     boots = _newest_usages(shown, where, documents, now)
     credit = scores(documents.get_many("benchmark", [usage.boot_id for usage in boots.values()], BootBenchmark), site)
-    return boots, {label: credit.get(usage.boot_id, UNSCORED) for label, usage in boots.items()}
+    return boots, {key: credit.get(usage.boot_id, UNSCORED) for key, usage in boots.items()}
 
 
-def _newest_usages(shown: Window, where: Where, documents: Documents, now: datetime) -> dict[str, Usage]:
-    """Answer, for each boot that was up in the window, its newest month document that is not later than the window."""
-    newest: dict[str, Usage] = {}
+def _newest_usages(shown: Window, where: Where, documents: Documents, now: datetime) -> dict[BootKey, Usage]:
+    """Return, for each boot that was up in the window, its newest month document that is not later than the window."""
+    newest: dict[BootKey, Usage] = {}
     for _, usage in documents.find("usage", Usage, {"month": _months(shown, now), **where}):
-        known = newest.get(usage.label)
+        known = newest.get(boot_key(usage))
         if _up_ms(usage, shown) > 0 and (known is None or usage.uptime_ms >= known.uptime_ms):
-            newest[usage.label] = usage
+            newest[boot_key(usage)] = usage
     return newest
 
 
@@ -130,19 +134,21 @@ def _heard_ms(row: Row) -> float:
     return float(row["wall_ms"] + row["suspended_ms"])
 
 
-def _measures(rows: list[Row], boots: list[Usage], worth: dict[str, Score], shown: Window, now: datetime) -> dict[str, Any]:
+def _measures(rows: list[Row], boots: list[Usage], worth: dict[BootKey, Score], shown: Window, now: datetime) -> dict[str, Any]:
     total = {name: sum(row[name] for row in rows) for name in USAGE_SUMS}
     offsets = [abs(usage.clock_offset_seconds) for usage in boots if usage.clock_offset_seconds is not None]
     return {
         "vm_count": len({(row["cloud"], row["vm"]) for row in rows}),
         **{one.name: one.value(total) for one in (WALL_HOURS, CORE_HOURS, CPU_HOURS, EFFICIENCY)},
-        "hs23_hours": hs23_hours((row["core_ms"], worth.get(row["label"], UNSCORED)) for row in rows),
-        "scored_core_hours": hours(sum(row["core_ms"] for row in rows if worth.get(row["label"], UNSCORED).hs23 is not None)),
+        "hs23_hours": hs23_hours((row["core_ms"], worth.get((row["cloud"], row["label"]), UNSCORED)) for row in rows),
+        "scored_core_hours": hours(
+            sum(row["core_ms"] for row in rows if worth.get((row["cloud"], row["label"]), UNSCORED).hs23 is not None)
+        ),
         "coverage": _coverage(rows, boots, shown),
         "silent_vms": len({(usage.cloud, usage.vm) for usage in boots if _silent(usage, shown, now)}),
         "largest_clock_offset_seconds": max(offsets, default=None),
         "estimated_edges": sum(usage.estimated for usage in boots),
-        "quarantined_benchmarks": sum(worth[usage.label].quarantined for usage in boots),
+        "quarantined_benchmarks": sum(worth[boot_key(usage)].quarantined for usage in boots),
         "last_sampled_at": iso(max(usage.last_sampled_at for usage in boots)) if boots else None,
     }
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from skytally.errors import Malformed
+from skytally.records import EARLIEST_MOMENT, LATEST_MOMENT
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WINDOWS = {
@@ -52,8 +53,8 @@ def _moment(field: str, text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None or not 2000 <= moment.year <= 9998:
-        raise Malformed(f"{field} must be ISO 8601 with a zone, such as 2026-12-01T00:00:00Z", field=field)
+    if moment is None or moment.tzinfo is None or not EARLIEST_MOMENT <= moment <= LATEST_MOMENT:
+        raise Malformed(f"{field} must be ISO 8601 with a zone, from 2000 to 2100, such as 2026-12-01T00:00:00Z", field=field)
     return moment.astimezone(UTC)
 
 

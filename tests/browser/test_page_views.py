@@ -5,7 +5,7 @@ import io
 import json
 import re
 from datetime import timedelta
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 from playwright.sync_api import expect
@@ -191,6 +191,17 @@ def test_what_strangers_named_is_text_in_every_view(tab, site, fragment):
         assert tab.locator("#trail bdi").all_text_contents()[:3] == ["All clouds", EMOJI, HOSTILE_VM]
         assert tab.get_by_label("VM", exact=True).input_value() == HOSTILE_VM
     assert tab.evaluate("document.documentElement.scrollWidth") <= tab.viewport_size["width"]
+
+
+def test_no_name_turns_the_direction_of_what_stands_beside_it(tab, site):
+    turned = "\u2069\u202etxt.exe"
+    go(tab, site, f"vm={quote(turned)}")
+    expect(tab.locator("#rows p")).to_contain_text("of vm \\u2069\\u202etxt.exe. Names are whole")
+    expect(tab).to_have_title("Usage · \\u2069\\u202etxt.exe · skytally")
+    (said,) = tab.locator("#trail bdi").all_text_contents()[1:2]
+    assert said == "\\u2069\u202etxt.exe"
+    assert tab.locator("#trail bdi").nth(1).evaluate("one => getComputedStyle(one).unicodeBidi") == "isolate"
+    assert tab.get_by_label("VM", exact=True).input_value() == turned
 
 
 def test_the_whole_way_by_keyboard_and_a_link_that_reopens_it(tab, site):

@@ -65,7 +65,7 @@ def test_a_free_range_cuts_what_lies_on_its_edges(look):
 
 @pytest.mark.parametrize("look", lab.DOCUMENT_STORES, indirect=True)
 def test_the_longest_range_there_is_holds_what_is_known(look):
-    answer = look(**{"from": "2000-01-01T00:00:00Z", "until": "9998-12-31T00:00:00Z"}).json()
+    answer = look(**{"from": "2000-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}).json()
     assert (answer["totals"]["core_hours"], answer["totals"]["vm_count"], answer["coverage"]) == (156.0, 12, 1.0)
     assert sum(point["core_hours"] for point in answer["series"]) == 156.0
 

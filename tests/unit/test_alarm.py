@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from skytally import alarm
+from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.alarm import COUNTED, FAILED_CHECK, RAISED, RESOLVED, Check, Checked, Crash, Finding, each, in_turn, run_checks
+from skytally.cloud import Site
 from skytally.documents import Alarm
 from skytally.errors import Unavailable
 
@@ -206,3 +208,30 @@ def test_an_item_that_crashes_costs_itself():
     assert [(one.kind, one.subject, one.cloud) for one in checked.findings][1] == (FAILED_CHECK, "numbers: vm-0", "uvic")
     with pytest.raises(Unavailable):
         list(each(items, lambda number: (f"vm-{number}", None), lambda _: (_ for _ in ()).throw(Unavailable("away"))))
+
+
+class Picky:
+    """A receiver that never takes what some clouds' names are in."""
+
+    def __init__(self):
+        self.taken = []
+
+    def tell(self, alarm):
+        if alarm.cloud != "good":
+            raise Unavailable("the receiver answered 400")
+        self.taken.append(alarm.subject)
+
+    def remind(self, alarms):
+        """Do nothing."""
+
+
+def test_what_a_receiver_never_takes_stands_before_no_other_for_ever(tmp_path):
+    documents, teller = SqliteDocuments(tmp_path / "documents.sqlite"), Picky()
+    findings = [finding("vm", number, cloud=f"bad-{number}") for number in range(8)] + [finding("vm", 9, cloud="good")]
+    for minutes in range(60):
+        with pytest.raises(Unavailable):
+            alarm.round_of([Check("vms", ("silent_vm",), lambda _: findings)], teller, documents, Site(), NOW + timedelta(minutes=minutes))
+        if teller.taken:
+            break
+    documents.close()
+    assert teller.taken == ["vm-9"]

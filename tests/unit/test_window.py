@@ -48,6 +48,12 @@ def test_a_free_range_has_a_step_that_leaves_its_bars_wide(span, step):
         {"from": "yesterday"},
         {"from": "2026-03-30T00:00:00"},
         {"from": "2026-03-30T00:00:00Z", "until": "x"},
+        {"from": "1999-12-31T23:59:59.999Z"},
+        {"from": "2000-01-01T00:00:00+00:01"},
+        {"until": "2100-01-01T00:00:00.001Z"},
+        {"until": "2099-12-31T23:59:59-00:01"},
+        {"until": "9999-12-31T23:59:59-23:59", "window": "month"},
+        {"from": "0001-01-01T00:00:00+14:00"},
     ],
 )
 def test_a_range_that_is_none_is_refused(query):

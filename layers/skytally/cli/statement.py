@@ -12,6 +12,7 @@ import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from skytally import closing, reconciliation, signature, web, wiring
 from skytally.cli.files import private_file
@@ -20,6 +21,7 @@ from skytally.cloud import Site
 from skytally.config import Config
 from skytally.documents import Closing
 from skytally.errors import Malformed
+from skytally.plain_text import visible
 from skytally.ports import Documents
 from skytally.records import month as read_month
 
@@ -187,5 +189,12 @@ def _show(rows: list[dict[str, Any]], title: str) -> None:
     for name in rows[0]:
         table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
     for row in rows:
-        table.add_row(*(f"{value:,.3f}" if isinstance(value, float) else "" if value is None else str(value) for value in row.values()))
+        table.add_row(*(Text(_written(value)) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _written(value: Any) -> str:
+    """Write a cell; names are others' words, so no markup and no control character of theirs gets through."""
+    if value is None:
+        return ""
+    return f"{value:,.3f}" if isinstance(value, float) else visible(str(value))
