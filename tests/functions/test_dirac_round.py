@@ -10,7 +10,7 @@ import pytest
 from lab import DOCUMENT_STORES, FakeVm
 
 from skytally import heartbeat, wiring
-from skytally.documents import Heartbeat, Job
+from skytally.documents import Heartbeat, Job, Unreadable
 from skytally.records import Caller
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
@@ -89,6 +89,41 @@ def test_a_command_that_is_cut_short_is_an_outage_and_the_next_round_does_it(col
     (tmp_path / "dstat").write_text(real)
     assert (tmp_path / "dstat").stat().st_mode & stat.S_IXUSR
     assert collect().json()["final"] == 1
+
+
+def test_what_cannot_be_read_of_one_job_stops_no_other_and_is_noted(collect, tmp_path):
+    """Status null, a counter that is a word, a line break in the last field and before it, and a forged row of another job."""
+    forged = "x,\n6,Failed,S,None,None,None,None,None,0,Minor,App"
+    odd = {"1": {"Status": ""}, "2": {"RescheduleCounter": "many"}, "3": {"ApplicationStatus": "two\nlines"}, "4": {"MinorStatus": "a\nb"}}
+    odd |= {
+        "5": {"ApplicationStatus": forged},
+        "6": {},
+        "7": {"EndExecTime": "9999-12-31 23:59:59", "LastUpdateTime": "0000-00-00 00:00:00"},
+    }
+    done = JOB | {"Status": "Done", "MinorStatus": "M", "ApplicationStatus": "A"}
+    classic_dirac.tell(tmp_path, {number: done | fields for number, fields in odd.items()})
+    named(*odd)
+    for _ in range(2):
+        assert (collect().status_code, {job(number).status for number in "34567"}, {job(number).status for number in "12"}) == (
+            200,
+            {"Done"},
+            {"Running"},
+        )
+    assert job("7").final_at < datetime.now(UTC)
+    wiring.documents().refresh()
+    noted = {(one.source, one.key_text, one.reason) for _, one in wiring.documents().find("unreadable", Unreadable, {"kind": ["row"]})}
+    assert noted == {("dirac", "1", "a job without a status"), ("dirac", "2", "a job whose RescheduleCounter is no count")}
+
+
+def test_a_round_that_crashes_is_an_outage_with_an_incident_and_the_next_one_is_due(collect, monkeypatch):
+    named("1")
+    with monkeypatch.context() as broken:
+        broken.setattr("skytally.dirac_answer.until", lambda *_: 1 / 0)
+        answer = collect()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert "incident" in answer.json()["error"]["message"]
+    assert collect().json()["state"] == "done"
+    assert job("1").status == "Done"
 
 
 def test_a_thousand_calls_do_no_more_than_one(collect, client, monkeypatch, tmp_path):

@@ -2,14 +2,15 @@
 
 import gzip
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lab import ANY_JSON, DOCUMENT_STORES
 
-from skytally import wiring
-from skytally.documents import PlacedVm, Placement
+from skytally import join, wiring
+from skytally.documents import Job, PlacedVm, Placement
 
 VM = {"vm": "vm-1", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "cores": 8}
 JOB = {"batch_id": "sched#7.0#1795467074", "vm": "slot1_1@vm-1", "started_at": "2026-11-24T01:00:00Z", "state": "running"}
@@ -141,6 +142,19 @@ def test_two_clouds_say_what_they_like_of_one_batch_job_on_every_store(store, re
         mine = {**JOB, "cloud": cloud, "state": cloud}
         assert report(headers=bearer("scheduler", clouds=(cloud,)), jobs=[mine], vms=[{**VM, "cloud": cloud}]).json()["accepted"] == 2
     assert {(run.cloud, run.state) for run in stored(Placement, "placement")} == {("uvic", "uvic"), ("evil", "evil")}
+
+
+def test_what_one_cloud_invents_moves_no_job_of_another_on_every_store(store, report, bearer):
+    """The job's own cloud lists the vm; the other knows its name, its host and its time."""
+    began = datetime(2026, 11, 24, 2, tzinfo=UTC)
+    known = {"batch_id": JOB["batch_id"], "batch_number": "7.0", "host": "vm-1", "started_at": began, "changed_at": began}
+    blank = dict.fromkeys(Job.__struct_fields__) | {"system": "panda", "job_id": "1", "status": "running", "cloud": "unknown"}
+    numbers = dict.fromkeys(("cores", "wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 0)
+    join.store([Job(**blank | numbers | known | {"multicore": False, "seen_at": began})], wiring.documents())
+    invented = {**JOB, "cloud": "evil", "started_at": "2026-11-20T00:00:00Z"}
+    report(headers=bearer("scheduler", clouds=("uvic",)), vms=[VM], jobs=[JOB])
+    report(headers=bearer("scheduler", clouds=("evil",)), jobs=[invented], vms=[{**VM, "cloud": "evil", "vm": "vm-2"}])
+    assert [(job.cloud, job.vm) for job in stored(Job, "job")] == [("uvic", "vm-1")]
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
