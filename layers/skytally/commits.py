@@ -1,25 +1,36 @@
 """Commits: documents that arrive together are kept together, so that a store's slowest step is shared by all who wait for it.
 
 A caller waits for the commit that holds its documents, never for a timer. What one caller sends stays together and in order.
+
+Invariant: in a shared commit each write costs itself alone. One that cannot be stored is REJECTED before the store sees it; one of which
+the store does not say that it is kept makes its own caller's batch Unavailable, and no other's.
 """
 
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Generic, TypeVar
 
+from skytally import logs, storable
 from skytally.errors import Unavailable
 from skytally.ports import Outcome, Write
 
+P = TypeVar("P")
 Batch = tuple[Sequence[Write], Future[list[Outcome]]]
-Commit = Callable[[list[Sequence[Write]]], list[list[Outcome]]]
+Fate = Outcome | Unavailable
 
 
-class CommitQueue:
-    """Threads that hand what waits to `commit`, which keeps all of it or raises what each caller then gets."""
+class CommitQueue(Generic[P]):
+    """Threads that `prepare` each write that waits and hand all of them to `commit`, which returns each one's fate, in order.
 
-    def __init__(self, commit: Commit, *, writers: int, most_writes: int) -> None:
-        self._commit, self._most_writes = commit, most_writes
+    Where `commit` raises, nothing of it is known to be kept.
+    """
+
+    def __init__(
+        self, prepare: Callable[[Write], P], commit: Callable[[list[P]], Sequence[Fate]], *, writers: int, most_writes: int
+    ) -> None:
+        self._prepare, self._commit, self._most_writes = prepare, commit, most_writes
         self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._closed = False
         self._writers = [threading.Thread(target=self._write_forever, name="documents-writer", daemon=True) for _ in range(writers)]
@@ -46,12 +57,9 @@ class CommitQueue:
 
     def _write_forever(self) -> None:
         while batches := self._next_batches():
-            try:
-                outcomes = self._commit([writes for writes, _ in batches])
-            except Exception as error:  # noqa: BLE001  a thread that ends would leave every later caller waiting for ever
-                _fail(batches, error)
-            else:
-                _answer(batches, outcomes)
+            fates = iter(self._fates([write for writes, _ in batches for write in writes]))
+            for writes, future in batches:
+                _answer(future, [next(fates) for _ in writes])
 
     def _next_batches(self) -> list[Batch]:
         """Wait for a batch and take along all that arrived meanwhile; none at the end, which the next writer must see too."""
@@ -67,15 +75,38 @@ class CommitQueue:
         self._waiting.put(None)
         return batches
 
+    def _fates(self, writes: Sequence[Write]) -> Sequence[Fate]:
+        prepared = [self._prepared(write) for write in writes]
+        good = [one for one in prepared if one is not None]
+        kept = iter(self._committed(good) if good else ())
+        return [Outcome.REJECTED if one is None else next(kept) for one in prepared]
 
-def _answer(batches: Sequence[Batch], outcomes: Sequence[list[Outcome]]) -> None:
-    """Answer the callers that still wait: one whose request was given up has cancelled its future."""
-    for (_, future), outcome in zip(batches, outcomes, strict=True):
-        if future.set_running_or_notify_cancel():
-            future.set_result(outcome)
+    def _prepared(self, write: Write) -> P | None:
+        """Return what the store takes of a write, or None where it can take nothing."""
+        try:
+            storable.check(write)
+            return self._prepare(write)
+        except storable.NotStorable:
+            return None
+        except Exception as crash:  # noqa: BLE001  one write of a batch
+            logs.incident(crash)
+            return None
+
+    def _committed(self, prepared: list[P]) -> Sequence[Fate]:
+        try:
+            return self._commit(prepared)
+        except Unavailable as error:
+            return [error] * len(prepared)
+        except Exception as crash:  # noqa: BLE001  a thread that ends would leave every later caller waiting for ever
+            return [Unavailable(f"the document store did not keep this (incident {logs.incident(crash)}): ask again")] * len(prepared)
 
 
-def _fail(batches: Sequence[Batch], error: Exception) -> None:
-    for _, future in batches:
-        if future.set_running_or_notify_cancel():
-            future.set_exception(error)
+def _answer(future: Future[list[Outcome]], fates: Sequence[Fate]) -> None:
+    """Answer a caller that still waits: one whose request was given up has cancelled its future."""
+    if not future.set_running_or_notify_cancel():
+        return
+    for fate in fates:
+        if isinstance(fate, Unavailable):
+            future.set_exception(fate)
+            return
+    future.set_result([fate for fate in fates if isinstance(fate, Outcome)])

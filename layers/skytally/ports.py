@@ -4,7 +4,7 @@ Absence is NotFound (or None where the signature says so); anything else that go
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from enum import Enum
@@ -25,7 +25,7 @@ class Outcome(Enum):
     STALE = "stale"
     """A newer version, or for a create any version, was there; nothing changed."""
     REJECTED = "rejected"
-    """The store will never take this document."""
+    """The store will never take this document: it could not be read again (see `storable`), or the store cannot parse it."""
 
 
 class Write(Struct, frozen=True):
@@ -74,24 +74,33 @@ class Room(Struct, frozen=True):
         return Room(name, free_bytes, total_bytes, min(total_bytes // 10, 10 * 1_024**3))
 
 
+# Called with the key of a document that cannot be read, and why.
+Skipped = Callable[[str, str], object]
+
+
 class Documents(Protocol):
-    """A store of versioned documents."""
+    """A store of versioned documents.
+
+    What it returns is whole or it raises Unavailable: no answer comes from a part of the store. A document that cannot be made into its
+    record is skipped, noted in the index `unreadable` and counts in no sum of another; nothing beside it changes.
+    """
 
     def write(self, writes: Sequence[Write]) -> Future[list[Outcome]]:
         """Keep documents; the future answers an outcome each, in order, once all are durable.
 
-        Several calls may share one commit. Within one call a later write of the same key comes after an earlier one.
-        The future raises Unavailable where anything is not known to be kept.
+        Several calls may share one commit. Within one call a later write of the same key comes after an earlier one. A write that cannot be
+        kept for good is REJECTED by itself. The future raises Unavailable where anything of this call, and not of another that shares its
+        commit, is not known to be kept.
         """
 
     def get(self, index: str, key: str, kind: type[D]) -> D | None:
-        """Read the newest version that any process was told is durable; None when there is none."""
+        """Read the newest version that any process was told is durable; None when there is none, or when it cannot be read."""
 
     def get_many(self, index: str, keys: Sequence[str], kind: type[D]) -> list[D | None]:
-        """Read several, in the order asked."""
+        """Read several, in the order asked; None for each that is not there or cannot be read."""
 
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
-        """List all that hold one of the values of each field, in key order; may lag behind writes until `refresh`."""
+        """List all readable ones that hold one of the values of each field, in key order; may lag behind writes until `refresh`."""
 
     def during(
         self, index: str, kind: type[D], moment: str, span: tuple[datetime, datetime], where: Mapping[str, Sequence[str]]
@@ -107,11 +116,11 @@ class Documents(Protocol):
         Steps of an hour or longer are UTC's, shorter ones are counted from the window's start.
         """
 
-    def stored(self, index: str, kind: type[D], after: str = "") -> Iterator[tuple[str, int, D]]:
-        """List key, version and document of all keys behind `after`, in key order; as of the last `refresh` or later."""
+    def stored(self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None) -> Iterator[tuple[str, int, D]]:
+        """List key, version and document of all readable keys behind `after`, in key order; as of the last `refresh` or later."""
 
     def count(self, index: str) -> int:
-        """Say how many documents an index holds, as of the last `refresh` or later."""
+        """Return how many documents an index holds, also those that cannot be read; as of the last `refresh` or later."""
 
     def forget(self, index: str, moment: str, before: datetime) -> int:
         """Remove documents whose moment is earlier, unless they were written anew meanwhile; answer how many, as far as the store tells."""

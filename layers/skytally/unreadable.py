@@ -4,20 +4,22 @@ Invariant: nothing unreadable stops what stands beside it. Whoever meets it note
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from skytally import clock
-from skytally.documents import Unreadable
-from skytally.ports import Documents, Write
+from skytally import clock, storable
+from skytally.documents import Document, Unreadable
+from skytally.ports import Documents, Skipped, Write
 
+D = TypeVar("D", bound=Document)
 Kind = Literal["document", "object", "row"]
 # The same thing is written down again so often, for as long as it is met.
 NOTED_EVERY = timedelta(minutes=10)
 # What was met within this is shown and alarmed: a collector that fails now and then asks again in between.
 MET_WITHIN = timedelta(hours=3)
+# What is beyond that many waits until the first of them may be written down again: junk without end costs a bounded number of writes.
 MOST_REMEMBERED = 10_000
 MAX_LENGTH = 512
 
@@ -28,27 +30,40 @@ class Notes:
     def __init__(self, write: Callable[[Sequence[Write]], object], now: Callable[[], datetime] = clock.now) -> None:
         self._write, self._now = write, now
         self._lock = threading.Lock()
-        self._noted_at: dict[tuple[str, str, str], datetime] = {}
+        self._noted_at: dict[str, datetime] = {}
 
     def add(self, kind: Kind, source: str, key: str, reason: str) -> None:
         """Note a document of an index, an object of a folder, or a row of a source, by its key and why it cannot be read."""
-        now, name = self._now(), (kind, source, key)
+        now, name = self._now(), f"{kind}/{source}/{sha256(key.encode(errors='backslashreplace')).hexdigest()[:32]}"
         with self._lock:
-            if now - self._noted_at.get(name, now - NOTED_EVERY) < NOTED_EVERY:
+            is_full = len(self._noted_at) >= MOST_REMEMBERED
+            # The oldest stands first, and gives its place to another once it may be noted again itself.
+            former = name if name in self._noted_at or not is_full else next(iter(self._noted_at))
+            if now - self._noted_at.get(former, now - NOTED_EVERY) < NOTED_EVERY:
                 return
-            if len(self._noted_at) >= MOST_REMEMBERED:
-                self._noted_at.clear()
+            self._noted_at.pop(former, None)
             self._noted_at[name] = now
-        self._write([_write(kind, source, key, reason, now)])
+        document = Unreadable(kind=kind, source=source, key_text=plain(key), reason=plain(reason), seen_at=now)
+        self._write([Write("unreadable", name, int(now.timestamp() * 1_000), document)])
+
+    def document(
+        self, index: str, key: Any, fields: Mapping[str, Any], kind: type[D], skipped: Skipped | None = None, *, stored_as: str = ""
+    ) -> D | None:
+        """Return a document as its record; None where that cannot be, which is noted, and told to `skipped` by key and reason.
+
+        Its key may be what cannot be read: `stored_as` is how the store names it else.
+        """
+        try:
+            return storable.read(key, fields, kind)
+        except storable.NotStorable as error:
+            name, reason = stored_as or str(key), str(error)
+            self.add("document", index, name, reason)
+            if skipped is not None:
+                skipped(name, reason)
+            return None
 
 
-def _write(kind: Kind, source: str, key: str, reason: str, now: datetime) -> Write:
-    document = Unreadable(kind=kind, source=source, key_text=_plain(key), reason=_plain(reason), seen_at=now)
-    digest = sha256(key.encode(errors="backslashreplace")).hexdigest()[:32]
-    return Write("unreadable", f"{kind}/{source}/{digest}", int(now.timestamp() * 1_000), document)
-
-
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text that every store takes and every terminal shows."""
     return "".join(c if c.isprintable() else "?" for c in text.encode(errors="backslashreplace").decode()[:MAX_LENGTH])
 

@@ -70,7 +70,7 @@ def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_th
             if len(pages) == 4:
                 raise Unavailable("away")
             pages.append(page)
-            write(*page)
+            return write(*page)
 
         monkeypatch.setattr(command, "_write", stops)
         assert isinstance(copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exception, Unavailable)
@@ -78,7 +78,7 @@ def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_th
         (tmp_path / "other.sqlite").touch()
         other = copied(f"sqlite:///{tmp_path}/other.sqlite", settings["SKYTALLY_DOCUMENTS"])
         assert "another copy" in str(other.exception)
-        monkeypatch.setattr(command, "_write", lambda *page: (pages.append(page), write(*page)))
+        monkeypatch.setattr(command, "_write", lambda *page: pages.append(page) or write(*page))
         assert copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exit_code == 0
         assert len([page for page in pages if page[1] == "usage"]) == 3
         assert new.get("usage", "u00007", Usage).cloud == "cern"

@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,11 +19,14 @@ from skytally import retention, web, wiring
 from skytally.cli.files import private_file
 from skytally.config import Config
 from skytally.documents import INDICES, Document
-from skytally.errors import Malformed, Unavailable
+from skytally.errors import Malformed
 from skytally.ports import Documents, Outcome, Write
+from skytally.unreadable import plain
 
 PAGE_WRITES = 2_000
-COPIED = [index for index in INDICES if index != "turn"]
+# Who may run a round, and what cannot be read, concern the old store alone.
+COPIED = [index for index in INDICES if index not in {"turn", "unreadable"}]
+EXIT_FEWER, EXIT_LEFT_OUT = 1, 3
 COLUMNS = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
@@ -42,8 +46,11 @@ def copy(source: str, target: str, state: Path) -> None:
     For both stores SKYTALLY_DOCUMENTS_API_KEY_FILE, _CA_FILE and _PREFIX hold. Copy once while functions run, point them at the new store,
     and copy again with another --state for what came meanwhile.
 
+    A document that cannot be read, or that the new store refuses, is named on standard error and left out; all others are copied.
+
     \b
-    Exit codes: 0 all is there, 1 counts differ at the end, 5 a store is away (repeat it).
+    Exit codes: 0 all is there, 1 counts differ at the end, 3 all is there but what was left out,
+    5 a store is away (repeat it).
     Example:
       skytally copy --from sqlite:////var/lib/skytally/documents.sqlite --to https://search:9200
     """
@@ -53,12 +60,17 @@ def copy(source: str, target: str, state: Path) -> None:
     with _opened(source) as old, _opened(target) as new:
         for store in (old, new):
             store.refresh()
-        _copy(old, new, Progressed(state, f"{source} {target}"))
+        progressed = Progressed(state, f"{source} {target}")
+        _copy(old, new, progressed)
         new.refresh()
         counts = {index: (old.count(index), new.count(index)) for index in COPIED}
     _show(counts)
     state.unlink(missing_ok=True)
-    sys.exit(1 if any(there < here for here, there in counts.values()) else 0)
+    left_out = progressed.left_out
+    for line in _named(left_out):
+        click.echo(line, err=True)
+    is_fewer = any(there < here - len(left_out[index]) for index, (here, there) in counts.items())
+    sys.exit(EXIT_FEWER if is_fewer else EXIT_LEFT_OUT if any(left_out.values()) else 0)
 
 
 @contextlib.contextmanager
@@ -68,39 +80,56 @@ def _opened(url: str) -> Iterator[Documents]:
 
 
 class Progressed:
-    """A file that says behind which key of each index the copy goes on."""
+    """A file that says behind which key of each index the copy goes on, and which documents it left out, and why."""
 
     def __init__(self, path: Path, what: str) -> None:
         self._path, self._what = path, what
         self.keys: dict[str, str] = {}
+        self.left_out: dict[str, dict[str, str]] = {index: {} for index in COPIED}
         if path.exists():
             known = json.loads(path.read_text())
             if known["copy"] != what:
                 raise Malformed(f"{path} belongs to another copy: name another --state, or remove it")
             self.keys = known["keys"]
+            self.left_out |= known.get("left_out", {})
+
+    def leave_out(self, index: str, key: str, reason: str) -> None:
+        """Remember a document that is not copied."""
+        self.left_out[index][key] = reason
 
     def keep(self, index: str, key: str) -> None:
         """Go on behind this key the next time."""
         self.keys[index] = key
         with private_file(self._path) as file:
-            file.write(json.dumps({"copy": self._what, "keys": self.keys}))
+            file.write(json.dumps({"copy": self._what, "keys": self.keys, "left_out": self.left_out}))
 
 
 def _copy(old: Documents, new: Documents, progressed: Progressed) -> None:
     with Progress(*COLUMNS, disable=not sys.stderr.isatty()) as progress:
         for index in COPIED:
             task = progress.add_task(index, total=old.count(index))
-            documents = old.stored(index, INDICES[index], progressed.keys.get(index, ""))
+            leave_out = partial(progressed.leave_out, index)
+            documents = old.stored(index, INDICES[index], progressed.keys.get(index, ""), leave_out)
             while page := list(islice(documents, PAGE_WRITES)):
-                _write(new, index, page)
+                for key in _write(new, index, page):
+                    leave_out(key, "the new store refuses it: is that set up by this version?")
                 progressed.keep(index, page[-1][0])
                 progress.advance(task, len(page))
 
 
-def _write(new: Documents, index: str, page: list[tuple[str, int, Document]]) -> None:
+def _write(new: Documents, index: str, page: list[tuple[str, int, Document]]) -> list[str]:
+    """Write a page, and return the keys of what the store refuses."""
     outcomes = new.write([Write(index, key, version, document) for key, version, document in page]).result()
-    if Outcome.REJECTED in outcomes:
-        raise Unavailable(f"the new store refuses a document of {index}: run `skytally doctor --install` on it")
+    return [key for (key, _, _), outcome in zip(page, outcomes, strict=True) if outcome is Outcome.REJECTED]
+
+
+def _named(left_out: dict[str, dict[str, str]]) -> Iterator[str]:
+    """Say how many documents were left out, and which."""
+    count = sum(map(len, left_out.values()))
+    if count:
+        yield f"skytally: {count} {'document was' if count == 1 else 'documents were'} left out:"
+    for index, documents in left_out.items():
+        yield from (f"  {index}: {plain(key)} ({plain(reason)})" for key, reason in documents.items())
 
 
 def _show(counts: dict[str, tuple[int, int]]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from elasticsearch import ApiError, Elasticsearch, NotFoundError
 
-from skytally.adapters.documents_elasticsearch.templates import MONTHLY, alias, lifecycle_component
+from skytally.adapters.documents_elasticsearch.templates import MONTHLY, alias, lifecycle_component, other_months
 from skytally.errors import Malformed
 
 # An index begins with its month, so that its last interval is a month younger than it.
@@ -33,7 +33,7 @@ def switch(client: Elasticsearch, prefix: str, days: int) -> None:
 
     Raises Malformed where this edition has no ILM, and then nothing has changed.
     """
-    name, months = alias(prefix, MONTHLY), f"{alias(prefix, MONTHLY)}-*"
+    name, months = alias(prefix, MONTHLY), f"{alias(prefix, MONTHLY)}-*,-{other_months(prefix)}"
     if days:
         _put_policy(client, name, days)
     elif _named(client, prefix) is None:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
+from msgspec import structs
 
+from skytally import storable
 from skytally.adapters.documents_elasticsearch.templates import CUT
 from skytally.documents import Document
 from skytally.ports import Query, Row
@@ -25,6 +26,8 @@ Key = tuple[Any, ...]
 Cells = dict[Key, dict[str, float]]
 Filter = dict[str, Any]
 Search = Callable[..., Any]  # asks one index for aggregations
+# An interval that lacks one of these cannot be read, and counts nowhere.
+NAMED: list[Filter] = [{"exists": {"field": name}} for name in ("label", "vm", "cloud")]
 
 
 def to_ms(moment: datetime) -> int:
@@ -34,7 +37,7 @@ def to_ms(moment: datetime) -> int:
 
 def with_cuts(document: Document) -> dict[str, Any]:
     """Add to an interval which edges it crosses, and its sums after the edge by which it is cut."""
-    source = msgspec.structs.asdict(document)
+    source = structs.asdict(document)
     begin, end = to_ms(source["from_at"]), to_ms(source["until_at"])
     crossed = {unit: (end - 1) // step - begin // step for unit, step in (("hours_crossed", HOUR_MS), ("days_crossed", DAY_MS))}
     unit = DAY_MS if crossed["days_crossed"] else HOUR_MS
@@ -53,10 +56,10 @@ def table(search: Search, query: Query) -> list[Row]:
     """Answer a row for each combination of the dimensions, ordered by them; several things are counted by telling all apart."""
     told_apart = query.by + tuple(name for name in query.distinct if name not in query.by)
     cells = _empty(query.sums)
-    for key, bucket in _composite(search, held(query.where, *_inside(query)), _dimensions(told_apart), _sums(query.sums)):
+    for key, bucket in _composite(search, held(query.where, *_inside(query)), _dimensions(query, told_apart), _sums(query.sums)):
         _add(cells[key], {name: bucket[name]["value"] for name in query.sums}, 1)
     if query.moment is None:
-        for begin, end, key, values in _spans(search, held(query.where, _crosses_window(query)), told_apart, query.sums):
+        for begin, end, key, values in _spans(search, held(query.where, _crosses_window(query)), query, told_apart):
             inside = min(end, to_ms(query.until_at)) - max(begin, to_ms(query.from_at))
             _add(cells[key], values, inside / (end - begin))
     return list(_rows(cells, query, told_apart))
@@ -101,7 +104,7 @@ class Steps:
         """Add the sums of what lies whole within the window, each to the step of one of its moments."""
         inside = held(self._query.where, *_inside(self._query), *wanted)
         histogram = {"field": moment, "fixed_interval": f"{self._step_ms}ms", "offset": f"{self._origin_ms % self._step_ms}ms"}
-        sources = [{"step": {"date_histogram": histogram}}, *_dimensions(self._query.by)]
+        sources = [{"step": {"date_histogram": histogram}}, *_dimensions(self._query, self._query.by)]
         for (at_ms, *key), bucket in _composite(self._search, inside, sources, _sums(self._query.sums, prefix)):
             step = (at_ms - self._origin_ms) // self._step_ms
             _add(self._cells[step, *key], {name: bucket[name]["value"] for name in self._query.sums}, sign)
@@ -109,7 +112,7 @@ class Steps:
     def cut(self, *wanted: Filter) -> None:
         """Share documents out among the steps that they lie in."""
         query, step_ms, origin_ms = self._query, self._step_ms, self._origin_ms
-        for begin, end, key, values in _spans(self._search, held(query.where, _overlaps(query), *wanted), query.by, query.sums):
+        for begin, end, key, values in _spans(self._search, held(query.where, _overlaps(query), *wanted), query, query.by):
             first, last = max(begin, to_ms(query.from_at)), min(end, to_ms(query.until_at))
             for step in range((first - origin_ms) // step_ms, (last - 1 - origin_ms) // step_ms + 1):
                 inside = min(last, (step + 1) * step_ms + origin_ms) - max(first, step * step_ms + origin_ms)
@@ -140,15 +143,18 @@ def _composite(search: Search, wanted: Filter, sources: list[Filter], metrics: F
         after = {"after": answer["after_key"]}
 
 
-def _spans(search: Search, wanted: Filter, by: Sequence[str], names: Sequence[str]) -> Iterator[tuple[int, int, Key, dict[str, float]]]:
+def _spans(search: Search, wanted: Filter, query: Query, by: Sequence[str]) -> Iterator[tuple[int, int, Key, dict[str, float]]]:
     """Answer begin, end, dimensions and sums of all that matches, which costs a sixth of reading the documents themselves."""
     edges = [{name: {"terms": {"field": name}}} for name in ("from_at", "until_at")]
-    for (begin, end, *key), bucket in _composite(search, wanted, [*edges, *_dimensions(by)], _sums(names)):
-        yield begin, end, tuple(key), {name: bucket[name]["value"] for name in names}
+    for (begin, end, *key), bucket in _composite(search, wanted, [*edges, *_dimensions(query, by)], _sums(query.sums)):
+        if begin < end:
+            yield begin, end, tuple(key), {name: bucket[name]["value"] for name in query.sums}
 
 
-def _dimensions(names: Sequence[str]) -> list[Filter]:
-    return [{name: {"terms": {"field": name, "missing_bucket": True}}} for name in names]
+def _dimensions(query: Query, names: Sequence[str]) -> list[Filter]:
+    """Write what tells rows apart: a document that lacks a field which every readable one has counts nowhere."""
+    needed = storable.required(query.index)
+    return [{name: {"terms": {"field": name, "missing_bucket": name not in needed}}} for name in names]
 
 
 def _sums(names: Sequence[str], prefix: str = "") -> Filter:
@@ -168,15 +174,19 @@ def _inside(query: Query) -> list[Filter]:
     if query.moment is not None:
         absent: list[Filter] = [{"bool": {"must_not": {"exists": {"field": query.missing}}}}] if query.missing else []
         return [_range(query.moment, gte=query.from_at, lt=query.until_at), *absent]
-    return [_range("from_at", gte=query.from_at), _range("until_at", lte=query.until_at)]
+    # Four bounds, since what ends before it begins is within two.
+    begins, ends = _range("from_at", gte=query.from_at, lt=query.until_at), _range("until_at", gt=query.from_at, lte=query.until_at)
+    return [begins, ends, *NAMED]
 
 
 def _overlaps(query: Query) -> Filter:
-    return {"bool": {"filter": [_range("from_at", lt=query.until_at), _range("until_at", gt=query.from_at)]}}
+    """Hold to what overlaps a window, and can be read."""
+    begins, ends = _range("from_at", gte=storable.EARLIEST, lt=query.until_at), _range("until_at", gt=query.from_at, lte=storable.LATEST)
+    return {"bool": {"filter": [begins, ends, *NAMED]}}
 
 
 def _crosses_window(query: Query) -> Filter:
-    edges = [{"bool": {"filter": [_range("from_at", lt=edge), _range("until_at", gt=edge)]}} for edge in (query.from_at, query.until_at)]
+    edges = [_overlaps(structs.replace(query, from_at=edge, until_at=edge)) for edge in (query.from_at, query.until_at)]
     return {"bool": {"should": edges}}
 
 

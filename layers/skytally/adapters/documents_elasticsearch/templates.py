@@ -4,26 +4,29 @@
 
     <prefix>-<index>                  one index of each kind
     <prefix>-interval-<YYYY-MM>       a month's intervals, behind the alias <prefix>-interval: old ones go as a whole
+    <prefix>-interval-other           intervals of months that cannot be, behind the same alias
 
 A document's `_id` is its key, or the key's digest where that is longer than an `_id` may be; `key` holds it whole. An interval lies in the
-month that its own key says, so that one key can never be in two indices.
+month that its own key says, so that one key can never be in two indices. Only months of 2026 to 2099 have an index of their own: whatever
+a vm's clock says, it makes a bounded number of them, and no month before the first release.
 """
 
 import re
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import msgspec
 from elasticsearch import Elasticsearch
 
-from skytally.documents import INDICES, Document, Interval
+from skytally import storable
+from skytally.documents import INDICES, Interval
 
 VERSION = 4
 MAX_ID_BYTES = 512
 MONTHLY = "interval"
 OTHER_MONTH = "other"
+FIRST_YEAR, LAST_YEAR = 2026, 2099
 # What is only shown costs no index and no column.
 ONLY_KEPT = {
     "alarm": {"message", "told"},
@@ -33,6 +36,7 @@ ONLY_KEPT = {
 }
 TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime: "date"}
 CUT = tuple(field.name for field in msgspec.structs.fields(Interval) if field.type is int and field.name != "cores")
+_MONTH = re.compile(r"\d{4}-\d{2}")
 _INTERVAL_KEY = re.compile(r".*-(\d{8}T\d{6})Z(?:~[0-9a-f]{16})?-(\d{1,15})", re.DOTALL)
 
 # One shard holds tens of millions of our small documents, and every search would have to ask each of several. A copy is kept as soon as
@@ -62,52 +66,56 @@ def month_of_key(key: str) -> str:
         return OTHER_MONTH
     try:
         booted_at = datetime.strptime(f"{match[1]}+0000", "%Y%m%dT%H%M%S%z")
-        return f"{booted_at + timedelta(milliseconds=int(match[2])):%Y-%m}"
+        began_at = booted_at + timedelta(milliseconds=int(match[2]))
     except (ValueError, OverflowError):
         return OTHER_MONTH
+    return f"{began_at:%Y-%m}" if FIRST_YEAR <= began_at.year <= LAST_YEAR else OTHER_MONTH
+
+
+def other_months(prefix: str) -> str:
+    """Name the index of the intervals that have no month of their own."""
+    return f"{alias(prefix, MONTHLY)}-{OTHER_MONTH}"
+
+
+def is_month(prefix: str, name: str) -> bool:
+    """Say whether an index is that of one month, which is not there before its first interval."""
+    return _MONTH.fullmatch(name.removeprefix(f"{alias(prefix, MONTHLY)}-")) is not None
 
 
 def mappings(index: str) -> dict[str, Any]:
     """Make an index's mapping from its record: what is in no record is refused."""
-    properties = {"key": {"type": "keyword"}, **{name: _field(index, name, hint) for name, hint in _hints(INDICES[index]).items()}}
+    properties = {
+        "key": {"type": "keyword"},
+        **{name: _field(index, name, kind) for name, kind in storable.field_types(INDICES[index]).items()},
+    }
     if index == MONTHLY:
         properties |= {"hours_crossed": {"type": "integer"}, "days_crossed": {"type": "integer"}}
         properties["after"] = {"properties": {name: {"type": "long", "index": False} for name in CUT}}
     return {"dynamic": "strict", "_meta": {"skytally": VERSION}, "properties": properties}
 
 
-def _field(index: str, name: str, hint: type) -> dict[str, Any]:
+def _field(index: str, name: str, field_type: type) -> dict[str, Any]:
     if name in ONLY_KEPT.get(index, ()):
         return {"type": "keyword", "index": False, "doc_values": False}
-    kind = TYPES[hint]
+    kind = TYPES[field_type]
     return {"type": kind} if kind in {"keyword", "date", "boolean"} else {"type": kind, "index": False}
-
-
-def _hints(kind: type[Document]) -> dict[str, type]:
-    return {name: _plain(hint) for name, hint in get_type_hints(kind).items()}
-
-
-def _plain(hint: Any) -> type:
-    parts = [part for part in (get_args(hint) if isinstance(hint, UnionType) else (hint,)) if part is not type(None)]
-    plain: type = parts[0]
-    return plain
 
 
 def templates(prefix: str) -> dict[str, dict[str, Any]]:
     """Write the composable templates, by name; each takes the settings from the one component template."""
-    made = {}
-    for index in INDICES:
-        template: dict[str, Any] = {"mappings": mappings(index)}
-        if index == MONTHLY:
-            template["aliases"] = {alias(prefix, index): {}}
-        made[alias(prefix, index)] = {
-            "index_patterns": [f"{alias(prefix, index)}-*" if index == MONTHLY else alias(prefix, index)],
-            "composed_of": [component(prefix), *([lifecycle_component(prefix)] if index == MONTHLY else [])],
-            "priority": 200,
-            "version": VERSION,
-            "template": template,
-        }
+    made = {alias(prefix, index): _template(prefix, index, alias(prefix, index)) for index in INDICES if index != MONTHLY}
+    made[alias(prefix, MONTHLY)] = _template(prefix, MONTHLY, f"{alias(prefix, MONTHLY)}-*", lifecycle_component(prefix))
+    # It holds intervals of any age, so it never goes as a whole.
+    made[other_months(prefix)] = _template(prefix, MONTHLY, other_months(prefix)) | {"priority": 201}
     return made
+
+
+def _template(prefix: str, index: str, pattern: str, *more: str) -> dict[str, Any]:
+    template: dict[str, Any] = {"mappings": mappings(index)}
+    if index == MONTHLY:
+        template["aliases"] = {alias(prefix, index): {}}
+    composed_of = [component(prefix), *more]
+    return {"index_patterns": [pattern], "composed_of": composed_of, "priority": 200, "version": VERSION, "template": template}
 
 
 def component(prefix: str) -> str:
@@ -128,10 +136,12 @@ def install(client: Elasticsearch, prefix: str, now: datetime) -> list[str]:
     for name, template in templates(prefix).items():
         client.indices.put_index_template(name=name, **template)
     wanted = [written_to(prefix, index, f"x-{now.astimezone(UTC):%Y%m%dT%H%M%S}Z-0") for index in INDICES]
+    wanted.append(other_months(prefix))
     there = set(client.indices.get(index=f"{prefix}-*", filter_path="*.mappings._meta", expand_wildcards="all"))
     fresh = [name for name in wanted if name not in there]
     for name in fresh:
         client.indices.create(index=name)
-    for index in INDICES:
+    # The first one says that all of the store is of this version, so it comes last.
+    for index in reversed(INDICES):
         client.indices.put_mapping(index=alias(prefix, index), **mappings(index))
     return fresh

@@ -6,12 +6,14 @@
 
 Writes that arrive together share one transaction and one fsync: a caller waits for the commit that holds its documents, never for a
 timer. WAL lets readers and other processes go on meanwhile. Versions decide inside the database, so any number of processes may write.
+
+A row that cannot be made into its record is skipped and noted, whatever somebody wrote into the file by hand.
 """
 
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -19,20 +21,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skytally.adapters.documents_sqlite import days, hours, intervals, points
+from skytally import storable
+from skytally.adapters.documents_sqlite import days, exact, hours, intervals, points
 from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted, to_ms
 from skytally.commits import CommitQueue
 from skytally.documents import Document
 from skytally.errors import Unavailable
-from skytally.ports import Outcome, Query, Room, Row, Write
+from skytally.ports import Outcome, Query, Room, Row, Skipped, Write
+from skytally.unreadable import Notes
 
 D = TypeVar("D", bound=Document)
 S = TypeVar("S", int, range)
+PreparedWrite = tuple[str, list[Any]]  # the statement, and its values
 
 BUSY_SECONDS = 10.0
 COMMIT_WRITES = 20_000
 PAGE_KEYS = 500
 PAGE_ROWS = 5_000
+# What has no text for a key is no document, and has no place in the order of keys.
+IS_KEY = "typeof(key) = 'text'"
 
 
 class SqliteDocuments:
@@ -45,7 +52,8 @@ class SqliteDocuments:
         self._writing: sqlite3.Connection | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         self._make_tables()
-        self._commits = CommitQueue(self._commit, writers=1, most_writes=COMMIT_WRITES)
+        self._commits = CommitQueue(_prepare, self._commit, writers=1, most_writes=COMMIT_WRITES)
+        self._notes = Notes(self.write)
 
     def close(self) -> None:
         """Finish what is queued and let go of the file."""
@@ -66,41 +74,53 @@ class SqliteDocuments:
         """Read several documents, in the order asked."""
         found: dict[str, D] = {}
         for start in range(0, len(keys), PAGE_KEYS):
-            page = keys[start : start + PAGE_KEYS]
+            page = [key for key in keys[start : start + PAGE_KEYS] if storable.is_key(key)]
             sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key IN ({', '.join('?' * len(page))})"  # noqa: S608
-            found |= {row["key"]: TABLES[index].document(row, kind) for row in self._select(sql, page)}
+            found |= {row["key"]: document for row, document in self._documents(index, kind, self._select(sql, page))}
         return [found.get(key) for key in keys]
 
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
         """List documents in key order; see the port."""
         condition, values = conditions(where)
-        for row in self._select(f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE {condition} ORDER BY key", values):  # noqa: S608
-            yield row["key"], TABLES[index].document(row, kind)
+        rows = self._select(f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE {condition} ORDER BY key", values)  # noqa: S608
+        for row, document in self._documents(index, kind, rows):
+            yield row["key"], document
 
     def during(
         self, index: str, kind: type[D], moment: str, span: tuple[datetime, datetime], where: Mapping[str, Sequence[str]]
     ) -> Iterator[tuple[str, D]]:
         """List documents of a span in the order of their moments; see the port."""
         condition, values = conditions(where)
-        rest = f"{quoted(moment)} < ? AND {condition} ORDER BY {quoted(moment)}, key LIMIT {PAGE_ROWS}"
-        sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE ({quoted(moment)}, key) > (?, ?) AND {rest}"  # noqa: S608
-        behind: tuple[int, str] = (to_ms(span[0]), "")
-        page: list[sqlite3.Row] | None = None
-        while page is None or len(page) == PAGE_ROWS:
-            page = self._select(sql, [*behind, to_ms(span[1]), *values])
-            for row in page:
-                yield row["key"], TABLES[index].document(row, kind)
-                behind = (row[moment], row["key"])
+        rest = f"{quoted(moment)} < ? AND {IS_KEY} AND {condition} ORDER BY {quoted(moment)}, key LIMIT {PAGE_ROWS}"
+        sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE ({quoted(moment)}, key) > (?, CAST(? AS TEXT)) AND {rest}"  # noqa: S608
+        pages = self._pages(sql, (to_ms(span[0]), ""), [to_ms(span[1]), *values], (moment, "key"))
+        for row, document in self._documents(index, kind, pages):
+            yield row["key"], document
 
-    def stored(self, index: str, kind: type[D], after: str = "") -> Iterator[tuple[str, int, D]]:
+    def stored(self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None) -> Iterator[tuple[str, int, D]]:
         """List documents with their versions; see the port."""
+        rest = f"{IS_KEY} ORDER BY key LIMIT {PAGE_ROWS}"
+        sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key > CAST(? AS TEXT) AND {rest}"  # noqa: S608
+        for row, document in self._documents(index, kind, self._pages(sql, (after,), [], ("key",)), skipped):
+            yield row["key"], row["version"], document
+
+    def _pages(self, sql: str, behind: tuple[Any, ...], values: Sequence[Any], position: Sequence[str]) -> Iterator[sqlite3.Row]:
+        """Select a page at a time, each behind the position of the last row of the one before."""
         page: list[sqlite3.Row] | None = None
         while page is None or len(page) == PAGE_ROWS:
-            sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key > ? ORDER BY key LIMIT {PAGE_ROWS}"  # noqa: S608
-            page = self._select(sql, [after])
-            for row in page:
-                yield row["key"], row["version"], TABLES[index].document(row, kind)
-                after = row["key"]
+            page = self._select(sql, [*behind, *values])
+            yield from page
+            behind = tuple(page[-1][column] for column in position) if page else ()
+
+    def _documents(
+        self, index: str, kind: type[D], rows: Iterable[sqlite3.Row], skipped: Skipped | None = None
+    ) -> Iterator[tuple[sqlite3.Row, D]]:
+        """Make records of rows; what cannot be read is noted and left out."""
+        table = TABLES[index]
+        for row in rows:
+            document = self._notes.document(index, row["key"], table.fields(row), kind, skipped)
+            if document is not None:
+                yield row, document
 
     def count(self, index: str) -> int:
         """Count an index; see the port."""
@@ -124,6 +144,7 @@ class SqliteDocuments:
 
     def table(self, query: Query) -> list[Row]:
         """Sum a window; see the port."""
+        query = storable.within_reach(query)
         with _answering():
             reader = self._reader()
             if query.moment is not None:
@@ -134,6 +155,7 @@ class SqliteDocuments:
 
     def series(self, query: Query, step: timedelta) -> list[Row]:
         """Sum each step of a window; see the port."""
+        query = storable.within_reach(query)
         with _answering():
             reader = self._reader()
             if query.moment is not None:
@@ -177,6 +199,7 @@ class SqliteDocuments:
         try:
             connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             connection.row_factory = sqlite3.Row
+            exact.prepare(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error as error:
@@ -198,22 +221,25 @@ class SqliteDocuments:
         finally:
             connection.close()
 
-    def _commit(self, batches: list[Sequence[Write]]) -> list[list[Outcome]]:
-        """Keep all in one transaction; answers an outcome for each write of each batch."""
+    def _commit(self, rows: list[PreparedWrite]) -> list[Outcome]:
+        """Keep all in one transaction."""
         try:
             self._writing = self._writing or self._connect()
             with _transaction(self._writing):
-                return [[_keep(self._writing, write) for write in batch] for batch in batches]
+                return [_keep(self._writing, statement, row) for statement, row in rows]
         except sqlite3.Error as error:
             _close(self._writing)
             self._writing = None
             raise Unavailable("the document store did not keep this: ask again") from error
 
 
-def _keep(connection: sqlite3.Connection, write: Write) -> Outcome:
+def _prepare(write: Write) -> PreparedWrite:
     table = TABLES[write.index]
-    cursor = connection.execute(table.create if write.create else table.put, table.row(write))
-    return Outcome.STORED if cursor.rowcount else Outcome.STALE
+    return table.create if write.create else table.put, table.row(write)
+
+
+def _keep(connection: sqlite3.Connection, statement: str, row: list[Any]) -> Outcome:
+    return Outcome.STORED if connection.execute(statement, row).rowcount else Outcome.STALE
 
 
 @contextmanager
@@ -221,7 +247,7 @@ def _answering() -> Iterator[None]:
     """Say that the store is away where SQLite cannot do what it is asked."""
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         raise Unavailable("the document store does not answer: ask again") from error
 
 

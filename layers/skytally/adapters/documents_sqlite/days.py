@@ -7,15 +7,27 @@
 
 An interval that lies whole within a day of the window counts by the day's sum. What crosses midnight, and what lies in the window's first
 and last, unfinished days or in a day that is not kept, is added up from the intervals themselves. Whole milliseconds stay whole: only what
-a window's edge cuts carries fractions. The caller reads all of it as of one moment, so a day that is struck out meanwhile cannot be counted
-twice or not at all. A window of a thousand vms' month reads 30 000 day sums and as many crossings instead of 720 000 intervals.
+a window's edge cuts carries fractions. A day with a sum of more than 64 bits is not kept. The caller reads all of it as of one moment, so a
+day that is struck out meanwhile cannot be counted twice or not at all. A window of a thousand vms' month reads 30 000 day sums and as many
+crossings instead of 720 000 intervals.
 """
 
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from skytally.adapters.documents_sqlite.intervals import DAY_MS, INDEX, asks_only, inside_sum, sources, whole, worth_keeping
+from skytally.adapters.documents_sqlite import exact
+from skytally.adapters.documents_sqlite.intervals import (
+    DAY_MS,
+    FORWARD,
+    INDEX,
+    NAMED,
+    asks_only,
+    inside_sum,
+    sources,
+    whole,
+    worth_keeping,
+)
 from skytally.adapters.documents_sqlite.tables import COVERED, conditions, quoted
 from skytally.ports import Query, Row
 
@@ -50,12 +62,17 @@ def keep(connection: sqlite3.Connection, day: int) -> None:
     columns = ", ".join([*map(quoted, DIMENSIONS), *map(quoted, SUMS)])
     added = ", ".join([*map(quoted, DIMENSIONS), *(f"SUM({quoted(s)})" for s in SUMS)])
     connection.execute("DELETE FROM interval_day WHERE day = ?", (day,))
-    connection.execute(
-        f"INSERT INTO interval_day (day, {columns}) SELECT ?, {added} FROM interval "  # noqa: S608
-        f"WHERE until_at > ? AND until_at <= ? AND from_at >= ? GROUP BY label",
-        (day, day * DAY_MS, (day + 1) * DAY_MS, day * DAY_MS),
-    )
-    connection.execute("INSERT OR IGNORE INTO interval_day_kept VALUES (?)", (day,))
+    try:
+        connection.execute(
+            f"INSERT INTO interval_day (day, {columns}) SELECT ?, {added} FROM interval "  # noqa: S608
+            f"WHERE until_at > ? AND until_at <= ? AND from_at >= ? AND {FORWARD} AND {NAMED} GROUP BY label",
+            (day, day * DAY_MS, (day + 1) * DAY_MS, day * DAY_MS),
+        )
+    except sqlite3.OperationalError as error:
+        if not exact.is_overflow(error):
+            raise
+    else:
+        connection.execute("INSERT OR IGNORE INTO interval_day_kept VALUES (?)", (day,))
 
 
 def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:
@@ -64,10 +81,9 @@ def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:
 
 
 def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
-    """Answer a row for each combination of the dimensions, ordered by them."""
+    """Return a row for each combination of the dimensions, ordered by them."""
     names = {**dict.fromkeys(query.by), **dict.fromkeys(query.distinct)}
-    columns = [*map(quoted, query.by), *(f"SUM({quoted(s)}) AS {quoted(s)}" for s in query.sums)]
-    columns += [f"COUNT(DISTINCT {quoted(d)}) AS {quoted(f'{d}_count')}" for d in query.distinct]
+    counts = [f"COUNT(DISTINCT {quoted(d)}) AS {quoted(f'{d}_count')}" for d in query.distinct]
     kept = _kept(reader, query)
     parts = [_kept_part(query, kept, [*map(quoted, names), *map(quoted, query.sums)])] if kept else []
     for where, values, is_inside in sources(query, kept):
@@ -77,8 +93,12 @@ def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
     dimensions = ", ".join(map(quoted, query.by))
     # A label's boot has one vm and cloud.
     group = f"GROUP BY {'label' if 'label' in query.by else dimensions} ORDER BY {dimensions}" if query.by else ""
-    values = [value for _, told in parts for value in told]
-    return [dict(row) for row in reader.execute(f"SELECT {', '.join(columns)} FROM ({union}) {group}", values)]  # noqa: S608
+
+    def statement(add_up: str) -> str:
+        columns = [*map(quoted, query.by), *(f"{add_up}({quoted(s)}) AS {quoted(s)}" for s in query.sums), *counts]
+        return f"SELECT {', '.join(columns)} FROM ({union}) {group}"  # noqa: S608
+
+    return exact.rows(reader, query, statement, [value for _, told in parts for value in told])
 
 
 def _kept_part(query: Query, days: set[int], columns: Sequence[str]) -> tuple[str, list[Any]]:

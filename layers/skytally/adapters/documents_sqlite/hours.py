@@ -18,6 +18,7 @@ from typing import Any
 
 from msgspec import structs
 
+from skytally.adapters.documents_sqlite import exact
 from skytally.adapters.documents_sqlite.intervals import HOUR_MS, INDEX, Source, asks_only, gaps, inside_sum, sources, whole, worth_keeping
 from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
 from skytally.ports import Query, Row
@@ -70,7 +71,7 @@ def keep(connection: sqlite3.Connection, hours: range) -> None:
         connection.execute(f"DELETE FROM {table} WHERE hour >= ? AND hour < ?", (hours.start, hours.stop))  # noqa: S608
     connection.executemany(
         f"INSERT INTO interval_hour ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
-        [(*key, *values.values()) for key, values in cells.items()],
+        [(*key, *map(float, values.values())) for key, values in cells.items()],
     )
     connection.executemany("INSERT INTO interval_hour_kept VALUES (?)", [(hour,) for hour in hours])
 
@@ -103,16 +104,19 @@ def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:
     return {row[0] for row in reader.execute("SELECT hour FROM interval_hour_kept WHERE hour >= ? AND hour < ?", (hours.start, hours.stop))}
 
 
-def _kept_rows(reader: sqlite3.Connection, query: Query, kept: set[int], step_hours: int) -> Iterator[sqlite3.Row]:
+def _kept_rows(reader: sqlite3.Connection, query: Query, kept: set[int], step_hours: int) -> list[Row]:
     if not kept:
-        return
+        return []
     condition, held = conditions(query.where)
     step = f"interval_hour.hour / {step_hours}"
-    columns = [f"{step} AS step", *map(quoted, query.by), *(f"SUM({quoted(s)}) AS {quoted(s)}" for s in query.sums)]
-    sql = (
-        f"SELECT {', '.join(columns)} FROM interval_hour JOIN interval_hour_kept USING (hour) WHERE hour >= ? AND hour < ? AND {condition}"  # noqa: S608
-    )
-    yield from reader.execute(f"{sql} GROUP BY {', '.join(['1', *map(quoted, query.by)])}", [min(kept), max(kept) + 1, *held])
+    grouped = f"GROUP BY {', '.join(['1', *map(quoted, query.by)])}"
+
+    def statement(add_up: str) -> str:
+        columns = [f"{step} AS step", *map(quoted, query.by), *(f"{add_up}({quoted(s)}) AS {quoted(s)}" for s in query.sums)]
+        joined = "interval_hour JOIN interval_hour_kept USING (hour)"
+        return f"SELECT {', '.join(columns)} FROM {joined} WHERE hour >= ? AND hour < ? AND {condition} {grouped}"  # noqa: S608
+
+    return exact.rows(reader, query, statement, [min(kept), max(kept) + 1, *held])
 
 
 def _add_up(cells: Cells, reader: sqlite3.Connection, query: Query, step_ms: int, origin_ms: int) -> None:
@@ -122,7 +126,7 @@ def _add_up(cells: Cells, reader: sqlite3.Connection, query: Query, step_ms: int
             _share_out(cells, row, query)
 
 
-def _spans(reader: sqlite3.Connection, query: Query, source: Source, step_ms: int, origin_ms: int) -> Iterator[sqlite3.Row]:
+def _spans(reader: sqlite3.Connection, query: Query, source: Source, step_ms: int, origin_ms: int) -> list[Row]:
     """Add up what begins in one step and ends in one, by those two: all of it, what lies in the first and what lies in the last."""
     where, values, is_inside = source
     begin, end = to_ms(query.from_at), to_ms(query.until_at)
@@ -132,15 +136,20 @@ def _spans(reader: sqlite3.Connection, query: Query, source: Source, step_ms: in
     head = f"(({first} + 1) * {step_ms} + {origin_ms} - {from_at}) / (until_at - from_at)"
     tail = f"({until_at} - {origin_ms} - {last} * {step_ms}) / (until_at - from_at)"
     long = f"until_at - from_at > {step_ms}"  # No other has steps between its first and its last.
-    columns = [f"{first} AS first, {last} AS last", *map(quoted, query.by)]
-    for s in query.sums:
-        columns.append(f"SUM({quoted(s) if is_inside else inside_sum(query, s)}) AS {quoted(s)}")
-        columns.append(f'SUM({quoted(s)} * {head}) AS "head:{s}", SUM(CASE WHEN {long} THEN {quoted(s)} * {tail} END) AS "tail:{s}"')
-    sql = f"SELECT {', '.join(columns)} FROM interval WHERE {where} GROUP BY {', '.join(['1', '2', *map(quoted, query.by)])}"  # noqa: S608
-    yield from reader.execute(sql, values)
+    grouped = f"GROUP BY {', '.join(['1', '2', *map(quoted, query.by)])}"
+
+    def statement(add_up: str) -> str:
+        columns = [f"{first} AS first, {last} AS last", *map(quoted, query.by)]
+        for s in query.sums:
+            columns.append(f"{add_up}({quoted(s) if is_inside else inside_sum(query, s)}) AS {quoted(s)}")
+            columns.append(f'{add_up}({quoted(s)} * {head}) AS "head:{s}"')
+            columns.append(f'{add_up}(CASE WHEN {long} THEN {quoted(s)} * {tail} END) AS "tail:{s}"')
+        return f"SELECT {', '.join(columns)} FROM interval WHERE {where} {grouped}"  # noqa: S608
+
+    return exact.rows(reader, query, statement, values)
 
 
-def _share_out(cells: Cells, row: sqlite3.Row, query: Query) -> None:
+def _share_out(cells: Cells, row: Row, query: Query) -> None:
     """Give to each step, from a row's first to its last, what lies in it; the steps between have equal parts."""
     where = tuple(row[d] for d in query.by)
     first, last = row["first"], row["last"]

@@ -4,12 +4,18 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from skytally.adapters.documents_sqlite.tables import conditions, quoted, to_ms
+from skytally.adapters.documents_sqlite.tables import LATEST_MS, conditions, quoted, to_ms
 from skytally.ports import Query
 
 INDEX = "interval"
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 CROSSES = f"from_at / {DAY_MS} <> (until_at - 1) / {DAY_MS}"
+# What cannot be read counts nowhere. A moment that is no number is larger than any, and one that is absent satisfies nothing.
+NAMED = "typeof(label) = 'text' AND typeof(vm) = 'text' AND typeof(cloud) = 'text'"
+FORWARD = "from_at <= until_at"
+WITHIN_REACH = f"{FORWARD} AND from_at >= 0 AND until_at <= {LATEST_MS}"
+# Sums of at most so many days are kept for one window: a single moment far away must not make it ask for centuries of nothing.
+MOST_DAYS_KEPT = 3_653
 # A condition on intervals, its values, and whether all of each lies in the window.
 Source = tuple[str, list[Any], bool]
 
@@ -25,13 +31,14 @@ def sources(query: Query, kept_days: Collection[int]) -> Iterator[Source]:
     What crosses midnight is found by an index of its own; all else lies within one day, which bounds where it may be.
     """
     condition, held = conditions(query.where)
+    condition = f"{NAMED} AND {condition}"
     begin, end = to_ms(query.from_at), to_ms(query.until_at)
-    yield f"until_at > ? AND from_at < ? AND {CROSSES} AND {condition}", [begin, end, *held], False
+    yield f"until_at > ? AND from_at < ? AND {CROSSES} AND {WITHIN_REACH} AND {condition}", [begin, end, *held], False
     within = f"until_at > ? AND until_at <= ? AND NOT ({CROSSES}) AND {condition}"
     yield f"{within} AND from_at < ?", [begin, _day_end(begin), *held, begin], False
     yield f"{within} AND from_at >= ? AND from_at < ?", [end, _day_end(end), *held, begin, end], False
     for low, high in gaps(query, kept_days, DAY_MS):
-        yield f"{within} AND from_at >= ?", [low, high, *held, begin], True
+        yield f"{within} AND from_at >= ? AND {FORWARD}", [low, high, *held, begin], True
 
 
 def _day_end(moment_ms: int) -> int:
@@ -55,14 +62,16 @@ def whole(query: Query, unit_ms: int) -> range:
 
 
 def worth_keeping(reader: sqlite3.Connection, query: Query, unit_ms: int, newest: int) -> range:
-    """Number those among them from the first in which an interval ends to the last, but some newest ones.
+    """Number those among them from the first in which an interval ends to the last, but some newest ones, and at most ten years.
 
     A window may be longer than all that is known: it must not be filled with sums of nothing.
     """
-    ends = "SELECT (SELECT MIN(until_at) FROM interval), (SELECT MAX(until_at) FROM interval)"
+    within = f"FROM interval WHERE until_at > 0 AND until_at <= {LATEST_MS}"
+    ends = f"SELECT (SELECT MIN(until_at) {within}), (SELECT MAX(until_at) {within})"
     first, last = ((at_ms - 1) // unit_ms if at_ms is not None else 0 for at_ms in reader.execute(ends).fetchone())
     units = whole(query, unit_ms)
-    return range(max(units.start, first), min(units.stop, last + 1 - newest))
+    stop = min(units.stop, last + 1 - newest)
+    return range(max(units.start, first, stop - MOST_DAYS_KEPT * DAY_MS // unit_ms), stop)
 
 
 def asks_only(query: Query, dimensions: Collection[str], sums: Collection[str]) -> bool:

@@ -4,6 +4,7 @@ import sqlite3
 from datetime import timedelta
 from typing import Any
 
+from skytally.adapters.documents_sqlite import exact
 from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
 from skytally.ports import Query, Row
 
@@ -12,7 +13,7 @@ HOUR_MS = 3_600_000
 
 def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
     """Answer a row for each combination of the dimensions, ordered by them."""
-    return [dict(row) for row in _select(reader, query, [])]
+    return _select(reader, query, [])
 
 
 def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Row]:
@@ -20,25 +21,27 @@ def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Ro
     step_ms = step // timedelta(milliseconds=1)
     origin_ms = (0 if step_ms >= HOUR_MS else to_ms(query.from_at)) % step_ms
     at = f"({quoted(query.moment or '')} - {origin_ms}) / {step_ms} * {step_ms} + {origin_ms}"
-    rows = [dict(row) for row in _select(reader, query, [f"{at} AS at"])]
-    return [{**row, "at": max(from_ms(row["at"]), query.from_at)} for row in rows]
+    return [{**row, "at": max(from_ms(row["at"]), query.from_at)} for row in _select(reader, query, [f"{at} AS at"])]
 
 
-def _select(reader: sqlite3.Connection, query: Query, first: list[str]) -> sqlite3.Cursor:
+def _select(reader: sqlite3.Connection, query: Query, first: list[str]) -> list[Row]:
     groups = [column.rpartition(" AS ")[2] for column in first] + [quoted(name) for name in query.by]
-    columns = [*first, *map(quoted, query.by), *map(_sum, query.sums)]
-    columns += [f"COUNT(DISTINCT {quoted(name)}) AS {quoted(f'{name}_count')}" for name in query.distinct]
+    counts = [f"COUNT(DISTINCT {quoted(name)}) AS {quoted(f'{name}_count')}" for name in query.distinct]
     condition, held = conditions(query.where)
     moment = quoted(query.moment or "")
     told: list[Any] = [to_ms(query.from_at), to_ms(query.until_at), *held]
     condition += f" AND {quoted(query.missing)} IS NULL" if query.missing else ""
     grouped = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
-    sql = f"SELECT {', '.join(columns)} FROM {quoted(query.index)} WHERE {moment} >= ? AND {moment} < ? AND {condition}{grouped}"  # noqa: S608
-    return reader.execute(sql, told)
+
+    def statement(add_up: str) -> str:
+        columns = [*first, *map(quoted, query.by), *(_sum(name, add_up) for name in query.sums), *counts]
+        return f"SELECT {', '.join(columns)} FROM {quoted(query.index)} WHERE {moment} >= ? AND {moment} < ? AND {condition}{grouped}"  # noqa: S608
+
+    return exact.rows(reader, query, statement, told)
 
 
-def _sum(name: str) -> str:
+def _sum(name: str, add_up: str) -> str:
     word, _, field = name.partition(":")
     if word != "count":
-        return f"SUM({quoted(name)}) AS {quoted(name)}"
+        return f"{add_up}({quoted(name)}) AS {quoted(name)}"
     return f'COUNT({quoted(field)}) AS "{name}"' if field else "COUNT(*) AS count"

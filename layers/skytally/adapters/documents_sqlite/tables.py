@@ -4,15 +4,11 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
-import msgspec
-
+from skytally import storable
 from skytally.documents import INDICES, Document
 from skytally.ports import Write
-
-D = TypeVar("D", bound=Document)
 
 INDEXED = {
     "usage": ("month",),
@@ -39,7 +35,7 @@ COVERED = {
         "suspended_ms",
     )
 }
-TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: "INTEGER", dict: "TEXT"}
+TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: "INTEGER"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,9 +50,7 @@ class Table:
     """How one index lies in SQLite: its statements and the conversions of its columns, made once from the record's fields."""
 
     def __init__(self, name: str, kind: type[Document]) -> None:
-        self.name, self.kind = name, kind
-        hints = get_type_hints(kind)
-        self.columns = {field.name: _column_type(hints[field.name]) for field in msgspec.structs.fields(kind)}
+        self.name, self.columns = name, storable.field_types(kind)
         names = ["key", "version", *(quoted(column) for column in self.columns)]
         self.selected = ", ".join(names)
         self._moments_at = [at for at, column in enumerate(self.columns.values()) if column is datetime]
@@ -90,15 +84,15 @@ class Table:
                 values[at + 2] = to_ms(values[at + 2])
         return values
 
-    def document(self, row: sqlite3.Row, kind: type[D]) -> D:
-        """Make the record of a row of the selected columns again, as it was when it was checked and written."""
+    def fields(self, row: sqlite3.Row) -> dict[str, Any]:
+        """Return the fields of a row of the selected columns; a value that cannot be converted stays as it is."""
         values = list(row[2:])
         for at in self._moments_at:
-            if values[at] is not None:
-                values[at] = from_ms(values[at])
+            values[at] = _moment(values[at])
         for at in self._flags_at:
-            values[at] = bool(values[at])
-        return kind(**dict(zip(self.columns, values, strict=True)))
+            # A column that an earlier version did not know is empty in its rows.
+            values[at] = bool(values[at]) if values[at] in (0, 1, None) else values[at]
+        return dict(zip(self.columns, values, strict=True))
 
 
 def _getter(names: list[str]) -> Callable[[Document], tuple[Any, ...]]:
@@ -107,10 +101,8 @@ def _getter(names: list[str]) -> Callable[[Document], tuple[Any, ...]]:
     return get if len(names) > 1 else lambda document: (get(document),)
 
 
-def _column_type(hint: Any) -> type:
-    parts = [part for part in (get_args(hint) if isinstance(hint, UnionType) else (hint,)) if part is not type(None)]
-    column: type = get_origin(parts[0]) or parts[0]
-    return column
+def _moment(value: Any) -> Any:
+    return from_ms(value) if isinstance(value, int) and 0 <= value < LATEST_MS else value
 
 
 def to_ms(moment: datetime) -> int:
@@ -124,6 +116,7 @@ def from_ms(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=ms)
 
 
+LATEST_MS = to_ms(storable.LATEST)
 TABLES = {name: Table(name, kind) for name, kind in INDICES.items()}
 
 

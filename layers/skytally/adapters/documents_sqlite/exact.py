@@ -1,0 +1,75 @@
+"""Sums that no number is too large for, over what can be read.
+
+SQLite's own SUM is exact, or fails beyond 64 bits. Then Python adds up the same rows, which takes some times as long.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from skytally import storable
+from skytally.ports import Query, Row
+
+# Writes a statement, given the name of the function that adds up in it.
+Statement = Callable[[str], str]
+
+
+class ExactSum:
+    """An aggregate function of SQL; its answer is text where that is an integer of more than 64 bits."""
+
+    def __init__(self) -> None:
+        self._sum: float = 0
+
+    def step(self, value: Any) -> None:
+        """Add a number; anything else counts nothing."""
+        if isinstance(value, int | float):
+            self._sum += value
+
+    def finalize(self) -> float | str:
+        """Return the sum."""
+        is_large = isinstance(self._sum, int) and abs(self._sum) >= storable.END_OF_INTEGERS
+        return str(self._sum) if is_large else self._sum
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Give a connection what `rows` needs of it."""
+    connection.text_factory = _text
+    connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]  # its answer may be text
+
+
+def _text(raw: bytes) -> str | bytes:
+    """Return a text; bytes that are none stay bytes, so that the one document that holds them cannot be read, and no other."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def rows(reader: sqlite3.Connection, query: Query, statement: Statement, values: Sequence[Any]) -> list[Row]:
+    """Return the rows of sums by a query's dimensions, without those of documents that lack a dimension which every readable one has."""
+    try:
+        found = reader.execute(statement("SUM"), values).fetchall()
+    except sqlite3.OperationalError as error:
+        if not is_overflow(error):
+            raise
+        found = reader.execute(statement("exact_sum"), values).fetchall()
+    needed = [name for name in query.by if name in storable.required(query.index)]
+    return [_row(row, query) for row in found if _is_readable(row, query.by, needed)]
+
+
+def is_overflow(error: sqlite3.OperationalError) -> bool:
+    """Say whether SUM met a sum of more than 64 bits."""
+    return str(error) == "integer overflow"
+
+
+def _is_readable(row: sqlite3.Row, dimensions: Sequence[str], needed: Sequence[str]) -> bool:
+    return not any(isinstance(row[name], bytes) for name in dimensions) and not any(row[name] is None for name in needed)
+
+
+def _row(row: sqlite3.Row, query: Query) -> Row:
+    return {name: row[name] if name in query.by else _number(row[name]) for name in row.keys()}  # noqa: SIM118  a Row iterates its values
+
+
+def _number(value: Any) -> Any:
+    """Return a sum; one of nothing but what is absent is zero."""
+    return int(value) if isinstance(value, str) else value or 0
