@@ -37,6 +37,7 @@ check: $(READY) ## format, lint, types, import rules and unit tests, in seconds
 bench: $(READY) ## what it costs and how fast it is, as ratios of one run on this machine
 	@$(BIN)/python tests/bench/bench_accounting.py
 	@$(BIN)/python tests/bench/bench_secrets.py
+	@$(BIN)/python tests/bench/bench_edge.py
 	@$(BIN)/python tests/bench/bench_jobs.py
 	@$(BIN)/python tests/bench/bench_dirac.py
 	@$(BIN)/python tests/bench/bench_elasticsearch.py

@@ -8,23 +8,28 @@ import argparse
 import asyncio
 import logging
 import os
-import socket
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cronsim import CronSim
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from skytally import asgi, logs, token, web, wiring
 from skytally.adapters.keys_files import KeyFiles
 from skytally.catalog import FUNCTIONS
 from skytally.config import Config
+from skytally.http_error import HttpError
 from skytally.records import Caller
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 4
+THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104
 log = logging.getLogger("skytally")
 
 
@@ -55,6 +60,47 @@ class AllFunctions:
             await web.unknown_path()(scope, receive, asgi.with_headers(scope, send))
         else:
             await app({**scope, "path": slash + path or "/", "raw_path": None}, receive, send)
+
+
+class NamedHere:
+    """An application whose data need no token: it answers those who call it by one of its names, and no page of another site.
+
+    A browser on this machine reaches 127.0.0.1 for any page that it shows. A page whose own name was made to lead here would read the
+    answers: its requests say that name in `Host`. Others could not read, but send: their requests say where they come from.
+    """
+
+    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
+        self._app, self._names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        error = self._refusal(HTTPConnection(scope).headers) if scope["type"] == "http" else None
+        if error is None:
+            await self._app(scope, receive, send)
+        else:
+            await web.error_reply(error)(scope, receive, asgi.with_headers(scope, send))
+
+    def _refusal(self, headers: Mapping[str, str]) -> HttpError | None:
+        if host_of(f"//{headers.get('host', '')}") not in self._names:
+            return HttpError(421, "misdirected", "call this server by this machine's name, or add yours to SKYTALLY_LOCAL_NAMES")
+        is_foreign = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
+        if is_foreign or ("origin" in headers and host_of(headers["origin"]) not in self._names):
+            return HttpError(403, "forbidden", "a page of another site may not ask this server")
+        return None
+
+
+def host_of(url: str) -> str | None:
+    """Return the host that a URL names, without its port; None where it names none."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def names_of(config: Config, host: str) -> frozenset[str]:
+    """Return the names by which the local server may be called: this machine's, the address it listens on, and those of the settings."""
+    names = (name.strip().strip("[]").lower() for name in (host, *config.local_names.split(",")))
+    return (THIS_MACHINE | {name for name in names if name}) - ANY_ADDRESS
 
 
 async def run_timers(functions: AllFunctions) -> None:
@@ -121,9 +167,10 @@ def write_private(path: Path, text: str) -> None:
 def serve(config: Config, host: str, port: int) -> None:
     """Answer until SIGTERM or SIGINT, then let what is in flight finish, for at most `STOP_SECONDS`."""
     functions = AllFunctions()
-    listener = socket.create_server((host, port), backlog=1_024, reuse_port=False)
+    listener = asgi.listen(host, port)
     address = f"http://{host}:{listener.getsockname()[1]}"
-    server = asgi.server(functions, STOP_SECONDS)
+    app = NamedHere(functions, names_of(config, host)) if config.open_dashboard else functions
+    server = asgi.server(app, STOP_SECONDS, asgi.bounds_of(config))
 
     async def main() -> None:
         for function in FUNCTIONS:

@@ -10,12 +10,16 @@ from skytally import metrics, openapi, page, web, wiring
 PAGE = Path(__file__).parent / "page"
 
 
+def reader(request: web.Request) -> web.Admission | None:
+    """Admit readers to the page's data; its files are anybody's."""
+    return wiring.dashboard_reader(request) if page.name_of(request.path) in {"data", "metrics"} else None
+
+
 @functions_framework.aio.http
-@web.endpoint(methods=("GET", "HEAD"), paths=True)
+@web.endpoint(methods=("GET", "HEAD"), paths=True, authorise=reader)
 def dashboard(request: web.Request) -> web.Reply:
     """Answer a file of the page to anybody, and its data to readers."""
-    # The page names its files so that they resolve with and without a slash behind its own address.
-    name = request.path.removeprefix("dashboard/") or "index.html"
+    name = page.name_of(request.path)
     if name == "data":
         return page.data_reply(rules.data(asked(request)), request.query.get("format", "json"), request.headers)
     if name == "metrics":
@@ -30,7 +34,7 @@ def dashboard(request: web.Request) -> web.Reply:
 
 def asked(request: web.Request) -> rules.Asked:
     """Bring together what is asked, by whom, and where the answer lies."""
-    clouds = wiring.readable_clouds(wiring.dashboard_reader(request), request.queries("cloud"))
+    clouds = wiring.readable_clouds(request.caller, request.queries("cloud"))
     return rules.Asked(
         query=request.query,
         clouds=clouds,

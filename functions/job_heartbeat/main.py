@@ -6,12 +6,12 @@ from skytally import heartbeat, records, web, wiring
 
 
 @functions_framework.aio.http
-@web.endpoint(methods=("POST",), max_bytes=web.MIB, media=(web.JSON,))
+@web.endpoint(methods=("POST",), max_bytes=web.MIB, media=(web.JSON,), authorise=wiring.caller("reporter", "job_heartbeat"))
 def job_heartbeat(request: web.Request) -> web.Reply:
     """Answer what became of each job, once the good ones are durable."""
     with wiring.tallies().report("job_heartbeat", request.received_at) as count_items:
-        reporter = wiring.caller(request, "reporter")
         report = records.parse(request.body, records.HeartbeatReport)
-        receipt = heartbeat.record(report, reporter, wiring.documents(), request.received_at)
+        request.admitted.site.check_vm(request.caller, report.vm)
+        receipt = heartbeat.record(report, request.caller, wiring.documents(), request.received_at)
         count_items(receipt)
     return web.json_reply(receipt)

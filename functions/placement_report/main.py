@@ -6,11 +6,12 @@ from skytally import placement, web, wiring
 
 
 @functions_framework.aio.http
-@web.endpoint(methods=("POST",), max_bytes=8 * web.MIB, media=(web.JSON,), gzip=True)
+@web.endpoint(
+    methods=("POST",), max_bytes=8 * web.MIB, media=(web.JSON,), gzip=True, authorise=wiring.caller("scheduler", "placement_report")
+)
 def placement_report(request: web.Request) -> web.Reply:
     """Answer what became of each item, once the good ones are durable and the jobs that they concern are on their clouds."""
     with wiring.tallies().report("placement_report", request.received_at) as count_items:
-        scheduler = wiring.caller(request, "scheduler")
-        receipt = placement.record(request.body, scheduler, wiring.documents(), request.received_at)
+        receipt = placement.record(request.body, request.caller, wiring.documents(), request.received_at)
         count_items(receipt)
     return web.json_reply(receipt)

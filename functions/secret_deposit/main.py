@@ -6,13 +6,12 @@ from skytally import deposit, records, web, wiring
 
 
 @functions_framework.aio.http
-@web.endpoint(methods=("POST",), max_bytes=2 * web.MIB, media=(web.JSON,))
+@web.endpoint(methods=("POST",), max_bytes=2 * web.MIB, media=(web.JSON,), authorise=wiring.caller("scheduler"))
 def secret_deposit(request: web.Request) -> web.Reply:
     """Answer the claim and the token for the vm's user-data."""
-    caller = wiring.caller(request, "scheduler")
     wanted = records.parse(request.body, records.Deposit)
     wiring.gate().check(wiring.objects())
     request_key = request.headers.get("idempotency-key")
     repeatable = None if request_key is None else deposit.Repeatable(request_key, request.body)
-    answer = deposit.deposit(wanted, caller, wiring.objects(), wiring.keys(), request.received_at, repeatable)
+    answer = deposit.deposit(wanted, request.caller, wiring.objects(), wiring.keys(), request.received_at, repeatable)
     return web.json_reply(answer, 201)

@@ -6,10 +6,9 @@ from skytally import ending, records, web, wiring
 
 
 @functions_framework.aio.http
-@web.endpoint(methods=("POST",), max_bytes=8 * web.KIB, media=(web.JSON,))
+@web.endpoint(methods=("POST",), max_bytes=8 * web.KIB, media=(web.JSON,), authorise=wiring.caller("scheduler"))
 def secret_revoke(request: web.Request) -> web.Reply:
     """Answer once nobody can take it any more, or who has it already."""
-    caller = wiring.caller(request, "scheduler")
     revocation = records.parse(request.body, records.Revocation)
-    ending.revoke(revocation, caller, wiring.objects(), request.received_at)
+    ending.revoke(revocation, request.caller, wiring.objects(), request.received_at)
     return web.json_reply({"state": "revoked"})

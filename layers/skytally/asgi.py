@@ -3,9 +3,10 @@
 `python -m skytally.asgi` serves the one function that FUNCTION_TARGET names on PORT, as the image does on every platform.
 """
 
+import asyncio
 import logging
+import math
 import os
-import secrets
 import signal
 import socket
 import threading
@@ -17,30 +18,21 @@ from functions_framework.aio import create_asgi_app
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from skytally import logs, web, wiring
+from skytally import connections, limit, logs, web, wiring, workers
 from skytally.config import Config
+from skytally.connections import Bounds
 from skytally.errors import Misconfigured
-from skytally.web import HttpError, Reply, error_reply, unknown_path
+from skytally.http_error import HttpError, too_many
+from skytally.limit import Limits
+from skytally.web import Reply, error_reply, unknown_path
 
 log = logging.getLogger("skytally")
 HEALTH_PATH = "/healthz"
 STOP_SECONDS, LEAVE_SECONDS = 25, 0.5
+READ_AHEAD_BYTES, SEND_AHEAD_BYTES = 64 * 1_024, 128 * 1_024
 LIMITED_TOLD_EVERY = timedelta(minutes=1)
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
-
-
-class JsonProtocol(HttpToolsProtocol):
-    """HTTP whose refusals of what is no HTTP are JSON too."""
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """Answer what could not be parsed, and hang up."""
-        body = b'{"error":{"code":"malformed","message":"this is no HTTP request"}}'
-        told = {"Content-Type": web.JSON, "Content-Length": len(body), "Connection": "close", "X-Request-Id": secrets.token_hex(8)}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in (told | web.SECURITY_HEADERS).items())
-        self.transport.write(f"HTTP/1.1 400 Bad Request\r\n{lines}\r\n".encode() + body)
-        self.transport.close()
 
 
 class FunctionApp:
@@ -64,21 +56,25 @@ class FunctionApp:
         elif scope["method"] not in METHODS:
             refusal = HttpError(405, "method_not_allowed", "use GET or POST", {"Allow": "GET, POST"})
             await error_reply(refusal)(scope, receive, send)
-        elif wait_seconds := self._wait_seconds(HTTPConnection(scope)):
-            refusal = HttpError(
-                429, "too_many_requests", f"this caller asks too often: ask again in {wait_seconds} s", {"Retry-After": str(wait_seconds)}
-            )
-            await error_reply(refusal)(scope, receive, send)
         else:
-            await self._app(scope, receive, json_errors(scope, receive, send))
+            await self._answer_within_limits(scope, receive, send)
 
-    def _wait_seconds(self, connection: HTTPConnection) -> int:
-        """Ask the limits; that callers are refused is said once a minute, since a line for each would be the next flood."""
+    async def _answer_within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
         try:
-            limits, trusted_hops = wiring.limits(), wiring.config().trusted_hops
+            address = web.address_of(connection, wiring.config().trusted_hops)
+            wait_seconds = self._wait_seconds(wiring.limits(), address, connection)
         except Misconfigured:
-            return 0  # The function meets the same settings, and says what is wrong with them.
-        now, address = web.clock(), web.address_of(connection, trusted_hops)
+            address, wait_seconds = "", 0  # The function meets the same settings, and says what is wrong with them.
+        if wait_seconds:
+            await error_reply(too_many(wait_seconds))(scope, receive, send)
+        else:
+            place = limit.place_of(address) or ""
+            await self._app({**scope, web.PLACE: place}, receive, json_errors(scope, receive, send))
+
+    def _wait_seconds(self, limits: Limits, address: str, connection: HTTPConnection) -> int:
+        """Ask the limits; that callers are refused is said once a minute, since a line for each would be the next flood."""
+        now = web.clock()
         wait_seconds = limits.wait_seconds(self._name, address, connection.headers.get("authorization", ""), now)
         if wait_seconds and (self._told_at is None or now - self._told_at >= LIMITED_TOLD_EVERY):
             self._told_at = now
@@ -130,14 +126,15 @@ def _framework_error(status: int) -> Reply:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Answer a server's start and stop, and let go of the stores at the end."""
+    """Answer a server's start and stop: give the loop its threads, and let go of the stores at the end."""
+    asyncio.get_running_loop().set_default_executor(workers.LoopThreads())
     while (await receive())["type"] == "lifespan.startup":
         await send({"type": "lifespan.startup.complete"})
     wiring.close()
     await send({"type": "lifespan.shutdown.complete"})
 
 
-def server(app: ASGIApp, stop_seconds: int) -> uvicorn.Server:
+def server(app: ASGIApp, stop_seconds: int, bounds: Bounds) -> uvicorn.Server:
     """Set up the one server that all run with: what is in flight at SIGTERM is answered, and the process ends with 0."""
     made = uvicorn.Server(
         uvicorn.Config(
@@ -145,7 +142,9 @@ def server(app: ASGIApp, stop_seconds: int) -> uvicorn.Server:
             log_level="warning",
             access_log=False,
             loop="uvloop",
-            http=JsonProtocol,
+            http=connections.protocol(bounds),
+            ws="none",
+            timeout_keep_alive=math.ceil(bounds.idle_seconds),
             timeout_graceful_shutdown=stop_seconds,
             server_header=False,
             # Whom to believe about addresses is a setting of ours, and uvicorn would believe whoever calls from this machine.
@@ -163,6 +162,24 @@ def server(app: ASGIApp, stop_seconds: int) -> uvicorn.Server:
     return made
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket of a server; what the system keeps of its connections is bounded, too, since it counts as the server's memory."""
+    listener = socket.create_server((host, port), backlog=1_024)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AHEAD_BYTES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_AHEAD_BYTES)
+    return listener
+
+
+def bounds_of(config: Config) -> Bounds:
+    """Return what the settings allow connections."""
+    return Bounds(
+        head_seconds=config.head_seconds,
+        idle_seconds=config.idle_seconds,
+        body_seconds=config.body_seconds,
+        connections=config.connections,
+    )
+
+
 def leave() -> None:
     """Let the process end also where a thread does not: nobody waits for its answer any more, and whatever it does may be broken off."""
     last = threading.Timer(LEAVE_SECONDS, os._exit, [0])
@@ -175,8 +192,8 @@ def main() -> None:
     config = Config.from_env()
     logs.to_stream()
     source = Path(config.function_source) / config.function_target / "main.py"
-    listener = socket.create_server((config.host, config.port), backlog=1_024)
-    server(FunctionApp(config.function_target, source), STOP_SECONDS).run(sockets=[listener])
+    listener = listen(config.host, config.port)
+    server(FunctionApp(config.function_target, source), STOP_SECONDS, bounds_of(config)).run(sockets=[listener])
     leave()
 
 

@@ -8,17 +8,20 @@ from typing import TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
-# Threads that live on, since a store's connection may belong to its thread. What runs in one must not wait for another.
+# Threads that live on, since a store's connection may belong to its thread.
 READERS = ThreadPoolExecutor(8, "reader")
 
 
 def at_once(here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
-    """Answer what both calls do, the first of them in the caller's thread, both for the same request.
+    """Return what both calls do, the first of them in the caller's thread, both for the same request.
 
-    Raises what either raises, and never before both are over.
+    Raises what either raises, and never before both are over. Invariant: nobody waits for a call that has not begun. What no reader has
+    begun when the first call is over is done in the caller's thread, so busy readers cost time and never hold anybody up.
     """
     other = READERS.submit(copy_context().run, beside)
     try:
-        return here(), other.result()
+        first = here()
+        return first, beside() if other.cancel() else other.result()
     finally:
-        wait([other])
+        if not other.cancel():
+            wait([other])

@@ -6,15 +6,17 @@ money and energy empty.
 
 import re
 import tomllib
+from collections.abc import Sequence
 from datetime import datetime
-from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from skytally import batch
 from skytally.errors import Forbidden, Misconfigured
-from skytally.records import Caller, Text
+from skytally.records import Caller, Rejection, Sample, Text
+from skytally.token import digest_of
 
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 # What is for APEL is judged where it is sent: it must not cost the other clouds, or what else the file says.
@@ -49,7 +51,7 @@ class Benchmarks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is shut out at once: vms as `cloud/vm`, tokens by the SHA-256 of their text."""
+    """Who is shut out at once: vms as `cloud/vm`, whoever reports about them; tokens by the SHA-256 of their text, with their renewals."""
 
     vms: tuple[str, ...] = ()
     tokens: tuple[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")], ...] = ()
@@ -102,10 +104,32 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.clouds.get(name, Cloud())
 
     def check(self, caller: Caller, token: str) -> None:
-        """Raise Forbidden for whoever is on the deny list."""
-        denied = any(f"{cloud}/{caller.vm}" in self.deny.vms for cloud in caller.clouds)
-        if denied or sha256(token.encode()).hexdigest() in self.deny.tokens:
-            raise Forbidden("this caller is shut out by the site's deny list: ask the operator")
+        """Raise Forbidden for a token on the deny list, for one that was renewed from it, and for a vm's that is on it."""
+        if any(digest in self.deny.tokens for digest in (*caller.chain, digest_of(token))):
+            raise _shut_out("this caller")
+        if caller.vm is not None:
+            self.check_vm(caller, caller.vm)
+
+    def check_vm(self, caller: Caller, vm: str) -> None:
+        """Raise Forbidden for a vm on the deny list, whoever reports about it."""
+        if any(f"{cloud}/{vm}" in self.deny.vms for cloud in caller.clouds):
+            raise _shut_out("this vm")
+
+    def judged(self, items: Sequence[Sample | Rejection], caller: Caller) -> list[Sample | Rejection]:
+        """Return a report's items, with a rejection in place of each sample about a vm on the deny list."""
+        return [self._judged(index, item, caller) if self.deny.vms else item for index, item in enumerate(items)]
+
+    def _judged(self, index: int, item: Sample | Rejection, caller: Caller) -> Sample | Rejection:
+        try:
+            if isinstance(item, Sample):
+                self.check_vm(caller, item.vm)
+        except Forbidden as error:
+            return batch.rejection(index, error)
+        return item
+
+
+def _shut_out(who: str) -> Forbidden:
+    return Forbidden(f"{who} is shut out by the site's deny list: ask the operator")
 
 
 def parse(text: str) -> Site:

@@ -136,9 +136,47 @@ class Config(Struct, frozen=True, kw_only=True):
             ge=0,
         ),
     ] = 200
+    head_seconds: Annotated[
+        int, Meta(title="SKYTALLY_HEAD_SECONDS", description="how long a request's head may take; more is answered 408", ge=1, le=3_600)
+    ] = 10
+    body_seconds: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_BODY_SECONDS",
+            description="how long a request's body may take, and a second more for each 8 KiB of it; more is answered 408",
+            ge=1,
+            le=3_600,
+        ),
+    ] = 20
+    idle_seconds: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_IDLE_SECONDS",
+            description="how long a connection may be without a request, or take nothing of an answer",
+            ge=1,
+            le=3_600,
+        ),
+    ] = 30
+    connections: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_CONNECTIONS",
+            description="connections that a process has at once; for one more the slowest sender makes room, else it is answered 503",
+            ge=1,
+            le=65_536,
+        ),
+    ] = 512
     open_dashboard: Annotated[bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data needs no token")] = (
         False
     )
+    local_names: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_LOCAL_NAMES",
+            description="names, parted by commas, by which the local server may be called beside this machine's own while its dashboard is "
+            "open: a page of another site must not read it",
+        ),
+    ] = ""
 
     @staticmethod
     def from_env(environ: Mapping[str, str] | None = None) -> "Config":

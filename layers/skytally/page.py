@@ -20,6 +20,11 @@ POLICY = (
 PACKED_FROM_BYTES, PACKED_LEVEL = 1_024, 5
 
 
+def name_of(path: str) -> str:
+    """Return which file a path asks for: the page names its files so that they resolve with and without a slash behind its own address."""
+    return path.removeprefix("dashboard/") or "index.html"
+
+
 def file_reply(folder: Path, name: str, headers: Mapping[str, str]) -> Reply:
     """Answer a file of the page's folder, or that the caller's is the same; raises NotFound for any other name.
 

@@ -120,7 +120,10 @@ class Labels(Struct, frozen=True, kw_only=True):
 
 
 class Caller(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a token says of who holds it; an empty `clouds` of a scheduler or reader means all of them."""
+    """What a token says of who holds it; an empty `clouds` of a scheduler or reader means all of them.
+
+    `chain` are the SHA-256 of the tokens from which this one was renewed, the first of them in front: the id of the whole chain.
+    """
 
     role: str
     expires: int
@@ -130,6 +133,7 @@ class Caller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     site: Name | None = None
     group: Name | None = None
     flavor: Name | None = None
+    chain: tuple[Hex256, ...] = ()
 
     def may_touch(self, cloud: str) -> bool:
         """Say whether this caller may write or read about a cloud."""

@@ -56,6 +56,15 @@ class Tallies:
             counted[outcome] += 1
             self._add(function, counted, now)
 
+    @contextlib.contextmanager
+    def refusals(self, function: str, now: datetime) -> Iterator[None]:
+        """Count a report that the caller's block refuses, and none that it lets through: that one is counted when it ends."""
+        try:
+            yield
+        except SkytallyError as error:
+            self._add(function, Counter([UNAVAILABLE if isinstance(error, Unavailable) else REFUSED]), now)
+            raise
+
     def _add(self, function: str, counted: Counter[str], now: datetime) -> None:
         hour_at = now.replace(minute=0, second=0, microsecond=0)
         with self._lock:

@@ -8,24 +8,33 @@ import functools
 import inspect
 import ipaddress
 import logging
-import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextvars import copy_context
 from datetime import datetime
-from itertools import chain
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import Struct
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response, StreamingResponse
 
-from skytally import errors, logs
+from skytally import bodies, errors, logs, workers
 from skytally.clock import now
+from skytally.cloud import Site
 from skytally.errors import Forbidden, Malformed, Misconfigured, SkytallyError, Unauthenticated, Unavailable
+from skytally.http_error import HttpError, too_large
+from skytally.keyring import Key
+from skytally.records import Caller
+from skytally.workers import Party, Workers
 
 KIB, MIB = 1_024, 1_024 * 1_024
-BODY_SECONDS = 20.0
+# A coroutine with a larger body runs in a thread: it would hold up the loop for more than a millisecond.
+ON_LOOP_BYTES = 64 * KIB
+LARGE_BYTES = MIB
+# Where the server that hands a request over says which address it counts as.
+PLACE = "skytally.place"
 RETRY_AFTER_SECONDS = 5
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
@@ -57,25 +66,44 @@ def clock() -> datetime:
     return now()
 
 
-class HttpError(SkytallyError):
-    """A refusal that only HTTP knows: a method, a size, a media type."""
+class Admission(Struct, frozen=True):
+    """Who calls, by which site data and keys that was found out, and the id of the token's chain; none of a caller without a token."""
 
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message, code=code)
-        self.status = status
-        self.headers = dict(headers or {})
+    caller: Caller
+    site: Site
+    token_keys: tuple[Key, ...] = ()
+    chain_id: str = ""
 
 
 class Request:
-    """What a function gets: the request, read whole, under its cap."""
+    """What a function gets: the request, read whole, under its cap; whoever authorises it sees the same without its body."""
 
-    def __init__(self, request: StarletteRequest, body: bytes, received_at: datetime) -> None:
+    def __init__(self, request: StarletteRequest, received_at: datetime) -> None:
         self.method = request.method
         self.path = str(request.path_params.get("path", "")).strip("/")
         self.headers = request.headers
-        self.body = body
+        self.body = b""
         self.received_at = received_at
+        self.admission: Admission | None = None
         self._request = request
+
+    @property
+    def admitted(self) -> "Admission":
+        """Return what the function's `authorise` found out."""
+        assert self.admission is not None  # noqa: S101
+        return self.admission
+
+    @property
+    def caller(self) -> Caller:
+        """Return who calls."""
+        return self.admitted.caller
+
+    @property
+    def party(self) -> Party:
+        """Return whose share this request uses: its token's, else its address's."""
+        if self.admission is not None and self.admission.chain_id:
+            return Party(self.admission.chain_id, workers.TOKEN)
+        return Party(f"at {self._request.scope.get(PLACE, '')}", workers.ADDRESS)
 
     @property
     def query(self) -> dict[str, str]:
@@ -142,6 +170,7 @@ def _plain_address(text: str) -> str:
 
 
 Function = Callable[[Request], Reply | Awaitable[Reply]]
+Authorise = Callable[[Request], Admission | None]
 
 
 def endpoint(
@@ -151,29 +180,32 @@ def endpoint(
     media: tuple[str, ...] = (),
     gzip: bool = False,
     paths: bool = False,
+    authorise: Authorise | None = None,
 ) -> Callable[[Function], Callable[[StarletteRequest], Awaitable[Reply]]]:
     """Make a function of ours one of the framework's: what it raises becomes JSON, and nothing else ever leaves.
 
     `media` are the body's media types (empty: any), `max_bytes` the cap before and after inflation, `paths` says that it has sub-paths.
-    A plain function runs in a thread, a coroutine on the loop.
+    The order of checks: path, method, length, media type and encoding by the head; then `authorise`, which raises or returns who calls;
+    only then the body is read and inflated. A plain function runs in a thread, a coroutine on the loop unless its body is large.
     """
 
     def wrap(function: Function) -> Callable[[StarletteRequest], Awaitable[Reply]]:
-        asynchronous = inspect.iscoroutinefunction(function)
+        threads = workers.of(function.__name__)
+
+        async def answer(raw: StarletteRequest, request: Request) -> Reply:
+            _check_head(raw, methods, max_bytes, media, gzip=gzip, paths=paths)
+            if authorise is not None:
+                request.admission = await _at_the_door(authorise, request)
+            workers.act_for(threads, request.party)
+            with bodies.MEMORY.room(request.party.name) as room:
+                if raw.method == "POST":
+                    request.body = await bodies.read(raw, max_bytes, room)
+                return await _call(function, request, threads)
 
         @functools.wraps(function)
         async def handle(raw: StarletteRequest) -> Reply:
             received_at = clock()
-            try:
-                _check_head(raw, methods, max_bytes, media, gzip=gzip, paths=paths)
-                request = Request(raw, await _body(raw, max_bytes), received_at)
-                reply: Reply = await (function(request) if asynchronous else asyncio.to_thread(function, request))  # type: ignore[arg-type,misc]
-            except SkytallyError as error:
-                reply = error_reply(error)
-            except ClientDisconnect:
-                reply = Reply(status_code=499)
-            except Exception as crash:  # noqa: BLE001
-                reply = _crash_reply(crash)
+            reply = await _whatever_happens(answer(raw, Request(raw, received_at)))
             if reply.status_code >= 400:
                 _log(function.__name__, raw, reply, received_at)
             return reply
@@ -181,6 +213,38 @@ def endpoint(
         return handle
 
     return wrap
+
+
+async def _whatever_happens(answer: Awaitable[Reply]) -> Reply:
+    """Return an answer, or what its error becomes."""
+    try:
+        return await answer
+    except SkytallyError as error:
+        return error_reply(error)
+    except ClientDisconnect:
+        return Reply(status_code=499)
+    except Exception as crash:  # noqa: BLE001
+        return _crash_reply(crash)
+
+
+async def _call(function: Function, request: Request, threads: Workers) -> Reply:
+    """Let a function answer where it holds up nobody: a coroutine with a small body on the loop, all else in a thread."""
+    party = request.party
+    if len(request.body) > LARGE_BYTES:
+        threads, party = workers.LARGE, Party(party.name, workers.ONE_LARGE)
+    if not inspect.iscoroutinefunction(function):
+        reply = await threads.run(party, lambda: function(request))
+    elif len(request.body) > ON_LOOP_BYTES:
+        reply = await threads.run(party, lambda: workers.alone(_whatever_happens(function(request))))
+    else:
+        reply = await function(request)
+    assert isinstance(reply, Reply)  # noqa: S101
+    return reply
+
+
+async def _at_the_door(authorise: Authorise, request: Request) -> Admission | None:
+    """Find out who calls; keys and site data lie on a disk or farther away, so not on the loop."""
+    return await asyncio.get_running_loop().run_in_executor(workers.DOOR, copy_context().run, authorise, request)
 
 
 def _media_type(headers: Mapping[str, str]) -> str:
@@ -198,46 +262,11 @@ def _check_head(
         raise HttpError(405, "method_not_allowed", f"use {allow}", {"Allow": allow})
     length = raw.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes and raw.method == "POST":
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     if media and _media_type(raw.headers) not in media:
         raise HttpError(415, "unsupported_media_type", f"send {' or '.join(media)}")
     if raw.headers.get("content-encoding", "identity").lower() not in ({"identity", "gzip"} if gzip else {"identity"}):
         raise HttpError(415, "unsupported_encoding", "send the body plain" + (" or with gzip" if gzip else ""))
-
-
-def _too_large(max_bytes: int) -> HttpError:
-    return HttpError(413, "too_large", f"send at most {max_bytes} bytes at once")
-
-
-async def _body(raw: StarletteRequest, max_bytes: int) -> bytes:
-    """Read the body under its cap and in time, inflated under the same cap; a GET's body is not looked at."""
-    if raw.method != "POST":
-        return b""
-    chunks, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in raw.stream():
-                size += len(chunk)
-                if size > max_bytes:
-                    raise _too_large(max_bytes)
-                chunks.append(chunk)
-    except TimeoutError:
-        raise HttpError(408, "timeout", "the body came too slowly: send it again") from None
-    body = b"".join(chunks)
-    return _inflate(body, max_bytes) if raw.headers.get("content-encoding", "").lower() == "gzip" else body
-
-
-def _inflate(body: bytes, max_bytes: int) -> bytes:
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        plain = inflater.decompress(body, max_bytes + 1)
-    except zlib.error:
-        raise Malformed("the body is not gzip", code="malformed_gzip") from None
-    if len(plain) > max_bytes:
-        raise _too_large(max_bytes)
-    if not inflater.eof or inflater.unused_data:
-        raise Malformed("the body is not one whole gzip member", code="malformed_gzip")
-    return plain
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
@@ -254,8 +283,15 @@ def stream_reply(pieces: Iterator[str], media_type: str) -> Reply:
 
     The first piece is made at once, so that an outage that is there already is answered as one.
     """
-    first = next(pieces, "")
-    return StreamingResponse(chain([first], pieces), media_type=media_type)
+    return StreamingResponse(_in_threads(next(pieces, ""), pieces), media_type=media_type)
+
+
+async def _in_threads(first: str, pieces: Iterator[str]) -> AsyncIterator[str]:
+    """Make each piece in a thread of the caller's share, so that no long answer holds one while it is sent."""
+    piece: str | None = first
+    while piece is not None:
+        yield piece
+        piece = await asyncio.to_thread(next, pieces, None)
 
 
 def tar_reply(data: bytes) -> Reply:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from skytally.preflight import Gate
 from skytally.records import Caller
 from skytally.tally import Tallies
 from skytally.unreadable import Notes
-from skytally.web import Request
+from skytally.web import Admission, Request
 
 OBJECT_STORE = re.compile(r"file:///[^?#]+|(s3|gs)://[^/?#]+(/[^?#]*)?")
 
@@ -195,20 +195,31 @@ def alarm_teller(now: datetime) -> Teller:
     return AlarmWebhook(url, site().alarms.form, now) if url else Untold()
 
 
-def caller(request: Request, role: str) -> Caller:
-    """Answer who calls, or raise: Unauthenticated without a good token, Forbidden for another role's or on the deny list."""
-    holder = token.read(request.bearer, keys().token, request.received_at)
-    site().check(holder, request.bearer)
+def caller(role: str, report: str = "") -> web.Authorise:
+    """Return what admits the holders of a role's tokens to a function; a refusal counts as one of the report that is named."""
+
+    def authorise(request: Request) -> Admission:
+        with tallies().refusals(report, request.received_at) if report else nullcontext():
+            return _admit(request, role)
+
+    return authorise
+
+
+def _admit(request: Request, role: str) -> Admission:
+    """Return who calls, or raise: Unauthenticated without a good token, Forbidden for another role's or on the deny list."""
+    text, token_keys, site_now = request.bearer, keys().token, site()
+    holder = token.read(text, token_keys, request.received_at)
+    site_now.check(holder, text)
     if holder.role != role:
         raise Forbidden(f"this needs a {role}'s token, not a {holder.role}'s")
-    return holder
+    return Admission(holder, site_now, token_keys, token.chain_id(text, holder))
 
 
-def dashboard_reader(request: Request) -> Caller:
-    """Answer the reader of the dashboard's data; anybody reads everything where the settings open it."""
+def dashboard_reader(request: Request) -> Admission:
+    """Admit a reader to the dashboard's data; anybody reads everything where the settings open it."""
     if config().open_dashboard:
-        return Caller(role="reader", issued=0, expires=0)
-    return caller(request, "reader")
+        return Admission(Caller(role="reader", issued=0, expires=0), site())
+    return _admit(request, "reader")
 
 
 def readable_clouds(reader: Caller, wanted: tuple[str, ...]) -> tuple[str, ...]:

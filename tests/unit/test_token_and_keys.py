@@ -3,14 +3,16 @@
 import json
 import stat
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
 from click.testing import CliRunner
+from itsdangerous.encoding import base64_decode
 
 from skytally import token
 from skytally.adapters.keys_files import ACCEPTED_BEFORE_USE, HANDED_OUT_WITHIN, PURPOSES, KeyFiles
 from skytally.cli import cli
-from skytally.errors import Unauthenticated, Unavailable
+from skytally.errors import Malformed, Unauthenticated, Unavailable
 from skytally.keyring import Key
 from skytally.records import Caller
 
@@ -60,6 +62,36 @@ def test_a_token_is_renewed_past_half_its_life_or_under_an_old_key():
         again = token.read(token.renewed(text, caller(), (NEW, OLD), now), (NEW,), now)
         assert (again.vm, again.clouds, again.expires - again.issued) == ("v", ("c",), 90 * 86_400)
         assert again.issued == int(now.timestamp())
+
+
+def test_a_renewed_token_names_those_before_it_and_the_first_is_the_id_of_all():
+    text, at = token.issue(caller(), (NEW,)), NOW
+    first = token.digest_of(text)
+    digests = []
+    for _ in range(20):
+        digests.append(token.digest_of(text))
+        assert token.chain_id(text, token.read(text, (NEW,), at)) == first
+        at += timedelta(days=46)
+        text = token.renewed(text, token.read(text, (NEW,), at), (NEW,), at)
+        chain = token.read(text, (NEW,), at).chain
+        assert chain == (tuple(digests) if len(digests) <= token.CHAIN_LENGTH else (first, *digests[1 - token.CHAIN_LENGTH :]))
+
+
+def test_a_token_with_the_longest_names_can_be_renewed_for_ever():
+    name = "é" * 127
+    text, at = token.issue(caller(vm=name, clouds=(name,), site=name, group=name, flavor=name), (NEW,)), NOW
+    for _ in range(12):
+        at += timedelta(days=46)
+        text = token.renewed(text, token.read(text, (NEW,), at), (NEW,), at)
+    assert token.read(text, (NEW,), at).vm == name
+
+
+def test_a_token_of_an_earlier_build_begins_its_chain_with_its_first_renewal():
+    """It was written before tokens had chains: its text says nothing of one."""
+    text = token.issue(caller(), (NEW,))
+    assert b"chain" not in base64_decode(text.partition(".")[0])
+    fresh = token.renewed(text, caller(), (NEW,), NOW + timedelta(days=46))
+    assert token.read(fresh, (NEW,), NOW + timedelta(days=46)).chain == (sha256(text.encode()).hexdigest(),)
 
 
 def test_no_key_shows_itself():
@@ -148,6 +180,7 @@ def test_rotation_from_the_command_line(home):
 @pytest.mark.parametrize(
     "arguments",
     [
+        (),
         ("--role", "reporter"),
         ("--role", "reporter", "--cloud", "a", "--cloud", "b"),
         ("--role", "reader", "--vm", "v"),
@@ -157,6 +190,23 @@ def test_rotation_from_the_command_line(home):
 )
 def test_a_token_that_makes_no_sense_is_a_usage_error(home, arguments):
     assert run("token", *arguments).exit_code == 2
+
+
+def test_what_a_token_says_and_what_shuts_it_out_is_shown(home, tmp_path):
+    path = tmp_path / "t"
+    run("token", "--role", "reporter", "--cloud", "uvic", "--vm", "v", "--out", str(path))
+    shown = json.loads(run("token", "--show", str(path)).output)
+    assert (shown["role"], shown["clouds"], shown["vm"]) == ("reporter", ["uvic"], "v")
+    assert shown["chain"] == sha256(path.read_text().strip().encode()).hexdigest()
+    assert path.read_text().strip() not in json.dumps(shown)
+    assert datetime.fromisoformat(shown["expires"]) > datetime.now(UTC)
+
+
+@pytest.mark.parametrize("text", ["", "x", "é.x", "bnVsbA.x", "e30.x"])
+def test_what_is_no_token_is_told_apart(home, tmp_path, text):
+    (tmp_path / "t").write_text(text)
+    done = run("token", "--show", str(tmp_path / "t"))
+    assert isinstance(done.exception, Malformed)
 
 
 def test_a_token_can_be_written_for_its_owner_only(home, tmp_path):

@@ -2,14 +2,17 @@
 
 import asyncio
 import gzip
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request as StarletteRequest
 
-from skytally import web
+from skytally import logs, web
+from skytally.cloud import Site
 from skytally.errors import Expired, Malformed, NotYours, SkytallyError, Taken, Unauthenticated, Unavailable
+from skytally.records import Caller
 
 
 def request(method="POST", headers=(), body=b"", client=("198.51.100.7", 4711), path="", query=b"", pause=0.0):
@@ -84,9 +87,90 @@ def test_coroutines_and_plain_functions_both_work():
     assert answer(lambda r: web.json_reply({"body": r.body.decode()}), body=b"x").body == b'{"body":"x"}'
 
 
-def test_a_sender_that_is_too_slow_is_told_so(monkeypatch):
-    monkeypatch.setattr(web, "BODY_SECONDS", 0.05)
-    assert answer(lambda _: web.json_reply({}), pause=1.0).status_code == 408
+def untouched(**headers):
+    """Make a request whose body must not be asked for."""
+
+    async def receive():
+        pytest.fail("the body was read")
+
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "path_params": {"path": ""}, "query_string": b"", "client": None}
+    return StarletteRequest(scope | {"headers": named}, receive)
+
+
+@pytest.mark.parametrize("error", [Unauthenticated("x"), NotYours("x"), Unavailable("x"), ZeroDivisionError()])
+def test_whoever_is_not_admitted_is_answered_before_a_byte_of_its_body_is_read(error):
+    seen = []
+
+    def refuse(request):
+        seen.append((request.method, request.body, request.headers["authorization"]))
+        raise error
+
+    function = web.endpoint(methods=("POST",), max_bytes=1_000, authorise=refuse)(lambda _: pytest.fail("it was called"))
+    reply = asyncio.run(function(untouched(authorization="Bearer x")))
+    assert reply.status_code == {Unauthenticated: 401, NotYours: 403, Unavailable: 503}.get(type(error), 500)
+    assert seen == [("POST", b"", "Bearer x")]
+
+
+def test_what_the_head_shows_to_be_wrong_is_said_before_anybody_asks_who_calls():
+    function = web.endpoint(methods=("POST",), max_bytes=10, media=(web.JSON,), authorise=lambda _: pytest.fail("the door was asked"))
+    wrong = [{"content_type": "text/plain"}, {"content_type": web.JSON, "content_length": "11"}]
+    wrong.append({"content_type": web.JSON, "content_encoding": "gzip"})
+    assert [asyncio.run(function(web.json_reply)(untouched(**headers))).status_code for headers in wrong] == [415, 413, 415]
+
+
+def test_a_function_gets_its_caller_and_whoever_asks_for_one_without_a_door_gets_none():
+    mine = Caller(role="reporter", issued=0, expires=1, clouds=("uvic",))
+    function = web.endpoint(methods=("POST",), authorise=lambda _: web.Admission(mine, Site()))(lambda r: web.json_reply(r.caller.clouds))
+    assert asyncio.run(function(request())).body == b'["uvic"]'
+    assert answer(lambda r: web.json_reply(r.caller.clouds)).status_code == 500
+
+
+def test_the_door_runs_beside_the_loop_and_logs_for_its_request():
+    seen = []
+
+    def admit(_):
+        seen.append((threading.current_thread() is threading.main_thread(), logs.request_id.get()))
+
+    async def run():
+        logs.request_id.set("r-1")
+        return await web.endpoint(methods=("POST",), authorise=admit)(lambda _: web.json_reply({}))(request())
+
+    asyncio.run(run())
+    assert seen == [(False, "r-1")]
+
+
+@pytest.mark.parametrize(("size", "on_loop"), [(0, True), (web.ON_LOOP_BYTES, True), (web.ON_LOOP_BYTES + 1, False), (2 * web.MIB, False)])
+def test_a_coroutine_with_a_large_body_does_not_run_on_the_loop(size, on_loop):
+    async def where(r):
+        await asyncio.sleep(0)
+        return web.json_reply([threading.current_thread() is threading.main_thread(), len(r.body)])
+
+    function = web.endpoint(methods=("POST",), max_bytes=4 * web.MIB)(where)
+    assert asyncio.run(function(request(body=b"x" * size))).body == web.json_reply([on_loop, size]).body
+
+
+def test_an_error_of_a_coroutine_with_a_large_body_is_answered_as_any():
+    async def fail(_):
+        raise Malformed("x")
+
+    function = web.endpoint(methods=("POST",), max_bytes=web.MIB)(fail)
+    assert asyncio.run(function(request(body=b"x" * web.MIB))).status_code == 400
+
+
+def test_a_stream_is_made_in_threads_piece_by_piece():
+    async def run():
+        seen = []
+
+        def pieces():
+            for n in range(3):
+                seen.append(threading.current_thread() is threading.main_thread())
+                yield f"{n};"
+
+        reply = web.stream_reply(pieces(), "text/csv")
+        return [piece async for piece in reply.body_iterator], seen[1:]
+
+    assert asyncio.run(run()) == (["0;", "1;", "2;"], [False, False])
 
 
 def test_a_sender_that_hangs_up_is_no_bug():

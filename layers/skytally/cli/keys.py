@@ -1,10 +1,11 @@
 """`skytally keys` and `skytally token`: key files and what they sign."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
+from msgspec import to_builtins
 from rich.console import Console
 from rich.table import Table
 
@@ -98,20 +99,31 @@ def keys_rotate(purposes: tuple[str, ...], at_once: bool) -> None:
 
 
 @click.command("token")
-@click.option("--role", required=True, type=click.Choice(["scheduler", "reporter", "reader"]), help="what the holder may do")
+@click.option("--role", type=click.Choice(["scheduler", "reporter", "reader"]), help="what the holder may do")
 @click.option("--cloud", "clouds", multiple=True, help="a cloud the token is limited to (repeat it; a reporter has exactly one)")
 @click.option("--vm", help="the one vm that a reporter may report about (default: any of the cloud)")
 @click.option("--days", type=click.IntRange(1, 366), help="how long it holds (default 365, a reporter's 90)")
 @click.option("--out", type=click.Path(path_type=Path), help="write it there, mode 0600 (default: standard output)")
-def make_token(role: str, clouds: tuple[str, ...], vm: str | None, days: int | None, out: Path | None) -> None:
+@click.option(
+    "--show", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="make none, but tell what this file's token says"
+)
+def make_token(role: str | None, clouds: tuple[str, ...], vm: str | None, days: int | None, out: Path | None, show: Path | None) -> None:
     """Make a token. It is shown once and kept nowhere.
+
+    With --show tell what one says, and its chain: the entry of the site data's deny list that shuts it out with all its renewals.
 
     \b
     Examples:
       skytally token --role reader --out reader.token
       skytally token --role scheduler --cloud uvic --cloud cern --days 30
       skytally token --role reporter --cloud uvic --vm belle-uvic-4f2a
+      skytally token --show reporter.token
     """
+    if show is not None:
+        click.echo(json.dumps(_content(show), indent=2))
+        return
+    if role is None:
+        raise click.UsageError("give --role, or --show")
     if role == "reporter" and len(clouds) != 1:
         raise click.UsageError("a reporter's token names exactly one --cloud")
     if vm is not None and role != "reporter":
@@ -122,6 +134,15 @@ def make_token(role: str, clouds: tuple[str, ...], vm: str | None, days: int | N
     text = token.issue(convert(fields, Caller), _key_files().keyring().token)
     with private_file(out) as file:
         file.write(f"{text}\n")
+
+
+def _content(path: Path) -> dict[str, object]:
+    """Return what a token says, by its own word: whether it is one of ours is not looked at."""
+    text = path.read_text().strip()
+    caller = token.content(text)
+    times = {name: iso(datetime.fromtimestamp(getattr(caller, name), UTC)) for name in ("issued", "expires")}
+    fields: dict[str, object] = to_builtins(caller)
+    return fields | times | {"chain": token.chain_id(text, caller)}
 
 
 def _key_files() -> KeyFiles:

@@ -1,0 +1,114 @@
+"""Slow senders beside good ones: how long good requests take with and without them, in turns on one server, and what it holds in memory.
+
+Rates depend on the machine and its load, so the numbers to quote are the ratios: turns with and without alternate, and both kinds of client
+run on the same cores as the server.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import slow_senders  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from localstack import fleet  # noqa: E402
+
+TURNS, TURN_SECONDS, CONNECTIONS = 5, 3.0, 4
+console = Console()
+
+
+def reports():
+    """Make single samples of many vms."""
+    until = datetime.now(UTC).replace(microsecond=0)
+    vms = [fleet.Vm(f"vm-{n}", "uvic", 8, 80, until - timedelta(hours=1), None) for n in range(200)]
+    samples = [vm.sample(until, vm.boot_at, f"{until:%Y-%m}") for vm in vms]
+    return itertools.cycle([json.dumps({"samples": [sample]}).encode() for sample in samples])
+
+
+async def good(port, token, bodies, until, seconds):
+    """Report on one connection until a moment, and write down how long each report took."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    headers = (f"Authorization: Bearer {token}", "Content-Type: application/json")
+    while time.perf_counter() < until:
+        body, began = next(bodies), time.perf_counter()
+        writer.write(slow_senders.head("usage-report", *headers, f"Content-Length: {len(body)}") + body)
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(answer.partition(b"content-length: ")[2].partition(b"\r")[0]))
+        assert answer.startswith(b"http/1.1 200"), answer
+        seconds.append(time.perf_counter() - began)
+    writer.close()
+
+
+async def again_and_again(sender, *arguments):
+    """Let a sender come back a second after it was ended."""
+    while True:
+        with contextlib.suppress(OSError):
+            await sender(*arguments)
+        await asyncio.sleep(1)
+
+
+def many(count, sender, *arguments):
+    """Return what makes so many of a sender."""
+    return lambda port, token: [again_and_again(sender, port, *(token if a is TOKEN else a for a in arguments)) for _ in range(count)]
+
+
+TOKEN = object()
+SENDERS = {
+    "200 heads, a byte every 0.2 s": many(200, slow_senders.slow_head),
+    "200 bodies, a byte every 0.2 s": many(200, slow_senders.slow_claim),
+    "400 connections that say nothing": many(400, slow_senders.silent),
+    "900 heads, for 512 places": many(900, slow_senders.slow_head, 1.0),
+    "4 bodies of 8 MiB without a token, on and on": many(4, slow_senders.large_body_of_nobody),
+    "a gzip bomb with another's token, on and on": many(1, slow_senders.bomb, TOKEN),
+}
+
+
+async def turns(server, tokens, make):
+    """Return how long good requests took without and with some senders, in alternating turns."""
+    seconds, bodies = {False: [], True: []}, reports()
+    for turn in range(2 * TURNS):
+        beside = bool(turn % 2)
+        senders = [asyncio.create_task(sender) for sender in (make(server.port, tokens["cern"]) if beside else [])]
+        await asyncio.sleep(0.5)
+        until = time.perf_counter() + TURN_SECONDS
+        await asyncio.gather(*(good(server.port, tokens["uvic"], bodies, until, seconds[beside]) for _ in range(CONNECTIONS)))
+        for sender in senders:
+            sender.cancel()
+        await asyncio.gather(*senders, return_exceptions=True)
+        await asyncio.sleep(0.5)
+    return seconds[False], seconds[True]
+
+
+def quantile_ms(seconds, share):
+    return sorted(seconds)[int(len(seconds) * share)] * 1e3
+
+
+def main():
+    console.print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
+    table = Table(title=f"single reports on {CONNECTIONS} connections, {TURNS} turns of {TURN_SECONDS:.0f} s each way")
+    for column in ("beside", "reports", "p50 ms", "p99 ms", "p99 ms beside", "p50 ratio", "p99 ratio", "most MiB"):
+        table.add_column(column, justify="left" if column == "beside" else "right")
+    for name, make in SENDERS.items():
+        with tempfile.TemporaryDirectory() as folder, slow_senders.served(Path(folder)) as server:
+            tokens = fleet.reporter_tokens(Path(folder), ["uvic", "cern"])
+            alone, beside = asyncio.run(turns(server, tokens, make))
+            ratios = (quantile_ms(beside, share) / quantile_ms(alone, share) for share in (0.5, 0.99))
+            numbers = (quantile_ms(alone, 0.5), quantile_ms(alone, 0.99), quantile_ms(beside, 0.99), *ratios)
+            table.add_row(name, str(len(alone) + len(beside)), *(f"{number:.1f}" for number in numbers), f"{server.most_memory_mib:.0f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
