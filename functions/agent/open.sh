@@ -7,6 +7,9 @@
 # --claim-file holds the token CLAIM.EXPIRES.SECRET from the user-data, --vm is for several vms with one user-data. The payload and
 # the reporter token (default: PAYLOAD.reporter) are written with mode 0600, and only after everything has been verified.
 #
+# Where the payload is a tar, --unpack DIR --reporter FILE [--mode 0600] [--owner USER[:GROUP]] in place of --payload
+# writes its files into a folder: all of them or, whatever fails, none; the folder's other files stay.
+#
 # Exit codes: 0 done; 2 usage; 3 refused, taken, or a bundle that does not verify: stop, tell the operator; 4 expired or revoked;
 # 5 server away, try later; 6 this machine lacks something.
 #
@@ -17,9 +20,11 @@ set -u +x
 export LC_ALL=C
 umask 077
 
-stop() { # exit code, sentence
-    echo "skytally: $2" >&2
-    { echo "skytally: $2" > "${SKYTALLY_CONSOLE:-/dev/console}"; } 2>/dev/null
+stop() { # exit code, sentence: the only way by which words of others reach a terminal, so it prints ASCII letters only
+    local sentence
+    sentence=$(printf '%s' "$2" | tr -c ' -~' '?' | head -c 600)
+    echo "skytally: $sentence" >&2
+    { echo "skytally: $sentence" > "${SKYTALLY_CONSOLE:-/dev/console}"; } 2>/dev/null
     exit "$1"
 }
 
@@ -58,36 +63,181 @@ same() { # two texts: compared by their digests, so that time tells nothing
     [ "$(printf '%s' "$1" | sha256)" = "$(printf '%s' "$2" | sha256)" ]
 }
 
-# ---- ustar: exactly the named plain files, in this order ----
+# ---- tar: read here, since nothing is proven of a bundle yet; nothing gets larger than the archive that it is in ----
 
-field() { # archive, offset, length: write a header field up to its zeros
-    dd if="$1" bs=1 skip="$2" count="$3" 2>/dev/null | tr -d '\0'
-}
-
-checksum() { # archive, offset: write the sum of a header's bytes, its own checksum counted as blanks
-    local sum=256 i=0 byte
-    for byte in $(dd if="$1" bs=512 skip=$(($2 / 512)) count=1 2>/dev/null | od -An -v -tu1); do
-        ((i < 148 || i > 155)) && sum=$((sum + byte))
-        i=$((i + 1))
+text() { # variable, hex: set the variable to the bytes before the first zero
+    local escaped= i
+    for ((i = 0; i < ${#2}; i += 2)); do
+        [ "${2:i:2}" = 00 ] && break
+        escaped+="\\x${2:i:2}"
     done
-    printf '%d' "$sum"
+    printf -v "$1" "$escaped"
 }
 
-untar() { # archive, folder, names: split the archive into files
-    local archive=$1 folder=$2 at=0 total name size sum
-    shift 2
+member() { # archive, block, bytes of the archive: set name, kind, size and the block behind a member, or an empty kind where
+    # zeros or nothing say that no more come; false for a member that is unsound or cut short
+    local hex digits sum=256 i octal='^ *([0-7]{1,12}) *$' prefix=
+    kind=
+    hex=$(dd if="$1" bs=512 skip="$2" count=1 2>/dev/null | od -An -v -tx1 | tr -d ' \n')
+    [ -n "${hex//0/}" ] || return 0
+    ((${#hex} == 1024)) || return 1
+    for ((i = 0; i < 512; i++)); do ((i < 148 || i > 155)) && sum=$((sum + 16#${hex:i * 2:2})); done
+    text digits "${hex:296:16}"
+    [[ $digits =~ $octal ]] && ((8#${BASH_REMATCH[1]} == sum)) || return 1
+    text digits "${hex:248:24}"
+    [[ $digits =~ $octal ]] || return 1
+    kind=${hex:312:2} size=$((8#${BASH_REMATCH[1]})) behind=$(($2 + 1 + (size + 511) / 512))
+    [ "${hex:514:12}" = 757374617200 ] && text prefix "${hex:690:310}"
+    text name "${hex:0:200}"
+    name=${prefix:+$prefix/}$name
+    ((($2 + 1) * 512 + size <= $3))
+}
+
+content() { # archive, block of the header, size: write a member's bytes
+    dd if="$1" bs=512 skip=$(($2 + 1)) count=$((($3 + 511) / 512)) 2>/dev/null | head -c "$3"
+}
+
+untar() { # archive, folder, names: split an archive of exactly these plain files, in this order
+    local archive=$1 folder=$2 block=0 total wanted name kind size behind
     total=$(wc -c < "$archive")
-    for name in "$@"; do
-        [ "$(field "$archive" "$at" 100)" = "$name" ] && [ -z "$(field "$archive" $((at + 345)) 155)" ] || return 1
-        [[ "$(field "$archive" $((at + 156)) 1)" == [0]* ]] || return 1
-        size=$(field "$archive" $((at + 124)) 12) sum=$(field "$archive" $((at + 148)) 7)
-        [[ "$size$sum" =~ ^[0-7]+' '*$ ]] && [ "$((8#${sum// /}))" = "$(checksum "$archive" "$at")" ] || return 1
-        size=$((8#$size))
-        ((at + 512 + size <= total)) || return 1
-        dd if="$archive" bs=512 skip=$((at / 512 + 1)) count=$(((size + 511) / 512)) 2>/dev/null | head -c "$size" > "$folder/$name"
-        at=$((at + 512 + (size + 511) / 512 * 512))
+    shift 2
+    for wanted in "$@"; do
+        member "$archive" "$block" "$total" && [[ $kind == 30 || $kind == 00 ]] && [ "$name" = "$wanted" ] || return 1
+        content "$archive" "$block" "$size" > "$folder/$name"
+        block=$behind
     done
-    [ -z "$(field "$archive" "$at" 512)" ]
+    member "$archive" "$block" "$total" && [ -z "$kind" ]
+}
+
+pax_path() { # records of a pax header: set long to the path in it; false for unsound ones, and for a sparse file's
+    local records=$1 head=$'^([0-9]{1,9}) ([^=\n]+)=' length start
+    while [ -n "$records" ]; do
+        [[ $records =~ $head ]] || return 1
+        length=$((10#${BASH_REMATCH[1]})) start=${#BASH_REMATCH[0]}
+        ((start < length && length <= ${#records})) && [ "${records:length - 1:1}" = $'\n' ] || return 1
+        case ${BASH_REMATCH[2]} in
+            size | GNU.sparse*) return 1 ;;
+            path) long=${records:start:length - 1 - start} ;;
+        esac
+        records=${records:length}
+    done
+}
+
+# ---- unpacking ----
+# Nothing is renamed before all new files lie whole in a private folder on the same file system (N.new), and each file
+# that one of them replaces has a second link there (N.old), by which it is put back where a later step fails. No link
+# below the folder is followed: each folder is entered by its name and must then be where it was looked for. A kill or a
+# power cut between two renames leaves files that are each whole, some new and some old, and the private folder, which
+# the next call removes.
+
+paths=() moved=0 stage= top=
+
+list_members() { # archive: set paths, blocks and sizes of its files, and its folders; stops for anything else
+    local block=0 total name kind size behind long= part path
+    local unsound="the payload is not unpacked: not a sound tar of plain files"
+    total=$(wc -c < "$1")
+    ((total >= 512)) || stop 3 "$unsound"
+    while member "$1" "$block" "$total" || stop 3 "$unsound"; do
+        [ -n "$kind" ] || break
+        ((${#paths[@]} + ${#folders[@]} < 1000)) || stop 3 "$unsound"
+        case $kind in
+            4c | 78 | 67) # a long name, a pax header, one for all members
+                ((size <= 65536)) || stop 3 "$unsound"
+                text part "$(content "$1" "$block" "$size" | od -An -v -tx1 | tr -d ' \n')"
+                case $kind in
+                    4c) long=$part ;;
+                    78) pax_path "$part" || stop 3 "$unsound" ;;
+                    67) (long=; pax_path "$part" && [ -z "$long" ]) || stop 3 "$unsound" ;;
+                esac
+                ;;
+            30 | 00 | 35)
+                name=${long:-$name} path= long=
+                [[ /$name/ == */../* || $name == /* || $name == *[[:cntrl:]]* || -z $name ]] || ((${#name} > 1000)) &&
+                    stop 3 "the payload is not unpacked: it holds the name $name"
+                while IFS= read -r -d / part; do
+                    [ -z "$part" ] || [ "$part" = . ] || path=${path:+$path/}$part
+                done <<< "$name/"
+                if [ "$kind" = 35 ] || [ "${name: -1}" = / ]; then
+                    folders+=("$path")
+                else
+                    paths+=("$path") blocks+=("$block") sizes+=("$size")
+                fi
+                ;;
+            *) stop 3 "$unsound" ;;
+        esac
+        block=$behind
+    done
+}
+
+enter() { # folder, path: go to the folder at this path below it, making what is missing; a link on the way is an error
+    local part here
+    cd -P "$1" 2>/dev/null && here=$PWD || return 1
+    while IFS= read -r -d / part; do
+        [ -z "$part" ] && continue
+        mkdir -m 755 "./$part" 2>/dev/null && printf '%s\n' "${here#"$1"}/$part" >> "$stage/made"
+        here=${here%/}/$part
+        cd -P "./$part" 2>/dev/null && [ "$PWD" = "$here" ] || return 1
+    done <<< "$2/"
+}
+
+folder_of() { # path: write it without its last name
+    case $1 in */*) printf '%s' "${1%/*}" ;; esac
+}
+
+put_back() { # undo what was renamed, and remove the folders that were made
+    local n path
+    for ((n = 0; n < moved; n++)); do
+        (
+            enter "$top" "$(folder_of "${paths[n]}")" || exit
+            if [ -e "$stage/$n.old" ] || [ -L "$stage/$n.old" ]; then
+                mv -fT "$stage/$n.old" "./${paths[n]##*/}"
+            else
+                rm -f "./${paths[n]##*/}"
+            fi
+        ) 2>/dev/null
+    done
+    moved=0
+    [ -z "$stage" ] || [ ! -e "$stage/made" ] || tac "$stage/made" | while IFS= read -r path; do
+        (enter "$top" "$(folder_of "${path#/}")" && rmdir "./${path##*/}") 2>/dev/null
+    done
+}
+
+unpack() { # archive, folder, mode, owner: write a tar's files into a folder, all of them or none
+    local root base n why="the payload is not unpacked, $2 is as it was"
+    local -a blocks=() sizes=() folders=()
+    list_members "$1"
+    root=$(readlink -m "$2") && base=$root
+    [ -d "$root" ] || base=$(dirname "$root")
+    { [ "$base" = "$root" ] || [ ! -e "$root" ]; } && mkdir -p "$base" || stop 6 "$why: it is no folder"
+    rm -rf "$base/.${root##*/}.skytally-"* "$(dirname "$root")/.${root##*/}.skytally-"*
+    stage=$(mktemp -d "${base%/}/.${root##*/}.skytally-XXXXXXXX") || stop 6 "$why: cannot write there"
+    for ((n = 0; n < ${#paths[@]}; n++)); do
+        content "$1" "${blocks[n]}" "${sizes[n]}" > "$stage/$n.new" &&
+            [ "$(wc -c < "$stage/$n.new")" -eq "${sizes[n]}" ] &&
+            { [ -z "$4" ] || chown "$4" "$stage/$n.new"; } &&
+            chmod "$3" "$stage/$n.new" || stop 6 "$why: cannot write there"
+    done
+    sync
+    top=$root
+    [ "$base" = "$root" ] || { top=$stage/whole && mkdir -m 755 "$top"; } || stop 6 "$why: cannot write there"
+    for ((n = 0; n < ${#folders[@]}; n++)); do
+        (enter "$top" "${folders[n]}") || stop 6 "$why: ${folders[n]} is no folder"
+    done
+    for ((n = 0; n < ${#paths[@]}; n++)); do
+        (
+            enter "$top" "$(folder_of "${paths[n]}")" || exit
+            [ ! -e "./${paths[n]##*/}" ] && [ ! -L "./${paths[n]##*/}" ] || ln -P "./${paths[n]##*/}" "$stage/$n.old"
+        ) 2>/dev/null || stop 6 "$why: ${paths[n]} cannot be replaced"
+    done
+    for ((n = 0; n < ${#paths[@]}; n++)); do
+        moved=$((n + 1))
+        (enter "$top" "$(folder_of "${paths[n]}")" && mv -fT "$stage/$n.new" "./${paths[n]##*/}") 2>/dev/null ||
+            stop 6 "$why: ${paths[n]} cannot be written"
+    done
+    [ "$top" = "$root" ] || mv -T "$top" "$root" 2>/dev/null || stop 6 "$why: cannot write there"
+    moved=0
+    rm -f "$stage/made"
+    sync
 }
 
 # ---- opening ----
@@ -115,8 +265,12 @@ open_bundle() { # bundle, key file, folder: leave payload and reporter in the fo
     untar "$folder/plain" "$folder" payload reporter || stop 3 "the sealed archive does not hold payload and reporter"
 }
 
-keep() { # file, where it goes: whole or not at all
-    cat "$1" > "$2.new" && mv -f "$2.new" "$2" || stop 6 "cannot write $2"
+stage_file() { # file, where it goes: write it beside that, following no link
+    rm -f "$2.new" && (set -C && cat "$1" > "$2.new") 2>/dev/null || stop 6 "cannot write $2"
+}
+
+keep() { # where a staged file goes: whole or not at all
+    mv -fT "$1.new" "$1" 2>/dev/null || stop 6 "cannot write $1"
 }
 
 # ---- claiming ----
@@ -155,13 +309,17 @@ take_bundle() { # key file, folder: leave the bundle in the folder; the same key
     proof=$(printf '%s' "skytally/v1 claim|$claim|$(printf '%s' "$public" | sha256)${vm:+|$vm}" | hmac "$(hex_of "$secret")") || exit
     body="claim=$claim&expires=$expires&public_key=$(percent "$public")&proof=$proof${vm:+&vm=$(percent "$vm")}"
     while :; do
-        status=$(printf '%s' "$body" | curl --silent --data-binary @- --max-time 60 --connect-timeout 20 ${ca:+--cacert "$ca"} \
-            --output "$2/bundle" --write-out '%{http_code}' "${base%/}/function/secret_claim")
+        status=$(
+            trap '' XFSZ # no answer is larger than 4 MiB
+            ulimit -f 4096
+            printf '%s' "$body" | curl --silent --data-binary @- --max-time 60 --connect-timeout 20 \
+                ${ca:+--cacert "$ca"} --output "$2/bundle" --write-out '%{http_code}' "${base%/}/function/secret_claim"
+        ) || status=000
         case $status in
             200) return ;;
-            410) stop 4 "secret_claim: 410 $(head -c 300 "$2/bundle")" ;;
+            410) stop 4 "secret_claim: 410 $(head -c 300 "$2/bundle" | tr -d '\0')" ;;
             404 | 408 | 429 | 000 | '' | 3* | 5*) ;;
-            *) stop 3 "secret_claim: $status $(head -c 300 "$2/bundle")" ;;
+            *) stop 3 "secret_claim: $status $(head -c 300 "$2/bundle" | tr -d '\0')" ;;
         esac
         ((SECONDS + delay < until)) || stop 5 "secret_claim: ${status:-no answer}, try later"
         sleep "$delay"
@@ -171,12 +329,13 @@ take_bundle() { # key file, folder: leave the bundle in the folder; the same key
 
 # ---- the command line ----
 
-verb=${1-} base= claim_file= payload= reporter= vm= ca= key= bundle= patience=120
+verb=${1-} base= claim_file= payload= reporter= vm= ca= key= bundle= patience=120 unpack= mode=0600 owner=
 [ "$#" -gt 0 ] && shift
 while [ "$#" -gt 0 ]; do
     case $1 in
         --base) base=${2-} ;; --claim-file) claim_file=${2-} ;; --payload) payload=${2-} ;; --reporter) reporter=${2-} ;;
         --vm) vm=${2-} ;; --ca) ca=${2-} ;; --key) key=${2-} ;; --bundle) bundle=${2-} ;; --patience) patience=${2-} ;;
+        --unpack) unpack=${2-} ;; --mode) mode=${2-} ;; --owner) owner=${2-} ;;
         *) stop 2 "unknown option $1; see the head of this file" ;;
     esac
     shift $(($# > 1 ? 2 : 1))
@@ -185,7 +344,9 @@ case $verb in
     claim) [ -n "$base" ] ;;
     open) [ -n "$key" ] && [ -n "$bundle" ] ;;
     *) false ;;
-esac && [ -n "$claim_file" ] && [ -n "$payload" ] || stop 2 "usage: open.sh claim|open …; see the head of this file"
+esac && [ -n "$claim_file" ] && [ -n "${unpack:+$reporter}$payload" ] ||
+    stop 2 "usage: open.sh claim|open --option VALUE ...; see the head of this file"
+reporter=${reporter:-$payload.reporter}
 [ -r "$claim_file" ] || stop 6 "cannot read $claim_file"
 command -v openssl > /dev/null || stop 6 "there is no openssl"
 
@@ -197,15 +358,22 @@ claim=${BASH_REMATCH[1]} expires=${BASH_REMATCH[2]} secret=${BASH_REMATCH[3]}
 for place in /dev/shm /run ""; do [ -n "$place" ] && [ -d "$place" ] && [ -w "$place" ] && break; done
 [ -n "$place" ] || stop 6 "neither /dev/shm nor /run can be written: keys are kept in memory only"
 work=$(mktemp -d "$place/skytally-XXXXXXXX") || stop 6 "cannot make a folder in $place"
-trap 'rm -rf "$work"' EXIT
+trap 'put_back; rm -rf "$work" ${stage:+"$stage"} "$reporter.new" ${payload:+"$payload.new"}' EXIT
 trap 'exit 143' INT TERM
 
 if [ "$verb" = claim ]; then
-    : > "$payload.new" || stop 6 "cannot write $payload" # what cannot be kept must not be claimed
+    stage_file /dev/null "$reporter" # what cannot be kept must not be claimed
+    [ -n "$unpack" ] || stage_file /dev/null "$payload"
     key=$work/key.pem bundle=$work/bundle
     openssl genrsa -out "$key" 3072 2>/dev/null || stop 6 "openssl cannot make a key"
     take_bundle "$key" "$work"
 fi
 open_bundle "$bundle" "$key" "$work"
-keep "$work/payload" "$payload"
-keep "$work/reporter" "${reporter:-$payload.reporter}"
+stage_file "$work/reporter" "$reporter"
+if [ -n "$unpack" ]; then
+    unpack "$work/payload" "$unpack" "$mode" "$owner"
+else
+    stage_file "$work/payload" "$payload"
+    keep "$payload"
+fi
+keep "$reporter"

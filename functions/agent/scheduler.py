@@ -3,10 +3,12 @@
 
     scheduler.py report    --base https://skytally.example.org --token-file /etc/skytally/scheduler
     scheduler.py report    --dry-run                 print what would be sent, move nothing
+    scheduler.py resend    --base URL --token-file FILE   offer again what the server refused
     scheduler.py install   --base URL --token-file FILE   as a systemd timer, every five minutes
 
 Reads the history files from where it stopped, the queue, and the pool's machines; a vm's cloud is what cloudscheduler wrote into its
 machine's attributes. What it has read counts as read once the server has it, or, while the server is away, once it lies in the spool.
+What the server refuses is kept for 14 days in STATE/refused. `resend` offers it again, a newer scheduler.py does once.
 
 --state FOLDER (/var/lib/skytally-scheduler)   --ca FILE   --cloud-attribute cloud_name   --history FILE   --epoch-history FILE
 --cloudscheduler URL --cloudscheduler-user NAME --cloudscheduler-password-file FILE --zone Europe/Zurich   its list of vms, and its zone
@@ -29,11 +31,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 from datetime import datetime, timezone
 from functools import partial
 
+VERSION = "1.1"
 DONE, USAGE, REFUSED, BUSY, AWAY, GAP = 0, 2, 3, 4, 5, 6
+KINDS = "vms", "jobs"  # of a report's items; the server numbers them in this order
 BATCH_ITEMS, SPOOL_BYTES = 2000, 256 << 20
+KEPT_SECONDS, KEPT_FILES, KEPT_BYTES = 14 * 86400, 10000, 64 << 20  # of what the server refused
+ANSWER_BYTES = 64 << 20
 COMMAND_SECONDS, HTTP_SECONDS = 300, 60
 ROUNDS_MISSING, LOOKS, REMEMBERED = 2, 20, 2000
 STATES = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
@@ -97,12 +104,22 @@ class Locked(Unavailable):
 
 
 class Refused(Exception):
-    """The server will never take this report."""
+    """The server will never take this report: the status, and why, as the message and the code of its error."""
+
+    def __init__(self, status, code, message):
+        super().__init__(status, code, message)
+        self.status, self.why = status, (message, code)
+
+
+def printable(text, most=1000):
+    """Return text that does nothing to a terminal: printable ASCII, all else written out (\\x1b), and cut."""
+    shown = "".join(one if " " <= one <= "~" else one.encode("unicode_escape").decode() for one in str(text)[:most])
+    return shown + "..." if len(str(text)) > most else shown
 
 
 def say(sentence):
-    """Tell the operator, in one line."""
-    print("scheduler.py: %s" % sentence, file=sys.stderr)
+    """Tell the operator, in one line; the only way by which words of others reach a terminal."""
+    print("scheduler.py: %s" % printable(sentence), file=sys.stderr)
 
 
 # ---- ads ----
@@ -452,27 +469,50 @@ def ask(options, url, headers, body=None):
     try:
         tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=options.ca))
         with urllib.request.build_opener(AsIs, tls).open(urllib.request.Request(url, body, headers), timeout=HTTP_SECONDS) as answer:
-            return answer.status, answer.read()
+            return answer.status, answer.read(ANSWER_BYTES)
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable("%s does not answer: %s" % (url, error or type(error).__name__))
 
 
-def send(options, token, body):
-    """Send a packed report and answer its receipt; nothing of it counts before that."""
+def send(options, token, report):
+    """Send a report and return its receipt; nothing of it counts before that."""
     headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json", "Content-Encoding": "gzip"}
-    status, answer = ask(options, options.base.rstrip("/") + "/function/placement_report", headers, body)
-    words = "%d %s" % (status, " ".join(answer.decode("utf-8", "replace").split())[:300])
+    status, answer = ask(options, options.base.rstrip("/") + "/function/placement_report", headers, packed(report))
+    words = "%d %s" % (status, " ".join(answer[:2000].decode("utf-8", "replace").split())[:300])
     if status in (401, 403):
         raise Locked("the server does not take the token in %s, bring a new one: %s" % (options.token_file, words))
-    if status in (400, 413, 415, 422):
-        raise Refused(words)
+    sent = range(len(items_of(report)))
     try:
-        receipt = json.loads(answer.decode())
-        if status == 200 and receipt["accepted"] + receipt["stale"] + len(receipt["rejected"]) >= 0:
-            return receipt
-    except (ValueError, KeyError, TypeError):
-        pass
+        told = json.loads(answer.decode())
+        if status in (400, 413, 415, 422):
+            raise Refused(status, str(told["error"]["code"])[:100], str(told["error"].get("message"))[:300])
+        rejected = {int(one["index"]): (str(one["message"])[:300], str(one["code"])[:100]) for one in told["rejected"]}
+        if status == 200 and told["accepted"] + told["stale"] >= 0 and rejected.keys() <= set(sent):
+            return {"accepted": told["accepted"], "stale": told["stale"], "rejected": rejected}
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        if status == 413 and len(sent) > 1:  # a proxy's limit: the half may pass
+            raise Refused(status, "too_large", words)
     raise Unavailable("the server answered without a receipt (is --base right?): %s" % words)
+
+
+def items_of(report):
+    """Return a report's items as [(kind, item)], in the order in which the server numbers them."""
+    return [(kind, item) for kind in KINDS for item in report[kind]]
+
+
+def packed(report):
+    """Write a report as gzip."""
+    return gzip.compress(json.dumps(report).encode())
+
+
+def unpacked(path):
+    """Read a report that was kept; raises ValueError for a damaged one."""
+    try:
+        with gzip.open(path) as file:
+            report = json.loads(file.read().decode())
+        return {kind: list(report[kind]) for kind in KINDS}
+    except (EOFError, zlib.error, KeyError, TypeError, OSError) as error:
+        raise ValueError("%s is damaged: %s" % (path, error))
 
 
 def cloudscheduler(options):
@@ -495,12 +535,15 @@ def cloudscheduler(options):
 # ---- what is kept between runs ----
 
 
-def write(path, data):
-    """Write a file so that it is there, whole, whatever happens to the machine."""
-    with open(path + ".new", "wb") as file:
+def write(path, data, at=None):
+    """Write a file of mode 0600 so that it is there, whole, whatever happens to the machine; it bears the time `at`."""
+    with open(path + ".new", "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        os.fchmod(file.fileno(), 0o600)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    if at is not None:
+        os.utime(path + ".new", (at, at))
     os.replace(path + ".new", path)
     folder = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
@@ -531,7 +574,7 @@ class Spool:
     """Reports that the server has yet to take, the oldest first. Each is a file until its receipt is there."""
 
     def __init__(self, folder):
-        self.folder, self.aside = os.path.join(folder, "spool"), os.path.join(folder, "refused")
+        self.folder = os.path.join(folder, "spool")
 
     def waiting(self):
         """Name what waits; what was never written whole does not."""
@@ -543,9 +586,45 @@ class Spool:
             raise Unavailable("%s is full: what comes now waits in HTCondor's own history" % self.folder)
         append(self.folder, body)
 
-    def set_aside(self, body):
-        """Keep for a look what the server will never take, so that it stops nothing else; answers its path."""
-        return append(self.aside, body)
+
+class Aside:
+    """What the server refused, with its reasons, for 14 days and within bounds.
+
+    Each report is a file that bears the time of the refusal.
+    """
+
+    def __init__(self, folder):
+        self.folder = os.path.join(folder, "refused")
+
+    def waiting(self):
+        """Name what was refused, the oldest first."""
+        return numbered(self.folder)
+
+    def add(self, refused):
+        """Keep [(kind, item, reason)] and return the path."""
+        path = append(self.folder, self.body(refused))
+        self.prune()
+        return path
+
+    def prune(self):
+        """Let go what is too old and, the oldest first, what is too much."""
+        room, now = KEPT_BYTES, time.time()
+        for place, path in enumerate(reversed(self.waiting()), 1):
+            room -= os.path.getsize(path)
+            if place > KEPT_FILES or room < 0 or now - os.path.getmtime(path) > KEPT_SECONDS:
+                os.unlink(path)
+
+    def change(self, path, refused):
+        """Keep of a file what was refused again, under the time of its first refusal."""
+        if refused:
+            write(path, self.body(refused), os.path.getmtime(path))
+        else:
+            os.unlink(path)
+
+    def body(self, refused):
+        """Write refused items as a report, with the reason of each beside it."""
+        report = {kind: [item for one, item, _ in refused if one == kind] for kind in KINDS}
+        return packed(dict(report, reasons=[reason for _, _, reason in refused]))
 
 
 def numbered(folder):
@@ -556,7 +635,7 @@ def numbered(folder):
 
 def append(folder, body):
     """Write the next file of a folder; answers its path."""
-    os.makedirs(folder, exist_ok=True)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
     newest = [int(os.path.basename(path)[: -len(ENDING)]) for path in numbered(folder)[-1:]]
     path = os.path.join(folder, "%012d%s" % (sum(newest) + 1, ENDING))
     write(path, body)
@@ -571,20 +650,29 @@ class Report:
 
     def __init__(self, options, token):
         self.options, self.token = options, token
-        self.state, self.spool = State(options.state), Spool(options.state)
+        self.state, self.spool, self.aside = State(options.state), Spool(options.state), Aside(options.state)
         self.counts = {"accepted": 0, "stale": 0, "rejected": 0}
         self.codes, self.away = set(), False
 
     def run(self):
         """Tell everything; answers the exit code."""
+        if not self.options.dry_run:
+            self.aside.prune()
+            if self.state.told.get("version") != VERSION:
+                self.resend()
         self.attempt(self.from_spool)
         self.attempt(self.from_pool)
         if self.options.cloudscheduler:
             self.attempt(self.from_cloudscheduler)
         self.from_jobs(self.options.history or setting("HISTORY"), self.options.epoch_history or setting("JOB_EPOCH_HISTORY"))
-        waiting = len(self.spool.waiting())
-        counts = "{accepted} kept, {stale} known in a newer form, {rejected} refused".format(**self.counts)
-        print(counts + (", %d reports wait in %s" % (waiting, self.spool.folder) if waiting else ""))
+        return self.result()
+
+    def result(self):
+        """Print what became of everything; returns the exit code."""
+        told = "{accepted} kept, {stale} known in a newer form, {rejected} refused".format(**self.counts)
+        for kept, what in ((self.spool, "reports wait"), (self.aside, "were refused and are kept")):
+            told += ", %d %s in %s" % (len(kept.waiting()), what, kept.folder) if kept.waiting() else ""
+        print(printable(told))
         return next((code for code in (REFUSED, AWAY, GAP) if code in self.codes), DONE)
 
     def attempt(self, step, *arguments):
@@ -603,12 +691,36 @@ class Report:
 
     def from_spool(self):
         """Send what waited, the oldest first."""
-        for path in [] if self.options.dry_run else self.spool.waiting():
-            with open(path, "rb") as file:
-                body = file.read()
-            if not self.sent(body):
+        for path, items in [] if self.options.dry_run else self.undamaged(self.spool):
+            if not self.sent(items):
                 return
             os.unlink(path)
+
+    def resend(self):
+        """Offer again what was refused; what is refused again stays until its 14 days are over.
+
+        A person does it, and a newer version of this file once: the state has its version as soon as all was judged.
+        """
+        for path, items in self.undamaged(self.aside):
+            refused = self.judged(items)
+            if refused is None:
+                return
+            if refused:
+                counts = len(refused), len(items)
+                self.trouble(REFUSED, "%d of %d are refused again: %s (%s)" % (counts + refused[0][2]))
+            self.aside.change(path, refused)
+        self.keep(version=VERSION)
+
+    def undamaged(self, kept):
+        """Yield path and items of each file that is kept; a damaged one is put out of the way and said."""
+        for path in kept.waiting():
+            try:
+                items = items_of(unpacked(path))
+            except ValueError as damage:
+                os.rename(path, path + ".damaged")
+                say(damage)
+            else:
+                yield path, items
 
     def tell(self, vms=(), jobs=(), comes_again=False):
         """Send in batches; while the server is away, spool what no source will say again."""
@@ -617,30 +729,45 @@ class Report:
             report = {"vms": vms[start : start + BATCH_ITEMS], "jobs": jobs[start : start + BATCH_ITEMS]}
             if self.options.dry_run:
                 print(json.dumps(report, indent=2))
-                continue
-            body = gzip.compress(json.dumps(report).encode())
-            if not self.sent(body) and not comes_again:
-                self.spool.add(body)
+            elif not self.sent(items_of(report), comes_again) and not comes_again:
+                self.spool.add(packed(report))
 
-    def sent(self, body):
-        """Say whether the server has it; once it is away, it is for the rest of the run."""
+    def sent(self, items, comes_again=False):
+        """Say whether the server has judged these; what it refused lies safe by then, unless a source says it again."""
+        refused = self.judged(items)
+        if refused:
+            part = "" if len(refused) == len(items) else "%d of %d items of " % (len(refused), len(items))
+            where = "which comes with the next run again"
+            if not comes_again:
+                where = "which is now kept for 14 days (`scheduler.py resend`) in %s" % self.aside.add(refused)
+            say("the server refused %sa report, %s: %s (%s)" % ((part, where) + refused[0][2]))
+        return refused is not None
+
+    def judged(self, items):
+        """Send [(kind, item)] and return [(kind, item, (message, code))] of those refused; None while the server is away.
+
+        Once away, it is away for the rest of the run. What is too large goes in halves. Where the server refuses a report
+        as a whole, it refuses every item.
+        """
         if self.away:
-            return False
+            return None
         try:
-            receipt = send(self.options, self.token, body)
+            report = {kind: [item for one, item in items if one == kind] for kind in KINDS}
+            receipt = send(self.options, self.token, report)
         except Unavailable as trouble:
             self.away = True
             self.trouble(trouble.code, str(trouble))
-            return False
+            return None
         except Refused as refusal:
-            self.trouble(REFUSED, "the server refused a report, which is now %s: %s" % (self.spool.set_aside(body), refusal))
-            return True
-        self.counts["accepted"] += receipt["accepted"]
-        self.counts["stale"] += receipt["stale"]
+            if refusal.status == 413 and len(items) > 1:
+                halves = [self.judged(half) for half in (items[: len(items) // 2], items[len(items) // 2 :])]
+                return None if None in halves else halves[0] + halves[1]
+            self.codes.add(REFUSED)
+            receipt = {"accepted": 0, "stale": 0, "rejected": dict.fromkeys(range(len(items)), refusal.why)}
+        for name in ("accepted", "stale"):
+            self.counts[name] += receipt[name]
         self.counts["rejected"] += len(receipt["rejected"])
-        for one in receipt["rejected"][:3]:
-            say("refused: %s" % (one.get("message") if isinstance(one, dict) else one))
-        return True
+        return [items[index] + (why,) for index, why in sorted(receipt["rejected"].items())]
 
     def keep(self, **more):
         if not self.options.dry_run:
@@ -745,9 +872,22 @@ class Report:
 
 
 def report(options):
-    """Do one run, alone; a dry one touches nothing."""
-    if options.dry_run:
-        return Report(options, None).run()
+    """Do one run; a dry one touches nothing."""
+    return Report(options, None).run() if options.dry_run else alone(options, Report.run)
+
+
+def resend(options):
+    """Offer again what the server refused."""
+
+    def again(run):
+        run.resend()
+        return run.result()
+
+    return alone(options, again)
+
+
+def alone(options, run):
+    """Do a run while no other copy does one."""
     token = read_secret(options.token_file, "scheduler token")
     os.makedirs(options.state, mode=0o700, exist_ok=True)
     with open(os.path.join(options.state, "lock"), "w") as lock:
@@ -755,7 +895,7 @@ def report(options):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Stop(BUSY, "another copy is running on %s" % options.state)
-        return Report(options, token).run()
+        return run(Report(options, token))
 
 
 def install(options):
@@ -789,7 +929,7 @@ def quoted(word):
 def options_of(arguments):
     """Read the command line; wrong usage ends here, with a line that says what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
-    parser.add_argument("verb", choices=("report", "install"), metavar="report|install")
+    parser.add_argument("verb", choices=("report", "resend", "install"), metavar="report|resend|install")
     usual = {"state": "/var/lib/skytally-scheduler", "cloud_attribute": "cloud_name", "zone": "UTC", "units": UNITS}
     for name in SETTINGS + ["units"]:
         parser.add_argument("--" + name.replace("_", "-"), default=usual.get(name), help=argparse.SUPPRESS)
@@ -817,7 +957,7 @@ def main(arguments=None):
     """Do what the command line says; answers the exit code."""
     options = options_of(arguments)
     try:
-        return {"report": report, "install": install}[options.verb](options)
+        return {"report": report, "resend": resend, "install": install}[options.verb](options)
     except Stop as stop:
         say(stop)
         return stop.code

@@ -4,7 +4,9 @@
 boot    take the secret, benchmark, report       jobs       report the DIRAC jobs that run here
 report  measure, send what is not accepted yet   benchmark  print it
 stop    report for the last time in this boot    install    let systemd or cron `run` it
-run     boot, report every hour, stop at SIGTERM
+run     boot, report every hour, stop at SIGTERM resend     offer again what the server refused
+
+What the server refuses is kept for 14 days. `resend` offers it again, and so does the first report of a newer vm.py.
 
 vm.py boot --base https://sky.example.org --claim-file /run/claim --unpack /etc/grid-security --owner condor --mode 0400
 
@@ -16,17 +18,19 @@ too); --patience SECONDS; --state, --proc, --root DIR; or SKYTALLY_BASE and so o
 Exit codes: 0 done; 2 usage; 3 refused, taken, or a bundle that does not verify: stop, tell the operator; 4 expired or revoked;
 5 server away, nothing is lost; 6 this machine lacks something.
 """
-import argparse, base64, calendar, contextlib, email.utils, fcntl, gzip, hashlib, hmac, http.client, io, json, math, multiprocessing
-import os, platform, random, re, shutil, signal, socket, ssl, subprocess, sys, tarfile, tempfile, time, types, urllib.parse
-import urllib.request, zlib
+import argparse, base64, calendar, contextlib, email.utils, fcntl, gzip, hashlib, hmac, http.client, json, math
+import multiprocessing, os, platform, random, re, shutil, signal, socket, ssl, subprocess, sys, tempfile, time, types
+import urllib.parse, urllib.request, zlib
 
-VERSION = "1.0"
+VERSION = "1.1"
 DONE, USAGE, REFUSED, GONE, UNAVAILABLE, LOCAL = 0, 2, 3, 4, 5, 6
 OPTIONS = dict(dict.fromkeys("base ca claim_file vm token_file payload unpack owner benchmark_report jobs".split()), mode="0600",
     patience="120", state="/var/lib/skytally", proc="/proc", root="/")
 BLANK = dict.fromkeys("format written boot_id machine_id name token token_seen claimed boot_at epoch heard lost month month_start "
-    "estimated last measured machine points pending benchmark beats".split())
+    "estimated last measured machine points pending benchmark beats refused version".split())
 SPOOL_SAMPLES, SPOOL_BEATS, BEAT_SECONDS, STEP_SECONDS, EXACT_SECONDS = 1000, 200, 2 * 86400, 5, 90
+KEPT_SECONDS, KEPT_ITEMS, KEPT_BYTES = 14 * 86400, 1000, 1 << 20  # of what the server refused
+ANSWER_BYTES, MEMBERS = 4 << 20, 1000
 RUN, CONSOLE, SECRET_DIRS, MACHINE_FILE = "/run", "/dev/console", ("/dev/shm", "/run"), "/sys/class/dmi/id/product_uuid"
 TICKED = tuple(kind + "_seconds" for kind in "user nice system idle iowait steal".split())
 BYTES = "network_received_bytes", "network_sent_bytes"
@@ -40,11 +44,21 @@ class Stop(Exception):
   """Ends a verb: exit code, sentence."""
 
 
+class Refused(Stop):
+  """A no that waiting does not change: exit code, sentence, status; code and message of an error in its form."""
+
+
+def printable(text, most=600):
+  """Return text that does nothing to a terminal: printable ASCII, all else written out (escapes as \\x1b), and cut."""
+  shown = "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in str(text)[:most])
+  return shown + "..." if len(str(text)) > most else shown
+
+
 def say(sentence):
-  """Tell the journal and the console."""
-  print("skytally:", sentence, file=sys.stderr)
+  """Tell the journal and the console; the only way by which words of others reach them."""
+  print("skytally:", printable(sentence), file=sys.stderr)
   with suppress(OSError), open(CONSOLE, "w") as console:
-    print("skytally:", sentence, file=console)
+    print("skytally:", printable(sentence), file=console)
 
 
 def iso(at):
@@ -70,6 +84,14 @@ class AsIs(urllib.request.HTTPErrorProcessor):
   http_response = https_response = lambda self, request, response: response
 
 
+def error_in(answer):
+  """Return code and message of an error in the server's own form; (None, None) for what a proxy says."""
+  with suppress(ValueError, LookupError, TypeError, RecursionError):
+    error = json.loads(answer.decode())["error"]
+    return str(error["code"])[:100], str(error.get("message"))[:300]
+  return None, None
+
+
 def post(vm, name, body=None, headers={}):
   """Answer the body of a 200 or raise Stop; waits while patience lasts."""
   if not vm.base:
@@ -81,7 +103,7 @@ def post(vm, name, body=None, headers={}):
     told, vm.sent_at = {}, uptime_of(vm)
     try:
       with urllib.request.build_opener(AsIs, tls).open(request, timeout=20) as reply:
-        status, told, answer = reply.status, reply.headers, reply.read(8 << 20)
+        status, told, answer = reply.status, reply.headers, reply.read(ANSWER_BYTES)
     except (OSError, http.client.HTTPException) as error:
       status, answer = 503, repr(error).encode()
     date = email.utils.parsedate(told.get("Date"))
@@ -89,10 +111,10 @@ def post(vm, name, body=None, headers={}):
       hear(vm, calendar.timegm(date) + 0.5 - uptime_of(vm))  # cut to seconds
     if status == 200 or not body and (date or status < 500):  # a GET asks for no more than the time
       return answer
-    problem = "%s: %d %s" % (name, status, answer[:300].decode("ascii", "replace"))
+    problem = "%s: %d %s" % (name, status, answer[:300].decode("utf-8", "replace"))
     if 400 <= status < 500 and status not in (404, 408, 429):
-      raise Stop(GONE if status == 410 else REFUSED, problem)
-    wait = random.uniform(delay / 2, delay) + min(300, int(re.sub(r"\D", "", told.get("Retry-After", "")) or 0))
+      raise Refused(GONE if status == 410 else REFUSED, problem, status, *error_in(answer))
+    wait = random.uniform(delay / 2, delay) + min(300, int(re.sub(r"\D", "", told.get("Retry-After", ""))[:9] or 0))
     if clock.monotonic() + wait > deadline:
       raise Stop(UNAVAILABLE, problem)
     clock.sleep(wait)
@@ -138,20 +160,63 @@ def take_bundle(vm, token, key_file):
   return post(vm, "secret_claim", urllib.parse.urlencode(form).encode())
 
 
-def untar(data):
-  """Answer a tar's [(name, content)]; content is None for what is no plain file."""
-  try:
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-      return [(m.name + "/" * m.isdir(), archive.extractfile(m).read() if m.isreg() else None) for m in archive]
-  except (tarfile.TarError, OSError, ValueError):
-    raise Stop(REFUSED, "no match: not a sound tar")
+def untar(archive, fault="no match"):
+  """Return a tar's [(name, content)], a folder as (name/, None); raise Stop for anything but plain files and folders.
+
+  Read here and not by tarfile, since nothing is proven of a bundle yet. Links, devices and sparse files are refused by
+  kind, before their sizes are believed, so what is unpacked is never larger than the archive. It has 1000 members at
+  most, and none that is cut short.
+  """
+  found, at, long_name = [], 0, b""
+  unsound = Stop(REFUSED, "%s: not a sound tar of plain files" % fault)
+  if len(archive) < 512:
+    raise unsound
+  while archive[at:at + 512].strip(b"\0"):
+    header = archive[at:at + 512]
+    size, checksum = [re.match(rb" *([0-7]{1,12})[ \0]*\Z", field) for field in (header[124:136], header[148:156])]
+    if len(header) < 512 or not size or not checksum:
+      raise unsound
+    if int(checksum.group(1), 8) != sum(header[:148] + header[156:]) + 8 * 32:
+      raise unsound
+    size, kind = int(size.group(1), 8), header[156:157]
+    content, at = archive[at + 512:at + 512 + size], at + 512 + -(-size // 512) * 512
+    if len(content) < size or len(found) == MEMBERS or kind in (b"L", b"x", b"g") and size > 65536:
+      raise unsound
+    prefix = header[345:500].split(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    name = long_name or b"/".join(filter(None, (prefix, header[:100].split(b"\0")[0])))
+    if kind == b"L":
+      long_name = content.rstrip(b"\0")
+    elif kind in (b"x", b"g"):
+      fields = pax_fields(content)
+      if fields is None or kind == b"g" and b"path" in fields:
+        raise unsound
+      long_name = fields.get(b"path", long_name)
+    elif kind in (b"0", b"\0", b"5"):
+      folder = kind == b"5" or name[-1:] == b"/"
+      found.append((os.fsdecode(name.rstrip(b"/") + b"/" if folder else name), None if folder else content))
+      long_name = b""
+    else:
+      raise unsound
+  return found
+
+
+def pax_fields(records):
+  """Return the fields of a pax header; None for one that is unsound, or speaks of sizes as those of sparse files do."""
+  fields = {}
+  while records:
+    head = re.match(rb"([0-9]{1,9}) ([^=\n]+)=", records)
+    end = int(head.group(1)) if head else 0
+    if not head or not head.end() < end <= len(records) or records[end - 1:end] != b"\n":
+      return None
+    fields[head.group(2)], records = records[head.end():end - 1], records[end:]
+  return None if any(name == b"size" or name.startswith(b"GNU.sparse") for name in fields) else fields
 
 
 def open_bundle(bundle, token, name, key_file):
   """Answer (payload, reporter token); decrypts only after all else is proven."""
   claim, expires, secret = token
   found = untar(bundle)
-  if [member for member, content in found if content is not None] != "manifest manifest.mac R.enc P.enc".split() or len(found) > 4:
+  if [member for member, _ in found] != "manifest manifest.mac R.enc P.enc".split():
     raise Stop(REFUSED, "no match: not the four members of a bundle")
   manifest, its_mac, sealed_key, sealed = [content for _, content in found]
   lines = ["v=1", "claim=" + claim, "exp=" + expires] + ["vm=%s" % name] * bool(name) + ["spki_sha256=" + digest(spki_of(key_file))]
@@ -164,36 +229,137 @@ def open_bundle(bundle, token, name, key_file):
     raise Stop(REFUSED, "MAC failure: the bundle is not from who made the token")
   write_file(key_file + ".P", sealed)
   plain = openssl("enc", "-d", "-aes-256-ctr", "-md", "sha256", "-pass", "stdin", "-in", key_file + ".P", feed=password.hex().encode())
-  (_, payload), (_, reporter) = untar(plain)
-  return payload, reporter.decode().strip()
+  inside = dict(untar(plain))
+  if list(inside) != ["payload", "reporter"]:
+    raise Stop(REFUSED, "no match: the sealed archive does not hold payload and reporter")
+  return inside["payload"], inside["reporter"].decode().strip()
+
+
+def write_new(name, data, mode=0o600, owner=None, folder=None):
+  """Write a file that was not there, readable by nobody meanwhile; `folder` is a descriptor."""
+  with os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder), "wb") as out:
+    out.write(data)
+    out.flush()
+    os.fsync(out.fileno())
+    if owner:
+      shutil.chown(out.fileno(), *owner.split(":"))
+    os.fchmod(out.fileno(), mode)
 
 
 def write_file(path, data, mode=0o600, owner=None):
   """Put a file there whole or not at all, readable by nobody meanwhile."""
-  new = path + ".new"
   with suppress(FileNotFoundError):
-    os.unlink(new)
-  with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-    out.write(data)
-    out.flush()
-    os.fsync(out.fileno())
-  if owner:
-    shutil.chown(new, *owner.split(":"))
-  os.chmod(new, mode)
-  os.rename(new, path)
+    os.unlink(path + ".new")
+  write_new(path + ".new", data, mode, owner)
+  os.rename(path + ".new", path)
 
 
-def unpack(payload, folder, *how):
-  """Write a tar's files, or none for one bad name, link or device."""
-  root, files = os.path.realpath(folder).rstrip("/") + "/", untar(payload)
-  for name, content in files:
-    inside = (os.path.realpath(root + name) + "/").startswith(root)
-    if not inside or name[0] == "/" or ".." in name.split("/") or content is None and name[-1] != "/":
-      raise Stop(REFUSED, "the payload holds more than plain files: %r" % name[:80])
-  for name, content in files:
-    os.makedirs(os.path.dirname(root + name), exist_ok=True)
-    if content is not None:
-      write_file(root + name, content, *how)
+# ---- unpacking ----
+
+def parts_of(name):
+  """Return a member's path as a list of names, all below the folder; raise Stop for one that leads elsewhere."""
+  if not re.match(r"[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,999}\Z", name) or ".." in name.split("/"):
+    raise Stop(REFUSED, "the payload is not unpacked: it holds the name %r" % name[:80])
+  return [part for part in name.split("/") if part not in ("", ".")]
+
+
+def open_folder(stack, path, parent=None):
+  """Return a descriptor of a folder, closed with the stack; a link is an error."""
+  descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+  stack.callback(os.close, descriptor)
+  return descriptor
+
+
+@contextlib.contextmanager
+def folder_in(top, parts, made):
+  """Yield a descriptor of a folder below another, making what is missing and noting it in `made`; follow no link."""
+  with contextlib.ExitStack() as stack:
+    here = top
+    for depth, part in enumerate(parts, 1):
+      with suppress(FileExistsError):
+        os.mkdir(part, 0o755, dir_fd=here)
+        made.append(parts[:depth])
+      here = open_folder(stack, part, here)
+    yield here
+
+
+def put_in_place(top, stage, files, folders):
+  """Rename staged files to their paths below a folder, all or none. File n is n.new in `stage`, n.old what it replaces."""
+  made, replaced, renamed = [], set(), []
+  try:
+    for parts in folders:
+      with folder_in(top, parts, made):
+        pass
+    for number, parts in enumerate(files):
+      with folder_in(top, parts[:-1], made) as parent, suppress(FileNotFoundError):
+        os.link(parts[-1], "%d.old" % number, src_dir_fd=parent, dst_dir_fd=stage, follow_symlinks=False)
+        replaced.add(number)
+    for number, parts in enumerate(files):
+      with folder_in(top, parts[:-1], made) as parent:
+        renamed.append(number)
+        os.rename("%d.new" % number, parts[-1], src_dir_fd=stage, dst_dir_fd=parent)
+        os.fsync(parent)
+  except BaseException:
+    for number in renamed:
+      with suppress(OSError), folder_in(top, files[number][:-1], made) as parent:
+        if number in replaced:
+          os.rename("%d.old" % number, files[number][-1], src_dir_fd=stage, dst_dir_fd=parent)
+        else:
+          os.unlink(files[number][-1], dir_fd=parent)
+    for parts in reversed(made):
+      with suppress(OSError), folder_in(top, parts[:-1], []) as parent:
+        os.rmdir(parts[-1], dir_fd=parent)
+    raise
+
+
+def staging_base(root):
+  """Return the folder where files for `root` are staged: `root` if it is there, else its parent, made where missing."""
+  base = root if os.path.isdir(root) else os.path.dirname(root)
+  if base != root and os.path.lexists(root):
+    raise Stop(LOCAL, "%s is no folder" % root)
+  os.makedirs(base, exist_ok=True)
+  return base
+
+
+def unpack(payload, folder, mode=0o600, owner=None):
+  """Write a tar's files into a folder: all of them or, whatever fails, none. Raise Stop that says why.
+
+  A folder that is not there yet appears whole, by one rename. One that is there may be a system's (/etc/grid-security),
+  so its other files stay, and each of ours takes its name by a rename of its own. Invariant: nothing is renamed before
+  all new files lie whole and synced in a private folder on the same file system, and each file that they replace has a
+  second link there, by which it is put back where a later step fails. Every path is walked by descriptors from the
+  folder down, and no link below it is followed.
+
+  A kill or power cut before the first rename changes nothing; between two renames it leaves files that are each whole,
+  some new and some old. It may leave the private folder (.NAME.skytally-*, mode 0700), which the next call removes.
+  """
+  members = [(parts_of(name), content) for name, content in untar(payload, "the payload is not unpacked")]
+  contents = {"/".join(parts): content for parts, content in members if content is not None}  # of one name the last
+  files = [name.split("/") for name in contents]
+  folders = [parts for parts, content in members if content is None]
+  root = os.path.realpath(folder)
+  base, prefix = staging_base(root), ".%s.skytally-" % os.path.basename(root)
+  try:
+    for place in {base, os.path.dirname(root)}:
+      for left in [name for name in os.listdir(place) if name.startswith(prefix)]:
+        shutil.rmtree(join(place, left), ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+      private = tempfile.mkdtemp(prefix=prefix, dir=base)
+      stack.callback(shutil.rmtree, private, ignore_errors=True)
+      stage = open_folder(stack, private)
+      for number, content in enumerate(contents.values()):
+        write_new("%d.new" % number, content, mode, owner, stage)
+      os.fsync(stage)
+      if base == root:
+        put_in_place(open_folder(stack, root), stage, files, folders)
+      else:
+        os.mkdir("whole", 0o755, dir_fd=stage)
+        put_in_place(open_folder(stack, "whole", stage), stage, files, folders)
+        os.rename(join(private, "whole"), root)
+        with suppress(OSError):  # it is there, whole, from the rename on
+          os.fsync(open_folder(stack, base))
+  except OSError as error:
+    raise Stop(LOCAL, "the payload is not unpacked, %s is as it was: %s" % (folder, error))
 
 
 def take_secret(vm):
@@ -206,8 +372,7 @@ def take_secret(vm):
   if vm.claimed == token[0]:
     return
   path, how = os.path.abspath(vm.payload or join(vm.state, "payload")), (int(vm.mode, 8), vm.owner)
-  probe = join(vm.unpack or os.path.dirname(path), ".skytally")
-  os.makedirs(os.path.dirname(probe), exist_ok=True)
+  probe = join(staging_base(os.path.realpath(vm.unpack or os.path.dirname(path))), ".skytally")
   write_file(probe, b"", *how)  # what cannot be kept must not be claimed
   os.unlink(probe)
   with tempfile.TemporaryDirectory(dir=[folder for folder in SECRET_DIRS if os.access(folder, os.W_OK)][0]) as work:
@@ -247,7 +412,7 @@ def parse_interfaces(text):
 
 def cpu_model(vm):
   """Answer the processor's name."""
-  return (re.findall(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", "")) + [platform.machine()])[0]
+  return (re.findall(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", "")) + [platform.machine()])[0][:255]
 
 
 def measure(vm):
@@ -371,12 +536,13 @@ def read_state(path):
 
 def load_state(vm):
   """Take up this boot's newer state, or begin one."""
-  vars(vm).update(BLANK, format=1, written=0, boot_id=text_of(vm, "sys/kernel/random/boot_id").strip(),
-      machine_id=text_of(vm, MACHINE_FILE, socket.gethostname()), points=[], pending=[], beats=[])
+  vars(vm).update(BLANK, format=1, written=0, boot_id=text_of(vm, "sys/kernel/random/boot_id").strip(), version=VERSION,
+      machine_id=text_of(vm, MACHINE_FILE, socket.gethostname()), points=[], pending=[], beats=[], refused=[])
   files = state_files(vm)
   found = [state for state in map(read_state, files) if state]
   mine = max((state for state in found if state.boot_id == vm.boot_id), key=lambda state: state.written, default=None)
   vars(vm).update(vars(mine) if mine else {})
+  vm.refused = vm.refused or []
   if vm.measured and vm.measured["up"] > uptime_of(vm) + 1:
     # Back from a memory snapshot: the same boot_id with smaller counters.
     vm.lost, vm.month, vm.measured, vm.points = True, None, None, []
@@ -390,7 +556,8 @@ def load_state(vm):
     if old.points:  # nobody told that boot the time
       old.epoch = old.epoch or old.points[-1]["unix"] - old.points[-1]["up"]
       add_samples(old)
-    vars(vm).update({name: vars(old)[name] for name in "name token token_seen claimed pending".split()})
+    vars(vm).update({name: vars(old)[name] for name in "name token token_seen claimed pending version".split()})
+    vm.refused = old.refused or []
     vm.beats = [(at, None, named) for at, _, named in old.beats or ()]
   if vm.token_file:
     token = text_of(vm, os.path.abspath(vm.token_file)).strip()
@@ -418,22 +585,31 @@ def save_state(vm):
 # ---- reports ----
 
 def report(vm):
-  """Measure, send what was not judged yet, drop what now was."""
+  """Measure, send what was not judged yet, keep apart what is refused."""
   measure(vm)
   naive = not ask_time(vm)  # the first sample dates the boot for good
   add_samples(vm)
   save_state(vm)
-  refused, newest = ask(vm, "usage_report", dict(samples=vm.pending)), len(vm.pending) - 1
+  samples, refused = vm.pending, send_samples(vm, vm.pending)
+  code = REFUSED if len(samples) - 1 in refused else DONE
+  again = naive and vm.heard and code == REFUSED  # for our wrong clock: now we know better
+  kept = [index for index in refused if not again or samples[index]["boot_id"] != vm.boot_id]
+  keep_refused(vm, "usage_report", [dict(sample=samples[index]) for index in kept], refused)
   vm.pending = []
-  if naive and len(refused) > newest:  # for our wrong clock: now we know better
+  if again:
     vm.month = vm.boot_at = None
     return report(vm)
-  save_state(vm)
-  return REFUSED if newest in refused else DONE
+  save_state(vm)  # one write takes samples out of one list and into the other
+  if vm.version != VERSION:
+    resend(vm)
+  return code
 
 
-def ask(vm, name, fields):
-  """POST JSON, take time and token from the receipt; answer the refused items."""
+def ask(vm, name, fields, count):
+  """POST `count` items, take time and token from the receipt; return {index: (message, code)} of those refused.
+
+  A receipt refuses some of them, an error in the server's own form all. Whatever else is no 200 raises Stop: they wait.
+  """
   if not vm.token:
     raise Stop(REFUSED, "no reporter token: boot first")
   body, headers = json.dumps(fields).encode(), {"Content-Type": "application/json", "Authorization": "Bearer " + vm.token}
@@ -441,13 +617,73 @@ def ask(vm, name, fields):
     body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
   try:
     receipt = json.loads(post(vm, name, body, headers).decode())
-    for item in receipt["rejected"]:
-      say("%s: item %d is refused and dropped: %s (%s)" % (name, item["index"], item["message"], item["code"]))
+    refused = {int(item["index"]): (item["message"][:300], item["code"][:100]) for item in receipt["rejected"]}
+    if count and not refused.keys() <= set(range(count)):
+      raise ValueError(refused)
     hear(vm, unix(receipt["server_time"]) - vm.sent_at)
-    vm.token = receipt.get("token") or vm.token
-    return [item["index"] for item in receipt["rejected"]]
-  except (ValueError, KeyError, TypeError):
+    fresh = receipt.get("token")
+    vm.token = fresh if isinstance(fresh, str) and re.match(r"[!-~]{1,4096}\Z", fresh) else vm.token
+    return refused
+  except Refused as no:
+    code, sentence, status, error, message = no.args
+    if status == 413 and count > 1:
+      raise
+    if error is None or status not in (400, 413, 415, 422):
+      raise Stop(code, sentence + "; nothing is dropped, the next report tries again")
+    return dict.fromkeys(range(max(1, count)), (message, error))
+  except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
     raise Stop(UNAVAILABLE, "%s answered no receipt: is --base right?" % name)
+
+
+def send_samples(vm, samples):
+  """Send samples, in halves where they are too many for the server; return what `ask` does."""
+  try:
+    return ask(vm, "usage_report", dict(samples=samples), len(samples)) if samples else {}
+  except Refused:
+    half = len(samples) // 2
+  refused = send_samples(vm, samples[:half])
+  refused.update({half + index: why for index, why in send_samples(vm, samples[half:]).items()})
+  return refused
+
+
+def send_beat(vm, beat):
+  """Send a heartbeat; return what `ask` does of its jobs, and [the entry to keep] where any are refused."""
+  refused = ask(vm, "job_heartbeat", beat, len(beat["jobs"]))
+  left = [job for index, job in enumerate(beat["jobs"]) if index in refused]
+  return refused, [dict(beat=dict(beat, jobs=left))] * bool(left)
+
+
+def keep_refused(vm, name, entries, refused):
+  """Keep what is refused for 14 days, say so in one line; let go what is too old or, the oldest first, too much."""
+  for why in list(refused.values())[:1]:
+    say("%s: %d refused, kept 14 days for `vm.py resend`: %s (%s)" % ((name, len(refused)) + why))
+    entries = [dict(entry, at=now(vm), why=why) for entry in entries]
+  kept, room = [], KEPT_BYTES
+  for entry in reversed((vm.refused + entries)[-KEPT_ITEMS:]):
+    room -= len(json.dumps(entry))
+    if room >= 0 and now(vm) - entry["at"] < KEPT_SECONDS:
+      kept.insert(0, entry)
+  vm.refused = kept
+
+
+def resend(vm):
+  """Offer again all that was refused; what is refused again stays until its 14 days are over.
+
+  A person does it, and a newer vm.py once: the state's version is its own as soon as all was judged again.
+  """
+  samples, beats = [[entry for entry in vm.refused if kind in entry] for kind in ("sample", "beat")]
+  again = send_samples(vm, [entry["sample"] for entry in samples])
+  kept = [dict(samples[index], why=why) for index, why in again.items()]
+  for entry in beats:
+    refused, left = send_beat(vm, entry["beat"])
+    kept += [dict(entry, beat=changed["beat"], why=list(refused.values())[0]) for changed in left]
+  if vm.refused:
+    why = "".join(": %s (%s)" % tuple(entry["why"]) for entry in kept[:1])
+    say("of %d refused before, %d are refused again%s" % (len(vm.refused), len(kept), why))
+  vm.refused, vm.version = sorted(kept, key=lambda entry: entry["at"]), VERSION
+  keep_refused(vm, "", [], {})
+  save_state(vm)
+  return REFUSED if kept else DONE
 
 
 # ---- DIRAC jobs ----
@@ -486,7 +722,8 @@ def jobs(vm):
       at, undated, named = vm.beats[0]
       at = vm.epoch + undated if undated else at
       if now(vm) - at < BEAT_SECONDS:
-        ask(vm, "job_heartbeat", dict(named, vm=vm.name, seen_at=iso(at)))
+        refused, left = send_beat(vm, dict(named, vm=vm.name, seen_at=iso(at)))
+        keep_refused(vm, "job_heartbeat", left, refused)
       del vm.beats[0]
   finally:
     save_state(vm)
@@ -586,6 +823,10 @@ def kinds():
   words = "charm beauty pion kaon muon tau cluster track".split()
   lines = ("%s %d %x %.5f" % (words[i * 2654435761 >> 7 & 7], i, i * 2654435761 % 2**32, i * 0.6180339887 % 97) for i in range(13000))
   text, database = "\n".join(lines).encode()[:300000], sqlite3.connect(":memory:")
+  try:
+    database.execute(SQL)
+  except sqlite3.Error as error:
+    raise ValueError("SQLite %s: %s" % (sqlite3.sqlite_version, error))  # one before 3.8.3
   return (lambda: zlib.compress(text, 9), 11.4), (lambda: bz2.compress(text, 9), 13.7), (lambda: database.execute(SQL).fetchall(), 22.5)
 
 
@@ -593,7 +834,7 @@ def benchmark_copy(start_at):
   """Answer each kind's mean wall time and lowest tenth of CPU time, by those of a core of 10."""
   times = [(work, ms, [], []) for work, ms in kinds() if work()]
   time.sleep(max(0, start_at - time.monotonic()))
-  while time.monotonic() < start_at + BENCHMARK_SECONDS:
+  while not times[-1][3] or time.monotonic() < start_at + BENCHMARK_SECONDS:
     for work, ms, walls, cpus in times:
       wall, cpu = time.monotonic(), time.process_time()
       work()
@@ -605,40 +846,91 @@ def benchmark_copy(start_at):
 def benchmark(vm):
   """Run a copy on every core; score_wall is what this vm got, score_cpu what a core can do."""
   (before, copies), begun = parse_stat(text_of(vm, "stat")), time.monotonic()
-  with multiprocessing.get_context("fork").Pool(copies) as pool:
+  with multiprocessing.get_context("fork").Pool(copies, signal.signal, (signal.SIGTERM, signal.SIG_DFL)) as pool:
     relative = sum(pool.map(benchmark_copy, [begun + 1] * copies, 1), [])
+    pool.close()
+    pool.join()  # before the pool ends them by SIGTERM, of which one that has our handler may not end at all
   took, steal = time.monotonic() - begun, parse_stat(text_of(vm, "stat"))[0][7] - before[7]
-  wall, cpu = (10 / math.exp(sum(map(math.log, column)) / len(column)) for column in zip(*relative))
-  return dict(kernel="zbs", kernel_version="1", score_wall=round(wall, 3), score_cpu=round(cpu, 3), copies=copies,
-      steal_fraction=round(steal / took / copies, 4), duration_seconds=round(took, 2), measured_at=iso(now(vm)), cpu_model=cpu_model(vm),
+  wall, cpu = [score(column) for column in zip(*relative)]
+  return dict(kernel="zbs", kernel_version="1", score_wall=wall, score_cpu=cpu, copies=copies,
+      steal_fraction=steal_share(steal, took * copies), duration_seconds=round(took, 2), measured_at=iso(now(vm)),
+      cpu_model=cpu_model(vm),
       interpreter="%s %s, zlib %s, SQLite %s" % (sys.implementation.name, platform.python_version(), zlib.ZLIB_RUNTIME_VERSION,
           __import__("sqlite3").sqlite_version))
 
 
+def score(relative):
+  """Return the score of work that took so many times a core of 10's time; None where a clock stood or ran back."""
+  return round(10 / math.exp(sum(map(math.log, relative)) / len(relative)), 3) if min(relative) > 0 else None
+
+
+def steal_share(steal, core):
+  """Return the stolen part of core seconds; steal that ran backwards or underflowed counts as none, as in `measure`."""
+  return round(min(1.0, steal / core), 4) if 0 < steal <= core * 1.02 + 1 else 0.0
+
+
 def benchmark_block(vm):
-  """Answer the benchmark, or None: a vm reports without it too."""
+  """Return the benchmark as the server takes it, or None: a vm reports without it too."""
   try:
     if vm.benchmark_report != "none":
-      return handed_over(vm) if vm.benchmark_report else benchmark(vm)
-  except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
-    say("no benchmark: %r" % error)
+      return checked(handed_over(vm) if vm.benchmark_report else benchmark(vm), now(vm))
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, RuntimeError) as e:
+    say("no benchmark: %r" % e)
+
+
+def is_number(value, low, high, *kinds):
+  """Say whether a value is a number within bounds; NaN is not, nor are true and false."""
+  return isinstance(value, kinds or (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_text(value):
+  """Say whether a value is printable text that is not too long."""
+  return isinstance(value, str) and 0 < len(value) < 256 and value.isprintable()
+
+
+def is_moment(value, until):
+  """Say whether a value is a time as `iso` writes it, since 2000."""
+  with suppress(ValueError, TypeError):
+    return iso(unix(value)) == value and 946684800 <= unix(value) <= until
+  return False
+
+
+def checked(block, at):
+  """Return a benchmark of which the server takes every field; others are left out and said. Raise ValueError for none.
+
+  So a benchmark, whoever measured it, costs one of its fields or itself, never the sample that carries it. `at` is now.
+  """
+  bounds = dict.fromkeys(("score_wall", "score_cpu", "score_hs23"), lambda value: is_number(value, 1e-6, 1e6))
+  bounds.update(dict.fromkeys(("kernel", "kernel_version", "interpreter", "cpu_model"), is_text))
+  bounds["copies"] = lambda value: is_number(value, 1, 65536, int)
+  bounds["steal_fraction"] = lambda value: is_number(value, 0, 1)
+  bounds["duration_seconds"] = lambda value: is_number(value, 0, 366 * 86400)
+  bounds["measured_at"] = lambda value: is_moment(value, at + 86400)
+  odd = {name: value for name, value in block.items() if value is not None and not bounds[name](value)}
+  good = {name: None if name in odd else value for name, value in block.items()}
+  if odd:
+    say("the benchmark goes without %s" % ", ".join("%s (%.60r)" % pair for pair in sorted(odd.items())))
+  if not good["kernel"] or not good["score_wall"] and not good.get("score_cpu"):
+    raise ValueError("no score of a kernel is left")
+  return good
 
 
 def handed_over(vm):
-  """Read the HEP Benchmark Suite; HEPscore is of all cores, DB12 of one."""
+  """Read the report of the HEP Benchmark Suite; HEPscore is of all cores, DB12 of one."""
   with open(vm.benchmark_report) as source:
     suite = json.load(source)
-  hepscore, copies = suite["profiles"].get("hepscore", {}), os.cpu_count()
-  score = hepscore["score"] / copies if hepscore else suite["profiles"]["DB12"]["value"]
-  if not 0 < score < 1e6:
-    raise ValueError(score)
-  return dict(kernel="HEPscore" if hepscore else "DB12", copies=copies, score_wall=score, score_hs23=score if hepscore else None,
-      measured_at=suite["_timestamp_end"])
+  hepscore, copies = suite["profiles"].get("hepscore"), os.cpu_count()
+  score = hepscore["score"] if hepscore else suite["profiles"]["DB12"]["value"]
+  if not is_number(score, 1e-6, 1e6 * copies):
+    raise ValueError("a score of %r" % score)
+  score = score / copies if hepscore else score
+  return dict(kernel="HEPscore" if hepscore else "DB12", copies=copies, score_wall=score,
+      score_hs23=score if hepscore else None, measured_at=suite.get("_timestamp_end"))
 
 
 def main(argv=None):
   """Do what the command line says; answer the exit code."""
-  verbs = dict(boot=boot, report=report, stop=report, jobs=jobs, install=install, run=run,
+  verbs = dict(boot=boot, report=report, stop=report, jobs=jobs, install=install, run=run, resend=resend,
       benchmark=lambda vm: print(json.dumps(benchmark_block(vm))))
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("verb", choices=verbs)

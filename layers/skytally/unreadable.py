@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from skytally import clock, storable
 from skytally.documents import Document, Unreadable
+from skytally.plain_text import printable
 from skytally.ports import Documents, Skipped, Write
 
 D = TypeVar("D", bound=Document)
@@ -65,7 +66,7 @@ class Notes:
 
 def plain(text: str) -> str:
     """Return a text that every store takes and every terminal shows."""
-    return "".join(c if c.isprintable() else "?" for c in text.encode(errors="backslashreplace").decode()[:MAX_LENGTH])
+    return printable(text.encode(errors="backslashreplace").decode(), MAX_LENGTH)
 
 
 def met(documents: Documents, now: datetime) -> Iterator[Unreadable]:

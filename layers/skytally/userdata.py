@@ -1,6 +1,7 @@
 """User-data: what cloud-init must be told so that a vm takes its secret and reports from then on."""
 
 import base64
+import re
 import shlex
 from typing import Any
 
@@ -26,10 +27,10 @@ class Taking(Struct, frozen=True, kw_only=True):
 
 
 def digest_of(name: str, digests: str) -> str:
-    """Find a script's digest in SHA256SUMS."""
+    """Return a script's digest in SHA256SUMS, which goes into a script: 64 hex digits and nothing else."""
     for line in digests.splitlines():
         digest, _, named = line.partition("  ")
-        if named == name:
+        if named == name and re.fullmatch(r"[0-9a-f]{64}", digest):
             return digest
     raise NotFound(f"the deployment serves no {name}")
 

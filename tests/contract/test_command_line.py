@@ -1,15 +1,21 @@
 """The operator's commands against a real server and a real gateway: what they print, how they end, and what they never show."""
 
 import base64
+import gzip
 import json
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import lab
 import pytest
 import yaml
+from agent_lab import Office, serve
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from running import Server
 from test_terraform import Gateway
 
@@ -17,6 +23,8 @@ from skytally import cli as command_line
 from skytally import deployment
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
+from skytally.cli.terminal import show, text
+from skytally.plain_text import printable
 
 pytestmark = pytest.mark.servers
 
@@ -170,3 +178,211 @@ def test_the_catalog_is_what_terraform_reads():
     assert {f["name"] for f in json.loads(CliRunner().invoke(cli, ["deploy", "catalog"]).output)["functions"]} == {
         f.name for f in FUNCTIONS
     }
+
+
+# ---- words of others ----
+
+MARKUP = "[bold red]x[/] [link=http://evil.example]y[/link] :smile: [/]"
+MARKS = "\u202e\u2066\u200f\u061cz"
+NAME = MARKUP + MARKS
+EVIL = f"\x1b]0;owned\x07\x1b[31m\x9b2J{NAME}\r"
+
+
+def is_text(output: str) -> bool:
+    """Say whether nothing in an output acts on a terminal."""
+    return all(letter.isprintable() or letter == "\n" for letter in output)
+
+
+@given(st.text())
+def test_printable_text_does_nothing_and_keeps_what_can_be_read(text):
+    shown = printable(text)
+    assert is_text(shown)
+    assert "\n" not in shown
+    assert all(after in {before, "?"} for before, after in zip(text, shown, strict=True))
+    assert shown == text or not text.isprintable()
+
+
+@pytest.mark.parametrize(
+    "mark", [*map(chr, (*range(32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))), *"\u200e\u200f\u061c"]
+)
+def test_marks_and_escapes_do_nothing(mark):
+    assert printable(f"a{mark}b é :smile: [red]") == "a?b é :smile: [red]"
+
+
+def test_a_long_text_is_cut():
+    assert printable("a" * 3_000) == "a" * 2_000 + "…"
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    """Give tables all the room that they want."""
+    monkeypatch.setenv("COLUMNS", "2000")
+
+
+def test_names_are_text_in_the_list_of_secrets(server, run, tmp_path, wide):
+    (tmp_path / "payload").write_bytes(b"x")
+    base = ["--base", server.base, "--token-file", server.home / "tokens" / "scheduler", "--payload", tmp_path / "payload"]
+    done = run("deposit", *base, "--cloud", NAME, "--vm", NAME, "--out", tmp_path / "claim")
+    assert done.exit_code == 0, done.output
+    shown = run("secrets", "list").output
+    assert is_text(shown)
+    assert shown.count(printable(NAME)) == 2
+    assert json.loads(run("secrets", "list", "--json").output)[0]["vm"] == NAME
+    assert is_text(run("secrets", "list", "--json").output)
+
+
+def test_names_are_text_in_statements(server, run, tmp_path, wide, monkeypatch):
+    monkeypatch.setenv("SKYTALLY_KEYS", str(server.home / "keys"))
+    made = run("token", "--role", "reporter", "--cloud", NAME)
+    sample = lab.FakeVm(NAME).sample(datetime.now(UTC))
+    answer = server.call("usage_report", {"samples": [sample]}, token=made.output.strip())
+    assert answer.json["accepted"] == 1, answer.json
+    month = sample["month"]
+    assert run("statement", "keygen").exit_code == 0
+    signed = sign_anything(server.home / "keys" / "statement.pem", month, tmp_path)
+    for arguments in (("compare", "--month", month), ("verify", signed)):
+        done = run("statement", *arguments)
+        assert done.exit_code == 0, done.output
+        assert is_text(done.output)
+        assert "[bold red]x" in done.output
+        assert ":smile:" in done.output
+    closed = run("statement", "close", "--month", "2020-01")
+    assert "nothing is new in 2020-01" in closed.output
+
+
+def sign_anything(key, month, folder):
+    """Write a signed statement of a cloud with an odd name."""
+    from skytally import signature
+
+    totals = dict.fromkeys(("vm_count", "core_hours", "hs23_hours", "cost", "currency", "coverage", "silent_vms"), 1.0) | {"currency": EVIL}
+    frozen = {"format": "skytally statement 1", "month": month, "cloud": NAME, "revision": 1, "closed_at": "x", "totals": totals}
+    text = json.dumps({**frozen, "changes": None, "boots": []})
+    made, public = signature.sign(text, key.read_text())
+    (folder / "signed.json").write_text(json.dumps({"statement": text, "signature": made, "public_key": public}))
+    return folder / "signed.json"
+
+
+@pytest.mark.parametrize("totals", [{}, {"vm_count": 1}, []])
+def test_a_signed_statement_of_another_form_is_said_to_be_none(server, run, tmp_path, totals):
+    (tmp_path / "odd.json").write_text(json.dumps({"statement": json.dumps({"totals": totals}), "signature": "x", "public_key": "y"}))
+    done = run("statement", "verify", tmp_path / "odd.json")
+    assert "no signed statement" in done.exception.message
+
+
+def test_findings_and_keys_are_text(server, run, wide, monkeypatch):
+    assert is_text(run("keys", "list").output)
+    monkeypatch.setenv("SKYTALLY_DOCUMENTS", f"sqlite:////nowhere/{EVIL}")
+    monkeypatch.setenv("SKYTALLY_KEYS", f"/nowhere/{EVIL}")
+    done = run("doctor")
+    assert done.exit_code == 1, done.exception
+    assert is_text(done.output)
+
+
+def test_everything_in_a_table_is_text(wide, capsys):
+    show((NAME, EVIL), [(EVIL, text([NAME, EVIL], "red"))], right=(NAME,), title=EVIL, caption=NAME)
+    shown = capsys.readouterr().out
+    assert is_text(shown)
+    assert shown.count(MARKUP) == 7
+
+
+class Words:
+    """A server that answers what it is told to."""
+
+    def __init__(self, tmp_path):
+        self.office = Office(SimpleNamespace(now=1_795_000_000.0))
+        (tmp_path / "payload").write_bytes(b"x")
+        (tmp_path / "token").write_text("t")
+        self.folder = tmp_path
+
+    def arguments(self, command):
+        words = ["--base", self.base, "--token-file", self.folder / "token", "--payload", self.folder / "payload"]
+        return ["skytally", command, *map(str, words), "--cloud", "c", "--vm", "v"]
+
+
+@pytest.fixture
+def words(tmp_path):
+    words = Words(tmp_path)
+    with serve(words.office) as words.base:
+        yield words
+
+
+def ended(monkeypatch, capsys, arguments):
+    """Run the command line as a shell does; return exit code, standard output and standard error, which hold nothing but text."""
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as end:
+        command_line.main()
+    out, err = capsys.readouterr()
+    assert is_text(out)
+    assert is_text(err)
+    return end.value.code or 0, out, err
+
+
+def test_errors_of_a_server_are_one_line_of_text(words, monkeypatch, capsys):
+    error = json.dumps({"error": {"code": "malformed", "message": f"{EVIL}\nmore"}}).encode()
+    words.office.script.append((400, {}, error))
+    code, _, err = ended(monkeypatch, capsys, words.arguments("deposit"))
+    assert code == 1
+    assert f"skytally: {printable(EVIL)}?more (malformed)\n" in err
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"{}", b"[" * 100_000, b"<html>", b"\xff", b'{"claim": "c", "expires_at": "e", "token": "' + EVIL.encode() + b'"}'],
+)
+def test_what_is_no_claim_token_is_not_printed(words, monkeypatch, capsys, body):
+    words.office.script.append((201, {}, body))
+    code, out, err = ended(monkeypatch, capsys, words.arguments("deposit"))
+    assert (code, out) == (1, "")
+    assert "check --base" in err
+
+
+def test_what_is_said_beside_a_claim_token_is_text(words, monkeypatch, capsys):
+    token = f"{'a' * 24}.1795000000.{'0' * 64}"
+    words.office.script.append((201, {}, json.dumps({"claim": EVIL, "expires_at": [EVIL], "token": token}).encode()))
+    code, out, err = ended(monkeypatch, capsys, words.arguments("deposit"))
+    assert (code, out) == (0, f"{token}\n")
+    assert printable(EVIL) in err
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_an_answer_is_bounded_and_not_inflated(words, monkeypatch, capsys, encoding):
+    body = b" " * (64 << 20)
+    words.office.script.append((201, {"Content-Encoding": encoding}, gzip.compress(body) if encoding == "gzip" else body))
+    code, out, err = ended(monkeypatch, capsys, words.arguments("deposit"))
+    assert (code, out) == (1, "")
+    assert ("answered more than" if encoding == "identity" else "answered no JSON") in err
+
+
+def test_an_outage_is_waited_out_and_its_words_are_text(words, monkeypatch, capsys):
+    token = f"{'a' * 24}.1795000000.{'0' * 64}"
+    away = (503, {"Retry-After": "100000"}, json.dumps({"error": {"code": "unavailable", "message": EVIL}}).encode())
+    words.office.script.extend([away, (201, {}, json.dumps({"claim": "c", "expires_at": "e", "token": token}).encode())])
+    assert ended(monkeypatch, capsys, words.arguments("deposit"))[0] == 0
+    words.office.script.extend([away] * 9)
+    code, _, err = ended(monkeypatch, capsys, words.arguments("deposit"))
+    assert code == 5
+    assert printable(EVIL) in err
+    assert len({headers["Idempotency-Key"] for _, _, headers, _ in words.office.requests}) == 2
+
+
+@pytest.mark.parametrize("digest", ["$(touch owned)", '"; touch owned; "', "0" * 63, "G" * 64, EVIL])
+def test_a_digest_that_is_none_goes_into_no_script(words, monkeypatch, capsys, digest):
+    words.office.script.append((200, {}, f"{digest}  vm.py\n".encode()))
+    code, out, _ = ended(monkeypatch, capsys, words.arguments("userdata"))
+    assert (code, out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["secrets", "show", EVIL], [f"--{EVIL}"], [EVIL], ["deposit", "--token-file", EVIL], ["statement", "compare", "--month", EVIL]],
+)
+def test_wrong_usage_is_text(server, run, monkeypatch, capsys, arguments):
+    code, _, err = ended(monkeypatch, capsys, ["skytally", *arguments])
+    assert code in {1, 2}
+    assert err
+
+
+def test_help_and_the_version_are_as_ever(monkeypatch, capsys):
+    code, out, _ = ended(monkeypatch, capsys, ["skytally", "--help"])
+    assert (code, "Exit codes: 0 done" in out) == (0, True)
+    assert ended(monkeypatch, capsys, ["skytally", "--version"])[0] == 0

@@ -2,7 +2,15 @@
 
 import pytest
 
-SLOW = {"test_openers.py", "test_vm_agent.py", "test_vm_agent_scenarios.py"}
+SLOW = {
+    "test_openers.py",
+    "test_scheduler_refused.py",
+    "test_vm_agent.py",
+    "test_vm_agent_scenarios.py",
+    "test_vm_benchmark.py",
+    "test_vm_refused.py",
+    "test_vm_unpack.py",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,22 +30,33 @@ spec.loader.exec_module(scheduler)
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """Keeps what it is told, with the end of the base that told it; `odd` is answered instead of a receipt, to GET `listed`."""
+    """Keeps what it is told, with the end of the base that told it; `odd` is answered instead of a receipt, to GET `listed`.
+
+    It refuses jobs of the numbers `refused`, and as too large, in words of its own or others', reports of more than `limit` items.
+    """
 
     told: list[dict[str, Any]]
-    status, delay, odd, moved, listed = 200, 0.0, None, None, b""
+    status, delay, odd, moved, listed, limit, too_large, said = 200, 0.0, None, None, b"", 10**9, None, "no good"
     asked: list[str]
+    sizes: list[int]
+    refused: set[int]
 
     def do_POST(self) -> None:
         cls = type(self)
         body = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
         base, function = self.path.split("/function/")
         assert (function, self.headers["Authorization"]) == ("placement_report", f"Bearer {TOKEN}")
-        if cls.status == 200 and cls.odd is None:
-            cls.told.append({**body, "base": base})
+        cls.sizes.append(len(body["vms"]) + len(body["jobs"]))
+        status = 413 if cls.sizes[-1] > cls.limit else cls.status
+        bad = [index for index, job in enumerate(body["jobs"], len(body["vms"])) if number_of(job) in cls.refused]
+        if status == 200 and cls.odd is None:
+            good = [job for job in body["jobs"] if number_of(job) not in cls.refused]
+            cls.told.append({**body, "jobs": good, "base": base})
         time.sleep(cls.delay)
-        receipt = {"accepted": len(body["jobs"]) + len(body["vms"]), "stale": 0, "rejected": [], "server_time": "2026-11-24T00:00:00Z"}
-        self.answer(cls.status, cls.odd or json.dumps(receipt if cls.status == 200 else {"error": {"code": "x"}}).encode())
+        rejected = [{"index": index, "code": "malformed", "message": cls.said} for index in bad]
+        receipt = {"accepted": cls.sizes[-1] - len(bad), "stale": 0, "rejected": rejected, "server_time": "2026-11-24T00:00:00Z"}
+        odd = cls.too_large if status != cls.status else cls.odd
+        self.answer(status, odd or json.dumps(receipt if status == 200 else {"error": {"code": "x"}}).encode())
 
     def do_GET(self) -> None:
         type(self).asked.append(f"{self.path} {self.headers['Authorization']}")
@@ -67,7 +78,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def receiving() -> Iterator[type[Receiver]]:
     """Serve until the caller is done."""
-    kind = type("Mine", (Receiver,), {"told": [], "asked": []})
+    kind = type("Mine", (Receiver,), {"told": [], "asked": [], "sizes": [], "refused": set()})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -131,16 +142,16 @@ class Pool:
         told = ["--base", self.receiver.base, "--token-file", self.folder / "token", "--state", self.folder / "state"]
         return ["report", *map(str, told), "--history", str(self.history)]
 
-    def command(self, *more: Any, python: str = sys.executable) -> list[str]:
-        return [python, str(SCRIPT), *self.arguments, *map(str, more)]
+    def command(self, *more: Any, python: str = sys.executable, verb: str = "report") -> list[str]:
+        return [python, str(SCRIPT), verb, *self.arguments[1:], *map(str, more)]
 
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def run(self, *more: Any, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    def run(self, *more: Any, python: str = sys.executable, verb: str = "report") -> subprocess.CompletedProcess[str]:
         """Run the script once; it never ends in a traceback."""
-        command = self.command(*more, python=python)
+        command = self.command(*more, python=python, verb=verb)
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=100, check=False)
         assert "Traceback" not in done.stderr, done.stderr
         return done

@@ -1,12 +1,15 @@
 """Both openers, vm.py and open.sh, against the same vectors and the same server, and what other users of the machine can see."""
 
 import base64
+import functools
 import gzip
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import urllib.parse
@@ -16,6 +19,7 @@ from typing import NamedTuple
 
 import pytest
 from agent_lab import AGENT, DRIVER, VM_PY, Lab, interpreters, serve
+from tar_lab import CONTENTS, FORMS, HOSTILE, LONG, archive, furnish, good, header, member, snapshot
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 OPEN_SH = AGENT / "open.sh"
@@ -126,6 +130,17 @@ def proof_of(form: dict[str, str]) -> str:
     return hmac.new(SECRET.encode(), "|".join(words).encode(), "sha256").hexdigest()
 
 
+def vector_maker():
+    """Return the module that makes vectors, for this claim."""
+    sys.path.insert(0, str(VECTORS))
+    try:
+        import make_vectors
+    finally:
+        sys.path.remove(str(VECTORS))
+    make_vectors.CLAIM, make_vectors.EXPIRES = CLAIM, EXPIRES
+    return make_vectors
+
+
 class Deposit:
     """Answers secret_claim with a bundle for whatever key came with a right proof."""
 
@@ -134,11 +149,6 @@ class Deposit:
         self.forms: list[dict[str, str]] = []
 
     def __call__(self, _office, path, _headers, body):
-        sys.path.insert(0, str(VECTORS))
-        try:
-            import make_vectors
-        finally:
-            sys.path.remove(str(VECTORS))
         from cryptography.hazmat.primitives import serialization
 
         form = dict(urllib.parse.parse_qsl(body.decode("ascii"), strict_parsing=True))
@@ -148,8 +158,7 @@ class Deposit:
         line = gzip.decompress(base64.b64decode(form["public_key"], validate=True))
         key = serialization.load_ssh_public_key(line)
         made_for = type("Public", (), {"public_key": lambda _: key})()
-        make_vectors.CLAIM, make_vectors.EXPIRES = CLAIM, EXPIRES
-        return 200, {"Content-Type": "application/x-tar"}, make_vectors.Maker(made_for, self.payload, form.get("vm"), SECRET).bundle
+        return 200, {"Content-Type": "application/x-tar"}, vector_maker().Maker(made_for, self.payload, form.get("vm"), SECRET).bundle
 
 
 class Claimant(NamedTuple):
@@ -277,3 +286,157 @@ def test_no_secret_is_an_argument_or_in_the_environment_of_any_program(claimant)
     for secret in (SECRET, form["proof"], form["public_key"], lab.office.token, "the payload itself", "PRIVATE KEY"):
         assert secret not in seen
     assert not [line for line in seen.splitlines() if "openssl" in line and any(len(word) == 64 for word in line.replace('"', " ").split())]
+
+
+# ---- words of others on a terminal ----
+
+EVIL = "\x1b]0;owned\x07\x1b[31m\u202eevil\u2066 \u200f\x9b2J\r\n\0"
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 410])
+def test_no_escape_of_a_server_reaches_terminal_or_console(claimant, status):
+    answer = json.dumps({"error": {"code": EVIL, "message": EVIL}}, ensure_ascii=False).encode() + EVIL.encode()
+    claimant.lab.office.script.append((status, {}, answer))
+    done = claimant.claim()
+    assert done.returncode == (4 if status == 410 else 3)
+    for text in (done.stderr, done.stdout, claimant.lab.console.read_text()):
+        assert all(" " <= letter <= "~" or letter == "\n" for letter in text), repr(text)
+    assert str(status) in claimant.lab.console.read_text()
+
+
+def test_nor_does_one_of_a_name_in_a_bundle_or_a_payload(claimant):
+    claimant.lab.office.script.append((200, {}, archive(member(EVIL.encode().replace(b"\0", b""), b"x"))))
+    first = claimant.claim()
+    claimant.lab.office.script.append(Deposit(HOSTILE["escape in a name"]))
+    second = claimant.claim("--unpack", str(claimant.lab.folder / "out"))
+    for done in (first, second):
+        assert done.returncode == 3
+        text = done.stderr + claimant.lab.console.read_text()
+        assert all(" " <= letter <= "~" or letter == "\n" for letter in text), repr(text)
+
+
+def test_an_answer_without_end_is_not_kept(claimant):
+    claimant.lab.office.script.extend([(200, {}, b"x" * (16 << 20))] * 9)
+    done = claimant.claim(patience="1")
+    assert done.returncode in {3, 5}, done.stderr
+    assert not (claimant.lab.folder / "payload").exists()
+
+
+# ---- open.sh unpacks by the rules of vm.py ----
+
+
+@functools.cache
+def our_key():
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return rsa.generate_private_key(65_537, 2_048)
+
+
+def unpack_with_bash(payload: bytes, folder: Path, target: Path, *more: str, path: str = "") -> subprocess.CompletedProcess:
+    """Let open.sh open a bundle with this payload and unpack it; `path` comes first in the PATH of its commands."""
+    from cryptography.hazmat.primitives import serialization
+
+    forms = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    folder.mkdir(exist_ok=True)
+    (folder / "key.pem").write_bytes(our_key().private_bytes(*forms))
+    (folder / "bundle").write_bytes(vector_maker().Maker(our_key(), payload, None, SECRET).bundle)
+    (folder / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}\n")
+    command = ["bash", OPEN_SH, "open", "--claim-file", folder / "claim", "--key", folder / "key.pem", "--bundle", folder / "bundle"]
+    command += ["--unpack", target, "--reporter", folder / "reporter", *more]
+    environment = {**os.environ, "SKYTALLY_CONSOLE": str(folder / "console"), "PATH": f"{path}:{os.environ['PATH']}"}
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=environment, start_new_session=True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_open_sh_unpacks_a_good_tar_of_every_form_whole(tmp_path, form):
+    done = unpack_with_bash(good(FORMS[form]), tmp_path / "work", tmp_path / "out", "--mode", "0440")
+    assert done.returncode == 0, done.stderr
+    expected = {os.path.normpath(name): (content, 0o440) for name, content in CONTENTS.items() if form != "ustar" or name != LONG}
+    found = snapshot(tmp_path / "out")
+    assert {name: value for name, value in found.items() if value != "folder"} == expected
+    assert found["empty"] == "folder"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "out", *(tmp_path / "out").rglob("*")] if path.is_dir()} == {0o755}
+    assert (tmp_path / "work/reporter").read_text() == vector_maker().REPORTER
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_open_sh_refuses_a_hostile_tar_and_writes_nothing_of_it(tmp_path, name):
+    furnish(tmp_path / "place")
+    before = snapshot(tmp_path / "place")
+    done = unpack_with_bash(HOSTILE[name], tmp_path / "work", tmp_path / "place/out")
+    assert (done.returncode, snapshot(tmp_path / "place")) == (3, before), done.stderr
+    assert not (tmp_path / "work/reporter").exists()
+    assert not (tmp_path / "work/reporter.new").exists()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("link/file", b"x")],
+        [("up/outside/file", b"x")],
+        [("a/up/file", b"x")],
+        [("b", b"x"), ("b/a", b"y")],
+        [("file", b"ours"), ("a", b"a folder is there")],
+        [("fine", b"x"), ("file/below", b"a file is there")],
+    ],
+)
+def test_open_sh_follows_no_planted_link_and_changes_nothing_where_something_is_in_the_way(tmp_path, members):
+    furnish(tmp_path / "place")
+    before = snapshot(tmp_path / "place")
+    payload = archive(*(member(name.encode(), content) for name, content in members))
+    done = unpack_with_bash(payload, tmp_path / "work", tmp_path / "place/out")
+    assert (done.returncode, snapshot(tmp_path / "place")) == (6, before), done.stderr
+
+
+def test_open_sh_replaces_files_and_links_and_keeps_the_others(tmp_path):
+    furnish(tmp_path / "place")
+    payload = archive(member(b"file", b"1"), member(b"file", b"2"), member(b"a/link", b"ours"), header(b"new", 0, b"5"))
+    assert unpack_with_bash(payload, tmp_path / "work", tmp_path / "place/out").returncode == 0
+    found = snapshot(tmp_path / "place")
+    ours = {"out/file": (b"2", 0o600), "out/a/link": (b"ours", 0o600)}
+    assert ours.items() <= found.items()
+    assert (found["out/new"], found["out/a/b"][0], found["outside/file"][0]) == ("folder", b"others' too", b"theirs")
+
+
+WRAPPED = ("chmod", "ln", "mkdir", "mv", "sync")
+WRAPPER = """#!/bin/bash
+read -r number < {count}; echo $((number + 1)) > {count}
+if [ "$number" = {fatal} ]; then
+    {deed}
+fi
+exec {real} "$@"
+"""
+
+
+@pytest.mark.parametrize("target", ["out", "new"])
+@pytest.mark.parametrize("deed", ["exit 1", "kill -TERM 0; sleep 1", "kill -KILL 0; sleep 1"])
+def test_open_sh_leaves_old_or_new_whatever_command_fails_or_kills_it(tmp_path, target, deed):
+    payload = archive(member(b"file", b"new"), member(b"a/b", b"new too"), member(b"c/d/e", b"fresh"))
+    new = {f"{target}/{name}": (content, 0o600) for name, content in {"file": b"new", "a/b": b"new too", "c/d/e": b"fresh"}.items()}
+    for fatal in itertools.count():
+        place, tools = tmp_path / f"place{fatal}", tmp_path / f"tools{fatal}"
+        furnish(place)
+        tools.mkdir()
+        (tools / "count").write_text("0")
+        for name in WRAPPED:
+            text = WRAPPER.format(count=tools / "count", fatal=fatal, deed=deed, real=shutil.which(name))
+            (tools / name).write_text(text)
+            (tools / name).chmod(0o755)
+        before = snapshot(place)
+        done = unpack_with_bash(payload, tmp_path / f"work{fatal}", place / target, path=str(tools))
+        after = {name: value for name, value in snapshot(place).items() if "skytally" not in name}
+        if new.items() <= after.items():
+            pass
+        elif "KILL" not in deed:
+            assert after == before, (fatal, done.stderr)
+        elif target == "new":
+            assert "new" not in after
+        else:
+            assert all(value in {before.get(name), new.get(name), "folder"} for name, value in after.items())
+        assert {name: after[name] for name in before if name not in new} == {name: before[name] for name in before if name not in new}
+        if "KILL" not in deed:
+            assert not list(place.rglob("*skytally*"))
+        if int((tools / "count").read_text()) <= fatal:
+            break
+    assert fatal > 10
+    assert new.items() <= after.items()

@@ -346,7 +346,7 @@ def test_the_spool_is_bounded_and_keeps_what_ends_a_month_or_a_boot(tmp_path):
     assert any(s["month"] == "2026-10" and s["sampled_at"] == "2026-11-01T00:00:00Z" for s in lab.office.samples)
 
 
-def test_a_refused_sample_is_dropped_and_said_and_the_others_are_kept(lab, capfd):
+def test_a_refused_sample_is_put_apart_and_said_and_the_others_count(lab, capfd):
     hourly(lab, 1)
     lab.office.away = True
     lab.world.run(3600)
@@ -357,7 +357,7 @@ def test_a_refused_sample_is_dropped_and_said_and_the_others_are_kept(lab, capfd
     lab.world.run(3600)
     assert lab.do("report") == 0
     assert "no good (malformed)" in capfd.readouterr().err
-    assert lab.kept["pending"] == []
+    assert (lab.kept["pending"], len(lab.kept["refused"])) == ([], 1)
     newest = {"index": 0, "code": "not_yours", "message": "another vm's"}
     lab.office.script.append(lambda office, *_: (200, {}, json.dumps(office.receipt(0, 0, [newest])).encode()))
     lab.world.run(3600)

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import tenacity
 import urllib3
 
 from skytally.errors import Forbidden, Malformed, Unauthenticated, Unavailable
+from skytally.plain_text import printable
 
 SECONDS = urllib3.Timeout(connect=5.0, read=60.0)
-RETRIES = urllib3.Retry(total=4, backoff_factor=0.5, status_forcelist=[503], allowed_methods=None, raise_on_status=False)
+TRIES, PAUSES = tenacity.stop_after_attempt(5), tenacity.wait_exponential(multiplier=0.5, max=4)
+MOST_BYTES = 4 << 20
 KINDS = {400: Malformed, 401: Unauthenticated, 403: Forbidden, 503: Unavailable}
 
 
@@ -19,7 +22,7 @@ class Deployment:
     def __init__(self, base: str, token: str | None = None, ca_file: Path | None = None) -> None:
         self._base = base.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._pool = urllib3.PoolManager(timeout=SECONDS, retries=RETRIES, ca_certs=str(ca_file) if ca_file else None)
+        self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False, ca_certs=str(ca_file) if ca_file else None)
 
     def post(self, function: str, body: Any, **headers: str) -> Any:
         """Send JSON and answer JSON; a repeated request must be harmless, since lost replies are asked for again."""
@@ -27,7 +30,7 @@ class Deployment:
         answer = self._call("POST", function, {"body": json.dumps(body).encode(), "headers": sent})
         try:
             return json.loads(answer)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Malformed(f"{self._base} answered no JSON: check --base") from None
 
     def get(self, path: str) -> bytes:
@@ -35,19 +38,29 @@ class Deployment:
         return self._call("GET", path, {"headers": self._headers})
 
     def _call(self, method: str, path: str, how: dict[str, Any]) -> bytes:
-        """Ask, and follow no redirect: a token and a payload must not travel on."""
+        """Return an answer; one that is away is asked again for some seconds."""
+        patiently = tenacity.Retrying(retry=tenacity.retry_if_exception_type(Unavailable), stop=TRIES, wait=PAUSES, reraise=True)
+        return patiently(self._once, method, path, how)
+
+    def _once(self, method: str, path: str, how: dict[str, Any]) -> bytes:
+        """Ask once, follow no redirect, since a token and a payload must not travel on, and read no more than MOST_BYTES, uninflated."""
         try:
-            answer = self._pool.request(method, f"{self._base}/function/{path}", redirect=False, **how)
+            url = f"{self._base}/function/{path}"
+            with self._pool.request(method, url, redirect=False, preload_content=False, decode_content=False, **how) as answer:
+                status, data = answer.status, answer.read(MOST_BYTES + 1)
         except urllib3.exceptions.HTTPError:
             raise Unavailable(f"{self._base} does not answer: check --base and try again") from None
-        if not 200 <= answer.status < 300:
-            raise KINDS.get(answer.status, Malformed if answer.status < 500 else Unavailable)(_said(answer))
-        return answer.data
+        if not 200 <= status < 300:
+            raise KINDS.get(status, Malformed if status < 500 else Unavailable)(_message(status, data))
+        if len(data) > MOST_BYTES:
+            raise Malformed(f"{self._base} answered more than {MOST_BYTES} bytes: check --base")
+        return data
 
 
-def _said(answer: urllib3.BaseHTTPResponse) -> str:
+def _message(status: int, data: bytes) -> str:
+    """Return what the server says is wrong, as text that does nothing to a terminal."""
     try:
-        error = json.loads(answer.data)["error"]
-        return f"{error['message']} ({error['code']})"
-    except (ValueError, KeyError, TypeError):
-        return f"the server answered {answer.status}: check --base"
+        error = json.loads(data)["error"]
+        return printable(f"{error['message']} ({error['code']})")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return f"the server answered {status}: check --base"

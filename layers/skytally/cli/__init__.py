@@ -1,5 +1,6 @@
 """`skytally`: what an operator does from a shell. `skytally COMMAND --help` shows examples."""
 
+import io
 import sys
 
 import click
@@ -13,6 +14,7 @@ from skytally.cli.keys import keys, make_token
 from skytally.cli.search import search_revoke, search_setup
 from skytally.cli.secrets import deposit, make_userdata, secrets
 from skytally.cli.statement import statement
+from skytally.cli.terminal import say
 from skytally.errors import Misconfigured, SkytallyError
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 5
@@ -52,10 +54,19 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line; what the project raises becomes one line on standard error and an exit code."""
     try:
-        cli()
+        sys.exit(cli(standalone_mode=False))
     except Misconfigured as error:
-        click.echo(f"skytally: {error.reason}", err=True)
+        say(f"skytally: {error.reason}", err=True)
         sys.exit(EXIT_FAILED)
     except SkytallyError as error:
-        click.echo(f"skytally: {error.message}", err=True)
+        say(f"skytally: {error.message}", err=True)
         sys.exit(EXIT_UNAVAILABLE if error.code == "unavailable" else EXIT_FAILED)
+    except click.ClickException as error:
+        usage = io.StringIO()
+        error.show(usage)
+        for line in usage.getvalue().splitlines():
+            say(line, err=True)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        say("Aborted!", err=True)
+        sys.exit(EXIT_FAILED)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from skytally.adapters import boards_grafana, boards_kibana
+from skytally.cli.terminal import say
 from skytally.config import Config
 from skytally.documents import INDICES
 from skytally.errors import Malformed
@@ -39,7 +40,7 @@ def kibana(out: Path | None, prefix: str | None) -> None:
         click.echo(text, nl=False)
         return
     _write(out, text)
-    click.echo(f"{out}: import it at Stack Management > Saved Objects, or as --help shows", err=True)
+    say(f"{out}: import it at Stack Management > Saved Objects, or as --help shows", err=True)
 
 
 @dashboards.command("grafana")
@@ -63,7 +64,7 @@ def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefi
         raise Malformed("--url must be where Grafana finds Elasticsearch, as https://search.example.org:9200, without a password")
     for name, text in boards_grafana.files(prefix, _names(prefix), url, key_file, folder).items():
         _write(out / name, text)
-        click.echo(f"{out / name}", err=True)
+        say(out / name, err=True)
 
 
 def _checked(prefix: str | None) -> str:

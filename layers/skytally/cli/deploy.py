@@ -9,6 +9,7 @@ import yaml
 
 from skytally import catalog, deployment
 from skytally.adapters.functions_openfaas import OpenFaasFunctions
+from skytally.cli.terminal import say
 from skytally.errors import Malformed
 
 GATEWAY = click.option("--gateway", required=True, envvar="SKYTALLY_GATEWAY", help="the gateway's URL")
@@ -42,7 +43,7 @@ def put_function(gateway: str, password_file: Path) -> None:
     except (ValueError, KeyError, TypeError):
         raise Malformed("standard input must be a function's description as JSON, with its service") from None
     changed = _open(gateway, password_file).put(spec)
-    click.echo(f"{name}: {'deployed' if changed else 'unchanged'}")
+    say(f"{name}: {'deployed' if changed else 'unchanged'}")
 
 
 @deploy.command("remove")
@@ -54,7 +55,7 @@ def remove_function(gateway: str, password_file: Path, name: str) -> None:
 
     Example: skytally deploy remove usage-report --gateway … --password-file password
     """
-    click.echo(f"{name}: {'removed' if _open(gateway, password_file).remove(name) else 'was not there'}")
+    say(f"{name}: {'removed' if _open(gateway, password_file).remove(name) else 'was not there'}")
 
 
 @deploy.command("secrets")
@@ -69,7 +70,7 @@ def put_secrets(gateway: str, password_file: Path, folder: Path) -> None:
     gateway_functions = _open(gateway, password_file)
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
         gateway_functions.put_secret(path.name, path.read_text().strip())
-        click.echo(f"{path.name}: kept")
+        say(f"{path.name}: kept")
 
 
 @deploy.command("secret")
@@ -83,7 +84,7 @@ def put_secret(gateway: str, password_file: Path, name: str, file: Path) -> None
     Example: skytally deploy secret s3-credentials credentials --gateway … --password-file password
     """
     _open(gateway, password_file).put_secret(name, file.read_text().strip())
-    click.echo(f"{name}: kept")
+    say(f"{name}: kept")
 
 
 @deploy.command("remove-secret")
@@ -96,7 +97,7 @@ def remove_secret(gateway: str, password_file: Path, name: str) -> None:
     Example: skytally deploy remove-secret s3-credentials --gateway … --password-file password
     """
     _open(gateway, password_file).remove_secret(name)
-    click.echo(f"{name}: removed")
+    say(f"{name}: removed")
 
 
 @deploy.command("catalog")

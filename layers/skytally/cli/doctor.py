@@ -6,11 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from skytally import preflight, web, wiring
+from skytally.cli.terminal import say, show, text
 from skytally.config import Config
 from skytally.documents import Boot
 from skytally.errors import Misconfigured, SkytallyError
@@ -37,13 +35,14 @@ def doctor(as_json: bool, install: bool) -> None:
     if install:
         with contextlib.closing(wiring.open_documents(config)) as documents:
             fresh = documents.install(web.clock())
-        click.echo(f"made {', '.join(fresh)}" if fresh else "the document store is set up", err=True)
+        say(f"made {', '.join(fresh)}" if fresh else "the document store is set up", err=True)
     findings = [finding for check in (_keys, _site_data, _documents, _objects) for finding in _tried(check, config)]
     if as_json:
         names = ("part", "check", "state", "finding")
         click.echo(json.dumps([dict(zip(names, finding, strict=True)) for finding in findings], indent=2))
     else:
-        _show(findings)
+        rows = [(part, check, text(state, "green" if state == "ok" else "red"), found) for part, check, state, found in findings]
+        show(("part", "check", "", "found"), rows)
     sys.exit(1 if any(state == "FAILED" for _, _, state, _ in findings) else 0)
 
 
@@ -80,12 +79,3 @@ def _objects(config: Config) -> Iterator[Finding]:
     for row in preflight.rows(verdict):
         yield ("objects", *row)
     yield "objects", "verdict", "ok" if verdict.word == preflight.SAFE else "FAILED", verdict.word
-
-
-def _show(findings: list[Finding]) -> None:
-    table = Table()
-    for column in ("part", "check", "", "found"):
-        table.add_column(column)
-    for part, check, state, finding in findings:
-        table.add_row(part, check, Text(state, "green" if state == "ok" else "red"), Text(finding))
-    Console().print(table)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 from msgspec import to_builtins
-from rich.console import Console
-from rich.table import Table
 
 from skytally import token, web
 from skytally.adapters.keys_files import PURPOSES, KeyFile, KeyFiles, needed_until
 from skytally.cli.files import private_file
+from skytally.cli.terminal import say, show
 from skytally.config import Config
 from skytally.keyring import Key
 from skytally.records import Caller, convert, iso
@@ -30,7 +29,7 @@ def keys_init() -> None:
     """
     made = _key_files().init()
     for path in made:
-        click.echo(path)
+        say(path)
     if not made:
         click.echo("every purpose has a key already: nothing changed", err=True)
 
@@ -52,7 +51,9 @@ def keys_list(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
-        _show(rows)
+        caption = "`skytally keys rotate` makes new keys, and removes those that are not needed any more"
+        words = [(str(row["key"]), str(row["state"]), row["needed_until"] or "it is replaced") for row in rows]
+        show(("key", "state", "needed until"), words, caption=caption)
 
 
 def _state(file: KeyFile, in_use: Key, now: datetime) -> str:
@@ -64,15 +65,6 @@ def _state(file: KeyFile, in_use: Key, now: datetime) -> str:
 def _needed_until(file: KeyFile, files: list[KeyFile]) -> str | None:
     end = needed_until(file, files)
     return None if end is None else iso(end)
-
-
-def _show(rows: list[dict[str, str | None]]) -> None:
-    table = Table(caption="`skytally keys rotate` makes new keys, and removes those that are not needed any more")
-    for column in ("key", "state", "needed until"):
-        table.add_column(column)
-    for row in rows:
-        table.add_row(row["key"], row["state"], row["needed_until"] or "it is replaced")
-    Console().print(table)
 
 
 @keys.command("rotate")
@@ -92,10 +84,10 @@ def keys_rotate(purposes: tuple[str, ...], at_once: bool) -> None:
     key_files = _key_files()
     for purpose in purposes or PURPOSES:
         made = key_files.add(purpose)
-        click.echo(f"new      {made.name}")
+        say(f"new      {made.name}")
         for path in key_files.older_than(made) if at_once else key_files.retired(purpose):
             path.unlink()
-            click.echo(f"removed  {path.name}")
+            say(f"removed  {path.name}")
 
 
 @click.command("token")

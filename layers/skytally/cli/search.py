@@ -9,6 +9,7 @@ import click
 
 from skytally import web
 from skytally.cli.files import private_file
+from skytally.cli.terminal import say
 from skytally.config import Config
 
 if TYPE_CHECKING:
@@ -47,13 +48,13 @@ def search_setup(user: str, password_file: Path, out: Path | None, days: int, il
         raise click.UsageError(f"--ilm-days must leave two months at least: {LEAST_ILM_DAYS}, or 0")
     with _administrator(user, password_file) as (client, prefix):
         fresh = install(client, prefix, web.clock())
-        click.echo(f"made {', '.join(fresh)}" if fresh else "templates and indices are as they should be", err=True)
+        say(f"made {', '.join(fresh)}" if fresh else "templates and indices are as they should be", err=True)
         if ilm_days is not None:
             lifecycle.switch(client, prefix, ilm_days)
             click.echo(f"ILM removes intervals after {ilm_days} days" if ilm_days else "ILM removes nothing", err=True)
         for path, group in [(out / group, group) for group in access.FUNCTIONS] if out else ():
             _write_key(path, access.make_key(client, prefix, group, days))
-            click.echo(f"{path}: for {', '.join(access.FUNCTIONS[group]) or '`skytally statement`'}")
+            say(f"{path}: for {', '.join(access.FUNCTIONS[group]) or '`skytally statement`'}")
 
 
 @click.command("search-revoke")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import secrets as random_secrets
 import sys
 from pathlib import Path
@@ -10,13 +11,12 @@ from typing import Any
 import click
 import msgspec
 import yaml
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from skytally import ending, evidence, userdata, web, wiring
 from skytally.adapters.http_skytally import Deployment
 from skytally.cli.files import private_file
+from skytally.cli.terminal import say, show, text
 from skytally.errors import Malformed
 from skytally.ports import Write
 from skytally.unreadable import Notes
@@ -24,6 +24,7 @@ from skytally.unreadable import Notes
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FILE_OR_STDIN = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
 DAYS_KEPT = ending.MARKS_KEPT.days
+CLAIM_TOKEN = re.compile(r"[a-z0-9]{20,64}\.[0-9]{1,12}\.[0-9a-f]{64}")
 
 
 def _deposit_options(command: Any) -> Any:
@@ -65,7 +66,7 @@ def deposit(out: Path | None, **wanted: Any) -> None:
     with private_file(out) as file:
         answer = _leave(**wanted)
         file.write(f"{answer['token']}\n")
-    click.echo(f"claim {answer['claim']} until {answer['expires_at']}", err=True)
+    say(f"claim {answer['claim']} until {answer['expires_at']}", err=True)
 
 
 @click.command("userdata")
@@ -83,11 +84,11 @@ def make_userdata(unpack: str, owner: str, mode: str, **wanted: Any) -> None:
           --payload secrets.tar --unpack /etc/condor --owner condor --mode 0600 > user-data
     """
     base, ca, names = wanted["base"], wanted["ca"], wanted["vms"]
-    digest = userdata.digest_of("vm.py", Deployment(base, ca_file=ca).get("agent/SHA256SUMS").decode())
+    digest = userdata.digest_of("vm.py", Deployment(base, ca_file=ca).get("agent/SHA256SUMS").decode("ascii", "replace"))
     takes = userdata.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
     answer = _leave(**wanted)
     made = userdata.cloud_config(base, answer["token"], digest, takes, ca.read_text() if ca else None)
-    click.echo("#cloud-config\n" + yaml.safe_dump(made, sort_keys=False, width=200), nl=False)
+    click.echo("#cloud-config\n" + yaml.safe_dump(made, sort_keys=False, width=sys.maxsize, default_style='"'), nl=False)
 
 
 def _leave(base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], payload: Path, **more: Any) -> dict[str, str]:
@@ -97,8 +98,11 @@ def _leave(base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], p
     names = {"vm": vms[0]} if len(vms) == 1 else {"vms": list(vms)}
     body = {**names, **{name: value for name, value in more.items() if value}, "payload": base64.b64encode(data).decode()}
     key = random_secrets.token_hex(16)
-    answer: dict[str, str] = Deployment(base, _token(token_file), ca).post("secret_deposit", body, **{"Idempotency-Key": key})
-    return answer
+    answer = Deployment(base, _token(token_file), ca).post("secret_deposit", body, **{"Idempotency-Key": key})
+    names_expected = {"claim", "token", "expires_at"}
+    if not isinstance(answer, dict) or not names_expected <= answer.keys() or not CLAIM_TOKEN.fullmatch(str(answer["token"])):
+        raise Malformed(f"{base} answered no claim token: check --base")
+    return {name: str(answer[name]) for name in names_expected}
 
 
 def _token(path: Path) -> str:
@@ -161,16 +165,10 @@ def _history(days: int, claim: str | None = None) -> list[evidence.Held]:
 
 
 def _show(held: list[evidence.Held]) -> None:
-    """Print a table; names and addresses are others' words, so no markup and no control character of theirs gets through."""
-    table = Table(caption=f"{len(held)} secrets")
-    for column in ("vm", "cloud", "state", "at", "from", "key", "others"):
-        table.add_column(column, overflow="fold")
-    for one in held:
-        words = (one.vm, one.cloud, one.state, one.at, one.address, (one.spki_sha256 or "")[:12])
-        others = Text(_plain("\n".join(evidence.described(one))), "red")
-        table.add_row(*(Text(_plain(word or "")) for word in words), others)
-    Console().print(table)
+    columns = ("vm", "cloud", "state", "at", "from", "key", "others")
+    show(columns, map(_row, held), caption=f"{len(held)} secrets")
 
 
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+def _row(one: evidence.Held) -> list[str | Text]:
+    words = (one.vm, one.cloud, one.state, one.at, one.address, (one.spki_sha256 or "")[:12])
+    return [*(word or "" for word in words), text(evidence.described(one), "red")]

@@ -10,18 +10,15 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from skytally import closing, reconciliation, signature, web, wiring
 from skytally.cli.files import private_file
+from skytally.cli.terminal import say, show
 from skytally.closing import Frozen
 from skytally.cloud import Site
 from skytally.config import Config
 from skytally.documents import Closing
 from skytally.errors import Malformed
-from skytally.plain_text import visible
 from skytally.ports import Documents
 from skytally.records import month as read_month
 
@@ -50,7 +47,7 @@ def keygen(key_path: Path | None) -> None:
     with private_file(path) as file:
         file.write(made)
     click.echo(signature.sign("", made)[1], nl=False)
-    click.echo(f"the signing key is {path}: keep a copy of it in a safe place", err=True)
+    say(f"the signing key is {path}: keep a copy of it in a safe place", err=True)
 
 
 @statement.command("close")
@@ -83,7 +80,7 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
     elif rows:
         _show(rows, "would be signed" if dry_run else "signed")
     else:
-        click.echo(f"nothing is new in {month}: nothing was signed", err=True)
+        say(f"nothing is new in {month}: nothing was signed", err=True)
 
 
 @statement.command("verify")
@@ -103,8 +100,8 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None) -> None:
     try:
         told = json.loads(file.read_text())
         text, signed, own_key = (str(told[name]) for name in ("statement", "signature", "public_key"))
-        frozen = msgspec.json.decode(text, type=Frozen)
-    except (ValueError, KeyError, TypeError):
+        row = _described(msgspec.json.decode(text, type=Frozen))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Malformed(f"{file} is no signed statement: ask for it with detail=signed") from None
     signature.verify(text, signed, _read(key_path, "name the public key that you were given") if key_path else own_key)
     if unpack:
@@ -113,7 +110,7 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None) -> None:
         (unpack / "statement.sig").write_bytes(base64.b64decode(signed))
     if key_path is None:
         click.echo("no --key: this shows that the statement fits the key inside it, not whose key that is", err=True)
-    _show([_described(frozen)], "as it was signed")
+    _show([row], "as it was signed")
 
 
 @statement.command("compare")
@@ -142,7 +139,7 @@ def compare(month: str, bill: Path | None, as_json: bool) -> None:
     elif rows:
         _show(rows, f"{wanted}, {whole['state']}")
     else:
-        click.echo(f"nothing is known of {month}", err=True)
+        say(f"nothing is known of {month}", err=True)
 
 
 @contextlib.contextmanager
@@ -185,16 +182,11 @@ def _described(frozen: Frozen) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]], title: str) -> None:
-    table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
-    for row in rows:
-        table.add_row(*(Text(_written(value)) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    columns = [name.replace("_", " ") for name in rows[0]]
+    right = [column for column, value in zip(columns, rows[0].values(), strict=True) if not isinstance(value, str)]
+    words = [[_word(value) for value in row.values()] for row in rows]
+    show(columns, words, right=right, title=title, width=None if sys.stdout.isatty() else 160)
 
 
-def _written(value: Any) -> str:
-    """Write a cell; names are others' words, so no markup and no control character of theirs gets through."""
-    if value is None:
-        return ""
-    return f"{value:,.3f}" if isinstance(value, float) else visible(str(value))
+def _word(value: Any) -> str:
+    return f"{value:,.3f}" if isinstance(value, float) else "" if value is None else str(value)
