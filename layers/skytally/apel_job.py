@@ -30,7 +30,7 @@ def job_summaries(source: Source, clouds: Sequence[str]) -> list[Record]:
     Raises Conflict where some may be forgotten.
     """
     _check_whole(source)
-    groups: dict[Group, list[tuple[Row, float]]] = defaultdict(list)
+    groups: dict[tuple[str, ...], tuple[Group, list[tuple[Row, float]]]] = {}
     worth = _Worth(source.boots)
     for row in _ended(source, clouds):
         try:
@@ -38,8 +38,8 @@ def job_summaries(source: Source, clouds: Sequence[str]) -> list[Record]:
         except Unsendable as error:
             source.leave_out(row["cloud"], None, error.message, row["count:started_at"])
         else:
-            groups[group].append((row, hs23))
-    made = (_summary(group, rows, source.month) for group, rows in sorted(groups.items(), key=str))
+            groups.setdefault(_folded(group), (group, []))[1].append((row, hs23))
+    made = (_summary(group, rows, source.month) for _, (group, rows) in sorted(groups.items()))
     return source.checked(apel.JOB_SUMMARY, made, "SubmitHost", "NumberOfJobs")
 
 
@@ -72,6 +72,11 @@ def _group(row: Row, source: Source) -> Group:
     if cloud == UNKNOWN:
         raise Unsendable("nobody knows which cloud these jobs ran on")
     return source.site_name(cloud), cloud, source.organisation(row["system"], cloud), row["cores"]
+
+
+def _folded(group: Group) -> tuple[str, ...]:
+    """Return a group as the server compares it, which takes names that differ in case alone for one."""
+    return tuple(apel.plain(str(part)).casefold() for part in group)
 
 
 def _summary(group: Group, rows: Sequence[tuple[Row, float]], month: str) -> Record:

@@ -18,7 +18,7 @@ MOST_NAMED, LONGEST_NAME = 50, 100
 
 def check(names: Iterable[str], documents: Documents, site: Site, visible: Sequence[str] = ()) -> None:
     """Raise NotFound for a name that no cloud has; it names the clouds that are known, as far as they are visible (empty: all)."""
-    asked = [name for name in names if name not in site.clouds]
+    asked = [name for name in names if name not in {*site.clouds, *NO_CLOUDS}]
     if not asked:
         return
     documents.refresh()

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 from apel_server import ApelServer, RefusedError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skytally import apel, apel_record, apel_source
@@ -123,6 +123,7 @@ BOOTS = st.lists(
 
 
 @pytest.mark.parametrize("as_summaries", [False, True])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_what_is_sent_twice_restated_and_sent_again_is_the_statement(as_summaries, data):
     server, first = ApelServer(), data.draw(BOOTS)
@@ -210,6 +211,10 @@ def test_a_summary_s_benchmark_is_never_null_and_what_is_not_known_of_a_vm_is_le
     assert (by_cores[8.0]["BenchmarkType"], by_cores[8.0]["Benchmark"]) == ("HEPscore23", 0.0)
     assert (by_cores[8.0]["Memory"], by_cores[8.0]["Disk"]) == (None, None)
     assert (by_cores[4.0]["Memory"], by_cores[4.0]["Disk"]) == (16_000, None)
+    texts = [
+        apel.message(apel.CLOUD, [record]) for record in apel_record.cloud_records(source([boot(1), boot(2, disk_bytes=1, memory_bytes=0)]))
+    ]
+    assert not any(name in text for text in texts for name in ("Memory", "Disk"))
     with pytest.raises(RefusedError, match="Benchmark"):
         ApelServer().load(apel.message(apel.CLOUD_SUMMARY, [by_cores[8.0] | {"Benchmark": None}]))
 
