@@ -36,7 +36,7 @@ def export(month: str, form: str, spool: Path | None, output: Path | None, cloud
     \b
     Exit codes: 0 all of it, 1 refused, 3 something was left out, 5 a store is away (try again).
     Examples:
-      skytally statement export --month 2026-10 --format apel-cloud --spool /var/spool/apel/outgoing && ssmsend
+      skytally statement export --month 2026-10 --format apel-cloud --spool /var/spool/apel/outgoing
       skytally statement export --month 2026-10 --format apel-job-summary --cloud uvic --output uvic.txt
     """
     wanted = read_month(month)
