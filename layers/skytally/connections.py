@@ -27,8 +27,8 @@ BODY_BYTES_PER_SECOND = 8 * 1_024
 SURPLUS_BYTES, PIECE_BYTES, PIECE_SECONDS = 16 * 1_024 * 1_024, 256 * 1_024, 0.05
 LEAVING_SECONDS = 5.0
 PIPELINED = 8
-# A client that was waited for this long makes room for another: an honest one has sent its head by then.
-MAKES_ROOM_AFTER_SECONDS = 0.5
+# A client that was waited for this long makes room for another: an honest one sends its head at once.
+MAKES_ROOM_AFTER_SECONDS = 0.1
 SWEEP_SECONDS = 1.0
 LOGGED_EVERY_SECONDS = 60.0
 log = logging.getLogger("skytally")
