@@ -9,7 +9,7 @@ TOOLS := .venv/tools
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11
 
-.PHONY: help run serve demo test check contract localstack bench format lock sbom audit clean
+.PHONY: help run serve demo test check contract localstack properties bench format lock sbom audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: $(READY) ## format, lint, types, import rules and unit tests, in seconds
 	@$(BIN)/mypy --no-error-summary
 	@report=$$($(BIN)/lint-imports --no-logo) || { echo "$$report"; exit 1; }
 	@$(BIN)/pytest -q tests/unit tests/test_readme.py -m "not slow"
+
+properties: $(READY) ## the properties of the whole system, with many new examples; takes hours
+	@$(BIN)/pytest tests/properties --hypothesis-profile thorough --timeout 0
 
 bench: $(READY) ## what it costs and how fast it is, as ratios of one run on this machine
 	@$(BIN)/python tests/bench/bench_accounting.py

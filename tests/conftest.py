@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from lab import remove
 from starlette.testclient import TestClient
 
 from localstack import servers
@@ -21,6 +22,8 @@ from skytally.wiring import open_documents
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("unshrunk", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 # A run that is ended ends its servers, as one that is interrupted does.
@@ -124,10 +127,3 @@ def document_settings(running, tmp_path) -> Iterator[Callable[[str], dict[str, s
     for found in made:
         with contextlib.closing(open_documents(Config.from_env(found))) as documents:
             remove(documents.client, found["SKYTALLY_DOCUMENTS_PREFIX"])
-
-
-def remove(client, prefix):
-    """Remove all indices and templates of a prefix."""
-    client.indices.delete(index=",".join(client.indices.get(index=f"{prefix}-*")))
-    client.indices.delete_index_template(name=f"{prefix}-*")
-    client.cluster.delete_component_template(name=f"{prefix}-*")

@@ -32,6 +32,13 @@ def claim_form(token: str, key: str, vm: str | None = None) -> dict[str, str]:
     return {"claim": claim, "expires": expires, "public_key": key, "proof": proof} | ({"vm": vm} if vm else {})
 
 
+def remove(client: Any, prefix: str) -> None:
+    """Remove all indices and templates of a prefix from Elasticsearch."""
+    client.indices.delete(index=",".join(client.indices.get(index=f"{prefix}-*")))
+    client.indices.delete_index_template(name=f"{prefix}-*")
+    client.cluster.delete_component_template(name=f"{prefix}-*")
+
+
 def stamp(moment: datetime) -> str:
     """Write a moment as the wire has it."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

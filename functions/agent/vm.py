@@ -435,7 +435,7 @@ def measure(vm):
       last = past["interfaces"].get(interface, (0, 0))[column]
       now[name] += count[column] - (last if last <= count[column] else 0)  # smaller: it was reset
   vm.measured = dict(up=up, counters={name: round(value, 3) for name, value in now.items()}, cores=cores, ticked=sum(seconds),
-      interfaces=interfaces, unix=clock.unix(), final=vm.verb == "stop")
+      most_cores=max(cores, past.get("most_cores", past["cores"])), interfaces=interfaces, unix=clock.unix(), final=vm.verb == "stop")
   vm.points = vm.points[1 - SPOOL_SAMPLES:] + [vm.measured]
   vm.machine = dict(memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), disk_bytes=shutil.disk_usage("/").total,
       cpu_model=cpu_model(vm), agent_version=VERSION)
@@ -480,7 +480,7 @@ def spool(vm, point, at, estimated):
   here = dict(sampled_at=iso(at), uptime_seconds=point["up"], counters=point["counters"])
   vm.pending.append(dict(
     vm.machine, vm=vm.name, boot_id=vm.boot_id, boot_at=vm.boot_at, month=iso(vm.month)[:7], month_start=vm.month_start, previous=vm.last,
-    cores=point["cores"], final=point["final"], estimated=estimated, benchmark=vm.benchmark,
+    cores=point["cores"], most_cores=point.get("most_cores"), final=point["final"], estimated=estimated, benchmark=vm.benchmark,
     clock_offset_seconds=round(at - point["unix"], 3) if vm.heard else None, **here))
   vm.last = here
   if len(vm.pending) > SPOOL_SAMPLES:  # goes the oldest that ends no month or boot: a hole, no other total

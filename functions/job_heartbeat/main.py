@@ -10,7 +10,7 @@ from skytally import heartbeat, records, web, wiring
 def job_heartbeat(request: web.Request) -> web.Reply:
     """Answer what became of each job, once the good ones are durable."""
     with wiring.tallies().report("job_heartbeat", request.received_at) as count_items:
-        report = records.parse(request.body, records.HeartbeatReport)
+        report = records.parse_report(request.body, records.HeartbeatReport)
         request.admitted.site.check_vm(request.caller, report.vm)
         receipt = heartbeat.record(report, request.caller, wiring.documents(), request.received_at)
         count_items(receipt)

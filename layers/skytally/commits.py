@@ -1,9 +1,10 @@
 """Commits: documents that arrive together are kept together, so that a store's slowest step is shared by all who wait for it.
 
-A caller waits for the commit that holds its documents, never for a timer. What one caller sends stays together and in order.
+A caller waits for the commit that holds its documents, never for a timer. What one caller sends stays together and in
+order.
 
-Invariant: in a shared commit each write costs itself alone. One that cannot be stored is REJECTED before the store sees it; one of which
-the store does not say that it is kept makes its own caller's batch Unavailable, and no other's.
+Invariant: in a shared commit each write costs itself alone. One that cannot be stored is REJECTED before the store sees
+it; one of which the store does not say that it is kept makes its own caller's batch Unavailable, and no other's.
 """
 
 import queue
@@ -22,13 +23,18 @@ Fate = Outcome | Unavailable
 
 
 class CommitQueue(Generic[P]):
-    """Threads that `prepare` each write that waits and hand all of them to `commit`, which returns each one's fate, in order.
+    """Threads that `prepare` each waiting write and hand all of them to `commit`, which returns their fates in order.
 
     Where `commit` raises, nothing of it is known to be kept.
     """
 
     def __init__(
-        self, prepare: Callable[[Write], P], commit: Callable[[list[P]], Sequence[Fate]], *, writers: int, most_writes: int
+        self,
+        prepare: Callable[[Write], P],
+        commit: Callable[[list[P]], Sequence[Fate]],
+        *,
+        writers: int,
+        most_writes: int,
     ) -> None:
         self._prepare, self._commit, self._most_writes = prepare, commit, most_writes
         self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -98,11 +104,12 @@ class CommitQueue(Generic[P]):
         except Unavailable as error:
             return [error] * len(prepared)
         except Exception as crash:  # noqa: BLE001  a thread that ends would leave every later caller waiting for ever
-            return [Unavailable(f"the document store did not keep this (incident {logs.incident(crash)}): ask again")] * len(prepared)
+            outage = Unavailable(f"the document store did not keep this (incident {logs.incident(crash)}): ask again")
+            return [outage] * len(prepared)
 
 
 def _answer(future: Future[list[Outcome]], fates: Sequence[Fate]) -> None:
-    """Answer a caller that still waits: one whose request was given up has cancelled its future."""
+    """Complete the future of a caller that still waits: one whose request was given up has cancelled it."""
     if not future.set_running_or_notify_cancel():
         return
     for fate in fates:

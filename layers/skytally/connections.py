@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from msgspec import Struct
+from msgspec import Struct, structs
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from skytally import logs, web
@@ -25,7 +25,7 @@ HEAD_BYTES = 16 * 1_024
 BODY_BYTES_PER_SECOND = 8 * 1_024
 # Of a body that nobody wants, so much is read for the sake of the answer, a piece at a time: at most 5 MiB a second.
 SURPLUS_BYTES, PIECE_BYTES, PIECE_SECONDS = 16 * 1_024 * 1_024, 256 * 1_024, 0.05
-LEAVING_SECONDS = 5.0
+LEAVING_SECONDS, ENDING_SECONDS = 5.0, 1.0
 PIPELINED = 8
 # A client that was waited for this long makes room for another: an honest one sends its head at once.
 MAKES_ROOM_AFTER_SECONDS = 0.1
@@ -60,21 +60,35 @@ class Connections:
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self._open: set[Connection] = set()
+        # Those that may make room, by how long they were waited for when they were last looked for: the longest is the last.
+        self._slow: list[Connection] = []
+        self._looked_at = 0.0
         self._sweeping: asyncio.TimerHandle | None = None
         self._ended_count, self._logged_at = 0, 0.0
 
     def admit(self, connection: "Connection") -> bool:
         """Take a new connection in, ending the one that was waited for longest where there are too many; say whether it may stay."""
         if len(self._open) >= self.bounds.connections:
-            longest = max(self._open, key=Connection.waited_seconds)
-            if longest.waited_seconds() < MAKES_ROOM_AFTER_SECONDS:
+            slow = self._slowest(connection.loop.time())
+            if slow is None:
                 return False
-            longest.make_room()
-            self._open.discard(longest)
+            slow.make_room()
+            self._open.discard(slow)
         self._open.add(connection)
         if self._sweeping is None:
             self._sweep()
         return True
+
+    def _slowest(self, now: float) -> "Connection | None":
+        """Return a connection that makes room; all are looked through only now and then, however many want in."""
+        if not self._slow and now - self._looked_at >= MAKES_ROOM_AFTER_SECONDS / 2:
+            self._looked_at = now
+            self._slow = sorted(self._open, key=Connection.waited_seconds)
+        while self._slow:
+            longest = self._slow.pop()
+            if longest in self._open and longest.waited_seconds() >= MAKES_ROOM_AFTER_SECONDS:
+                return longest
+        return None
 
     def leave(self, connection: "Connection") -> None:
         """Forget a connection that is over."""
@@ -166,6 +180,11 @@ class Connection(HttpToolsProtocol):
         if not self._connections.admit(self):
             self._answer(_too_many())
             self.transport.close()
+
+    def shutdown(self) -> None:
+        """Let what is under way end, when the server ends; it waits only for senders that are not slow."""
+        super().shutdown()
+        self._bounds = structs.replace(self._bounds, body_seconds=ENDING_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""

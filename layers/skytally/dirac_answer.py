@@ -1,6 +1,7 @@
-"""DIRAC's answers, through whichever door they came: each job's row by itself. What cannot be read costs its own job, and stops no other.
+"""DIRAC's answers, through whichever door they came: each job's row by itself.
 
-Invariant: a job is absent, so not known to DIRAC, only where it is known of every row whose it is.
+A row that cannot be read costs its own job and stops no other. Invariant: a job counts as not known to DIRAC only where
+every row of the answer names a job that was asked about.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -1,9 +1,10 @@
 """DIRAC's rounds: what vms named, asked about where it fell silent, kept.
 
-Invariants: after a heartbeat made it, only a round changes a job, and its version is the moment just before DIRAC was asked: whatever ends
-late, in whatever order, nothing older overwrites. A heartbeat is put aside only once its job's state is kept, and only as it was read. A
-DIRAC that does not answer changes no state. Each job is settled by itself: one that cannot be, because of what DIRAC says or of what is
-stored, is noted as unreadable and stays as it is, until a later round.
+Invariants: after a heartbeat made it, only a round changes a job, and its version is the moment just before DIRAC was
+asked: whatever ends late, in whatever order, nothing older overwrites. A heartbeat is put aside only once its job's
+state is kept, and only as it was read. A DIRAC that does not answer changes no state. Each job is settled by itself:
+one that cannot be, because of what DIRAC says or of what is stored, is noted as unreadable and stays as it is, until a
+later round.
 """
 
 from collections import defaultdict

@@ -60,7 +60,7 @@ def _sources(documents: Documents) -> Iterator[Row]:
 
 def _site_data(fault: SiteFault, clouds: Sequence[str]) -> Row:
     place = "" if clouds else f" ({fault.place})"
-    return _row("site_data", "SKYTALLY_CLOUDS", FAILING, fault.since, f"broken{place}: the last good ones count")
+    return _row("site_data", "SKYTALLY_CLOUDS", FAILING, fault.since, f"clouds.toml is broken{place}: the last good site data count")
 
 
 def _unreadable(count: int, newest: Unreadable, clouds: Sequence[str]) -> Row:

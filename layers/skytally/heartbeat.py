@@ -1,8 +1,9 @@
-"""Heartbeats: the DIRAC jobs that a vm says run on it, each kept by the server's clock, or as the vm dates what it could not tell at once.
+"""Heartbeats: the DIRAC jobs that a vm says run on it.
 
-A job that is new becomes a job document at once, so that it shows before DIRAC was ever asked; from then on only the rounds of
-`dirac_collection` change it. The last time seen never goes back: it is the document's version, so a vm tells what is oldest first.
-Each job is judged by itself, before anything is stored: one that cannot be kept is rejected and leaves its neighbours alone.
+Each is kept by the server's clock, or as the vm dates what it could not tell at once. A job that is new becomes a job
+document at once, so that it shows before DIRAC was ever asked; from then on only the rounds of `dirac_collection`
+change it. The last time seen never goes back: it is the document's version, so a vm tells what is oldest first. Each
+job is judged by itself, before anything is stored: one that cannot be kept is rejected and leaves its neighbours alone.
 """
 
 import re
@@ -47,8 +48,8 @@ def record(report: HeartbeatReport, caller: Caller, documents: Documents, now: d
             beats[job_id] = _carried_on(beat, last, jobs[job_id])
         except Exception as error:  # noqa: BLE001  one job's fault is its own
             rejected.append(batch.rejection(good[job_id], error))
-    outcomes = documents.write([beat_write(beat) for beat in beats.values()]).result()
     fresh = [new_job(beat, seen_at) for job_id, beat in beats.items() if jobs[job_id] is None]
+    outcomes = documents.write([beat_write(beat) for beat in beats.values()]).result()
     documents.write([job_write(job, 0, create=True) for job in fresh]).result()
     refused = [good[job_id] for job_id, outcome in zip(beats, outcomes, strict=True) if outcome is Outcome.REJECTED]
     rejected += [Rejection(index, "rejected", "the document store refuses this job for good") for index in refused]

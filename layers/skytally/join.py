@@ -1,19 +1,22 @@
 """The join: which cloud a job ran on, as placements say, whichever of the two is known first.
 
-Tried in this order: the placements of its batch id, or of its bare `cluster.proc` where time and host agree with one; then,
-for its host, any placement there at the time and the vms of that name that lived then. Otherwise the cloud stays `unknown`.
+Tried in this order: the placements of its batch id, or of its bare `cluster.proc` where time and host agree with one;
+then, for its host, any placement there at the time and the vms of that name that lived then. Otherwise the cloud stays
+`unknown`.
 
-A scheduler speaks for its own clouds, but may say anything of any job. What several say of one job is told apart in steps:
-claims on the job's host, then at its time, then on a vm that the claimed cloud listed at that time, then those that share
-most of its time. Where what is left names different clouds the job stays `unknown`: no claim moves another cloud's job unless
-it fits the job better. A placement without a cloud is on its vm's, if that is a cloud of which its scheduler may speak.
+A scheduler speaks for its own clouds, but may say anything of any job. What several say of one job is told apart in
+steps: claims on the job's host, then at its time, then on a vm that the claimed cloud listed at that time, then those
+that share most of its time. Where what is left names different clouds the job stays `unknown`: no claim moves another
+cloud's job unless it fits the job better. A placement without a cloud is on its vm's, if that is a cloud of which its
+scheduler may speak.
 
-Not told apart are a false claim on a job of which its own scheduler says nothing; one that names host and time rightly and
-lists the vm, too, which leaves the job `unknown`; and one on a bare `cluster.proc` whose job names no host, likewise.
+Not told apart are a false claim on a job of which its own scheduler says nothing; one that names host and time rightly
+and lists the vm, too, which leaves the job `unknown`; and one on a bare `cluster.proc` whose job names no host,
+likewise.
 
-Invariant: every writer reads again after its write. A collector writes jobs and a placement report placements; then both
-look at what is stored, write the jobs whose cloud is another now, and look again until none is. So any order of any number
-of them ends the same.
+Invariant: every writer reads again after its write. A collector writes jobs and a placement report placements; then
+both look at what is stored, write the jobs whose cloud is another now, and look again until none is. So any order of
+any number of them ends the same.
 """
 
 import json

@@ -24,16 +24,27 @@ BODIES: dict[str, tuple[type, tuple[str, ...]]] = {
     "placement_report": (records.Placements, ("application/json",)),
     "job_heartbeat": (records.HeartbeatReport, ("application/json",)),
 }
-ANSWERS: dict[str, tuple[int, str]] = {
-    "secret_deposit": (201, "the claim, the token for the user-data, the expiry"),
-    "secret_claim": (200, "the bundle, application/x-tar"),
-    "secret_revoke": (200, "nobody can take it any more"),
-    "usage_report": (200, "a Receipt"),
-    "job_heartbeat": (200, "a Receipt"),
-    "placement_report": (200, "a Receipt; items are numbered through vms and then jobs"),
-    "statement": (200, "the month's statement"),
-    "dashboard": (200, "the page"),
-    "agent": (200, "a script"),
+# What the items are that each function judges by themselves: to the record that holds them, any JSON is one.
+SCHEMA = "#/components/schemas/"
+ITEMS: dict[tuple[type, str], dict[str, Any]] = {
+    (records.Samples, "samples"): {"$ref": f"{SCHEMA}Sample"},
+    (records.Placements, "vms"): {"$ref": f"{SCHEMA}BatchVm"},
+    (records.Placements, "jobs"): {"$ref": f"{SCHEMA}BatchJob"},
+    (records.HeartbeatReport, "jobs"): {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"},
+}
+JSON, CSV, TEXT = "application/json", "text/csv", "text/plain"
+ANSWERS: dict[str, tuple[int, str, tuple[str, ...]]] = {
+    "secret_deposit": (201, "the claim, the token for the user-data, the expiry", (JSON,)),
+    "secret_claim": (200, "the bundle", ("application/x-tar",)),
+    "secret_revoke": (200, "nobody can take it any more", (JSON,)),
+    "usage_report": (200, "a Receipt", (JSON,)),
+    "job_heartbeat": (200, "a Receipt", (JSON,)),
+    "placement_report": (200, "a Receipt; items are numbered through vms and then jobs", (JSON,)),
+    "statement": (200, "the month's statement, as JSON, CSV or APEL's messages", (JSON, CSV, TEXT)),
+    "dashboard": (200, "the page", ("text/html",)),
+    "dashboard/data": (200, "what the page draws", (JSON, CSV)),
+    "dashboard/metrics": (200, "how skytally itself is, as Prometheus's text", (TEXT,)),
+    "agent/{file}": (200, "a script, or the digests of all", (TEXT,)),
 }
 MORE_ERRORS: dict[str, dict[int, str]] = {
     "secret_deposit": {
@@ -62,7 +73,8 @@ MORE_ERRORS: dict[str, dict[int, str]] = {
         409: "forgotten: jobs of the month were removed, and APEL would take the rest for all of them",
     },
     "dashboard": {404: "unknown"},
-    "agent": {404: "unknown"},
+    "agent": {404: "unknown: name a script"},
+    "agent/{file}": {404: "unknown: there is no such script"},
 }
 PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
     "statement": (
@@ -110,7 +122,10 @@ FILES = {
 def description() -> dict[str, Any]:
     """Answer the whole description."""
     kinds = [*(kind for kind, _ in BODIES.values()), records.Sample, records.Benchmark, records.BatchVm, records.BatchJob, records.Receipt]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=SCHEMA + "{name}")
+    for (kind, field), item in ITEMS.items():
+        components[kind.__name__]["properties"][field]["items"] = item
+    components = _ecmascript(components)
     bodies = dict(zip(BODIES, schemas, strict=False))
     paths = {f"/function/{f.name}": _operation(f.name, f.summary, bodies, timer=f.schedule is not None) for f in FUNCTIONS}
     paths |= {f"/function/{path}": _operation(path, summary, bodies, timer=False) for path, summary in FILES.items()}
@@ -125,14 +140,25 @@ def description() -> dict[str, Any]:
     }
 
 
+def _ecmascript(schema: Any) -> Any:
+    """Return a schema whose patterns end as JSON Schema's regular expressions do: those know no `\\Z`."""
+    if isinstance(schema, dict):
+        return {
+            name: value.replace(r"\Z", "$") if name == "pattern" and isinstance(value, str) else _ecmascript(value)
+            for name, value in schema.items()
+        }
+    return [_ecmascript(value) for value in schema] if isinstance(schema, list) else schema
+
+
 def _operation(name: str, summary: str, bodies: dict[str, Any], *, timer: bool) -> dict[str, Any]:
     method = "post" if timer or name in BODIES else "get"
-    status, meaning = ANSWERS.get(name, (200, "the state of the round" if timer else summary))
+    status, meaning, media = ANSWERS.get(name, (200, "the state of the round" if timer else summary, (JSON,)))
+    answer = {"description": meaning, "content": {kind: {} for kind in media}}
     operation: dict[str, Any] = {
         "operationId": name.replace("/", "_").replace("{", "").replace("}", "").replace(".", "_"),
         "summary": summary,
         "security": [] if timer or name in PUBLIC or name.startswith("agent") else BEARER,
-        "responses": {str(status): {"description": meaning}} | {str(s): _error(m) for s, m in (ERRORS | MORE_ERRORS.get(name, {})).items()},
+        "responses": {str(status): answer} | {str(s): _error(m) for s, m in (ERRORS | MORE_ERRORS.get(name, {})).items()},
     }
     if name in HEADERS:
         headers = {header: {"description": text, "schema": {"type": "string"}} for header, text in HEADERS[name].items()}

@@ -1,8 +1,9 @@
 """PanDA: BigPanDA's rows as job documents, and time slices of which no limit cuts anything.
 
-Times are naive UTC and sizes of memory kB; numbers may come as text. A job is final by its status alone: endtime is set before, and by
-archiving even where a job never began. Once final its modificationtime moves no more, so that is when it became final; a late word of its
-batch system moves only statechangetime, and with it the version. What cannot be, such as a time in the future, is as if it were not told.
+Times are naive UTC and sizes of memory kB; numbers may come as text. A job is final by its status alone: endtime is set
+before, and by archiving even where a job never began. Once final its modificationtime moves no more, so that is when it
+became final; a late word of its batch system moves only statechangetime, and with it the version. What cannot be, such
+as a time in the future, is as if it were not told.
 """
 
 import re

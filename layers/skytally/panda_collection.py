@@ -1,9 +1,10 @@
 """Collecting PanDA's jobs: time slices from each queue's cursor to now, each stored whole before the cursor passes it.
 
-Invariants: a cursor never passes a slice that was not answered whole or not stored; every round reads again what was modified up to an
-hour before it, since answers lag; what changes state late is asked for once a day. Reading twice changes nothing. Queues that stand at the
-same time are asked together; where that fails each is asked alone, so that one queue's failure is its own, whatever it was. A row that
-cannot be read costs itself: it is counted and noted as unreadable, and the cursor passes it, since asking again would bring the same.
+Invariants: a cursor never passes a slice that was not answered whole or not stored; every round reads again what was
+modified up to an hour before it, since answers lag; what changes state late is asked for once a day. Reading twice
+changes nothing. Queues that stand at the same time are asked together; where that fails each is asked alone, so that
+one queue's failure is its own, whatever it was. A row that cannot be read costs itself: it is counted and noted as
+unreadable, and the cursor passes it, since asking again would bring the same.
 """
 
 from collections.abc import Callable, Iterable, Sequence

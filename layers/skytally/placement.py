@@ -1,15 +1,14 @@
 """Placements: what a batch scheduler says of its vms' lives and of which vm each job ran on.
 
-Invariants: an item that cannot be kept is rejected by itself, and nothing is stored before every item was judged. A place
-belongs to its cloud, by its key, so no scheduler replaces what another cloud's has said. A place is marked as joined only
-after every job that it concerns was brought onto its cloud. A report that died before that comes again and finds it
-unmarked; one that repeats what is marked moves no job, so that all vms can be reported in every round.
+Invariants: an item that cannot be kept is rejected by itself, and nothing is stored before every item was judged. A
+place belongs to its cloud, by its key, so no scheduler replaces what another cloud's has said. A place is marked as
+joined only after every job that it concerns was brought onto its cloud. A report that died before that comes again and
+finds it unmarked; one that repeats what is marked moves no job, so that all vms can be reported in every round.
 
-The last word on a vm's life is that of the report that was made last, not of the one that came last: `listed_at` says which,
-by one scheduler's clock. So a vm that is listed again with the same start is alive again, and a report that was held up on
-its way revives nothing that has ended since. A report that does not say when it was made, or says so by a clock that is days
-ahead, cannot be put in order: what it lists as running revives nothing, and an end that it tells counts as told when it came.
-A run of a job that has ended never runs again.
+The last word on a vm's life is that of the report that was made last: a vm that is listed again with the same start is
+alive again, and its end is withdrawn. `listed_at` says when a report was made, so that one that was held up on its way
+revives nothing that has ended since. A report that does not say so, or says so by a clock that is days ahead, counts as
+made when it came: schedulers send one report after another. A run of a job that has ended never runs again.
 """
 
 import json
@@ -31,6 +30,7 @@ from skytally.records import MALFORMED_TIME, BatchJob, BatchVm, Caller, Placemen
 A = TypeVar("A")
 B = TypeVar("B")
 Place = PlacedVm | Placement
+# Above the ms of any report: here begin the versions of vms' lives, and of the ends of runs.
 AFTER_ANY_MS = 10**14
 
 
@@ -52,7 +52,7 @@ class Report(Struct):
 
     caller: Caller
     now: datetime
-    listed_at: datetime | None
+    listed_at: datetime
     vm_count: int
     rejected: list[Rejection] = []
 
@@ -74,8 +74,7 @@ class Report(Struct):
         """Return a vm's life."""
         vm = records.parse(bytes(raw), BatchVm)
         self._check(vm.cloud, vm.started_at, vm.ended_at)
-        reported_at = self.now if self.listed_at is None else min(self.listed_at, self.now)
-        place = PlacedVm(**structs.asdict(vm), reported_at=reported_at, joined=False)
+        place = PlacedVm(**structs.asdict(vm), reported_at=min(self.listed_at, self.now), joined=False)
         return Item("placed_vm", f"{place.vm}@{place.cloud}@{_ms(place.started_at)}", self._order_of(place), place)
 
     def run(self, _: int, raw: msgspec.Raw) -> Item:
@@ -99,22 +98,18 @@ class Report(Struct):
             raise Malformed("started_at and ended_at may not lie in the future", code=MALFORMED_TIME)
 
     def _order_of(self, vm: PlacedVm) -> int:
-        """Return a version in the order in which reports were made, to two milliseconds; of two made at once an end wins.
-
-        What runs by a report without an order is below all that.
-        """
-        if self.listed_at is None and vm.ended_at is None:
-            return _ms(self.now)
-        return AFTER_ANY_MS + _ms(self.listed_at or self.now) // 2 * 2 + (vm.ended_at is not None)
+        """Return a version in the order in which reports were made, to two milliseconds; of two made at once an end wins."""
+        return AFTER_ANY_MS + _ms(self.listed_at) // 2 * 2 + (vm.ended_at is not None)
 
 
 def record(body: bytes, caller: Caller, documents: Documents, now: datetime) -> Receipt:
     """Keep what a scheduler reports, then bring the jobs that it concerns onto their clouds; raises Unavailable, and it may come again."""
-    told = records.parse(body, Placements)
-    listed_at = told.listed_at if told.listed_at is not None and told.listed_at <= now + AHEAD else None
-    report = Report(caller, now, listed_at, len(told.vms))
-    vms = report.each(dict(enumerate(told.vms)), report.vm)
-    runs = report.each(dict(enumerate(told.jobs, len(told.vms))), report.run)
+    placements = records.parse_report(body, Placements)
+    listed_at = placements.listed_at or now
+    listed_at = now if listed_at > now + AHEAD else listed_at
+    report = Report(caller, now, listed_at, len(placements.vms))
+    vms = report.each(dict(enumerate(placements.vms)), report.vm)
+    runs = report.each(dict(enumerate(placements.jobs, len(placements.vms))), report.run)
     items = vms | _without_foreign(runs, vms.values(), report, documents)
     before = _stored(items, documents)
     fresh = {n: item for n, item in items.items() if not _is_joined(item.place, before.get(n))}

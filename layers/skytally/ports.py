@@ -25,7 +25,7 @@ class Outcome(Enum):
     STALE = "stale"
     """A newer version, or for a create any version, was there; nothing changed."""
     REJECTED = "rejected"
-    """The store will never take this document: it could not be read again (see `storable`), or the store cannot parse it."""
+    """The store will never take this document: nobody could read it again (see `storable`), or it cannot be parsed."""
 
 
 class Write(Struct, frozen=True):
@@ -81,26 +81,27 @@ Skipped = Callable[[str, str], object]
 class Documents(Protocol):
     """A store of versioned documents.
 
-    What it returns is whole or it raises Unavailable: no answer comes from a part of the store. A document that cannot be made into its
-    record is skipped, noted in the index `unreadable` and counts in no sum of another; nothing beside it changes.
+    What it returns is whole or it raises Unavailable: no answer comes from a part of the store. A document that cannot
+    be made into its record is skipped, noted in the index `unreadable` and counts in no sum of another; nothing beside
+    it changes.
     """
 
     def write(self, writes: Sequence[Write]) -> Future[list[Outcome]]:
         """Keep documents; the future answers an outcome each, in order, once all are durable.
 
-        Several calls may share one commit. Within one call a later write of the same key comes after an earlier one. A write that cannot be
-        kept for good is REJECTED by itself. The future raises Unavailable where anything of this call, and not of another that shares its
-        commit, is not known to be kept.
+        Several calls may share one commit. Within one call a later write of the same key comes after an earlier one. A
+        write that cannot be kept for good is REJECTED by itself. The future raises Unavailable where anything of this
+        call, and not of another that shares its commit, is not known to be kept.
         """
 
     def get(self, index: str, key: str, kind: type[D]) -> D | None:
-        """Read the newest version that any process was told is durable; None when there is none, or when it cannot be read."""
+        """Read the newest version that any process was told is durable; None when there is none, or it cannot be read."""
 
     def get_many(self, index: str, keys: Sequence[str], kind: type[D]) -> list[D | None]:
         """Read several, in the order asked; None for each that is not there or cannot be read."""
 
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
-        """List all readable ones that hold one of the values of each field, in key order; may lag behind writes until `refresh`."""
+        """List those that hold one of the values of each field, in key order; may lag behind writes until `refresh`."""
 
     def during(
         self, index: str, kind: type[D], moment: str, span: tuple[datetime, datetime], where: Mapping[str, Sequence[str]]
@@ -117,7 +118,7 @@ class Documents(Protocol):
         """
 
     def stored(self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None) -> Iterator[tuple[str, int, D]]:
-        """List key, version and document of all readable keys behind `after`, in key order; as of the last `refresh` or later."""
+        """List key, version and document of all keys behind `after`, in key order; as of the last `refresh` or later."""
 
     def count(self, index: str) -> int:
         """Return how many documents an index holds, also those that cannot be read; as of the last `refresh` or later."""

@@ -4,6 +4,7 @@ A record that exists is valid: `parse` refuses the rest and names the field. The
 Elasticsearch mappings are made from these classes, so a field is declared once.
 """
 
+import json
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args
@@ -46,6 +47,41 @@ def parse(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
+
+
+def parse_report(body: bytes, kind: type[T]) -> T:
+    """Decode a report of many items; an item that is JSON and yet cannot be decoded counts as null, and so costs itself alone.
+
+    Such are numbers beyond all floats and half a surrogate pair. Raises Malformed for what is no report at all.
+    """
+    try:
+        return parse(body, kind)
+    except Malformed:
+        mended = _mended(body)
+        if mended is None:
+            raise
+    return parse(mended, kind)
+
+
+def _mended(body: bytes) -> bytes | None:
+    """Return a report with null in place of each item that cannot be decoded; None where there is none such."""
+    try:
+        report = json.loads(body)
+        if not isinstance(report, dict):
+            return None
+        lists = {name: items for name, items in report.items() if isinstance(items, list)}
+        mended = {name: [item if _is_decodable(item) else None for item in items] for name, items in lists.items()}
+        return None if mended == lists else json.dumps(report | mended, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_decodable(item: Any) -> bool:
+    try:
+        msgspec.json.decode(json.dumps(item, allow_nan=False))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def convert(fields: Any, kind: type[T], *, strict: bool = True) -> T:
@@ -313,8 +349,8 @@ class BatchJob(WireRecord, frozen=True, kw_only=True):
 class Placements(WireRecord, frozen=True, kw_only=True):
     """POST placement_report: up to 10 000 of each, each judged by itself.
 
-    `listed_at` is when the scheduler began to list these vms, by its own clock, and so tells in which order reports were made.
-    Where it is given, a vm that a later report lists with the same start is alive again, and its end is withdrawn.
+    `listed_at` is when the scheduler began to list these vms, by its own clock, and so tells in which order reports were made;
+    without it that is the order in which they come.
     """
 
     listed_at: Moment | None = None

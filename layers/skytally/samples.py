@@ -29,7 +29,7 @@ _sample_decoder = msgspec.json.Decoder(Sample)
 
 def parse(body: bytes) -> list[Sample | Rejection]:
     """Decode a report; an item that is no sample becomes a rejection and leaves its neighbours alone."""
-    return [_parse_one(index, raw) for index, raw in enumerate(records.parse(body, Samples).samples)]
+    return [_parse_one(index, raw) for index, raw in enumerate(records.parse_report(body, Samples).samples)]
 
 
 def _parse_one(index: int, raw: msgspec.Raw) -> Sample | Rejection:

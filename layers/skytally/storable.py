@@ -1,7 +1,7 @@
 """What a store may keep: one rule on the way in and on the way out, for every store.
 
-Invariant: a document that `check` lets through can be read again, and nothing that is made of what `read` returns overflows: moments lie
-from 1970 to 2199, integers have 64 bits, other numbers are finite, and texts are UTF-8.
+Invariant: a document that `check` lets through can be read again, and nothing that is made of what `read` returns
+overflows: moments lie from 1970 to 2199, integers have 64 bits, other numbers are finite, and texts are UTF-8.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ def check(write: Write) -> None:
 
 
 def read(key: Any, fields: Mapping[str, Any], kind: type[D]) -> D:
-    """Return the record of what a store holds, or raise NotStorable; fields that the record does not have are passed over."""
+    """Return the record of what a store holds, or raise NotStorable; fields that no record has are passed over."""
     if not is_key(key):
         raise NotStorable("the key is no text, or an empty one, or holds half a surrogate pair")
     try:
@@ -98,7 +98,7 @@ def _check_fields(document: Document) -> None:
         if value is not None and not isfinite(value):
             raise NotStorable(f"{_name(document, value)} is not finite")
     for value in _values(kind, str)(document):
-        if value and not value.isascii() and not _is_text(value):
+        if value is not None and not value.isascii() and not _is_text(value):
             raise NotStorable(f"{_name(document, value)} holds half a surrogate pair")
     if isinstance(document, Interval) and document.until_at < document.from_at:
         raise NotStorable("until_at is before from_at")
@@ -110,7 +110,6 @@ def _name(document: Document, value: Any) -> str:
 
 def _is_text(value: str) -> bool:
     try:
-        value.encode()
+        return value.isascii() or bool(value.encode())
     except UnicodeEncodeError:
         return False
-    return True

@@ -1,8 +1,8 @@
 """Timers: functions that anybody may call, and that do no more when called a thousand times than when called once.
 
-Invariant: of all calls in one slot of `min_seconds`, in any number of processes, one runs a round, because each slot is one document
-that is created once. A round that fails, in whatever way, is over at once, and the next is due as usual; one that was killed is over
-after `STUCK_AFTER`.
+Invariant: of all calls in one slot of `min_seconds`, in any number of processes, one runs a round, because each slot is
+one document that is created once. A round that fails, in whatever way, is over at once, and the next is due as usual;
+one that was killed is over after `STUCK_AFTER`.
 """
 
 from collections.abc import Callable

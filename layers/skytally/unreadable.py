@@ -1,6 +1,7 @@
 """Unreadable things: what lies in a store or comes from a source and cannot be read. It is skipped, and kept here so that people see it.
 
-Invariant: nothing unreadable stops what stands beside it. Whoever meets it notes it and goes on; noting waits for no store and never fails.
+Invariant: nothing unreadable stops what stands beside it. Whoever meets it notes it and goes on; noting waits for no
+store and never fails.
 """
 
 import threading
@@ -20,7 +21,8 @@ Kind = Literal["document", "object", "row"]
 NOTED_EVERY = timedelta(minutes=10)
 # What was met within this is shown and alarmed: a collector that fails now and then asks again in between.
 MET_WITHIN = timedelta(hours=3)
-# What is beyond that many waits until the first of them may be written down again: junk without end costs a bounded number of writes.
+# What is beyond that many waits until the first of them may be written down again: junk without end costs a bounded
+# number of writes.
 MOST_REMEMBERED = 10_000
 MAX_LENGTH = 512
 
@@ -48,9 +50,16 @@ class Notes:
         self._write([Write("unreadable", name, int(now.timestamp() * 1_000), document)])
 
     def document(
-        self, index: str, key: Any, fields: Mapping[str, Any], kind: type[D], skipped: Skipped | None = None, *, stored_as: str = ""
+        self,
+        index: str,
+        key: Any,
+        fields: Mapping[str, Any],
+        kind: type[D],
+        skipped: Skipped | None = None,
+        *,
+        stored_as: str = "",
     ) -> D | None:
-        """Return a document as its record; None where that cannot be, which is noted, and told to `skipped` by key and reason.
+        """Return a document as its record; None where that cannot be: then it is noted, and `skipped` is called.
 
         Its key may be what cannot be read: `stored_as` is how the store names it else.
         """

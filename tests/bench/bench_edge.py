@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import itertools
 import json
+import multiprocessing
 import os
 import platform
+import random
 import sys
 import tempfile
 import time
@@ -51,41 +53,48 @@ async def good(port, token, bodies, until, seconds):
 
 async def again_and_again(sender, *arguments):
     """Let a sender come back a second after it was ended."""
+    await asyncio.sleep(random.random())
     while True:
         with contextlib.suppress(OSError):
             await sender(*arguments)
         await asyncio.sleep(1)
 
 
-def many(count, sender, *arguments):
-    """Return what makes so many of a sender."""
-    return lambda port, token: [again_and_again(sender, port, *(token if a is TOKEN else a for a in arguments)) for _ in range(count)]
-
-
-TOKEN = object()
 SENDERS = {
-    "200 heads, a byte every 0.2 s": many(200, slow_senders.slow_head),
-    "200 bodies, a byte every 0.2 s": many(200, slow_senders.slow_claim),
-    "400 connections that say nothing": many(400, slow_senders.silent),
-    "900 heads, for 512 places": many(900, slow_senders.slow_head, 1.0),
-    "4 bodies of 8 MiB without a token, on and on": many(4, slow_senders.large_body_of_nobody),
-    "a gzip bomb with another's token, on and on": many(1, slow_senders.bomb, TOKEN),
+    "200 heads, a byte every 0.2 s": (200, slow_senders.slow_head),
+    "200 bodies, a byte every 0.2 s": (200, slow_senders.slow_claim),
+    "400 connections that say nothing": (400, slow_senders.silent),
+    "900 heads, for 512 places": (900, lambda port: slow_senders.slow_head(port, 1.0)),
+    "4 bodies of 8 MiB without a token, on and on": (4, slow_senders.large_body_of_nobody),
+    "a gzip bomb with another's token, on and on": (1, slow_senders.bomb),
 }
 
 
-async def turns(server, tokens, make):
+def send_slowly(name, port, token):
+    """Be all the senders of a kind, in a process of their own."""
+    count, sender = SENDERS[name]
+    arguments = (port, token) if sender is slow_senders.bomb else (port,)
+
+    async def all_of_them():
+        await asyncio.gather(*(again_and_again(sender, *arguments) for _ in range(count)))
+
+    asyncio.run(all_of_them())
+
+
+async def turns(server, tokens, name):
     """Return how long good requests took without and with some senders, in alternating turns."""
     seconds, bodies = {False: [], True: []}, reports()
     for turn in range(2 * TURNS):
         beside = bool(turn % 2)
-        senders = [asyncio.create_task(sender) for sender in (make(server.port, tokens["cern"]) if beside else [])]
-        await asyncio.sleep(0.5)
+        senders = multiprocessing.Process(target=send_slowly, args=(name, server.port, tokens["cern"]), daemon=True)
+        if beside:
+            senders.start()
+        await asyncio.sleep(1.5)
         until = time.perf_counter() + TURN_SECONDS
         await asyncio.gather(*(good(server.port, tokens["uvic"], bodies, until, seconds[beside]) for _ in range(CONNECTIONS)))
-        for sender in senders:
-            sender.cancel()
-        await asyncio.gather(*senders, return_exceptions=True)
-        await asyncio.sleep(0.5)
+        if beside:
+            senders.kill()
+            senders.join()
     return seconds[False], seconds[True]
 
 
@@ -98,10 +107,10 @@ def main():
     table = Table(title=f"single reports on {CONNECTIONS} connections, {TURNS} turns of {TURN_SECONDS:.0f} s each way")
     for column in ("beside", "reports", "p50 ms", "p99 ms", "p99 ms beside", "p50 ratio", "p99 ratio", "most MiB"):
         table.add_column(column, justify="left" if column == "beside" else "right")
-    for name, make in SENDERS.items():
+    for name in SENDERS:
         with tempfile.TemporaryDirectory() as folder, slow_senders.served(Path(folder)) as server:
             tokens = fleet.reporter_tokens(Path(folder), ["uvic", "cern"])
-            alone, beside = asyncio.run(turns(server, tokens, make))
+            alone, beside = asyncio.run(turns(server, tokens, name))
             ratios = (quantile_ms(beside, share) / quantile_ms(alone, share) for share in (0.5, 0.99))
             numbers = (quantile_ms(alone, 0.5), quantile_ms(alone, 0.99), quantile_ms(beside, 0.99), *ratios)
             table.add_row(name, str(len(alone) + len(beside)), *(f"{number:.1f}" for number in numbers), f"{server.most_memory_mib:.0f}")

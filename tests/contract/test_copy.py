@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sqlite3
 
 import pytest
 from click.testing import CliRunner
@@ -84,6 +85,57 @@ def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_th
         assert new.get("usage", "u00007", Usage).cloud == "cern"
         assert new.get("label", "k00000", Label) == Label(boot_id="b0")
         assert new.count("usage") == COUNT
+
+
+def spoil(path):
+    """Write what cannot be read between what can: before all of it, within a page, and behind all of it."""
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.executemany("INSERT INTO label VALUES (?, 1, NULL)", [("a",), ("k00100x",), ("z\x1b[2J",)])
+        file.execute("UPDATE usage SET boot_at = -62135596800000 WHERE key = 'u00500'")
+
+
+def test_what_cannot_be_read_or_is_refused_is_left_out_by_name_and_all_else_is_copied(old, settings, copied, tmp_path):
+    spoil(tmp_path / "old.sqlite")
+    long = "long" + "x" * 40_000  # longer than Elasticsearch takes
+    done(old, label(long, "b", 1))
+    up = copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"])
+    assert up.exit_code == 3, up.output
+    assert "5 documents were left out" in up.stderr
+    for named in ("label: a (", "label: k00100x (", "label: z?[2J (", "usage: u00500 (", "label: longxxx"):
+        assert named in up.stderr
+    assert "fewer" not in up.output
+    with contextlib.closing(open_documents(Config.from_env(settings))) as new:
+        whole, moved = contents(old), contents(new)
+        assert [key for key, _, _ in whole["label"] if key != long] == [key for key, _, _ in moved["label"]]
+        assert whole["usage"] == moved["usage"]
+        assert whole["interval"] == moved["interval"]
+        assert (len(moved["label"]), len(moved["usage"])) == (COUNT, COUNT - 1)
+        name = f"{settings['SKYTALLY_DOCUMENTS_PREFIX']}-label"
+        new.client.index(index=name, id="k00200x", document={"key": "k00200x", "boot_id": ["b", "c"]})
+    down = copied(settings["SKYTALLY_DOCUMENTS"], f"sqlite:///{tmp_path}/back.sqlite")
+    assert down.exit_code == 3, down.output
+    assert "1 document was left out" in down.stderr
+    assert "label: k00200x (" in down.stderr
+    assert "3 all is there but what was left out" in CliRunner().invoke(cli, ["copy", "--help"]).output
+
+
+def test_a_copy_that_stopped_names_at_its_end_all_that_it_left_out_and_each_once(old, settings, copied, tmp_path, monkeypatch):
+    spoil(tmp_path / "old.sqlite")
+    write, pages = command._write, []
+
+    def stops(*page):
+        if len(pages) == 4:
+            raise Unavailable("away")
+        pages.append(page)
+        return write(*page)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "_write", stops)
+        assert isinstance(copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exception, Unavailable)
+    rest = copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"])
+    assert rest.exit_code == 3, rest.output
+    assert "4 documents were left out" in rest.stderr
+    assert rest.stderr.count("label: a (") == 1
 
 
 def test_a_mistyped_source_is_named_and_not_made(copied, tmp_path):

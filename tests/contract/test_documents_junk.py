@@ -212,7 +212,12 @@ def test_what_cannot_be_read_is_counted_and_forgotten_like_anything_else(documen
             documents,
             "interval",
             f"junk-{n}",
-            raw(documents, interval("junk", AT, AT + HOUR, 8).document, from_at=moment(documents, at), until_at=moment(documents, at)),
+            raw(
+                documents,
+                interval("junk", AT, AT + HOUR, 8).document,
+                from_at=moment(documents, at),
+                until_at=moment(documents, at),
+            ),
         )
     documents.refresh()
     assert documents.count("interval") == 3
@@ -279,7 +284,13 @@ def test_sums_of_all_else_are_what_they_were_whatever_junk_lies_beside_them(docu
         {"label": None, "cloud": "c1"},
     ]
     if is_sqlite(documents):
-        changes += [{"from_at": "soon"}, {"until_at": "soon"}, {"core_ms": "many"}, {"until_at": 2**63 - 1}, {"from_at": -(2**63)}]
+        changes += [
+            {"from_at": "soon"},
+            {"until_at": "soon"},
+            {"core_ms": "many"},
+            {"until_at": 2**63 - 1},
+            {"from_at": -(2**63)},
+        ]
         changes += [{"cloud": b"\xff", "label": "v1"}, {"from_at": b"\xff"}, {"vm": b"\xff", "label": "v2"}]
     for n, change in enumerate(changes):
         put_raw(documents, "interval", f"junk-{n}", raw(documents, junk, **change))
@@ -304,15 +315,27 @@ def test_no_sum_is_too_large(documents):
         interval(f"big-{n % 2}", AT + n * HOUR / 8, AT + (n + 1) * HOUR / 8, LARGEST, cloud="big", wall_ms=LARGEST - n) for n in range(8)
     ]
     small = [interval(f"v{n}", AT + n * HOUR / 8, AT + (n + 1) * HOUR / 8, 100 + n) for n in range(8)]
-    done(documents, *large, *small, interval("edge", AT - HOUR / 2, AT + HOUR / 2, -LARGEST, cloud="big", wall_ms=LARGEST))
+    done(
+        documents,
+        *large,
+        *small,
+        interval("edge", AT - HOUR / 2, AT + HOUR / 2, -LARGEST, cloud="big", wall_ms=LARGEST),
+    )
     documents.refresh()
     query = Query(index="interval", from_at=AT - HOUR, until_at=AT + 5 * HOUR, by=("cloud",), sums=("core_ms", "wall_ms"))
     for _ in range(2):
         big, usual = documents.table(query)
-        assert big == {"cloud": "big", "core_ms": exactly(documents, 7 * LARGEST), "wall_ms": exactly(documents, 9 * LARGEST - 28)}
+        assert big == {
+            "cloud": "big",
+            "core_ms": exactly(documents, 7 * LARGEST),
+            "wall_ms": exactly(documents, 9 * LARGEST - 28),
+        }
         assert usual == {"cloud": "uvic", "core_ms": 828, "wall_ms": sum(one.document.wall_ms for one in small)}
     by_label = documents.table(msgspec.structs.replace(query, by=("label",)))
-    assert [row["wall_ms"] for row in by_label][:2] == [exactly(documents, 4 * LARGEST - 12), exactly(documents, 4 * LARGEST - 16)]
+    assert [row["wall_ms"] for row in by_label][:2] == [
+        exactly(documents, 4 * LARGEST - 12),
+        exactly(documents, 4 * LARGEST - 16),
+    ]
     days = documents.table(msgspec.structs.replace(query, from_at=AT - 3 * DAY, until_at=AT + 3 * DAY))
     assert days == [big, usual]
     for step in (timedelta(minutes=5), HOUR, DAY):
@@ -323,7 +346,12 @@ def test_no_sum_is_too_large(documents):
 
 
 def job(number, **fields):
-    blank = dict.fromkeys(Job.__struct_fields__) | {"system": "panda", "job_id": str(number), "status": "finished", "cloud": "uvic"}
+    blank = dict.fromkeys(Job.__struct_fields__) | {
+        "system": "panda",
+        "job_id": str(number),
+        "status": "finished",
+        "cloud": "uvic",
+    }
     blank |= {"multicore": False, "changed_at": AT, "seen_at": AT, "final_at": AT}
     blank |= dict.fromkeys([name for name in blank if "_ms" in name] + ["cores"], 0)
     return Write("job", f"panda/{number}", 1, Job(**blank | fields))
@@ -334,10 +362,20 @@ def test_no_sum_of_moments_is_too_large_and_one_of_nothing_is_nought(documents):
     done(documents, *jobs, job(9, cloud="cern", wall_ms=7, final_at=AT + HOUR))
     documents.refresh()
     query = Query(
-        index="job", from_at=AT, until_at=AT + 2 * HOUR, by=("cloud",), moment="final_at", sums=("count", "wall_ms", "max_pss_bytes")
+        index="job",
+        from_at=AT,
+        until_at=AT + 2 * HOUR,
+        by=("cloud",),
+        moment="final_at",
+        sums=("count", "wall_ms", "max_pss_bytes"),
     )
     cern = {"cloud": "cern", "count": 1, "wall_ms": 7, "max_pss_bytes": 0}
-    uvic = {"cloud": "uvic", "count": 5, "wall_ms": exactly(documents, 5 * LARGEST), "max_pss_bytes": exactly(documents, 5 * LARGEST - 10)}
+    uvic = {
+        "cloud": "uvic",
+        "count": 5,
+        "wall_ms": exactly(documents, 5 * LARGEST),
+        "max_pss_bytes": exactly(documents, 5 * LARGEST - 10),
+    }
     assert documents.table(query) == [cern, uvic]
     assert documents.series(query, HOUR) == [{"at": AT, **uvic}, {"at": AT + HOUR, **cern}]
 

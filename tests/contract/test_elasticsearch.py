@@ -396,7 +396,7 @@ def opened(server, key_file):
 
 def what_is_allowed(key_file, server):
     alarm = Alarm(kind="k", subject="s", cloud=None, message="", state="open", told=None, raised_at=AT, seen_at=AT, resolved_at=None)
-    old = Write("interval", "v-20200101T000000Z-1", 1, interval("v", AT, AT + HOUR, 1).document)
+    old = Write("interval", "v-20310101T000000Z-1", 1, interval("v", AT, AT + HOUR, 1).document)
     with opened(server, key_file) as documents:
         client = documents.client
         tries = {
@@ -434,13 +434,16 @@ def may(ask):
 
 
 def test_details_that_are_old_go_and_nothing_else(documents, prefix):
-    moments = {f"v-2020{month:02}01T000000Z-0": datetime(2020, month, 1, tzinfo=UTC) for month in range(1, 10)}
+    moments = {f"v-2026{month:02}01T000000Z-0": datetime(2026, month, 1, tzinfo=UTC) for month in range(1, 10)}
     done(documents, *(Write("interval", key, 1, interval(key, at, at + HOUR, 5).document) for key, at in moments.items()))
     turns = [Write("turn", f"t{n}", 0, Turn(taken_at=AT - n * HOUR), create=True) for n in range(100)]
     done(documents, *turns, usage("u", "2019-01", "uvic"))
     documents.refresh()
-    gone = retention.forget(documents, kept_days=30, now=datetime(2020, 7, 15, tzinfo=UTC))
+    gone = retention.forget(documents, kept_days=30, now=datetime(2026, 7, 15, tzinfo=UTC))
     assert gone == {"interval": 6}
+    months = {name[-7:] for name in documents.client.indices.get(index=f"{prefix}-interval-2*")}
+    assert months >= {f"2026-{month:02}" for month in range(4, 10)}
+    assert not months & {"2026-01", "2026-02", "2026-03"}
     documents.refresh()
     assert documents.count("interval") == 3
     assert retention.forget(documents, kept_days=0, now=AT) == {"turn": 51}

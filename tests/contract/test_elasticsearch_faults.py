@@ -158,10 +158,14 @@ def test_only_a_document_that_cannot_be_parsed_or_mapped_is_refused(documents, p
 
 def test_an_immense_term_is_known_by_its_reason_where_the_type_does_not_tell():
     """Opensearch and older versions answer so."""
-    error = {"type": "illegal_argument_exception", "reason": 'Document contains at least one immense term in field="key"'}
+    error = {
+        "type": "illegal_argument_exception",
+        "reason": 'Document contains at least one immense term in field="key"',
+    }
     assert bulk._fate({"status": 400, "error": error}) is REJECTED
     assert isinstance(
-        bulk._fate({"status": 400, "error": error | {"reason": "limit of total fields [1000] has been exceeded"}}), Unavailable
+        bulk._fate({"status": 400, "error": error | {"reason": "limit of total fields [1000] has been exceeded"}}),
+        Unavailable,
     )
 
 
@@ -211,7 +215,17 @@ def test_what_cannot_be_read_whole_is_an_outage(documents, prefix):
 
 
 def test_a_key_that_may_not_write_somewhere_is_an_outage_of_that_and_a_revoked_one_of_all(tmp_path, monkeypatch):
-    alarm = Alarm(kind="k", subject="s", cloud=None, message="", state="open", told=None, raised_at=AT, seen_at=AT, resolved_at=None)
+    alarm = Alarm(
+        kind="k",
+        subject="s",
+        cloud=None,
+        message="",
+        state="open",
+        told=None,
+        raised_at=AT,
+        seen_at=AT,
+        resolved_at=None,
+    )
     with secured(tmp_path) as (node, server):
         set_up(tmp_path, node, server, monkeypatch)
         with opened(server, tmp_path / "keys" / "ingest") as documents:
@@ -244,10 +258,20 @@ def test_a_random_clock_makes_no_index(documents, prefix):
         for n, year in enumerate((1, 999, 1970, 2019, 2025, 2100, 2525, 9999))
         for month in range(1, 13)
     ]
-    odd += ["no name", "vm-20261305T000000Z-5", "vm-99991231T000000Z-999999999999999", "vm-20261105T000000Z-999999999999999999"]
+    odd += [
+        "no name",
+        "vm-20261305T000000Z-5",
+        "vm-99991231T000000Z-999999999999999",
+        "vm-20261105T000000Z-999999999999999999",
+    ]
     assert done(documents, *(far_interval(key) for key in odd)) == [STORED] * len(odd)
     assert (
-        done(documents, far_interval(odd[0]), far_interval("vm-20991231T235959Z-999"), far_interval("vm-20251231T235959Z-1000"))
+        done(
+            documents,
+            far_interval(odd[0]),
+            far_interval("vm-20991231T235959Z-999"),
+            far_interval("vm-20251231T235959Z-1000"),
+        )
         == [STORED] * 3
     )
     assert indices(documents, prefix) == before | {"2099-12", "2026-01"}
@@ -267,7 +291,10 @@ def test_a_month_without_intervals_is_no_outage_and_the_one_index_of_all_others_
 
 
 def test_intervals_of_other_months_are_forgotten_one_by_one_and_their_index_stays(documents, prefix):
-    done(documents, *(Write("interval", f"odd-{n}", 1, interval("odd", AT + n * HOUR, AT + (n + 1) * HOUR, 8).document) for n in range(10)))
+    done(
+        documents,
+        *(Write("interval", f"odd-{n}", 1, interval("odd", AT + n * HOUR, AT + (n + 1) * HOUR, 8).document) for n in range(10)),
+    )
     done(documents, Write("interval", "vm-20260105T000000Z-0", 1, interval("vm", AT, AT + HOUR, 8).document))
     documents.refresh()
     assert documents.forget("interval", "until_at", datetime(2030, 1, 1, tzinfo=UTC)) == 11

@@ -13,7 +13,7 @@ import pytest
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.config import Config
-from skytally.errors import Malformed, Unavailable
+from skytally.errors import Misconfigured, Unavailable
 from skytally.ports import Created
 from skytally.wiring import open_objects
 
@@ -151,12 +151,12 @@ def test_a_folder_that_cannot_be_used_is_an_outage(files, root):
     ],
 )  # fmt: skip
 def test_a_url_that_means_another_place_than_it_seems_is_refused(url):
-    with pytest.raises(Malformed, match="SKYTALLY_OBJECTS"):
+    with pytest.raises(Misconfigured, match="SKYTALLY_OBJECTS"):
         open_objects(Config.from_env({"SKYTALLY_OBJECTS": url}))
 
 
 def test_an_endpoint_that_is_no_url_is_refused_by_its_name():
-    with pytest.raises(Malformed, match="SKYTALLY_S3_ENDPOINT"):
+    with pytest.raises(Misconfigured, match="SKYTALLY_S3_ENDPOINT"):
         Config.from_env({"SKYTALLY_S3_ENDPOINT": "s3.example.org"})
 
 

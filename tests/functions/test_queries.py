@@ -106,3 +106,13 @@ def test_the_widest_windows_are_answered_at_once(ask):
     for window in ("hour", "day", "week", "month"):
         for until in EDGES[:2]:
             assert ask("dashboard/data", window=window, until=until).status_code == 200
+
+
+@pytest.mark.parametrize("query", [{}, {"by": "vm"}, {"by": "interval", "vm": "vm-1"}, {"view": "health"}], ids=str)
+def test_every_column_is_an_order(ask, query):
+    rows = ask("dashboard/data", **query).json()["table"]
+    assert rows
+    for column in rows[0]:
+        for way in ("up", "down"):
+            ordered = ask("dashboard/data", sort=f"{column}-{way}", **query).json()["table"]
+            assert sorted(map(str, ordered)) == sorted(map(str, rows))

@@ -228,6 +228,26 @@ def test_where_nobody_is_slow_the_next_is_told_to_come_again(narrow):
     assert (late.status, late.code, later.status) in {(503, "unavailable", 200), (200, "", 200)}
 
 
+def test_a_server_that_ends_does_not_wait_for_slow_senders(tmp_path):
+    """Their bounds are far longer than a platform waits for a process; one that sends on is answered."""
+    with slow_senders.served(tmp_path) as server:
+        token = fleet.reporter_tokens(tmp_path, ["uvic"])["uvic"]
+        begin, body = report(token, "Connection: close", pad=60_000)
+        pieces = [begin, *(body[n : n + 5_000] for n in range(0, len(body), 5_000))]
+
+        async def run():
+            slow = [asyncio.create_task(slow_senders.slow_claim(server.port)) for _ in range(10)]
+            good = asyncio.create_task(converse(server.port, pieces, 0.1))
+            await asyncio.sleep(0.5)
+            server.process.terminate()
+            return await asyncio.gather(good, *slow)
+
+        good, *slow = asyncio.run(run())
+        assert good.status == 200
+        assert {answer.status for answer in slow} == {408}
+        assert server.process.wait(30) == 0
+
+
 def test_a_function_by_itself_keeps_its_memory_whatever_nobody_sends(home):
     """As a platform runs it, where 256 MiB are its limit."""
     with slow_senders.served_alone("usage_report", home) as server:

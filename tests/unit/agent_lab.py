@@ -287,7 +287,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(answer))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(answer)
+        with contextlib.suppress(OSError):  # who has read enough goes away
+            self.wfile.write(answer)
 
     do_GET = do_POST = handle_any  # noqa: N815
 

@@ -5,11 +5,11 @@ from datetime import timedelta
 import lab
 import pytest
 from dirac_lab import AT, CALLER, HOUR, MINUTE, Door, beat, job, settle, state
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from skytally import heartbeat
+from skytally import heartbeat, records
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.documents import Heartbeat
 from skytally.errors import NotYours
@@ -45,6 +45,28 @@ def test_an_id_that_is_none_is_refused_by_itself(documents, wrong):
 def test_every_id_that_dirac_may_give_is_taken_as_it_writes_it(number):
     assert heartbeat.is_job_id(str(number))
     assert not any(heartbeat.is_job_id(text) for text in (f"0{number}", f"+{number}", f" {number}", f"-{number}", f"{number}.0"))
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=lab.ANY_JSON)
+@example(value="1e400")
+def test_any_value_among_the_jobs_leaves_the_others_alone(documents, value):
+    body = f'{{"vm": "vm-1", "jobs": ["760001", {value}, "760002"]}}'
+    told = heartbeat.record(records.parse(body.encode(), records.HeartbeatReport), CALLER, documents, AT)
+    assert [(one.index, one.code) for one in told.rejected] in ([], [(1, "malformed_job")])
+    assert told.accepted == 3 - len(told.rejected)
+    assert documents.get("heartbeat", "760001@vm-1@uvic", Heartbeat)
+    assert job(documents, "760002")
+
+
+def test_a_crash_costs_its_own_job_and_stores_nothing_of_it(documents, monkeypatch, caplog):
+    real = heartbeat._carried_on
+    monkeypatch.setattr(heartbeat, "_carried_on", lambda beat, *more: real(beat, *more) if beat.job_id != "2" else 1 / 0)
+    told = beat(documents, "1", "2", "3")
+    assert (told.accepted, [(one.index, one.code) for one in told.rejected]) == (2, [(1, "internal")])
+    assert caplog.records[0].msg["incident"] in told.rejected[0].message
+    assert {one.job_id for _, one in documents.find("heartbeat", Heartbeat, {})} == {"1", "3"}
+    assert job(documents, "2") is None
 
 
 def test_one_id_many_times_is_one_job(documents):

@@ -147,7 +147,7 @@ class TestUnread:
 def test_what_is_stored_of_the_future_is_noted_and_made_anew(documents, tmp_path, column):
     beat(documents, "1", "2")
     with closing(sqlite3.connect(tmp_path / "d.sqlite")) as file, file:
-        file.execute(f"UPDATE job SET {column} = 253402300799000 WHERE job_id = '1'")
+        file.execute(f"UPDATE job SET {column} = 5680281600000 WHERE job_id = '1'")
     assert settle(documents, Door(state(ended=0.5), state(ended=0.5, job_id=2)), 2) == {
         "running": 0,
         "asked": 2,

@@ -1,16 +1,19 @@
 """Junk in the bucket: it is left out and noted, stops nothing that stands beside it, and never lets a secret go twice."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 import secret_lab
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from secret_lab import NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, attempt, keys_of, left, parts, word
 
-from skytally import ending, evidence, mark, preflight, secret
+from skytally import ending, evidence, mark, preflight, secret, wiring
 from skytally.adapters.objects_filesystem import FilesystemObjects
+from skytally.cli import cli
 from skytally.errors import Changed, Exists, Taken
 from skytally.mark import Mark
 from skytally.records import Revocation, iso
@@ -230,3 +233,12 @@ def test_a_verdict_that_is_none_is_none(data):
 
     verdict = preflight.kept(Store(), NOW)
     assert verdict is None or abs(verdict.at - NOW) < preflight.VERDICT_KEPT
+
+
+def test_the_command_line_lists_the_others_and_says_how_many_are_left_out(home):
+    left(wiring.objects(), vm="good")
+    for key in ("prep/loose", f"mark/{NOW:%Y%m%d}/{CLAIM}", f"audit/{NOW:%Y%m%d}/x/y"):
+        wiring.objects().create(key, b"junk")
+    listed = CliRunner().invoke(cli, ["secrets", "list", "--json"])
+    assert (listed.exit_code, [one["vm"] for one in json.loads(listed.stdout)]) == (0, ["good"])
+    assert "3 objects are no records of ours" in listed.stderr

@@ -31,7 +31,13 @@ def changed(write, **fields):
         round_at(storable.LATEST - timedelta(milliseconds=1)),
         round_at(datetime(2026, 1, 1, tzinfo=FAR_EAST)),
         interval("i", AT, AT, 5),
-        changed(usage("u", "2026-11", "uvic"), core_ms=2**63 - 1, user_ms=-(2**63), disk_bytes=None, clock_offset_seconds=1e308),
+        changed(
+            usage("u", "2026-11", "uvic"),
+            core_ms=2**63 - 1,
+            user_ms=-(2**63),
+            disk_bytes=None,
+            clock_offset_seconds=1e308,
+        ),
     ],
 )
 def test_what_can_be_read_again_is_kept(write):

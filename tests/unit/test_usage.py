@@ -157,6 +157,15 @@ def test_core_time_within_the_tolerance_is_allowed():
         assert samples.exceeds(read, 8) == is_refused
 
 
+@pytest.mark.parametrize("odd", [b'"\\ud800"', b"1e999", b'{"x": ["\\udfff"]}', b'{"\\ud800": 1}'])
+def test_an_item_that_cannot_be_decoded_costs_itself(odd):
+    good = msgspec.json.encode(sample())
+    items = samples.parse(b'{"samples": [' + b", ".join([good, odd, good.replace(b'"vm-1"', odd, 1), good]) + b"]}")
+    assert [isinstance(item, Rejection) for item in items] == [False, True, True, False]
+    with pytest.raises(Malformed):
+        samples.parse(b'{"samples": [' + good + b", " + odd)
+
+
 def test_json_numbers_that_are_none_are_refused():
     body = msgspec.json.encode({"samples": [sample()]}).replace(b'"uptime_seconds":10800.0', b'"uptime_seconds":1e999', 1)
     (item,) = samples.parse(body)

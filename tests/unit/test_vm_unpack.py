@@ -136,6 +136,7 @@ KINDS = st.sampled_from([b"0"] * 6 + [b"5", b"5", b"\0", b"1", b"2", b"3", b"6",
 @example([(b"up/outside/file", b"0", b"x")], True)
 @example([(b"b", b"0", b"x"), (b"b/a", b"0", b"y")], False)
 @example([(b"b", b"0", b"x"), (b"b", b"5", b"")], True)
+@example([(b"a/up", b"0", b"x"), (b"file", b"0", b"y"), (b"b", b"0", b"x"), (b"b/a", b"0", b"y")], True)
 def test_nothing_outside_is_ever_touched_and_the_folder_is_changed_whole_or_not_at_all(tmp_path_factory, members, there):
     folder = tmp_path_factory.mktemp("unpack")
     furnish(folder)

@@ -39,14 +39,14 @@ class Deployment:
 
     def _call(self, method: str, path: str, how: dict[str, Any]) -> bytes:
         """Return an answer; one that is away is asked again for some seconds."""
-        patiently = tenacity.Retrying(retry=tenacity.retry_if_exception_type(Unavailable), stop=TRIES, wait=PAUSES, reraise=True)
-        return patiently(self._once, method, path, how)
+        is_away = tenacity.retry_if_exception_type(Unavailable)
+        return tenacity.Retrying(retry=is_away, stop=TRIES, wait=PAUSES, reraise=True)(self._once, method, path, how)
 
     def _once(self, method: str, path: str, how: dict[str, Any]) -> bytes:
-        """Ask once, follow no redirect, since a token and a payload must not travel on, and read no more than MOST_BYTES, uninflated."""
+        """Ask once and read at most MOST_BYTES, uninflated. Follow no redirect: token and payload must not travel."""
+        url, how = f"{self._base}/function/{path}", {**how, "preload_content": False, "decode_content": False}
         try:
-            url = f"{self._base}/function/{path}"
-            with self._pool.request(method, url, redirect=False, preload_content=False, decode_content=False, **how) as answer:
+            with self._pool.request(method, url, redirect=False, **how) as answer:
                 status, data = answer.status, answer.read(MOST_BYTES + 1)
         except urllib3.exceptions.HTTPError:
             raise Unavailable(f"{self._base} does not answer: check --base and try again") from None

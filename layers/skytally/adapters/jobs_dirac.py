@@ -1,9 +1,9 @@
 """DIRAC's job states by its classic command line, for installations without DiracX: `dstat -a -f csv`.
 
-The CSV has dates but no quoting and a trailing comma, so ApplicationStatus, which may hold anything, is asked for last. Where
-it holds a line break, what follows belongs to it, unless that looks like a row. Then some job may have two rows, and is asked
-about again, alone. dstat prints only the jobs it knows and ends with 0 even when it knows none; anything else than 0, and
-output without the header or without its end, is an outage.
+The CSV has dates but no quoting and a trailing comma, so ApplicationStatus, which may hold anything, is asked for last.
+Where it holds a line break, what follows belongs to it, unless that looks like a row. Then some job may have two rows,
+and is asked about again, alone. dstat prints only the jobs it knows and ends with 0 even when it knows none; anything
+else than 0, and output without the header or without its end, is an outage.
 """
 
 import re

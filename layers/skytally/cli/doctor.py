@@ -41,7 +41,8 @@ def doctor(as_json: bool, install: bool) -> None:
         names = ("part", "check", "state", "finding")
         click.echo(json.dumps([dict(zip(names, finding, strict=True)) for finding in findings], indent=2))
     else:
-        rows = [(part, check, text(state, "green" if state == "ok" else "red"), found) for part, check, state, found in findings]
+        colours = {"ok": "green"}
+        rows = [(part, check, text(state, colours.get(state, "red")), found) for part, check, state, found in findings]
         show(("part", "check", "", "found"), rows)
     sys.exit(1 if any(state == "FAILED" for _, _, state, _ in findings) else 0)
 

@@ -11,12 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 import click
 import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from skytally import retention, web, wiring
 from skytally.cli.files import private_file
+from skytally.cli.terminal import show
 from skytally.config import Config
 from skytally.documents import INDICES, Document
 from skytally.errors import Malformed
@@ -64,12 +63,13 @@ def copy(source: str, target: str, state: Path) -> None:
         _copy(old, new, progressed)
         new.refresh()
         counts = {index: (old.count(index), new.count(index)) for index in COPIED}
-    _show(counts)
-    state.unlink(missing_ok=True)
     left_out = progressed.left_out
+    expected = {index: here - len(left_out[index]) for index, (here, _) in counts.items()}
+    _show(counts, expected)
+    state.unlink(missing_ok=True)
     for line in _named(left_out):
         click.echo(line, err=True)
-    is_fewer = any(there < here - len(left_out[index]) for index, (here, there) in counts.items())
+    is_fewer = any(there < expected[index] for index, (_, there) in counts.items())
     sys.exit(EXIT_FEWER if is_fewer else EXIT_LEFT_OUT if any(left_out.values()) else 0)
 
 
@@ -132,13 +132,10 @@ def _named(left_out: dict[str, dict[str, str]]) -> Iterator[str]:
         yield from (f"  {index}: {plain(key)} ({plain(reason)})" for key, reason in documents.items())
 
 
-def _show(counts: dict[str, tuple[int, int]]) -> None:
-    table = Table()
-    for column in ("index", "from", "to"):
-        table.add_column(column, justify="left" if column == "index" else "right")
-    for index, (here, there) in counts.items():
-        table.add_row(index, str(here), f"{there}{' (fewer!)' if there < here else ''}")
-    Console().print(table)
+def _show(counts: dict[str, tuple[int, int]], expected: dict[str, int]) -> None:
+    """Print how many documents there were and are; fewer are only those that nothing explains."""
+    rows = [(index, str(here), f"{there}{' (fewer!)' if there < expected[index] else ''}") for index, (here, there) in counts.items()]
+    show(("index", "from", "to"), rows, right=("from", "to"))
 
 
 @click.command("retention")

@@ -84,11 +84,14 @@ def make_userdata(unpack: str, owner: str, mode: str, **wanted: Any) -> None:
           --payload secrets.tar --unpack /etc/condor --owner condor --mode 0600 > user-data
     """
     base, ca, names = wanted["base"], wanted["ca"], wanted["vms"]
-    digest = userdata.digest_of("vm.py", Deployment(base, ca_file=ca).get("agent/SHA256SUMS").decode("ascii", "replace"))
+    digests = Deployment(base, ca_file=ca).get("agent/SHA256SUMS").decode("ascii", "replace")
+    digest = userdata.digest_of("vm.py", digests)
     takes = userdata.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
     answer = _leave(**wanted)
     made = userdata.cloud_config(base, answer["token"], digest, takes, ca.read_text() if ca else None)
-    click.echo("#cloud-config\n" + yaml.safe_dump(made, sort_keys=False, width=sys.maxsize, default_style='"'), nl=False)
+    # Each file on one line: a sender that strips blank lines and comments changes nothing.
+    text_of_it = yaml.safe_dump(made, sort_keys=False, width=sys.maxsize, default_style='"')
+    click.echo("#cloud-config\n" + text_of_it, nl=False)
 
 
 def _leave(base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], payload: Path, **more: Any) -> dict[str, str]:
@@ -99,10 +102,13 @@ def _leave(base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], p
     body = {**names, **{name: value for name, value in more.items() if value}, "payload": base64.b64encode(data).decode()}
     key = random_secrets.token_hex(16)
     answer = Deployment(base, _token(token_file), ca).post("secret_deposit", body, **{"Idempotency-Key": key})
-    names_expected = {"claim", "token", "expires_at"}
-    if not isinstance(answer, dict) or not names_expected <= answer.keys() or not CLAIM_TOKEN.fullmatch(str(answer["token"])):
+    try:
+        words = {name: str(answer[name]) for name in ("claim", "token", "expires_at")}
+    except (KeyError, TypeError):
+        words = {"token": ""}
+    if not CLAIM_TOKEN.fullmatch(words["token"]):
         raise Malformed(f"{base} answered no claim token: check --base")
-    return {name: str(answer[name]) for name in names_expected}
+    return words
 
 
 def _token(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the commands print. Words of others are only text here: no markup, emoji code, escape or bidirectional mark in them acts."""
+"""What the commands print. Words of others are text: no markup, emoji code, escape or bidirectional mark acts."""
 
 from collections.abc import Collection, Iterable, Sequence
 

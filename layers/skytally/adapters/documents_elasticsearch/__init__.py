@@ -1,7 +1,8 @@
 """Documents in Elasticsearch 8 or 9: versions decide in the store itself, so any number of processes on any number of hosts may write.
 
-Writes that arrive together go as one bulk, of which each item has its own fate; see `bulk`. Whoever gets Unavailable sends it again, which
-is harmless. What is read comes from all shards, or is Unavailable. A document that is not its record is skipped and noted.
+Writes that arrive together go as one bulk, of which each item has its own fate; see `bulk`. Whoever gets Unavailable
+sends it again, which is harmless. What is read comes from all shards, or is Unavailable. A document that is not its
+record is skipped and noted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,15 @@ from elasticsearch import ApiError, Elasticsearch, TransportError
 from skytally import storable
 from skytally.adapters.documents_elasticsearch import bulk, rooms, sums
 from skytally.adapters.documents_elasticsearch.answers import INDEX_NOT_FOUND, Json, answering, whole
-from skytally.adapters.documents_elasticsearch.templates import MONTHLY, VERSION, alias, id_of, install, is_month, written_to
+from skytally.adapters.documents_elasticsearch.templates import (
+    MONTHLY,
+    VERSION,
+    alias,
+    id_of,
+    install,
+    is_month,
+    written_to,
+)
 from skytally.commits import CommitQueue, Fate
 from skytally.documents import Document
 from skytally.errors import Unavailable
@@ -113,7 +122,12 @@ class ElasticsearchDocuments:
             yield hit["_source"]["key"], document
 
     def during(
-        self, index: str, kind: type[D], moment: str, span: tuple[datetime, datetime], where: Mapping[str, Sequence[str]]
+        self,
+        index: str,
+        kind: type[D],
+        moment: str,
+        span: tuple[datetime, datetime],
+        where: Mapping[str, Sequence[str]],
     ) -> Iterator[tuple[str, D]]:
         """List documents of a span in the order of their moments; see the port."""
         within = {"range": {moment: {"gte": span[0].isoformat(), "lt": span[1].isoformat()}}}
@@ -188,7 +202,13 @@ class ElasticsearchDocuments:
         after: dict[str, Any] = {}
         try:
             while True:
-                page = {"pit": {"id": pit, "keep_alive": PIT_KEPT}, "query": query, "sort": order, "size": PAGE, **after}
+                page = {
+                    "pit": {"id": pit, "keep_alive": PIT_KEPT},
+                    "query": query,
+                    "sort": order,
+                    "size": PAGE,
+                    **after,
+                }
                 answer = self._searched(track_total_hits=False, version=True, **page)
                 hits, pit = answer["hits"]["hits"], answer.get("pit_id", pit)
                 yield from hits

@@ -1,4 +1,4 @@
-"""What an answer of Elasticsearch is worth: whole, or Unavailable. The error's type decides what it means, and never the status alone."""
+"""What an answer of Elasticsearch is worth: whole, or Unavailable. An error's type decides, never its status alone."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ class Json(JsonSerializer):
     """JSON by the library that the records are made with."""
 
     def loads(self, data: bytes) -> Any:
-        """Read an answer. Half a surrogate pair in a document that somebody else wrote is read by the standard library alone."""
+        """Read an answer; half a surrogate pair in somebody else's document is read by the standard library alone."""
         try:
             return msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -54,7 +54,7 @@ def _words(error: ApiError) -> str:
 
 
 def whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an answer that all shards have a part in, or raise Unavailable: a part of the documents is never taken for all of them."""
+    """Return an answer of all shards, or raise Unavailable: some of the documents are never taken for all of them."""
     if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
         raise Unavailable("the document store answers from a part of its shards: ask again")
     return answer

@@ -1,8 +1,8 @@
-"""Many writes in one request, and what became of each: only a document that cannot be parsed or mapped is refused for good.
+"""Many writes in one request, and the fate of each: only a document that cannot be parsed or mapped is REJECTED.
 
-An item that the server has no room for now is sent again, with growing pauses, until a deadline. Any other error is the store's, not the
-document's: an index that is closed, missing, read-only or past the cluster's shard limit, a right that a key lacks. It makes that item
-Unavailable, and no other.
+An item that the server has no room for now is sent again, with growing pauses, until a deadline. Any other error is the
+store's, not the document's: an index that is closed, missing, read-only or past the cluster's shard limit, a right that
+a key lacks. It makes that item Unavailable, and no other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,12 @@ def send(client: Elasticsearch, lines: Sequence[bytes], *, request_seconds: floa
 
 
 def _send(
-    client: Elasticsearch, lines: Sequence[bytes], fates: list[Fate | None], span: range, request_seconds: float, deadline_seconds: float
+    client: Elasticsearch,
+    lines: Sequence[bytes],
+    fates: list[Fate | None],
+    span: range,
+    request_seconds: float,
+    deadline_seconds: float,
 ) -> None:
     """Send one request, and again what the server was too busy for."""
     how: dict[str, Any] = {

@@ -6,9 +6,10 @@
     <prefix>-interval-<YYYY-MM>       a month's intervals, behind the alias <prefix>-interval: old ones go as a whole
     <prefix>-interval-other           intervals of months that cannot be, behind the same alias
 
-A document's `_id` is its key, or the key's digest where that is longer than an `_id` may be; `key` holds it whole. An interval lies in the
-month that its own key says, so that one key can never be in two indices. Only months of 2026 to 2099 have an index of their own: whatever
-a vm's clock says, it makes a bounded number of them, and no month before the first release.
+A document's `_id` is its key, or the key's digest where that is longer than an `_id` may be; `key` holds it whole. An
+interval lies in the month that its own key says, so that one key can never be in two indices. Only months of 2026 to
+2099 have an index of their own: whatever a vm's clock says, it makes a bounded number of them, and no month before the
+first release.
 """
 
 import re

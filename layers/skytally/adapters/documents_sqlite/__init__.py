@@ -87,7 +87,12 @@ class SqliteDocuments:
             yield row["key"], document
 
     def during(
-        self, index: str, kind: type[D], moment: str, span: tuple[datetime, datetime], where: Mapping[str, Sequence[str]]
+        self,
+        index: str,
+        kind: type[D],
+        moment: str,
+        span: tuple[datetime, datetime],
+        where: Mapping[str, Sequence[str]],
     ) -> Iterator[tuple[str, D]]:
         """List documents of a span in the order of their moments; see the port."""
         condition, values = conditions(where)
@@ -185,7 +190,7 @@ class SqliteDocuments:
 
     def _select(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         with _answering():
-            return self._reader().execute(sql, values).fetchall()
+            return exact.fetched(self._reader(), sql, values)
 
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)

@@ -5,11 +5,12 @@
     interval_day(day, label, <dimensions>, <sums>)     what lies whole within one UTC day, per boot
     interval_day_kept(day)                             the days whose sums hold; a trigger strikes a day out when an interval changes
 
-An interval that lies whole within a day of the window counts by the day's sum. What crosses midnight, and what lies in the window's first
-and last, unfinished days or in a day that is not kept, is added up from the intervals themselves. Whole milliseconds stay whole: only what
-a window's edge cuts carries fractions. A day with a sum of more than 64 bits is not kept. The caller reads all of it as of one moment, so a
-day that is struck out meanwhile cannot be counted twice or not at all. A window of a thousand vms' month reads 30 000 day sums and as many
-crossings instead of 720 000 intervals.
+An interval that lies whole within a day of the window counts by the day's sum. What crosses midnight, and what lies in
+the window's first and last, unfinished days or in a day that is not kept, is added up from the intervals themselves.
+Whole milliseconds stay whole: only what a window's edge cuts carries fractions. A day with a sum of more than 64 bits
+is not kept. The caller reads all of it as of one moment, so a day that is struck out meanwhile cannot be counted twice
+or not at all. A window of a thousand vms' month reads 30 000 day sums and as many crossings instead of 720 000
+intervals.
 """
 
 import sqlite3
@@ -23,6 +24,7 @@ from skytally.adapters.documents_sqlite.intervals import (
     INDEX,
     NAMED,
     asks_only,
+    gaps,
     inside_sum,
     sources,
     whole,
@@ -33,6 +35,8 @@ from skytally.ports import Query, Row
 
 # What is read of intervals by an index alone.
 SUMS = tuple(name for name in COVERED[INDEX] if name.endswith("_ms"))
+# Each adds a part to a statement, which may have 500.
+MOST_GAPS = 400
 DIMENSIONS = tuple(name for name in COVERED[INDEX] if name not in {*SUMS, "from_at"})
 
 
@@ -85,6 +89,8 @@ def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
     names = {**dict.fromkeys(query.by), **dict.fromkeys(query.distinct)}
     counts = [f"COUNT(DISTINCT {quoted(d)}) AS {quoted(f'{d}_count')}" for d in query.distinct]
     kept = _kept(reader, query)
+    if sum(1 for _ in gaps(query, kept, DAY_MS)) > MOST_GAPS:
+        kept = set()
     parts = [_kept_part(query, kept, [*map(quoted, names), *map(quoted, query.sums)])] if kept else []
     for where, values, is_inside in sources(query, kept):
         counted = (quoted(s) if is_inside else f"{inside_sum(query, s)} AS {quoted(s)}" for s in query.sums)

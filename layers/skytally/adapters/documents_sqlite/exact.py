@@ -33,12 +33,24 @@ class ExactSum:
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Give a connection what `rows` needs of it."""
-    connection.text_factory = _text
     connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]  # its answer may be text
 
 
+def fetched(reader: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
+    """Return all rows of a statement; a text that is no UTF-8 stays bytes, so that one document cannot be read and no other."""
+    try:
+        return reader.execute(sql, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if not str(error).startswith("Could not decode to UTF-8"):
+            raise
+    reader.text_factory = _text
+    try:
+        return reader.execute(sql, values).fetchall()
+    finally:
+        reader.text_factory = str
+
+
 def _text(raw: bytes) -> str | bytes:
-    """Return a text; bytes that are none stay bytes, so that the one document that holds them cannot be read, and no other."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -46,13 +58,13 @@ def _text(raw: bytes) -> str | bytes:
 
 
 def rows(reader: sqlite3.Connection, query: Query, statement: Statement, values: Sequence[Any]) -> list[Row]:
-    """Return the rows of sums by a query's dimensions, without those of documents that lack a dimension which every readable one has."""
+    """Return the rows of a query's sums, but those that lack a dimension which every readable document has."""
     try:
-        found = reader.execute(statement("SUM"), values).fetchall()
+        found = fetched(reader, statement("SUM"), values)
     except sqlite3.OperationalError as error:
         if not is_overflow(error):
             raise
-        found = reader.execute(statement("exact_sum"), values).fetchall()
+        found = fetched(reader, statement("exact_sum"), values)
     needed = [name for name in query.by if name in storable.required(query.index)]
     return [_row(row, query) for row in found if _is_readable(row, query.by, needed)]
 
@@ -63,11 +75,11 @@ def is_overflow(error: sqlite3.OperationalError) -> bool:
 
 
 def _is_readable(row: sqlite3.Row, dimensions: Sequence[str], needed: Sequence[str]) -> bool:
-    return not any(isinstance(row[name], bytes) for name in dimensions) and not any(row[name] is None for name in needed)
+    return all(row[name] is not None for name in needed) and not any(isinstance(row[name], bytes) for name in dimensions)
 
 
 def _row(row: sqlite3.Row, query: Query) -> Row:
-    return {name: row[name] if name in query.by else _number(row[name]) for name in row.keys()}  # noqa: SIM118  a Row iterates its values
+    return {name: value if name in query.by else _number(value) for name, value in dict(row).items()}
 
 
 def _number(value: Any) -> Any:

@@ -14,8 +14,8 @@ CROSSES = f"from_at / {DAY_MS} <> (until_at - 1) / {DAY_MS}"
 NAMED = "typeof(label) = 'text' AND typeof(vm) = 'text' AND typeof(cloud) = 'text'"
 FORWARD = "from_at <= until_at"
 WITHIN_REACH = f"{FORWARD} AND from_at >= 0 AND until_at <= {LATEST_MS}"
-# Sums of at most so many days are kept for one window: a single moment far away must not make it ask for centuries of nothing.
-MOST_DAYS_KEPT = 3_653
+# What is kept is looked for in spans of so long, so that a moment far away costs one of them and not centuries of nothing.
+SPAN_MS = 32 * DAY_MS
 # A condition on intervals, its values, and whether all of each lies in the window.
 Source = tuple[str, list[Any], bool]
 
@@ -61,17 +61,24 @@ def whole(query: Query, unit_ms: int) -> range:
     return range(-(-to_ms(query.from_at) // unit_ms), to_ms(query.until_at) // unit_ms)
 
 
-def worth_keeping(reader: sqlite3.Connection, query: Query, unit_ms: int, newest: int) -> range:
-    """Number those among them from the first in which an interval ends to the last, but some newest ones, and at most ten years.
+def worth_keeping(reader: sqlite3.Connection, query: Query, unit_ms: int, newest: int) -> Iterator[int]:
+    """Number those among them from the first in which an interval of a span of days ends to the last, but some newest ones.
 
     A window may be longer than all that is known: it must not be filled with sums of nothing.
     """
-    within = f"FROM interval WHERE until_at > 0 AND until_at <= {LATEST_MS}"
-    ends = f"SELECT (SELECT MIN(until_at) {within}), (SELECT MAX(until_at) {within})"
-    first, last = ((at_ms - 1) // unit_ms if at_ms is not None else 0 for at_ms in reader.execute(ends).fetchone())
+
+    def end(which: str, after_ms: int, until_ms: int) -> int | None:
+        sql = f"SELECT {which}(until_at) FROM interval WHERE until_at > ? AND until_at <= ?"  # noqa: S608
+        (found,) = reader.execute(sql, (after_ms, until_ms)).fetchone()
+        return None if found is None else int(found)
+
     units = whole(query, unit_ms)
-    stop = min(units.stop, last + 1 - newest)
-    return range(max(units.start, first, stop - MOST_DAYS_KEPT * DAY_MS // unit_ms), stop)
+    settled = ((end("MAX", 0, LATEST_MS) or 0) - 1) // unit_ms + 1 - newest
+    span_end = units.start * unit_ms
+    while (first := end("MIN", span_end, units.stop * unit_ms)) is not None:
+        span_begin, span_end = span_end, -(-first // SPAN_MS) * SPAN_MS
+        last = end("MAX", span_begin, span_end) or first
+        yield from range(max(units.start, (first - 1) // unit_ms), min(units.stop, settled, (last - 1) // unit_ms + 1))
 
 
 def asks_only(query: Query, dimensions: Collection[str], sums: Collection[str]) -> bool:
