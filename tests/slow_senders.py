@@ -8,11 +8,12 @@ import gzip
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from localstack.replicas import free_port
@@ -79,6 +80,15 @@ def served_alone(function, home):
             yield Served(process, f"http://127.0.0.1:{port}")
         finally:
             process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def locked(home):
+    """Keep every writer of the document store waiting."""
+    with closing(sqlite3.connect(home / "documents.sqlite", isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("ROLLBACK")
 
 
 class Answer:

@@ -22,7 +22,7 @@ R = TypeVar("R")
 THREADS = 16
 WAIT_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 5
-# Looks at tokens alone, and waits for no store: nothing that a caller can make slow runs here.
+# Looks at tokens, by keys and site data: nothing that a caller can make slow runs here.
 DOOR = ThreadPoolExecutor(2, "door")
 
 
@@ -157,11 +157,9 @@ def of(_function: str) -> Workers:
     return Workers()
 
 
-_turn: ContextVar[tuple[Workers, Party] | None] = ContextVar("turn", default=None)
-
-
 # What large bodies become takes memory, several times their size: two at once, of two callers.
 LARGE, ONE_LARGE = Workers(2), Share(running=1, waiting=8)
+_turn: ContextVar[tuple[Workers, Party] | None] = ContextVar("turn", default=None)
 
 
 def act_for(workers: Workers, party: Party) -> None:

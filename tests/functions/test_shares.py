@@ -1,9 +1,7 @@
 """One caller whose requests are slow holds its share of a function, and nobody else waits for it."""
 
 import asyncio
-import contextlib
 import json
-import sqlite3
 import urllib.parse
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -11,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import lab
 import pytest
 import slow_senders
-from slow_senders import converse, head
+from slow_senders import converse, head, locked
 
 from localstack import fleet
 from skytally import token as tokens
@@ -28,15 +26,6 @@ def server(tmp_path):
         server.tokens |= {role: (tmp_path / "tokens" / role).read_text() for role in ("scheduler", "reader")}
         server.home = tmp_path
         yield server
-
-
-@contextlib.contextmanager
-def locked(home):
-    """Keep every writer of the document store waiting."""
-    with contextlib.closing(sqlite3.connect(home / "documents.sqlite", isolation_level=None)) as database:
-        database.execute("BEGIN IMMEDIATE")
-        yield
-        database.execute("ROLLBACK")
 
 
 def call(server, path, body=None, token="", media=JSON):

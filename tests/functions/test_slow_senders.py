@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import lab
 import pytest
 import slow_senders
-from slow_senders import MIB, converse, head, then
+from slow_senders import MIB, converse, head, locked, then
 
 from localstack import fleet
 
@@ -214,18 +214,23 @@ def test_where_all_places_are_taken_the_slowest_sender_makes_room(narrow, sender
     assert all(int(answer.headers["retry-after"]) > 0 for answer in ended if answer.status)
 
 
-def test_where_nobody_is_slow_the_next_is_told_to_come_again(narrow):
-    async def run():
-        slow = [asyncio.create_task(slow_senders.silent(narrow.port)) for _ in range(20)]
-        await asyncio.sleep(0.1)
-        late = await converse(narrow.port, [get_digests("Connection: close")])
-        for task in slow:
-            task.cancel()
-        await asyncio.gather(*slow, return_exceptions=True)
-        return late, await converse(narrow.port, [get_digests("Connection: close")])
+def test_where_all_places_are_worked_for_the_next_is_told_to_come_again(narrow, tmp_path):
+    """Nobody there is slow, so nobody makes room."""
+    token = fleet.reporter_tokens(tmp_path, ["uvic"])["uvic"]
+    body = json.dumps({"vm": "vm-1", "jobs": ["1"]}).encode()
+    headers = (f"Authorization: Bearer {token}", JSON, f"Content-Length: {len(body)}", "Connection: close")
 
-    late, later = asyncio.run(run())
-    assert (late.status, late.code, later.status) in {(503, "unavailable", 200), (200, "", 200)}
+    async def run():
+        with locked(tmp_path):
+            under_way = [asyncio.create_task(converse(narrow.port, [head("job-heartbeat", *headers) + body])) for _ in range(20)]
+            await asyncio.sleep(1)
+            late = await converse(narrow.port, [get_digests("Connection: close")])
+        return late, await asyncio.gather(*under_way), await converse(narrow.port, [get_digests("Connection: close")])
+
+    late, under_way, later = asyncio.run(run())
+    assert (late.status, late.code, int(late.headers["retry-after"]) > 0) == (503, "unavailable", True)
+    assert Counter(answer.status for answer in under_way) == {200: 20}
+    assert later.status == 200
 
 
 def test_a_server_that_ends_does_not_wait_for_slow_senders(tmp_path):
