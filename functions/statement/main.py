@@ -13,7 +13,7 @@ CSV = "text/csv; charset=utf-8"
 @functions_framework.aio.http
 @web.endpoint(methods=("GET", "HEAD"), authorise=wiring.caller("reader"))
 def statement(request: web.Request) -> web.Reply:
-    """Answer the statement of the caller's clouds, or of some of them."""
+    """Return the statement of the caller's clouds, or of some of them."""
     reader, query, named = request.caller, request.query_besides("cloud"), request.queries("cloud")
     month, detail = records.month(query.get("month", "")), query.get("detail")
     revision = records.convert(query["revision"], records.Revision, strict=False) if "revision" in query else None

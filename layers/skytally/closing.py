@@ -158,7 +158,7 @@ def close(month: str, clouds: Sequence[str], documents: Documents, site: Site, s
 
 
 def revisions(month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime) -> list[Closing]:
-    """Answer the revisions that a month needs now; raises Conflict before it is over, NotFound for a cloud that nobody knows."""
+    """Return the revisions that a month needs now; raises Conflict before it is over, NotFound for a cloud that nobody knows."""
     if now < month_end_at(month):
         raise Conflict(f"{month} is not over: close it from {iso(month_end_at(month))} on", code="not_over")
     cloud_name.check(clouds, documents, site)

@@ -35,7 +35,7 @@ def keep(documents, number, cloud, **fields):
 
 
 def told(documents, **more):
-    """Answer the rows of a month's jobs at the server, and what was left out."""
+    """Return the rows of a month's jobs at the server, and what was left out."""
     boots = [{"cloud": cloud, "vm": "vm", "core_seconds": 10.0, "hs23_per_core": 12.0} for cloud in ("uvic", "UVic", "cern")]
     source = Source({"month": MONTH, "clouds": [], "boots": boots}, [], documents, SITE, NOW, closed_only=False)
     server = ApelServer()

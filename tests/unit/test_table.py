@@ -43,7 +43,7 @@ def leads(letter):
 
 
 def first_seen(cell):
-    """Answer what decides: an apostrophe makes a text of whatever follows."""
+    """Return what decides: an apostrophe makes a text of whatever follows."""
     return next((letter for letter in cell if not leads(letter)), "")
 
 
