@@ -54,7 +54,7 @@ def test_samples_have_exactly_the_fields_of_the_contract(lab):
     assert lab.do("report") == 0
     assert set(lab.office.samples[0]) == {
         "vm", "boot_id", "boot_at", "sampled_at", "uptime_seconds", "final", "month", "counters", "month_start", "previous", "cores",
-        "memory_bytes", "disk_bytes", "cpu_model", "agent_version", "benchmark", "clock_offset_seconds", "estimated",
+        "most_cores", "memory_bytes", "disk_bytes", "cpu_model", "agent_version", "benchmark", "clock_offset_seconds", "estimated",
     }  # fmt: skip
     assert set(lab.office.samples[0]["counters"]) == {
         "wall_seconds", "core_seconds", "user_seconds", "nice_seconds", "system_seconds", "idle_seconds", "iowait_seconds", "steal_seconds",
