@@ -1,4 +1,4 @@
-"""Boots: one run of a vm's kernel, known by its boot_id, named once and for all by the boot time first reported for it."""
+"""Boots: one run of a vm's kernel, known by its boot_id, named for good by its cloud, its vm and the boot time first reported for it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -32,21 +32,31 @@ class Candidate(Struct, frozen=True):
     is_of_vm: bool
 
 
-def label_of(vm: str, boot_at: datetime) -> str:
-    """Name a boot as documents and people do: `{vm}-{20261102T081244Z}`."""
-    return f"{vm}-{boot_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+def label_of(cloud: str, vm: str, boot_at: datetime) -> str:
+    """Name a boot as documents do: `{vm}-{20261102T081244Z}@{cloud}`. The last `@` begins the cloud, so no two clouds share a name."""
+    return f"{vm}-{boot_at.astimezone(UTC):%Y%m%dT%H%M%SZ}{_at(cloud)}"
+
+
+def within(cloud: str, name: str) -> str:
+    """Return how a boot's name, or a key that begins with it, is told beside its cloud."""
+    return "".join(name.rsplit(_at(cloud), 1))
+
+
+def _at(cloud: str) -> str:
+    return "@" + cloud.replace("%", "%25").replace("@", "%40")
 
 
 def names_of(candidate: Candidate) -> Iterator[str]:
     """List the names that a boot may have: its own second, the next ones, and one that is free for certain.
 
-    Two boots of one vm share a second when its clock starts at the same wrong moment each time, and so may vms of two clouds. The last
-    name ends in a digest of cloud and boot, where every other name ends in `Z`.
+    Two boots of one vm share a second when its clock starts at the same wrong moment each time. The last name ends in a digest of the
+    boot, where every other name ends in `Z`.
     """
+    cloud, vm = candidate.labels.cloud, candidate.vm
     for shift_seconds in range(PLAIN_NAMES):
-        yield label_of(candidate.vm, candidate.boot_at + timedelta(seconds=shift_seconds))
-    digest = sha256(f"{candidate.labels.cloud}\n{candidate.boot_id}".encode()).hexdigest()
-    yield f"{label_of(candidate.vm, candidate.boot_at)}~{digest[:16]}"
+        yield label_of(cloud, vm, candidate.boot_at + timedelta(seconds=shift_seconds))
+    digest = sha256(f"{cloud}\n{candidate.boot_id}".encode()).hexdigest()
+    yield f"{label_of(cloud, vm, candidate.boot_at)}~{digest[:16]}"
 
 
 def check_owner(boot: Boot, candidate: Candidate) -> None:

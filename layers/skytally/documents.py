@@ -10,7 +10,7 @@ class Document(Struct, frozen=True, kw_only=True):
 
 
 class Label(Document, frozen=True, kw_only=True):
-    """index label, key `{vm}-{boot time}`: the boot that has this name; created once."""
+    """index label, key `{vm}-{boot time}@{cloud}`: the boot that has this name; created once."""
 
     boot_id: str
 

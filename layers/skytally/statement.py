@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from skytally.boot import within
 from skytally.cloud import Cloud, Site
 from skytally.credit import Score, scores
 from skytally.documents import Anomaly, BootBenchmark, Usage
@@ -105,7 +106,7 @@ def boot_row(boot: BootMonth) -> dict[str, Any]:
     """Describe one boot's month."""
     usage = boot.usage
     return {
-        "document": boot.key,
+        "document": within(usage.cloud, boot.key),
         "vm": usage.vm,
         "boot_id": usage.boot_id,
         "boot_at": iso(usage.boot_at),

@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 import lab
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from skytally import batch, samples, usage
 from skytally.adapters.documents_elasticsearch.templates import month_of_key
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.documents_sqlite.tables import TABLES
-from skytally.boot import VM_BOOTS_AN_HOUR, Register, label_of
+from skytally.boot import VM_BOOTS_AN_HOUR, Register, label_of, within
 from skytally.closing import statement
 from skytally.cloud import Site
 from skytally.documents import Boot, BootBenchmark, Interval, Label, Usage
@@ -28,6 +28,7 @@ from skytally.records import Caller, Rejection
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CALLER = Caller(role="reporter", issued=0, expires=2**40, vm="vm-1", clouds=("uvic",), site="Victoria", group="atlas", flavor="c8")
 BOOT = NOW - timedelta(hours=3)
+NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12) | st.text("@%-Z2", min_size=1)
 
 
 def sample(**change):
@@ -373,7 +374,7 @@ def test_a_boot_time_of_a_wrong_clock_is_told_by_the_uptime(bench, name):
     assert bench.report(sample(**change)).accepted == 1
     (document,) = bench.usages().values()
     assert document.boot_at == booted_at
-    assert list(bench.usages()) == [f"vm-1-{booted_at:%Y%m%dT%H%M%SZ}-2026-11"]
+    assert list(bench.usages()) == [f"vm-1-{booted_at:%Y%m%dT%H%M%SZ}@uvic-2026-11"]
 
 
 def test_an_uptime_beyond_the_age_of_its_boot_is_refused(bench):
@@ -401,7 +402,8 @@ def test_no_clock_makes_an_interval_of_a_month_to_come(bench, boot_at, uptime, d
 def test_a_boot_gets_a_name_whoever_took_the_coming_ones(bench, taker):
     """Names that a token took of another cloud, or of its own, make no vm wait, and no document is shared."""
     labels = [
-        Write("label", label_of("vm-1", BOOT + timedelta(seconds=n)), 0, Label(boot_id=f"{taker}-{n}"), create=True) for n in range(600)
+        Write("label", label_of("uvic", "vm-1", BOOT + timedelta(seconds=n)), 0, Label(boot_id=f"{taker}-{n}"), create=True)
+        for n in range(600)
     ]
     bench.documents.write(labels).result()
     first, second = lab.FakeVm("vm-1", boot_at=BOOT), lab.FakeVm("vm-1", boot_at=BOOT)
@@ -409,6 +411,26 @@ def test_a_boot_gets_a_name_whoever_took_the_coming_ones(bench, taker):
     assert bench.report(first.sample(NOW)).accepted == 1
     assert len(bench.usages()) == 2
     assert len({usage.label for usage in bench.usages().values()} & {write.key for write in labels}) == 0
+
+
+def test_names_of_two_clouds_have_nothing_in_common(bench):
+    """A cloud whose vm is called the same and boots in the same second changes nothing for another."""
+    mine, other = lab.FakeVm("vm-1", boot_at=BOOT), lab.FakeVm("vm-1", boot_at=BOOT)
+    report = samples.parse(msgspec.json.encode({"samples": [other.sample(NOW)]}))
+    caller = msgspec.structs.replace(CALLER, clouds=("cern",))
+    assert asyncio.run(usage.record(report, caller, bench.register, bench.documents, NOW)).accepted == 1
+    assert bench.report(mine.sample(NOW)).accepted == 1
+    assert {usage.label for usage in bench.usages().values()} == {label_of(cloud, "vm-1", BOOT) for cloud in ("cern", "uvic")}
+
+
+@given(vm=NAMES, cloud=NAMES, other=NAMES)
+@example(vm="a", cloud="c@d", other="c%40d")
+@example(vm="a-20250101T000000Z@x", cloud="c-20240101T000000Z-5", other="c")
+def test_a_name_belongs_to_one_cloud_and_tells_its_month(vm, cloud, other):
+    name = label_of(cloud, vm, BOOT)
+    assert within(cloud, f"{name}-2026-11") == f"{vm}-{BOOT:%Y%m%dT%H%M%SZ}-2026-11"
+    assert cloud == other or name != label_of(other, vm, BOOT)
+    assert month_of_key(f"{name}-{3_600_000}") == f"{BOOT + timedelta(hours=1):%Y-%m}"
 
 
 def test_naming_boots_is_bounded_per_reporter_and_hour(bench):
@@ -442,6 +464,6 @@ def test_a_boot_is_named_once_by_all_processes(tmp_path):
     wobbled = vm.sample(NOW) | {"boot_at": lab.stamp(vm.boot_at + timedelta(seconds=2))}
     both[0].report(vm.sample(NOW - timedelta(hours=1)))
     both[1].report(wobbled)
-    assert list(both[0].usages()) == [f"vm-1-{vm.boot_at:%Y%m%dT%H%M%SZ}-2026-11"]
+    assert list(both[0].usages()) == [f"vm-1-{vm.boot_at:%Y%m%dT%H%M%SZ}@uvic-2026-11"]
     for bench in both:
         bench.documents.close()

@@ -38,7 +38,8 @@ ONLY_KEPT = {
 TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime: "date"}
 CUT = tuple(field.name for field in msgspec.structs.fields(Interval) if field.type is int and field.name != "cores")
 _MONTH = re.compile(r"\d{4}-\d{2}")
-_INTERVAL_KEY = re.compile(r".*-(\d{8}T\d{6})Z(?:~[0-9a-f]{16})?-(\d{1,15})", re.DOTALL)
+# Boots that were named before names had a cloud keep theirs.
+_INTERVAL_KEYS = tuple(re.compile(rf".*-(\d{{8}}T\d{{6}})Z{rest}-(\d{{1,15}})", re.DOTALL) for rest in ("@[^@]*", "(?:~[0-9a-f]{16})?"))
 
 # One shard holds tens of millions of our small documents, and every search would have to ask each of several. A copy is kept as soon as
 # there is a second node. Readers refresh before they look, so that nothing else needs new segments every second.
@@ -62,7 +63,7 @@ def written_to(prefix: str, index: str, key: str) -> str:
 
 def month_of_key(key: str) -> str:
     """Read the month in which an interval began, by its boot's name and its uptime; never its own times, which may be corrected."""
-    match = _INTERVAL_KEY.fullmatch(key)
+    match = next(filter(None, (form.fullmatch(key) for form in _INTERVAL_KEYS)), None)
     if match is None:
         return OTHER_MONTH
     try:
