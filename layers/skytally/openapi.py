@@ -13,7 +13,9 @@ ERRORS = {
     401: "unauthenticated",
     403: "not_yours or forbidden",
     405: "method_not_allowed, with Allow",
+    408: "timeout: head or body came too slowly",
     429: "too_many_requests, with Retry-After: this caller asks too often",
+    431: "head_too_large",
     503: "unavailable, with Retry-After: nothing was lost",
 }
 BODIES: dict[str, tuple[type, tuple[str, ...]]] = {
