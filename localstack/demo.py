@@ -106,8 +106,8 @@ def fill(base: str, home: Path, vms: list[fleet.Vm], placements: list[dict[str, 
     """Report a fleet, then its jobs' placements; collect the jobs, and raise what alarms there are."""
     tokens = fleet.reporter_tokens(home, {vm.cloud for vm in vms})
     asyncio.run(fleet.post_all(base, tokens, fleet.requests(vms, until, lost=0.1, doubled=0.1, seed=1)))
-    call(base, "placement_report", (home / "tokens" / "scheduler").read_text().strip(), {"jobs": placements})
-    for timer in ("panda_collect", "alarm_raise"):
+    call(base, "placement-report", (home / "tokens" / "scheduler").read_text().strip(), {"jobs": placements})
+    for timer in ("panda-collect", "alarm-raise"):
         print(f"{timer}: {do_round(base, timer)}", flush=True)
 
 

@@ -148,7 +148,7 @@ async def post_all(base: str, tokens: dict[str, str], queue: list[tuple[str, lis
         reader, writer = await asyncio.open_connection(host, int(port))
         for cloud, samples in waiting:
             body = json.dumps({"samples": samples}).encode()
-            head = f"POST /function/usage_report HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {tokens[cloud]}\r\n"
+            head = f"POST /function/usage-report HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {tokens[cloud]}\r\n"
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
             answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()

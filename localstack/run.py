@@ -76,7 +76,7 @@ def live(base: str, home: Path) -> None:
     """Do what a scheduler and a vm do, a line a step."""
     with step("scheduler leaves a secret for this machine"):
         body = {"vm": vm_name(), "cloud": CLOUD, "payload": base64.b64encode(PAYLOAD).decode(), "cores": os.cpu_count()}
-        claim = call(base, home, "scheduler", "secret_deposit", body)
+        claim = call(base, home, "scheduler", "secret-deposit", body)
     with step("vm downloads vm.py and checks its digest"):
         script = download_agent(base, home)
     with step("vm claims and opens the secret, measures itself (≤ 10 s), and reports"):

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from skytally import asgi, logs, token, web, wiring
 from skytally.adapters.keys_files import KeyFiles
-from skytally.catalog import FUNCTIONS
+from skytally.catalog import FUNCTIONS, service_of
 from skytally.config import Config
 from skytally.http_error import HttpError
 from skytally.records import Caller
@@ -39,12 +39,12 @@ class AllFunctions:
     def __init__(self) -> None:
         self._apps: dict[str, ASGIApp] = {}
 
-    def app(self, name: str) -> ASGIApp | None:
+    def app(self, service: str) -> ASGIApp | None:
         """Answer a function's application, loaded at its first request."""
-        known = name in {function.name for function in FUNCTIONS}
-        if known and name not in self._apps:
-            self._apps[name] = asgi.FunctionApp(name, ROOT / "functions" / name / "main.py")
-        return self._apps.get(name)
+        name = {function.service: function.name for function in FUNCTIONS}.get(service)
+        if name and service not in self._apps:
+            self._apps[service] = asgi.FunctionApp(name, ROOT / "functions" / name / "main.py")
+        return self._apps.get(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's lifespan."""
@@ -55,9 +55,9 @@ class AllFunctions:
             return
         _, _, rest = scope["path"].partition("/function/")
         name, slash, path = rest.partition("/")
-        app = self.app(name.replace("-", "_")) if scope["path"].startswith("/function/") else None
+        app = self.app(name) if scope["path"].startswith("/function/") else None
         if app is None:
-            await web.unknown_path()(scope, receive, asgi.with_headers(scope, send))
+            await web.unknown_function(name)(scope, receive, asgi.with_headers(scope, send))
         else:
             await app({**scope, "path": slash + path or "/", "raw_path": None}, receive, send)
 
@@ -133,7 +133,7 @@ async def _call(functions: AllFunctions, name: str) -> int:
         "http_version": "1.1",
         "method": "POST",
         "scheme": "http",
-        "path": f"/function/{name}",
+        "path": f"/function/{service_of(name)}",
     }
     await functions(scope | {"raw_path": None, "query_string": b"", "headers": [], "client": None, "server": None}, receive, send)
     return answered
@@ -174,7 +174,7 @@ def serve(config: Config, host: str, port: int) -> None:
 
     async def main() -> None:
         for function in FUNCTIONS:
-            functions.app(function.name)
+            functions.app(function.service)
         wiring.documents()
         timers = asyncio.create_task(run_timers(functions))
         print(f"ready {address}/function/dashboard", flush=True)

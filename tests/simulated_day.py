@@ -104,7 +104,7 @@ class Day:
     def _report(self, at, client, scheduler):
         due = [run for arrives, run in self.reports if at - timedelta(minutes=30) < arrives <= at]
         doubled = due + self.random.sample(due, len(due) // 10)
-        answer = client.post("placement_report", json={"jobs": doubled}, headers=scheduler)
+        answer = client.post("placement-report", json={"jobs": doubled}, headers=scheduler)
         assert answer.json()["rejected"] == []
 
     def _round(self, at, monitor, client, monkeypatch):
@@ -116,7 +116,7 @@ class Day:
         for seconds in (0, 1):
             moment = at + timedelta(seconds=seconds)
             monkeypatch.setattr("skytally.web.clock", lambda moment=moment: moment)
-            client.post("panda_collect")
+            client.post("panda-collect")
         if undead.ident is not None:
             undead.join()
 

@@ -2,6 +2,7 @@
 # skytally's claim and bundle opener for images without Python 3: bash 3.1+, coreutils, openssl 1.0.2+, and curl to claim.
 #
 #   open.sh claim --base URL --claim-file FILE --payload FILE [--reporter FILE] [--vm NAME] [--ca FILE] [--patience SECONDS]
+#                 [--insecure yes: let an http:// URL be another machine's]
 #   open.sh open --claim-file FILE --key FILE --bundle FILE --payload FILE [--reporter FILE] [--vm NAME]
 #
 # --claim-file holds the token CLAIM.EXPIRES.SECRET from the user-data, --vm is for several vms with one user-data. The payload and
@@ -313,15 +314,15 @@ take_bundle() { # key file, folder: leave the bundle in the folder; the same key
             trap '' XFSZ # no answer is larger than 4 MiB
             ulimit -f 4096
             printf '%s' "$body" | curl --silent --data-binary @- --max-time 60 --connect-timeout 20 \
-                ${ca:+--cacert "$ca"} --output "$2/bundle" --write-out '%{http_code}' "${base%/}/function/secret_claim"
+                ${ca:+--cacert "$ca"} --output "$2/bundle" --write-out '%{http_code}' "$url"
         ) || status=000
         case $status in
             200) return ;;
-            410) stop 4 "secret_claim: 410 $(head -c 300 "$2/bundle" | tr -d '\0')" ;;
+            410) stop 4 "secret-claim: 410 $(head -c 300 "$2/bundle" | tr -d '\0')" ;;
             404 | 408 | 429 | 000 | '' | 3* | 5*) ;;
-            *) stop 3 "secret_claim: $status $(head -c 300 "$2/bundle" | tr -d '\0')" ;;
+            *) stop 3 "secret-claim: $status $(head -c 300 "$2/bundle" | tr -d '\0')" ;;
         esac
-        ((SECONDS + delay < until)) || stop 5 "secret_claim: ${status:-no answer}, try later"
+        ((SECONDS + delay < until)) || stop 5 "secret-claim: ${status:-no answer}, try later"
         sleep "$delay"
         delay=$((delay < 30 ? delay * 2 : 60))
     done
@@ -329,13 +330,13 @@ take_bundle() { # key file, folder: leave the bundle in the folder; the same key
 
 # ---- the command line ----
 
-verb=${1-} base= claim_file= payload= reporter= vm= ca= key= bundle= patience=120 unpack= mode=0600 owner=
+verb=${1-} base= claim_file= payload= reporter= vm= ca= key= bundle= patience=120 unpack= mode=0600 owner= insecure=
 [ "$#" -gt 0 ] && shift
 while [ "$#" -gt 0 ]; do
     case $1 in
         --base) base=${2-} ;; --claim-file) claim_file=${2-} ;; --payload) payload=${2-} ;; --reporter) reporter=${2-} ;;
         --vm) vm=${2-} ;; --ca) ca=${2-} ;; --key) key=${2-} ;; --bundle) bundle=${2-} ;; --patience) patience=${2-} ;;
-        --unpack) unpack=${2-} ;; --mode) mode=${2-} ;; --owner) owner=${2-} ;;
+        --unpack) unpack=${2-} ;; --mode) mode=${2-} ;; --owner) owner=${2-} ;; --insecure) insecure=${2-} ;;
         *) stop 2 "unknown option $1; see the head of this file" ;;
     esac
     shift $(($# > 1 ? 2 : 1))
@@ -346,6 +347,13 @@ case $verb in
     *) false ;;
 esac && [ -n "$claim_file" ] && [ -n "${unpack:+$reporter}$payload" ] ||
     stop 2 "usage: open.sh claim|open --option VALUE ...; see the head of this file"
+here='^http://(localhost|127[0-9.]+|\[::1\])(:[0-9]+)?(/|$)'
+[ "$verb" = open ] || [[ "$base" =~ ^https://[^/] || "$base" =~ $here || "${insecure:+$base}" =~ ^http://[^/] ]] ||
+    stop 2 "give --base https://..., or --insecure yes with http, not $base"
+case $base in
+    *'{function}'*) url=${base//'{function}'/secret-claim} ;;
+    *) url=${base%/}/function/secret-claim ;;
+esac
 reporter=${reporter:-$payload.reporter}
 [ -r "$claim_file" ] || stop 6 "cannot read $claim_file"
 command -v openssl > /dev/null || stop 6 "there is no openssl"

@@ -10,6 +10,7 @@ Reads the history files from where it stopped, the queue, and the pool's machine
 machine's attributes. What it has read counts as read once the server has it, or, while the server is away, once it lies in the spool.
 What the server refuses is kept for 14 days in STATE/refused. `resend` offers it again, a newer scheduler.py does once.
 
+--insecure lets --base be http:// on another machine; it may hold {function}, as https://{function}.example.org, for hosts of their own.
 --state FOLDER (/var/lib/skytally-scheduler)   --ca FILE   --cloud-attribute cloud_name   --history FILE   --epoch-history FILE
 --cloudscheduler URL --cloudscheduler-user NAME --cloudscheduler-password-file FILE --zone Europe/Zurich   its list of vms, and its zone
 
@@ -464,6 +465,11 @@ class AsIs(urllib.request.HTTPErrorProcessor):
     https_response = http_response
 
 
+def function_url(base, name):
+    """Return where a function answers: below the base, or at a host of its own where the base holds `{function}`."""
+    return (base if "{function}" in base else base.rstrip("/") + "/function/{function}").replace("{function}", name)
+
+
 def ask(options, url, headers, body=None):
     """Answer status and body of a request; raises Unavailable where there is none."""
     try:
@@ -477,7 +483,7 @@ def ask(options, url, headers, body=None):
 def send(options, token, report):
     """Send a report and return its receipt; nothing of it counts before that."""
     headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json", "Content-Encoding": "gzip"}
-    status, answer = ask(options, options.base.rstrip("/") + "/function/placement_report", headers, packed(report))
+    status, answer = ask(options, function_url(options.base, "placement-report"), headers, packed(report))
     words = "%d %s" % (status, " ".join(answer[:2000].decode("utf-8", "replace").split())[:300])
     if status in (401, 403):
         raise Locked("the server does not take the token in %s, bring a new one: %s" % (options.token_file, words))
@@ -906,6 +912,7 @@ def install(options):
         value = getattr(options, name)
         if value:
             words += ["--" + name.replace("_", "-"), value]
+    words += ["--insecure"] * options.insecure
     for ending, text in (("service", UNIT.format(command=" ".join(map(quoted, words)))), ("timer", TIMER)):
         with open(os.path.join(options.units, "skytally-scheduler." + ending), "w") as file:
             file.write(text)
@@ -933,7 +940,8 @@ def options_of(arguments):
     usual = {"state": "/var/lib/skytally-scheduler", "cloud_attribute": "cloud_name", "zone": "UTC", "units": UNITS}
     for name in SETTINGS + ["units"]:
         parser.add_argument("--" + name.replace("_", "-"), default=usual.get(name), help=argparse.SUPPRESS)
-    parser.add_argument("--dry-run", action="store_true", help=argparse.SUPPRESS)
+    for flag in ("--dry-run", "--insecure"):
+        parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     for name in FILES:
         setattr(options, name, getattr(options, name) and os.path.abspath(getattr(options, name)))
@@ -942,6 +950,8 @@ def options_of(arguments):
     for name in ("base", "cloudscheduler"):
         if not re.match(r"https?://[^/]|\Z", getattr(options, name) or ""):
             parser.error("--%s is an address such as https://skytally.example.org" % name)
+    if options.base and not (options.insecure or re.match(r"https:|http://(localhost|127[\d.]+|\[::1])(:\d+)?(/|\Z)", options.base)):
+        parser.error("the token would travel in clear: --base https://..., or --insecure where the network is yours")
     if not re.match(r"[A-Za-z_]\w*\Z", options.cloud_attribute):
         parser.error("--cloud-attribute is the name of an attribute, such as cloud_name")
     if options.cloudscheduler and not (options.cloudscheduler_user and options.cloudscheduler_password_file):

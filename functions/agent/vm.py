@@ -6,14 +6,14 @@ report  measure, send what is not accepted yet   benchmark  print it
 stop    report for the last time in this boot    install    let systemd or cron `run` it
 run     boot, report every hour, stop at SIGTERM resend     offer again what the server refused
 
-What the server refuses is kept for 14 days. `resend` offers it again, and so does the first report of a newer vm.py.
+What the server refuses is kept for 14 days: `resend` offers it again, and so does a newer vm.py once.
 
 vm.py boot --base https://sky.example.org --claim-file /run/claim --unpack /etc/grid-security --owner condor --mode 0400
 
---base URL --ca FILE; --claim-file FILE (the user-data token; - is stdin) --vm NAME (if several vms boot with one user-data)
---payload FILE (where the secret goes: STATE/payload) or --unpack DIR (it is a tar) --owner USER[:GROUP] --mode 0600, or
---token-file FILE (a reporter token); --benchmark-report FILE (of the HEP Benchmark Suite) or none; --jobs yes (run does jobs
-too); --patience SECONDS; --state, --proc, --root DIR; or SKYTALLY_BASE and so on in the environment.
+--base URL (or https://{function}.HOST) --ca FILE --insecure yes (http); --claim-file FILE (of the user-data; - is stdin) --vm NAME
+(if several boot with one user-data) --payload FILE (where the secret goes: STATE/payload) or --unpack DIR (it is a tar) --owner
+USER[:GROUP] --mode 0600, or --token-file FILE (a reporter's); --benchmark-report FILE (of the HEP Benchmark Suite) or none; --jobs yes
+(run does jobs too); --patience SECONDS; --state, --proc, --root DIR; or SKYTALLY_BASE and so on in the environment.
 
 Exit codes: 0 done; 2 usage; 3 refused, taken, or a bundle that does not verify: stop, tell the operator; 4 expired or revoked;
 5 server away, nothing is lost; 6 this machine lacks something.
@@ -24,7 +24,7 @@ import urllib.parse, urllib.request, zlib
 
 VERSION = "1.1"
 DONE, USAGE, REFUSED, GONE, UNAVAILABLE, LOCAL = 0, 2, 3, 4, 5, 6
-OPTIONS = dict(dict.fromkeys("base ca claim_file vm token_file payload unpack owner benchmark_report jobs".split()), mode="0600",
+OPTIONS = dict(dict.fromkeys("base insecure ca claim_file vm token_file payload unpack owner benchmark_report jobs".split()), mode="0600",
     patience="120", state="/var/lib/skytally", proc="/proc", root="/")
 BLANK = dict.fromkeys("format written boot_id machine_id name token token_seen claimed boot_at epoch heard lost month month_start "
     "estimated last measured machine points pending benchmark beats refused version".split())
@@ -92,11 +92,17 @@ def error_in(answer):
   return None, None
 
 
+def url_of(vm, name):
+  """Return where a function answers; nothing travels in clear."""
+  base = vm.base or ""
+  if not re.match(r"https://[^/]|http://(localhost|127[\d.]+|\[::1])(:\d+)?(/|$)" + "|http://[^/]" * bool(vm.insecure), base):
+    raise Stop(USAGE, "give --base URL as https://..., or --insecure yes with http, not %r" % base)
+  return (base.rstrip("/") + "/function/{function}" * ("{function}" not in base)).replace("{function}", name)
+
+
 def post(vm, name, body=None, headers={}):
   """Answer the body of a 200 or raise Stop; waits while patience lasts."""
-  if not vm.base:
-    raise Stop(USAGE, "give --base URL")
-  request = urllib.request.Request("%s/function/%s" % (vm.base.rstrip("/"), name), body, headers)
+  request = urllib.request.Request(url_of(vm, name), body, headers)
   tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=vm.ca))
   delay, deadline = 1, clock.monotonic() + float(vm.patience)
   while True:
@@ -157,7 +163,7 @@ def take_bundle(vm, token, key_file):
   proven = "|".join(["skytally/v1 claim", claim, digest(public_key)] + [vm.vm] * bool(vm.vm))
   form = dict(claim=claim, expires=expires, public_key=public_key, proof=mac(secret.encode(), proven.encode()).hex())
   form.update(vm=vm.vm) if vm.vm else None
-  return post(vm, "secret_claim", urllib.parse.urlencode(form).encode())
+  return post(vm, "secret-claim", urllib.parse.urlencode(form).encode())
 
 
 def untar(archive, fault="no match"):
@@ -510,7 +516,7 @@ def ask_time(vm):
   """Learn the server's time; say whether it is known."""
   if not vm.heard:
     vm.epoch = clock.unix() - uptime_of(vm)
-    post(vm, "usage_report")
+    post(vm, "usage-report")
   return vm.heard
 
 
@@ -594,7 +600,7 @@ def report(vm):
   code = REFUSED if len(samples) - 1 in refused else DONE
   again = naive and vm.heard and code == REFUSED  # for our wrong clock: now we know better
   kept = [index for index in refused if not again or samples[index]["boot_id"] != vm.boot_id]
-  keep_refused(vm, "usage_report", [dict(sample=samples[index]) for index in kept], refused)
+  keep_refused(vm, "usage-report", [dict(sample=samples[index]) for index in kept], refused)
   vm.pending = []
   if again:
     vm.month = vm.boot_at = None
@@ -613,7 +619,7 @@ def ask(vm, name, fields, count):
   if not vm.token:
     raise Stop(REFUSED, "no reporter token: boot first")
   body, headers = json.dumps(fields).encode(), {"Content-Type": "application/json", "Authorization": "Bearer " + vm.token}
-  if name == "usage_report":
+  if name == "usage-report":
     body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
   try:
     receipt = json.loads(post(vm, name, body, headers).decode())
@@ -638,7 +644,7 @@ def ask(vm, name, fields, count):
 def send_samples(vm, samples):
   """Send samples, in halves where they are too many for the server; return what `ask` does."""
   try:
-    return ask(vm, "usage_report", dict(samples=samples), len(samples)) if samples else {}
+    return ask(vm, "usage-report", dict(samples=samples), len(samples)) if samples else {}
   except Refused:
     half = len(samples) // 2
   refused = send_samples(vm, samples[:half])
@@ -648,7 +654,7 @@ def send_samples(vm, samples):
 
 def send_beat(vm, beat):
   """Send a heartbeat; return what `ask` does of its jobs, and [the entry to keep] where any are refused."""
-  refused = ask(vm, "job_heartbeat", beat, len(beat["jobs"]))
+  refused = ask(vm, "job-heartbeat", beat, len(beat["jobs"]))
   left = [job for index, job in enumerate(beat["jobs"]) if index in refused]
   return refused, [dict(beat=dict(beat, jobs=left))] * bool(left)
 
@@ -723,7 +729,7 @@ def jobs(vm):
       at = vm.epoch + undated if undated else at
       if now(vm) - at < BEAT_SECONDS:
         refused, left = send_beat(vm, dict(named, vm=vm.name, seen_at=iso(at)))
-        keep_refused(vm, "job_heartbeat", left, refused)
+        keep_refused(vm, "job-heartbeat", left, refused)
       del vm.beats[0]
   finally:
     save_state(vm)

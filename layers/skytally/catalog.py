@@ -3,6 +3,11 @@
 from msgspec import Struct
 
 
+def service_of(name: str) -> str:
+    """Return a function's name as paths have it."""
+    return name.replace("_", "-")
+
+
 class Function(Struct, frozen=True):
     """One function: its name, what it does in one line, for a timer when it runs (cron, UTC), and whether it needs the keys."""
 
@@ -10,6 +15,11 @@ class Function(Struct, frozen=True):
     summary: str
     schedule: str | None = None
     keys: bool = True
+
+    @property
+    def service(self) -> str:
+        """Return the name that platforms and callers use: a DNS label."""
+        return service_of(self.name)
 
 
 FUNCTIONS: tuple[Function, ...] = (

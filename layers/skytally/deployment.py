@@ -20,7 +20,7 @@ KEY_NAME = re.compile(r"(master|wrapping|token)-[0-9]{14}")
 def specification(function: Function, image: str, settings: Mapping[str, str], secrets: Sequence[str]) -> dict[str, Any]:
     """Answer the body that the gateway takes to make or change a function."""
     return {
-        "service": service_name(function),
+        "service": function.service,
         "image": image,
         "envVars": {**watchdog(), **settings, "FUNCTION_TARGET": function.name, "SKYTALLY_KEYS": KEYS_FOLDER},
         "secrets": sorted(name for name in secrets if function.keys or not KEY_NAME.fullmatch(name)),
@@ -30,11 +30,6 @@ def specification(function: Function, image: str, settings: Mapping[str, str], s
         "requests": {"memory": MEMORY["request"]},
         "readOnlyRootFilesystem": True,
     }
-
-
-def service_name(function: Function) -> str:
-    """Name a function as DNS labels allow: with dashes."""
-    return function.name.replace("_", "-")
 
 
 def watchdog() -> dict[str, str]:

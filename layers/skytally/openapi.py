@@ -129,7 +129,7 @@ def description() -> dict[str, Any]:
         components[kind.__name__]["properties"][field]["items"] = item
     components = _ecmascript(components)
     bodies = dict(zip(BODIES, schemas, strict=False))
-    paths = {f"/function/{f.name}": _operation(f.name, f.summary, bodies, timer=f.schedule is not None) for f in FUNCTIONS}
+    paths = {f"/function/{f.service}": _operation(f.name, f.summary, bodies, timer=f.schedule is not None) for f in FUNCTIONS}
     paths |= {f"/function/{path}": _operation(path, summary, bodies, timer=False) for path, summary in FILES.items()}
     return {
         "openapi": "3.1.0",

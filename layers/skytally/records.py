@@ -5,6 +5,7 @@ Elasticsearch mappings are made from these classes, so a field is declared once.
 """
 
 import json
+import re
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args
@@ -49,10 +50,18 @@ def parse(body: bytes, kind: type[T]) -> T:
         raise malformed(error) from None
 
 
+# Strings, whose brackets nest nothing, and brackets.
+_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+TOO_DEEP = 50
+# Reading brackets one by one takes half a second a MiB.
+MOST_FLATTENED_BYTES = 1 << 20
+
+
 def parse_report(body: bytes, kind: type[T]) -> T:
     """Decode a report of many items; an item that is JSON and yet cannot be decoded counts as null, and so costs itself alone.
 
-    Such are numbers beyond all floats and half a surrogate pair. Raises Malformed for what is no report at all.
+    Such are numbers beyond all floats, half a surrogate pair, and brackets by the thousand. Raises Malformed for what is no report at
+    all.
     """
     try:
         return parse(body, kind)
@@ -60,7 +69,7 @@ def parse_report(body: bytes, kind: type[T]) -> T:
         mended = _mended(body)
         if mended is None:
             raise
-    return parse(mended, kind)
+    return parse(mended, kind) if mended == body else parse_report(mended, kind)
 
 
 def _mended(body: bytes) -> bytes | None:
@@ -72,8 +81,25 @@ def _mended(body: bytes) -> bytes | None:
         lists = {name: items for name, items in report.items() if isinstance(items, list)}
         mended = {name: [item if _is_decodable(item) else None for item in items] for name, items in lists.items()}
         return None if mended == lists else json.dumps(report | mended, allow_nan=False).encode()
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return _flattened(body) if len(body) <= MOST_FLATTENED_BYTES else None
+    except ValueError:
         return None
+
+
+def _flattened(body: bytes) -> bytes:
+    """Return JSON with null in place of what is nested more deeply than any record; it is read without recursion."""
+    kept, depth, kept_until = [], 0, 0
+    for token in _NESTING.finditer(body):
+        if token[0] in b"[{":
+            depth += 1
+            if depth == TOO_DEEP:
+                kept.append(body[kept_until : token.start()] + b"null")
+        elif token[0] in b"]}":
+            if depth == TOO_DEEP:
+                kept_until = token.end()
+            depth -= 1
+    return b"".join(kept) + body[kept_until:] if depth == 0 else body
 
 
 def _is_decodable(item: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from skytally.errors import NotFound
+from skytally.function_url import url_of
 
 CLAIM_FILE = "/run/skytally-claim"
 CA_FILE = "/etc/skytally/ca.pem"
@@ -35,17 +36,30 @@ def digest_of(name: str, digests: str) -> str:
     raise NotFound(f"the deployment serves no {name}")
 
 
-def cloud_config(base: str, token: str, digest: str, taking: Taking, ca: str | None) -> dict[str, Any]:
+class Door(Struct, frozen=True):
+    """How a vm reaches the deployment. `ca` is the PEM of the CA that signed its certificate, where the image does not know it."""
+
+    base: str
+    insecure: bool = False
+    ca: str | None = None
+
+    @property
+    def options(self) -> list[str]:
+        """Return what vm.py must be told."""
+        return ["--base", self.base, *(["--ca", CA_FILE] if self.ca else []), *(["--insecure", "yes"] if self.insecure else [])]
+
+
+def cloud_config(door: Door, token: str, digest: str, taking: Taking) -> dict[str, Any]:
     """Return the cloud-config: the claim token in a file of root's, and a script that fetches vm.py, checks it, boots, installs.
 
-    The token is never an argument of a command, where every process could read it; the file goes once the secret is taken. `ca` is the
-    PEM of the CA that signed the deployment's certificate, where the image does not know it. What a site's own user-data write and run is
-    done, too. What has several lines is base64, since cloudscheduler takes away blank lines and those that begin with `#`.
+    The token is never an argument of a command, where every process could read it; the file goes once the secret is taken. What a
+    site's own user-data write and run is done, too. What has several lines is base64, since cloudscheduler takes away blank lines and
+    those that begin with `#`.
     """
     files = [
         {"path": CLAIM_FILE, "permissions": "0600", "owner": "root:root", "content": token},
-        _lines(SCRIPT, "0700", _script(base, digest, taking, ca)),
-        *([_lines(CA_FILE, "0644", ca)] if ca else []),
+        _lines(SCRIPT, "0700", _script(door, digest, taking)),
+        *([_lines(CA_FILE, "0644", door.ca)] if door.ca else []),
     ]
     return {"merge_how": MERGE_HOW, "write_files": files, "runcmd": [[SCRIPT]]}
 
@@ -55,13 +69,13 @@ def _lines(path: str, mode: str, text: str) -> dict[str, str]:
     return {"path": path, "permissions": mode, "owner": "root:root", "encoding": "b64", "content": content}
 
 
-def _script(base: str, digest: str, taking: Taking, ca: str | None) -> str:
-    trust = shlex.join(["--cacert", CA_FILE]) + " " if ca else ""
-    told = shlex.join(["--base", base, *(["--ca", CA_FILE] if ca else [])]) + _name(taking)
+def _script(door: Door, digest: str, taking: Taking) -> str:
+    trust = shlex.join(["--cacert", CA_FILE]) + " " if door.ca else ""
+    told = shlex.join(door.options) + _name(taking)
     takes = shlex.join(["--claim-file", CLAIM_FILE, "--unpack", taking.unpack, "--owner", taking.owner, "--mode", taking.mode])
     return f"""#!/bin/sh
 set -eu
-curl --fail --silent --show-error --retry 5 {trust}--output {AGENT} {shlex.quote(f"{base.rstrip('/')}/function/agent/vm.py")}
+curl --fail --silent --show-error --retry 5 {trust}--output {AGENT} {shlex.quote(url_of(door.base, "agent/vm.py"))}
 echo "{digest}  {AGENT}" | sha256sum --check --quiet
 python3 {AGENT} boot {told} {takes}
 rm -f {CLAIM_FILE}

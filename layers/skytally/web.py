@@ -21,6 +21,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response, StreamingResponse
 
 from skytally import bodies, errors, logs, workers
+from skytally.catalog import FUNCTIONS, service_of
 from skytally.clock import now
 from skytally.cloud import Site
 from skytally.errors import Forbidden, Malformed, Misconfigured, SkytallyError, Unauthenticated, Unavailable
@@ -324,6 +325,14 @@ def _log(function: str, raw: StarletteRequest, reply: Reply, received_at: dateti
     took_ms = round((clock() - received_at).total_seconds() * 1_000, 1)
     level = logging.ERROR if reply.status_code >= 500 else logging.INFO
     log.log(level, logs.Fields(function=function, method=raw.method, status=reply.status_code, took_ms=took_ms))
+
+
+def unknown_function(service: str) -> Reply:
+    """Answer that no function has a name; one that is written with underscores is told the name that it has."""
+    right = service_of(service)
+    if right != service and right in {function.service for function in FUNCTIONS}:
+        return unknown_path(f"this function is {right}: names in paths have hyphens")
+    return unknown_path()
 
 
 def unknown_path(message: str = "there is no such function: see openapi.json") -> Reply:

@@ -66,7 +66,7 @@ def reports(count, per_request):
 
 async def send(port, token, bodies, times):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST /function/usage_report HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+    head = f"POST /function/usage-report HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
     for body in bodies:
         began = time.perf_counter()
         writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)

@@ -80,7 +80,7 @@ def claim_all(port, tokens, times):
     for token in tokens:
         body = urllib.parse.urlencode(lab.claim_form(token, PUBLIC))
         began = time.perf_counter()
-        connection.request("POST", "/function/secret_claim", body, {"Content-Type": "application/x-www-form-urlencoded"})
+        connection.request("POST", "/function/secret-claim", body, {"Content-Type": "application/x-www-form-urlencoded"})
         answer = connection.getresponse()
         answer.read()
         assert answer.status == 200

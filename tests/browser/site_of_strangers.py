@@ -127,7 +127,7 @@ class Site:
     def report(self, cloud: str, samples: list[dict[str, object]], **labels: str | None) -> None:
         signed = self.signed("reporter", clouds=(cloud,), **labels)
         answer = httpx2.post(
-            f"http://127.0.0.1:{self.port}/function/usage_report", json={"samples": samples}, headers={"Authorization": f"Bearer {signed}"}
+            f"http://127.0.0.1:{self.port}/function/usage-report", json={"samples": samples}, headers={"Authorization": f"Bearer {signed}"}
         )
         assert answer.json()["rejected"] == []
 

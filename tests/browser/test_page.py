@@ -221,7 +221,7 @@ def test_the_health_view_names_every_timer(tab):
 def leave_secret(site, vm):
     body = {"vm": vm, "cloud": RIGHT_TO_LEFT, "payload": base64.b64encode(b"x").decode()}
     scheduler = {"Authorization": f"Bearer {(site.home / 'tokens' / 'scheduler').read_text()}"}
-    answer = httpx2.post(f"http://127.0.0.1:{site.port}/function/secret_deposit", json=body, headers=scheduler)
+    answer = httpx2.post(f"http://127.0.0.1:{site.port}/function/secret-deposit", json=body, headers=scheduler)
     assert answer.status_code == 201
 
 

@@ -165,7 +165,7 @@ def disturbance(both, over, kill_every_seconds, result):
             contextlib.suppress(OSError, http.client.HTTPException),
             contextlib.closing(http.client.HTTPConnection("127.0.0.1", both.ports[0], timeout=5)) as connection,
         ):
-            post(connection, "/function/secret_sweep", b"", "text/plain")
+            post(connection, "/function/secret-sweep", b"", "text/plain")
         if time.monotonic() > next_kill:
             both.kill(dice.randrange(2))
             result.kills += 1
@@ -206,7 +206,7 @@ def insist(connections, start, body, both):
         port = both.ports[n % 2]
         connection = connections.setdefault(port, http.client.HTTPConnection("127.0.0.1", port, timeout=20))
         try:
-            status = post(connection, "/function/secret_claim", body, "application/x-www-form-urlencoded")
+            status = post(connection, "/function/secret-claim", body, "application/x-www-form-urlencoded")
         except (OSError, http.client.HTTPException):
             connection.close()
             connections.pop(port, None)

@@ -65,7 +65,7 @@ def test_a_deposit_is_taken_once_and_listed(server, run, tmp_path):
     assert token not in done.output
     assert "waiting" in run("secrets", "list").output
     form = lab.claim_form(token, lab.public_key())
-    taken = server.call("secret_claim", json.dumps(form).encode())
+    taken = server.call("secret-claim", json.dumps(form).encode())
     assert taken.status == 200
     (one,) = json.loads(run("secrets", "list", "--json", "--state", "delivered").output)
     assert (one["vm"], one["cloud"], one["address"]) == ("vm-1", "uvic", "127.0.0.1")
@@ -235,7 +235,7 @@ def test_names_are_text_in_statements(server, run, tmp_path, wide, monkeypatch):
     monkeypatch.setenv("SKYTALLY_KEYS", str(server.home / "keys"))
     made = run("token", "--role", "reporter", "--cloud", NAME)
     sample = lab.FakeVm(NAME).sample(datetime.now(UTC))
-    answer = server.call("usage_report", {"samples": [sample]}, token=made.output.strip())
+    answer = server.call("usage-report", {"samples": [sample]}, token=made.output.strip())
     assert answer.json["accepted"] == 1, answer.json
     month = sample["month"]
     assert run("statement", "keygen").exit_code == 0

@@ -30,7 +30,7 @@ def collect(home, client, dirac, monkeypatch):
     monkeypatch.setenv("SKYTALLY_DIRAC_TOKEN_FILE", str(home / "token"))
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
     wiring.close()
-    return lambda: client.post("dirac_collect").json()
+    return lambda: client.post("dirac-collect").json()
 
 
 def named(*ids, ago=BEFORE, vm="vm-1"):
@@ -165,7 +165,7 @@ class TestCommandLine:
         monkeypatch.setenv("SKYTALLY_DIRAC_URL", "dirac-cli:")
         monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
         wiring.close()
-        return lambda: client.post("dirac_collect")
+        return lambda: client.post("dirac-collect")
 
     def test_each_job_ends_as_dirac_says(self, collect, tmp_path):
         named(1, 2, 3, 99)

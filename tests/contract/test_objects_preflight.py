@@ -119,6 +119,6 @@ def test_a_deposit_on_a_store_that_is_not_safe_is_refused(faulty, home, client, 
     for name, value in faulty("two winners").items():
         monkeypatch.setenv(name, value)
     wiring.close()
-    answer = client.post("secret_deposit", json={"vm": "v", "cloud": "c", "payload": "eA=="}, headers=scheduler)
+    answer = client.post("secret-deposit", json={"vm": "v", "cloud": "c", "payload": "eA=="}, headers=scheduler)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert "overlapping" in answer.json()["error"]["message"]

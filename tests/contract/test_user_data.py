@@ -23,7 +23,7 @@ runcmd:
 
 def ours(**change):
     taking = userdata.Taking(unpack="/etc/condor", owner="condor", mode="0600")
-    made = userdata.cloud_config("https://sky.example.org", "the-token", "d" * 64, taking, "PEM\n") | change
+    made = userdata.cloud_config(userdata.Door("https://sky.example.org", ca="PEM\n"), "the-token", "d" * 64, taking) | change
     return "#cloud-config\n" + yaml.safe_dump(made, sort_keys=False)
 
 

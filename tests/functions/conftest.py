@@ -66,6 +66,6 @@ def round_at(client, at):
 
     def do(moment):
         at(moment)
-        return client.post("alarm_raise").json()
+        return client.post("alarm-raise").json()
 
     return do

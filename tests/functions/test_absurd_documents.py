@@ -38,7 +38,7 @@ def ask(request, document_settings, client, bearer, home, monkeypatch):
         vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2), cores=n)
         samples = [vm.sample(NOW - timedelta(hours=1)), vm.sample(NOW, NOW - timedelta(hours=1), benchmark=benchmark)]
         token = bearer("reporter", clouds=("good",), issued=issued)
-        assert client.post("usage_report", json={"samples": samples}, headers=token).json()["accepted"] == 2
+        assert client.post("usage-report", json={"samples": samples}, headers=token).json()["accepted"] == 2
     headers = bearer("reader", issued=issued)
     return lambda path, **query: client.get(path, params=query, headers=headers)
 

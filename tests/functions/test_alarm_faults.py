@@ -28,7 +28,7 @@ def silent(client, bearer, *vms, cloud="uvic", boots=1):
     """Let vms fall silent, in one report of all their boots."""
     fallen = [lab.FakeVm(vm, boot_at=NOW - timedelta(hours=5, seconds=n)) for n in range(boots) for vm in vms]
     samples = [vm.sample(NOW - timedelta(hours=3)) for vm in fallen]
-    assert client.post("usage_report", json={"samples": samples}, headers=bearer("reporter", clouds=(cloud,))).json()["rejected"] == []
+    assert client.post("usage-report", json={"samples": samples}, headers=bearer("reporter", clouds=(cloud,))).json()["rejected"] == []
 
 
 def health(client, headers):
@@ -53,13 +53,13 @@ def test_junk_in_the_bucket_is_shown_alarmed_and_stops_nothing(client, bearer, r
     day, claim = f"{NOW:%Y%m%d}", "c" * 26
     keys = (f"mark/{day}/{claim}", f"audit/{day}/{claim}/contested-001", f"prep/9999999999/{claim}", "prep/loose")
     deposit = {"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}
-    token = client.post("secret_deposit", json=deposit, headers=scheduler).json()["token"]
+    token = client.post("secret-deposit", json=deposit, headers=scheduler).json()["token"]
     junk(*keys)
     silent(client, bearer, "vm-0")
-    assert client.post("secret_sweep").json() == {"state": "done", "expired": 0, "forgotten": 0}
+    assert client.post("secret-sweep").json() == {"state": "done", "expired": 0, "forgotten": 0}
     assert round_at(NOW)["state"] == "done"
     assert {body["kind"] for body in webhook.heard} >= {"silent_vm"}
-    assert client.post("secret_claim", data=lab.claim_form(token, lab.public_key())).status_code == 200
+    assert client.post("secret-claim", data=lab.claim_form(token, lab.public_key())).status_code == 200
     assert round_at(NOW + timedelta(minutes=5))["state"] == "done"
     secrets = client.get("dashboard/data?view=secrets", headers=reader).json()["table"]
     assert [(row["vm"], row["state"]) for row in secrets] == [("vm-1", "delivered")]
@@ -160,8 +160,8 @@ def test_broken_site_data_are_alarmed_and_shown_until_they_are_mended(client, re
 
 
 def test_a_mark_that_cannot_be_read_is_a_contested_secret_where_somebody_proves_the_token(client, scheduler, reader, round_at):
-    token = client.post("secret_deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler).json()["token"]
+    token = client.post("secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler).json()["token"]
     junk(mark.mark_key(*secret_lab.parts(token)))
-    assert client.post("secret_claim", data=lab.claim_form(token, lab.public_key())).status_code == 409
+    assert client.post("secret-claim", data=lab.claim_form(token, lab.public_key())).status_code == 409
     round_at(NOW + timedelta(minutes=1))
     assert len(open_alarms(client, reader, "contested_secret")) == 1

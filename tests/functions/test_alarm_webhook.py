@@ -51,7 +51,7 @@ def silent(client, bearer, count):
 
     for n in range(count):
         vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=5))
-        client.post("usage_report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=bearer("reporter", clouds=("uvic",)))
+        client.post("usage-report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=bearer("reporter", clouds=("uvic",)))
 
 
 def test_a_chat_gets_text_alone_that_calls_nobody(webhook):
@@ -183,7 +183,7 @@ def test_the_real_alertmanager_shows_an_alarm_until_it_is_resolved(client, beare
     form("alertmanager")
     vm = lab.FakeVm("vm ü \"'\\ <b>", boot_at=NOW - timedelta(hours=5))
     caller = bearer("reporter", clouds=("uvic",))
-    client.post("usage_report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)
+    client.post("usage-report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)
     assert round_at(NOW - timedelta(minutes=10))["raised"] == 1
     (shown,) = alerts_of(server, 1)
     assert (shown["labels"]["alertname"], shown["labels"]["cloud"], shown["status"]["state"]) == ("silent_vm", "uvic", "active")
@@ -191,7 +191,7 @@ def test_the_real_alertmanager_shows_an_alarm_until_it_is_resolved(client, beare
     assert "has not reported since" in shown["annotations"]["summary"]
     assert round_at(NOW - timedelta(minutes=5)) == {"state": "done", "open": 1, "raised": 0, "resolved": 0}
     assert len(alerts_of(server, 1)) == 1
-    client.post("usage_report", json={"samples": [vm.sample(NOW)]}, headers=caller)
+    client.post("usage-report", json={"samples": [vm.sample(NOW)]}, headers=caller)
     assert round_at(NOW)["resolved"] == 1
     assert alerts_of(server, 0) == []
 

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("now")
 
 def taken_twice(client, scheduler):
     body = {"vm": "vm-1", "cloud": "uvic", "payload": base64.b64encode(b"x").decode()}
-    token = client.post("secret_deposit", json=body, headers=scheduler).json()["token"]
-    assert client.post("secret_claim", data=lab.claim_form(token, lab.public_key())).status_code == 200
-    assert client.post("secret_claim", data=lab.claim_form(token, lab.public_key(OTHER_KEY))).status_code == 409
+    token = client.post("secret-deposit", json=body, headers=scheduler).json()["token"]
+    assert client.post("secret-claim", data=lab.claim_form(token, lab.public_key())).status_code == 200
+    assert client.post("secret-claim", data=lab.claim_form(token, lab.public_key(OTHER_KEY))).status_code == 409
 
 
 def test_a_contested_secret_is_told_once(client, scheduler, webhook, round_at):
@@ -35,22 +35,22 @@ def test_a_contested_secret_is_told_once(client, scheduler, webhook, round_at):
 
 def test_a_secret_after_which_nobody_reported(client, scheduler, bearer, webhook, round_at):
     body = {"vm": "vm-2", "cloud": "uvic", "payload": "eA=="}
-    token = client.post("secret_deposit", json=body, headers=scheduler).json()["token"]
-    client.post("secret_claim", data=lab.claim_form(token, lab.public_key()))
+    token = client.post("secret-deposit", json=body, headers=scheduler).json()["token"]
+    client.post("secret-claim", data=lab.claim_form(token, lab.public_key()))
     assert round_at(NOW + timedelta(minutes=10))["open"] == 0
     assert round_at(NOW + timedelta(minutes=30))["raised"] == 1
     late = NOW + timedelta(minutes=31)
     vm = lab.FakeVm("vm-2", boot_at=NOW - timedelta(minutes=1))
-    client.post("usage_report", json={"samples": [vm.sample(late)]}, headers=bearer("reporter", vm="vm-2", clouds=("uvic",)))
+    client.post("usage-report", json={"samples": [vm.sample(late)]}, headers=bearer("reporter", vm="vm-2", clouds=("uvic",)))
     assert round_at(NOW + timedelta(minutes=32))["resolved"] == 1
     assert [(told["kind"], told["state"]) for told in webhook.heard] == [("unreported_secret", "raised"), ("unreported_secret", "resolved")]
 
 
 def test_a_silent_vm_and_its_return(client, bearer, webhook, round_at):
     vm, caller = lab.FakeVm("vm-3", boot_at=NOW - timedelta(hours=5)), bearer("reporter", clouds=("uvic",))
-    client.post("usage_report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)
+    client.post("usage-report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)
     assert round_at(NOW)["raised"] == 1
-    client.post("usage_report", json={"samples": [vm.sample(NOW)]}, headers=caller)
+    client.post("usage-report", json={"samples": [vm.sample(NOW)]}, headers=caller)
     assert round_at(NOW + timedelta(minutes=1)) == {"state": "done", "open": 0, "raised": 0, "resolved": 1}
     assert webhook.heard[-1]["resolved_at"]
 
@@ -94,7 +94,7 @@ def test_without_a_webhook_alarms_are_kept_all_the_same(client, scheduler, home,
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
     wiring.close()
     taken_twice(client, scheduler)
-    assert client.post("alarm_raise").json() == {"state": "done", "open": 1, "raised": 1, "resolved": 0}
+    assert client.post("alarm-raise").json() == {"state": "done", "open": 1, "raised": 1, "resolved": 0}
 
 
 def test_a_denied_vm_is_shut_out_at_once(client, bearer, home, monkeypatch):
@@ -103,9 +103,9 @@ def test_a_denied_vm_is_shut_out_at_once(client, bearer, home, monkeypatch):
     wiring.close()
     caller = bearer("reporter", vm="vm-1", clouds=("uvic",))
     report = {"samples": [lab.FakeVm("vm-1").sample(NOW)]}
-    assert client.post("usage_report", json=report, headers=caller).status_code == 200
+    assert client.post("usage-report", json=report, headers=caller).status_code == 200
     (home / "clouds.toml").write_text('[deny]\nvms = ["uvic/vm-1"]\n')
-    assert client.post("usage_report", json=report, headers=caller).json()["error"]["code"] == "forbidden"
+    assert client.post("usage-report", json=report, headers=caller).json()["error"]["code"] == "forbidden"
 
 
 def test_money_and_energy_are_on_the_statement_where_the_site_knows_them(client, bearer, reader, home, monkeypatch):
@@ -116,7 +116,7 @@ def test_money_and_energy_are_on_the_statement_where_the_site_knows_them(client,
     wiring.close()
     for cloud in ("uvic", "=cmd()"):
         vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2))
-        client.post("usage_report", json={"samples": [vm.sample(NOW)]}, headers=bearer("reporter", clouds=(cloud,)))
+        client.post("usage-report", json={"samples": [vm.sample(NOW)]}, headers=bearer("reporter", clouds=(cloud,)))
     month = f"{NOW:%Y-%m}"
     rows = {row["cloud"]: row for row in client.get(f"statement?month={month}", headers=reader).json()["clouds"]}
     assert (rows["uvic"]["cost"], rows["uvic"]["currency"]) == (8.0, "CAD")
@@ -134,7 +134,7 @@ def test_a_month_that_begins_within_the_window_and_rows_by_vm(client, bearer, re
     for name in ("vm-1", "vm-2"):
         vm = lab.FakeVm(name, boot_at=NOW - timedelta(hours=2))
         client.post(
-            "usage_report", json={"samples": [vm.sample(NOW)]}, headers=bearer("reporter", vm=name, clouds=("uvic",), site="Victoria")
+            "usage-report", json={"samples": [vm.sample(NOW)]}, headers=bearer("reporter", vm=name, clouds=("uvic",), site="Victoria")
         )
     data = client.get("dashboard/data?by=vm&site=Victoria", headers=reader).json()
     assert [(row["cloud"], row["vm"], row["core_hours"]) for row in data["table"]] == [("uvic", "vm-1", 16.0), ("uvic", "vm-2", 16.0)]

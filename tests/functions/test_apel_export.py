@@ -63,7 +63,7 @@ class Fleet:
         more = {"benchmark": benchmark} if score else {}
         sample = vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, cores), **more)
         headers = self.bearer("reporter", clouds=(cloud,), group=group, issued=NOW)
-        answer = self.client.post("usage_report", json={"samples": [sample]}, headers=headers)
+        answer = self.client.post("usage-report", json={"samples": [sample]}, headers=headers)
         assert answer.json()["accepted"] == 1, answer.text
 
     def run(self, *words):
@@ -188,7 +188,7 @@ def test_a_cloud_that_nobody_knows_is_an_error_that_names_those_that_are_known(f
 def test_many_vms_are_several_messages_of_a_thousand(fleet):
     boot_at = EDGE - timedelta(hours=1)
     samples = [lab.FakeVm(f"many-{n}", boot_at=boot_at).sample(EDGE, month="2026-10", month_start=lab.counters(0)) for n in range(1_200)]
-    answer = fleet.client.post("usage_report", json={"samples": samples}, headers=fleet.bearer("reporter", clouds=("cern",), issued=NOW))
+    answer = fleet.client.post("usage-report", json={"samples": samples}, headers=fleet.bearer("reporter", clouds=("cern",), issued=NOW))
     assert answer.json()["accepted"] == 1_200, answer.text
     fleet.close()
     done = fleet.export("apel-cloud", "--spool", fleet.spool, "--cloud", "cern")

@@ -42,18 +42,18 @@ def calls(client, scheduler, reader, bearer, settled):
     def call_all():
         token = f"{'c' * 26}.4102444800.{'0' * 64}"
         replies = {
-            "secret_deposit": client.post("secret_deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler),
-            "secret_claim": client.post("secret_claim", data=lab.claim_form(token, lab.public_key())),
-            "secret_revoke": client.post("secret_revoke", json={"claim": "c" * 26, "expires": 4_102_444_800}, headers=scheduler),
-            "usage_report": client.post("usage_report", json={"samples": [sample]}, headers=reporter),
-            "job_heartbeat": client.post("job_heartbeat", json={"vm": "vm-1", "jobs": ["5"]}, headers=reporter),
-            "placement_report": client.post("placement_report", json={"vms": [], "jobs": []}, headers=scheduler),
+            "secret_deposit": client.post("secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler),
+            "secret_claim": client.post("secret-claim", data=lab.claim_form(token, lab.public_key())),
+            "secret_revoke": client.post("secret-revoke", json={"claim": "c" * 26, "expires": 4_102_444_800}, headers=scheduler),
+            "usage_report": client.post("usage-report", json={"samples": [sample]}, headers=reporter),
+            "job_heartbeat": client.post("job-heartbeat", json={"vm": "vm-1", "jobs": ["5"]}, headers=reporter),
+            "placement_report": client.post("placement-report", json={"vms": [], "jobs": []}, headers=scheduler),
             "statement": client.get(f"statement?month={settled:%Y-%m}", headers=reader),
             "statement as csv": client.get(f"statement?month={settled:%Y-%m}&format=csv", headers=reader),
             "metrics": client.get("dashboard/metrics", headers=reader),
         }
         replies |= {view: client.get(f"dashboard/data?view={view}", headers=reader) for view in ("usage", "jobs", "secrets", "health")}
-        return replies | {function.name: client.post(function.name) for function in FUNCTIONS if function.schedule}
+        return replies | {function.name: client.post(function.service) for function in FUNCTIONS if function.schedule}
 
     return call_all
 

@@ -41,7 +41,7 @@ class Month:
 
     def report(self, vm, cloud="uvic"):
         body = {"samples": [vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, vm.cores))]}
-        answer = self.client.post("usage_report", json=body, headers=self.bearer("reporter", clouds=(cloud,), issued=NOW))
+        answer = self.client.post("usage-report", json=body, headers=self.bearer("reporter", clouds=(cloud,), issued=NOW))
         assert answer.json()["accepted"] == 1, answer.text
 
     def get(self, clouds=(), **query):

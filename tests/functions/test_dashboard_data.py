@@ -28,7 +28,7 @@ def look(request, document_settings, client, bearer, monkeypatch):
             vm.sample(NOW, NOW - timedelta(hours=1), estimated=n == 1, clock_offset_seconds=31.0 * n),
         ]
         token = bearer("reporter", clouds=(CLOUD,), site="Victoria", group="belle" if n > 6 else None, issued=issued)
-        assert client.post("usage_report", json={"samples": samples}, headers=token).json()["rejected"] == []
+        assert client.post("usage-report", json={"samples": samples}, headers=token).json()["rejected"] == []
 
     def ask(path="dashboard/data", status=200, headers=None, **query):
         answer = client.get(path, params=query, headers=bearer("reader", issued=issued) | (headers or {}))
@@ -84,7 +84,7 @@ def test_a_vms_intervals_are_those_of_every_sum(look):
 def test_a_vm_whose_name_begins_like_another_boot_keeps_its_intervals_apart(look, client, bearer):
     other = lab.FakeVm(f"vm-4-{NOW - timedelta(hours=2):%Y%m%dT%H%M%SZ}", boot_at=NOW - timedelta(hours=2))
     token = bearer("reporter", clouds=(CLOUD,), issued=NOW - timedelta(minutes=1))
-    client.post("usage_report", json={"samples": [other.sample(NOW)]}, headers=token)
+    client.post("usage-report", json={"samples": [other.sample(NOW)]}, headers=token)
     assert {row["vm"] for row in look(by="interval", vm="vm-4").json()["table"]} == {"vm-4"}
 
 
@@ -152,7 +152,7 @@ def test_what_crosses_a_steps_edge_counts_on_both_sides_by_its_parts(look, clien
         samples.append(vm.sample(begin + timedelta(minutes=minutes), last))
         last = begin + timedelta(minutes=minutes)
     token = bearer("reporter", clouds=("cern",), issued=NOW - timedelta(minutes=1))
-    assert client.post("usage_report", json={"samples": samples}, headers=token).json()["rejected"] == []
+    assert client.post("usage-report", json={"samples": samples}, headers=token).json()["rejected"] == []
     whole = look(cloud="cern").json()["series"]
     assert [(point["at"][11:16], point["core_hours"]) for point in whole] == [
         ("08:00", 2.0),

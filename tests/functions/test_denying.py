@@ -31,7 +31,7 @@ def deny(request, home, document_settings, monkeypatch):
 def report(client, headers, *vms):
     now = datetime.now(UTC).replace(microsecond=0)
     samples = [lab.FakeVm(vm, boot_at=now - timedelta(hours=1)).sample(now) for vm in vms]
-    return client.post("usage_report", json={"samples": samples}, headers=headers)
+    return client.post("usage-report", json={"samples": samples}, headers=headers)
 
 
 def renewed(client, headers, vm="vm-1"):
@@ -67,7 +67,7 @@ def test_the_id_of_a_chain_shuts_out_all_of_it_and_nobody_gets_a_fresh_token(cli
     (first, *_, last) = chain
     text = last["Authorization"].removeprefix("Bearer ")
     deny(tokens=[token.chain_id(text, token.content(text))])
-    answers = [client.post(name, json={}, headers=headers) for headers in chain for name in ("usage_report", "job_heartbeat")]
+    answers = [client.post(name, json={}, headers=headers) for headers in chain for name in ("usage-report", "job-heartbeat")]
     assert {answer.status_code for answer in answers} == {403}
     assert not any("token" in answer.json() for answer in answers)
     deny()
@@ -80,8 +80,8 @@ def test_nobody_reports_about_a_vm_that_is_shut_out(client, bearer, reader, deny
     receipt = report(client, cloud, "good-1", "bad", "good-2").json()
     assert (receipt["accepted"], [(r["index"], r["code"]) for r in receipt["rejected"]]) == (2, [(1, "forbidden")])
     beat = {"vm": "bad", "jobs": ["1"]}
-    assert client.post("job_heartbeat", json=beat, headers=cloud).json()["error"]["code"] == "forbidden"
-    assert client.post("job_heartbeat", json=beat | {"vm": "good-1"}, headers=cloud).status_code == 200
+    assert client.post("job-heartbeat", json=beat, headers=cloud).json()["error"]["code"] == "forbidden"
+    assert client.post("job-heartbeat", json=beat | {"vm": "good-1"}, headers=cloud).status_code == 200
     assert report(client, bearer("reporter", clouds=("uvic",), vm="bad"), "bad").status_code == 403
     month = f"{datetime.now(UTC):%Y-%m}"
     boots = client.get(f"statement?month={month}&detail=boots", headers=reader).json()["boots"]

@@ -24,7 +24,7 @@ def collect(request, client, document_settings, tmp_path, monkeypatch):
     for setting, value in {**document_settings(request.param), **told}.items():
         monkeypatch.setenv(setting, value)
     wiring.close()
-    return lambda: client.post("dirac_collect")
+    return lambda: client.post("dirac-collect")
 
 
 def named(*job_ids, hours_ago=3.0, vm="vm-1"):
@@ -57,7 +57,7 @@ def test_cores_are_the_vm_s(collect, client, bearer):
     vm = FakeVm("vm-1", cores=8)
     now = datetime.now(UTC).replace(microsecond=0)
     who = bearer("reporter", vm="vm-1", clouds=("uvic",))
-    assert client.post("usage_report", json={"samples": [vm.sample(now)]}, headers=who).json()["accepted"] == 1
+    assert client.post("usage-report", json={"samples": [vm.sample(now)]}, headers=who).json()["accepted"] == 1
     named("3", hours_ago=1.5)
     named("3", hours_ago=1.2)
     collect()
@@ -130,7 +130,7 @@ def test_a_thousand_calls_do_no_more_than_one(collect, client, monkeypatch, tmp_
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "60")
     wiring.config.cache_clear()
     named("1", "2")
-    states = [client.post("dirac_collect").json()["state"] for _ in range(50)]
+    states = [client.post("dirac-collect").json()["state"] for _ in range(50)]
     assert states == ["done"] + ["not_due"] * 49
     assert len(classic_dirac.calls(tmp_path)) == 1
 

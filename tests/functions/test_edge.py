@@ -45,7 +45,7 @@ def test_a_flood_is_answered_before_any_store_is_asked(limited, home, bearer, mo
 
 
 def test_claims_from_one_address_are_guessed_slowly(limited):
-    statuses = [limited.post("secret_claim", data={"claim": "x"}).status_code for _ in range(61)]
+    statuses = [limited.post("secret-claim", data={"claim": "x"}).status_code for _ in range(61)]
     assert statuses == [400] * 60 + [429]
     assert limited.get("agent/SHA256SUMS").status_code == 200
 
@@ -76,7 +76,7 @@ def test_every_answer_has_its_requests_id_and_the_headers(client, reader):
         "agent/vm.py",
         "dashboard",
         "statement/healthz",
-        "usage_report",
+        "usage-report",
         "agent/x/y",
     )
     for path in asked:
@@ -97,7 +97,7 @@ def test_log_lines_carry_the_requests_id(client, monkeypatch):
     try:
         with monkeypatch.context() as patched:
             patched.setattr("skytally.records.convert", lambda *_, **__: 1 / 0)
-            crashed = client.post("secret_claim", data={"claim": "x"}, headers={"X-Request-Id": "mine-2"})
+            crashed = client.post("secret-claim", data={"claim": "x"}, headers={"X-Request-Id": "mine-2"})
     finally:
         log.removeHandler(handler)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]

@@ -9,11 +9,11 @@ import pytest
 
 from skytally.catalog import FUNCTIONS
 
-TIMERS = sorted(f.name for f in FUNCTIONS if f.schedule)
-POSTS = ("secret_deposit", "secret_claim", "secret_revoke", "usage_report", *TIMERS)
+TIMERS = sorted(f.service for f in FUNCTIONS if f.schedule)
+POSTS = ("secret-deposit", "secret-claim", "secret-revoke", "usage-report", *TIMERS)
 GETS = ("statement", "dashboard", "agent/vm.py")
-CAPS = {"secret_claim": 8 * 1024, "secret_deposit": 2 * 1024**2, "usage_report": 8 * 1024**2}
-NEEDS = {"secret_deposit": "scheduler", "secret_revoke": "scheduler", "usage_report": "reporter"}
+CAPS = {"secret-claim": 8 * 1024, "secret-deposit": 2 * 1024**2, "usage-report": 8 * 1024**2}
+NEEDS = {"secret-deposit": "scheduler", "secret-revoke": "scheduler", "usage-report": "reporter"}
 
 
 def code(answer):
@@ -36,7 +36,7 @@ def sent(client, bearer):
 
 
 @pytest.mark.parametrize(
-    "path", ["http://skytally.test/", "/nothing", "/function/", "/function/nothing", "/function/usage_report/more", "/robots.txt"]
+    "path", ["http://skytally.test/", "/nothing", "/function/", "/function/nothing", "/function/usage-report/more", "/robots.txt"]
 )
 def test_an_unknown_path_is_404(client, path):
     answer = client.get(path if path.startswith("http") else f"http://skytally.test{path}")
@@ -70,7 +70,7 @@ def test_reading_functions_take_no_post(client, path):
 
 
 def test_an_odd_method_is_405(client):
-    answer = client.request("TRACE", "usage_report")
+    answer = client.request("TRACE", "usage-report")
     assert (answer.status_code, code(answer)) == (405, "method_not_allowed")
 
 
@@ -85,36 +85,36 @@ def test_too_large_a_body_is_413_where_no_length_is_told(sent):
         for _ in range(20):
             yield b"x" * 1_000
 
-    answer = sent("secret_claim", content=pieces(), headers={"content-type": "application/json"})
+    answer = sent("secret-claim", content=pieces(), headers={"content-type": "application/json"})
     assert (answer.status_code, code(answer)) == (413, "too_large")
 
 
 def test_a_bomb_is_413_and_never_inflated(sent):
     bomb = gzip.compress(b" " * (64 * 1024**2))
-    answer = sent("usage_report", content=bomb, headers={"content-type": "application/json", "content-encoding": "gzip"})
+    answer = sent("usage-report", content=bomb, headers={"content-type": "application/json", "content-encoding": "gzip"})
     assert (answer.status_code, code(answer)) == (413, "too_large")
 
 
 @pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"tail"])
 def test_bad_gzip_is_400(sent, body):
-    answer = sent("usage_report", content=body, headers={"content-type": "application/json", "content-encoding": "gzip"})
+    answer = sent("usage-report", content=body, headers={"content-type": "application/json", "content-encoding": "gzip"})
     assert (answer.status_code, code(answer)) == (400, "malformed_gzip")
 
 
 def test_an_encoding_that_is_not_allowed_is_415(sent):
-    for name, encoding in (("secret_deposit", "gzip"), ("usage_report", "br")):
+    for name, encoding in (("secret-deposit", "gzip"), ("usage-report", "br")):
         answer = sent(name, content=b"{}", headers={"content-type": "application/json", "content-encoding": encoding})
         assert (answer.status_code, code(answer)) == (415, "unsupported_encoding")
 
 
-@pytest.mark.parametrize("name", ["secret_deposit", "secret_claim", "secret_revoke", "usage_report"])
+@pytest.mark.parametrize("name", ["secret-deposit", "secret-claim", "secret-revoke", "usage-report"])
 @pytest.mark.parametrize("media", ["text/plain", "multipart/form-data", ""])
 def test_another_media_type_is_415(sent, name, media):
     answer = sent(name, content=b"{}", headers={"content-type": media})
     assert (answer.status_code, code(answer)) == (415, "unsupported_media_type")
 
 
-@pytest.mark.parametrize("name", ["secret_deposit", "secret_claim", "secret_revoke", "usage_report"])
+@pytest.mark.parametrize("name", ["secret-deposit", "secret-claim", "secret-revoke", "usage-report"])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"1", b'"x"', b"{}", b'{"samples": 1}', b"\xff\xfe", b"[" * 5_000])
 def test_a_body_that_is_not_what_it_must_be_is_400(sent, name, body):
     answer = sent(name, content=body, headers={"content-type": "application/json"})
@@ -122,14 +122,14 @@ def test_a_body_that_is_not_what_it_must_be_is_400(sent, name, body):
 
 
 def test_a_missing_field_is_named(sent):
-    answer = sent("secret_deposit", json={"vm": "v", "cloud": "c"})
+    answer = sent("secret-deposit", json={"vm": "v", "cloud": "c"})
     assert answer.json()["error"]["code"] == "malformed"
     assert "payload" in answer.json()["error"]["message"]
-    answer = sent("secret_deposit", json={"vm": "v", "cloud": 7, "payload": ""})
+    answer = sent("secret-deposit", json={"vm": "v", "cloud": 7, "payload": ""})
     assert answer.json()["error"]["field"] == "cloud"
 
 
-@pytest.mark.parametrize("name", ["secret_deposit", "secret_revoke", "usage_report"])
+@pytest.mark.parametrize("name", ["secret-deposit", "secret-revoke", "usage-report"])
 @pytest.mark.parametrize("header", [None, "", "Basic eA==", "Bearer", "Bearer ", "Bearer x", "Bearer a.b", "Bearer " + "x" * 9_000])
 def test_no_token_or_none_of_ours_is_401(client, name, header):
     answer = client.post(name, json={}, headers={"Authorization": header} if header is not None else {})
@@ -151,11 +151,11 @@ def test_a_token_for_another_role_is_403(client, bearer):
 
 def test_an_expired_or_tampered_token_is_401(client, bearer):
     old = bearer("scheduler", issued=datetime.now(UTC) - timedelta(days=2))
-    assert code(client.post("secret_deposit", json={}, headers=old)) == "unauthenticated"
+    assert code(client.post("secret-deposit", json={}, headers=old)) == "unauthenticated"
     good = bearer("scheduler")["Authorization"]
     middle = len(good) // 2
     bad = good[:middle] + ("A" if good[middle] != "A" else "B") + good[middle + 1 :]
-    assert code(client.post("secret_deposit", json={}, headers={"Authorization": bad})) == "unauthenticated"
+    assert code(client.post("secret-deposit", json={}, headers={"Authorization": bad})) == "unauthenticated"
 
 
 def test_a_limited_reader_sees_its_clouds_only(client, bearer):
@@ -172,7 +172,7 @@ def test_a_good_sample_is_kept_whatever_its_neighbours_are(client, bearer):
     bad = {**good, "counters": {**good["counters"], "user_seconds": -1}}
     other = lab.FakeVm("vm-2").sample(now)
     body = {"samples": [bad, good, other, None, 7, "x", [], {}]}
-    receipt = client.post("usage_report", json=body, headers=bearer("reporter", vm="vm-1", clouds=("uvic",))).json()
+    receipt = client.post("usage-report", json=body, headers=bearer("reporter", vm="vm-1", clouds=("uvic",))).json()
     assert (receipt["accepted"], receipt["stale"]) == (1, 0)
     assert [(r["index"], r["code"]) for r in receipt["rejected"]] == [
         (0, "malformed"),
@@ -188,7 +188,7 @@ def test_a_crash_answers_an_incident_and_logs_no_body(client, bearer, monkeypatc
 
     monkeypatch.setattr("skytally.deposit.deposit", crash)
     body = {"vm": "v", "cloud": "c", "payload": "aHVudGVyMg=="}
-    answer = client.post("secret_deposit", json=body, headers=bearer("scheduler"))
+    answer = client.post("secret-deposit", json=body, headers=bearer("scheduler"))
     assert (answer.status_code, code(answer)) == (500, "internal")
     incident = answer.json()["error"]["incident"]
     assert incident in caplog.text
@@ -198,7 +198,7 @@ def test_a_crash_answers_an_incident_and_logs_no_body(client, bearer, monkeypatc
 
 def test_a_store_that_is_away_is_503_with_retry_after(client, bearer, home):
     (home / "keys").rename(home / "elsewhere")
-    answer = client.post("secret_deposit", json={}, headers=bearer_after_keys_left(home))
+    answer = client.post("secret-deposit", json={}, headers=bearer_after_keys_left(home))
     assert (answer.status_code, code(answer)) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
 
@@ -226,13 +226,19 @@ def test_a_bad_view_is_400(client, reader, query):
     assert (answer.status_code, code(answer)) == (400, "malformed")
 
 
-def test_dashes_and_trailing_slashes_reach_the_same_function(client, reader):
-    for path in ("usage-report", "usage_report/", "usage-report/"):
-        assert code(client.post(path, json={})) == "unauthenticated"
+def test_a_trailing_slash_reaches_the_same_function(client):
+    assert code(client.post("usage-report/", json={})) == "unauthenticated"
+
+
+@pytest.mark.parametrize("name", [f.name for f in FUNCTIONS if "_" in f.name])
+def test_a_name_with_underscores_is_404_and_told_the_right_one(client, name):
+    answer = client.post(name, json={})
+    assert (answer.status_code, code(answer)) == (404, "unknown")
+    assert name.replace("_", "-") in answer.json()["error"]["message"]
 
 
 def test_every_answer_says_that_it_is_not_to_be_sniffed_or_cached(client, reader):
-    for answer in (client.get("statement?month=2026-11", headers=reader), client.get("nothing/at/all"), client.post("secret_claim")):
+    for answer in (client.get("statement?month=2026-11", headers=reader), client.get("nothing/at/all"), client.post("secret-claim")):
         if answer.status_code != 404:
             assert answer.headers["cache-control"] == "no-store"
             assert answer.headers["x-content-type-options"] == "nosniff"
@@ -247,15 +253,15 @@ def test_every_view_has_what_the_contract_says(client, reader, view):
 
 
 def test_timers_take_anybodys_post_and_do_no_more_for_many(client):
-    first = client.post("secret_sweep")
+    first = client.post("secret-sweep")
     assert (first.status_code, first.json()["state"]) == (200, "done")
-    assert {client.post("secret_sweep", content=b"anything").json()["state"] for _ in range(20)} == {"not_due"}
+    assert {client.post("secret-sweep", content=b"anything").json()["state"] for _ in range(20)} == {"not_due"}
 
 
 def test_the_description_names_every_function_and_what_it_answers(client):
     description = client.get("dashboard/openapi.json").json()
     assert description["openapi"] == "3.1.0"
-    assert {path.split("/")[2] for path in description["paths"]} == {f.name for f in FUNCTIONS}
+    assert {path.split("/")[2] for path in description["paths"]} == {f.service for f in FUNCTIONS}
     json.dumps(description)
 
 

@@ -19,7 +19,7 @@ def store(request, home, document_settings, monkeypatch):
 @pytest.fixture
 def beat(store, client, bearer):
     def send(body, **who):
-        return client.post("job_heartbeat", json=body, headers=bearer("reporter", **{"vm": "vm-1", "clouds": ("uvic",)} | who))
+        return client.post("job-heartbeat", json=body, headers=bearer("reporter", **{"vm": "vm-1", "clouds": ("uvic",)} | who))
 
     return send
 
@@ -85,13 +85,13 @@ def test_a_clock_that_is_years_ahead_costs_no_heartbeat(beat, client, reader):
 def test_a_job_that_is_none_leaves_its_neighbours_alone(beat, client, bearer, wrong):
     who = bearer("reporter", vm="vm-1", clouds=("uvic",)) | {"Content-Type": "application/json"}
     body = '{"vm": "vm-1", "jobs": ["123", WRONG, "124"]}'.replace("WRONG", wrong)
-    answer = client.post("job_heartbeat", content=body, headers=who)
+    answer = client.post("job-heartbeat", content=body, headers=who)
     assert answer.status_code == 200, answer.text
     assert (answer.json()["accepted"], [(one["index"], one["code"]) for one in answer.json()["rejected"]]) == (2, [(1, "malformed_job")])
 
 
 def test_without_a_door_the_collector_is_off(client):
-    assert client.post("dirac_collect").json() == {"state": "off"}
+    assert client.post("dirac-collect").json() == {"state": "off"}
 
 
 def test_a_door_that_leads_nowhere_is_an_outage(client, beat, monkeypatch, tmp_path):
@@ -101,4 +101,4 @@ def test_a_door_that_leads_nowhere_is_an_outage(client, beat, monkeypatch, tmp_p
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
     wiring.close()
     beat({"vm": "vm-1", "jobs": ["1"]})
-    assert (client.post("dirac_collect").status_code, client.post("dirac_collect").json()["error"]["code"]) == (503, "unavailable")
+    assert (client.post("dirac-collect").status_code, client.post("dirac-collect").json()["error"]["code"]) == (503, "unavailable")

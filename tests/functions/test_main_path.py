@@ -10,21 +10,21 @@ from skytally import envelope
 
 def test_a_vm_takes_its_secret_reports_and_is_on_the_statement(client, scheduler, reader):
     deposit = client.post(
-        "secret_deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": base64.b64encode(b"hello").decode()}, headers=scheduler
+        "secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": base64.b64encode(b"hello").decode()}, headers=scheduler
     )
     assert deposit.status_code == 201
     answer = deposit.json()
     form = lab.claim_form(answer["token"], lab.public_key())
-    bundle = client.post("secret_claim", data=form)
+    bundle = client.post("secret-claim", data=form)
     assert bundle.status_code == 200, bundle.text
     claim, expires, secret = answer["token"].split(".")
     payload, reporter = envelope.open_bundle(bundle.content, secret.encode(), lab.SHARED_KEY, claim, int(expires))
     assert payload == b"hello"
-    assert client.post("secret_claim", data=form).json()["error"]["code"] == "taken"
+    assert client.post("secret-claim", data=form).json()["error"]["code"] == "taken"
 
     now = datetime.now(UTC).replace(microsecond=0)
     vm = lab.FakeVm("vm-1", boot_at=now - timedelta(minutes=30))
-    receipt = client.post("usage_report", json={"samples": [vm.sample(now)]}, headers={"Authorization": f"Bearer {reporter}"})
+    receipt = client.post("usage-report", json={"samples": [vm.sample(now)]}, headers={"Authorization": f"Bearer {reporter}"})
     assert receipt.json() | {"server_time": None} == {"accepted": 1, "stale": 0, "rejected": [], "server_time": None}
 
     statement = client.get("statement", params={"month": f"{now:%Y-%m}", "detail": "boots"}, headers=reader).json()

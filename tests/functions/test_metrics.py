@@ -52,7 +52,7 @@ def test_rounds_cursors_alarms_and_the_verdict(scraped, client, bearer):
     before = scraped()
     assert before["skytally_alarms_open", ("cloud", ""), ("kind", "faulty_cloud")] == 0
     assert not [key for key in before if key[0].startswith(("skytally_round", "skytally_preflight"))]
-    client.post("alarm_raise")
+    client.post("alarm-raise")
     preflight.keep(preflight.Verdict(NOW, ()), wiring.objects())
     write("cursor", HOSTILE, Cursor(stands_at=NOW - timedelta(hours=1), asked_at=NOW, error="away"))
     times = {"raised_at": NOW, "seen_at": NOW, "resolved_at": None}
@@ -79,12 +79,12 @@ def test_reports_by_what_they_got_and_their_items(scraped, client, bearer, at):
     caller = bearer("reporter", clouds=("uvic",))
     later, earlier = vm.sample(NOW), vm.sample(NOW - timedelta(hours=1))
     bodies = ({"samples": [later, {}]}, {"samples": [earlier]}, {"nothing": 1})
-    statuses = [client.post("usage_report", json=body, headers=caller).status_code for body in bodies]
+    statuses = [client.post("usage-report", json=body, headers=caller).status_code for body in bodies]
     assert statuses == [200, 200, 400]
-    assert client.post("usage_report", json=bodies[0]).status_code == 401
-    client.post("job_heartbeat", json={"vm": "vm-1", "jobs": ["5", "x"]}, headers=caller)
+    assert client.post("usage-report", json=bodies[0]).status_code == 401
+    client.post("job-heartbeat", json={"vm": "vm-1", "jobs": ["5", "x"]}, headers=caller)
     at(NOW + KEPT_EVERY)
-    assert client.post("usage_report", json={"samples": [later]}, headers=caller).status_code == 200
+    assert client.post("usage-report", json={"samples": [later]}, headers=caller).status_code == 200
     wiring.close()
     found = scraped()
     outcomes = {

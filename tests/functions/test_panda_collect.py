@@ -36,7 +36,7 @@ def collect(client, monitor, monkeypatch):
     def round_at(at=NOW):
         monkeypatch.setattr("skytally.web.clock", lambda: at)
         monitor.now = lambda: at.replace(tzinfo=None)
-        return client.post("panda_collect")
+        return client.post("panda-collect")
 
     return round_at
 
@@ -67,7 +67,7 @@ def use_queues(monkeypatch, queues):
 
 
 def test_without_a_monitor_it_is_off(client):
-    assert client.post("panda_collect").json() == {"state": "off"}
+    assert client.post("panda-collect").json() == {"state": "off"}
 
 
 def test_a_round_brings_what_ended_and_what_runs(collect, monitor):
@@ -190,7 +190,7 @@ def test_one_queue_s_failure_is_its_own(collect, monitor, monkeypatch, client, r
 
 
 def raised(client):
-    client.post("alarm_raise")
+    client.post("alarm-raise")
     wiring.documents().refresh()
     return {alarm.kind for _, alarm in wiring.documents().find("alarm", Alarm, {"state": ["raised"]})}
 
@@ -214,7 +214,7 @@ def test_two_attempts_of_one_pilot_are_two_jobs_at_one_place(collect, monitor, c
         ended(12, "2026-11-24T04:50:00", attemptnr=2, **told),
     ]
     place = {"batch_id": "sched#7.0#1", "vm": "vm-9", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "state": "running"}
-    client.post("placement_report", json={"jobs": [place]}, headers=scheduler)
+    client.post("placement-report", json={"jobs": [place]}, headers=scheduler)
     collect()
     found = jobs()
     assert {(one.status, one.attempt, one.cloud, one.vm) for one in found.values()} == {
@@ -234,7 +234,7 @@ def test_a_placement_days_later_moves_the_job_and_the_totals(collect, monitor, c
 
     assert clouds() == {"unknown": 1}
     place = {"batch_id": "sched#7.0#1", "vm": "vm-9", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "state": "completed"}
-    client.post("placement_report", json={"jobs": [place]}, headers=scheduler)
+    client.post("placement-report", json={"jobs": [place]}, headers=scheduler)
     assert clouds() == {"uvic": 1}
 
 
@@ -316,10 +316,10 @@ def test_a_placement_that_no_calendar_holds_leaves_rounds_as_they_are(store, col
     ended_at = {"ended_at": "9999-12-31T23:59:59-14:00"}
     place = {"batch_id": "s#1.0#1", "vm": "atlas-vm-1.west-cloud", "cloud": "west", "started_at": "2026-11-24T00:00:00Z", "state": "x"}
     for bad in (place | {"started_at": "0001-01-01T00:00:00+14:00"}, place | ended_at):
-        assert client.post("placement_report", json={"jobs": [bad]}, headers=scheduler).json()["accepted"] == 0
+        assert client.post("placement-report", json={"jobs": [bad]}, headers=scheduler).json()["accepted"] == 0
     assert collect().json()["state"] == "done"
     assert {job.cloud for job in jobs().values()} == {"unknown"}
-    assert client.post("placement_report", json={"jobs": [place]}, headers=scheduler).json()["accepted"] == 1
+    assert client.post("placement-report", json={"jobs": [place]}, headers=scheduler).json()["accepted"] == 1
     assert "west" in {job.cloud for job in jobs().values()}
 
 

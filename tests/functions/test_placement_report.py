@@ -19,7 +19,7 @@ JOB = {"batch_id": "sched#7.0#1795467074", "vm": "slot1_1@vm-1", "started_at": "
 @pytest.fixture
 def report(client, scheduler):
     def send(headers=scheduler, **body):
-        return client.post("placement_report", json=body, headers=headers)
+        return client.post("placement-report", json=body, headers=headers)
 
     return send
 
@@ -65,7 +65,7 @@ def test_several_runs_of_a_job_are_several_placements(report):
 
 
 def test_who_may(report, bearer, reader, client):
-    assert client.post("placement_report", json={}).status_code == 401
+    assert client.post("placement-report", json={}).status_code == 401
     assert report(headers=reader).status_code == 403
     limited = report(headers=bearer("scheduler", clouds=("cern",)), vms=[VM, {**VM, "cloud": "cern"}]).json()
     assert (limited["accepted"], [one["code"] for one in limited["rejected"]]) == (1, ["not_yours"])
@@ -86,10 +86,10 @@ def test_a_job_without_a_cloud_is_where_its_vm_is(report, bearer):
 def test_bodies(client, scheduler):
     headers = scheduler | {"Content-Type": "application/json"}
     packed = gzip.compress(json.dumps({"vms": [VM]}).encode())
-    assert client.post("placement_report", content=packed, headers=headers | {"Content-Encoding": "gzip"}).json()["accepted"] == 1
-    assert client.post("placement_report", content=b"{", headers=headers).json()["error"]["code"] == "malformed"
-    assert client.post("placement_report", content=b" " * (8 * 2**20 + 1), headers=headers).status_code == 413
-    assert client.post("placement_report", json={"vms": "x"}, headers=scheduler).json()["error"]["field"] == "vms"
+    assert client.post("placement-report", content=packed, headers=headers | {"Content-Encoding": "gzip"}).json()["accepted"] == 1
+    assert client.post("placement-report", content=b"{", headers=headers).json()["error"]["code"] == "malformed"
+    assert client.post("placement-report", content=b" " * (8 * 2**20 + 1), headers=headers).status_code == 413
+    assert client.post("placement-report", json={"vms": "x"}, headers=scheduler).json()["error"]["field"] == "vms"
 
 
 # What was accepted once, and made every later report and every round of panda_collect fail.
@@ -165,7 +165,7 @@ def test_any_value_in_any_field_leaves_the_neighbours_alone_on_every_store(store
     field = data.draw(st.sampled_from(sorted({*odd, "ended_at", "exit_code", "wall_seconds", "site", "flavor", "slot"})))
     body = json.dumps({"vms": [VM], "jobs": [JOB], key: [{"vms": VM, "jobs": JOB}[key], odd | {field: "VALUE"}]})
     body = body.replace('"VALUE"', data.draw(ANY_JSON))
-    answer = client.post("placement_report", content=body, headers=scheduler | {"Content-Type": "application/json"})
+    answer = client.post("placement-report", content=body, headers=scheduler | {"Content-Type": "application/json"})
     assert answer.status_code == 200, answer.text
     assert [one["index"] for one in answer.json()["rejected"]] in ([], [{"vms": 1, "jobs": 2}[key]])
     assert answer.json()["accepted"] == 3 - len(answer.json()["rejected"])

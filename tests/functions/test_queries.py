@@ -81,7 +81,7 @@ def ask(request, document_settings, client, bearer, monkeypatch):
     for n in range(1, 3):
         vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2))
         token = bearer("reporter", clouds=("uvic",), issued=issued)
-        assert client.post("usage_report", json={"samples": [vm.sample(NOW)]}, headers=token).json()["accepted"] == 1
+        assert client.post("usage-report", json={"samples": [vm.sample(NOW)]}, headers=token).json()["accepted"] == 1
     headers = bearer("reader", issued=issued)
     return lambda path, **query: client.get(path, params=query, headers=headers)
 

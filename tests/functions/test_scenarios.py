@@ -25,7 +25,7 @@ def test_scenario(path, store, client, bearer, reader):
         life = story["lives"][report["vm"]]
         caller = bearer("reporter", vm=None if report.get("cloud_token") else life.vm, clouds=(life.cloud,), flavor=report.get("flavor"))
         for _ in range(report.get("times", 1)):
-            answer = client.post("usage_report", json={"samples": scenario.samples(life, report)}, headers=caller).json()
+            answer = client.post("usage-report", json={"samples": scenario.samples(life, report)}, headers=caller).json()
             told = {"accepted": answer["accepted"], "stale": answer["stale"], "rejected": [r["code"] for r in answer["rejected"]]}
             wanted = {"accepted": len(report["at"]), "stale": 0, "rejected": []} | report.get("expect", {})
             assert told == wanted, (report, answer["rejected"])

@@ -24,11 +24,11 @@ def left(client, scheduler, headers=None, **fields):
     """Leave a secret; answers the response."""
     body = {"vm": "vm-1", "cloud": "uvic", "payload": base64.b64encode(PAYLOAD).decode(), **fields}
     body = {name: value for name, value in body.items() if value is not None}
-    return client.post("secret_deposit", json=body, headers=scheduler | (headers or {}))
+    return client.post("secret-deposit", json=body, headers=scheduler | (headers or {}))
 
 
 def claimed(client, token, private_key=lab.SHARED_KEY, vm=None, **how):
-    return client.post("secret_claim", data=lab.claim_form(token, lab.public_key(private_key), vm), **how)
+    return client.post("secret-claim", data=lab.claim_form(token, lab.public_key(private_key), vm), **how)
 
 
 def opened(answer, token, vm=None, private_key=lab.SHARED_KEY):
@@ -69,7 +69,7 @@ def test_the_reporter_in_the_bundle_says_where_the_vm_belongs(client, scheduler)
 
 def test_json_claims_work_too(client, scheduler):
     token = left(client, scheduler).json()["token"]
-    assert client.post("secret_claim", json=lab.claim_form(token, lab.public_key())).status_code == 200
+    assert client.post("secret-claim", json=lab.claim_form(token, lab.public_key())).status_code == 200
 
 
 def test_the_second_taker_is_told_and_written_down(client, scheduler, reader):
@@ -104,7 +104,7 @@ def test_the_edge_of_the_expiry(client, scheduler, at, seconds, status):
 def test_after_the_sweep_it_is_gone_and_the_payload_too(client, scheduler, at, home):
     token = left(client, scheduler, expires_in_seconds=60).json()["token"]
     at(datetime.now(UTC) + timedelta(seconds=62))
-    assert client.post("secret_sweep").json() == {"state": "done", "expired": 1, "forgotten": 0}
+    assert client.post("secret-sweep").json() == {"state": "done", "expired": 1, "forgotten": 0}
     at(datetime.now(UTC))
     assert refusal(claimed(client, token)) == (410, "expired")
     assert list(wiring.objects().list("prep/")) == []
@@ -117,7 +117,7 @@ def test_records_go_when_nobody_needs_them(client, scheduler, at):
     waiting = left(client, scheduler, vm="vm-2").json()["claim"]
     for days, prefixes in ((9, {"mark", "audit"}), (32, {"audit"}), (368, set())):
         at(datetime.now(UTC) + timedelta(days=days))
-        assert client.post("secret_sweep").json()["state"] == "done"
+        assert client.post("secret-sweep").json()["state"] == "done"
         left_over = {key.partition("/")[0] for key in wiring.objects().list("") if waiting not in key}
         assert left_over - {"preflight"} == prefixes
 
@@ -128,7 +128,7 @@ def test_revoking_wins_only_if_nobody_has_it(client, scheduler):
         claim, expires, _ = answer["token"].split(".")
         if taken:
             claimed(client, answer["token"])
-        revoked = client.post("secret_revoke", json={"claim": claim, "expires": int(expires)}, headers=scheduler)
+        revoked = client.post("secret-revoke", json={"claim": claim, "expires": int(expires)}, headers=scheduler)
         if taken:
             assert refusal(revoked) == (409, "taken")
             error = revoked.json()["error"]
@@ -138,7 +138,7 @@ def test_revoking_wins_only_if_nobody_has_it(client, scheduler):
         else:
             assert revoked.json() == {"state": "revoked"}
             assert refusal(claimed(client, answer["token"])) == (410, "revoked")
-            again = client.post("secret_revoke", json={"claim": claim, "expires": int(expires)}, headers=scheduler)
+            again = client.post("secret-revoke", json={"claim": claim, "expires": int(expires)}, headers=scheduler)
             assert again.json() == {"state": "revoked"}
 
 
@@ -146,8 +146,8 @@ def test_revoking_what_is_not_there_or_not_yours(client, scheduler, bearer):
     token = left(client, scheduler).json()["token"]
     claim, expires, _ = token.split(".")
     body = {"claim": claim, "expires": int(expires)}
-    assert refusal(client.post("secret_revoke", json=body, headers=bearer("scheduler", clouds=("cern",)))) == (403, "not_yours")
-    assert refusal(client.post("secret_revoke", json=body | {"claim": "z" * 26}, headers=scheduler)) == (404, "unknown")
+    assert refusal(client.post("secret-revoke", json=body, headers=bearer("scheduler", clouds=("cern",)))) == (403, "not_yours")
+    assert refusal(client.post("secret-revoke", json=body | {"claim": "z" * 26}, headers=scheduler)) == (404, "unknown")
     assert claimed(client, token).status_code == 200
 
 
@@ -164,7 +164,7 @@ def test_each_name_of_a_batch_takes_it_once(client, scheduler):
     for name in (None, "host-4"):
         assert refusal(claimed(client, token, vm=name)) == (403, "forbidden")
     claim, expires, _ = token.split(".")
-    revoked = client.post("secret_revoke", json={"claim": claim, "expires": int(expires)}, headers=scheduler)
+    revoked = client.post("secret-revoke", json={"claim": claim, "expires": int(expires)}, headers=scheduler)
     assert refusal(revoked) == (409, "taken")
     assert [holder["vm"] for holder in revoked.json()["error"]["holders"]] == names[:2]
     assert refusal(claimed(client, token, vm="host-3")) == (410, "revoked")
@@ -253,12 +253,12 @@ def test_a_deposit_that_makes_no_sense_is_refused(client, scheduler, fields):
 )
 def test_a_claim_that_makes_no_sense_is_refused(client, scheduler, change):
     form = lab.claim_form(left(client, scheduler).json()["token"], lab.public_key()) | change
-    assert refusal(client.post("secret_claim", data=form)) == (400, "malformed")
+    assert refusal(client.post("secret-claim", data=form)) == (400, "malformed")
 
 
 def test_a_bad_key_burns_nothing(client, scheduler):
     token = left(client, scheduler).json()["token"]
-    bad = client.post("secret_claim", data=lab.claim_form(token, "QUJD"))
+    bad = client.post("secret-claim", data=lab.claim_form(token, "QUJD"))
     assert refusal(bad) == (400, "malformed_public_key")
     assert claimed(client, token).status_code == 200
 
@@ -278,13 +278,13 @@ def test_no_secret_reaches_a_log(client, scheduler, caplog, home):
     answer = left(client, scheduler)
     token = answer.json()["token"]
     form = lab.claim_form(token, lab.public_key())
-    bundle = client.post("secret_claim", data=form)
+    bundle = client.post("secret-claim", data=form)
     _, reporter = opened(bundle, token)
     for _ in range(2):
-        client.post("secret_claim", data=form)
-        client.post("secret_claim", data=form | {"proof": "0" * 64})
-        client.post("secret_claim", data=form | {"public_key": "?"})
-    client.post("usage_report", json={"samples": [{}]}, headers={"Authorization": f"Bearer {reporter}"})
+        client.post("secret-claim", data=form)
+        client.post("secret-claim", data=form | {"proof": "0" * 64})
+        client.post("secret-claim", data=form | {"public_key": "?"})
+    client.post("usage-report", json={"samples": [{}]}, headers={"Authorization": f"Bearer {reporter}"})
     wiring.documents()
     (home / "objects").rename(home / "gone")
     (home / "objects").write_text("")

@@ -58,7 +58,7 @@ def ask(request, home, document_settings, monkeypatch, client, bearer, reader):
         ("cern", other.sample(NOW)),
         ("desy", unscored.sample(NOW)),
     ):
-        answer = client.post("usage_report", json={"samples": [sample]}, headers=bearer("reporter", clouds=(cloud,), issued=NOW))
+        answer = client.post("usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=(cloud,), issued=NOW))
         assert answer.json()["accepted"] == 1, answer.text
     caller = bearer("reader", issued=NOW)
 
@@ -143,7 +143,7 @@ def test_the_closing_sample_of_a_month_counts_in_that_month(ask, client, bearer)
     edge = datetime(2026, 11, 1, tzinfo=UTC)
     vm = lab.FakeVm("edge", boot_at=edge - timedelta(hours=276), cores=4)
     sample = vm.sample(edge, month="2026-10", month_start=lab.counters(0, 4))
-    answer = client.post("usage_report", json={"samples": [sample]}, headers=bearer("reporter", clouds=("uvic",), issued=NOW))
+    answer = client.post("usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=("uvic",), issued=NOW))
     assert answer.json()["accepted"] == 1, answer.text
     _, (record,) = records(ask("apel-cloud", month="2026-10").text)
     last_second = int(edge.timestamp()) - 1
@@ -156,7 +156,7 @@ def test_the_closing_sample_of_a_month_counts_in_that_month(ask, client, bearer)
 
 def test_a_vm_without_core_time_is_left_out_by_name_and_the_rest_goes(ask, client, bearer):
     body = {"samples": [lab.FakeVm("idle", boot_at=NOW - timedelta(hours=1)).sample(NOW)]}
-    assert client.post("usage_report", json=body, headers=bearer("reporter", clouds=("uvic",), issued=NOW)).json()["accepted"] == 1
+    assert client.post("usage-report", json=body, headers=bearer("reporter", clouds=("uvic",), issued=NOW)).json()["accepted"] == 1
     documents = wiring.documents()
     documents.refresh()
     ((key, usage),) = documents.find("usage", Usage, {"vm": ["idle"]})
@@ -255,7 +255,7 @@ def test_every_job_of_the_month_is_a_row(ask, bearer):
 def test_a_month_of_many_vms_is_several_messages(ask, client, bearer):
     vms = [lab.FakeVm(f"many-{n}", boot_at=NOW - timedelta(hours=1)) for n in range(1_200)]
     headers = bearer("reporter", clouds=("uvic",), issued=NOW)
-    assert client.post("usage_report", json={"samples": [vm.sample(NOW) for vm in vms]}, headers=headers).json()["accepted"] == 1_200
+    assert client.post("usage-report", json={"samples": [vm.sample(NOW) for vm in vms]}, headers=headers).json()["accepted"] == 1_200
     whole = ask("apel-cloud")
     assert (whole.status_code, whole.json()["error"]["field"]) == (400, "part")
     told = [records(ask("apel-cloud", part=part).text)[1] for part in (1, 2)]

@@ -29,7 +29,7 @@ def report(client, bearer):
 
     def send(vm, at, **more):
         headers = bearer("reporter", vm=vm.vm, clouds=("uvic",), flavor="c8")
-        answer = client.post("usage_report", json={"samples": [vm.sample(at, **more)]}, headers=headers)
+        answer = client.post("usage-report", json={"samples": [vm.sample(at, **more)]}, headers=headers)
         assert answer.json().get("accepted") == 1, answer.text
 
     return send

@@ -106,11 +106,11 @@ def test_what_is_in_flight_while_a_function_rolls_is_answered(gateway):
         settings = {"SKYTALLY_PANDA_URL": url, "SKYTALLY_PANDA_QUEUES": "Q"}
         deploy(gateway, "panda_collect", **settings)
         (before,) = gateway.replicas()
-        answer = caller.submit(gateway.call, "panda_collect", b"", method="POST")
+        answer = caller.submit(gateway.call, "panda-collect", b"", method="POST")
         assert asked.wait(60)
         deploy(gateway, "panda_collect", SKYTALLY_TRUSTED_HOPS="1", **settings)
         assert (before in gateway.replicas(), len(gateway.replicas())) == (True, 2)
-        assert gateway.call("panda_collect/healthz").status == 200
+        assert gateway.call("panda-collect/healthz").status == 200
         released.set()
         assert (answer.result().status, answer.result().json["state"]) == (200, "done")
         wait_until(lambda: before not in gateway.replicas())
@@ -175,7 +175,7 @@ def test_a_call_for_later_is_made_once_and_keeps_nothing_awake(gateway):
         assert (answer.status, len(answer.headers["X-Call-Id"])) == (202, 32)
     wait_until(lambda: gateway.system("function/secret-sweep")["invocationCount"] == 1)
     wait_until(lambda: gateway.replicas() == [])
-    done = gateway.call("secret_sweep", b"", method="POST")
+    done = gateway.call("secret-sweep", b"", method="POST")
     assert done.json["state"] == "not_due", "the round that nobody waited for was done"
 
 
@@ -204,12 +204,12 @@ def test_an_address_is_not_what_a_caller_says_it_is(gateway):
     for name in ("secret_deposit", "secret_claim"):
         deploy(gateway, name)
     body = {"vm": "v", "cloud": "c", "payload": "eA==", "sources": ["203.0.113.0/24"]}
-    left = gateway.call("secret_deposit", body, token=gateway.token("scheduler"))
+    left = gateway.call("secret-deposit", body, token=gateway.token("scheduler"))
     assert left.status == 201, left.body
-    refused = gateway.call("secret_claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"})
+    refused = gateway.call("secret-claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"})
     assert (refused.status, refused.json["error"]["code"]) == (403, "forbidden")
     deploy(gateway, "secret_claim", SKYTALLY_TRUSTED_HOPS="1")
-    taken = gateway.call("secret_claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"})
+    taken = gateway.call("secret-claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"})
     assert taken.status == 200, taken.body
 
 

@@ -74,9 +74,9 @@ def jobs_come_onto_their_clouds(gateway, monitor):
     monitor.rows = [row | times | {"jobstatus": "failed", "computingsite": QUEUE, "modificationhost": "slot1@worker-7", "batchid": "77.0"}]
     vm = {"vm": "worker-7", "cloud": "lrz", "started_at": f"{now - timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}", "cores": 8}
     job = {"batch_id": "sched#77.0#1795467074", "vm": "slot1@worker-7", "started_at": f"{began}Z", "state": "running"}
-    placed = gateway.call("placement_report", {"vms": [vm], "jobs": [job]}, token=gateway.token("scheduler"))
+    placed = gateway.call("placement-report", {"vms": [vm], "jobs": [job]}, token=gateway.token("scheduler"))
     assert (placed.status, placed.json["accepted"]) == (200, 2), placed.body
-    done = gateway.call("panda_collect", b"", method="POST")
+    done = gateway.call("panda-collect", b"", method="POST")
     assert (done.status, done.json["state"]) == (200, "done"), done.body
     table = gateway.call("dashboard/data?view=jobs&window=day", token=gateway.token("reader")).json["table"]
     assert [(row["cloud"], row["status"], row["job_count"]) for row in table] == [("lrz", "failed", 1)]
@@ -129,7 +129,7 @@ class Reporter(threading.Thread):
 
     def run(self):
         while not self._over.is_set() and self.accepted < 50_000:
-            answer = self._gateway.call("usage_report", {"samples": [self._sample(self.accepted + 1)]}, token=self._token)
+            answer = self._gateway.call("usage-report", {"samples": [self._sample(self.accepted + 1)]}, token=self._token)
             self.statuses.add(answer.status)
             if answer.status == 200:
                 assert answer.json["accepted"] == 1, answer.body
@@ -173,7 +173,7 @@ def test_a_rotated_key_is_handed_over_by_the_next_apply(gateway, tmp_path):
     assert gateway.deployed()["secret-deposit"]["secrets"] == sorted(keys)
     (tmp_path / "tokens" / "scheduler").unlink()
     for token in (before, gateway.token("scheduler")):
-        assert gateway.call("secret_deposit", deposit, token=token).status == 201
+        assert gateway.call("secret-deposit", deposit, token=token).status == 201
 
 
 def test_an_upgrade_and_its_roll_back_are_a_tag(gateway):

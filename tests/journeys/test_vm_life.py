@@ -26,7 +26,7 @@ class Life:
 
     def deposit(self):
         body = {"vm": "journey-1", "cloud": "uvic", "site": "Victoria", "payload": base64.b64encode(PAYLOAD).decode()}
-        answer = self.server.call("secret_deposit", body, token=self.server.token("scheduler"))
+        answer = self.server.call("secret-deposit", body, token=self.server.token("scheduler"))
         assert answer.status == 201, answer.body
         (self.folder / "claim").write_text(answer.json["token"])
 
@@ -129,7 +129,7 @@ def test_sigterm_ends_the_server_in_time(server):
 def ask(server):
     """Begin a round that does not come to its end."""
     with contextlib.suppress(OSError, http.client.HTTPException):
-        server.call("panda_collect", {})
+        server.call("panda-collect", {})
 
 
 def test_sigterm_ends_the_server_whatever_its_sources_do(tmp_path):

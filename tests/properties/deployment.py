@@ -17,6 +17,7 @@ from localstack.bigpanda import bigpanda
 from localstack.serve import AllFunctions
 from skytally import job_view, token, view, wiring
 from skytally.adapters.objects_filesystem import FilesystemObjects
+from skytally.catalog import service_of
 from skytally.ports import Created
 from skytally.records import Caller
 
@@ -74,7 +75,9 @@ class Site:
         """Send a body: bytes as they are, anything else as JSON."""
         self.clock.at = at
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.client.post(function, content=content, headers={"Content-Type": "application/json"} | who)
+        return self.client.post(
+            service_of(function), content=content, headers={"Content-Type": "application/json"} | who
+        )
 
     def rounds(self, at: datetime) -> dict[str, Response]:
         """Let every timer do a round."""

@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from skytally import openapi
+from skytally.catalog import service_of
 from tests.properties.json_edges import KEYS, MOMENTS, TEXTS, json_values
 
 Path = tuple[str | int, ...]
@@ -95,7 +96,7 @@ def places(function: str, body: Any) -> list[Place]:
         if "items" in schema:
             yield from walk(schema["items"], (*path, 0), child(value, 0))
 
-    content = description["paths"][f"/function/{function}"]["post"]["requestBody"]["content"]
+    content = description["paths"][f"/function/{service_of(function)}"]["post"]["requestBody"]["content"]
     return list(walk(content["application/json"]["schema"], (), body))
 
 

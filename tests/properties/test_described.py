@@ -14,6 +14,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.schemas import APIOperation
 
 from skytally import openapi
+from skytally.catalog import service_of
 from tests.properties.budget import budget
 from tests.properties.deployment import NOW, TIMERS, A, Headers, Site, caller
 
@@ -34,7 +35,7 @@ WITHOUT_OUTAGE = 500
 def cases(role: str) -> st.SearchStrategy[Case]:
     """Any request of any path, as its schema wants it or not; half of them of paths that are the role's."""
     operations = [result.ok() for result in schemathesis.openapi.from_dict(DESCRIBED).get_all_operations()]
-    own = [operation for operation in operations if operation.path.split("/")[2] in ROLES[role]]
+    own = [operation for operation in operations if operation.path.split("/")[2] in map(service_of, ROLES[role])]
     own_cases, all_cases = (st.one_of([_of(operation) for operation in some]) for some in (own, operations))
     return st.booleans().flatmap(lambda is_own: own_cases if is_own else all_cases)
 

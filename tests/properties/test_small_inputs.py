@@ -65,12 +65,12 @@ class Clouds:
         assert self.report(sample("good", numbered(1)), cloud="good")["accepted"] == 1
 
     def report(self, *samples, cloud="evil"):
-        answer = self.post("usage_report", {"samples": samples}, "reporter", cloud)
+        answer = self.post("usage-report", {"samples": samples}, "reporter", cloud)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def place(self, body, cloud="evil"):
-        answer = self.post("placement_report", body, "scheduler", cloud)
+        answer = self.post("placement-report", body, "scheduler", cloud)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -230,7 +230,7 @@ def test_a_cluster_at_its_shard_limit_is_an_outage_and_refuses_nothing(clouds_on
     body = {"samples": [FakeVm("vm-1", boot_at=NOW - 31 * DAY).sample(NOW - MINUTE)]}
     client.cluster.put_settings(persistent={"cluster.max_shards_per_node": 1})
     try:
-        answer = clouds.post("usage_report", body, "reporter")
+        answer = clouds.post("usage-report", body, "reporter")
     finally:
         client.cluster.put_settings(persistent={"cluster.max_shards_per_node": None})
     assert (answer.status_code, int(answer.headers.get("retry-after", 0)) > 0) == (503, True), answer.text
@@ -265,7 +265,7 @@ def test_a_forgotten_quote_goes_on_with_the_last_good_data_and_is_shown(site_dat
 def test_a_forgotten_quote_is_an_outage_where_there_were_no_good_data(site_data, client, bearer):
     site_data.write_text(BROKEN)
     answer = client.post(
-        "usage_report", json={"samples": [sample()]}, headers=bearer("reporter", clouds=("evil",), issued=NOW)
+        "usage-report", json={"samples": [sample()]}, headers=bearer("reporter", clouds=("evil",), issued=NOW)
     )
     assert (answer.status_code, answer.json()["error"]["code"], "UVic" in answer.text) == (503, "unavailable", False)
     assert int(answer.headers["retry-after"]) > 0

@@ -208,7 +208,7 @@ class Office:
         if headers.get("Authorization") != f"Bearer {self.token}":
             return 401, {}, b'{"error": {"code": "unauthenticated", "message": "no"}}'
         fields = json.loads(gzip.decompress(body) if headers.get("Content-Encoding") == "gzip" else body)
-        return 200, {}, json.dumps(self.book(fields["samples"]) if path.endswith("/usage_report") else self.beat(fields)).encode()
+        return 200, {}, json.dumps(self.book(fields["samples"]) if path.endswith("/usage-report") else self.beat(fields)).encode()
 
     def beat(self, fields: dict) -> dict:
         self.heartbeats.append(fields)

@@ -45,7 +45,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         cls = type(self)
         body = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
         base, function = self.path.split("/function/")
-        assert (function, self.headers["Authorization"]) == ("placement_report", f"Bearer {TOKEN}")
+        assert (function, self.headers["Authorization"]) == ("placement-report", f"Bearer {TOKEN}")
         cls.sizes.append(len(body["vms"]) + len(body["jobs"]))
         status = 413 if cls.sizes[-1] > cls.limit else cls.status
         bad = [index for index, job in enumerate(body["jobs"], len(body["vms"])) if number_of(job) in cls.refused]

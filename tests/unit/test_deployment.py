@@ -26,7 +26,7 @@ def test_a_specification_names_secrets_and_holds_none():
 
 def test_function_names_are_nouns_with_a_verb_and_make_dns_labels():
     for function in FUNCTIONS:
-        assert deployment.service_name(function).replace("-", "").isalpha()
+        assert function.service.replace("-", "").isalpha()
 
 
 def test_the_community_edition_has_room_for_all():
@@ -35,7 +35,7 @@ def test_the_community_edition_has_room_for_all():
 
 def test_stack_yml_is_what_the_command_prints():
     printed = CliRunner().invoke(cli, ["deploy", "stack"]).output
-    assert yaml.safe_load(printed)["functions"].keys() == {deployment.service_name(f) for f in FUNCTIONS}
+    assert yaml.safe_load(printed)["functions"].keys() == {f.service for f in FUNCTIONS}
     assert (ROOT / "functions" / "stack.yml").read_text() == printed
 
 

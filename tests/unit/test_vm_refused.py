@@ -51,7 +51,7 @@ def test_a_refused_sample_is_kept_on_disk_for_its_owner_only_and_said_in_one_lin
     assert entry["why"] == ["refused", "malformed"]
     assert (lab.state / "state.json").stat().st_mode & 0o777 == 0o600
     (line,) = capfd.readouterr().err.splitlines()
-    assert "usage_report: 1 refused" in line
+    assert "usage-report: 1 refused" in line
     assert "vm.py resend" in line
     assert lab.kept["pending"] == []
 
@@ -220,7 +220,7 @@ def test_one_bad_heartbeat_stops_no_other_and_is_offered_again(lab, capfd):
     (process / "environ").write_bytes(b"DIRACJOBID=1\0")
     lab.office.script.append(error(400, "malformed", "odd"))
     assert lab.do("jobs") == 0
-    assert "job_heartbeat: 1 refused" in capfd.readouterr().err
+    assert "job-heartbeat: 1 refused" in capfd.readouterr().err
     (process / "environ").write_bytes(b"DIRACJOBID=2\0")
     refused = [{"index": 0, "code": "malformed_job", "message": "no such job"}]
     lab.office.script.append(lambda office, *_: (200, {}, json.dumps(office.receipt(0, 0, refused)).encode()))

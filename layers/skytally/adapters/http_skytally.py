@@ -8,6 +8,7 @@ import tenacity
 import urllib3
 
 from skytally.errors import Forbidden, Malformed, Unauthenticated, Unavailable
+from skytally.function_url import check_base, url_of
 from skytally.plain_text import printable
 
 SECONDS = urllib3.Timeout(connect=5.0, read=60.0)
@@ -19,7 +20,8 @@ KINDS = {400: Malformed, 401: Unauthenticated, 403: Forbidden, 503: Unavailable}
 class Deployment:
     """One deployment and one token for it."""
 
-    def __init__(self, base: str, token: str | None = None, ca_file: Path | None = None) -> None:
+    def __init__(self, base: str, token: str | None = None, ca_file: Path | None = None, *, insecure: bool = False) -> None:
+        check_base(base, insecure=insecure)
         self._base = base.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False, ca_certs=str(ca_file) if ca_file else None)
@@ -44,7 +46,7 @@ class Deployment:
 
     def _once(self, method: str, path: str, how: dict[str, Any]) -> bytes:
         """Ask once and read at most MOST_BYTES, uninflated. Follow no redirect: token and payload must not travel."""
-        url, how = f"{self._base}/function/{path}", {**how, "preload_content": False, "decode_content": False}
+        url, how = url_of(self._base, path), {**how, "preload_content": False, "decode_content": False}
         try:
             with self._pool.request(method, url, redirect=False, **how) as answer:
                 status, data = answer.status, answer.read(MOST_BYTES + 1)

@@ -105,7 +105,7 @@ def show_catalog() -> None:
     """Print the list of functions as Terraform reads it."""
     from skytally.adapters.documents_elasticsearch import access
 
-    functions = [{"name": f.name, "service": deployment.service_name(f), "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS]
+    functions = [{"name": f.name, "service": f.service, "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS]
     told = {"functions": functions, "watchdog": deployment.watchdog(), "memory": deployment.MEMORY, "search_groups": access.FUNCTIONS}
     click.echo(json.dumps(told, indent=2))
 

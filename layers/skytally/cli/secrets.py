@@ -31,9 +31,15 @@ def _deposit_options(command: Any) -> Any:
     """Add what a deposit is made of."""
     for option in reversed(
         (
-            click.option("--base", required=True, envvar="SKYTALLY_BASE", help="the deployment's URL, before /function/"),
+            click.option(
+                "--base",
+                required=True,
+                envvar="SKYTALLY_BASE",
+                help="the deployment's URL, before /function/; or with {function} in it, where each has a host of its own",
+            ),
             click.option("--token-file", required=True, type=FILE, help="file with the scheduler's token"),
             click.option("--ca", type=FILE, help="CA of the deployment's certificate"),
+            click.option("--insecure", is_flag=True, help="let token and payload travel in clear to an http:// that is not this machine"),
             click.option(
                 "--vm", "vms", multiple=True, required=True, help="the vm that may take it; repeat it for vms that boot with one user-data"
             ),
@@ -84,24 +90,28 @@ def make_userdata(unpack: str, owner: str, mode: str, **wanted: Any) -> None:
           --payload secrets.tar --unpack /etc/condor --owner condor --mode 0600 > user-data
     """
     base, ca, names = wanted["base"], wanted["ca"], wanted["vms"]
-    digests = Deployment(base, ca_file=ca).get("agent/SHA256SUMS").decode("ascii", "replace")
+    digests = Deployment(base, ca_file=ca, insecure=wanted["insecure"]).get("agent/SHA256SUMS").decode("ascii", "replace")
     digest = userdata.digest_of("vm.py", digests)
     takes = userdata.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
     answer = _leave(**wanted)
-    made = userdata.cloud_config(base, answer["token"], digest, takes, ca.read_text() if ca else None)
+    door = userdata.Door(base, insecure=wanted["insecure"], ca=ca.read_text() if ca else None)
+    made = userdata.cloud_config(door, answer["token"], digest, takes)
     # Each file on one line: a sender that strips blank lines and comments changes nothing.
     text_of_it = yaml.safe_dump(made, sort_keys=False, width=sys.maxsize, default_style='"')
     click.echo("#cloud-config\n" + text_of_it, nl=False)
 
 
-def _leave(base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], payload: Path, **more: Any) -> dict[str, str]:
+def _leave(
+    base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], payload: Path, *, insecure: bool, **more: Any
+) -> dict[str, str]:
+    deployment = Deployment(base, _token(token_file), ca, insecure=insecure)
     if base.startswith("http://"):
         click.echo("the payload and the token travel unencrypted: use https unless this network is yours", err=True)
     data = sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
     names = {"vm": vms[0]} if len(vms) == 1 else {"vms": list(vms)}
     body = {**names, **{name: value for name, value in more.items() if value}, "payload": base64.b64encode(data).decode()}
     key = random_secrets.token_hex(16)
-    answer = Deployment(base, _token(token_file), ca).post("secret_deposit", body, **{"Idempotency-Key": key})
+    answer = deployment.post("secret-deposit", body, **{"Idempotency-Key": key})
     try:
         words = {name: str(answer[name]) for name in ("claim", "token", "expires_at")}
     except (KeyError, TypeError):

@@ -1,0 +1,36 @@
+"""Where functions answer: at `<base>/function/<name>`, or each at a host of its own where the base holds `{function}`."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from skytally.errors import Malformed
+
+FUNCTION = "{function}"
+
+
+def url_of(base: str, path: str) -> str:
+    """Return the URL of a function's path, such as `agent/vm.py`."""
+    name, slash, rest = path.partition("/")
+    there = base.rstrip("/") if FUNCTION in base else f"{base.rstrip('/')}/function/{FUNCTION}"
+    return there.replace(FUNCTION, name) + slash + rest
+
+
+def check_base(base: str, *, insecure: bool) -> None:
+    """Raise Malformed for a base that is no URL, or that would let tokens and payloads travel in clear without anybody having said so."""
+    try:
+        parts = urlsplit(url_of(base, "name"))
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in {"http", "https"}:
+        raise Malformed(f"--base is a URL such as https://sky.example.org, or https://{FUNCTION}.example.org, and {base!r} is none")
+    if parts.scheme == "http" and not insecure and not is_this_machine(host):
+        raise Malformed(f"{base} is http: token and payload would travel in clear. Use https, or say --insecure where the network is yours")
+
+
+def is_this_machine(host: str) -> bool:
+    """Say whether a host is where this runs, so that nothing travels."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

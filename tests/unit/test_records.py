@@ -1,0 +1,42 @@
+"""Reports as they are decoded: an item that no decoder takes costs itself."""
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from skytally import records
+from skytally.errors import Malformed
+from skytally.records import TOO_DEEP
+
+JSON = st.recursive(
+    st.none() | st.text(st.sampled_from('[]{}"\\a')) | st.integers(-9, 9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+)
+DEEP = {
+    "lists": b"[" * 20_000 + b"]" * 20_000,
+    "objects": b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
+    "both, with brackets in strings": b'[{"]":"[{"},' * TOO_DEEP + b'"}"' + b"]" * TOO_DEEP,
+    "one too many": b"[" * TOO_DEEP + b"]" * TOO_DEEP,
+}
+
+
+def items_of(body: bytes) -> list[object]:
+    return [msgspec.json.decode(item) for item in records.parse_report(body, records.Samples).samples]
+
+
+@pytest.mark.parametrize("name", DEEP)
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@given(before=JSON, after=JSON)
+def test_what_is_nested_by_the_thousand_costs_its_item_alone(name, before, after):
+    body = b'{"samples":[%s,{"vm":%s},%s]}' % (json.dumps(before).encode(), DEEP[name], json.dumps(after).encode())
+    first, _, last = items_of(body)
+    assert (first, last) == (before, after)
+
+
+@pytest.mark.parametrize("body", [b"[" * 20_000, b'{"samples":' + b"[" * 20_000 + b"]" * 19_999 + b"}", b"[" * 20_000 + b"]" * 20_000])
+def test_a_report_whose_end_nobody_knows_is_refused(body):
+    with pytest.raises(Malformed):
+        records.parse_report(body, records.Samples)
