@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx2 as httpx
 
+from skytally.deployment import SECRETS_FOLDER
+
 ROOT = Path(__file__).resolve().parent.parent
-MOUNTED_AT = "/var/openfaas/secrets"
 READY_SECONDS = 30
 STOP_SECONDS = 30
 KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "VIRTUAL_ENV")
@@ -69,7 +70,7 @@ async def start(spec: dict[str, Any], secrets: Path, folder: Path) -> Replica:
         (mounted / name).chmod(0o400)
     port = free_port()
     kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-    told = {name: value.replace(MOUNTED_AT, str(mounted)) for name, value in spec["envVars"].items()}
+    told = {name: value.replace(SECRETS_FOLDER, str(mounted)) for name, value in spec["envVars"].items()}
     given = {**told, "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1"}
     with (folder / "log").open("wb") as log:
         command = (sys.executable, "-m", "skytally.asgi")

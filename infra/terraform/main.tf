@@ -1,7 +1,8 @@
 # The whole system on one OpenFaaS gateway. Stores are there already, or made by a storage module beside this one: see examples/.
 locals {
   key_files = { for name in fileset(var.keys_folder, "{master,wrapping,token}-*") : name => "${var.keys_folder}/${name}" }
-  mounted   = "/var/openfaas/secrets"
+  catalog   = jsondecode(file("${path.module}/functions/catalog.json"))
+  mounted   = local.catalog.secrets_folder
   on_search = var.search != null
 
   search_settings = local.on_search ? merge(
@@ -30,7 +31,7 @@ module "search" {
   renewed       = var.search.renewed
   key_days      = var.search.key_days
   ilm_days      = var.search.ilm_days
-  groups        = jsondecode(file("${path.module}/functions/catalog.json")).search_groups
+  groups        = local.catalog.search_groups
   image         = var.image
   cli           = var.cli
 }

@@ -7,3 +7,8 @@ output "schedules" {
   description = "When each timer function is called, cron in UTC."
   value       = module.functions.schedules
 }
+
+output "secrets_folder" {
+  description = "Where functions find the files that they mount, for settings that name one."
+  value       = local.mounted
+}

@@ -24,7 +24,7 @@ variable "keys_folder" {
 }
 
 variable "secret_files" {
-  description = "More files that every function mounts at /var/openfaas/secrets, by name: a store's credentials, a robot's token."
+  description = "More files that every function mounts beside the keys, by name: a store's credentials, a robot's token."
   type        = map(string)
   default     = {}
 }

@@ -1,7 +1,7 @@
 """Deployment: what a platform must be told of each function, made from the one list in catalog.py.
 
 The shapes are OpenFaaS's: `POST|PUT /system/functions` of its gateway, and `stack.yml` for faas-cli. One image holds all functions;
-FUNCTION_TARGET chooses. Secrets are files that the platform mounts and are named here, never held.
+FUNCTION_TARGET chooses. Secrets are files that the platform mounts at SECRETS_FOLDER and are named here, never held.
 """
 
 import re
@@ -10,10 +10,8 @@ from typing import Any
 
 from skytally.catalog import FUNCTIONS, Function
 
-FUNCTION_PORT = 8000
-REQUEST_SECONDS = 30
 MEMORY = {"limit": "256Mi", "request": "96Mi"}
-KEYS_FOLDER = "/var/openfaas/secrets"
+SECRETS_FOLDER = "/var/openfaas/secrets"
 KEY_NAME = re.compile(r"(master|wrapping|token)-[0-9]{14}")
 
 
@@ -22,29 +20,13 @@ def specification(function: Function, image: str, settings: Mapping[str, str], s
     return {
         "service": function.service,
         "image": image,
-        "envVars": {**watchdog(), **settings, "FUNCTION_TARGET": function.name, "SKYTALLY_KEYS": KEYS_FOLDER},
+        "envVars": {"SKYTALLY_KEYS": SECRETS_FOLDER, **settings, "FUNCTION_TARGET": function.name},
         "secrets": sorted(name for name in secrets if function.keys or not KEY_NAME.fullmatch(name)),
         "labels": {"app": "skytally"},
         "annotations": schedule(function),
         "limits": {"memory": MEMORY["limit"]},
         "requests": {"memory": MEMORY["request"]},
         "readOnlyRootFilesystem": True,
-    }
-
-
-def watchdog() -> dict[str, str]:
-    """Set of-watchdog so that a function counts as up once it answers, and is ended only after what is in flight."""
-    return {
-        "mode": "http",
-        "upstream_url": f"http://127.0.0.1:{FUNCTION_PORT}",
-        "fprocess": "python -m skytally.asgi",
-        "PORT": str(FUNCTION_PORT),
-        "ready_path": "/healthz",
-        "read_timeout": f"{REQUEST_SECONDS}s",
-        "write_timeout": f"{REQUEST_SECONDS}s",
-        "exec_timeout": f"{REQUEST_SECONDS}s",
-        "healthcheck_interval": "5s",
-        "prefix_logs": "false",
     }
 
 

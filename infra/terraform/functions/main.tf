@@ -11,9 +11,8 @@ locals {
     for function in local.catalog.functions : function.service => {
       service = function.service
       image   = var.image
-      envVars = merge(local.catalog.watchdog, var.settings, lookup(var.function_settings, function.name, {}), {
+      envVars = merge({ SKYTALLY_KEYS = local.catalog.secrets_folder }, var.settings, lookup(var.function_settings, function.name, {}), {
         FUNCTION_TARGET = function.name
-        SKYTALLY_KEYS   = "/var/openfaas/secrets"
       })
       secrets                = sort(setunion(function.keys ? var.secrets : local.other_secrets, lookup(var.function_secrets, function.name, [])))
       labels                 = { app = "skytally" }

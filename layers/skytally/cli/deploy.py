@@ -106,8 +106,13 @@ def show_catalog() -> None:
     from skytally.adapters.documents_elasticsearch import access
 
     functions = [{"name": f.name, "service": f.service, "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS]
-    told = {"functions": functions, "watchdog": deployment.watchdog(), "memory": deployment.MEMORY, "search_groups": access.FUNCTIONS}
-    click.echo(json.dumps(told, indent=2))
+    described = {
+        "functions": functions,
+        "secrets_folder": deployment.SECRETS_FOLDER,
+        "memory": deployment.MEMORY,
+        "search_groups": access.FUNCTIONS,
+    }
+    click.echo(json.dumps(described, indent=2))
 
 
 @deploy.command("stack")

@@ -35,7 +35,7 @@ module "skytally" {
   # An ingress in front of the gateway writes X-Forwarded-For, and the gateway adds nothing; without one this must be 0.
   settings = {
     AWS_DEFAULT_REGION          = var.region
-    AWS_SHARED_CREDENTIALS_FILE = "/var/openfaas/secrets/s3-credentials"
+    AWS_SHARED_CREDENTIALS_FILE = "${module.skytally.secrets_folder}/s3-credentials"
     SKYTALLY_TRUSTED_HOPS       = "1"
   }
 }

@@ -36,7 +36,7 @@ module "skytally" {
 
   # An ingress in front of the gateway writes X-Forwarded-For, and the gateway adds nothing; without one this must be 0.
   settings = {
-    GOOGLE_APPLICATION_CREDENTIALS = "/var/openfaas/secrets/gcs-account"
+    GOOGLE_APPLICATION_CREDENTIALS = "${module.skytally.secrets_folder}/gcs-account"
     SKYTALLY_TRUSTED_HOPS          = "1"
   }
 }

@@ -46,7 +46,7 @@ module "skytally" {
 
   # An ingress in front of the gateway writes X-Forwarded-For, and the gateway adds nothing; without one this must be 0.
   settings = {
-    AWS_SHARED_CREDENTIALS_FILE = "/var/openfaas/secrets/s3-credentials"
+    AWS_SHARED_CREDENTIALS_FILE = "${module.skytally.secrets_folder}/s3-credentials"
     SKYTALLY_S3_ENDPOINT        = var.s3_endpoint
     SKYTALLY_TRUSTED_HOPS       = "1"
   }
