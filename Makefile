@@ -6,10 +6,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .venv/tools
-COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	--python-version 3.11
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
+IMAGE ?= skytally:latest
 
-.PHONY: help run serve demo test check contract localstack properties bench format lock sbom audit clean
+.PHONY: help run serve demo test check contract localstack properties bench format lock image sbom audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,9 +60,15 @@ localstack: $(READY) ## object contracts and journeys on LocalStack's S3, withou
 		tests/contract/test_objects.py tests/contract/test_objects_preflight.py tests/journeys/test_vm_life.py tests/journeys/test_fleet.py
 
 lock: $(READY) ## write the lock files anew from pyproject.toml
-	@$(COMPILE) --extra dev --output-file requirements-dev.lock
-	@$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock
-	@$(COMPILE) --extra tools --constraint requirements-dev.lock --output-file requirements-tools.lock
+	@$(COMPILE) pyproject.toml --extra dev --output-file requirements-dev.lock
+	@$(COMPILE) pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
+	@$(COMPILE) pyproject.toml --extra tools --constraint requirements-dev.lock --output-file requirements-tools.lock
+	@$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
+
+image: ## build the one image of all functions, with docker, podman or buildah; IMAGE=skytally:latest
+	@builder=$$(for tool in docker podman buildah; do $$tool info > /dev/null 2>&1 && echo $$tool && break; done); \
+	test -n "$$builder" || { echo "no docker, podman or buildah works here: install one, or start docker's daemon" >&2; exit 1; }; \
+	$$builder build --file functions/Dockerfile --tag $(IMAGE) .
 
 sbom: $(TOOLS)/.ready ## what the image is made of, as CycloneDX, into build/sbom.json
 	@mkdir -p build

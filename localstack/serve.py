@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -170,7 +171,7 @@ def serve(config: Config, host: str, port: int) -> None:
     listener = asgi.listen(host, port)
     address = f"http://{host}:{listener.getsockname()[1]}"
     app = NamedHere(functions, names_of(config, host)) if config.open_dashboard else functions
-    server = asgi.server(app, STOP_SECONDS, asgi.bounds_of(config))
+    server = asgi.server(app, STOP_SECONDS, asgi.bounds_of(config), stopping=threading.Event())
 
     async def main() -> None:
         for function in FUNCTIONS:

@@ -9,9 +9,11 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from functions_framework.aio import create_asgi_app
@@ -22,24 +24,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from skytally import connections, limit, logs, web, wiring, workers
 from skytally.config import Config
 from skytally.connections import Bounds
-from skytally.errors import Misconfigured
+from skytally.errors import Misconfigured, Unavailable
 from skytally.http_error import HttpError, too_many
 from skytally.limit import Limits
 from skytally.web import Reply, error_reply, unknown_path
 
 log = logging.getLogger("skytally")
-HEALTH_PATH = "/healthz"
-STOP_SECONDS, LEAVE_SECONDS = 25, 0.5
+ALIVE_PATHS, READY_PATH = frozenset({"/healthz", "/_/health"}), "/_/ready"
+# A platform goes on sending until it has seen that a process is not ready; together these are less than the 25 s that platforms wait.
+LINGER_SECONDS, STOP_SECONDS, LEAVE_SECONDS = 2.0, 22, 0.5
 READ_AHEAD_BYTES, SEND_AHEAD_BYTES = 64 * 1_024, 128 * 1_024
 LIMITED_TOLD_EVERY = timedelta(minutes=1)
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
 
 
 class FunctionApp:
-    """One function: its requests, `/healthz`, and JSON for the errors that never reach it."""
+    """One function: its requests, its health, and JSON for the errors that never reach it.
 
-    def __init__(self, target: str, source: Path) -> None:
+    `/healthz` and `/_/health` say that the process is alive, `/_/ready` that it can answer and is not `stopping`.
+    """
+
+    def __init__(self, target: str, source: Path, stopping: threading.Event | None = None) -> None:
         self._name = target
+        self._stopping = stopping or threading.Event()
         self._app: ASGIApp = create_asgi_app(target, source=str(source))
         self._told_at: datetime | None = None
 
@@ -51,13 +58,24 @@ class FunctionApp:
             await self._answer(scope, receive, with_headers(scope, send))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == HEALTH_PATH:
+        if scope["path"] in ALIVE_PATHS:
             await web.json_reply({"state": "up"})(scope, receive, send)
+        elif scope["path"] == READY_PATH:
+            await self._readiness()(scope, receive, send)
         elif scope["method"] not in METHODS:
             refusal = HttpError(405, "method_not_allowed", "use GET or POST", {"Allow": "GET, POST"})
             await error_reply(refusal)(scope, receive, send)
         else:
             await self._answer_within_limits(scope, receive, send)
+
+    def _readiness(self) -> Reply:
+        if self._stopping.is_set():
+            return error_reply(Unavailable("this process is ending: another one answers"))
+        try:
+            wiring.check(self._name)
+        except Unavailable as error:
+            return error_reply(error)
+        return web.json_reply({"state": "ready"})
 
     async def _answer_within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
@@ -134,31 +152,44 @@ async def lifespan(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-def server(app: ASGIApp, stop_seconds: int, bounds: Bounds) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """A server that goes on listening for a moment after it was told to stop, and then answers what is in flight."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event, linger_seconds: float) -> None:
+        super().__init__(config)
+        self._stopping, self._linger_seconds = stopping, linger_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop after the moment; at once when told a second time."""
+        if self._stopping.is_set():
+            super().handle_exit(sig, frame)
+        else:
+            self._stopping.set()
+            later = threading.Timer(self._linger_seconds, super().handle_exit, (sig, frame))
+            later.daemon = True
+            later.start()
+
+
+def server(app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threading.Event, linger_seconds: float = 0) -> Server:
     """Set up the one server that all run with: what is in flight at SIGTERM is answered, and the process ends with 0."""
-    made = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            loop="uvloop",
-            http=connections.protocol(bounds),
-            ws="none",
-            timeout_keep_alive=math.ceil(bounds.idle_seconds),
-            timeout_graceful_shutdown=stop_seconds,
-            server_header=False,
-            # Whom to believe about addresses is a setting of ours, and uvicorn would believe whoever calls from this machine.
-            proxy_headers=False,
-            log_config=None,
-        )
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        loop="uvloop",
+        http=connections.protocol(bounds),
+        ws="none",
+        timeout_keep_alive=math.ceil(bounds.idle_seconds),
+        timeout_graceful_shutdown=stop_seconds,
+        server_header=False,
+        # Whom to believe about addresses is a setting of ours, and uvicorn would believe whoever calls from this machine.
+        proxy_headers=False,
+        log_config=None,
     )
-
-    def end(*_: object) -> None:
-        # Uvicorn hears signals only while it serves, and raises them once more at its end: before it serves, it must not begin.
-        made.should_exit = True
-
+    made = Server(config, stopping, linger_seconds)
+    # Uvicorn hears signals only while it serves, and raises them once more at its end: before it serves, it must not begin.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        signal.signal(number, made.handle_exit)
     return made
 
 
@@ -188,13 +219,31 @@ def leave() -> None:
 
 
 def main() -> None:
-    """Serve one function until SIGTERM."""
-    config = Config.from_env()
+    """Serve one function until SIGTERM; where a setting keeps it from ever answering, exit with one sentence and EX_CONFIG."""
     logs.to_stream()
-    source = Path(config.function_source) / config.function_target / "main.py"
-    listener = listen(config.host, config.port)
-    server(FunctionApp(config.function_target, source), STOP_SECONDS, bounds_of(config)).run(sockets=[listener])
+    stopping = threading.Event()
+    try:
+        app, listener = start(stopping)
+    except Unavailable as error:
+        sys.stderr.write(f"skytally: {error.reason if isinstance(error, Misconfigured) else error.message}\n")
+        sys.exit(os.EX_CONFIG)
+    server(app, STOP_SECONDS, bounds_of(wiring.config()), stopping=stopping, linger_seconds=LINGER_SECONDS).run(sockets=[listener])
     leave()
+
+
+def start(stopping: threading.Event) -> tuple[FunctionApp, socket.socket]:
+    """Return the function that the settings name and the socket where they put it; raises Unavailable where they are wrong."""
+    config = wiring.config()
+    wiring.check(config.function_target)
+    source = Path(config.function_source) / config.function_target / "main.py"
+    if not source.is_file():
+        raise Misconfigured.setting("FUNCTION_SOURCE", f"there is no {source}: name the folder of all functions")
+    try:
+        listener = listen(config.host, config.port)
+    except OSError as error:
+        reason = f"nothing can listen on {config.host}:{config.port} ({error.strerror}): name another, or another SKYTALLY_HOST"
+        raise Misconfigured.setting("PORT", reason) from None
+    return FunctionApp(config.function_target, source, stopping), listener
 
 
 if __name__ == "__main__":

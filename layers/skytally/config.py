@@ -10,12 +10,16 @@ from msgspec import Meta, Struct
 
 from skytally.errors import Misconfigured
 
+OBJECT_STORE = r"file:///[^?#]+|(s3|gs)://[^/?#]+(/[^?#]*)?"
+
 
 class Config(Struct, frozen=True, kw_only=True):
     """All settings of a process, read once."""
 
     home: Annotated[str, Meta(title="SKYTALLY_HOME", description="where a local run keeps its state")] = ".skytally"
-    port: Annotated[int, Meta(title="PORT", description="the local server's port", ge=0, le=65_535)] = 8080
+    port: Annotated[int, Meta(title="PORT", description="the port of the local server, and of a function in an image", ge=0, le=65_535)] = (
+        8080
+    )
     host: Annotated[str, Meta(title="SKYTALLY_HOST", description="the address that a function in an image listens on")] = "0.0.0.0"  # noqa: S104
     function_target: Annotated[str, Meta(title="FUNCTION_TARGET", description="the function that an image serves")] = ""
     function_source: Annotated[str, Meta(title="FUNCTION_SOURCE", description="the folder of all functions in an image")] = "functions"
@@ -25,6 +29,7 @@ class Config(Struct, frozen=True, kw_only=True):
             title="SKYTALLY_DOCUMENTS",
             description="the document store: `sqlite:///path`, or Elasticsearch's `https://host:9200`, several parted by commas; "
             "empty: `documents.sqlite` in SKYTALLY_HOME",
+            pattern=r"^(sqlite:///.+|https?://.+)?$",
         ),
     ] = ""
     documents_api_key_file: Annotated[
@@ -50,6 +55,7 @@ class Config(Struct, frozen=True, kw_only=True):
         Meta(
             title="SKYTALLY_OBJECTS",
             description="the object store: `file:///path`, `s3://bucket/prefix` or `gs://bucket/prefix`; empty: `objects` in SKYTALLY_HOME",
+            pattern=f"^({OBJECT_STORE})?$",
         ),
     ] = ""
     s3_endpoint: Annotated[
@@ -187,7 +193,9 @@ class Config(Struct, frozen=True, kw_only=True):
             return msgspec.convert(given, Config, strict=False)
         except msgspec.ValidationError as error:
             field = str(error).rpartition("$.")[2].rstrip("`")
-            raise Misconfigured.setting(setting_names().get(field, field), str(error).partition(" - ")[0]) from None
+            meta, expected = _metas()[field], str(error).partition(" - ")[0]
+            shape = "" if " matching regex " in expected else f" ({expected})"
+            raise Misconfigured.setting(str(meta.title), f"must be {meta.description}{shape}") from None
 
     @property
     def home_path(self) -> Path:

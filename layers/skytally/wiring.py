@@ -1,27 +1,27 @@
 """From settings to adapters, by URL scheme: lazy, cached for the life of the process, never at import."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from skytally import token, web
-from skytally.adapters.alarms_webhook import AlarmWebhook
 from skytally.adapters.keys_files import KeyFiles
 from skytally.adapters.site_files import SiteData
 from skytally.alarm import Teller, Untold
 from skytally.boot import Register
+from skytally.catalog import FUNCTIONS
 from skytally.cloud import Site, SiteFault
-from skytally.config import Config
+from skytally.config import OBJECT_STORE, Config, setting_names
 from skytally.errors import Forbidden, Misconfigured, NotYours
 from skytally.keyring import Keyring
 from skytally.limit import Limits
-from skytally.panda import JobRows, queues_of
 from skytally.ports import Documents, JobStates, Objects, ProbedObjects
 from skytally.preflight import Gate
 from skytally.records import Caller
@@ -29,7 +29,16 @@ from skytally.tally import Tallies
 from skytally.unreadable import Notes
 from skytally.web import Admission, Request
 
-OBJECT_STORE = re.compile(r"file:///[^?#]+|(s3|gs)://[^/?#]+(/[^?#]*)?")
+if TYPE_CHECKING:
+    from skytally.panda import JobRows
+
+URLS = ("documents", "objects", "s3_endpoint", "panda_url", "dirac_url", "alarm_webhook")
+# The files that a setting names are read by every function that the setting is given to, or by the one that alone speaks to that source.
+FILES: Mapping[str, tuple[str, ...]] = {
+    "panda_collect": ("panda_token_file",),
+    "dirac_collect": ("dirac_token_file", "dirac_ca_file"),
+}
+FILES_OF_ALL = ("documents_api_key_file", "documents_ca_file")
 
 
 @cache
@@ -38,13 +47,39 @@ def config() -> Config:
     return Config.from_env()
 
 
+def check(name: str) -> None:
+    """Raise Unavailable where no process of a function could answer by these settings, files and keys; asks no store."""
+    keys_needed = {function.name: function.keys for function in FUNCTIONS}
+    settings, titles = config(), setting_names()
+    if name not in keys_needed:
+        raise Misconfigured.setting("FUNCTION_TARGET", f"must be one of {', '.join(keys_needed)}")
+    for field in URLS:
+        with _opening(titles[field]):
+            _check_url(getattr(settings, field))
+    for field in (*FILES_OF_ALL, *FILES.get(name, ())):
+        with _opening(titles[field]):
+            _check_readable(getattr(settings, field))
+    if keys_needed[name]:
+        keys()
+
+
+def _check_url(urls: str) -> None:
+    for url in urls.split(","):
+        _ = urlsplit(url).port  # A port that is no number raises only where it is asked for.
+
+
+def _check_readable(path: str) -> None:
+    if path:
+        Path(path).open("rb").close()
+
+
 @contextmanager
 def _opening(setting: str) -> Iterator[None]:
     """Say which setting is broken where nothing can be opened by what it holds."""
     try:
         yield
     except (OSError, ValueError) as error:
-        raise Misconfigured.setting(setting, f"nothing can be opened by what it holds ({type(error).__name__})") from error
+        raise Misconfigured.setting(setting, f"nothing can be opened by what it holds ({type(error).__name__}): correct it") from error
 
 
 @cache
@@ -80,7 +115,7 @@ def objects() -> Objects:
 @_opening("SKYTALLY_OBJECTS")
 def open_objects(settings: Config) -> ProbedObjects:
     """Connect to the object store that the settings name; only its own client is loaded."""
-    if not OBJECT_STORE.fullmatch(settings.objects_url):
+    if not re.fullmatch(OBJECT_STORE, settings.objects_url):
         raise Misconfigured.setting("SKYTALLY_OBJECTS", "must be file:///path, s3://bucket/prefix or gs://bucket/prefix")
     parts = urlsplit(settings.objects_url)
     if parts.scheme == "s3":
@@ -161,7 +196,7 @@ def open_site_data(settings: Config) -> SiteData:
 
 @cache
 @_opening("SKYTALLY_PANDA_URL")
-def panda() -> JobRows | None:
+def panda() -> "JobRows | None":
     """Answer PanDA's monitor, or None where the settings name none."""
     from skytally.adapters.jobs_panda import PandaJobRows
 
@@ -171,6 +206,8 @@ def panda() -> JobRows | None:
 
 def panda_queues() -> tuple[str, ...]:
     """Answer the queues whose jobs count."""
+    from skytally.panda import queues_of
+
     return queues_of(config().panda_queues)
 
 
@@ -191,6 +228,8 @@ def dirac() -> JobStates | None:
 
 def alarm_teller(now: datetime) -> Teller:
     """Answer how people are told of an alarm: by the webhook, in the form that the site's data name, or not at all."""
+    from skytally.adapters.alarms_webhook import AlarmWebhook
+
     url = config().alarm_webhook
     return AlarmWebhook(url, site().alarms.form, now) if url else Untold()
 

@@ -45,7 +45,7 @@ def test_the_image_installs_the_runtime_lock_by_hash_as_nobody():
     assert "USER 10001" in dockerfile
     python = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert python == ">=3.11,<3.14"
-    assert "FROM python:3.13-slim" in dockerfile
+    assert "ARG BASE=docker.io/library/python:3.13-slim" in dockerfile
 
 
 def test_keys_go_to_the_functions_that_use_them():

@@ -61,8 +61,8 @@ class KeyFiles:
                 if names != self._names or not self._read:
                     self._read = {purpose: [_file(self._folder / n) for n in names if n.startswith(purpose)] for purpose in PURPOSES}
                     self._names = names
-            except OSError:
-                raise _missing() from None
+            except OSError as error:
+                raise _missing(type(error).__name__) from None
             return self._read
 
     def add(self, purpose: str) -> Path:
@@ -128,5 +128,6 @@ def _time_of(name: str) -> datetime:
         raise Unavailable(f"key file {name} has no time in its name: remove it") from None
 
 
-def _missing() -> Unavailable:
-    return Unavailable("keys are missing: run `skytally keys init`, or mount the secrets at SKYTALLY_KEYS")
+def _missing(reason: str = "") -> Unavailable:
+    what = f"keys cannot be read ({reason})" if reason else "keys are missing"
+    return Unavailable(f"{what}: run `skytally keys init`, or mount the secrets at SKYTALLY_KEYS")
