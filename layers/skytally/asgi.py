@@ -75,7 +75,7 @@ class FunctionApp:
             wiring.check(self._name)
         except Unavailable as error:
             return error_reply(error)
-        return web.json_reply({"state": "ready"})
+        return web.json_reply({"state": "ready", "deployment": wiring.config().deployment})
 
     async def _answer_within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)

@@ -22,6 +22,9 @@ class Config(Struct, frozen=True, kw_only=True):
     )
     host: Annotated[str, Meta(title="SKYTALLY_HOST", description="the address that a function in an image listens on")] = "0.0.0.0"  # noqa: S104
     function_target: Annotated[str, Meta(title="FUNCTION_TARGET", description="the function that an image serves")] = ""
+    deployment: Annotated[
+        str, Meta(title="SKYTALLY_DEPLOYMENT", description="which version of a function this is, as `skytally deploy` named it")
+    ] = ""
     function_source: Annotated[str, Meta(title="FUNCTION_SOURCE", description="the folder of all functions in an image")] = "functions"
     documents: Annotated[
         str,

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from enum import Enum
+from hashlib import sha256
 from typing import Any, BinaryIO, Protocol, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from skytally.documents import Document
@@ -234,3 +236,66 @@ class JobStates(Protocol):
         Unavailable where any part of the answer is missing, so that absence is never an outage; nor is it a row that cannot be read, which
         costs its own job alone.
         """
+
+
+class Specification(Struct, frozen=True, kw_only=True):
+    """One function as it is wanted, in words that every platform's adapter understands.
+
+    `settings` is its environment, `secrets` are names of what it mounts, `schedule` is a timer's cron expression in UTC.
+    """
+
+    service: str
+    image: str
+    settings: Mapping[str, str]
+    secrets: tuple[str, ...]
+    schedule: str | None
+    memory_limit: str
+    memory_request: str
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of all of it: what runs carries it, so that equality is not a comparison of what a platform adds."""
+        return sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what the process is told: its settings, and which deployment it is, which it answers when it is ready."""
+        return {**self.settings, "SKYTALLY_DEPLOYMENT": self.digest}
+
+
+class Running(Struct, frozen=True):
+    """A function as a platform has it: by the digest that it was deployed with, None where somebody else made it.
+
+    `is_ready` says whether this very version answers. `is_final` says that waiting changes nothing. `words` are the platform's own.
+    """
+
+    digest: str | None
+    image: str
+    is_ready: bool = False
+    is_final: bool = False
+    words: str = ""
+
+
+class FunctionPlatform(Protocol):
+    """What runs functions. Everything may be repeated; Unavailable where the platform does not answer, Malformed where it says no."""
+
+    def put(self, wanted: Specification) -> None:
+        """Make a function, or change it; it need not answer yet. Of two who do so at once one wins whole."""
+
+    def running(self, wanted: Specification) -> Running | None:
+        """Look at one function now; None where there is none."""
+
+    def services(self) -> dict[str, str | None]:
+        """Return the digests of all functions that are deployed, by name; other things of the platform's are left out."""
+
+    def remove(self, service: str) -> bool:
+        """Remove a function; say whether it was there."""
+
+    def secrets(self) -> set[str]:
+        """Return the names of the secrets that the platform keeps."""
+
+    def put_secret(self, name: str, value: str) -> None:
+        """Keep a secret under a name, replacing what was there; its value is in no error and no log."""
+
+    def remove_secret(self, name: str) -> bool:
+        """Forget a secret; say whether it was there."""

@@ -1,42 +1,117 @@
-"""What a platform is told: one list, and no secret in it."""
+"""What a platform is told: one list, every mistake by its name, and no secret in it."""
 
+import json
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skytally import deployment
+from skytally.adapters.functions_openfaas import DIGEST, body_of
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
+from skytally.deployment import Description
+from skytally.errors import Malformed
 
 ROOT = Path(__file__).resolve().parents[2]
+KEYS = ("master-20261101000000", "token-20261101000000")
+SITE = {
+    "image": "registry.example.org:5000/skytally:1",
+    "settings": {"SKYTALLY_DOCUMENTS": "sqlite:///x"},
+    "secrets": [*KEYS, "s3-credentials"],
+}
+
+
+def wanted(**change):
+    return {one.service: one for one in deployment.specifications(deployment.parse(json.dumps(SITE | change).encode()))}
 
 
 def test_a_specification_names_secrets_and_holds_none():
-    (sweep,) = [f for f in FUNCTIONS if f.name == "secret_sweep"]
-    spec = deployment.specification(sweep, "image:1", {"SKYTALLY_DOCUMENTS": "sqlite:///x"}, ["token-1", "master-1"])
-    assert spec["service"] == "secret-sweep"
-    assert spec["secrets"] == ["master-1", "token-1"]
-    assert spec["annotations"] == {"topic": "cron-function", "schedule": "*/5 * * * *"}
-    assert spec["envVars"]["FUNCTION_TARGET"] == "secret_sweep"
-    assert spec["envVars"]["SKYTALLY_KEYS"] == "/var/openfaas/secrets"
-    assert spec["readOnlyRootFilesystem"] is True
+    sweep = body_of(wanted()["secret-sweep"])
+    assert sweep["secrets"] == ["s3-credentials"]
+    assert body_of(wanted()["secret-claim"])["secrets"] == ["master-20261101000000", "s3-credentials", "token-20261101000000"]
+    assert sweep["annotations"] == {"topic": "cron-function", "schedule": "*/5 * * * *", DIGEST: wanted()["secret-sweep"].digest}
+    assert sweep["envVars"]["FUNCTION_TARGET"] == "secret_sweep"
+    assert sweep["envVars"]["SKYTALLY_KEYS"] == "/var/openfaas/secrets"
+    assert sweep["readOnlyRootFilesystem"] is True
 
 
 def test_function_names_are_nouns_with_a_verb_and_make_dns_labels():
     for function in FUNCTIONS:
         assert function.service.replace("-", "").isalpha()
+        assert deployment.DNS_LABEL.fullmatch(function.service)
 
 
 def test_the_community_edition_has_room_for_all():
     assert len(FUNCTIONS) <= 15
 
 
-def test_stack_yml_is_what_the_command_prints():
-    printed = CliRunner().invoke(cli, ["deploy", "stack"]).output
-    assert yaml.safe_load(printed)["functions"].keys() == {f.service for f in FUNCTIONS}
-    assert (ROOT / "functions" / "stack.yml").read_text() == printed
+def test_single_functions_have_settings_secrets_and_schedules_of_their_own():
+    found = wanted(
+        function_settings={"statement": {"SKYTALLY_DOCUMENTS": "sqlite:///y"}},
+        function_secrets={"agent": ["extra"]},
+        schedules={"panda-collect": "", "secret-sweep": "1 * * * *"},
+    )
+    assert found["statement"].settings["SKYTALLY_DOCUMENTS"] == "sqlite:///y"
+    assert found["agent"].secrets == ("extra", "s3-credentials")
+    assert (found["panda-collect"].schedule, found["secret-sweep"].schedule) == (None, "1 * * * *")
+    untouched = wanted()
+    assert {name for name in found if found[name].digest != untouched[name].digest} == {
+        "statement",
+        "agent",
+        "panda-collect",
+        "secret-sweep",
+    }
+
+
+@given(st.dictionaries(st.sampled_from(["SKYTALLY_A", "SKYTALLY_B", "AWS_C"]), st.text(max_size=3)))
+def test_a_digest_changes_with_what_is_wanted_and_with_nothing_else(settings):
+    mixed = dict(reversed(settings.items()))
+    assert wanted(settings=settings)["agent"].digest == wanted(settings=mixed)["agent"].digest
+    assert wanted(settings=settings | {"SKYTALLY_D": "1"})["agent"].digest != wanted(settings=settings)["agent"].digest
+
+
+REFUSED = {
+    "an image without a tag": ({"image": "registry.example.org:5000/skytally"}, "tag"),
+    "a field that nobody knows": ({"replicas": 3}, "replicas"),
+    "a setting of somebody else": ({"settings": {"PATH": "/"}}, "PATH"),
+    "a secret as a setting": ({"settings": {"AWS_SECRET_ACCESS_KEY": "x"}}, "file"),
+    "a function that is none": ({"function_settings": {"usage-report": {}}}, "usage_report"),
+    "a timer that is none": ({"schedules": {"usage-report": "* * * * *"}}, "secret-sweep"),
+    "a schedule that is none": ({"schedules": {"secret-sweep": "often"}}, "often"),
+    "a secret's name that platforms refuse": ({"secrets": ["S3_credentials"]}, "S3_credentials"),
+    "a secret's name that is too long": ({"secrets": ["x" * 64]}, "63"),
+    "a number where a text belongs": ({"settings": {"SKYTALLY_TRUSTED_HOPS": 1}}, "settings"),
+}
+
+
+@pytest.mark.parametrize(("change", "word"), REFUSED.values(), ids=REFUSED)
+def test_a_mistake_is_told_by_its_name(change, word):
+    with pytest.raises(Malformed, match=word):
+        wanted(**change)
+
+
+@pytest.mark.parametrize("text", [b"", b"[", b"\xff", b"image: [", b"- 1", b"{}"])
+def test_what_is_no_description_is_refused(text):
+    with pytest.raises(Malformed, match="description"):
+        deployment.parse(text)
+
+
+def test_a_description_may_be_yaml():
+    assert deployment.parse(b"image: x:1\nsecrets: [a]\n") == Description(image="x:1", secrets=("a",))
+
+
+def test_the_stack_file_is_complete():
+    printed = CliRunner().invoke(cli, ["deploy", "stack-file", "-"], input=json.dumps(SITE)).output
+    functions = yaml.safe_load(printed)["functions"]
+    assert functions.keys() == {f.service for f in FUNCTIONS}
+    assert functions["usage-report"]["environment"]["SKYTALLY_DOCUMENTS"] == "sqlite:///x"
+    assert functions["usage-report"]["secrets"] == sorted(SITE["secrets"])
+    assert functions["secret-sweep"]["annotations"]["topic"] == "cron-function"
 
 
 def test_the_image_installs_the_runtime_lock_by_hash_as_nobody():
@@ -49,9 +124,7 @@ def test_the_image_installs_the_runtime_lock_by_hash_as_nobody():
 
 
 def test_keys_go_to_the_functions_that_use_them():
-    keys, other = ["master-20261101000000", "token-20261101000000"], "s3-credentials"
     for function in FUNCTIONS:
         source = (ROOT / "functions" / function.name / "main.py").read_text()
         uses = any(f"wiring.{door}" in source for door in ("keys", "caller", "dashboard_reader"))
-        spec = deployment.specification(function, "image:1", {}, [*keys, other])
-        assert set(spec["secrets"]) == {other} | (set(keys) if uses else set()), function.name
+        assert set(wanted()[function.service].secrets) == {"s3-credentials"} | (set(KEYS) if uses else set()), function.name

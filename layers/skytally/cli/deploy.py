@@ -1,103 +1,167 @@
-"""`skytally deploy`: functions and secrets on a FaaS gateway, one idempotent step at a time; Terraform calls these."""
+"""`skytally deploy`: functions and secrets on a FaaS, as a description wants them; Terraform calls these, and people may."""
 
+import contextlib
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
+from rich.console import Console
 
-from skytally import catalog, deployment
-from skytally.adapters.functions_openfaas import OpenFaasFunctions
-from skytally.cli.terminal import say
+from skytally import catalog, deployment, rollout
+from skytally.adapters import functions_openfaas
+from skytally.cli.terminal import say, show
 from skytally.errors import Malformed
+from skytally.ports import FunctionPlatform, Specification
+from skytally.rollout import Drift, Pace
 
-GATEWAY = click.option("--gateway", required=True, envvar="SKYTALLY_GATEWAY", help="the gateway's URL")
-PASSWORD = click.option(
-    "--password-file",
-    required=True,
-    envvar="SKYTALLY_GATEWAY_PASSWORD_FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="file with the password of the gateway's user admin",
+EXIT_DRIFT = 3
+PLATFORM_OPTIONS = (
+    click.option("--gateway", required=True, envvar="SKYTALLY_GATEWAY", help="the gateway's URL"),
+    click.option(
+        "--password-file",
+        required=True,
+        envvar="SKYTALLY_GATEWAY_PASSWORD_FILE",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="file with the password of the gateway's user admin",
+    ),
+    click.option(
+        "--ca",
+        envvar="SKYTALLY_GATEWAY_CA_FILE",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="CA of the gateway's certificate",
+    ),
 )
+DESCRIPTION = click.argument("description", type=click.File("rb"))
+
+
+def on_platform(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the platform that its options name."""
+
+    @functools.wraps(command)
+    def with_platform(gateway: str, password_file: Path, ca: Path | None, **others: Any) -> Any:
+        password = rollout.read_secret(password_file)
+        return command(functions_openfaas.OpenFaasFunctions(gateway, password, ca), **others)
+
+    return functools.reduce(lambda made, option: option(made), reversed(PLATFORM_OPTIONS), with_platform)
 
 
 @click.group()
 def deploy() -> None:
-    """Put functions and secrets onto an OpenFaaS gateway. Each command may be repeated: what is so already stays as it is."""
-
-
-@deploy.command("function")
-@GATEWAY
-@PASSWORD
-def put_function(gateway: str, password_file: Path) -> None:
-    """Make or change the function that standard input describes as JSON.
+    """Put functions and secrets onto an OpenFaaS gateway. Each command may be repeated: what is so already stays as it is.
 
     \b
-    Example:
-      skytally deploy function --gateway http://127.0.0.1:8081 --password-file password < usage-report.json
+    A DESCRIPTION is YAML or JSON (- is standard input):
+      image: registry.example.org/skytally:1
+      settings: {SKYTALLY_DOCUMENTS: "https://es:9200", SKYTALLY_OBJECTS: "s3://bucket"}
+      secrets: [master-20261101000000, wrapping-20261101000000, token-20261101000000]
+      function_settings: {panda_collect: {SKYTALLY_PANDA_URL: "https://bigpanda.cern.ch"}}
+      secret_files: {master-20261101000000: keys/master-20261101000000}
+
+    Exit codes: 0 done, 1 refused, 2 wrong usage, 3 what runs is not what is wanted, 5 the platform or a function does not answer.
     """
-    try:
-        spec = json.load(sys.stdin)
-        name = spec["service"]
-    except (ValueError, KeyError, TypeError):
-        raise Malformed("standard input must be a function's description as JSON, with its service") from None
-    changed = _open(gateway, password_file).put(spec)
-    say(f"{name}: {'deployed' if changed else 'unchanged'}")
+
+
+@deploy.command("apply")
+@on_platform
+@DESCRIPTION
+@click.option("--seconds", default=120.0, show_default=True, type=click.FloatRange(1), help="how long each function may take to answer")
+def apply(platform: FunctionPlatform, description: Any, seconds: float) -> None:
+    """Bring all functions to what DESCRIPTION wants, and wait until they answer.
+
+    Functions that run are changed one after another. Where the new version of one does not answer, the command ends with what the
+    platform says of it, and those after it stay as they are.
+
+    \b
+    Examples:
+      skytally deploy apply --gateway https://gateway.example.org --password-file password site.yaml
+      terraform output -json deployment | skytally deploy apply -      # puts back whatever was lost
+    """
+    described, wanted = _read(description)
+    rollout.hand_over(platform, described.secret_files, described.secret_names, say)
+    with _progress("rolling out"):
+        rollout.roll_out(platform, wanted, Pace(seconds=seconds), say)
+
+
+@deploy.command("status")
+@on_platform
+@DESCRIPTION
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def show_status(platform: FunctionPlatform, description: Any, *, as_json: bool) -> None:
+    """Say how what runs differs from what DESCRIPTION wants; exit code 3 where it does.
+
+    Example: terraform output -json deployment | skytally deploy status -
+    """
+    described, wanted = _read(description)
+    rows = rollout.status(platform, wanted, described.secret_names)
+    if as_json:
+        told = [{"name": row.name, "kind": row.kind, "state": row.drift.value, "words": row.words} for row in rows]
+        click.echo(json.dumps(told, indent=2))
+    else:
+        show(("name", "kind", "state", "what the platform says"), [(row.name, row.kind, row.drift.value, row.words) for row in rows])
+    if any(row.drift is not Drift.NONE for row in rows):
+        say("what runs is not what is wanted: `skytally deploy apply` with the same description puts it right", err=True)
+        sys.exit(EXIT_DRIFT)
 
 
 @deploy.command("remove")
-@GATEWAY
-@PASSWORD
-@click.argument("name")
-def remove_function(gateway: str, password_file: Path, name: str) -> None:
-    """Remove a function.
+@on_platform
+@click.argument("names", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="every function of skytally that the platform has")
+def remove(platform: FunctionPlatform, names: tuple[str, ...], *, everything: bool) -> None:
+    """Remove functions; documents, objects and secrets stay.
 
     Example: skytally deploy remove usage-report --gateway … --password-file password
     """
-    say(f"{name}: {'removed' if _open(gateway, password_file).remove(name) else 'was not there'}")
+    if bool(names) == everything:
+        raise click.UsageError("name the functions, or say --all")
+    for name in sorted(platform.services()) if everything else names:
+        say(f"{name}: {'removed' if platform.remove(name) else 'was not there'}")
 
 
 @deploy.command("secrets")
-@GATEWAY
-@PASSWORD
+@on_platform
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def put_secrets(gateway: str, password_file: Path, folder: Path) -> None:
-    """Hand every file of FOLDER to the gateway as a secret of its name; values are never printed.
+def put_secrets(platform: FunctionPlatform, folder: Path) -> None:
+    """Hand every file of FOLDER to the platform as a secret of its name; values are never printed.
 
     Example: skytally deploy secrets keys/ --gateway … --password-file password
     """
-    gateway_functions = _open(gateway, password_file)
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
-        gateway_functions.put_secret(path.name, path.read_text().strip())
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise Malformed(f"cannot read {folder}: {error.strerror}") from None
+    for path in files:
+        platform.put_secret(path.name, rollout.read_secret(path))
         say(f"{path.name}: kept")
 
 
 @deploy.command("secret")
-@GATEWAY
-@PASSWORD
+@on_platform
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def put_secret(gateway: str, password_file: Path, name: str, file: Path) -> None:
-    """Hand FILE to the gateway as the secret NAME; its value is never printed.
+def put_secret(platform: FunctionPlatform, name: str, file: Path) -> None:
+    """Hand FILE to the platform as the secret NAME; its value is never printed.
 
     Example: skytally deploy secret s3-credentials credentials --gateway … --password-file password
     """
-    _open(gateway, password_file).put_secret(name, file.read_text().strip())
+    platform.put_secret(name, rollout.read_secret(file))
     say(f"{name}: kept")
 
 
 @deploy.command("remove-secret")
-@GATEWAY
-@PASSWORD
+@on_platform
 @click.argument("name")
-def remove_secret(gateway: str, password_file: Path, name: str) -> None:
-    """Let the gateway forget a secret; functions that run keep what they mounted.
+def remove_secret(platform: FunctionPlatform, name: str) -> None:
+    """Let the platform forget a secret; functions that run keep what they mounted.
 
     Example: skytally deploy remove-secret s3-credentials --gateway … --password-file password
     """
-    _open(gateway, password_file).remove_secret(name)
-    say(f"{name}: removed")
+    say(f"{name}: {'removed' if platform.remove_secret(name) else 'was not there'}")
 
 
 @deploy.command("catalog")
@@ -106,27 +170,26 @@ def show_catalog() -> None:
     from skytally.adapters.documents_elasticsearch import access
 
     functions = [{"name": f.name, "service": f.service, "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS]
-    described = {
-        "functions": functions,
-        "secrets_folder": deployment.SECRETS_FOLDER,
-        "memory": deployment.MEMORY,
-        "search_groups": access.FUNCTIONS,
-    }
+    described = {"functions": functions, "secrets_folder": deployment.SECRETS_FOLDER, "search_groups": access.FUNCTIONS}
     click.echo(json.dumps(described, indent=2))
 
 
-@deploy.command("stack")
-@click.option("--image", default="ghcr.io/example/skytally:latest", show_default=True, help="the image that holds all functions")
-@click.option("--setting", "settings", multiple=True, help="NAME=VALUE of a setting (repeat it)")
-@click.option("--secret", "secrets", multiple=True, help="name of a secret to mount (repeat it)")
-def show_stack(image: str, settings: tuple[str, ...], secrets: tuple[str, ...]) -> None:
-    """Print stack.yml for faas-cli.
+@deploy.command("stack-file")
+@DESCRIPTION
+def show_stack(description: Any) -> None:
+    """Print DESCRIPTION as stack.yml for `faas-cli deploy`: every setting, secret, annotation and limit is in it.
 
-    Example: skytally deploy stack --image registry.example.org/skytally:1 --secret master-20261101000000 > stack.yml
+    Example: skytally deploy stack-file site.yaml > stack.yml && faas-cli deploy -f stack.yml
     """
-    pairs = dict(setting.partition("=")[::2] for setting in settings)
-    click.echo(yaml.safe_dump(deployment.stack(image, pairs, secrets), sort_keys=False, width=120), nl=False)
+    _, wanted = _read(description)
+    click.echo(yaml.safe_dump(functions_openfaas.stack(wanted), sort_keys=False, width=120), nl=False)
 
 
-def _open(gateway: str, password_file: Path) -> OpenFaasFunctions:
-    return OpenFaasFunctions(gateway, password_file.read_text().strip())
+def _read(description: Any) -> tuple[deployment.Description, list[Specification]]:
+    described = deployment.parse(description.read())
+    return described, deployment.specifications(described)
+
+
+def _progress(words: str) -> Any:
+    """Show that something goes on, where somebody looks."""
+    return Console(stderr=True).status(words) if sys.stderr.isatty() else contextlib.nullcontext()
