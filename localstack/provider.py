@@ -1,4 +1,8 @@
-"""OpenFaaS's provider API over processes of this machine, so that one `terraform apply` deploys the whole system to a laptop.
+"""OpenFaaS's gateway over processes of this machine, so that one `terraform apply` deploys the whole system to a laptop.
+
+It is as strict as the real ones, in the manner of faas-netes (which keeps the version that answers until the next is ready) or of faasd
+(which removes it first): names are DNS labels, what is not there cannot be changed, 202 comes before anything runs, an image that cannot be
+pulled is told by nobody, secrets and root cannot be written. `--volume` names what functions may write beside /tmp, as a mounted one.
 
 ::
 
@@ -6,8 +10,7 @@
     GET|POST|PUT|DELETE /system/secrets   GET /system/namespaces   GET /system/info   GET /system/logs?name=
     ANY /function/NAME[.ns][/path]   POST /async-function/NAME                      basic auth on /system
 
-A changed function is started anew beside the old one, takes over once it answers, and the old one ends after its last answer. Idle
-functions go and come back with the next request; timers are called by their cron expressions in UTC. Listens on loopback only.
+Idle functions go and come back with the next request; timers are called by their cron expressions in UTC. Listens on loopback only.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import asyncio
 import base64
 import contextlib
 import hmac
+import json
 import secrets
 import sys
 from collections.abc import AsyncIterator
@@ -27,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from localstack.manners import MANNERS, Manner
 from localstack.platform_functions import HOP_HEADERS, NAMESPACE, Provider
 from localstack.replicas import NotReady
 
@@ -37,8 +42,8 @@ PASSED_ON_LATER = ("authorization", "content-type", "content-encoding")
 class Api:
     """The HTTP side of the provider."""
 
-    def __init__(self, provider: Provider, password: str) -> None:
-        self._provider = provider
+    def __init__(self, provider: Provider, manner: Manner, password: str) -> None:
+        self._provider, self._manner = provider, manner
         self._expected = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
 
     def routes(self) -> list[Route]:
@@ -69,14 +74,10 @@ class Api:
             return JSONResponse([function.status() for function in self._provider.functions.values()])
         body = await request.json()
         if request.method == "DELETE":
-            return Response(status_code=202 if await self._provider.remove(body.get("functionName", "")) else 404)
-        if request.method == "POST" and body.get("service") in self._provider.functions:
-            return PlainTextResponse("function exists: use PUT", 409)
-        try:
-            await self._provider.put(body)
-        except (NotReady, KeyError) as error:
-            return PlainTextResponse(f"cannot deploy {body.get('service')}: {error}", 400)
-        return Response(status_code=202)
+            answer = await self._provider.remove(body.get("functionName", ""))
+        else:
+            answer = self._provider.make(body) if request.method == "POST" else self._provider.change(body)
+        return PlainTextResponse(answer.text, answer.status)
 
     async def function(self, request: Request) -> Response:
         """Describe one function."""
@@ -91,20 +92,15 @@ class Api:
         refused = self._refused(request)
         if refused is not None:
             return refused
-        folder = self._provider.secrets
         if request.method == "GET":
-            return JSONResponse([{"name": path.name, "namespace": NAMESPACE} for path in sorted(folder.iterdir())])
+            return JSONResponse([{"name": name, "namespace": NAMESPACE} for name in self._provider.secret_names()])
         body = await request.json()
-        path = folder / Path(str(body.get("name", ""))).name
+        name = str(body.get("name", ""))
         if request.method == "DELETE":
-            found = path.is_file()
-            path.unlink(missing_ok=True)
-            return Response(status_code=202 if found else 404)
-        if request.method == "POST" and path.exists():
-            return PlainTextResponse("secret exists: use PUT", 409)
-        path.touch(mode=0o600)
-        path.write_text(str(body["value"]))
-        return Response(status_code=202)
+            answer = self._provider.forget_secret(name)
+        else:
+            answer = self._provider.keep_secret(name, str(body.get("value", "")), is_new=request.method == "POST")
+        return PlainTextResponse(answer.text, answer.status)
 
     async def namespaces(self, request: Request) -> Response:
         """Name the one namespace."""
@@ -112,19 +108,26 @@ class Api:
 
     async def info(self, request: Request) -> Response:
         """Say what this is."""
-        return self._refused(request) or JSONResponse({"provider": {"provider": "skytally-local", "orchestration": "processes"}})
+        version = {"release": "local", "sha": "local"}
+        provider = {"provider": self._manner.name, "version": version, "orchestration": "processes"}
+        return self._refused(request) or JSONResponse({"provider": provider, "version": version})
 
     async def logs(self, request: Request) -> Response:
-        """Answer the end of a function's log."""
+        """Answer the end of a function's log, a line of JSON for each of its lines."""
         refused = self._refused(request)
-        function = self._provider.functions.get(request.query_params.get("name", ""))
-        if refused is not None or function is None or function.replica is None:
+        name = request.query_params.get("name", "")
+        function = self._provider.functions.get(name)
+        if refused is not None or function is None:
             return refused or Response(status_code=404)
-        return PlainTextResponse((function.replica.folder / "log").read_text(errors="replace")[-20_000:])
+        text = function.said
+        if not text and function.replica is not None:
+            text = (function.replica.folder / "log").read_text(errors="replace")[-20_000:]
+        lines = [json.dumps({"name": name, "instance": "1", "namespace": NAMESPACE, "text": line}) for line in text.splitlines()]
+        return PlainTextResponse("".join(f"{line}\n" for line in lines), media_type="application/x-ndjson")
 
     async def invoke(self, request: Request) -> Response:
         """Pass a request on to a function's process, starting it where it sleeps."""
-        name = request.path_params["name"].partition(".")[0].replace("_", "-")
+        name = request.path_params["name"].partition(".")[0]
         headers = {k: v for k, v in request.headers.items() if k not in HOP_HEADERS}
         # As the gateway does: what a caller wrote there stays, so that only a proxy in front of it makes it true.
         headers.setdefault("x-forwarded-for", f"{request.client.host}:{request.client.port}" if request.client else "")
@@ -132,13 +135,15 @@ class Api:
         body = await request.body()
         try:
             answer = await self._provider.call(name, request.method, rest, body, headers)
+        except httpx.TimeoutException:
+            return PlainTextResponse("the function did not answer in time", 504)
         except (NotReady, httpx.TransportError):
-            return error(503, "unavailable", "the function does not answer: ask again", {"Retry-After": "2"})
-        return answer or error(404, "unknown", "there is no such function: see openapi.json", {})
+            return PlainTextResponse(f"No endpoints available for: {name}.{NAMESPACE}.", 503)
+        return answer or PlainTextResponse(f"error finding function {name}.{NAMESPACE}: not found", 404)
 
     async def invoke_later(self, request: Request) -> Response:
         """Take a call and answer at once; it is made in the background, once."""
-        name, body = request.path_params["name"].replace("_", "-"), await request.body()
+        name, body = request.path_params["name"], await request.body()
         if name not in self._provider.functions:
             return Response(status_code=404)
         self._provider.call_later(name, body, {k: v for k, v in request.headers.items() if k in PASSED_ON_LATER})
@@ -149,25 +154,20 @@ class Api:
         return PlainTextResponse("OK")
 
 
-def error(status: int, code: str, message: str, headers: dict[str, str]) -> Response:
-    """Answer an error as the functions do."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
-
-
-def application(folder: Path, password: str, idle_seconds: float) -> Starlette:
+def application(folder: Path, password: str, idle_seconds: float, manner: Manner, volumes: tuple[Path, ...]) -> Starlette:
     """Make the whole provider over a state folder."""
-    provider = Provider(folder, idle_seconds)
+    provider = Provider(folder, idle_seconds, manner, volumes)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await provider.restore()
+        provider.restore()
         tasks = [asyncio.create_task(provider.watch()), asyncio.create_task(provider.run_timers())]
         yield
         for task in tasks:
             task.cancel()
         await provider.close()
 
-    return Starlette(routes=Api(provider, password).routes(), lifespan=lifespan)
+    return Starlette(routes=Api(provider, manner, password).routes(), lifespan=lifespan)
 
 
 def main() -> None:
@@ -178,13 +178,18 @@ def main() -> None:
         "--state", type=Path, default=Path(".skytally/provider"), help="folder of functions and secrets (default .skytally/provider)"
     )
     parser.add_argument("--idle-seconds", type=float, default=900.0, help="a function that nobody calls for so long ends (default 900)")
+    parser.add_argument("--like", choices=sorted(MANNERS), default="faas-netes", help="whose manner it has (default faas-netes)")
+    parser.add_argument(
+        "--volume", type=Path, action="append", help="folder that functions may write (repeat it; default: the one that holds --state)"
+    )
     options = parser.parse_args()
     options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     password_file = options.state / "password"
     if not password_file.exists():
         password_file.touch(mode=0o600)
         password_file.write_text(secrets.token_urlsafe(24))
-    app = application(options.state.absolute(), password_file.read_text(), options.idle_seconds)
+    volumes = tuple(folder.absolute() for folder in options.volume or [options.state.absolute().parent])
+    app = application(options.state.absolute(), password_file.read_text(), options.idle_seconds, MANNERS[options.like], volumes)
     print(f"ready http://127.0.0.1:{options.port}  (user admin, password in {password_file})", file=sys.stderr, flush=True)
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning", timeout_graceful_shutdown=25)
 

@@ -19,6 +19,18 @@ STOP_SECONDS = 30
 KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "VIRTUAL_ENV")
 
 
+READ_ONLY = """
+set -e
+mount --make-rprivate /
+while [ "$1" != -- ]; do mount --bind "$1" "$1"; shift; done
+mount --bind "$2" "$2"
+mount -o remount,bind,ro "$2"
+mount -o remount,bind,ro /
+shift 2
+exec "$@"
+"""
+
+
 class NotReady(Exception):
     """A process ended, or did not answer in time; the text is the end of its log."""
 
@@ -61,8 +73,8 @@ class Replica:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-async def start(spec: dict[str, Any], secrets: Path, folder: Path) -> Replica:
-    """Start a function's process and wait until it answers; raises NotReady with the end of its log."""
+async def start(spec: dict[str, Any], secrets: Path, folder: Path, volumes: tuple[Path, ...]) -> Replica:
+    """Start a function's process and wait until it is ready; raises NotReady with the end of its log."""
     mounted = folder / "secrets"
     mounted.mkdir(parents=True, mode=0o700)
     for name in spec.get("secrets") or []:
@@ -73,7 +85,7 @@ async def start(spec: dict[str, Any], secrets: Path, folder: Path) -> Replica:
     told = {name: value.replace(SECRETS_FOLDER, str(mounted)) for name, value in spec["envVars"].items()}
     given = {**told, "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1"}
     with (folder / "log").open("wb") as log:
-        command = (sys.executable, "-m", "skytally.asgi")
+        command = (*_read_only(mounted, volumes), sys.executable, "-m", "skytally.asgi")
         process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env={**kept, **given}, stdout=log, stderr=log)
     replica = Replica(process, port, folder)
     try:
@@ -82,6 +94,13 @@ async def start(spec: dict[str, Any], secrets: Path, folder: Path) -> Replica:
         await replica.stop()
         raise
     return replica
+
+
+def _read_only(mounted: Path, volumes: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return what a command is run by: a root that nobody can write, but for /tmp and volumes, and secrets that nobody can."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return ()
+    return ("unshare", "--mount", "sh", "-c", READ_ONLY, "sh", "/tmp", *map(str, volumes), "--", str(mounted))  # noqa: S108
 
 
 def free_port() -> int:
@@ -98,8 +117,9 @@ async def _answers(replica: Replica) -> None:
             if not replica.alive:
                 break
             try:
-                if (await client.get(f"{replica.url}/healthz")).status_code == 200:
+                if (await client.get(f"{replica.url}/_/ready")).status_code == 200:
                     return
             except httpx.TransportError:
-                await asyncio.sleep(0.05)
+                pass
+            await asyncio.sleep(0.05)
     raise NotReady((replica.folder / "log").read_text(errors="replace")[-500:] or "it did not answer in time")

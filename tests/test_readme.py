@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from skytally import deployment
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
 from skytally.config import settings
@@ -99,3 +100,21 @@ def test_no_committed_file_names_this_machine_or_a_registry(pattern):
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode in {0, 1}
     assert not found.stdout, f"{pattern} in {found.stdout.split()}"
+
+
+def test_operating_takes_ten_commands_that_exist():
+    (commands,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line.partition("#")[0].split() for line in commands.splitlines()]
+    assert len(lines) <= 10
+    for words in lines[1:]:
+        found: click.Command = cli
+        for word in words[1:]:
+            if isinstance(found, click.Group):
+                found = found.commands[word]
+        known = {name for option in found.params for name in option.opts}
+        assert {word for word in words if word.startswith("--")} <= known, words
+
+
+def test_the_description_that_is_shown_is_one():
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(deployment.specifications(deployment.parse(shown.encode()))) == len(FUNCTIONS)

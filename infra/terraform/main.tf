@@ -9,6 +9,7 @@ locals {
     { SKYTALLY_DOCUMENTS_PREFIX = var.search.prefix },
     var.search.ca_file == "" ? {} : { SKYTALLY_DOCUMENTS_CA_FILE = "${local.mounted}/search-ca" },
   ) : {}
+  files     = merge(local.key_files, var.secret_files, local.search_ca, local.on_search ? module.search[0].files : {})
   search_ca = local.on_search ? (var.search.ca_file == "" ? {} : { search-ca = var.search.ca_file }) : {}
 
   function_secrets = local.on_search ? module.search[0].function_secrets : {}
@@ -41,7 +42,8 @@ module "secrets" {
 
   gateway_url   = var.gateway_url
   password_file = var.password_file
-  files         = merge(local.key_files, var.secret_files, local.search_ca, local.on_search ? module.search[0].files : {})
+  ca_file       = var.gateway_ca_file
+  files         = local.files
   cli           = var.cli
 }
 
@@ -50,7 +52,9 @@ module "functions" {
 
   gateway_url       = var.gateway_url
   password_file     = var.password_file
+  ca_file           = var.gateway_ca_file
   image             = var.image
+  secret_files      = local.files
   secrets           = setsubtract(module.secrets.names, flatten(values(local.function_secrets)))
   function_secrets  = local.function_secrets
   function_settings = { for name in local.configured : name => merge(lookup(local.search_keys, name, {}), lookup(var.function_settings, name, {})) }

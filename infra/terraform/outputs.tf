@@ -8,6 +8,11 @@ output "schedules" {
   value       = module.functions.schedules
 }
 
+output "deployment" {
+  description = "What is wanted, as `skytally deploy apply` and `skytally deploy status` read it."
+  value       = module.functions.deployment
+}
+
 output "secrets_folder" {
   description = "Where functions find the files that they mount, for settings that name one."
   value       = local.mounted

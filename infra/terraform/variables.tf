@@ -8,6 +8,12 @@ variable "password_file" {
   type        = string
 }
 
+variable "gateway_ca_file" {
+  description = "CA of the gateway's certificate, where this machine does not know it; \"\": it does."
+  type        = string
+  default     = ""
+}
+
 variable "image" {
   description = "The image that holds all functions, by its tag."
   type        = string

@@ -113,12 +113,14 @@ class Room:
 MEMORY = Memory()
 
 
-async def read(raw: StarletteRequest, max_bytes: int, room: Room) -> bytes:
-    """Return a request's body, read under its cap and inflated under the same; raises HttpError, Unavailable, or Malformed.
+async def read(raw: StarletteRequest, max_bytes: int, room: Room, *, gzip: bool) -> bytes:
+    """Return a request's body, read under its cap and, where `gzip` may come, inflated under the same.
+
+    Raises HttpError, Unavailable, or Malformed.
 
     A body above `FREE_BYTES` waits for its room before more of it is read: its own length, and what it may become.
     """
-    is_gzip = raw.headers.get("content-encoding", "").lower() == "gzip"
+    is_gzip = gzip and raw.headers.get("content-encoding", "").lower() == "gzip"
     pieces, size = [], 0
     async for piece in raw.stream():
         size += len(piece)

@@ -6,7 +6,6 @@ never held. What is the same on every platform is here, an adapter a platform sa
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import msgspec
 from cronsim import CronSim, CronSimError
@@ -40,7 +39,7 @@ class Description(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     function_settings: dict[str, dict[str, str]] = {}
     function_secrets: dict[str, tuple[str, ...]] = {}
     schedules: dict[str, str] = {}
-    secret_files: dict[str, Path] = {}
+    secret_files: dict[str, str] = {}
 
     @property
     def secret_names(self) -> set[str]:

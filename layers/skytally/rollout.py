@@ -47,7 +47,7 @@ class Row(Struct, frozen=True):
     words: str = ""
 
 
-def hand_over(platform: FunctionPlatform, files: Mapping[str, Path], wanted: Iterable[str], tell: Tell) -> None:
+def hand_over(platform: FunctionPlatform, files: Mapping[str, str], wanted: Iterable[str], tell: Tell) -> None:
     """Hand over the secrets that the platform does not keep yet; raise Malformed, before anything runs, for one that nobody has.
 
     A secret with another value has another name: so functions roll with it, and a roll-back finds the old one.
@@ -58,7 +58,7 @@ def hand_over(platform: FunctionPlatform, files: Mapping[str, Path], wanted: Ite
     if unknown:
         raise Malformed(f"the platform keeps no secret {', '.join(unknown)}: hand it over with `skytally deploy secret NAME FILE`")
     for name in missing:
-        platform.put_secret(name, read_secret(files[name]))
+        platform.put_secret(name, read_secret(Path(files[name])))
         tell(f"secret {name}: kept")
 
 

@@ -200,7 +200,7 @@ def endpoint(
             workers.act_for(threads, request.party)
             with bodies.MEMORY.room(request.party.name) as room:
                 if raw.method == "POST":
-                    request.body = await bodies.read(raw, max_bytes, room)
+                    request.body = await bodies.read(raw, max_bytes, room, gzip=gzip)
                 return await _call(function, request, threads)
 
         @functools.wraps(function)
@@ -264,9 +264,11 @@ def _check_head(
     length = raw.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes and raw.method == "POST":
         raise too_large(max_bytes)
-    if media and _media_type(raw.headers) not in media:
+    if not media:
+        return  # It takes no body, so nobody reads how one is written.
+    if _media_type(raw.headers) not in media:
         raise HttpError(415, "unsupported_media_type", f"send {' or '.join(media)}")
-    if raw.headers.get("content-encoding", "identity").lower() not in ({"identity", "gzip"} if gzip else {"identity"}):
+    if (raw.headers.get("content-encoding") or "identity").lower() not in ({"identity", "gzip"} if gzip else {"identity"}):
         raise HttpError(415, "unsupported_encoding", "send the body plain" + (" or with gzip" if gzip else ""))
 
 

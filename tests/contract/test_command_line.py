@@ -17,10 +17,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from running import Server
-from test_terraform import Gateway
 
 from skytally import cli as command_line
-from skytally import deployment
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
 from skytally.cli.terminal import show, text
@@ -124,54 +122,6 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(server, run, tmp_path, monke
         (said,) = (line for line in capsys.readouterr().err.splitlines() if "unencrypted" not in line)
         assert (end.value.code, words in said) == (code, True), (arguments, said)
     assert run("deposit", "--vm", "v").exit_code == 2
-
-
-@pytest.fixture
-def gateway(tmp_path):
-    gateway = Gateway(tmp_path).start()
-    yield gateway
-    gateway.stop()
-
-
-def test_functions_come_stay_change_and_go(gateway, tmp_path):
-    access = ["--gateway", gateway.base, "--password-file", str(gateway.password_file)]
-    keys = tmp_path / "keys"
-    keys.mkdir()
-    (keys / "token-20260101000000").write_text("ab" * 32)
-
-    def run(*arguments, **how):
-        done = CliRunner().invoke(cli, ["deploy", *map(str, arguments), *access], **how)
-        assert done.exit_code == 0, done.output + str(done.exception)
-        assert "ab" * 32 not in done.output
-        return done.output
-
-    for _ in range(2):
-        assert "token-20260101000000: kept" in run("secrets", keys)
-    (agent,) = [function for function in FUNCTIONS if function.name == "agent"]
-    spec = deployment.specification(agent, "x:1", {"SKYTALLY_TRUSTED_HOPS": "1"}, ["token-20260101000000"])
-    assert run("function", input=json.dumps(spec)) == "agent: deployed\n"
-    assert run("function", input=json.dumps(spec)) == "agent: unchanged\n"
-    assert gateway.call("agent/SHA256SUMS").status == 200
-    spec["envVars"]["SKYTALLY_TRUSTED_HOPS"] = "2"
-    assert run("function", input=json.dumps(spec)) == "agent: deployed\n"
-    assert gateway.call("agent/nothing").json["error"]["code"] == "unknown"
-    assert run("remove", "agent") == "agent: removed\n"
-    assert run("remove", "agent") == "agent: was not there\n"
-    assert gateway.call("agent/SHA256SUMS").status == 404
-
-
-def test_a_gateway_says_no(gateway, tmp_path):
-    (tmp_path / "wrong").write_text("wrong")
-    access = ["--gateway", gateway.base, "--password-file"]
-    refused = CliRunner().invoke(cli, ["deploy", "remove", "x", *access, str(tmp_path / "wrong")])
-    assert "password" in refused.exception.message
-    unsound = CliRunner().invoke(cli, ["deploy", "function", *access, str(gateway.password_file)], input="{}")
-    assert "standard input" in unsound.exception.message
-    spec = deployment.specification(FUNCTIONS[0], "x:1", {}, ["nothing"])
-    missing = CliRunner().invoke(cli, ["deploy", "function", *access, str(gateway.password_file)], input=json.dumps(spec))
-    assert "secrets are missing: nothing" in missing.exception.message
-    away = CliRunner().invoke(cli, ["deploy", "remove", "x", "--gateway", "http://127.0.0.1:9", "--password-file", str(tmp_path / "wrong")])
-    assert away.exception.code == "unavailable"
 
 
 def test_the_catalog_is_what_terraform_reads():

@@ -226,6 +226,12 @@ def test_a_bad_view_is_400(client, reader, query):
     assert (answer.status_code, code(answer)) == (400, "malformed")
 
 
+@pytest.mark.parametrize("encoding", ["", "br", "gzip"])
+def test_what_takes_no_body_does_not_care_how_one_is_written(client, reader, encoding):
+    assert client.get("dashboard/access", headers={"content-encoding": encoding}).status_code == 200
+    assert client.post("secret-sweep", headers={"content-encoding": encoding}).status_code == 200
+
+
 def test_a_trailing_slash_reaches_the_same_function(client):
     assert code(client.post("usage-report/", json={})) == "unauthenticated"
 

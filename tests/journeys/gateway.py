@@ -69,13 +69,28 @@ class Gateway(Server):
         return path.read_text().strip()
 
     def terraform(self, verb, *more, example="laptop", **variables):
+        return self.run(*self._terraform(verb, *more, example=example, **variables))
+
+    def fails(self, verb, *more, **variables):
+        """Run Terraform where it must fail; return what it says."""
+        command = [str(part) for part in self._terraform(verb, *more, example="laptop", **variables)]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        assert done.returncode != 0, done.stdout
+        return done.stdout + done.stderr
+
+    def terraform_output(self):
+        return self.run(
+            "terraform", f"-chdir={TERRAFORM / 'examples' / 'laptop'}", "output", "-json", f"-state={self.home / 'terraform.tfstate'}"
+        )
+
+    def _terraform(self, verb, *more, example, **variables):
         told = {"gateway_url": self.base, "password_file": str(self.password_file), "keys_folder": str(self.home / "keys"), **variables}
         if example == "laptop":
             told |= {"state_folder": str(self.home / "state"), "cli": str(SKYTALLY)}
         (self.home / "variables.json").write_text(json.dumps(told))
         state = [f"-state={self.home / 'terraform.tfstate'}", f"-var-file={self.home / 'variables.json'}"]
         command = ["terraform", f"-chdir={TERRAFORM / 'examples' / example}", verb, "-no-color", "-input=false"]
-        return self.run(*command, *more, *(state if verb != "init" else []))
+        return [*command, *more, *(state if verb != "init" else [])]
 
     def use_mirror_or_skip(self):
         """Take providers from a folder of unpacked ones: where TF_PLUGIN_MIRROR says, or where they usually are."""
@@ -103,6 +118,11 @@ class Gateway(Server):
 
     def secrets(self):
         return {secret["name"] for secret in self.system("secrets")}
+
+    def environment_of(self, name):
+        """Read what the platform tells a function's process, which its API shows to nobody."""
+        specs = json.loads((self.home / "provider" / "functions.json").read_text())
+        return {spec["service"]: spec["envVars"] for spec in specs}[name]
 
     def replicas(self):
         """Name the folders of the processes that run."""

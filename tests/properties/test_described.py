@@ -15,11 +15,11 @@ from schemathesis.schemas import APIOperation
 
 from skytally import openapi
 from skytally.catalog import service_of
-from tests.properties.budget import budget
+from tests.properties.budget import budget, is_thorough
 from tests.properties.deployment import NOW, TIMERS, A, Headers, Site, caller
 
 FEW, MANY = 150, 20_000
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(0 if is_thorough() else 1_200)]
 DESCRIBED = openapi.description()
 ERROR = jsonschema_rs.validator_for({"$ref": "#/components/schemas/Error", "components": DESCRIBED["components"]})
 # What each role may do: there it gets furthest, and is tried most.

@@ -44,8 +44,8 @@ from tests.properties.world import go_on
 
 PAIRS = [(function, sender) for function, senders in SENDERS.items() for sender in senders]
 # Batches of requests: how many in every run, and in the long one; there ten thousand requests are an example each.
-BATCHES, BATCHES_ON_ELASTICSEARCH = (20, 400), (6, 400)
-MOST_TOGETHER = 60 if is_thorough() else 12
+BATCHES, BATCHES_ON_ELASTICSEARCH = (20, 220), (6, 220)
+MOST_TOGETHER = 120 if is_thorough() else 12
 MANY = 10_000
 # A batch takes seconds, a property minutes.
 LONG = pytest.mark.skipif(not is_thorough(), reason="takes an hour: `make properties` tries it")

@@ -37,7 +37,7 @@ def read(pieces, memory, party="a", **headers):
 
     async def run():
         with memory.room(party) as room:
-            return await bodies.read(made, CAP, room), room.size
+            return await bodies.read(made, CAP, room, gzip=True), room.size
 
     return asyncio.run(run())
 
@@ -89,7 +89,7 @@ def test_a_body_that_finds_no_room_is_sent_again_later_and_no_more_of_it_is_read
             await other.take(2 * CAP)
             await third.take(2 * CAP)
             with pytest.raises(Unavailable):
-                await bodies.read(made, CAP, room)
+                await bodies.read(made, CAP, room, gzip=True)
 
     asyncio.run(run())
     assert len(left) == 4

@@ -1,31 +1,24 @@
-# No provider for OpenFaaS can be had, so each function is a terraform_data whose steps are the idempotent commands of `skytally deploy`.
-# What is there (presence) and how it is set (deployed) are two resources: a change then replaces only the second, whose step changes
-# the running function in place, and no request meets a gap. Destroying removes by the first.
+# No provider for OpenFaaS can be had, so all functions are one terraform_data whose step is the idempotent `skytally deploy apply`: it leaves
+# alone what is so already, changes what runs one after another, waits until each answers, and ends at the first that does not.
+# What is there (presence) and how it is set (deployed) are two resources: a change then replaces only the second, whose step changes the
+# running functions in place, and no request meets a gap. Destroying removes by the first.
 locals {
   catalog = jsondecode(file("${path.module}/catalog.json"))
 
-  # Keys go to functions that use them.
-  other_secrets = [for name in var.secrets : name if !can(regex("^(master|wrapping|token)-[0-9]{14}$", name))]
-
-  specifications = {
-    for function in local.catalog.functions : function.service => {
-      service = function.service
-      image   = var.image
-      envVars = merge({ SKYTALLY_KEYS = local.catalog.secrets_folder }, var.settings, lookup(var.function_settings, function.name, {}), {
-        FUNCTION_TARGET = function.name
-      })
-      secrets                = sort(setunion(function.keys ? var.secrets : local.other_secrets, lookup(var.function_secrets, function.name, [])))
-      labels                 = { app = "skytally" }
-      annotations            = lookup(module.schedules.annotations, function.service, {})
-      limits                 = { memory = local.catalog.memory.limit }
-      requests               = { memory = local.catalog.memory.request }
-      readOnlyRootFilesystem = true
-    }
+  deployment = {
+    image             = var.image
+    settings          = var.settings
+    secrets           = sort(var.secrets)
+    function_settings = var.function_settings
+    function_secrets  = var.function_secrets
+    schedules         = var.schedules
+    secret_files      = var.secret_files
   }
 
   access = {
     SKYTALLY_GATEWAY               = var.gateway_url
     SKYTALLY_GATEWAY_PASSWORD_FILE = var.password_file
+    SKYTALLY_GATEWAY_CA_FILE       = var.ca_file
   }
 }
 
@@ -37,28 +30,23 @@ module "schedules" {
 }
 
 resource "terraform_data" "presence" {
-  for_each = local.specifications
-
   input = {
-    cli     = var.cli
-    service = each.key
-    access  = local.access
+    cli    = var.cli
+    access = local.access
   }
 
   provisioner "local-exec" {
     when        = destroy
-    command     = "${self.input.cli} deploy remove ${self.input.service}"
+    command     = "${self.input.cli} deploy remove --all"
     environment = self.input.access
   }
 }
 
 resource "terraform_data" "deployed" {
-  for_each = local.specifications
-
-  triggers_replace = [sha256(jsonencode(each.value)), terraform_data.presence[each.key].id]
+  triggers_replace = [sha256(jsonencode(local.deployment)), terraform_data.presence.id]
 
   provisioner "local-exec" {
-    command     = "printf %s \"$SPECIFICATION\" | ${var.cli} deploy function"
-    environment = merge(local.access, { SPECIFICATION = jsonencode(each.value) })
+    command     = "printf %s \"$DEPLOYMENT\" | ${var.cli} deploy apply -"
+    environment = merge(local.access, { DEPLOYMENT = jsonencode(local.deployment) })
   }
 }

@@ -1,6 +1,6 @@
 output "urls" {
   description = "Where each function answers."
-  value       = { for service in keys(local.specifications) : service => "${var.gateway_url}/function/${service}" }
+  value       = { for function in local.catalog.functions : function.service => "${var.gateway_url}/function/${function.service}" }
 }
 
 output "schedules" {
@@ -8,7 +8,7 @@ output "schedules" {
   value       = module.schedules.schedules
 }
 
-output "specifications" {
-  description = "What the gateway is told of each function."
-  value       = local.specifications
+output "deployment" {
+  description = "What is wanted, as `skytally deploy apply` and `skytally deploy status` read it."
+  value       = local.deployment
 }

@@ -13,6 +13,12 @@ variable "password_file" {
   type        = string
 }
 
+variable "ca_file" {
+  description = "CA of the gateway's certificate, where this machine does not know it; \"\": it does."
+  type        = string
+  default     = ""
+}
+
 variable "image" {
   description = "The image that holds all functions."
   type        = string
@@ -52,6 +58,12 @@ variable "secrets" {
 variable "function_secrets" {
   description = "Names of secrets that single functions mount besides, by function name."
   type        = map(list(string))
+  default     = {}
+}
+
+variable "secret_files" {
+  description = "Files of the secrets' values, by name. Only their paths are kept in the state."
+  type        = map(string)
   default     = {}
 }
 

@@ -2,8 +2,3 @@ output "schedules" {
   description = "When each timer function is called, cron in UTC; those that are off are missing."
   value       = { for service, schedule in local.schedules : service => schedule if schedule != "" }
 }
-
-output "annotations" {
-  description = "The annotations of each timer function that is called."
-  value       = { for service, schedule in local.schedules : service => { topic = "cron-function", schedule = schedule } if schedule != "" }
-}

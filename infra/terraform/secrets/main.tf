@@ -4,6 +4,7 @@ locals {
   access = {
     SKYTALLY_GATEWAY               = var.gateway_url
     SKYTALLY_GATEWAY_PASSWORD_FILE = var.password_file
+    SKYTALLY_GATEWAY_CA_FILE       = var.ca_file
   }
 }
 

@@ -8,6 +8,12 @@ variable "password_file" {
   type        = string
 }
 
+variable "ca_file" {
+  description = "CA of the gateway's certificate, where this machine does not know it; \"\": it does."
+  type        = string
+  default     = ""
+}
+
 variable "files" {
   description = "The file of each secret, by the secret's name."
   type        = map(string)

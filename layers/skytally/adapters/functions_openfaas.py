@@ -40,13 +40,15 @@ class OpenFaasFunctions:
         self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False, ca_certs=str(ca_file) if ca_file else None)
 
     def put(self, wanted: Specification) -> None:
-        """Change what is there, or make it: whichever of the two was right a moment ago, somebody may have been faster."""
+        """Change a function, or make it where there is none; somebody else may make it in between."""
         body = body_of(wanted)
-        ways = ("PUT", "POST") if self._shown(wanted.service) else ("POST", "PUT")
-        first = self._ask(ways[0], "/system/functions", body)
-        answer = first if _is_taken(first) else self._ask(ways[1], "/system/functions", body)
+        answer = self._ask("PUT", "/system/functions", body)
+        if answer.status == 404:
+            answer = self._ask("POST", "/system/functions", body)
+            if not _is_taken(answer) and self._shown(wanted.service) is not None:
+                answer = self._ask("PUT", "/system/functions", body)
         if not _is_taken(answer):
-            raise _refusal(first if ways[0] == "POST" else answer, wanted.service)
+            raise _refusal(answer, wanted.service)
 
     def running(self, wanted: Specification) -> Running | None:
         """Look at one function, by what the gateway shows of it and by what it answers itself."""
@@ -61,7 +63,8 @@ class OpenFaasFunctions:
         answering = _json(answer).get("deployment") if answer.status == 200 else None
         if answering == digest:
             return Running(digest, image, is_ready=True)
-        return Running(digest, image, words="another version answers still" if answering else self._said(wanted.service))
+        state = "another version answers still" if answering else "it does not answer yet"
+        return Running(digest, image, words=state + self._said(wanted.service))
 
     def services(self) -> dict[str, str | None]:
         """Return the functions that carry our label."""
@@ -79,10 +82,10 @@ class OpenFaasFunctions:
 
     def put_secret(self, name: str, value: str) -> None:
         """Keep a secret, replacing what was there."""
-        way = "PUT" if name in self.secrets() else "POST"
-        answer = self._ask(way, "/system/secrets", {"name": name, "value": value})
-        if not _is_taken(answer) and way == "POST":
-            answer = self._ask("PUT", "/system/secrets", {"name": name, "value": value})
+        secret = {"name": name, "value": value}
+        answer = self._ask("POST", "/system/secrets", secret)
+        if not _is_taken(answer) and name in self.secrets():
+            answer = self._ask("PUT", "/system/secrets", secret)
         if not _is_taken(answer):
             raise Malformed(f"the gateway refuses the secret {name} with {answer.status}")
 
@@ -98,12 +101,11 @@ class OpenFaasFunctions:
         return _json(answer) if answer.status == 200 else None
 
     def _said(self, service: str) -> str:
-        """Return the end of what a function that does not answer wrote, as far as the gateway tells it."""
+        """Return the end of what a function's processes wrote, as far as the gateway tells it."""
         answer = self._ask("GET", f"/system/logs?name={service}&tail={LOG_LINES}&follow=false", None)
-        if answer.status != 200:
-            return "it does not answer yet"
-        lines = [_line(line) for line in answer.data.decode(errors="replace").splitlines() if line.strip()]
-        return printable(" ".join(lines[-LOG_LINES:]))[-MOST_LETTERS:] or "it does not answer yet"
+        lines = answer.data.decode(errors="replace").splitlines() if answer.status == 200 else []
+        words = " ".join(_line(line) for line in lines[-LOG_LINES:] if line.strip())
+        return f"; its log ends: {printable(words)[-MOST_LETTERS:]}" if words else ""
 
     def _call(self, method: str, path: str, body: Any, expected: Collection[int]) -> urllib3.BaseHTTPResponse:
         answer = self._ask(method, path, body)

@@ -69,8 +69,16 @@ def deploy() -> None:
 @deploy.command("apply")
 @on_platform
 @DESCRIPTION
-@click.option("--seconds", default=120.0, show_default=True, type=click.FloatRange(1), help="how long each function may take to answer")
-def apply(platform: FunctionPlatform, description: Any, seconds: float) -> None:
+@click.option("--only", multiple=True, help="bring this function alone, by its name in paths (repeat it)")
+@click.option(
+    "--seconds",
+    envvar="SKYTALLY_DEPLOY_SECONDS",
+    default=120.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    help="how long each function may take to answer",
+)
+def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], seconds: float) -> None:
     """Bring all functions to what DESCRIPTION wants, and wait until they answer.
 
     Functions that run are changed one after another. Where the new version of one does not answer, the command ends with what the
@@ -82,6 +90,10 @@ def apply(platform: FunctionPlatform, description: Any, seconds: float) -> None:
       terraform output -json deployment | skytally deploy apply -      # puts back whatever was lost
     """
     described, wanted = _read(description)
+    unknown = set(only) - {one.service for one in wanted}
+    if unknown:
+        raise click.UsageError(f"there is no function {', '.join(sorted(unknown))}")
+    wanted = [one for one in wanted if not only or one.service in only]
     rollout.hand_over(platform, described.secret_files, described.secret_names, say)
     with _progress("rolling out"):
         rollout.roll_out(platform, wanted, Pace(seconds=seconds), say)

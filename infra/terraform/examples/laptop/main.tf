@@ -86,3 +86,8 @@ output "urls" {
   description = "Where each function answers."
   value       = module.skytally.urls
 }
+
+output "deployment" {
+  description = "What is wanted: `terraform output -json deployment | skytally deploy status -` compares it with what runs."
+  value       = module.skytally.deployment
+}

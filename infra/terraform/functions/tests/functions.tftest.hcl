@@ -16,38 +16,23 @@ run "every_function_by_the_one_list" {
   }
 
   assert {
-    condition     = length(output.specifications) == length(jsondecode(file("catalog.json")).functions)
+    condition     = length(output.urls) == length(jsondecode(file("catalog.json")).functions)
     error_message = "each function of the list is deployed"
   }
 
   assert {
-    condition     = output.specifications["statement"].envVars["SKYTALLY_OBJECTS"] == "s3://other"
-    error_message = "a function's own setting wins"
+    condition     = output.deployment.function_settings["statement"].SKYTALLY_OBJECTS == "s3://other"
+    error_message = "a function's own setting is handed on"
   }
 
   assert {
-    condition     = output.specifications["statement"].secrets == tolist(["master-20261101000000", "search-readers-1"])
-    error_message = "a function mounts what all mount, and its own"
+    condition     = output.deployment.function_secrets["statement"] == tolist(["search-readers-1"])
+    error_message = "a function's own secret is handed on"
   }
 
   assert {
-    condition     = length(output.specifications["agent"].secrets) == 0
-    error_message = "what needs no key gets none"
-  }
-
-  assert {
-    condition     = output.specifications["secret-sweep"].annotations["schedule"] == "*/5 * * * *"
-    error_message = "a timer has its schedule"
-  }
-
-  assert {
-    condition     = length(output.specifications["panda-collect"].annotations) == 0
-    error_message = "a timer that is off has none"
-  }
-
-  assert {
-    condition     = alltrue([for specification in values(output.specifications) : specification.readOnlyRootFilesystem])
-    error_message = "no function can write its root file system"
+    condition     = !contains(keys(output.schedules), "panda-collect") && output.schedules["secret-sweep"] == "*/5 * * * *"
+    error_message = "a timer has its schedule, and one that is off has none"
   }
 }
 
