@@ -211,8 +211,11 @@ def test_a_platform_at_its_limit_says_so(gateway, platform):
 def test_a_gateway_that_refuses_the_password_or_is_away(gateway):
     with pytest.raises(Forbidden, match="password"):
         OpenFaasFunctions(gateway.base, "wrong").services()
+    told = []
     with pytest.raises(Unavailable, match="does not answer"):
-        OpenFaasFunctions("http://127.0.0.1:9", "x").services()
+        OpenFaasFunctions("http://127.0.0.1:9", "x", tell=told.append).services()
+    assert len(told) == 4
+    assert "again in" in told[0]
 
 
 # ---- the command ----

@@ -15,10 +15,11 @@ annotation of ours, and which version answers by that version itself.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import tenacity
 import urllib3
 
 from skytally.errors import Forbidden, Malformed, Unavailable
@@ -26,6 +27,7 @@ from skytally.plain_text import printable
 from skytally.ports import Running, Specification
 
 SECONDS = urllib3.Timeout(connect=5.0, read=60.0)
+TRIES, PAUSES = tenacity.stop_after_attempt(5), tenacity.wait_exponential(multiplier=1, max=4)
 DIGEST = "skytally/digest"
 LABELS = {"app": "skytally"}
 LOG_LINES, MOST_LETTERS = 5, 500
@@ -34,8 +36,8 @@ LOG_LINES, MOST_LETTERS = 5, 500
 class OpenFaasFunctions:
     """One gateway and its administrator."""
 
-    def __init__(self, gateway: str, password: str, ca_file: Path | None = None) -> None:
-        self._gateway = gateway.rstrip("/")
+    def __init__(self, gateway: str, password: str, ca_file: Path | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
+        self._gateway, self._tell = gateway.rstrip("/"), tell
         self._headers = urllib3.util.make_headers(basic_auth=f"admin:{password}") | {"Content-Type": "application/json"}
         self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False, ca_certs=str(ca_file) if ca_file else None)
 
@@ -120,10 +122,16 @@ class OpenFaasFunctions:
         return answer
 
     def _pool_request(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """Ask, and again for some seconds where nothing answers: whatever is asked may be asked twice."""
+        is_away = tenacity.retry_if_exception_type(urllib3.exceptions.HTTPError)
+        tries = tenacity.Retrying(retry=is_away, stop=TRIES, wait=PAUSES, before_sleep=self._tell_of, reraise=True)
         try:
-            return self._pool.request(method, self._gateway + path, body=data, headers=headers, redirect=False)
+            return tries(self._pool.request, method, self._gateway + path, body=data, headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError:
             raise Unavailable(f"the gateway at {self._gateway} does not answer: check its address and try again") from None
+
+    def _tell_of(self, state: tenacity.RetryCallState) -> None:
+        self._tell(f"the gateway at {self._gateway} does not answer, and is asked again in {state.upcoming_sleep:.0f} s")
 
 
 def body_of(wanted: Specification) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def on_platform(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_platform(gateway: str, password_file: Path, ca: Path | None, **others: Any) -> Any:
         password = rollout.read_secret(password_file)
-        return command(functions_openfaas.OpenFaasFunctions(gateway, password, ca), **others)
+        return command(functions_openfaas.OpenFaasFunctions(gateway, password, ca, functools.partial(say, err=True)), **others)
 
     return functools.reduce(lambda made, option: option(made), reversed(PLATFORM_OPTIONS), with_platform)
 
