@@ -46,6 +46,7 @@ bench: $(READY) ## what it costs and how fast it is, as ratios of one run on thi
 	@$(BIN)/python tests/bench/bench_elasticsearch.py
 	@$(BIN)/python tests/bench/bench_alarms.py
 	@$(BIN)/python tests/bench/bench_page.py
+	@$(BIN)/python tests/bench/bench_image.py
 
 format: $(READY) ## put the code into its one format
 	@$(BIN)/ruff format --quiet .

@@ -35,6 +35,7 @@ MOST_IMAGES = 60
 ENTER = """
 set -e
 mount --bind "$1" "$1"
+mount -t proc proc "$1/proc"
 mount --bind /dev "$1/dev"
 mount -t tmpfs tmpfs "$1/tmp"
 mount --bind "$2" "$1$3"

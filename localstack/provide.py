@@ -1,6 +1,7 @@
 """Bring what the tests use beside Python packages, where this machine lets us; say in one line each what it has to do without.
 
-As root on Debian: chromium for the page, debootstrap for a pool of HTCondor, openssl, strace. Elsewhere nothing is installed.
+As root on Debian: chromium for the page, debootstrap for a pool of HTCondor, it and
+buildah for the image, openssl, strace. Elsewhere nothing is installed.
 """
 
 import os
@@ -15,6 +16,7 @@ PACKAGES = {
     "strace": "strace",
     "curl": "curl",
     "debootstrap": "debootstrap",
+    "buildah": "buildah",
 }
 WITHOUT = {
     "chromium": "the page is not tested in a browser",
@@ -22,7 +24,8 @@ WITHOUT = {
     "ssh-keygen": "keys made by ssh-keygen are not tested",
     "strace": "that no secret stands on a command line is not tested",
     "curl": "the claim by open.sh is not tested",
-    "debootstrap": "HTCondor is not tested",
+    "debootstrap": "HTCondor and the image are not tested",
+    "buildah": "the image is not tested",
     "npm": "accessibility is not tested",
     "java": "Elasticsearch is not tested",
     "mvn": "Elasticsearch is not tested",

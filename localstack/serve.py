@@ -181,7 +181,6 @@ def serve(config: Config, host: str, port: int) -> None:
         print(f"ready {address}/function/dashboard", flush=True)
         print(f"tokens for the dashboard and the scheduler: {config.home_path / 'tokens'}", file=sys.stderr, flush=True)
         await server.serve(sockets=[listener])
-        asgi.leave()
         timers.cancel()
 
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:

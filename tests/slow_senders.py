@@ -62,12 +62,12 @@ def served(home, **settings):
 
 
 @contextmanager
-def served_alone(function, home):
+def served_alone(function, home, **more):
     """Run one function as its image does."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SKYTALLY_")}
     port = free_port()
     settings = {"FUNCTION_TARGET": function, "FUNCTION_SOURCE": str(ROOT / "functions"), "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1"}
-    environment = {**clean, **settings, "SKYTALLY_HOME": str(home)}
+    environment = {**clean, **settings, "SKYTALLY_HOME": str(home), **more}
     with (
         (home / "function.log").open("a") as log,
         subprocess.Popen([sys.executable, "-m", "skytally.asgi"], env=environment, stderr=log) as process,

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -32,7 +33,7 @@ from skytally.web import Reply, error_reply, unknown_path
 log = logging.getLogger("skytally")
 ALIVE_PATHS, READY_PATH = frozenset({"/healthz", "/_/health"}), "/_/ready"
 # A platform goes on sending until it has seen that a process is not ready; together these are less than the 25 s that platforms wait.
-LINGER_SECONDS, STOP_SECONDS, LEAVE_SECONDS = 2.0, 22, 0.5
+LINGER_SECONDS, STOP_SECONDS, LEAVE_SECONDS = 2.0, 21, 0.5
 READ_AHEAD_BYTES, SEND_AHEAD_BYTES = 64 * 1_024, 128 * 1_024
 LIMITED_TOLD_EVERY = timedelta(minutes=1)
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
@@ -153,11 +154,16 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 class Server(uvicorn.Server):
-    """A server that goes on listening for a moment after it was told to stop, and then answers what is in flight."""
+    """A server that goes on listening for a moment after it was told to stop, answers what is in flight, and ends the process."""
 
     def __init__(self, config: uvicorn.Config, stopping: threading.Event, linger_seconds: float) -> None:
         super().__init__(config)
         self._stopping, self._linger_seconds = stopping, linger_seconds
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop; a thread that goes on by then is broken off, since nobody waits for its answer any more."""
+        await super().serve(sockets)
+        _later(LEAVE_SECONDS, os._exit, 0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop after the moment; at once when told a second time."""
@@ -165,9 +171,13 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
         else:
             self._stopping.set()
-            later = threading.Timer(self._linger_seconds, super().handle_exit, (sig, frame))
-            later.daemon = True
-            later.start()
+            _later(self._linger_seconds, super().handle_exit, sig, frame)
+
+
+def _later(seconds: float, call: Callable[..., object], *arguments: object) -> None:
+    timer = threading.Timer(seconds, call, arguments)
+    timer.daemon = True
+    timer.start()
 
 
 def server(app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threading.Event, linger_seconds: float = 0) -> Server:
@@ -211,13 +221,6 @@ def bounds_of(config: Config) -> Bounds:
     )
 
 
-def leave() -> None:
-    """Let the process end also where a thread does not: nobody waits for its answer any more, and whatever it does may be broken off."""
-    last = threading.Timer(LEAVE_SECONDS, os._exit, [0])
-    last.daemon = True
-    last.start()
-
-
 def main() -> None:
     """Serve one function until SIGTERM; where a setting keeps it from ever answering, exit with one sentence and EX_CONFIG."""
     logs.to_stream()
@@ -228,7 +231,6 @@ def main() -> None:
         sys.stderr.write(f"skytally: {error.reason if isinstance(error, Misconfigured) else error.message}\n")
         sys.exit(os.EX_CONFIG)
     server(app, STOP_SECONDS, bounds_of(wiring.config()), stopping=stopping, linger_seconds=LINGER_SECONDS).run(sockets=[listener])
-    leave()
 
 
 def start(stopping: threading.Event) -> tuple[FunctionApp, socket.socket]:

@@ -1,0 +1,86 @@
+"""The image: its size, and for each function how long it takes from exec to the first 200, and how much memory it holds at rest.
+
+Times depend on the machine and its load. Every function starts from the read-only root, alone, as nobody; the file cache is warm. Memory is
+the proportional set size: what processes share counts in parts.
+"""
+
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from localstack.image import Image, image  # noqa: E402
+from localstack.server_process import Missing  # noqa: E402
+from skytally.adapters.keys_files import KeyFiles  # noqa: E402
+from skytally.catalog import FUNCTIONS  # noqa: E402
+
+STARTS = 9
+AIM_SIZE_MB, AIM_SECONDS, AIM_MEMORY_MB = 120, 0.30, 36
+MB = 1_000_000
+console = Console()
+
+
+def size_mb(folder: Path) -> float:
+    """Return the size of all files of a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / MB
+
+
+def start(built: Image, name: str, secrets: Path, log: Path) -> tuple[float, float]:
+    """Start a function once; returns the seconds until it was ready, and its memory in MB then."""
+    began = time.perf_counter()
+    with built.running(name, {}, secrets, log) as function:
+        function.wait_until_ready()
+        return time.perf_counter() - began, function.memory_bytes() / MB
+
+
+def verdict(value: float, aim: float) -> str:
+    """Say whether a number is within its aim."""
+    return "[green]yes[/]" if value <= aim else "[red]no[/]"
+
+
+def measure(built: Image, folder: Path) -> None:
+    """Print the size of the image, and a row for each function."""
+    (packages,) = built.root.glob("opt/skytally/lib/python3*/site-packages")
+    size = size_mb(packages)
+    console.print(
+        f"site-packages with bytecode: {size:.0f} MB (aim {AIM_SIZE_MB}: {verdict(size, AIM_SIZE_MB)}); "
+        f"the whole image: {size_mb(built.root):.0f} MB"
+    )
+    keys, none = folder / "keys", folder / "none"
+    none.mkdir()
+    for path in KeyFiles(keys, lambda: datetime.now(UTC)).init():
+        path.chmod(0o644)
+    keys.chmod(0o755)
+    columns = ("function", "first 200, s", "slowest", f"≤ {AIM_SECONDS:.2f}", "memory, MB", f"≤ {AIM_MEMORY_MB}")
+    table = Table(*columns, title=f"median of {STARTS} starts")
+    for function in FUNCTIONS:
+        starts = [start(built, function.name, keys if function.keys else none, folder / "log") for _ in range(STARTS)]
+        seconds, memory = (statistics.median(values) for values in zip(*starts, strict=True))
+        slowest = max(seconds for seconds, _ in starts)
+        cells = (f"{seconds:.3f}", f"{slowest:.3f}", verdict(seconds, AIM_SECONDS), f"{memory:.1f}", verdict(memory, AIM_MEMORY_MB))
+        table.add_row(function.name, *cells)
+    console.print(table)
+
+
+def main() -> None:
+    """Build the image and measure it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            built = stack.enter_context(image())
+        except Missing as missing:
+            console.print(f"{missing}: nothing is measured")
+            return
+        measure(built, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+
+
+if __name__ == "__main__":
+    main()
