@@ -1,20 +1,12 @@
 """Deposits: a payload left for one vm, or for each of several named vms that boot with one user-data.
 
-::
-
-    prep/<exp, 10 digits>/<claim>       the deposit, immutable; listing gives the earliest expiry first
-    idempotency/<digest>                what an Idempotency-Key began, created once
-    begun/<yyyymmdd>/<digest>           when to forget that; written before it
-
 A deposit's content key is closed under a key that the store does not hold, and bound to every other byte of the deposit: whoever can
 write to the store can remove a secret, but change neither it nor who may take it.
 """
 
 import hmac
 import ipaddress
-import re
 import secrets
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -24,52 +16,14 @@ from msgspec import Struct
 from skytally import envelope, token
 from skytally.errors import Changed, Exists, Expired, Malformed, NotYours, Unavailable
 from skytally.keyring import Keyring, named
-from skytally.mark import LATEST, Expiry, decoded, open_names
+from skytally.mark import open_names
 from skytally.ports import Created, Objects
-from skytally.records import Caller, ClaimId, Deposit, Name, iso
-from skytally.unreadable import Notes
+from skytally.records import Caller, Deposit, iso
+from skytally.stored_deposit import Box, Intent, Prep, intent_key, prep_key, read_intent
 
 CLAIM_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 CLAIM_LENGTH = 26
 MAX_REQUEST_KEY = 255
-_PREP_KEY = re.compile(r"prep/([0-9]{10})/([a-z0-9]{20,64})")
-
-
-class Prep(Struct, frozen=True, kw_only=True):
-    """What was left, and who may take it; `names` are a batch's vms and empty for a single vm's deposit."""
-
-    claim: ClaimId
-    expires: Expiry
-    sealed: bytes
-    cloud: Name
-    vm: Name | None = None
-    names: tuple[Name, ...] = ()
-    site: str | None = None
-    group: str | None = None
-    flavor: str | None = None
-    cores: int | None = None
-    sources: tuple[str, ...] = ()
-    hostname: str | None = None
-    deposited_at: Expiry = 0
-
-
-class Box(Struct, frozen=True, array_like=True):
-    """A deposit as it lies in the store: a Prep's bytes, and its content key bound to exactly these."""
-
-    wrapping_key: str
-    content_key_wrapped: bytes
-    prep: bytes
-
-    def open(self) -> Prep:
-        """Read what was left; only `content_key` shows that nobody changed it."""
-        return msgspec.msgpack.decode(self.prep, type=Prep)
-
-    def content_key(self, keys: Keyring) -> bytes:
-        """Open the content key; raises Changed where anything was changed, Unavailable where the key for it is missing."""
-        key = named(keys.wrapping, self.wrapping_key)
-        if key is None:
-            raise Unavailable(f"wrapping key {self.wrapping_key} is missing: put its file back into SKYTALLY_KEYS")
-        return envelope.unwrap(self.content_key_wrapped, key.secret, self.prep)
 
 
 class Repeatable(Struct, frozen=True):
@@ -77,43 +31,6 @@ class Repeatable(Struct, frozen=True):
 
     request_key: str
     body: bytes
-
-
-class Intent(Struct, frozen=True, kw_only=True):
-    """A claim that was begun: under which master key, and the MAC of the body by which a repeated request is known."""
-
-    claim: ClaimId
-    expires: Expiry
-    master_key: str
-    body_mac: str = ""
-
-
-def prep_key(claim: str, expires: int) -> str:
-    """Answer where a deposit lies."""
-    return f"prep/{expires:010d}/{claim}"
-
-
-def deposits(objects: Objects, notes: Notes) -> Iterator[tuple[int, str]]:
-    """Name expiry and claim of every deposit that lies in the store, the earliest expiry first; what has no such name is noted."""
-    for key in objects.list("prep/"):
-        name = _PREP_KEY.fullmatch(key)
-        if name and int(name[1]) <= LATEST:
-            yield int(name[1]), name[2]
-        else:
-            notes.add("object", "prep", key, "no deposit of ours has such a name")
-
-
-def read_box(objects: Objects, claim: str, expires: int) -> Box:
-    """Read a deposit; raises NotFound, or Changed where what lies there is no deposit of this claim."""
-    data = objects.get(prep_key(claim, expires))
-    try:
-        box = msgspec.msgpack.decode(data, type=Box)
-        prep = box.open()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Changed("what lies there is no deposit: tell the operator") from None
-    if (prep.claim, prep.expires) != (claim, expires):
-        raise Changed("another claim's deposit lies there: tell the operator")
-    return box
 
 
 def deposit(
@@ -182,16 +99,6 @@ def _known_intent(objects: Objects, name: str) -> Intent:
         raise Exists("what this Idempotency-Key began cannot be read: use a new key for a new deposit") from None
 
 
-def intent_key(name: str) -> str:
-    """Answer where it lies what an Idempotency-Key began."""
-    return f"idempotency/{name}"
-
-
-def read_intent(objects: Objects, name: str) -> Intent:
-    """Read what an Idempotency-Key began; raises NotFound, or Changed where what lies there is none of ours."""
-    return decoded(objects.get(intent_key(name)), Intent)
-
-
 def _body_mac(body: bytes, intent: Intent, keys: Keyring) -> str:
     """Answer the body's MAC under the intent's key; where that is gone the intent's own, since it is over whatever the body."""
     master = named(keys.master, intent.master_key)
@@ -220,6 +127,14 @@ def _box(wanted: Deposit, intent: Intent, secret: bytes, keys: Keyring, now: dat
     sealed = envelope.seal_payload(wanted.payload, reporter, secret, content_key, intent.claim)
     prep = msgspec.msgpack.encode(msgspec.structs.replace(bare, sealed=sealed))
     return msgspec.msgpack.encode(Box(wrapping.name, envelope.wrap(content_key, wrapping.secret, prep), prep))
+
+
+def open_content_key(box: Box, keys: Keyring) -> bytes:
+    """Open the content key; raises Changed where anything was changed, Unavailable where the key for it is missing."""
+    key = named(keys.wrapping, box.wrapping_key)
+    if key is None:
+        raise Unavailable(f"wrapping key {box.wrapping_key} is missing: put its file back into SKYTALLY_KEYS")
+    return envelope.unwrap(box.content_key_wrapped, key.secret, box.prep)
 
 
 def reporter_token(prep: Prep, vm: str, keys: Keyring, now: datetime) -> str:

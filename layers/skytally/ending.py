@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 from skytally import batch
-from skytally.deposit import Prep, deposits, intent_key, prep_key, read_box, read_intent
 from skytally.errors import Changed, Expired, NotFound, NotYours, Taken
 from skytally.mark import DELIVERED, EXPIRED, REVOKED, Mark, decide, mark_key, mark_keys, open_names, read_mark
 from skytally.ports import Objects
 from skytally.records import Caller, Revocation, iso
+from skytally.stored_deposit import Prep, deposits, intent_key, prep_key, read_box, read_intent
 from skytally.unreadable import Notes
 
 NAMES = {

@@ -21,13 +21,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 from skytally import envelope
-from skytally.deposit import Box, Prep, prep_key, read_box, reporter_token
+from skytally.deposit import open_content_key, reporter_token
 from skytally.envelope import VmKey
 from skytally.errors import Changed, Expired, Forbidden, NotFound, Revoked, SkytallyError, Taken, Unavailable
 from skytally.keyring import Keyring
 from skytally.mark import DELIVERED, EXPIRED, REVOKED, Mark, Record, decide, decoded, mark_key, open_names, read_mark
 from skytally.ports import Objects
 from skytally.records import Claim, iso
+from skytally.stored_deposit import Box, Prep, prep_key, read_box
 
 DUPLICATE, CONTESTED, REFUSED = "duplicate", "contested", "refused"
 EVIDENCE_SLOTS = 1_000
@@ -146,7 +147,7 @@ def _opened(attempt: Attempt, keys: Keyring) -> tuple[Prep, bytes]:
     """Answer a deposit that nobody changed, with its content key; leaves evidence of one that somebody did."""
     try:
         box = _read_box(attempt)
-        return box.open(), box.content_key(keys)
+        return box.open(), open_content_key(box, keys)
     except Changed:
         attempt.leave_evidence(REFUSED, reason="changed")
         raise

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from skytally import deposit, envelope, wiring
+from skytally import envelope, stored_deposit, wiring
 from skytally.cli import cli
 from skytally.records import iso
 
@@ -266,7 +266,7 @@ def test_a_bad_key_burns_nothing(client, scheduler):
 def test_a_changed_deposit_is_noticed_and_burns_nothing(client, scheduler):
     token = left(client, scheduler).json()["token"]
     (key,) = wiring.objects().list("prep/")
-    box = msgspec.msgpack.decode(wiring.objects().get(key), type=deposit.Box)
+    box = msgspec.msgpack.decode(wiring.objects().get(key), type=stored_deposit.Box)
     wiring.objects().delete(key)
     wiring.objects().create(key, msgspec.msgpack.encode(msgspec.structs.replace(box, content_key_wrapped=b"\x00" * 60)))
     assert refusal(claimed(client, token)) == (403, "forbidden")

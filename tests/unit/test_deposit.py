@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from secret_lab import KEYS, NOW, OTHER_KEY, PAYLOAD, Watched, attempt, keys_of, left, opened, parts, word
 
-from skytally import deposit
+from skytally import deposit, stored_deposit
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.errors import Exists, Expired, Malformed, NotYours, Unavailable
 from skytally.keyring import Key
@@ -62,7 +62,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_who_may_take_it_cannot_be_changed_in_the_store(store, change):
     token = left(store, sources=("192.0.2.0/24",), hostname="host-1")
-    box = msgspec.msgpack.decode(stored(store), type=deposit.Box)
+    box = msgspec.msgpack.decode(stored(store), type=stored_deposit.Box)
     prep = msgspec.msgpack.encode(msgspec.structs.replace(box.open(), **change))
     replace_prep(store, msgspec.msgpack.encode(msgspec.structs.replace(box, prep=prep)))
     assert word(store, token) == "forbidden"
