@@ -10,10 +10,9 @@ from msgspec import Struct, structs
 
 from skytally.documents import Usage
 from skytally.errors import Changed, NotFound
-from skytally.mark import DELIVERED, Mark, parse_mark
+from skytally.mark import CONTESTED, DELIVERED, DUPLICATE, Evidence, Mark, parse_evidence, parse_mark
 from skytally.ports import Documents, Objects
 from skytally.records import iso
-from skytally.secret import CONTESTED, DUPLICATE, Evidence, parse_evidence
 from skytally.stored_deposit import deposits, prep_key, read_box
 from skytally.unreadable import Notes
 

@@ -26,6 +26,7 @@ from skytally.records import EARLIEST_MOMENT, LATEST_MOMENT, ClaimId, Name, iso
 T = TypeVar("T")
 MARK_TRIES = 5
 DELIVERED, EXPIRED, REVOKED = "delivered", "expired", "revoked"
+DUPLICATE, CONTESTED, REFUSED = "duplicate", "contested", "refused"
 LATEST = int(LATEST_MOMENT.timestamp())
 Expiry = Annotated[int, Meta(ge=0, le=LATEST)]
 
@@ -134,3 +135,27 @@ def _mark_if_readable(objects: Objects, key: str) -> Mark | None:
         return read_mark(objects, key)
     except (NotFound, Unavailable):
         return None
+
+
+class Evidence(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A valid proof that did not get the secret.
+
+    `duplicate`: the holder's own key again, such as a proxy's retry. `contested`: another key, so two parties hold the claim secret.
+    `refused`: the deposit does not allow this source or name, or was changed in the store.
+    """
+
+    kind: Annotated[str, Meta(pattern=rf"^({DUPLICATE}|{CONTESTED}|{REFUSED})\Z")]
+    address: str
+    agent: str
+    spki_sha256: str
+    reason: str | None = None
+    vm: str | None = None
+    holder: Mark | None = None
+
+
+def parse_evidence(key: str, data: bytes) -> Evidence:
+    """Read what lies under a name of the audit, or raise Changed where that is no evidence of this claim."""
+    evidence = decoded(data, Evidence)
+    if not key.partition("/")[2].partition("/")[2].startswith(f"{evidence.claim}/"):
+        raise Changed("another claim's evidence lies there: tell the operator")
+    return evidence

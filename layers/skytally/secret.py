@@ -2,7 +2,7 @@
 
 Objects, and who writes them::
 
-    prep/<exp, 10 digits>/<claim>             deposit: see deposit.py
+    prep/<exp, 10 digits>/<claim>             deposit: see stored_deposit.py
     mark/<yyyymmdd of exp>/<claim>[.<name>]   claim, revocation or sweep, whoever is first: see mark.py and ending.py
     audit/<yyyymmdd>/<claim>/<kind>-<slot>    a claim with a valid proof that did not get the secret
 
@@ -15,22 +15,33 @@ import ipaddress
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from skytally import envelope
 from skytally.deposit import open_content_key, reporter_token
 from skytally.envelope import VmKey
 from skytally.errors import Changed, Expired, Forbidden, NotFound, Revoked, SkytallyError, Taken, Unavailable
 from skytally.keyring import Keyring
-from skytally.mark import DELIVERED, EXPIRED, REVOKED, Mark, Record, decide, decoded, mark_key, open_names, read_mark
+from skytally.mark import (
+    CONTESTED,
+    DELIVERED,
+    DUPLICATE,
+    EXPIRED,
+    REFUSED,
+    REVOKED,
+    Evidence,
+    Mark,
+    decide,
+    mark_key,
+    open_names,
+    read_mark,
+)
 from skytally.ports import Objects
 from skytally.records import Claim, iso
 from skytally.stored_deposit import Box, Prep, prep_key, read_box
 
-DUPLICATE, CONTESTED, REFUSED = "duplicate", "contested", "refused"
 EVIDENCE_SLOTS = 1_000
 
 
@@ -39,30 +50,6 @@ class Origin(Struct, frozen=True):
 
     address: str
     agent: str
-
-
-class Evidence(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """A valid proof that did not get the secret.
-
-    `duplicate`: the holder's own key again, such as a proxy's retry. `contested`: another key, so two parties hold the claim secret.
-    `refused`: the deposit does not allow this source or name, or was changed in the store.
-    """
-
-    kind: Annotated[str, Meta(pattern=rf"^({DUPLICATE}|{CONTESTED}|{REFUSED})\Z")]
-    address: str
-    agent: str
-    spki_sha256: str
-    reason: str | None = None
-    vm: str | None = None
-    holder: Mark | None = None
-
-
-def parse_evidence(key: str, data: bytes) -> Evidence:
-    """Read what lies under a name of the audit, or raise Changed where that is no evidence of this claim."""
-    evidence = decoded(data, Evidence)
-    if not key.partition("/")[2].partition("/")[2].startswith(f"{evidence.claim}/"):
-        raise Changed("another claim's evidence lies there: tell the operator")
-    return evidence
 
 
 class Attempt(Struct, frozen=True):

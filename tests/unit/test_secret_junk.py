@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from secret_lab import NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, attempt, keys_of, left, parts, word
 
-from skytally import ending, evidence, mark, preflight, secret, wiring
+from skytally import ending, evidence, mark, preflight, wiring
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.cli import cli
 from skytally.errors import Changed, Exists, Taken
@@ -192,7 +192,7 @@ fields = st.dictionaries(st.sampled_from([*MARK, *EVIDENCE]), json_values | st.s
 
 @given(st.binary() | st.builds(lambda whole, odd: msgspec.json.encode(whole | odd), st.sampled_from([MARK, EVIDENCE, {}]), fields))
 def test_whatever_lies_there_is_a_record_or_changed(data):
-    for parse, key in ((mark.parse_mark, f"mark/{NOW:%Y%m%d}/{CLAIM}"), (secret.parse_evidence, f"audit/{NOW:%Y%m%d}/{CLAIM}/x-000")):
+    for parse, key in ((mark.parse_mark, f"mark/{NOW:%Y%m%d}/{CLAIM}"), (mark.parse_evidence, f"audit/{NOW:%Y%m%d}/{CLAIM}/x-000")):
         try:
             record = parse(key, data)
         except Changed:
