@@ -83,6 +83,11 @@ class Function:
         lines = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1_024
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it took so far."""
+        user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> int:
         """End it as a platform does; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
