@@ -30,7 +30,7 @@ PACKAGES = "ca-certificates,python-is-python3,python3,python3-venv"
 BASE = f"localhost/skytally-base:{SUITE}-{sha256(PACKAGES.encode()).hexdigest()[:12]}"
 TAG = "localhost/skytally:test"
 BUILD_SECONDS, READY_SECONDS, STOP_SECONDS = 1_200, 60, 30
-MOST_IMAGES = 60
+MOST_IMAGES = 300  # a dozen are one build, and 70 MB
 # What a platform does with an image: a root that nobody can write, a /tmp, the secrets as files, and a user without any right.
 ENTER = """
 set -e
@@ -164,7 +164,7 @@ def mounted(tag: str) -> Iterator[Path]:
 def _base() -> None:
     """Make what the Dockerfile begins from, once."""
     if len(_buildah("images", "--all", "--quiet").split()) > MOST_IMAGES:
-        _buildah("rmi", "--all", "--force")
+        _buildah("rmi", "--prune")
     if BASE in _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
         return
     print("making the base of the image (a minute or two, once)", flush=True)
