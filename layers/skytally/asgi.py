@@ -224,6 +224,8 @@ def bounds_of(config: Config) -> Bounds:
 def main() -> None:
     """Serve one function until SIGTERM; where a setting keeps it from ever answering, exit with one sentence and EX_CONFIG."""
     logs.to_stream()
+    # A container's first process ignores what it has no handler for, and the server has one only once the function is loaded.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     stopping = threading.Event()
     try:
         app, listener = start(stopping)

@@ -113,6 +113,21 @@ def test_what_is_told_to_stop_is_not_ready_at_once_and_answers_what_it_has(home)
 
 
 @pytest.mark.slow
+def test_a_process_that_is_told_to_stop_while_it_loads_ends_at_once(home, tmp_path):
+    gate, main = tmp_path / "gate", tmp_path / "agent" / "main.py"
+    main.parent.mkdir()
+    os.mkfifo(gate)
+    main.write_text(f"open({str(gate)!r}).read()\n")
+    environment = {"PATH": os.environ["PATH"], "FUNCTION_TARGET": "agent", "FUNCTION_SOURCE": str(tmp_path), "SKYTALLY_HOME": str(home)}
+    with (
+        subprocess.Popen([sys.executable, "-m", "skytally.asgi"], cwd=ROOT, env={**environment, "PORT": "0"}) as process,
+        gate.open("w"),  # Opens once the function is being loaded.
+    ):
+        process.terminate()
+        assert process.wait(ENDS_WITHIN_SECONDS) == 0
+
+
+@pytest.mark.slow
 def test_a_call_that_hangs_does_not_keep_the_process(home, tmp_path):
     """A platform kills whatever is there after 30 s."""
     (tmp_path / "agent").mkdir()
