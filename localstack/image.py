@@ -136,6 +136,7 @@ def image() -> Iterator[Image]:
     KEPT.mkdir(parents=True, exist_ok=True)
     with (KEPT / "image.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _buildah("rm", "--all")  # Whoever was killed while it held the lock left its container.
         _base()
         build(ROOT, ROOT / "functions" / "Dockerfile", TAG)
         with mounted(TAG) as root:

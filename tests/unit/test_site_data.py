@@ -117,7 +117,7 @@ def test_the_command_line_says_what_is_wrong(home, monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", ["skytally", "statement", "compare", "--month", "2026-10"])
         with pytest.raises(SystemExit) as end:
             main()
-        assert (end.value.code, ("SKYTALLY_CALLS_PER_SECOND: must be calls a second" if setting else words) in capsys.readouterr().err) == (1, True)
+        assert (end.value.code, ("SKYTALLY_CALLS_PER_SECOND: must be calls" if setting else words) in capsys.readouterr().err) == (1, True)
     monkeypatch.delenv("SKYTALLY_CALLS_PER_SECOND")
     (home / "clouds.toml").write_text(GOOD.format("x"))
     found = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).output)
