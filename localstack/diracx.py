@@ -49,6 +49,30 @@ print(create_token(AccessTokenPayload(
 ), settings))
 """
 
+# As at the end of a person's login: the only kind of refresh token that the server replaces at each use.
+PAIR_SCRIPT = f"""
+import asyncio
+import json
+import sys
+from pathlib import Path
+from diracx.core.config import ConfigSource
+from diracx.core.properties import SecurityProperty
+from diracx.core.settings import AuthSettings
+from diracx.db.sql import AuthDB
+from diracx.logic.auth.token import create_token, exchange_token
+
+async def main():
+    settings = AuthSettings(token_keystore=Path(sys.argv[1]).read_text())
+    database = AuthDB(AuthDB.available_urls()["AuthDB"])
+    async with database.engine_context(), database:
+        who = {{"sub": "{USER}", "preferred_username": "localuser"}}
+        config = await asyncio.to_thread(ConfigSource.create().read)
+        access, refresh = await exchange_token(database, "{SCOPE}", who, config, settings, SecurityProperty.available_properties())
+    print(json.dumps({{"access_token": create_token(access, settings), "refresh_token": create_token(refresh, settings)}}))
+
+asyncio.run(main())
+"""
+
 
 def environment() -> Path:
     """Make DiracX's environment where it is not there yet; answers its folder of commands."""
@@ -90,6 +114,15 @@ class Diracx:
         query = urllib.parse.urlencode({"preferred_username": "localuser", "scope": SCOPE})
         headers = {"Authorization": f"Bearer diracx:legacy:{base64.urlsafe_b64encode(EXCHANGE_KEY).decode()}"}
         pair: dict[str, Any] = _answer(urllib.request.Request(f"{self.url}/api/auth/legacy-exchange?{query}", headers=headers))
+        return pair
+
+    def login_pair(self) -> dict[str, str]:
+        """Sign a robot in as a person does: of this pair a refresh token works once, and the second use ends all of the user's sessions."""
+        command = [str(self._commands / "python"), "-c", PAIR_SCRIPT, str(self._folder / "jwks.json")]
+        done = subprocess.run(command, env=self._settings, capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode:
+            raise AssertionError(done.stderr)
+        pair: dict[str, str] = json.loads(done.stdout)
         return pair
 
     def call(self, method: str, path: str, body: Any) -> Any:

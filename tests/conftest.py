@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from localstack import servers
 from localstack.serve import AllFunctions, first_start
-from skytally import token, wiring
+from skytally import timer, token, wiring
 from skytally.config import Config
 from skytally.records import Caller
 from skytally.wiring import open_documents
@@ -51,8 +51,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def client(home: Path) -> Iterator[TestClient]:
-    """All functions, called without sockets."""
+def client(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """All functions, called without sockets; rounds may take as long as a busy machine needs."""
+    monkeypatch.setattr(timer, "WORKS_SECONDS", 100.0)
+    monkeypatch.setattr(timer, "ENDS_SECONDS", 200.0)
     with TestClient(AllFunctions(), base_url=BASE, raise_server_exceptions=False) as client:
         yield client
 

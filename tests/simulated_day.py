@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from skytally import wiring
 from skytally.errors import Unavailable
 from skytally.panda_collection import Collection
+from skytally.timer import Deadline
 
 BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
 STATUSES = ("finished",) * 8 + ("failed", "cancelled")
@@ -122,4 +123,4 @@ class Day:
 
     def _undead_round(self, at):
         with suppress(Unavailable):
-            Collection(wiring.panda(), wiring.panda_queues(), wiring.documents(), lambda: at, at + timedelta(minutes=1)).run()
+            Collection(wiring.panda(), wiring.panda_queues(), wiring.documents(), Deadline(lambda: at, at + timedelta(minutes=1))).run()

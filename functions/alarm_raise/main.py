@@ -1,12 +1,14 @@
 """Timer /alarm_raise: what a person must look at: secrets, vms, jobs, timers, sources, stores, and what cannot be read."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cache
 
 import functions_framework.aio
 
 from skytally import alarm, evidence, job_finding, payload_finding, secret_finding, service_finding, timer, vm_finding, web, wiring
 from skytally.alarm import Check, Crash, Finding
+from skytally.timer import Deadline
 
 SECRETS_DAYS = 3
 
@@ -15,16 +17,22 @@ SECRETS_DAYS = 3
 @web.endpoint(methods=("POST",), max_bytes=64 * web.KIB)
 def alarm_raise(request: web.Request) -> web.Reply:
     """Do a round of the alarms if one is due."""
-    return web.json_reply(timer.run("alarm_raise", lambda: work(request), wiring.documents(), wiring.config().timer_min_seconds, web.clock))
+
+    def work(deadline: Deadline) -> dict[str, int]:
+        return look(deadline, request.received_at)
+
+    return web.json_reply(timer.run("alarm_raise", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))
 
 
-def work(request: web.Request) -> dict[str, int]:
+def look(deadline: Deadline, now: datetime) -> dict[str, int]:
     """Look at everything that can be wrong, and tell of what is new and what is over; no check reads anything for another."""
-    documents, site, now = wiring.documents(), wiring.site(), request.received_at
+    stored, site = deadline.guard(wiring.documents()), wiring.site()
+    looking = deadline.sooner(alarm.TELLS_SECONDS)
+    documents, objects = looking.guard_reading(stored), looking.guard_reading(wiring.objects())
     newest = cache(lambda: vm_finding.newest_usages(documents, now))
 
     def secrets() -> Iterator[Finding | Crash]:
-        return secret_finding.findings(evidence.history(wiring.objects(), now, SECRETS_DAYS, wiring.notes()), documents, now)
+        return secret_finding.findings(evidence.history(objects, now, SECRETS_DAYS, wiring.notes()), documents, now)
 
     checks = (
         Check("secrets", secret_finding.KINDS, lambda _: secrets()),
@@ -36,8 +44,8 @@ def work(request: web.Request) -> dict[str, int]:
         Check("timers", service_finding.TIMER_KINDS, lambda _: service_finding.stale_timers(documents, now)),
         Check("sources", service_finding.SOURCE_KINDS, lambda _: service_finding.stale_sources(documents, now)),
         Check("disks of documents", service_finding.STORE_KINDS, lambda known: service_finding.full_stores(documents.rooms(), known)),
-        Check("disks of objects", service_finding.STORE_KINDS, lambda known: service_finding.full_stores(wiring.objects().rooms(), known)),
+        Check("disks of objects", service_finding.STORE_KINDS, lambda known: service_finding.full_stores(objects.rooms(), known)),
         Check("what cannot be read", service_finding.UNREADABLE_KINDS, lambda _: service_finding.unreadable_things(documents, now)),
         Check("site data", service_finding.SITE_KINDS, lambda _: service_finding.broken_site_data(wiring.site_fault())),
     )
-    return alarm.round_of(checks, wiring.alarm_teller(now), documents, site, now)
+    return alarm.round_of(checks, wiring.alarm_teller(now), stored, site, now, deadline)

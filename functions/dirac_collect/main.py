@@ -3,17 +3,18 @@
 import functions_framework.aio
 
 from skytally import dirac_collection, timer, web, wiring
+from skytally.timer import Deadline
 
 
 @functions_framework.aio.http
 @web.endpoint(methods=("POST",), max_bytes=64 * web.KIB)
 def dirac_collect(_: web.Request) -> web.Reply:
-    """Do a round if one is due; without a door to DIRAC it is off."""
+    """Do a round if one is due; what takes longer than a round is left to the next, and without a door to DIRAC it is off."""
     door = wiring.dirac()
     if door is None:
         return web.json_reply({"state": "off"})
 
-    def work() -> dict[str, int]:
-        return dirac_collection.settle(door, wiring.documents(), web.clock)
+    def work(deadline: Deadline) -> dict[str, int]:
+        return dirac_collection.settle(door, deadline.guard(wiring.documents()), deadline)
 
     return web.json_reply(timer.run("dirac_collect", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))

@@ -3,14 +3,15 @@
 import functions_framework.aio
 
 from skytally import retention, timer, web, wiring
+from skytally.timer import Deadline
 
 
 @functions_framework.aio.http
 @web.endpoint(methods=("POST",), max_bytes=64 * web.KIB)
 def documents_forget(request: web.Request) -> web.Reply:
-    """Do a round if one is due, and answer how many documents of each index went."""
+    """Do a round if one is due, and answer how many documents of each index went; what takes longer is left to the next."""
 
-    def work() -> dict[str, int]:
-        return retention.forget(wiring.documents(), wiring.config().kept_days, request.received_at)
+    def work(deadline: Deadline) -> dict[str, int]:
+        return retention.forget(deadline.guard(wiring.documents()), wiring.config().kept_days, request.received_at, deadline.is_over)
 
     return web.json_reply(timer.run("documents_forget", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))

@@ -15,7 +15,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from hashlib import sha256
 from typing import Protocol, TypeVar
 
 from msgspec import Struct, structs
@@ -26,6 +25,7 @@ from skytally.documents import Alarm
 from skytally.errors import Unavailable
 from skytally.plain_text import visible
 from skytally.ports import Documents, Write
+from skytally.timer import Deadline, shuffled
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -42,6 +42,8 @@ STAYS_FOR = {
 }
 MOST_OPEN = 50
 MOST_TOLD, MOST_FAILURES = 100, 2
+# What checks leave of a round, however slow they are.
+TELLS_SECONDS = 4.0
 # Names in a message are others' words, of 255 characters each.
 MOST_LETTERS = 1_000
 
@@ -121,20 +123,24 @@ def each(items: Iterable[T], about: Callable[[T], tuple[str, str | None]], find:
             yield Crash(*about(item), logs.incident(crash))
 
 
-def round_of(checks: Sequence[Check], teller: Teller, documents: Documents, site: Site, now: datetime) -> dict[str, int]:
+def round_of(
+    checks: Sequence[Check], teller: Teller, documents: Documents, site: Site, now: datetime, deadline: Deadline
+) -> dict[str, int]:
     """Raise what is new, resolve what is over, tell people of both; return counts.
 
-    Raises Unavailable at the end where a store was away from a check, or people could not be told: the rest is done all the same.
+    What is left when time is up is the next round's. Raises Unavailable at the end where a store was away from a check, or people could not
+    be told: the rest is done all the same.
     """
     documents.refresh()
     known = dict(documents.find("alarm", Alarm, {"state": [RAISED, COUNTED]}))
-    checked = run_checks(checks, known.values())
+    checked = run_checks(shuffled(checks, lambda check: check.name, now), known.values(), deadline.sooner(TELLS_SECONDS))
     alarms = decided(checked, known, lambda identity: muted(identity, site), now)
     errors = list(checked.outages)
     kept = [_kept(identity, alarm, now) for identity, alarm in alarms.items() if not _is_news(alarm) and alarm != known.get(identity)]
     documents.write(kept).result()
-    told = _told(alarms, teller, documents, now, errors)
-    _remind([alarm for alarm in alarms.values() if alarm.told and alarm.state != RESOLVED], teller, errors)
+    told = _told(alarms, teller, documents, now, errors, deadline)
+    if not deadline.is_over():
+        _remind([alarm for alarm in alarms.values() if alarm.told and alarm.state != RESOLVED], teller, errors)
     if errors:
         raise errors[0]
     states = Counter(alarm.state for alarm in alarms.values())
@@ -146,10 +152,17 @@ def muted(identity: str, site: Site) -> bool:
     return any(fnmatchcase(identity, pattern) for pattern in site.alarms.muted)
 
 
-def run_checks(checks: Iterable[Check], known: Collection[Alarm]) -> Checked:
-    """Do every check, whatever becomes of the others; what one has found before it fails counts."""
+def run_checks(checks: Iterable[Check], known: Collection[Alarm], deadline: Deadline) -> Checked:
+    """Do every check, whatever becomes of the others; what one has found before it fails counts.
+
+    One for which no time is left is as if nobody could look.
+    """
     checked = Checked()
     for check in checks:
+        if deadline.is_over():
+            checked.kinds.update(check.kinds)
+            checked.identities.add(f"{FAILED_CHECK}:{check.name}")
+            continue
         try:
             for one in check.find([alarm.subject for alarm in known if alarm.kind in check.kinds]):
                 _note(one, check, checked)
@@ -272,13 +285,17 @@ def _is_news(alarm: Alarm) -> bool:
     return alarm.state not in {alarm.told, COUNTED}
 
 
-def _told(alarms: Mapping[str, Alarm], teller: Teller, documents: Documents, now: datetime, errors: list[Unavailable]) -> list[str]:
+def _told(
+    alarms: Mapping[str, Alarm], teller: Teller, documents: Documents, now: datetime, errors: list[Unavailable], deadline: Deadline
+) -> list[str]:
     """Tell people what is new, and keep each alarm once they know; return the states that they were told of, in bounded number.
 
-    What one receiver refuses holds up no other alarm; after some failures in a row the rest waits for the next round.
+    What one receiver refuses holds up no other alarm; after some failures in a row, or when time is up, the rest waits for the next round.
     """
     told, failures = [], 0
     for identity, alarm in _news(alarms, now):
+        if deadline.is_over():
+            break
         error = _failure(teller, alarm)
         if error is None:
             documents.write([_kept(identity, structs.replace(alarm, told=alarm.state), now)]).result()
@@ -308,10 +325,8 @@ def _news(alarms: Mapping[str, Alarm], now: datetime) -> list[tuple[str, Alarm]]
     Else the order is another in each round: what a receiver never takes does not stand before the same others for ever.
     """
 
-    def place(item: tuple[str, Alarm]) -> tuple[bool, bytes]:
-        return item[1].state == RAISED, sha256(f"{now.timestamp()} {item[0]}".encode()).digest()
-
-    news = sorted(((identity, alarm) for identity, alarm in alarms.items() if _is_news(alarm)), key=place)
+    news = shuffled(((identity, alarm) for identity, alarm in alarms.items() if _is_news(alarm)), lambda item: item[0], now)
+    news = sorted(news, key=lambda item: item[1].state == RAISED)
     return in_turn(news, lambda item: item[1].cloud)[:MOST_TOLD]
 
 

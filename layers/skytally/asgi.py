@@ -22,7 +22,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from skytally import connections, limit, logs, web, wiring, workers
+from skytally import connections, limit, logs, timer, web, wiring, workers
 from skytally.config import Config
 from skytally.connections import Bounds
 from skytally.errors import Misconfigured, Unavailable
@@ -145,10 +145,11 @@ def _framework_error(status: int) -> Reply:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Answer a server's start and stop: give the loop its threads, and let go of the stores at the end."""
+    """Answer a server's start and stop: give the loop its threads; at the end record what rounds came to, and let go of the stores."""
     asyncio.get_running_loop().set_default_executor(workers.LoopThreads())
     while (await receive())["type"] == "lifespan.startup":
         await send({"type": "lifespan.startup.complete"})
+    await asyncio.to_thread(timer.end_rounds)
     wiring.close()
     await send({"type": "lifespan.shutdown.complete"})
 
@@ -171,13 +172,14 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
         else:
             self._stopping.set()
+            timer.stop_rounds()
             _later(self._linger_seconds, super().handle_exit, sig, frame)
 
 
 def _later(seconds: float, call: Callable[..., object], *arguments: object) -> None:
-    timer = threading.Timer(seconds, call, arguments)
-    timer.daemon = True
-    timer.start()
+    alarm = threading.Timer(seconds, call, arguments)
+    alarm.daemon = True
+    alarm.start()
 
 
 def server(app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threading.Event, linger_seconds: float = 0) -> Server:

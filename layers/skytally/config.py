@@ -102,7 +102,12 @@ class Config(Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     dirac_token_file: Annotated[
-        str, Meta(title="SKYTALLY_DIRAC_TOKEN_FILE", description="file with a robot's DiracX token, or its JSON with a refresh token")
+        str,
+        Meta(
+            title="SKYTALLY_DIRAC_TOKEN_FILE",
+            description="file with a robot's DiracX token, or its JSON with a refresh token; only read: what that is renewed to lies "
+            "sealed in the document store",
+        ),
     ] = ""
     dirac_ca_file: Annotated[str, Meta(title="SKYTALLY_DIRAC_CA_FILE", description="file with the CA of DiracX's certificate")] = ""
     alarm_webhook: Annotated[

@@ -10,6 +10,7 @@ later round.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import takewhile
 from typing import TypeVar
 
 from msgspec import Struct
@@ -21,41 +22,48 @@ from skytally.foreign_value import AHEAD
 from skytally.heartbeat import AFTER_END, NEW, OPEN, OVER, RUNNING, beat_write, is_job_id, job_key, job_write, new_job, whole_ms
 from skytally.ports import Documents, JobState, JobStates, Outcome, UnreadState, Write
 from skytally.samples import month_of
+from skytally.timer import Deadline, shuffled
 from skytally.unreadable import Kind, Notes
 
 T = TypeVar("T")
 SOURCE = "dirac"
-ASKED_AT_ONCE = 10_000
+# What one call of a door asks about; time is looked at between calls.
+ASKED_AT_ONCE = 500
+SHOWN_AT_ONCE = 10_000
 VMS_AT_ONCE = 500
 
 
-def settle(door: JobStates, documents: Documents, clock: Callable[[], datetime]) -> dict[str, int]:
+def settle(door: JobStates, documents: Documents, deadline: Deadline) -> dict[str, int]:
     """Ask DIRAC about every job that is new, fell silent, came back or may still change, and once an hour about what runs.
 
-    Raises Unavailable where DIRAC or the store does not answer, and the next round does it.
+    What is left when time is up is the next round's. Raises Unavailable where DIRAC or the store does not answer.
     """
-    return Settlement(door, documents, clock, Notes(documents.write, clock)).run()
+    return Settlement(door, documents, deadline, Notes(documents.write, deadline.now)).run()
 
 
 class Settlement(Struct):
-    """A round: whom it asks, where it keeps, and what it could not read."""
+    """A round: whom it asks, where it keeps, when it must stop, and what it could not read."""
 
     door: JobStates
     documents: Documents
-    clock: Callable[[], datetime]
+    deadline: Deadline
     notes: Notes
     unreadable: int = 0
 
     def run(self) -> dict[str, int]:
-        """Settle what is to be settled; return counts."""
+        """Settle what is to be settled, in another order each round, so that none is always the last; return counts."""
         self.documents.refresh()
         seen = self._seen()
-        now = self.clock()
+        now = self.deadline.now()
         asked = {job_id: one for job_id, one in seen.items() if one.is_to_be_asked(now)}
         running = {job_id: one for job_id, one in seen.items() if job_id not in asked}
         asked |= self._show(running, now)
-        final = sum(self._settle(part) for part in _parts(asked))
-        return {"running": len(running), "asked": len(asked), "final": final, "unreadable": self.unreadable}
+        # A door is asked in any case: its credentials may need it.
+        parts = list(_parts(asked, now)) or [{}]
+        done = [(len(part), self._settle(part)) for part in takewhile(lambda _: not self.deadline.is_over(), parts)]
+        told, final = sum(count for count, _ in done), sum(count for _, count in done)
+        left = {"left": len(asked) - told} if told < len(asked) else {}
+        return {"running": len(running), "asked": told, "final": final, "unreadable": self.unreadable, **left}
 
     def _seen(self) -> dict[str, Seen]:
         found: dict[str, list[Heartbeat]] = defaultdict(list)
@@ -69,19 +77,19 @@ class Settlement(Struct):
     def _show(self, running: dict[str, Seen], now: datetime) -> dict[str, Seen]:
         """Keep once an hour how far the jobs are that vms name, so that they do not look forgotten, even while DIRAC is away.
 
-        Return these, as many as one call asks about, the longest unseen first: a payload may not know that DIRAC has ended or moved
+        Return these, a bounded number, the longest unseen first: a payload may not know that DIRAC has ended or moved
         its job.
         """
         jobs = self._known(running, now)
         late = [job for job in jobs.values() if running[job.job_id].last.last_seen_at - job.seen_at >= SILENT_AFTER]
-        late = sorted(late, key=lambda job: job.seen_at)[:ASKED_AT_ONCE]
+        late = sorted(late, key=lambda job: job.seen_at)[:SHOWN_AT_ONCE]
         named = self._each({job.job_id: job for job in late}, lambda job: dirac.named(job, running[job.job_id]))
         self._keep(named, now)
         return {job_id: running[job_id] for job_id in named}
 
     def _settle(self, seen: dict[str, Seen]) -> int:
         """Ask about some jobs, keep what is new, and put aside what vms said of runs that are over; return how many became final."""
-        now = self.clock()
+        now = self.deadline.now()
         states = self._states(seen, now)
         before = {job_id: job for job_id, job in self._known(seen, now).items() if not isinstance(states.get(job_id), UnreadState)}
         known = {job_id: state for job_id, state in states.items() if isinstance(state, JobState)}
@@ -145,8 +153,9 @@ class Settlement(Struct):
         return counted
 
 
-def _parts(seen: dict[str, Seen]) -> Iterator[dict[str, Seen]]:
-    job_ids = list(seen)
+def _parts(seen: dict[str, Seen], now: datetime) -> Iterator[dict[str, Seen]]:
+    """Cut what is asked into what one call asks about, in an order that depends on the time."""
+    job_ids = shuffled(seen, str, now)
     for start in range(0, len(job_ids), ASKED_AT_ONCE):
         yield {job_id: seen[job_id] for job_id in job_ids[start : start + ASKED_AT_ONCE]}
 

@@ -166,7 +166,10 @@ class Alarm(Document, frozen=True, kw_only=True):
 
 
 class Turn(Document, frozen=True, kw_only=True):
-    """index turn, key `{timer}-{turn number}`: who may run a timer function's next round; created once."""
+    """index turn, key `{name}-{ms of the turn before}`: that somebody does what is to be done once, such as a timer's next round.
+
+    Created once, and held for `timer.LEASE`.
+    """
 
     taken_at: datetime
 
@@ -335,6 +338,23 @@ class Cursor(Document, frozen=True, kw_only=True):
     error: str | None
 
 
+class RenewedCredential(Document, frozen=True, kw_only=True):
+    """index credential, key `{source}/{SHA-256 of the token file}`, version ms of `changed_at`: what a token file's pair became.
+
+    `sealed` is the pair that it was last exchanged for, in base64, under the wrapping key that is named; None while the file's own is used.
+    `begun_at` is when an exchange began of which nothing is known yet, and `refused_at` when the source refused one.
+    """
+
+    source: str
+    used_since: datetime
+    changed_at: datetime
+    renewed_at: datetime | None = None
+    wrapping_key: str | None = None
+    sealed: str | None = None
+    begun_at: datetime | None = None
+    refused_at: datetime | None = None
+
+
 class Unreadable(Document, frozen=True, kw_only=True):
     """index unreadable, key `{kind}/{source}/{digest of the key}`, version ms of when it was last met: what was skipped, unread.
 
@@ -372,6 +392,7 @@ INDICES: dict[str, type[Document]] = {
     "heartbeat": Heartbeat,
     "job": Job,
     "cursor": Cursor,
+    "credential": RenewedCredential,
     "unreadable": Unreadable,
     "forgotten": Forgotten,
 }

@@ -6,7 +6,7 @@ What is no record of ours is noted and left alone; it stands in no other's way.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
@@ -16,6 +16,7 @@ from skytally.mark import DELIVERED, EXPIRED, REVOKED, Mark, decide, mark_key, m
 from skytally.ports import Objects
 from skytally.records import Caller, Revocation, iso
 from skytally.stored_deposit import Prep, deposits, intent_key, prep_key, read_box, read_intent
+from skytally.timer import Deadline
 from skytally.unreadable import Notes
 
 NAMES = {
@@ -24,8 +25,6 @@ NAMES = {
     "begun": re.compile(r"begun/([0-9]{8})/([0-9a-f]{64})"),
 }
 MARKS_KEPT, AUDIT_KEPT, IDEMPOTENCY_KEPT = timedelta(days=30), timedelta(days=366), timedelta(days=8)
-
-Clock = Callable[[], datetime]
 
 
 def revoke(request: Revocation, caller: Caller, objects: Objects, now: datetime) -> None:
@@ -63,14 +62,14 @@ def _end(prep: Prep, name: str | None, state: str, objects: Objects, now: dateti
     return decide(objects, mark_key(prep.claim, prep.expires, name), mark)[0]
 
 
-def sweep(objects: Objects, clock: Clock, until: datetime, notes: Notes) -> int:
-    """End what has expired, the oldest first, until a time; answer how many deposits. Running it twice does no more than once."""
+def sweep(objects: Objects, deadline: Deadline, notes: Notes) -> int:
+    """End what has expired, the oldest first, until a deadline; answer how many deposits. Running it twice does no more than once."""
     ended = 0
     for expires, claim in deposits(objects, notes):
-        if clock().timestamp() <= expires:
+        if deadline.now().timestamp() <= expires:
             break
         try:
-            if not _sweep_one(claim, expires, objects, clock, until):
+            if not _sweep_one(claim, expires, objects, deadline):
                 break
         except Exception as error:  # noqa: BLE001  a deposit that cannot be ended costs itself
             notes.add("object", "prep", prep_key(claim, expires), batch.rejection(ended, error).message)
@@ -79,7 +78,7 @@ def sweep(objects: Objects, clock: Clock, until: datetime, notes: Notes) -> int:
     return ended
 
 
-def _sweep_one(claim: str, expires: int, objects: Objects, clock: Clock, until: datetime) -> bool:
+def _sweep_one(claim: str, expires: int, objects: Objects, deadline: Deadline) -> bool:
     """Mark every name that nobody took, then remove the deposit; False where the time ran out first.
 
     A deposit that is damaged can be opened by nobody and names nobody: it goes too, and stands in no other's way.
@@ -91,18 +90,18 @@ def _sweep_one(claim: str, expires: int, objects: Objects, clock: Clock, until: 
     except Changed:
         prep = Prep(claim=claim, expires=expires, sealed=b"", cloud="unknown")
     for name in open_names(objects, claim, expires, prep.names) if prep.names else (None,):
-        if clock() >= until:
+        if deadline.is_over():
             return False
-        _end(prep, name, EXPIRED, objects, clock())
+        _end(prep, name, EXPIRED, objects, deadline.now())
     objects.delete(prep_key(claim, expires))
     return True
 
 
-def forget(objects: Objects, clock: Clock, until: datetime, notes: Notes) -> int:
-    """Remove records that nobody needs any more, the oldest first, until a time; answer how many."""
+def forget(objects: Objects, deadline: Deadline, notes: Notes) -> int:
+    """Remove records that nobody needs any more, the oldest first, until a deadline; answer how many."""
     gone = 0
-    for key in _not_needed(objects, clock(), notes):
-        if clock() >= until:
+    for key in _not_needed(objects, deadline.now(), notes):
+        if deadline.is_over():
             break
         objects.delete(key)
         gone += 1

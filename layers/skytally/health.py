@@ -1,23 +1,24 @@
-"""Health: whether skytally itself does its work: timers, sources, site data, what cannot be read, and open alarms."""
+"""Health: whether skytally itself does its work: timers, sources, credentials, site data, what cannot be read, and open alarms."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from skytally import unreadable
+from skytally import credential, unreadable
 from skytally.alarm import RAISED
 from skytally.catalog import FUNCTIONS
 from skytally.cloud import SiteFault
-from skytally.documents import Alarm, Cursor, Round, Unreadable
+from skytally.credential import FAILING, WELL
+from skytally.documents import Alarm, Cursor, RenewedCredential, Round, Unreadable
 from skytally.ports import Documents
 from skytally.records import iso
 
-FAILING, WELL, SKIPPED = "failing", "well", "skipped"
+SKIPPED = "skipped"
 Row = dict[str, Any]
 
 
 def health_view(clouds: Sequence[str], documents: Documents, site_fault: SiteFault | None, now: datetime) -> dict[str, Any]:
-    """Return a row for each timer, source, fault and open alarm of the reader's clouds; a timer that never ran is not known, not well.
+    """Return a row for each timer, source, credential, fault and open alarm of the reader's clouds; a timer that never ran is not known.
 
     Names of what cannot be read, and of tables of the site data, may be those of any cloud: a reader of some clouds gets the numbers alone.
     """
@@ -27,6 +28,7 @@ def health_view(clouds: Sequence[str], documents: Documents, site_fault: SiteFau
     table = [
         *timers,
         *sources,
+        *_credentials(documents, now),
         *([_site_data(site_fault, clouds)] if site_fault else []),
         *(_unreadable(count, newest, clouds) for count, newest in skipped),
         *alarms,
@@ -56,6 +58,14 @@ def _timers(documents: Documents) -> Iterator[Row]:
 def _sources(documents: Documents) -> Iterator[Row]:
     for name, cursor in documents.find("cursor", Cursor, {}):
         yield _row("source", name, FAILING if cursor.error else WELL, cursor.stands_at, cursor.error)
+
+
+def _credentials(documents: Documents, now: datetime) -> Iterator[Row]:
+    """Make a row for each source's credential: of the token files that were ever used, the one that changed last."""
+    stored = sorted((known for _, known in documents.find("credential", RenewedCredential, {})), key=lambda known: known.changed_at)
+    for source, known in {known.source: known for known in stored}.items():
+        state, message = credential.described(known, now)
+        yield _row("credential", source, state, known.changed_at, message)
 
 
 def _site_data(fault: SiteFault, clouds: Sequence[str]) -> Row:

@@ -32,6 +32,7 @@ FIELDS = (
     *(f"{column}{end}" for column in COMPONENTS.values() for end in ("code", "diag") if f"{column}{end}" != "transexitdiag"),
 )
 LIMIT, RAISED_LIMIT = 5_000, 50_000
+TIME_PARTS = 8
 SECOND = timedelta(seconds=1)
 # Above these a number is nonsense, and sums of it would not be exact any more.
 MAX_SECONDS, MAX_CORES, MAX_BYTES, MAX_ATTEMPT = 10**8, 10**4, 10**13, 10**6
@@ -64,14 +65,14 @@ class JobRows(Protocol):
         """Return a slice; one with `limit` rows or more may have been cut. Unavailable for anything that is no answer."""
 
 
-def whole(source: JobRows, asked: Slice) -> Iterator[list[Any]]:
-    """Answer all rows of a slice, however many requests that takes; an answer that may be cut is never believed.
+def whole(source: JobRows, asked: Slice) -> Iterator[tuple[Slice, list[Any]]]:
+    """Return all rows of a slice, in as many parts as it takes, earlier ones first; an answer that may be cut is never believed.
 
     Raises Unavailable where even a second of one queue and status holds more than any limit allows.
     """
     rows = source.rows(asked)
     if len(rows) < asked.limit:
-        yield rows
+        yield asked, rows
         return
     for part in _parts(asked, rows):
         yield from whole(source, part)
@@ -81,8 +82,7 @@ def _parts(asked: Slice, rows: list[Any]) -> list[Slice]:
     """Cut a slice: by time, unless most rows are of tables that know no time; then by status and queue; at last ask for more."""
     outside = sum(not _inside(asked, row) for row in rows)
     if asked.until_at > asked.from_at and (outside < len(rows) // 2 or len(asked.statuses) == 1):
-        middle = asked.from_at + (asked.until_at - asked.from_at) // 2 // SECOND * SECOND
-        return [structs.replace(asked, until_at=middle), structs.replace(asked, from_at=middle + SECOND)]
+        return _parts_by_time(asked)
     if len(asked.statuses) > 1:
         return [structs.replace(asked, statuses=(status,)) for status in asked.statuses]
     if len(asked.queues) > 1:
@@ -90,6 +90,17 @@ def _parts(asked: Slice, rows: list[Any]) -> list[Slice]:
     if asked.limit < RAISED_LIMIT:
         return [structs.replace(asked, limit=RAISED_LIMIT)]
     raise Unavailable(f"PanDA has more than {RAISED_LIMIT} jobs in one second of {asked.queues[0]}: they cannot be told whole")
+
+
+def _parts_by_time(asked: Slice) -> list[Slice]:
+    """Cut a slice into so many that one answer is believed soon: a round may have time for few."""
+    length = (asked.until_at - asked.from_at) // TIME_PARTS // SECOND * SECOND
+    parts, begin = [], asked.from_at
+    while begin <= asked.until_at:
+        end = min(begin + length, asked.until_at)
+        parts.append(structs.replace(asked, from_at=begin, until_at=end))
+        begin = end + SECOND
+    return parts
 
 
 def across_archive(source: JobRows, asked: Slice) -> list[Any]:

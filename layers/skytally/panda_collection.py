@@ -9,6 +9,7 @@ unreadable, and the cursor passes it, since asking again would bring the same.
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from msgspec import Struct
@@ -18,6 +19,7 @@ from skytally.documents import Cursor, Job
 from skytally.errors import Unavailable
 from skytally.panda import ACTIVE, FINAL, UNFINISHED, JobRows, Slice
 from skytally.ports import Documents, Write
+from skytally.timer import Deadline, TimeIsUp, shuffled
 from skytally.unreadable import Notes
 
 SLICE = timedelta(hours=1)
@@ -33,29 +35,29 @@ Queues = tuple[str, ...]
 
 
 class Collection(Struct, dict=True):
-    """A round: where it asks, where it keeps, when it must stop, and what it has done."""
+    """A round: where it asks, where it keeps, when it must stop, and what it has done; it is a source that stops in time itself."""
 
     source: JobRows
     queues: Queues
     documents: Documents
-    clock: Callable[[], datetime]
-    stop_at: datetime
+    deadline: Deadline
     stands_at: dict[str, datetime] = {}
+    reads_from: dict[str, datetime] = {}
     failed: dict[str, str] = {}
     jobs: int = 0
     unreadable: int = 0
 
     def __post_init__(self) -> None:
         """Make what notes unreadable rows."""
-        self.notes = Notes(self.documents.write, self.clock)
+        self.notes = Notes(self.documents.write, self.deadline.now)
 
     def run(self) -> dict[str, Any]:
         """Collect until now or until time is up; answers counts and how far behind the slowest queue is.
 
         Raises Unavailable where no queue could be asked or nothing could be stored.
         """
-        upper = (self.clock() - LAG).replace(microsecond=0)
-        self.stands_at = self._cursors(CURSOR, upper - FIRST_LOOK)
+        upper = (self.deadline.now() - LAG).replace(microsecond=0)
+        self._look_up(upper)
         for queues in self._standing_together():
             self._each_for_itself(queues, lambda some: self._ended(some, upper))
         current = tuple(queue for queue in self.queues if self.stands_at[queue] >= upper and queue not in self.failed)
@@ -67,28 +69,35 @@ class Collection(Struct, dict=True):
         return {**counts, "behind_seconds": round(behind.total_seconds())}
 
     def _each_for_itself(self, queues: Queues, work: Callable[[Queues], None]) -> None:
-        """Do work for queues together, and where that fails for each alone, as long as there is time."""
+        """Do work for queues together, and where that fails for each alone; one for which no time is left has failed with the others."""
         if not queues:
             return
         try:
             work(queues)
+        except TimeIsUp:
+            return
         except Exception as error:  # noqa: BLE001  one source's fault is its own
-            if len(queues) == 1 or self._is_over():
-                self.failed |= dict.fromkeys(queues, _cause(error))
-                return
-            for queue in queues:
-                self._each_for_itself((queue,), work)
+            self.failed |= dict.fromkeys(queues, _cause(error))
+            if len(queues) > 1:
+                for queue in takewhile(lambda _: not self.deadline.is_over(), shuffled(queues, str, self.deadline.now())):
+                    del self.failed[queue]
+                    self._each_for_itself((queue,), work)
 
     def _ended(self, queues: Queues, upper: datetime) -> None:
-        """Step from an hour before the cursor towards now."""
-        begin = min(self.stands_at[queues[0]], upper) - OVERLAP
-        while begin < upper and not self._is_over():
+        """Step from where it must be read again towards now."""
+        begin = min(*(self.reads_from[queue] for queue in queues), upper - OVERLAP)
+        while begin < upper:
             end = upper if upper - begin <= SLICE + OVERLAP else begin + SLICE
-            edge = self.clock() - ARCHIVED_AFTER
+            asked_at = self.deadline.now()
+            edge = asked_at - ARCHIVED_AFTER
             if begin < edge <= end:
-                self._keep(queues, panda.across_archive(self.source, _archived_late(queues, edge, upper)))
-            self._keep_whole(Slice(queues=queues, statuses=FINAL, from_at=_reaching(begin, edge), until_at=end))
-            self._move(queues, end)
+                self._keep(queues, panda.across_archive(self, _archived_late(queues, edge, upper)))
+            asked = Slice(queues=queues, statuses=FINAL, from_at=_reaching(begin, edge), until_at=end)
+            for part, rows in panda.whole(self, asked):
+                self._keep(queues, rows)
+                if part.statuses == FINAL and part.queues == queues:
+                    self._move(queues, part.until_at, asked_at)
+            self._move(queues, end, asked_at)
             begin = end
 
     def _running(self, queues: Queues, upper: datetime) -> None:
@@ -96,22 +105,27 @@ class Collection(Struct, dict=True):
 
     def _due(self, queues: Queues, upper: datetime) -> Queues:
         """Name the queues that were last asked a day ago for jobs of which the batch system said something after they were final."""
-        late = self._cursors(LATE_CURSOR, upper - LATE_SINCE)
-        return tuple(queue for queue in queues if upper - late[queue] >= LATE_EVERY)
+        late = self._cursors(LATE_CURSOR)
+        return tuple(queue for queue in queues if (one := late[queue]) is None or upper - one.stands_at >= LATE_EVERY)
 
     def _late(self, queues: Queues, upper: datetime) -> None:
         asked = Slice(queues=queues, statuses=UNFINISHED, from_at=upper - LATE_SINCE, until_at=upper, moment="statechangetime")
         self._keep_whole(asked)
-        self._write_cursors(LATE_CURSOR, dict.fromkeys(queues, upper), None)
+        self._write_cursors(LATE_CURSOR, dict.fromkeys(queues, upper), self.deadline.now())
 
     def _keep_whole(self, asked: Slice) -> None:
-        for rows in panda.whole(self.source, asked):
+        for _, rows in panda.whole(self, asked):
             self._keep(asked.queues, rows)
+
+    def rows(self, asked: Slice) -> list[Any]:
+        """Return a slice, or raise TimeIsUp: time is looked at before each request."""
+        self.deadline.check()
+        return self.source.rows(asked)
 
     def _keep(self, queues: Queues, rows: Sequence[Any]) -> None:
         """Store an answer's jobs, of each the newest."""
         newest: dict[str, Job] = {}
-        now = self.clock()
+        now = self.deadline.now()
         for position, row in enumerate(rows):
             try:
                 job = panda.job(row, now)
@@ -137,28 +151,37 @@ class Collection(Struct, dict=True):
         moments = sorted(set(self.stands_at.values()), reverse=True)
         return [tuple(queue for queue in self.queues if self.stands_at[queue] == at) for at in moments]
 
-    def _cursors(self, name: str, usual: datetime) -> dict[str, datetime]:
-        known = self.documents.get_many("cursor", [f"{name}/{queue}" for queue in self.queues], Cursor)
-        return {queue: one.stands_at if one else usual for queue, one in zip(self.queues, known, strict=True)}
+    def _look_up(self, upper: datetime) -> None:
+        """Look up where each queue stands, and from where on it must be read again.
 
-    def _move(self, queues: Queues, until: datetime) -> None:
+        Answers lag by up to `OVERLAP`. What was asked about later than that is not read again, so a round that is far behind gets farther.
+        """
+        cursors = self._cursors(CURSOR)
+        self.stands_at = {queue: one.stands_at if one else upper - FIRST_LOOK for queue, one in cursors.items()}
+        for queue, at in self.stands_at.items():
+            cursor = cursors[queue]
+            asked_at = at if cursor is None or cursor.error else cursor.asked_at
+            self.reads_from[queue] = min(at, max(at, asked_at - LAG) - OVERLAP)
+
+    def _cursors(self, name: str) -> dict[str, Cursor | None]:
+        known = self.documents.get_many("cursor", [f"{name}/{queue}" for queue in self.queues], Cursor)
+        return dict(zip(self.queues, known, strict=True))
+
+    def _move(self, queues: Queues, until: datetime, asked_at: datetime) -> None:
+        """Move cursors to where all is stored that was there at a moment."""
         moved = {queue: until for queue in queues if until > self.stands_at[queue]}
-        self._write_cursors(CURSOR, moved, None)
+        self._write_cursors(CURSOR, moved, asked_at)
         self.stands_at |= moved
 
     def _write_down_failures(self) -> None:
         if len(self.failed) == len(self.queues):
             raise Unavailable(self.failed[self.queues[0]])
         for queue, message in self.failed.items():
-            self._write_cursors(CURSOR, {queue: self.stands_at[queue]}, message)
+            self._write_cursors(CURSOR, {queue: self.stands_at[queue]}, self.deadline.now(), message)
 
-    def _write_cursors(self, name: str, stand: dict[str, datetime], error: str | None) -> None:
-        now = self.clock()
-        cursors = {f"{name}/{queue}": Cursor(stands_at=at, asked_at=now, error=error) for queue, at in stand.items()}
+    def _write_cursors(self, name: str, stand: dict[str, datetime], asked_at: datetime, error: str | None = None) -> None:
+        cursors = {f"{name}/{queue}": Cursor(stands_at=at, asked_at=asked_at, error=error) for queue, at in stand.items()}
         self.documents.write([Write("cursor", key, round(one.stands_at.timestamp() * 1_000), one) for key, one in cursors.items()]).result()
-
-    def _is_over(self) -> bool:
-        return self.clock() >= self.stop_at
 
 
 def _cause(error: Exception) -> str:

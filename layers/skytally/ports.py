@@ -125,8 +125,11 @@ class Documents(Protocol):
     def count(self, index: str) -> int:
         """Return how many documents an index holds, also those that cannot be read; as of the last `refresh` or later."""
 
-    def forget(self, index: str, moment: str, before: datetime) -> int:
-        """Remove documents whose moment is earlier, unless they were written anew meanwhile; answer how many, as far as the store tells."""
+    def forget(self, index: str, moment: str, before: datetime, is_over: Callable[[], bool] = lambda: False) -> int:
+        """Remove documents whose moment is earlier, unless they were written anew meanwhile; answer how many, as far as the store tells.
+
+        `is_over` is asked before each page; once it says so the rest stays.
+        """
 
     def install(self, now: datetime) -> list[str]:
         """Set the store up for this version and name what was made new; the same again changes nothing."""
@@ -233,8 +236,8 @@ class JobStates(Protocol):
     def states(self, job_ids: Sequence[int]) -> dict[int, JobState | UnreadState]:
         """Return the state of each job that DIRAC knows; one that it does not know is absent.
 
-        Unavailable where any part of the answer is missing, so that absence is never an outage; nor is it a row that cannot be read, which
-        costs its own job alone.
+        A call takes some seconds at most, so callers ask about some hundred jobs at a time. Unavailable where any part of the answer is
+        missing, so that absence is never an outage; nor is it a row that cannot be read, which costs its own job alone.
         """
 
 

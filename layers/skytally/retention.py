@@ -1,5 +1,6 @@
 """Retention: how long documents are kept. What a statement or a boot's name rests on is kept for ever."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from skytally.documents import Forgotten
@@ -17,16 +18,20 @@ DETAILS = {
     "heartbeat": "last_seen_at",
     "anomaly": "at",
     "alarm": "resolved_at",
+    "credential": "changed_at",
 }
 
 
-def forget(documents: Documents, kept_days: int, now: datetime) -> dict[str, int]:
-    """Remove the details that are older than so many days (0: none), and old turns and tallies; answer how many went of each index."""
-    gone = {index: documents.forget(index, moment, now - SHORTLY_KEPT) for index, moment in SHORTLY}
+def forget(documents: Documents, kept_days: int, now: datetime, is_over: Callable[[], bool] = lambda: False) -> dict[str, int]:
+    """Remove the details that are older than so many days (0: none), and old turns and tallies; answer how many went of each index.
+
+    What is left when its time is over goes when this is called again.
+    """
+    gone = {index: documents.forget(index, moment, now - SHORTLY_KEPT, is_over) for index, moment in SHORTLY}
     if kept_days:
         before = now - timedelta(days=kept_days)
         _note(documents, before)
-        gone |= {index: documents.forget(index, moment, before) for index, moment in DETAILS.items()}
+        gone |= {index: documents.forget(index, moment, before, is_over) for index, moment in DETAILS.items()}
     return {index: count for index, count in gone.items() if count}
 
 

@@ -19,6 +19,7 @@ from skytally.boot import Register
 from skytally.catalog import FUNCTIONS
 from skytally.cloud import Site, SiteFault
 from skytally.config import OBJECT_STORE, Config, setting_names
+from skytally.credential import Credential
 from skytally.errors import Forbidden, Misconfigured, NotYours
 from skytally.keyring import Keyring
 from skytally.limit import Limits
@@ -223,7 +224,12 @@ def dirac() -> JobStates | None:
     from skytally.adapters.jobs_diracx import DiracxJobStates
 
     ca_file = Path(told.dirac_ca_file) if told.dirac_ca_file else None
-    return DiracxJobStates(told.dirac_url, Path(told.dirac_token_file), ca_file) if told.dirac_url else None
+    return DiracxJobStates(told.dirac_url, dirac_credential(documents()), ca_file) if told.dirac_url else None
+
+
+def dirac_credential(store: Documents) -> Credential:
+    """Return what DiracX is asked with, as far as a document store knows."""
+    return Credential("dirac", "SKYTALLY_DIRAC_TOKEN_FILE", Path(config().dirac_token_file), store, keys, web.clock)
 
 
 def alarm_teller(now: datetime) -> Teller:

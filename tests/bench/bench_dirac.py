@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
+import dirac_lab  # noqa: E402
 import lab  # noqa: E402
 from agent_lab import VM_PY, load_agent  # noqa: E402
 from dirac_lab import AT, CALLER, HOUR, Door, state  # noqa: E402
@@ -77,7 +78,7 @@ def rounds(documents):
     door = Door(*(state(job_id=n + 1, ended=1) for n in range(SILENT)))
     for what, at in (("settled", 2), ("watched", 3)):
         calls, began = door.calls, time.perf_counter()
-        dirac_collection.settle(door, documents, lambda at=at: AT + at * HOUR)
+        dirac_collection.settle(door, documents, dirac_lab.unhurried(lambda at=at: AT + at * HOUR))
         console.print(f"dirac_collect: {SILENT:,} silent jobs {what} in {time.perf_counter() - began:.2f} s, {door.calls - calls} call")
 
 

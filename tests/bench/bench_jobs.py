@@ -26,6 +26,7 @@ from skytally.documents import Cursor, Job  # noqa: E402
 from skytally.panda_collection import Collection  # noqa: E402
 from skytally.ports import Write  # noqa: E402
 from skytally.records import Caller  # noqa: E402
+from skytally.timer import Deadline  # noqa: E402
 
 SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
 REPORT_JOBS = 5_000
@@ -114,7 +115,7 @@ def stand_at(moment, documents):
 
 def collect(at, documents):
     """Do a round at a moment; answers its counts."""
-    return Collection(wiring.panda(), QUEUES, documents, lambda: at, at + timedelta(days=1)).run()
+    return Collection(wiring.panda(), QUEUES, documents, Deadline(lambda: at, at + timedelta(days=1))).run()
 
 
 def asked(monitor, jobs):

@@ -286,6 +286,18 @@ def test_what_is_old_is_forgotten_and_nothing_else(documents):
     assert window(documents, AT, AT + 99 * HOUR) == [{"cloud": "uvic", "core_ms": 31}]
 
 
+def test_what_is_left_when_time_is_up_goes_the_next_time(documents, monkeypatch):
+    for page in ("documents_sqlite.PAGE_ROWS", "documents_elasticsearch.PAGE"):
+        monkeypatch.setattr(f"skytally.adapters.{page}", 4)
+    done(documents, *(Write("turn", f"t-{n}", 0, Turn(taken_at=AT)) for n in range(10)))
+    documents.refresh()
+    assert documents.forget("turn", "taken_at", AT + HOUR, lambda: True) == 0
+    looks = iter([False, False, True])
+    assert documents.forget("turn", "taken_at", AT + HOUR, lambda: next(looks)) == 8
+    documents.refresh()
+    assert documents.forget("turn", "taken_at", AT + HOUR) == 2
+
+
 def test_moments_are_counted_whole_where_they_lie(documents):
     ends = [AT + n * HOUR / 2 for n in range(10)]
     rounds = [Round(name=f"r{n % 2}", started_at=AT, finished_at=at, succeeded_at=None, error=None) for n, at in enumerate(ends)]

@@ -4,7 +4,9 @@ import json
 import os
 import stat
 import subprocess
+import sys
 import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,8 +14,11 @@ from pathlib import Path
 
 import classic_dirac
 import pytest
+from credential_lab import credential
+from msgspec import structs
 
 from localstack.diracx import diracx
+from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.jobs_dirac import HEADER, DiracCommandJobStates, parse_csv
 from skytally.adapters.jobs_diracx import DiracxJobStates
 from skytally.errors import Unavailable
@@ -33,7 +38,9 @@ class Answers(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked += 1
         is_renewal = self.path == "/api/auth/token"
-        self.send_response(200 if is_renewal else self.server.status)
+        self.server.renewed_count += is_renewal
+        time.sleep(self.server.pause_seconds)
+        self.send_response(self.server.renewal_status if is_renewal else self.server.status)
         body = self.server.renewed if is_renewal else self.server.body
         for name, value in {**self.server.headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
@@ -48,6 +55,7 @@ class Server(HTTPServer):
     """A DiracX that says what it is told."""
 
     status, headers, body, renewed, asked = 200, {}, b"[]", b"", 0
+    renewal_status, renewed_count, pause_seconds = 200, 0, 0
 
     def says(self, what):
         self.body = what if isinstance(what, bytes) else json.dumps(what).encode()
@@ -73,9 +81,22 @@ def dirac(tmp_path_factory):
 
 
 @pytest.fixture
-def door(dirac, tmp_path):
+def documents(tmp_path):
+    documents = SqliteDocuments(tmp_path / "documents.sqlite")
+    yield documents
+    documents.close()
+
+
+@pytest.fixture
+def door_of(documents):
+    """Make a door as another process would."""
+    return lambda url, token_file: DiracxJobStates(url, credential(token_file, documents))
+
+
+@pytest.fixture
+def door(dirac, door_of, tmp_path):
     (tmp_path / "token").write_text(dirac.token())
-    return DiracxJobStates(dirac.url, tmp_path / "token")
+    return door_of(dirac.url, tmp_path / "token")
 
 
 @pytest.mark.servers
@@ -108,74 +129,151 @@ class TestDiracx:
         state = door.states([job])[job]
         assert (state.minor_status, state.reschedule_count, state.site) == ("Job Rescheduled", 1, "ANY")
 
-    def test_a_bad_token_without_a_refresh_token_is_an_outage(self, dirac, tmp_path):
+    def test_a_bad_token_without_a_refresh_token_is_an_outage(self, dirac, door_of, tmp_path):
         (tmp_path / "bare").write_text("e30.e30.x")
         with pytest.raises(Unavailable, match="cannot be renewed"):
-            DiracxJobStates(dirac.url, tmp_path / "bare").states(dirac.ids)
+            door_of(dirac.url, tmp_path / "bare").states(dirac.ids)
         (tmp_path / "pair").write_text(json.dumps({"access_token": "e30.e30.x", "refresh_token": "e30.e30.y"}))
         with pytest.raises(Unavailable, match="refuses to renew"):
-            DiracxJobStates(dirac.url, tmp_path / "pair").states(dirac.ids)
+            door_of(dirac.url, tmp_path / "pair").states(dirac.ids)
+
+
+def stale(pair):
+    """Make of a pair one whose access token is over."""
+    return json.dumps(pair | {"access_token": "e30.e30.x"})
 
 
 @pytest.mark.servers
 class TestRenewal:
+    """On the real server, with a file that nobody can write: a person's login, whose refresh token works once."""
+
     @pytest.fixture
     def token_file(self, dirac, tmp_path):
         token_file = tmp_path / "pair"
-        token_file.write_text(json.dumps(dirac.token_pair() | {"access_token": "e30.e30.x"}))
-        token_file.chmod(0o600)
+        token_file.write_text(stale(dirac.login_pair()))
+        token_file.chmod(0o400)
         return token_file
 
-    def test_a_refused_token_is_renewed_and_the_new_one_kept_for_the_next_process(self, dirac, token_file):
-        assert set(DiracxJobStates(dirac.url, token_file).states(dirac.ids[:2])) == set(dirac.ids[:2])
-        kept = json.loads(token_file.read_text())
-        assert kept["access_token"] != "e30.e30.x"
-        assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
-        token_file.write_text(json.dumps({"access_token": kept["access_token"]}))
-        assert DiracxJobStates(dirac.url, token_file).states(dirac.ids[:1])
-
-    def test_it_is_renewed_again_and_again(self, dirac, token_file):
-        door = DiracxJobStates(dirac.url, token_file)
+    def test_what_is_renewed_is_found_by_the_next_process_and_the_file_stays(self, dirac, door_of, token_file):
+        before = token_file.read_text()
         for _ in range(3):
-            assert door.states(dirac.ids[:1])
-            door._tokens = door._read_tokens() | {"access_token": "e30.e30.x"}
+            assert set(door_of(dirac.url, token_file).states(dirac.ids[:2])) == set(dirac.ids[:2])
+        assert token_file.read_text() == before
+        assert sorted(path.name for path in token_file.parent.glob("*pair*")) == ["pair"]
 
-    def test_a_token_that_ends_between_two_pages_is_renewed_once_and_the_page_read_again(self, dirac, token_file, monkeypatch):
+    def test_it_is_renewed_again_and_again_by_processes_in_turn(self, dirac, door_of, token_file, monkeypatch):
+        doors = [door_of(dirac.url, token_file) for _ in range(2)]
+        for n in range(6):
+            assert doors[n % 2].states(dirac.ids[:1])
+            self.spoil(doors[(n + 1) % 2], monkeypatch)
+
+    def spoil(self, door, monkeypatch):
+        """Let the server refuse the next token that a door shows, as if its time were over."""
+        real = door._ask
+
+        def refused(path, body, tokens, countdown):
+            monkeypatch.setattr(door, "_ask", real)
+            return real(path, body, structs.replace(tokens, access_token="e30.e30.x"), countdown)
+
+        monkeypatch.setattr(door, "_ask", refused)
+
+    def test_a_token_that_ends_between_two_pages_is_renewed_once_and_the_page_read_again(self, dirac, door_of, token_file, monkeypatch):
         monkeypatch.setattr("skytally.adapters.jobs_diracx.PAGE_JOBS", 20)
-        door, asked = DiracxJobStates(dirac.url, token_file), []
+        door, asked = door_of(dirac.url, token_file), []
 
-        def request(path, how, real=door._request):
+        def request(path, how, countdown, real=door._request):
             asked.append(path)
             if len(asked) == 4:
                 how["headers"]["Authorization"] = "Bearer e30.e30.x"
-            return real(path, how)
+            return real(path, how, countdown)
 
-        door._request = request
+        monkeypatch.setattr(door, "_request", request)
         assert set(door.states(dirac.ids)) == set(dirac.ids)
         assert [path.partition("?")[0] for path in asked].count("/api/auth/token") == 2
 
-    def test_a_file_that_cannot_be_written_costs_nothing_now(self, dirac, token_file, monkeypatch):
-        def refuse(*_):
-            raise PermissionError
+    def test_two_processes_at_the_same_moment_use_a_refresh_token_once(self, dirac, token_file, tmp_path):
+        """Each is a process of its own; the server ends every session where it is used twice."""
+        command = [sys.executable, "-c", ASKING, dirac.url, str(token_file), str(tmp_path / "documents.sqlite"), str(dirac.ids[0])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+        told = [process.communicate(timeout=60)[0].split() for process in processes]
+        assert [words[-1] for words in told] == ["asked"] * 4
+        assert sum(words.count("renewed") for words in told) == 1
 
-        monkeypatch.setattr(Path, "replace", refuse)
-        assert DiracxJobStates(dirac.url, token_file).states(dirac.ids[:1])
+    def test_a_person_s_new_login_counts_at_once(self, dirac, door_of, token_file):
+        door = door_of(dirac.url, token_file)
+        assert door.states(dirac.ids[:1])
+        for _ in range(2):
+            token_file.unlink()
+            token_file.write_text(stale(dirac.login_pair()))
+            assert door.states(dirac.ids[:1])
+            assert door_of(dirac.url, token_file).states(dirac.ids[:1])
+
+    def test_a_token_that_was_used_elsewhere_needs_a_person_and_is_sent_no_more(self, dirac, door_of, token_file, tmp_path, monkeypatch):
+        """Were it sent again the server would end the person's new session, too."""
+        thief = SqliteDocuments(tmp_path / "elsewhere.sqlite")
+        assert DiracxJobStates(dirac.url, credential(token_file, thief)).states(dirac.ids[:1])
+        thief.close()
+        door, asked = door_of(dirac.url, token_file), []
+        real = door._request
+        monkeypatch.setattr(door, "_request", lambda path, *how: asked.append(path) or real(path, *how))
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="sign the robot in again"):
+                door.states(dirac.ids[:1])
+        assert [path for path in asked if "auth" in path] == ["/api/auth/token"]
+        token_file.unlink()
+        token_file.write_text(stale(dirac.login_pair()))
+        assert door.states(dirac.ids[:1])
+
+    def test_a_pair_that_the_server_does_not_replace_is_renewed_again_and_again(self, dirac, door_of, tmp_path, monkeypatch):
+        (tmp_path / "proxy").write_text(stale(dirac.token_pair()))
+        for _ in range(3):
+            door = door_of(dirac.url, tmp_path / "proxy")
+            assert door.states(dirac.ids[:1])
+            self.spoil(door, monkeypatch)
+            assert door.states(dirac.ids[:1])
 
 
-def test_a_server_that_is_away_is_an_outage(tmp_path):
+ASKING = """
+import sys, time
+from pathlib import Path
+from credential_lab import credential
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.adapters.jobs_diracx import DiracxJobStates
+from skytally.errors import Unavailable
+
+url, token_file, store, job_id = sys.argv[1:]
+documents = SqliteDocuments(Path(store))
+door = DiracxJobStates(url, credential(Path(token_file), documents))
+real = door._exchange
+door._exchange = lambda *asked: (real(*asked), print("renewed"))[0]
+for _ in range(200):
+    try:
+        door.states([int(job_id)])
+        print("asked")
+        break
+    except Unavailable as error:
+        if "another process renews" not in error.message:
+            raise
+        time.sleep(0.1)
+documents.close()
+"""
+
+
+def test_a_server_that_is_away_is_an_outage(door_of, tmp_path):
     (tmp_path / "token").write_text("x")
     with pytest.raises(Unavailable):
-        DiracxJobStates("http://127.0.0.1:9", tmp_path / "token").states([1])
+        door_of("http://127.0.0.1:9", tmp_path / "token").states([1])
     with pytest.raises(Unavailable):
-        DiracxJobStates("http://127.0.0.1:9", tmp_path / "nothing").states([1])
+        door_of("http://127.0.0.1:9", tmp_path / "nothing").states([1])
 
 
 @pytest.fixture
-def nonsense(tmp_path):
+def nonsense(door_of, tmp_path):
     """A server that answers each page of a search as it is told, and whatever else is asked with a token."""
     with answering() as server:
         (tmp_path / "token").write_text(json.dumps({"access_token": "a", "refresh_token": "b"}))
-        server.door = DiracxJobStates(server.url, tmp_path / "token")
+        server.door = door_of(server.url, tmp_path / "token")
         yield server
 
 
@@ -252,6 +350,49 @@ def test_a_renewal_that_brings_no_token_is_an_outage(nonsense, renewed):
     nonsense.status, nonsense.renewed = 401, renewed
     with pytest.raises(Unavailable):
         nonsense.door.states([1])
+
+
+@pytest.mark.parametrize(
+    ("status", "is_over"),
+    [(400, True), (401, True), (403, True), (404, False), (429, False), (500, False), (503, False), (502, True), (504, True)],
+)
+def test_a_renewal_that_fails_is_tried_again_where_the_token_still_holds(nonsense, documents, status, is_over):
+    nonsense.status, nonsense.renewal_status = 401, status
+    with pytest.raises(Unavailable):
+        nonsense.door.states([1])
+    nonsense.status, nonsense.renewed_count = 401, 0
+    with pytest.raises(Unavailable):
+        nonsense.door.states([1])
+    assert nonsense.renewed_count == (0 if is_over else 1)
+
+
+def test_a_server_that_takes_no_connection_for_a_renewal_leaves_the_token_as_it_is(nonsense, monkeypatch):
+    nonsense.status = 401
+    with monkeypatch.context() as away:
+        real = nonsense.door._client.request
+        away.setattr(nonsense.door._client, "request", lambda m, url, **how: real(m, url.replace(*PORT(url)), **how))
+        with pytest.raises(Unavailable, match="does not answer"):
+            nonsense.door.states([1])
+    nonsense.renewed_count = 0
+    with pytest.raises(Unavailable):
+        nonsense.door.states([1])
+    assert nonsense.renewed_count == 1
+
+
+def PORT(url):
+    """Return what to replace in a renewal's address so that nobody listens there."""
+    address = url.partition("/api/")[0]
+    return (address, "http://127.0.0.1:9") if url.endswith("/api/auth/token") else (address, address)
+
+
+def test_all_requests_of_a_call_take_one_request_s_time_together(nonsense, monkeypatch):
+    monkeypatch.setattr("skytally.adapters.jobs_diracx.REQUEST_SECONDS", 0.5)
+    nonsense.pause_seconds, nonsense.status, nonsense.headers = 0.2, 206, {"content-range": "jobs 0-1/9999"}
+    nonsense.says([GOOD])
+    begin = time.monotonic()
+    with pytest.raises(Unavailable, match="does not answer"):
+        nonsense.door.states(list(range(1, 100)))
+    assert 0.4 < time.monotonic() - begin < 1.5
 
 
 @pytest.fixture
@@ -338,6 +479,17 @@ def test_the_classic_table_is_read_whatever_the_application_says(dstat):
     assert (found[2].status, found[2].application_status) == ("Running", "Executing basf2; step=2, Status=Done")
 
 
+def test_jobs_that_are_asked_about_alone_share_one_request_s_time_and_cost_nobody_else(dstat, monkeypatch):
+    monkeypatch.setattr("skytally.adapters.jobs_dirac.REQUEST_SECONDS", 1)
+    row = "{},Done,S,None,None,None,None,None,0,Minor,App,\n"
+    doubled = "".join(row.format(n) * 2 for n in range(1, 9))
+    begin = time.monotonic()
+    found = dstat(f"{HEADER}\n{doubled}{row.format(9)}\n", seconds=0.4).states(list(range(1, 10)))
+    assert time.monotonic() - begin < 2
+    assert found[9].status == "Done"
+    assert {type(found[n]) for n in range(3, 9)} == {UnreadState}
+
+
 def test_none_known_is_an_empty_table(dstat):
     assert dstat(f"{NOTICE}{HEADER}\n\n").states([99]) == {}
 
@@ -394,7 +546,7 @@ def test_partial_output_is_an_outage(dstat, output, code):
 
 
 def test_a_client_that_hangs_or_is_missing_is_an_outage(dstat, monkeypatch):
-    monkeypatch.setattr("skytally.adapters.jobs_dirac.SECONDS", 0.2)
+    monkeypatch.setattr("skytally.adapters.jobs_dirac.REQUEST_SECONDS", 0.2)
     with pytest.raises(Unavailable, match="did not end"):
         dstat(TABLE, seconds=5).states([1])
     with pytest.raises(Unavailable, match="cannot be run"):

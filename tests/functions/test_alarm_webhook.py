@@ -3,6 +3,7 @@
 import json
 import queue
 import re
+import socket
 import socketserver
 import threading
 import time
@@ -60,6 +61,18 @@ def test_a_chat_gets_text_alone_that_calls_nobody(webhook):
     assert list(body) == ["text"]
     assert not re.search(r"[<>]|@\w|!\[|&(?!amp;|lt;|gt;)", body["text"])
     assert body["text"].startswith("raised silent_vm: vm &lt;!\u200bchannel&gt;")
+
+
+def test_a_receiver_that_hangs_costs_one_request_s_time_however_often_it_is_tried(monkeypatch):
+    monkeypatch.setattr(alarms_webhook, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(alarms_webhook, "REMINDED_AT_ONCE", 1)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        teller = AlarmWebhook(f"http://127.0.0.1:{deaf.getsockname()[1]}/", "alertmanager", NOW)
+        for call in (lambda: teller.tell(alarm()), lambda: teller.remind([alarm("a"), alarm("b"), alarm("c")])):
+            begin = time.monotonic()
+            with pytest.raises(Unavailable, match="does not answer"):
+                call()
+            assert time.monotonic() - begin < 2
 
 
 MARKUP = {

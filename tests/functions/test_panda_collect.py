@@ -13,6 +13,8 @@ from skytally import panda, panda_collection, wiring
 from skytally.adapters import jobs_panda
 from skytally.documents import Alarm, Cursor, Job, Unreadable
 from skytally.errors import Unavailable
+from skytally.ports import Write
+from skytally.timer import Deadline
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 NOW = datetime(2026, 11, 24, 5, 0, 30, tzinfo=UTC)
@@ -241,10 +243,111 @@ def test_a_placement_days_later_moves_the_job_and_the_totals(collect, monitor, c
 def test_a_round_that_has_no_time_left_goes_on_where_it_stopped(monitor, client):
     moments = iter([NOW] * 10 + [NOW + timedelta(seconds=n) for n in range(50, 5_000, 50)])
     round_of = panda_collection.Collection(
-        wiring.panda(), ("CA-IAAS-T3",), wiring.documents(), lambda: next(moments), NOW + timedelta(seconds=40)
+        wiring.panda(), ("CA-IAAS-T3",), wiring.documents(), Deadline(lambda: next(moments), NOW + timedelta(seconds=40))
     )
     assert round_of.run()["behind_seconds"] > 3_600
     assert cursor().stands_at < NOW
+
+
+class Slow:
+    """A monitor of which each answer takes some seconds of a clock that a test reads."""
+
+    def __init__(self, door, seconds, begin):
+        self.door, self.seconds, self.now, self.asked = door, seconds, begin, []
+
+    def rows(self, asked):
+        self.now += timedelta(seconds=self.seconds)
+        self.asked.append(asked)
+        return self.door.rows(asked)
+
+    def round(self, *queues):
+        """Do a round of ten seconds, and say how far behind it is."""
+        deadline = Deadline(lambda: self.now, self.now + timedelta(seconds=10))
+        told = panda_collection.Collection(self, queues, wiring.documents(), deadline).run()
+        return told["behind_seconds"]
+
+
+@pytest.mark.parametrize("seconds", [3, 7])
+def test_a_queue_that_is_days_behind_gets_farther_in_every_round_however_slow_the_monitor_is(collect, monitor, seconds):
+    collect()
+    begin = NOW + timedelta(days=2)
+    monitor.now = lambda: begin.replace(tzinfo=None)
+    monitor.rows += [ended(100 + n, f"{NOW + timedelta(minutes=30 * n + 15):%Y-%m-%dT%H:%M:%S}") for n in range(95)]
+    slow, behind = Slow(wiring.panda(), seconds, begin), [2 * 86_400]
+    while behind[-1] > 3_600:
+        behind.append(slow.round("CA-IAAS-T3"))
+        assert behind[-1] < behind[-2]
+    assert {str(100 + n) for n in range(93)} <= set(jobs())
+    assert len(slow.asked) < 2 * 48
+
+
+def test_an_hour_of_too_many_jobs_for_a_round_is_read_in_several(collect, monitor):
+    """Each part is stored before the cursor passes it, and the next round begins there, not at the hour's begin."""
+    collect()
+    begin = NOW + timedelta(hours=8)
+    monitor.now = lambda: begin.replace(tzinfo=None)
+    monitor.rows += [ended(1_000 + n, f"{NOW + timedelta(hours=2, seconds=n * 7):%Y-%m-%dT%H:%M:%S}") for n in range(500)]
+    slow, rounds = Slow(Cut(wiring.panda(), 70), 7, begin), 0
+    while slow.round("CA-IAAS-T3") > 600 and rounds < 100:
+        rounds += 1
+    assert 3 < rounds < 20
+    assert {str(1_000 + n) for n in range(500)} <= set(jobs())
+
+
+def test_a_queue_that_hangs_takes_no_other_s_time_for_ever(monitor):
+    """Asked together they fail, and a round has time for one or two of them alone."""
+    queues = tuple(f"Q{n}" for n in range(6))
+    monitor.rows = [ended(n, "2026-11-24T04:30:00", computingsite=f"Q{n}") for n in range(1, 6)]
+    stood = Cursor(stands_at=NOW - timedelta(hours=1), asked_at=NOW - timedelta(hours=1), error=None)
+    wiring.documents().write([Write("cursor", f"panda/{queue}", 1, stood) for queue in queues]).result()
+    slow = Slow(Broken(wiring.panda(), "Q0"), 3, NOW)
+    for minutes in range(0, 20 * 60, 20):
+        slow.now = NOW + timedelta(minutes=minutes)
+        monitor.now = lambda: slow.now.replace(tzinfo=None)
+        try:
+            slow.round(*queues)
+        except Unavailable:
+            continue
+    assert set(jobs()) == {"1", "2", "3", "4", "5"}
+    assert cursor("Q0").error
+
+
+class Cut:
+    """A monitor that cuts every answer to so many rows, as it does at its limit."""
+
+    def __init__(self, door, limit):
+        self.door, self.limit = door, limit
+
+    def rows(self, asked):
+        rows = self.door.rows(asked)
+        return rows if len(rows) < self.limit else (rows * asked.limit)[: asked.limit]
+
+
+def test_what_a_monitor_tells_late_is_found_also_after_a_round_that_was_cut(collect, monitor):
+    """It shows a job fifty minutes after it ended, when the cursor has long passed that."""
+    collect()
+    slow = Slow(wiring.panda(), 7, NOW + timedelta(minutes=20))
+    monitor.now = lambda: slow.now.replace(tzinfo=None)
+    for minutes in (20, 40, 60):
+        slow.now = NOW + timedelta(minutes=minutes)
+        slow.round("CA-IAAS-T3")
+    monitor.rows.append(ended(77, f"{NOW + timedelta(minutes=20):%Y-%m-%dT%H:%M:%S}"))
+    slow.now = NOW + timedelta(minutes=70)
+    slow.round("CA-IAAS-T3")
+    assert "77" in jobs()
+
+
+def test_a_failure_makes_the_next_round_read_all_of_the_last_hour_again(collect, monitor):
+    collect()
+    stood_at = cursor().stands_at
+    monitor.faulty_queues = {"CA-IAAS-T3"}
+    failing = {"stands_at": stood_at, "asked_at": NOW + timedelta(hours=3), "error": "away"}
+    version = round(stood_at.timestamp() * 1_000)
+    wiring.documents().write([Write("cursor", "panda/CA-IAAS-T3", version, Cursor(**failing))]).result()
+    monitor.faulty_queues, monitor.queries = set(), []
+    monitor.rows.append(ended(78, f"{stood_at - timedelta(minutes=50):%Y-%m-%dT%H:%M:%S}"))
+    collect(NOW + timedelta(hours=4))
+    assert "78" in jobs()
 
 
 def test_late_words_of_the_batch_system_are_asked_for_once_a_day(collect, monitor):
@@ -349,7 +452,7 @@ def test_a_crash_over_one_queue_is_that_queue_s_failure(monitor, caplog):
     monitor.now = lambda: NOW.replace(tzinfo=None)
     queues = ("CA-IAAS-T3", "BAD")
     source = Broken(wiring.panda(), "BAD")
-    round_of = panda_collection.Collection(source, queues, wiring.documents(), lambda: NOW, NOW + timedelta(seconds=40))
+    round_of = panda_collection.Collection(source, queues, wiring.documents(), Deadline(lambda: NOW, NOW + timedelta(seconds=40)))
     assert round_of.run()["failed_queues"] == 1
     assert (len(jobs()), cursor().error) == (6, None)
     assert cursor("BAD").stands_at < NOW - timedelta(hours=23)

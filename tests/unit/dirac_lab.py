@@ -9,6 +9,7 @@ from skytally.documents import Job
 from skytally.errors import Unavailable
 from skytally.ports import JobState
 from skytally.records import Caller
+from skytally.timer import Deadline
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -18,14 +19,14 @@ HOUR_MS = 3_600_000
 
 
 class Door:
-    """A DIRAC that says what a test tells it, and counts how often it is asked."""
+    """A DIRAC that says what a test tells it, and counts how often it is asked about jobs."""
 
     def __init__(self, *states):
         self.known = {state.job_id: state for state in states}
         self.calls, self.asked, self.is_away = 0, [], False
 
     def states(self, job_ids):
-        self.calls += 1
+        self.calls += bool(job_ids)
         self.asked += job_ids
         if self.is_away:
             raise Unavailable("away")
@@ -38,8 +39,13 @@ def beat(documents, *job_ids, at=0.0, vm="vm-1", caller=CALLER, told=None):
     return heartbeat.record(report, caller, documents, AT + (at if told is None else told) * HOUR)
 
 
+def unhurried(now):
+    """Make a deadline that never comes."""
+    return Deadline(now, datetime(2199, 1, 1, tzinfo=UTC))
+
+
 def settle(documents, door, at):
-    return dirac_collection.settle(door, documents, lambda: AT + at * HOUR)
+    return dirac_collection.settle(door, documents, unhurried(lambda: AT + at * HOUR))
 
 
 def job(documents, job_id="1"):

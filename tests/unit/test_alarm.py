@@ -9,10 +9,11 @@ from msgspec import structs
 
 from skytally import alarm
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.alarm import COUNTED, FAILED_CHECK, RAISED, RESOLVED, Check, Checked, Crash, Finding, each, in_turn, run_checks
+from skytally.alarm import COUNTED, FAILED_CHECK, RAISED, RESOLVED, Check, Checked, Crash, Finding, Untold, each, in_turn, run_checks
 from skytally.cloud import Site
 from skytally.documents import Alarm
 from skytally.errors import Unavailable
+from skytally.timer import Deadline
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 STEP = timedelta(minutes=5)
@@ -164,6 +165,10 @@ def test_in_turn_everybodys_first_comes_before_anybodys_second(items):
     assert all([item for item in ordered if item[0] == owner] == [item for item in items if item[0] == owner] for owner in "abc")
 
 
+def unhurried():
+    return Deadline(lambda: NOW, NOW + timedelta(seconds=10))
+
+
 def opened(kind, subject):
     times = {"raised_at": NOW, "seen_at": NOW, "resolved_at": None}
     return Alarm(kind=kind, subject=subject, cloud=None, message="", state=RAISED, told=RAISED, **times)
@@ -183,7 +188,7 @@ def test_a_check_that_fails_is_one_failed_check():
         Check("is away", ("c",), away),
         Check("works", ("d",), lambda _: [finding("good")]),
     ]
-    checked = run_checks(checks, [opened("b", "mine"), opened("a", "another's")])
+    checked = run_checks(checks, [opened("b", "mine"), opened("a", "another's")], unhurried())
     assert (checked.kinds, [str(one) for one in checked.outages]) == ({"a", "b", "c"}, ["the store is away"])
     assert [(one.kind, one.subject) for one in checked.findings] == [
         (FAILED_CHECK, "crashes at once"),
@@ -196,6 +201,50 @@ def test_a_check_that_fails_is_one_failed_check():
     assert checked.findings[3].message.endswith("the store is away")
 
 
+def test_a_check_for_which_no_time_is_left_is_as_if_nobody_could_look_and_is_among_the_first_before_long(tmp_path):
+    documents, moment, looked = SqliteDocuments(tmp_path / "documents.sqlite"), [NOW], []
+    names = [f"check {n}" for n in range(12)]
+
+    def find(name):
+        moment[0] += timedelta(seconds=4)
+        looked.append(name)
+        return [Finding(name, "vm", None, "so it is")]
+
+    checks = [Check(name, (name,), lambda _, name=name: find(name)) for name in names]
+    for minutes in range(0, 300, 5):
+        now = moment[0] = NOW + timedelta(minutes=minutes)
+        deadline = Deadline(lambda: moment[0], now + timedelta(seconds=10))
+        before = len(looked)
+        alarm.round_of(checks, Untold(), documents, Site(), now, deadline)
+        assert len(looked) - before == 2
+    assert set(looked) == set(names)
+    found = dict(documents.find("alarm", Alarm, {}))
+    assert {one.state for one in found.values()} == {RAISED}
+    documents.close()
+
+
+def test_people_are_told_until_time_is_up_and_the_rest_in_the_next_round(tmp_path):
+    documents, moment = SqliteDocuments(tmp_path / "documents.sqlite"), [NOW]
+
+    class SlowTeller(Untold):
+        told, reminded = [], 0
+
+        def tell(self, alarm):
+            moment[0] += timedelta(seconds=8)
+            self.told.append(alarm.subject)
+
+        def remind(self, _):
+            self.reminded += 1
+
+    teller = SlowTeller()
+    checks = [Check("vms", ("silent_vm",), lambda _: [finding("vm", n) for n in range(5)])]
+    for minutes, count, reminded in ((0, 2, 0), (5, 4, 0), (10, 5, 1)):
+        now = moment[0] = NOW + timedelta(minutes=minutes)
+        alarm.round_of(checks, teller, documents, Site(), now, Deadline(lambda: moment[0], now + timedelta(seconds=10)))
+        assert (len(set(teller.told)), len(teller.told), teller.reminded) == (count, count, reminded)
+    documents.close()
+
+
 def test_an_item_that_crashes_costs_itself():
     def find(number):
         yield finding("vm", 10 // number)
@@ -203,7 +252,7 @@ def test_an_item_that_crashes_costs_itself():
     items = [5, 0, 2]
     found = list(each(items, lambda number: (f"vm-{number}", "uvic"), find))
     assert [type(one) for one in found] == [Finding, Crash, Finding]
-    checked = run_checks([Check("numbers", ("a", "b"), lambda _: found)], [])
+    checked = run_checks([Check("numbers", ("a", "b"), lambda _: found)], [], unhurried())
     assert (checked.kinds, checked.identities) == (set(), {"a:vm-0", "b:vm-0"})
     assert [(one.kind, one.subject, one.cloud) for one in checked.findings][1] == (FAILED_CHECK, "numbers: vm-0", "uvic")
     with pytest.raises(Unavailable):
@@ -230,7 +279,9 @@ def test_what_a_receiver_never_takes_stands_before_no_other_for_ever(tmp_path):
     findings = [finding("vm", number, cloud=f"bad-{number}") for number in range(8)] + [finding("vm", 9, cloud="good")]
     for minutes in range(60):
         with pytest.raises(Unavailable):
-            alarm.round_of([Check("vms", ("silent_vm",), lambda _: findings)], teller, documents, Site(), NOW + timedelta(minutes=minutes))
+            alarm.round_of(
+                [Check("vms", ("silent_vm",), lambda _: findings)], teller, documents, Site(), NOW + timedelta(minutes=minutes), unhurried()
+            )
         if teller.taken:
             break
     documents.close()

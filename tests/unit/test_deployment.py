@@ -126,5 +126,5 @@ def test_the_image_installs_the_runtime_lock_by_hash_as_nobody():
 def test_keys_go_to_the_functions_that_use_them():
     for function in FUNCTIONS:
         source = (ROOT / "functions" / function.name / "main.py").read_text()
-        uses = any(f"wiring.{door}" in source for door in ("keys", "caller", "dashboard_reader"))
+        uses = any(f"wiring.{door}" in source for door in ("keys", "caller", "dashboard_reader", "dirac("))
         assert set(wanted()[function.service].secrets) == {"s3-credentials"} | (set(KEYS) if uses else set()), function.name

@@ -11,6 +11,7 @@ from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.documents import Heartbeat, Usage
 from skytally.errors import Unavailable
 from skytally.ports import JobState, Write
+from skytally.timer import Deadline
 
 QUARTER_MS = HOUR_MS / 4
 ANY = "ANY"
@@ -56,8 +57,8 @@ def test_what_runs_is_asked_about_once_an_hour_and_not_more(documents):
     assert 2 * 9 <= len(door.asked) <= 2 * 12
 
 
-def test_no_more_that_runs_is_asked_about_than_one_call_takes_and_the_longest_unseen_first(documents, monkeypatch):
-    monkeypatch.setattr(dirac_collection, "ASKED_AT_ONCE", 3)
+def test_no_more_that_runs_is_asked_about_than_a_bounded_number_the_longest_unseen_first(documents, monkeypatch):
+    monkeypatch.setattr(dirac_collection, "SHOWN_AT_ONCE", 3)
     beat(documents, *map(str, range(1, 9)))
     door = Door(*(state("Running", job_id=n) for n in range(1, 9)))
     settle(documents, door, 0.1)
@@ -501,12 +502,33 @@ def test_a_dirac_that_is_away_changes_nothing(documents):
     assert settle(documents, door, 3)["final"] == 1
 
 
-def test_ten_thousand_silent_jobs_take_one_call(documents):
+def test_ten_thousand_silent_jobs_take_twenty_calls(documents):
     for start in range(0, 10_000, 5_000):
         beat(documents, *map(str, range(start + 1, start + 5_001)))
     door = Door(*(state(job_id=n, ended=1) for n in range(1, 10_001)))
     assert settle(documents, door, 2)["final"] == 10_000
-    assert door.calls == 1
+    assert door.calls == 20
+
+
+def test_a_round_that_has_no_time_left_leaves_jobs_to_the_next_and_none_is_always_the_last(documents, monkeypatch):
+    """Each call takes four seconds of ten, so a round makes three; nothing is ever final, so only the order lets each job have its turn."""
+    monkeypatch.setattr(dirac_collection, "ASKED_AT_ONCE", 2)
+    beat(documents, *map(str, range(1, 13)))
+    moment, asked = [AT + 2 * HOUR], []
+
+    class Slow(Door):
+        def states(self, job_ids):
+            moment[0] += timedelta(seconds=4)
+            asked.append(sorted(job_ids))
+            return super().states(job_ids)
+
+    door = Slow(*(state("Running", job_id=n) for n in range(1, 13)))
+    told = dirac_collection.settle(door, documents, Deadline(lambda: moment[0], moment[0] + timedelta(seconds=10)))
+    assert (told["asked"], told["left"], len(asked)) == (6, 6, 3)
+    for _ in range(12):
+        moment[0] += timedelta(minutes=15)
+        dirac_collection.settle(door, documents, Deadline(lambda: moment[0], moment[0] + timedelta(seconds=10)))
+    assert {job_id for some in asked for job_id in some} == set(range(1, 13))
 
 
 def test_what_vms_name_for_long_does_not_look_forgotten(documents):

@@ -8,6 +8,7 @@ that ended, a watchdog calls every half hour, and what is not heard of for 195 m
 import random
 from datetime import timedelta
 
+import dirac_lab
 import lab
 import pytest
 from dirac_lab import AT, CALLER, HOUR, MINUTE, OTHER, OURS, Door
@@ -249,7 +250,7 @@ def days(tmp_path_factory):
         door.now = AT + (quarter + 1) * ROUND
         if quarter < 4 * 48 or quarter % 4 == 0:
             try:
-                dirac_collection.settle(door, documents, lambda: door.now)
+                dirac_collection.settle(door, documents, dirac_lab.unhurried(lambda: door.now))
             except Unavailable:
                 continue
     known = {int(one.job_id): one for _, one in documents.find("job", Job, {"system": ["dirac"]})}

@@ -3,6 +3,7 @@
 import threading
 from datetime import timedelta
 
+import dirac_lab
 import lab
 import pytest
 from dirac_lab import AT, CALLER, HOUR, OTHER, OURS, job
@@ -122,7 +123,7 @@ class Round:
     def run(self):
         self.turn.acquire()
         try:
-            dirac_collection.settle(self, self, lambda: self.story.now)
+            dirac_collection.settle(self, self, dirac_lab.unhurried(lambda: self.story.now))
         except Unavailable:
             pass
         except Exception as error:  # noqa: BLE001
@@ -177,7 +178,7 @@ def check(documents, steps):
     story.is_away = False
     for _ in range(3):
         story.wait(61)
-        dirac_collection.settle(quick(story), documents, lambda: story.now)
+        dirac_collection.settle(quick(story), documents, dirac_lab.unhurried(lambda: story.now))
     known, truth = job(documents), story.truth
     assert (known.status, known.attempt) == (truth.status, truth.reschedule_count), known
     assert (known.final_at is not None) == (truth.status in FINAL), known
@@ -212,9 +213,9 @@ def let_the_last_win(monkeypatch):
 
 
 def stamp_with_the_begin_of_the_round(monkeypatch):
-    def settle(door, documents, clock, real=dirac_collection.settle):
-        begin = clock()
-        return real(door, documents, lambda: begin)
+    def settle(door, documents, deadline, real=dirac_collection.settle):
+        begin = deadline.now()
+        return real(door, documents, dirac_lab.unhurried(lambda: begin))
 
     monkeypatch.setattr(dirac_collection, "settle", settle)
 

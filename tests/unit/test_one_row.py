@@ -17,6 +17,7 @@ from skytally import dirac_answer, foreign_value, panda, panda_collection
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.documents import Job, Unreadable
 from skytally.ports import JobState, UnreadState
+from skytally.timer import Deadline
 
 NUMBERS = itertools.count(7_300_001, 10)
 QUIET = [HealthCheck.function_scoped_fixture]
@@ -53,7 +54,7 @@ def panda_row(number, status="finished"):
 
 def collected(documents, rows):
     """Do a round; answer its counts."""
-    return panda_collection.Collection(Rows(rows), ("A",), documents, lambda: AT, AT + timedelta(minutes=1)).run()
+    return panda_collection.Collection(Rows(rows), ("A",), documents, Deadline(lambda: AT, AT + timedelta(minutes=1))).run()
 
 
 @settings(max_examples=150, suppress_health_check=QUIET)

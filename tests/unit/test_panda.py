@@ -307,13 +307,13 @@ def asked(hours=1, limit=100):
 @given(st.lists(st.integers(0, 3_600), max_size=400))
 def test_slices_are_split_until_nothing_is_cut(seconds):
     table = Table([NOW + timedelta(seconds=n) for n in sorted(seconds)])
-    found = [row["pandaid"] for rows in panda.whole(table, asked(limit=20)) for row in rows]
+    found = [row["pandaid"] for _, rows in panda.whole(table, asked(limit=20)) for row in rows]
     assert sorted(found) == list(range(len(seconds)))
 
 
 def test_a_full_second_is_split_by_status_and_queue_and_then_asked_for_more():
     table = Table([NOW] * 30_000)
-    found = [row["pandaid"] for rows in panda.whole(table, asked(limit=5_000)) for row in rows]
+    found = [row["pandaid"] for _, rows in panda.whole(table, asked(limit=5_000)) for row in rows]
     assert sorted(found) == list(range(30_000))
     assert table.asked[-1].limit == panda.RAISED_LIMIT or max(one.limit for one in table.asked) == panda.RAISED_LIMIT
 
@@ -336,4 +336,4 @@ def test_a_late_word_is_looked_for_by_its_own_time():
     late = [{"pandaid": n, "statechangetime": job["modificationtime"], "s": "failed", "q": "A"} for n, job in enumerate(table.jobs)]
     table.jobs = late
     asked_late = structs.replace(asked(limit=20), moment="statechangetime")
-    assert sorted(row["pandaid"] for rows in panda.whole(table, asked_late) for row in rows) == list(range(50))
+    assert sorted(row["pandaid"] for _, rows in panda.whole(table, asked_late) for row in rows) == list(range(50))

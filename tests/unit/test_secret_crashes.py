@@ -24,6 +24,7 @@ from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.errors import Expired, SkytallyError, Unavailable
 from skytally.ports import Created
 from skytally.records import Revocation
+from skytally.timer import Deadline
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_the_table(store, token, step, copy_of):
     prep = "there" if keys_of(store, "prep") else "gone"
     same, other = word(copy_of(store), token), word(copy_of(store), token, OTHER_KEY)
     late = secret_lab.after(token)
-    ending.sweep(store, lambda: late, late + timedelta(minutes=1), NoNotes())
+    ending.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
     final = mark.read_mark(store, mark.mark_key(*secret_lab.parts(token))).state
     swept = final + (", prep gone" if final == "delivered" and prep == "there" else "")
     assert keys_of(store, "prep") == []
@@ -159,7 +160,7 @@ def test_a_sweep_and_a_claim_race_on_one_mark(store, token):
 
     class SweptFirst(Watched):
         def create(self, key, data):
-            ending.sweep(self.store, lambda: late, late + timedelta(minutes=1), NoNotes())
+            ending.sweep(self.store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
             return super().create(key, data)
 
     with pytest.raises(Expired):
@@ -174,12 +175,12 @@ def revoked(store, token):
 
 def swept(store, token):
     late = secret_lab.after(token)
-    ending.sweep(store, lambda: late, late + timedelta(minutes=1), NoNotes())
+    ending.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
 
 
 def forgotten(store, token):
     late = secret_lab.after(token) + timedelta(days=400)
-    ending.forget(store, lambda: late, late + timedelta(minutes=1), NoNotes())
+    ending.forget(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
 
 
 def claimed_by_b(store, token):

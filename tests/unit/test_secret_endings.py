@@ -10,6 +10,7 @@ from skytally import ending, mark
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.errors import Expired, NotFound, NotYours, Taken
 from skytally.records import Caller, Revocation
+from skytally.timer import Deadline
 
 ROUND = timedelta(seconds=20)
 
@@ -20,11 +21,11 @@ def store(tmp_path):
 
 
 def sweep(store, at, until=None, notes=None):
-    return ending.sweep(store, lambda: at, until or at + ROUND, notes or NoNotes())
+    return ending.sweep(store, Deadline(lambda: at, until or at + ROUND), notes or NoNotes())
 
 
 def forget(store, at, until=None, notes=None):
-    return ending.forget(store, lambda: at, until or at + ROUND, notes or NoNotes())
+    return ending.forget(store, Deadline(lambda: at, until or at + ROUND), notes or NoNotes())
 
 
 def revoke(store, token, caller=SCHEDULER):
@@ -69,7 +70,7 @@ def test_a_round_ends_in_time_and_the_next_goes_on(store):
     rounds = []
     while keys_of(store, "prep"):
         now = NOW + timedelta(hours=2)
-        rounds.append(ending.sweep(store, Ticking(now), now + timedelta(seconds=8), NoNotes()))
+        rounds.append(ending.sweep(store, Deadline(Ticking(now), now + timedelta(seconds=8)), NoNotes()))
     assert sum(rounds) == 10
     assert len(rounds) > 2
 
@@ -80,7 +81,7 @@ def test_a_batch_too_large_for_one_round_is_swept_in_several(store):
     rounds = 0
     while keys_of(store, "prep"):
         now = NOW + timedelta(hours=2)
-        ending.sweep(store, Ticking(now), now + timedelta(seconds=10), NoNotes())
+        ending.sweep(store, Deadline(Ticking(now), now + timedelta(seconds=10)), NoNotes())
         assert keys_of(store, "prep") or len(keys_of(store, "mark")) == 30
         rounds += 1
     assert 3 < rounds < 12
@@ -202,7 +203,7 @@ def test_forgetting_ends_in_time(store):
     for _ in range(10):
         attempt(store, left(store))
     now = NOW + timedelta(days=40)
-    assert 0 < ending.forget(store, Ticking(now), now + timedelta(seconds=5), NoNotes()) < 10
+    assert 0 < ending.forget(store, Deadline(Ticking(now), now + timedelta(seconds=5)), NoNotes()) < 10
     assert forget(store, now) > 0
     assert keys_of(store, "mark") == []
 

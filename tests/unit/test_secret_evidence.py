@@ -13,6 +13,7 @@ from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.cli import cli
 from skytally.errors import Unavailable
 from skytally.records import Revocation
+from skytally.timer import Deadline
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_every_state_is_listed_newest_first(store):
     claim, expires = parts(tokens["revoked"])
     ending.revoke(Revocation(claim=claim, expires=expires), secret_lab.SCHEDULER, store, NOW + timedelta(seconds=1))
     late = NOW + timedelta(seconds=61)
-    ending.sweep(store, lambda: late, late + timedelta(seconds=1), NoNotes())
+    ending.sweep(store, Deadline(lambda: late, late + timedelta(seconds=1)), NoNotes())
     damaged = next(key for key in keys_of(store, "prep") if tokens["damaged"].split(".")[0] in key)
     store.delete(damaged)
     store.create(damaged, b"rubbish")

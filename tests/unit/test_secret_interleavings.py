@@ -19,6 +19,7 @@ from skytally.envelope import spki_sha256
 from skytally.errors import NotFound, SkytallyError, Unavailable
 from skytally.ports import Created
 from skytally.records import Revocation
+from skytally.timer import Deadline
 
 FATES = ("done", "done", "done", "lost before", "lost after", "killed before", "killed after")
 
@@ -99,7 +100,7 @@ def claiming(token, key, vm=None):
 
 def late_sweep(token):
     late = secret_lab.after(token)
-    return lambda store: ending.sweep(store, lambda: late, late + timedelta(minutes=1), NoNotes())
+    return lambda store: ending.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
 
 
 def revoking(token):

@@ -17,6 +17,7 @@ from skytally.cli import cli
 from skytally.errors import Changed, Exists, Taken
 from skytally.mark import Mark
 from skytally.records import Revocation, iso
+from skytally.timer import Deadline
 
 CLAIM = "c" * 26
 LATER = NOW + timedelta(hours=2)
@@ -87,7 +88,7 @@ def test_a_mark_that_cannot_be_read_lets_nobody_have_the_secret(store, data, nam
 def test_a_sweep_ends_a_deposit_whose_mark_cannot_be_read_and_goes_on(store, data):
     first, second = left(store, expires_in_seconds=60), left(store)
     store.create(mark.mark_key(*parts(first)), data)
-    assert ending.sweep(store, lambda: LATER, LATER + timedelta(seconds=20), NoNotes()) == 2
+    assert ending.sweep(store, Deadline(lambda: LATER, LATER + timedelta(seconds=20)), NoNotes()) == 2
     assert keys_of(store, "prep") == []
     assert mark.read_mark(store, mark.mark_key(*parts(second))).state == "expired"
     assert word(store, first) in {"expired", "taken contested"}
@@ -146,13 +147,13 @@ def test_names_that_are_none_of_ours_stay_and_stop_no_round(store):
     old = NOW - timedelta(days=400)
     for number, vm in enumerate(("gone-1", "gone-2")):
         left(store, vm=vm, now=old, request_key=f"key-{number}")
-    ending.sweep(store, lambda: old + timedelta(days=1), old + timedelta(days=2), NoNotes())
+    ending.sweep(store, Deadline(lambda: old + timedelta(days=1), old + timedelta(days=2)), NoNotes())
     for key in NAMES:
         store.create(key, b"x")
     recent = left(store)
     notes, until = Noted(), NOW + timedelta(seconds=20)
-    assert ending.sweep(store, lambda: NOW, until, notes) == 0
-    assert ending.forget(store, lambda: NOW, until, notes) == 6
+    assert ending.sweep(store, Deadline(lambda: NOW, until), notes) == 0
+    assert ending.forget(store, Deadline(lambda: NOW, until), notes) == 6
     assert [one.vm for one in history(store, notes)] == ["vm-1"]
     assert sorted(key for _, key in notes.keys) == sorted(NAMES)
     assert {key for folder in ("mark", "audit", "begun", "prep") for key in keys_of(store, folder)} == {
@@ -171,7 +172,7 @@ def test_an_intent_that_cannot_be_read_stops_neither_deposits_nor_forgetting(sto
         left(store, request_key="key")
     assert left(store, request_key="another")
     notes = Noted()
-    assert ending.forget(store, lambda: NOW, NOW + timedelta(seconds=20), notes) == 1
+    assert ending.forget(store, Deadline(lambda: NOW, NOW + timedelta(seconds=20)), notes) == 1
     assert notes.keys == [("idempotency", intent)]
 
 
@@ -180,7 +181,7 @@ def test_a_deposit_that_makes_the_sweep_crash_costs_itself(store, monkeypatch):
     real = ending.read_box
     monkeypatch.setattr(ending, "read_box", lambda objects, claim, expires: 1 / 0 if claim in bad else real(objects, claim, expires))
     notes = Noted()
-    assert ending.sweep(store, lambda: LATER, LATER + timedelta(seconds=20), notes) == 1
+    assert ending.sweep(store, Deadline(lambda: LATER, LATER + timedelta(seconds=20)), notes) == 1
     assert [source for source, _ in notes.keys] == ["prep"]
     assert keys_of(store, "prep") == [f"prep/{parts(bad)[1]}/{parts(bad)[0]}"]
     assert keys_of(store, "mark") == [mark.mark_key(*parts(good))]

@@ -20,13 +20,14 @@ from typing import Any
 import tenacity
 import urllib3
 
+from skytally.clock import Countdown
 from skytally.documents import Alarm
 from skytally.errors import Unavailable
+from skytally.http_client import REQUEST_SECONDS, HttpClient
 from skytally.plain_text import visible
 from skytally.records import iso
 
-SECONDS = urllib3.Timeout(connect=2.0, read=5.0)
-TRIES = tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(5)
+TRIES = tenacity.stop_after_attempt(3)
 PAUSES = tenacity.wait_exponential_jitter(multiplier=0.2, max=2)
 TRY_AGAIN = {408, 429, 500, 502, 503, 504}
 FORGOTTEN_AFTER = timedelta(hours=1)
@@ -43,31 +44,39 @@ class AlarmWebhook:
 
     def __init__(self, url: str, form: str, now: datetime) -> None:
         self._url, self._form, self._now = url, form, now
-        self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False)
+        self._client = HttpClient()
 
     def tell(self, alarm: Alarm) -> None:
         """Deliver one alarm, or raise Unavailable without naming the address, which may hold a secret."""
-        self._deliver(FORMS[self._form](alarm, self._now))
+        self._deliver(FORMS[self._form](alarm, self._now), Countdown(REQUEST_SECONDS))
 
     def remind(self, alarms: Sequence[Alarm]) -> None:
         """Repeat what is open to an Alertmanager; other receivers keep what they were told."""
         if self._form == "alertmanager":
+            countdown = Countdown(REQUEST_SECONDS)
             for start in range(0, len(alarms), REMINDED_AT_ONCE):
-                self._deliver([alert(alarm, self._now) for alarm in alarms[start : start + REMINDED_AT_ONCE]])
+                self._deliver([alert(alarm, self._now) for alarm in alarms[start : start + REMINDED_AT_ONCE]], countdown)
 
-    def _deliver(self, body: Any) -> None:
+    def _deliver(self, body: Any, countdown: Countdown) -> None:
+        """Post, some times where that may help, and at most as long as is left."""
         data = json.dumps(body).encode()
+        patience = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_passing),
+            wait=lambda state: min(PAUSES(state), countdown.left_seconds()),
+            stop=TRIES,
+            reraise=True,
+        )
         try:
-            for attempt in tenacity.Retrying(retry=tenacity.retry_if_exception(_is_passing), wait=PAUSES, stop=TRIES, reraise=True):
+            for attempt in patience:
                 with attempt:
-                    self._post(data)
+                    self._post(data, countdown.left_seconds())
         except urllib3.exceptions.HTTPError:
             raise Unavailable("the alarm webhook does not answer: check SKYTALLY_ALARM_WEBHOOK") from None
         except _Refused as refused:
             raise Unavailable(f"the alarm webhook answered {refused.status}: check SKYTALLY_ALARM_WEBHOOK and alarms.form") from None
 
-    def _post(self, data: bytes) -> None:
-        answer = self._pool.request("POST", self._url, body=data, headers={"Content-Type": "application/json"})
+    def _post(self, data: bytes, seconds: float) -> None:
+        answer = self._client.request("POST", self._url, seconds=seconds, body=data, headers={"Content-Type": "application/json"})
         if not 200 <= answer.status < 300:
             raise _Refused(answer.status)
 

@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from skytally import dirac_answer
+from skytally.clock import Countdown
 from skytally.errors import Unavailable
 from skytally.foreign_value import MAX_IDENTITY
+from skytally.http_client import REQUEST_SECONDS
 from skytally.ports import JobState, UnreadState
 
 CALL_JOBS = 500
-# A call takes seconds; of more jobs than these nothing can be told in one round.
+# A command takes seconds; of more jobs than these nothing can be told in one round.
 MOST_ALONE = 10
-SECONDS = 120
 FIELDS = (
     "Status",
     "Site",
@@ -52,6 +53,10 @@ ROW = re.compile(r"[0-9]{1,19},[A-Za-z]+,")
 Row = dict[str, Any]
 
 
+class TooSlow(Unavailable):
+    """A command did not end in its time."""
+
+
 class DiracCommandJobStates:
     """The classic client, as it is set up and signed in on this machine."""
 
@@ -68,21 +73,31 @@ class DiracCommandJobStates:
         return found
 
     def _rows(self, job_ids: list[int]) -> list[Row]:
-        """Return the rows of an answer, each job's once; the one row of a job that is asked about alone is the first."""
-        rows = parse_csv(self._ask(job_ids))
-        if len(job_ids) == 1:
-            return rows[:1]
+        """Return the rows of an answer, each job's once: of one that is asked about alone the first, where time is left for that.
+
+        All commands together take `REQUEST_SECONDS` at most.
+        """
+        countdown = Countdown(REQUEST_SECONDS)
+        rows = parse_csv(self._ask(job_ids, countdown.left_seconds()))
         counts = Counter(row["job_id"] for row in rows)
         again = [job_id for job_id in job_ids if counts[str(job_id)] > 1]
-        alone = [row for job_id in again[:MOST_ALONE] for row in self._rows([job_id])]
-        return [row for row in rows if counts[row["job_id"]] == 1] + alone + [{"job_id": str(job_id)} for job_id in again[MOST_ALONE:]]
+        alone = [self._alone(job_id, countdown) for job_id in again[:MOST_ALONE]]
+        rest = [{"job_id": str(job_id)} for job_id in again[MOST_ALONE:]]
+        return [row for row in rows if counts[row["job_id"]] == 1] + [row for some in alone for row in some] + rest
 
-    def _ask(self, job_ids: list[int]) -> str:
+    def _alone(self, job_id: int, countdown: Countdown) -> list[Row]:
+        """Return the first row of a job that is asked about alone; where no time is left for that, one that says nothing."""
+        try:
+            return parse_csv(self._ask([job_id], countdown.left_seconds()))[:1]
+        except TooSlow:
+            return [{"job_id": str(job_id)}]
+
+    def _ask(self, job_ids: list[int], seconds: float) -> str:
         command = [self._command, "-a", "-f", "csv", "-F", ",".join(FIELDS), ",".join(map(str, job_ids))]
         try:
-            done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False)  # noqa: S603
+            done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds, check=False)  # noqa: S603
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"{self._command} did not end in {SECONDS} s: the jobs stay as they are") from None
+            raise TooSlow(f"{self._command} did not end in {REQUEST_SECONDS:.0f} s: the jobs stay as they are") from None
         except OSError:
             raise Unavailable(f"{self._command} cannot be run: install DIRAC's client where the collector runs") from None
         if done.returncode:

@@ -14,9 +14,9 @@ import urllib3
 
 from skytally.errors import Unavailable
 from skytally.foreign_value import parsed
+from skytally.http_client import HttpClient
 from skytally.panda import FIELDS, Slice
 
-SECONDS = urllib3.Timeout(connect=5.0, read=20.0)
 AGENT = "skytally panda_collect"
 
 
@@ -25,7 +25,7 @@ class PandaJobRows:
 
     def __init__(self, base: str, token_file: Path | None = None) -> None:
         self._base, self._token_file = base.rstrip("/"), token_file
-        self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False, maxsize=1)
+        self._client = HttpClient()
         # Any number that was not sent before keeps an answer from coming out of a cache.
         self._numbers = itertools.count(time.time_ns() // 1_000_000)
 
@@ -39,7 +39,7 @@ class PandaJobRows:
     def _get(self, url: str) -> bytes:
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": AGENT, **self._authorization()}
         try:
-            answer = self._pool.request("GET", url, headers=headers, redirect=False)
+            answer = self._client.request("GET", url, headers=headers)
         except urllib3.exceptions.HTTPError:
             raise Unavailable("PanDA's monitor does not answer: check SKYTALLY_PANDA_URL") from None
         if answer.status in {401, 403}:

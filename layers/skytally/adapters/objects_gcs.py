@@ -28,10 +28,10 @@ from skytally.errors import NotFound, Unavailable
 from skytally.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
 
 T = TypeVar("T")
-SECONDS = (5, 15)
+SECONDS = (2, 6)
 PIECE_BYTES = 256 * 1_024
 MEDIA = "application/octet-stream"
-PATIENCE = {"timeout": SECONDS, "retry": DEFAULT_RETRY.with_timeout(20.0)}
+PATIENCE = {"timeout": SECONDS, "retry": DEFAULT_RETRY.with_timeout(8.0)}
 FAILURES = (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError)
 
 

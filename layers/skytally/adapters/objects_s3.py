@@ -25,7 +25,7 @@ from skytally.errors import Misconfigured, NotFound, Unavailable
 from skytally.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
 
 T = TypeVar("T")
-CONNECT_SECONDS, READ_SECONDS = 5, 15
+CONNECT_SECONDS, READ_SECONDS = 2, 6
 POOL_CONNECTIONS = 64
 
 

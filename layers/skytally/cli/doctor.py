@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from skytally import preflight, web, wiring
+from skytally import credential, preflight, web, wiring
 from skytally.cli.terminal import say, show, text
 from skytally.config import Config
 from skytally.documents import Boot
@@ -20,7 +20,7 @@ Finding = tuple[str, str, str, str]
 @click.option("--json", "as_json", is_flag=True, help="print what was found as JSON")
 @click.option("--install", is_flag=True, help="set the document store up first: templates and indices; again changes nothing")
 def doctor(as_json: bool, install: bool) -> None:
-    """Check keys, document store and object store, and keep the object store's verdict for the functions.
+    """Check keys, site data, document store, credentials and object store, and keep the object store's verdict for the functions.
 
     The object store is tried for real, in about two seconds: creates one after another, overlapping and in a burst, reads after writes and
     deletes, versions, its clock. Secrets are issued only on a store that is SAFE.
@@ -36,7 +36,7 @@ def doctor(as_json: bool, install: bool) -> None:
         with contextlib.closing(wiring.open_documents(config)) as documents:
             fresh = documents.install(web.clock())
         say(f"made {', '.join(fresh)}" if fresh else "the document store is set up", err=True)
-    findings = [finding for check in (_keys, _site_data, _documents, _objects) for finding in _tried(check, config)]
+    findings = [finding for check in (_keys, _site_data, _documents, _credentials, _objects) for finding in _tried(check, config)]
     if as_json:
         names = ("part", "check", "state", "finding")
         click.echo(json.dumps([dict(zip(names, finding, strict=True)) for finding in findings], indent=2))
@@ -71,6 +71,13 @@ def _documents(config: Config) -> Iterator[Finding]:
     with contextlib.closing(wiring.open_documents(config)) as documents:
         documents.get("boot", "doctor", Boot)
     yield "documents", "answers", "ok", config.documents_url.partition("://")[0]
+
+
+def _credentials(config: Config) -> Iterator[Finding]:
+    if config.dirac_url.startswith("http"):
+        with contextlib.closing(wiring.open_documents(config)) as documents:
+            state, message = wiring.dirac_credential(documents).state()
+        yield "credentials", "dirac", "ok" if state == credential.WELL else "FAILED", message
 
 
 def _objects(config: Config) -> Iterator[Finding]:

@@ -5,11 +5,11 @@ sends it again, which is harmless. What is read comes from all shards, or is Una
 record is skipped and noted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,8 +40,8 @@ D = TypeVar("D", bound=Document)
 
 WRITERS = 2
 COMMIT_WRITES = 4_000
-DEADLINE_SECONDS = 15
-REQUEST_SECONDS = 10
+DEADLINE_SECONDS = 8
+REQUEST_SECONDS = 8
 PAGE = 2_000
 PIT_KEPT = "1m"
 
@@ -144,18 +144,18 @@ class ElasticsearchDocuments:
         """Count an index; see the port."""
         return int(self._searched(index=alias(self._prefix, index), size=0, track_total_hits=True)["hits"]["total"]["value"])
 
-    def forget(self, index: str, moment: str, before: datetime) -> int:
+    def forget(self, index: str, moment: str, before: datetime, is_over: Callable[[], bool] = lambda: False) -> int:
         """Remove what is older, whole months of intervals at once; see the port."""
-        gone = self._forget_months(before) if index == MONTHLY else 0
+        gone = self._forget_months(before, is_over) if index == MONTHLY else 0
         wanted = {"range": {moment: {"lt": before.isoformat()}}}
         hits = self._listed(index, wanted, ["_shard_doc"])
-        while deletes := [_deletion(hit) for hit in islice(hits, PAGE)]:
+        while not is_over() and (deletes := [_deletion(hit) for hit in islice(hits, PAGE)]):
             with self._ready():
                 items = self.client.bulk(operations=deletes)["items"]
             gone += sum(_is_gone(item["delete"]) for item in items)
         return gone
 
-    def _forget_months(self, before: datetime) -> int:
+    def _forget_months(self, before: datetime, is_over: Callable[[], bool]) -> int:
         """Remove the indices of months that were over a month before: a corrected clock moves an interval by less.
 
         The index of all other months stays, so the alias is never gone.
@@ -163,8 +163,9 @@ class ElasticsearchDocuments:
         with self._ready():
             names = self.client.indices.get_alias(index=f"{alias(self._prefix, MONTHLY)}-*")
             old = sorted(name for name in names if is_month(self._prefix, name) and name[-7:] < f"{before - timedelta(days=62):%Y-%m}")
-            gone = sum(int(whole(self.client.count(index=name).body)["count"]) for name in old)
-            for name in old:
+            gone = 0
+            for name in takewhile(lambda _: not is_over(), old):
+                gone += int(whole(self.client.count(index=name).body)["count"])
                 self.client.indices.delete(index=name)
             return gone
 

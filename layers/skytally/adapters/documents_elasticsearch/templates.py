@@ -23,7 +23,7 @@ from elasticsearch import Elasticsearch
 from skytally import storable
 from skytally.documents import INDICES, Interval
 
-VERSION = 4
+VERSION = 5
 MAX_ID_BYTES = 512
 MONTHLY = "interval"
 OTHER_MONTH = "other"
@@ -32,6 +32,7 @@ FIRST_YEAR, LAST_YEAR = 2026, 2099
 ONLY_KEPT = {
     "alarm": {"message", "told"},
     "round": {"error"},
+    "credential": {"sealed"},
     "job": {"error_raw", "history", "runs"},
     "closing": {"text", "signature", "public_key"},
 }

@@ -34,7 +34,7 @@ D = TypeVar("D", bound=Document)
 S = TypeVar("S", int, range)
 PreparedWrite = tuple[str, list[Any]]  # the statement, and its values
 
-BUSY_SECONDS = 10.0
+BUSY_SECONDS = 8.0
 COMMIT_WRITES = 20_000
 PAGE_KEYS = 500
 PAGE_ROWS = 5_000
@@ -131,17 +131,17 @@ class SqliteDocuments:
         """Count an index; see the port."""
         return int(self._select(f"SELECT COUNT(*) FROM {quoted(index)}", [])[0][0])  # noqa: S608
 
-    def forget(self, index: str, moment: str, before: datetime) -> int:
+    def forget(self, index: str, moment: str, before: datetime, is_over: Callable[[], bool] = lambda: False) -> int:
         """Remove what is older, a bounded number in each transaction, so that writers get their turn; see the port."""
         chosen = f"SELECT rowid FROM {quoted(index)} WHERE {quoted(moment)} < ? LIMIT {PAGE_ROWS}"  # noqa: S608
-        gone = removed = PAGE_ROWS
+        gone, removed = 0, PAGE_ROWS
         with _answering():
-            while removed == PAGE_ROWS:
+            while removed == PAGE_ROWS and not is_over():
                 with _transaction(self._reader()):
                     sql = f"DELETE FROM {quoted(index)} WHERE rowid IN ({chosen})"  # noqa: S608
                     removed = self._reader().execute(sql, [to_ms(before)]).rowcount
                 gone += removed
-        return gone - PAGE_ROWS
+        return gone
 
     def install(self, now: datetime) -> list[str]:  # noqa: ARG002
         """Do nothing: the file is set up when it is opened."""
