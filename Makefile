@@ -9,7 +9,7 @@ TOOLS := .venv/tools
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 IMAGE ?= skytally:latest
 
-.PHONY: help run serve demo test check contract localstack properties bench format lock image sbom audit clean
+.PHONY: help run serve demo test check contract localstack knative properties bench format lock image sbom audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ contract: $(READY) ## every adapter against the contract of its port, on the rea
 localstack: $(READY) ## object contracts and journeys on LocalStack's S3, without Docker or an account
 	@$(BIN)/pytest -q --object-store localstack -k "localstack or journeys" \
 		tests/contract/test_objects.py tests/contract/test_objects_preflight.py tests/journeys/test_vm_life.py tests/journeys/test_fleet.py
+
+knative: $(READY) ## a deployment on a real Knative node, from nothing to its removal; root on Debian, a quarter of an hour the first time
+	@$(BIN)/python -m localstack.knative
 
 lock: $(READY) ## write the lock files anew from pyproject.toml
 	@$(COMPILE) pyproject.toml --extra dev --output-file requirements-dev.lock

@@ -162,6 +162,12 @@ def mounted(tag: str) -> Iterator[Path]:
         _buildah("rm", container)
 
 
+def save(path: Path, name: str) -> None:
+    """Write the image as an archive that a container runtime imports under a name; it was built before."""
+    path.unlink(missing_ok=True)
+    _buildah("push", "--quiet", TAG, f"oci-archive:{path}:{name}")
+
+
 def _base() -> None:
     """Make what the Dockerfile begins from, once."""
     if len(_buildah("images", "--all", "--quiet").split()) > MOST_IMAGES:

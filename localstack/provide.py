@@ -29,7 +29,7 @@ WITHOUT = {
     "npm": "accessibility is not tested",
     "java": "Elasticsearch is not tested",
     "mvn": "Elasticsearch is not tested",
-    "go": "versitygw, fake-gcs-server and Alertmanager are not tested",
+    "go": "versitygw, fake-gcs-server, Alertmanager and what Kubernetes is given are not tested",
     "terraform": "the deployment is not tested, and of infra/ the syntax alone",
 }
 

@@ -108,11 +108,11 @@ class GoProgram:
             program.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=program.parent) as folder:
                 built = Path(folder) / self.name
-                self._go("build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-o", str(built), self.package, folder=self._source())
+                self._go("build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-o", str(built), self.package, folder=self.source())
                 built.rename(program)
         return program
 
-    def _source(self) -> Path:
+    def source(self) -> Path:
         """Fetch the module's source, and refuse any other than the pinned."""
         found = json.loads(self._go("mod", "download", "-json", f"{self.module}@{self.version}", folder=CACHE))
         if found["Sum"] != self.checksum:

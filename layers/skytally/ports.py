@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import sha256
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 from msgspec import Struct
@@ -302,3 +302,14 @@ class FunctionPlatform(Protocol):
 
     def remove_secret(self, name: str) -> bool:
         """Forget a secret; say whether it was there."""
+
+
+@runtime_checkable
+class TimerPlatform(Protocol):
+    """A platform whose timers are objects of their own: they begin once their functions answer, or their first tick fails."""
+
+    def put_timer(self, wanted: Specification) -> None:
+        """Make a function's timer, or change it; remove it where the function has no schedule."""
+
+    def has_timer(self, wanted: Specification) -> bool:
+        """Return whether a function's timer is as it is wanted."""

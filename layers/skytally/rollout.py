@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from skytally.errors import Malformed, Unavailable
-from skytally.ports import FunctionPlatform, Running, Specification
+from skytally.ports import FunctionPlatform, Running, Specification, TimerPlatform
 
 LOOK_EVERY_SECONDS = 0.5
 Tell = Callable[[str], None]
@@ -39,7 +39,7 @@ class Drift(Enum):
 
 
 class Row(Struct, frozen=True):
-    """One function or secret, and how it differs."""
+    """One function, timer or secret, and how it differs."""
 
     name: str
     kind: str
@@ -73,7 +73,7 @@ def read_secret(path: Path) -> str:
 
 
 def roll_out(platform: FunctionPlatform, wanted: Sequence[Specification], pace: Pace, tell: Tell) -> None:
-    """Bring functions to what is wanted: those that are new all at once, then those that change, one after another.
+    """Bring functions to what is wanted: those that are new all at once, then those that change, one after another; timers come last.
 
     Raises Unavailable where one does not come up in time, Malformed where the platform refuses one; what came before it stays.
     """
@@ -90,6 +90,9 @@ def roll_out(platform: FunctionPlatform, wanted: Sequence[Specification], pace: 
     for one in changed:
         platform.put(one)
         _wait(platform, one, pace, tell)
+    for one in wanted:
+        if isinstance(platform, TimerPlatform):
+            platform.put_timer(one)
 
 
 def _differs(running: Running | None, wanted: Specification) -> bool:
@@ -117,6 +120,9 @@ def status(platform: FunctionPlatform, wanted: Sequence[Specification], secrets:
     """Compare what runs with what is wanted."""
     there, kept = platform.services(), platform.secrets()
     rows = [_row(one, platform.running(one)) for one in wanted]
+    if isinstance(platform, TimerPlatform):
+        timers = [(one, platform.has_timer(one)) for one in wanted]
+        rows += [Row(one.service, "timer", Drift.NONE if is_so else Drift.CHANGED) for one, is_so in timers if one.schedule or not is_so]
     rows += [Row(name, "function", Drift.UNWANTED) for name in sorted(there.keys() - {one.service for one in wanted})]
     rows += [Row(name, "secret", Drift.NONE if name in kept else Drift.MISSING) for name in sorted(set(secrets))]
     return rows

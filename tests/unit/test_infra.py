@@ -14,9 +14,9 @@ from skytally.catalog import FUNCTIONS
 TERRAFORM = Path(__file__).resolve().parents[2] / "infra" / "terraform"
 FILES = sorted(path for path in TERRAFORM.rglob("*") if path.suffix in {".tf", ".hcl"} and ".terraform" not in path.parts)
 # These need no provider from anywhere.
-MODULES = (".", "functions", "schedules", "search", "secrets", "examples/laptop")
+MODULES = (".", "functions", "schedules", "search", "secrets", "examples/laptop", "examples/knative")
 TESTED = ("functions", "schedules", "search", "secrets")
-EXAMPLES = ("laptop", "openfaas-ceph", "aws", "gcs")
+EXAMPLES = ("laptop", "knative", "openfaas-ceph", "aws", "gcs")
 
 
 def parsed(path):

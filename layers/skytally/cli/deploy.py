@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,58 @@ from rich.console import Console
 
 from skytally import catalog, deployment, rollout
 from skytally.adapters import functions_openfaas
+from skytally.adapters.functions_knative import KnativeFunctions, kubeconfig, manifests
+from skytally.adapters.functions_knative.cluster import Cluster
+from skytally.adapters.functions_knative.manifests import Site
 from skytally.cli.terminal import say, show
 from skytally.errors import Malformed
 from skytally.ports import FunctionPlatform, Specification
 from skytally.rollout import Drift, Pace
 
 EXIT_DRIFT = 3
+DEFAULT_KUBECONFIG = Path("~/.kube/config")
 PLATFORM_OPTIONS = (
-    click.option("--gateway", required=True, envvar="SKYTALLY_GATEWAY", help="the gateway's URL"),
+    click.option(
+        "--platform",
+        type=click.Choice(["openfaas", "knative"]),
+        default="openfaas",
+        show_default=True,
+        envvar="SKYTALLY_PLATFORM",
+        help="what runs the functions",
+    ),
+    click.option("--gateway", envvar="SKYTALLY_GATEWAY", help="openfaas: the gateway's URL"),
     click.option(
         "--password-file",
-        required=True,
         envvar="SKYTALLY_GATEWAY_PASSWORD_FILE",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="file with the password of the gateway's user admin",
+        help="openfaas: file with the password of the gateway's user admin",
     ),
     click.option(
         "--ca",
         envvar="SKYTALLY_GATEWAY_CA_FILE",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="CA of the gateway's certificate",
+        help="openfaas: CA of the gateway's certificate",
     ),
+    click.option(
+        "--kubeconfig",
+        envvar="KUBECONFIG",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="knative: who calls which cluster; else ~/.kube/config, else the account of the pod that this runs in",
+    ),
+)
+SITE_OPTIONS = (
+    click.option(
+        "--namespace", default="skytally", show_default=True, envvar="SKYTALLY_NAMESPACE", help="knative: the functions' namespace"
+    ),
+    click.option(
+        "--route-gateway",
+        envvar="SKYTALLY_ROUTE_GATEWAY",
+        metavar="NAMESPACE/NAME",
+        help="knative: a Gateway through which functions answer at /function/NAME, instead of host names of their own",
+    ),
+    click.option("--route-host", envvar="SKYTALLY_ROUTE_HOST", help="knative: the host name of those paths, else any"),
+    click.option("--min-scale", default=0, show_default=True, type=click.IntRange(0), help="knative: pods of a function without callers"),
+    click.option("--max-scale", default=10, show_default=True, type=click.IntRange(1), help="knative: most pods of a function"),
 )
 DESCRIPTION = click.argument("description", type=click.File("rb"))
 
@@ -43,16 +74,46 @@ def on_platform(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the platform that its options name."""
 
     @functools.wraps(command)
-    def with_platform(gateway: str, password_file: Path, ca: Path | None, **others: Any) -> Any:
-        password = rollout.read_secret(password_file)
-        return command(functions_openfaas.OpenFaasFunctions(gateway, password, ca, functools.partial(say, err=True)), **others)
+    def with_platform(platform: str, site: Site, **options: Any) -> Any:
+        where = {name: options.pop(name) for name in ("gateway", "password_file", "ca", "kubeconfig")}
+        return command(_knative(where["kubeconfig"], site) if platform == "knative" else _openfaas(where), **options)
 
-    return functools.reduce(lambda made, option: option(made), reversed(PLATFORM_OPTIONS), with_platform)
+    return _with_options(PLATFORM_OPTIONS, on_site(with_platform))
+
+
+def on_site(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the site on a cluster that its options name."""
+
+    @functools.wraps(command)
+    def with_site(**options: Any) -> Any:
+        names = {"route_gateway": "gateway", "route_host": "host"}
+        named = ("namespace", "route_gateway", "route_host", "min_scale", "max_scale")
+        return command(site=Site(**{names.get(name, name): options.pop(name) for name in named}), **options)
+
+    return _with_options(SITE_OPTIONS, with_site)
+
+
+def _with_options(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.reduce(lambda made, option: option(made), reversed(options), command)
+
+
+def _openfaas(where: Mapping[str, Any]) -> FunctionPlatform:
+    if where["gateway"] is None or where["password_file"] is None:
+        raise click.UsageError("--platform openfaas needs --gateway and --password-file")
+    password, tell = rollout.read_secret(where["password_file"]), functools.partial(say, err=True)
+    return functions_openfaas.OpenFaasFunctions(where["gateway"], password, where["ca"], tell)
+
+
+def _knative(named: Path | None, site: Site) -> FunctionPlatform:
+    usual = DEFAULT_KUBECONFIG.expanduser()
+    path = named or (usual if usual.is_file() else None)
+    access = kubeconfig.from_kubeconfig(path) if path else kubeconfig.from_pod()
+    return KnativeFunctions(Cluster(access, site.namespace), site)
 
 
 @click.group()
 def deploy() -> None:
-    """Put functions and secrets onto an OpenFaaS gateway. Each command may be repeated: what is so already stays as it is.
+    """Put functions and secrets onto OpenFaaS or Knative. Each command may be repeated: what is so already stays as it is.
 
     \b
     A DESCRIPTION is YAML or JSON (- is standard input):
@@ -87,6 +148,7 @@ def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], s
     \b
     Examples:
       skytally deploy apply --gateway https://gateway.example.org --password-file password site.yaml
+      skytally deploy apply --platform knative --namespace skytally site.yaml
       terraform output -json deployment | skytally deploy apply -      # puts back whatever was lost
     """
     described, wanted = _read(description)
@@ -195,6 +257,21 @@ def show_stack(description: Any) -> None:
     """
     _, wanted = _read(description)
     click.echo(yaml.safe_dump(functions_openfaas.stack(wanted), sort_keys=False, width=120), nl=False)
+
+
+@deploy.command("manifests")
+@on_site
+@DESCRIPTION
+def show_manifests(description: Any, site: Site) -> None:
+    """Print DESCRIPTION as Kubernetes objects for GitOps: what `apply --platform knative` applies, byte for byte, without secrets.
+
+    Secrets are handed over by `skytally deploy secrets --platform knative FOLDER`, or by the cluster's own means: the one key of each
+    is its name. Timers stand last, since a tick before its function answers is a failed one.
+
+    Example: skytally deploy manifests site.yaml > site/skytally.yaml && kubectl apply --server-side -f site/skytally.yaml
+    """
+    _, wanted = _read(description)
+    click.echo("---\n".join(manifests.dump(manifest) for manifest in manifests.all_manifests(wanted, site)), nl=False)
 
 
 def _read(description: Any) -> tuple[deployment.Description, list[Specification]]:

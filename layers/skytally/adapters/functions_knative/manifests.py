@@ -1,0 +1,242 @@
+"""The Kubernetes objects of a deployment on Knative Serving, made from specifications; nothing here speaks to a cluster.
+
+::
+
+    Namespace, ServiceAccount (no rights), NetworkPolicy      once a site
+    serving.knative.dev/v1 Service   NAME                     one a function; timers are reachable inside the cluster only
+    gateway.networking.k8s.io/v1 HTTPRoute  NAME-path         one a function with callers outside, where path routes are asked for
+    batch/v1 CronJob                 NAME                     one a timer with a schedule
+    v1 Secret                        NAME                     immutable, its one key is its name
+
+`dump` writes what is applied, byte for byte, and what `skytally deploy manifests` prints.
+"""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from msgspec import Struct
+
+from skytally.catalog import FUNCTIONS
+from skytally.deployment import SECRETS_FOLDER
+from skytally.ports import Specification
+
+Manifest = dict[str, Any]
+DIGEST = "skytally/digest"
+OURS = {"app.kubernetes.io/name": "skytally", "app.kubernetes.io/managed-by": "skytally"}
+COMPONENT = "app.kubernetes.io/component"
+ACCOUNT = "skytally"
+CONTAINER = "function"
+USER = 10001
+TIMERS = frozenset(function.service for function in FUNCTIONS if function.schedule)
+# A view adds up a month; a timer's round would meet the one that goes on.
+VIEWS, VIEW_CONCURRENCY, TIMER_CONCURRENCY, CONCURRENCY = frozenset({"dashboard", "statement"}), 10, 1, 100
+CALL_SECONDS, TICK_SECONDS = 30, 35
+SERVING, ROUTING = "serving.knative.dev/v1", "gateway.networking.k8s.io/v1"
+# What a timer's pod runs: an answer other than 2xx ends it with an error, and the Job tries again.
+TICK = f"import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], b'', method='POST'), timeout={TICK_SECONDS}).read()"
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """Where a cluster keeps a site's functions, and how many pods each may have.
+
+    With `gateway` (NAMESPACE/NAME of a Gateway) functions answer at `host`/function/NAME, and at no host name of their own.
+    """
+
+    namespace: str = "skytally"
+    gateway: str | None = None
+    host: str | None = None
+    min_scale: int = 0
+    max_scale: int = 10
+
+
+def site_manifests(site: Site) -> list[Manifest]:
+    """Return what a site needs beside its functions; the first is the namespace itself."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": site.namespace, "labels": OURS | {"pod-security.kubernetes.io/enforce": "restricted"}},
+        },
+        _object("v1", "ServiceAccount", ACCOUNT, site) | {"automountServiceAccountToken": False},
+        _object("networking.k8s.io/v1", "NetworkPolicy", ACCOUNT, site) | {"spec": _network_policy()},
+    ]
+
+
+def function_manifests(wanted: Specification, site: Site) -> list[Manifest]:
+    """Return a function's Service, and the route to it where the site has a gateway and the function has callers outside."""
+    service = _object(SERVING, "Service", wanted.service, site, wanted)
+    service["metadata"]["annotations"] = {DIGEST: wanted.digest}
+    if wanted.service in TIMERS or site.gateway:
+        # By a path a call passes one proxy more than by a host name: reachable by both, callers could choose their address.
+        service["metadata"]["labels"]["networking.knative.dev/visibility"] = "cluster-local"
+    service["spec"] = {"template": {"metadata": _template_metadata(wanted, site), "spec": _pod(wanted)}}
+    return [service, *([_route(wanted, site, site.gateway)] if site.gateway and wanted.service not in TIMERS else [])]
+
+
+def timer_manifests(wanted: Specification, site: Site) -> list[Manifest]:
+    """Return the CronJob that calls a timer, none for a function without a schedule; it is applied once the function answers."""
+    if wanted.schedule is None:
+        return []
+    cron = _object("batch/v1", "CronJob", wanted.service, site, wanted)
+    job = {
+        "backoffLimit": 2,
+        "activeDeadlineSeconds": 4 * TICK_SECONDS,
+        "template": {"metadata": {"labels": _labels(wanted)}, "spec": _tick(wanted, site)},
+    }
+    cron["spec"] = {
+        "schedule": wanted.schedule,
+        "timeZone": "Etc/UTC",
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": 60,
+        "successfulJobsHistoryLimit": 1,
+        "failedJobsHistoryLimit": 1,
+        "jobTemplate": {"spec": job},
+    }
+    return [cron]
+
+
+def secret_manifest(name: str, value: str, site: Site) -> Manifest:
+    """Return a secret that cannot be changed: another value has another name."""
+    return _object("v1", "Secret", name, site) | {
+        "type": "Opaque",
+        "immutable": True,
+        "data": {name: b64encode(value.encode()).decode()},
+    }
+
+
+def all_manifests(wanted: Sequence[Specification], site: Site) -> list[Manifest]:
+    """Return everything but secrets, in the order in which it is applied."""
+    functions = [manifest for one in wanted for manifest in function_manifests(one, site)]
+    return [*site_manifests(site), *functions, *(manifest for one in wanted for manifest in timer_manifests(one, site))]
+
+
+def dump(manifest: Manifest) -> str:
+    """Write a manifest as YAML; equal manifests are equal text."""
+    return yaml.dump(manifest, Dumper=_Plain, sort_keys=False, width=120)
+
+
+class _Plain(yaml.CSafeDumper):
+    """YAML without anchors, which would tie labels of different objects to one another."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+def _object(version: str, kind: str, name: str, site: Site, wanted: Specification | None = None) -> Manifest:
+    labels = _labels(wanted) if wanted else dict(OURS)
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": site.namespace, "labels": labels}}
+
+
+def _labels(wanted: Specification) -> dict[str, str]:
+    return OURS | {COMPONENT: wanted.service}
+
+
+def _template_metadata(wanted: Specification, site: Site) -> Manifest:
+    """Return a revision's annotations: the activator is always on the way, so that the number of trusted hops is always the same."""
+    is_timer = wanted.service in TIMERS
+    return {
+        "labels": _labels(wanted),
+        "annotations": {
+            "autoscaling.knative.dev/min-scale": str(0 if is_timer else site.min_scale),
+            "autoscaling.knative.dev/max-scale": str(1 if is_timer else site.max_scale),
+            "autoscaling.knative.dev/target-burst-capacity": "-1",
+        },
+    }
+
+
+def _pod(wanted: Specification) -> Manifest:
+    """Return a revision's pod; Knative gives it PORT, and refuses whoever else does."""
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": wanted.image,
+        "ports": [{"containerPort": 8080}],
+        "env": [{"name": name, "value": value} for name, value in sorted(wanted.environment.items())],
+        "resources": {"limits": {"memory": wanted.memory_limit}, "requests": {"memory": wanted.memory_request}},
+        "readinessProbe": {"httpGet": {"path": "/_/ready"}},
+        "livenessProbe": {"httpGet": {"path": "/healthz"}},
+        "securityContext": _confined(),
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  a folder of the pod's own
+    }
+    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {}}]
+    if wanted.secrets:
+        container["volumeMounts"].append({"name": "secrets", "mountPath": SECRETS_FOLDER, "readOnly": True})
+        volumes.append({"name": "secrets", "projected": {"defaultMode": 0o444, "sources": [_mounted(name) for name in wanted.secrets]}})
+    return {
+        "serviceAccountName": ACCOUNT,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "containerConcurrency": _concurrency(wanted.service),
+        "timeoutSeconds": CALL_SECONDS,
+        "containers": [container],
+        "volumes": volumes,
+    }
+
+
+def _mounted(secret: str) -> Manifest:
+    return {"secret": {"name": secret, "items": [{"key": secret, "path": secret}]}}
+
+
+def _concurrency(service: str) -> int:
+    if service in TIMERS:
+        return TIMER_CONCURRENCY
+    return VIEW_CONCURRENCY if service in VIEWS else CONCURRENCY
+
+
+def _confined() -> Manifest:
+    """Return what the restricted pod security standard asks of a container, and a root that nobody writes."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _route(wanted: Specification, site: Site, gateway: str) -> Manifest:
+    """Return the route from a path to the function, by the name inside the cluster that Knative gives its Service."""
+    namespace, _, name = gateway.partition("/")
+    prefix = {"type": "PathPrefix", "value": f"/function/{wanted.service}"}
+    inside = f"{wanted.service}.{site.namespace}.svc.cluster.local"
+    rewrite = {"hostname": inside, "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}
+    rule = {
+        "matches": [{"path": prefix}],
+        "filters": [{"type": "URLRewrite", "urlRewrite": rewrite}],
+        "backendRefs": [{"name": wanted.service, "port": 80}],
+    }
+    route = _object(ROUTING, "HTTPRoute", route_name(wanted.service), site, wanted)
+    hosts = {"hostnames": [site.host]} if site.host else {}
+    route["spec"] = {"parentRefs": [{"namespace": namespace, "name": name}], **hosts, "rules": [rule]}
+    return route
+
+
+def route_name(service: str) -> str:
+    """Return the name of a function's path route: Knative's own route has the function's."""
+    return f"{service}-path"
+
+
+def _tick(wanted: Specification, site: Site) -> Manifest:
+    container = {
+        "name": "post",
+        "image": wanted.image,
+        "command": ["python", "-I", "-S", "-c", TICK, f"http://{wanted.service}.{site.namespace}.svc.cluster.local/"],
+        "resources": {"limits": {"memory": "64Mi"}, "requests": {"memory": "32Mi"}},
+        "securityContext": _confined(),
+    }
+    return {
+        "restartPolicy": "Never",
+        "serviceAccountName": ACCOUNT,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "containers": [container],
+    }
+
+
+def _network_policy() -> Manifest:
+    """Return who may open a connection to our pods: Knative alone, which every call comes through; where they go is not bounded."""
+    knative = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "knative-serving"}}}
+    return {"podSelector": {"matchLabels": OURS}, "policyTypes": ["Ingress"], "ingress": [{"from": [knative]}]}
