@@ -9,7 +9,7 @@ TOOLS := .venv/tools
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 IMAGE ?= skytally:latest
 
-.PHONY: help run serve demo test check contract localstack knative properties bench format lock image sbom audit clean
+.PHONY: help run serve demo test check lint contract localstack knative properties bench format lock image sbom audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,16 +23,18 @@ serve: $(READY) ## all functions on one port, on SQLite and files; PORT=8080 SKY
 demo: $(READY) ## a server with a pretended fleet and its jobs on its page; PORT=8080
 	@$(BIN)/python -m localstack.demo
 
-test: $(READY) check ## every test, on every real server that this machine can run
+test: $(READY) lint ## every test, on every real server that this machine can run
 	@$(BIN)/python localstack/provide.py
 	@$(BIN)/pytest --cov --cov-report=term --cov-fail-under=95
 
-check: $(READY) ## format, lint, types, import rules and unit tests, in seconds
+check: $(READY) lint ## format, lint, types, import rules and unit tests, in seconds
+	@$(BIN)/pytest -q tests/unit tests/test_readme.py -m "not slow"
+
+lint: $(READY) ## format, lint, types and import rules
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@report=$$($(BIN)/lint-imports --no-logo) || { echo "$$report"; exit 1; }
-	@$(BIN)/pytest -q tests/unit tests/test_readme.py -m "not slow"
 
 properties: $(READY) ## the properties of the whole system, with many new examples; takes hours
 	@$(BIN)/pytest tests/properties --hypothesis-profile thorough --timeout 0
