@@ -169,8 +169,8 @@ def batch_id(cloud: str, n: int) -> str:
 
 
 def job_id(cloud: str, n: int) -> str:
-    """Name a DIRAC job of a cloud."""
-    return f"{1 if cloud == A else 2}00{n}"
+    """Name a DIRAC job of a cloud; all names are of one length, so that none is the beginning of another."""
+    return f"{1 if cloud == A else 2}{n:07d}"
 
 
 def jobs(site: Site, cloud: str) -> None:
