@@ -67,7 +67,7 @@ def placements(_: Site, sender: str, n: int) -> Any:
     run = {"vm": "vm-1", "slot": "slot1", "state": "completed", **spent, **times}
     return {
         "listed_at": lab.stamp(NOW - MINUTE),
-        "vms": [{"vm": f"placed-{2 * n + k}", **vm} for k in (0, 1)],
+        "vms": [{"vm": f"placed-{2 * n + k:05}", **vm} for k in (0, 1)],
         "jobs": [{"batch_id": batch_id(A, 100 + 2 * n + k), **run} for k in (0, 1)],
     }
 
@@ -80,7 +80,7 @@ def heartbeat(_: Site, sender: str, n: int) -> Any:
 
 def deposit(_: Site, sender: str, n: int) -> Any:
     """Write a deposit for one vm."""
-    return deposit_body(A, vm=f"left-{n}", sources=["192.0.2.0/24"], hostname="vm.example.org")
+    return deposit_body(A, vm=f"left-{n:05}", sources=["192.0.2.0/24"], hostname="vm.example.org")
 
 
 def claim(site: Site, sender: str, n: int) -> Any:
@@ -93,7 +93,7 @@ def revocation(site: Site, sender: str, n: int) -> Any:
     return revocation_body(site, A, ("waiting", "withdrawing", "coming")[n % 3])
 
 
-# The nth body of a sender has no item in common with any other.
+# The nth body of a sender has no item in common with any other, and no name of one is the beginning of another's.
 BODIES: dict[str, Callable[[Site, str, int], Any]] = {
     "usage_report": samples,
     "placement_report": placements,
