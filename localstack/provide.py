@@ -1,13 +1,15 @@
 """Bring what the tests use beside Python packages, where this machine lets us; say in one line each what it has to do without.
 
 As root on Debian: chromium for the page, debootstrap for a pool of HTCondor, it and
-buildah for the image, openssl, strace. Elsewhere nothing is installed.
+buildah for the image, openssl, strace, promtool. Elsewhere nothing is installed.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 PACKAGES = {
     "chromium": "chromium",
@@ -18,6 +20,8 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "buildah": "buildah",
 }
+# Installing these packages would start a service, so the program alone is taken out of them.
+UNPACKED = {"promtool": "prometheus"}
 WITHOUT = {
     "chromium": "the page is not tested in a browser",
     "openssl": "vm.py's claims are not tested",
@@ -26,6 +30,7 @@ WITHOUT = {
     "curl": "the claim by open.sh is not tested",
     "debootstrap": "HTCondor and the image are not tested",
     "buildah": "the image is not tested",
+    "promtool": "the rule for Prometheus and the form of the metrics are not tested by Prometheus's own tool",
     "npm": "accessibility is not tested",
     "java": "Elasticsearch is not tested",
     "mvn": "Elasticsearch is not tested",
@@ -36,21 +41,36 @@ WITHOUT = {
 
 def main() -> int:
     """Install what is missing and may be installed; answers 1 where something is missing and CI asks for everything."""
-    missing = [tool for tool in PACKAGES if shutil.which(tool) is None]
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"installing {', '.join(PACKAGES[tool] for tool in missing)} from Debian's packages", flush=True)
-        install([PACKAGES[tool] for tool in missing])
+    missing, unpacked = ([tool for tool in tools if shutil.which(tool) is None] for tools in (PACKAGES, UNPACKED))
+    if (missing or unpacked) and os.geteuid() == 0 and shutil.which("apt-get"):
+        packages = [PACKAGES[tool] for tool in missing]
+        print(f"installing {', '.join((*packages, *unpacked))} from Debian's packages", flush=True)
+        apt("update")
+        if packages:
+            apt("install", "--no-install-recommends", *packages)
+        for tool in unpacked:
+            unpack(tool)
     left_out = [tool for tool in WITHOUT if shutil.which(tool) is None]
     for tool in left_out:
         print(f"without {tool}: {WITHOUT[tool]}")
     return 1 if left_out and os.environ.get("CI") == "true" else 0
 
 
-def install(packages: list[str]) -> None:
+def apt(*words: str, folder: str = "/") -> None:
     """Ask apt, which may say no: then the tests say what they leave out."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "--no-install-recommends", *packages]):
-        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=600, check=False)
+    no_input, no_output = subprocess.DEVNULL, subprocess.DEVNULL
+    command = ["apt-get", "-qq", *words]
+    subprocess.run(command, env=environment, cwd=folder, stdin=no_input, stdout=no_output, timeout=600, check=False)
+
+
+def unpack(tool: str) -> None:
+    """Take one program out of its package, without running what the package runs when it is installed."""
+    with TemporaryDirectory() as folder:
+        apt("download", "-o", "APT::Sandbox::User=root", UNPACKED[tool], folder=folder)
+        for package in Path(folder).glob("*.deb"):
+            subprocess.run(["dpkg-deb", "--extract", package, folder], timeout=600, check=True)
+            shutil.move(Path(folder) / "usr" / "bin" / tool, Path("/usr/local/bin") / tool)
 
 
 if __name__ == "__main__":

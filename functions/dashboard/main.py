@@ -23,8 +23,9 @@ def dashboard(request: web.Request) -> web.Reply:
     if name == "data":
         return page.data_reply(rules.data(asked(request)), request.query.get("format", "json"), request.headers)
     if name == "metrics":
-        told = asked(request)
-        return web.Reply(metrics.metrics(told.clouds, told.documents, told.objects, told.site_fault, told.now), media_type=metrics.MEDIA)
+        told, off = asked(request), wiring.config().timers_off
+        text = metrics.metrics(told.clouds, off, told.documents, told.objects, told.site_fault, told.now)
+        return web.Reply(text, media_type=metrics.MEDIA)
     if name == "access":
         return web.json_reply({"token_needed": not wiring.config().open_dashboard})
     if name == "openapi.json":

@@ -1,6 +1,14 @@
 """The functions of a deployment: the one list from which the local server, the deployment descriptions and OpenAPI are made."""
 
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import pairwise, takewhile
+
+from cronsim import CronSim
 from msgspec import Struct
+
+# Two weeks and a day, so that a weekly schedule has two moments in them.
+FROM_AT, UNTIL_AT = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 16, tzinfo=UTC)
 
 
 def service_of(name: str) -> str:
@@ -20,6 +28,18 @@ class Function(Struct, frozen=True):
     def service(self) -> str:
         """Return the name that platforms and callers use: a DNS label."""
         return service_of(self.name)
+
+    @property
+    def period_seconds(self) -> int:
+        """Return the longest gap between two calls of a timer; 0 for what is no timer."""
+        return longest_gap_seconds(self.schedule) if self.schedule else 0
+
+
+@cache
+def longest_gap_seconds(schedule: str) -> int:
+    """Return the longest gap between two moments of a cron expression that has at least one moment a week."""
+    moments = takewhile(lambda moment: moment <= UNTIL_AT, CronSim(schedule, FROM_AT - timedelta(minutes=1)))
+    return max(int((later - sooner).total_seconds()) for sooner, later in pairwise(moments))
 
 
 FUNCTIONS: tuple[Function, ...] = (

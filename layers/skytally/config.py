@@ -225,6 +225,12 @@ class Config(Struct, frozen=True, kw_only=True):
         """Answer the folder of key files."""
         return Path(self.keys).absolute() if self.keys else self.home_path / "keys"
 
+    @property
+    def timers_off(self) -> frozenset[str]:
+        """Return the timers that have nothing to do, because no setting names their source."""
+        sources = {"panda_collect": self.panda_url, "dirac_collect": self.dirac_url}
+        return frozenset(name for name, url in sources.items() if not url)
+
 
 def settings() -> list[tuple[str, str, str]]:
     """List name, default and meaning of every setting, as the README has them."""

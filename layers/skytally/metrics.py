@@ -6,7 +6,7 @@ each day, which Prometheus takes for a restart. What the dashboard's own process
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from skytally import alarm, job_finding, payload_finding, preflight, secret_finding, service_finding, unreadable, vm_finding
@@ -14,6 +14,7 @@ from skytally.catalog import FUNCTIONS
 from skytally.cloud import SiteFault
 from skytally.documents import Alarm, Cursor, Round
 from skytally.ports import Documents, Objects, Query
+from skytally.service_finding import WANTED_WITHIN
 from skytally.tally import ITEMS, REQUESTS
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,11 +30,16 @@ ALARMS = (
 Samples = Iterable[tuple[dict[str, str], float]]
 
 
-def metrics(clouds: Sequence[str], documents: Documents, objects: Objects, site_fault: SiteFault | None, now: datetime) -> str:
-    """Answer all metrics; of alarms those of the reader's clouds. Raises Unavailable where a store is away."""
+def metrics(
+    clouds: Sequence[str], off: Collection[str], documents: Documents, objects: Objects, site_fault: SiteFault | None, now: datetime
+) -> str:
+    """Return all metrics, with the alarms of the reader's clouds. Raise Unavailable where a store is away.
+
+    `off` names the timers that have nothing to do. They have no period, so that no rule waits for their success.
+    """
     documents.refresh()
     families = (
-        *_rounds(documents),
+        *_rounds(documents, off, now),
         *_cursors(documents),
         _alarms(clouds, documents),
         _unreadable(documents, now),
@@ -46,17 +52,30 @@ def metrics(clouds: Sequence[str], documents: Documents, objects: Objects, site_
     return "".join(families)
 
 
-def _rounds(documents: Documents) -> Iterator[str]:
-    names = [function.name for function in FUNCTIONS if function.schedule]
-    known = [last for last in documents.get_many("round", names, Round) if last is not None]
+def _rounds(documents: Documents, off: Collection[str], now: datetime) -> Iterator[str]:
+    timers = {function.name: function for function in FUNCTIONS if function.schedule}
+    rounds = dict(zip(timers, documents.get_many("round", list(timers), Round), strict=True))
+    in_use = [name for name, last in rounds.items() if name not in off or _is_recent(last, now)]
+    periods = [({"timer": name}, float(timers[name].period_seconds)) for name in in_use]
+    succeeded = [({"timer": name}, _succeeded_timestamp(rounds[name])) for name in in_use]
+    known = [last for last in rounds.values() if last is not None]
     began = [({"timer": last.name}, last.started_at.timestamp()) for last in known]
-    well = [({"timer": last.name}, last.succeeded_at.timestamp()) for last in known if last.succeeded_at]
     took = [({"timer": last.name}, (last.finished_at - last.started_at).total_seconds()) for last in known if last.finished_at]
     failed = [({"timer": last.name}, float(last.error is not None)) for last in known]
+    yield _family("skytally_timer_period_seconds", "gauge", "the longest time between two calls of a timer by its schedule", periods)
     yield _family("skytally_round_started_timestamp_seconds", "gauge", "when a timer's newest round began", began)
-    yield _family("skytally_round_succeeded_timestamp_seconds", "gauge", "when a timer's round last went well", well)
+    yield _family("skytally_round_succeeded_timestamp_seconds", "gauge", "when a timer's round last went well, 0 for never", succeeded)
     yield _family("skytally_round_duration_seconds", "gauge", "how long a timer's newest round took", took)
     yield _family("skytally_round_failed", "gauge", "1 where a timer's newest round failed", failed)
+
+
+def _is_recent(last: Round | None, now: datetime) -> bool:
+    """Say whether a timer did a round of late, whatever the settings of this process say of it."""
+    return last is not None and now - last.started_at < WANTED_WITHIN
+
+
+def _succeeded_timestamp(last: Round | None) -> float:
+    return 0.0 if last is None or last.succeeded_at is None else last.succeeded_at.timestamp()
 
 
 def _cursors(documents: Documents) -> Iterator[str]:

@@ -1,18 +1,31 @@
 """Prometheus's text: valid by Prometheus's own parser, true, and for readers only."""
 
+import json
+import os
+import shutil
+import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import lab
 import pytest
+import yaml
 from lab import DOCUMENT_STORES
 from prometheus_client.parser import text_string_to_metric_families
 
 from skytally import preflight, wiring
-from skytally.documents import Alarm, Cursor, Tally
+from skytally.catalog import FUNCTIONS, longest_gap_seconds
+from skytally.documents import Alarm, Cursor, Round, Tally
 from skytally.ports import Write
 from skytally.tally import ITEMS, KEPT_EVERY, REQUESTS
 
 NOW = datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
+SUCCEEDED, PERIOD = "skytally_round_succeeded_timestamp_seconds", "skytally_timer_period_seconds"
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "infra" / "prometheus" / "skytally.rules.yaml"
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None and os.environ.get("CI") != "true", reason="promtool is not installed: see localstack/provide.py"
+)
 HOSTILE = 'a\\"b\nc{d="e"} 🦉'
 
 
@@ -44,6 +57,10 @@ def scraped(request, home, document_settings, monkeypatch, client, reader, at):
     return scrape
 
 
+def promtool(*words, text=""):
+    return subprocess.run(["promtool", *words], input=text, capture_output=True, text=True, timeout=60, check=False)
+
+
 def write(index, key, document):
     wiring.documents().write([Write(index, key, 1, document)]).result()
 
@@ -51,7 +68,7 @@ def write(index, key, document):
 def test_rounds_cursors_alarms_and_the_verdict(scraped, client, bearer):
     before = scraped()
     assert before["skytally_alarms_open", ("cloud", ""), ("kind", "faulty_cloud")] == 0
-    assert not [key for key in before if key[0].startswith(("skytally_round", "skytally_preflight"))]
+    assert {key[0] for key in before if "_round_" in key[0] or "_preflight_" in key[0]} == {SUCCEEDED}
     client.post("alarm-raise")
     preflight.keep(preflight.Verdict(NOW, ()), wiring.objects())
     write("cursor", HOSTILE, Cursor(stands_at=NOW - timedelta(hours=1), asked_at=NOW, error="away"))
@@ -113,3 +130,96 @@ def test_only_readers_read_it(client, scheduler, monkeypatch):
     monkeypatch.setenv("SKYTALLY_OPEN_DASHBOARD", "true")
     wiring.close()
     assert client.get("dashboard/metrics").status_code == 200
+
+
+def timers(found, name):
+    """Return a family's values by timer."""
+    return {dict(labels)["timer"]: value for (family, *labels), value in found.items() if family == name}
+
+
+def write_round(name, started_at, succeeded_at):
+    write("round", name, Round(name=name, started_at=started_at, finished_at=started_at, succeeded_at=succeeded_at, error=None))
+
+
+def test_each_timer_has_its_period_and_its_last_success_or_0(scraped, monkeypatch):
+    monkeypatch.setenv("SKYTALLY_PANDA_URL", "https://bigpanda.example.org")
+    monkeypatch.setenv("SKYTALLY_DIRAC_URL", "https://diracx.example.org")
+    wiring.close()
+    write_round("alarm_raise", NOW, NOW - timedelta(hours=5))
+    write_round("secret_sweep", NOW, None)
+    found = scraped()
+    periods = {"alarm_raise": 300, "secret_sweep": 300, "dirac_collect": 900, "panda_collect": 1_200, "documents_forget": 3_600}
+    assert timers(found, PERIOD) == periods
+    assert timers(found, SUCCEEDED) == dict.fromkeys(periods, 0) | {"alarm_raise": NOW.timestamp() - 5 * 3_600}
+    assert set(periods) == {function.name for function in FUNCTIONS if function.schedule}
+
+
+def test_a_timer_that_is_off_has_no_period_unless_it_did_a_round_within_a_week(scraped):
+    assert set(timers(scraped(), PERIOD)) == {"alarm_raise", "secret_sweep", "documents_forget"}
+    write_round("panda_collect", NOW - timedelta(days=6), NOW - timedelta(days=6))
+    write_round("dirac_collect", NOW - timedelta(days=7), NOW - timedelta(days=7))
+    found = scraped()
+    assert set(timers(found, PERIOD)) == {"alarm_raise", "secret_sweep", "documents_forget", "panda_collect"}
+    assert set(timers(found, SUCCEEDED)) == set(timers(found, PERIOD))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "seconds"),
+    [
+        ("*/5 * * * *", 300),
+        ("*/25 * * * *", 1_500),
+        ("17 * * * *", 3_600),
+        ("17 3 * * *", 86_400),
+        ("17 3 * * 0", 604_800),
+        ("0 8-18 * * 1-5", 62 * 3_600),
+    ],
+)
+def test_a_period_is_the_longest_gap_of_a_schedule(schedule, seconds):
+    assert longest_gap_seconds(schedule) == seconds
+
+
+@needs_promtool
+def test_prometheus_own_linter_has_nothing_to_say(client, reader, at):
+    at(NOW)
+    client.post("alarm-raise")
+    preflight.keep(preflight.Verdict(NOW, ()), wiring.objects())
+    write("cursor", HOSTILE, Cursor(stands_at=NOW, asked_at=NOW, error="away"))
+    text = client.get("dashboard/metrics", headers=reader).text
+    linted = promtool("check", "metrics", text=text)
+    assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("succeeded_hours", "period_hours", "silent_at_hours", "raised_at_hours"),
+    [(1, 24, (2, 25, 72), (74, 100)), (10, 1, (11, 13), (14, 20)), (0, 1, (1, 3), (4, 20))],
+    ids=["daily", "hourly", "never succeeded"],
+)
+def test_the_rule_raises_a_timer_after_three_of_its_own_periods(tmp_path, succeeded_hours, period_hours, silent_at_hours, raised_at_hours):
+    """Moments are hours after 1970, where promtool's clock begins."""
+    labels = '{timer="documents_forget",job="skytally"}'
+    series = {f"{SUCCEEDED}{labels}": succeeded_hours * 3_600, f"{PERIOD}{labels}": period_hours * 3_600}
+    raised = {
+        "exp_labels": {"timer": "documents_forget", "job": "skytally", "severity": "warning"},
+        "exp_annotations": {"summary": "documents_forget has had no successful round in three of its periods"},
+    }
+    expected = {hours: [] for hours in silent_at_hours} | {hours: [raised] for hours in raised_at_hours}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": f"{value}x{101 * 60}"} for name, value in series.items()],
+        "alert_rule_test": [
+            {"eval_time": f"{hours}h", "alertname": "SkytallyTimerFails", "exp_alerts": alerts} for hours, alerts in expected.items()
+        ],
+    }
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [test]}))
+    tested = promtool("test", "rules", str(path))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@needs_promtool
+def test_the_rule_file_is_the_documented_rule():
+    checked = promtool("check", "rules", "--lint-fatal", str(RULES))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    (rule,) = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    assert f"`{rule['expr']}`" in (ROOT / "README.md").read_text()
