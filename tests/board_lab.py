@@ -3,6 +3,7 @@
 import ast
 import json
 import operator
+import re
 from datetime import UTC, datetime, timedelta
 
 MISSING = "__missing__"
@@ -243,21 +244,34 @@ def script(text, params):
         return None
 
 
+class Renamed(str):
+    """A column's new name, which Grafana 10 and 11 carry along with its values."""
+
+    __slots__ = ()
+
+
 def organize(rows, options):
     """Leave out, order and rename columns."""
-    place = options["indexByName"]
+    place, renamed = options["indexByName"], {name: Renamed(new) for name, new in options["renameByName"].items()}
     kept = [[name for name in row if not options["excludeByName"].get(name)] for row in rows]
     assert all(name in place for names in kept for name in names)
     ordered = [sorted(names, key=place.__getitem__) for names in kept]
-    return [{options["renameByName"].get(name, name): row[name] for name in names} for row, names in zip(rows, ordered, strict=True)]
+    return [{renamed.get(name, name): row[name] for name in names} for row, names in zip(rows, ordered, strict=True)]
 
 
 def grouping_to_matrix(rows, options):
-    """Make a column of each value of a dimension."""
+    """Make a column of each value of a dimension; all have the name of the values' column where that was renamed."""
     made = {}
     for row in rows:
-        made.setdefault(row[options["rowField"]], {})[row[options["columnField"]]] = row[options["valueField"]]
+        [value] = [name for name in row if name == options["valueField"]]
+        series = value if isinstance(value, Renamed) else row[options["columnField"]]
+        made.setdefault(row[options["rowField"]], {})[series] = row[value]
     return [{"": name, **columns} for name, columns in made.items()]
+
+
+def interpolated(value):
+    """Read a value of a provisioning file as Grafana does where no variable is set; what `$__file` names stays unread."""
+    return "$".join(re.sub(r"\$(?!__file\{)(\w+|\{\w*\})", "", part) for part in value.split("$$"))
 
 
 TRANSFORMATIONS = {"organize": organize, "groupingToMatrix": grouping_to_matrix}

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import yaml
-from board_lab import lens_layer, refer, saved_objects
+from board_lab import TRANSFORMATIONS, interpolated, lens_layer, refer, saved_objects
 from click.testing import CliRunner
 
 from skytally import job_view, measure, view
@@ -208,6 +208,33 @@ def test_no_key_is_written_only_where_it_lies(provisioned):
     assert provider["options"]["path"] == f"/etc/grafana/provisioning/dashboards/{PREFIX}"
 
 
+def test_each_series_of_a_matrix_has_its_own_name(dashboards):
+    """Grafana 10 and 11 named every series `Jobs`."""
+    matrices = 0
+    for panel in itertools.chain.from_iterable(dashboard["panels"] for dashboard in dashboards):
+        steps = panel["transformations"]
+        if "groupingToMatrix" not in [step["id"] for step in steps]:
+            continue
+        matrices += 1
+        [target] = panel["targets"]
+        row, column = (group["field"] for group in target["bucketAggs"])
+        rows = [{row: "uvic", column: status, "Count": number} for number, status in enumerate(("failed", "finished"))]
+        for step in steps:
+            rows = TRANSFORMATIONS[step["id"]](rows, step["options"])
+        assert rows == [{"": "uvic", "failed": 0, "finished": 1}]
+    assert matrices
+
+
+def test_a_dollar_sign_comes_through_grafanas_provisioning(tmp_path):
+    url, folder = "https://search:9200/$HOME/${x}/$$", "/srv/$grafana"
+    run("grafana", "--prefix", PREFIX, "--out", str(tmp_path), "--url", url, "--folder", folder, "--key-file", "/k")
+    sources = yaml.safe_load((tmp_path / "datasources" / f"{PREFIX}.yaml").read_text())["datasources"]
+    [provider] = yaml.safe_load((tmp_path / "dashboards" / f"{PREFIX}.yaml").read_text())["providers"]
+    assert {interpolated(source["url"]) for source in sources} == {url}
+    assert interpolated(provider["options"]["path"]) == f"{folder}/dashboards/{PREFIX}"
+    assert {interpolated(source["secureJsonData"]["httpHeaderValue1"]) for source in sources} == {"ApiKey $__file{/k}"}
+
+
 def test_a_long_prefix_has_ids_that_grafana_takes(tmp_path):
     prefix = "x" * 100
     run("grafana", "--prefix", prefix, "--out", str(tmp_path), "--url", "https://search:9200")
@@ -234,6 +261,8 @@ def test_the_same_again_is_the_same_bytes(tmp_path, provisioned):
         (("grafana", "--out", "{out}", "--url", "https://search:9200", "--prefix", "x" * 101), "--prefix must be"),
         (("grafana", "--out", "{out}", "--url", "sqlite:///x"), "--url must be"),
         (("grafana", "--out", "{out}", "--url", "https://user:word@search:9200"), "without a password"),
+        (("grafana", "--out", "{out}", "--url", "https://search:9200", "--key-file", "/k$x"), "--key-file must be"),
+        (("grafana", "--out", "{out}", "--url", "https://search:9200", "--key-file", "/k}}x"), "--key-file must be"),
         (("kibana", "--out", "/dev/null/x"), "name another --out"),
     ],
 )

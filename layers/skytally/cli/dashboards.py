@@ -62,6 +62,8 @@ def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefi
     url = url or Config.from_env().documents_url.split(",")[0]
     if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
         raise Malformed("--url must be where Grafana finds Elasticsearch, as https://search.example.org:9200, without a password")
+    if key_file and not re.fullmatch(r"[^$}]+", key_file):
+        raise Malformed("--key-file must be a path without $ and }: Grafana's provisioning files cannot name any other")
     for name, text in boards_grafana.files(prefix, _names(prefix), url, key_file, folder).items():
         _write(out / name, text)
         say(out / name, err=True)

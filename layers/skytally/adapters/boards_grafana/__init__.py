@@ -37,6 +37,7 @@ def files(prefix: str, names: Mapping[str, str], url: str, key_file: str | None,
 
     `names` are those of the indices in the Elasticsearch at `url`; Grafana reads its API key from `key_file`, so none is written here.
     """
+    url, folder = _literal(url), _literal(folder)
     used = sorted({panel.index for board in BOARDS for panel in board.panels})
     sources = [_source(prefix, index, names[index], url, key_file) for index in used]
     options = {"path": f"{folder}/dashboards/{prefix}"}
@@ -47,6 +48,11 @@ def files(prefix: str, names: Mapping[str, str], url: str, key_file: str | None,
         f"dashboards/{prefix}.yaml": _yaml({"apiVersion": 1, "providers": [provider]}),
         **boards,
     }
+
+
+def _literal(text: str) -> str:
+    """Write a text so that Grafana reads it as it is: in provisioning files it expands `$NAME`, and `$$` is a dollar sign."""
+    return text.replace("$", "$$")
 
 
 def _json(thing: Object) -> str:
@@ -114,19 +120,21 @@ def _panel(prefix: str, panel: Panel, number: int, x: int, y: int) -> Object:
 
 
 def _transformations(panel: Panel, target: Target) -> list[Object]:
-    """Name a table's measures, in their order, and leave out what only they need; two dimensions of bars become a matrix."""
-    if panel.chart not in {"table", "bars"}:
-        return []
+    """Name a table's measures, in their order, and leave out what only they need; two dimensions of bars become a matrix.
+
+    A matrix is made of columns as the data source names them: Grafana 10 and 11 give every series of a renamed column the new name.
+    """
     titles = {name: measure.title for name, measure in target.shown.items()}
+    if panel.chart == "bars":
+        row, column = panel.by
+        [value] = titles
+        return [{"id": "groupingToMatrix", "options": {"rowField": row, "columnField": column, "valueField": value, "emptyValue": "null"}}]
+    if panel.chart != "table":
+        return []
     order = {name: place for place, name in enumerate((*panel.by, *titles))}
     hidden = dict.fromkeys(target.hidden, True)
     renamed = titles | {name: name.replace("_", " ") for name in panel.by if "_" in name}
-    organised = {"id": "organize", "options": {"excludeByName": hidden, "indexByName": order, "renameByName": renamed}}
-    if panel.chart == "table":
-        return [organised]
-    row, column = panel.by
-    matrix = {"rowField": row, "columnField": column, "valueField": panel.measures[0].title, "emptyValue": "null"}
-    return [organised, {"id": "groupingToMatrix", "options": matrix}]
+    return [{"id": "organize", "options": {"excludeByName": hidden, "indexByName": order, "renameByName": renamed}}]
 
 
 def _fields(panel: Panel) -> Object:
