@@ -227,9 +227,17 @@ def test_three_views_of_a_month_stand_side_by_side(month, tmp_path):
         ("uvic", 160.0, 176.0, pytest.approx(-1 / 11), 150.0, pytest.approx(1 / 15)),
     ]
     assert "beyond bill" in month.run("compare", "--month", "2026-10", "--bill", bill).stdout
-    for text, words in (("cloud,hours\n", "core_hours among them"), ("cloud,core_hours\nuvic,many\n", "line 2 of the bill")):
+    bill.write_text("cloud,core_hours,cost,currency\nuvic,150,10,CAD\ncern,160,10,CHF\n")
+    by_cloud = {row["cloud"]: row for row in json.loads(month.run("compare", "--month", "2026-10", "--bill", bill, "--json").stdout)}
+    assert by_cloud["uvic"]["cost_beyond_bill"] == pytest.approx(by_cloud["uvic"]["cost"] / 10 - 1)
+    assert (by_cloud["cern"]["billed_cost"], by_cloud["cern"]["billed_currency"], by_cloud["cern"]["cost_beyond_bill"]) == (10, "CHF", None)
+    assert by_cloud["silent"]["billed_cost"] is None
+    ambiguous = "cloud;core_hours\nuvic;1,234\n"
+    for text, words in (("cloud,hours\n", "core_hours among them"), (ambiguous, "line 2, column core_hours of the bill")):
         bill.write_text(text)
         assert words in month.run("compare", "--month", "2026-10", "--bill", bill).exception.message
+    rows = json.loads(month.run("compare", "--month", "2026-10", "--bill", bill, "--decimal", ".", "--json").stdout)
+    assert [row["billed_core_hours"] for row in rows] == [None, None, 1234]
 
 
 def test_keys_and_files_that_are_none(month, tmp_path):

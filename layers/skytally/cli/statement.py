@@ -11,7 +11,8 @@ from typing import Any
 import click
 import msgspec
 
-from skytally import closing, reconciliation, signature, web, wiring
+from skytally import bill, closing, reconciliation, signature, web, wiring
+from skytally.bill import Billed
 from skytally.cli.files import private_file
 from skytally.cli.terminal import say, show
 from skytally.closing import Frozen
@@ -115,22 +116,25 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None) -> None:
 
 @statement.command("compare")
 @MONTH
-@click.option(
-    "--bill", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="the provider's bill: CSV with cloud, core_hours"
-)
+@click.option("--bill", "bill_path", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="the provider's bill, as below")
+@click.option("--decimal", type=click.Choice([".", ","]), help="the bill's decimal separator, where its numbers do not tell")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def compare(month: str, bill: Path | None, as_json: bool) -> None:
+def compare(month: str, bill_path: Path | None, decimal: str | None, as_json: bool) -> None:
     """Put a month's statement beside the scheduler's lives of vms and the provider's bill.
 
     `beyond` is the share by which the vms reported more than the other says; below zero, somebody counts what was never reported.
+
+    The bill is CSV of any spreadsheet: columns cloud and core_hours, and, to compare money, cost and currency. Lines of a cloud are added
+    up, negative ones are credits. What can be read in two ways is refused with its line and column.
 
     \b
     Examples:
       skytally statement compare --month 2026-10
       skytally statement compare --month 2026-10 --bill october.csv --json
+      skytally statement compare --month 2026-10 --bill oktober.csv --decimal ,
     """
     wanted = read_month(month)
-    billed = reconciliation.read_bill(bill.read_text().splitlines()) if bill else {}
+    billed = _read_bill(bill_path, decimal) if bill_path else {}
     with _stores() as (documents, site):
         whole = closing.statement(wanted, (), documents, site, web.clock())
         rows = reconciliation.reconciliation(whole["clouds"], wanted, documents, billed)
@@ -158,6 +162,14 @@ def _read(path: Path, advice: str) -> str:
         return path.read_text()
     except OSError as error:
         raise Malformed(f"cannot read {path} ({error.strerror}): {advice}") from None
+
+
+def _read_bill(path: Path, decimal: str | None) -> dict[str, Billed]:
+    try:
+        with path.open("rb") as file:
+            return bill.read(file, decimal)
+    except OSError as error:
+        raise Malformed(f"cannot read {path} ({error.strerror}): name the file of the bill") from None
 
 
 def _row(made: Closing) -> dict[str, Any]:
