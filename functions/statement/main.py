@@ -23,7 +23,9 @@ def statement(request: web.Request) -> web.Reply:
     clouds, documents, site = wiring.readable_clouds(reader, named), wiring.documents(), wiring.site()
     cloud_name.check(named, documents, site, reader.clouds)
     if detail == "jobs":
-        return web.stream_reply(table.csv_pieces(job_list.job_rows(month, clouds, documents), job_list.COLUMNS), CSV)
+        return as_file(
+            web.stream_reply(table.csv_pieces(job_list.job_rows(month, clouds, documents), job_list.COLUMNS), CSV), month, detail
+        )
     if detail == "signed":
         return web.json_reply(closing.signed(month, clouds[0], documents, revision))
     whole = closing.statement(month, clouds, documents, site, request.received_at, revision)
@@ -32,5 +34,12 @@ def statement(request: web.Request) -> web.Reply:
         left_out = {"X-Skytally-Left-Out": apel_source.summary(made.left_out)} if made.left_out else {}
         return web.Reply(apel.part(made.messages, query.get("part")), headers=left_out, media_type="text/plain; charset=us-ascii")
     if form == "csv":
-        return web.Reply(table.csv(whole[detail or "clouds"]), media_type=CSV)
+        rows = [{"month": month} | row for row in whole[detail or "clouds"]]
+        return as_file(web.Reply(table.csv(rows), media_type=CSV), month, detail)
     return web.json_reply(whole if detail else {name: value for name, value in whole.items() if name != "boots"})
+
+
+def as_file(reply: web.Reply, month: str, detail: str | None) -> web.Reply:
+    """Return a reply that browsers keep as a file, named by its month and what it lists."""
+    reply.headers["Content-Disposition"] = f'attachment; filename="statement-{month}-{detail or "clouds"}.csv"'
+    return reply

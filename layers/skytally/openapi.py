@@ -109,7 +109,10 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
     ),
 }
 HEADERS: dict[str, dict[str, str]] = {
-    "statement": {"X-Skytally-Left-Out": "what APEL cannot be told: how many vms or jobs, then which and why, as far as there is room"},
+    "statement": {
+        "X-Skytally-Left-Out": "what APEL cannot be told: how many vms or jobs, then which and why, as far as there is room",
+        "Content-Disposition": "of CSV: the name of its file",
+    },
 }
 PUBLIC = {"secret_claim", "dashboard", "agent", "dashboard/access", "dashboard/openapi.json"}
 FILES = {

@@ -126,8 +126,8 @@ def test_money_and_energy_are_on_the_statement_where_the_site_knows_them(client,
     csv = client.get(f"statement?month={month}&format=csv", headers=reader)
     assert csv.headers["content-type"].startswith("text/csv")
     lines = csv.text.splitlines()
-    assert lines[0].startswith("cloud,vm_count,boot_count,wall_hours")
-    assert lines[1].startswith("'=cmd(),1,1,2.0")
+    assert lines[0].startswith("month,cloud,vm_count,boot_count,wall_hours")
+    assert lines[1].startswith(f"{month},'=cmd(),1,1,2.0")
 
 
 def test_a_month_that_begins_within_the_window_and_rows_by_vm(client, bearer, reader):

@@ -235,6 +235,16 @@ def test_several_clouds_may_be_asked_for_and_one_that_nobody_knows_is_named_with
     assert ask("json", cloud=["uvic", "cern"], detail="signed").status_code == 400
 
 
+def test_csv_is_a_file_and_its_name_and_rows_say_the_month(ask):
+    for detail, name in ((None, "clouds"), ("boots", "boots"), ("jobs", "jobs")):
+        answer = ask("csv", **({"detail": detail} if detail else {}))
+        assert answer.headers["content-disposition"] == f'attachment; filename="statement-2026-11-{name}.csv"'
+        if detail != "jobs":
+            rows = list(csv.DictReader(io.StringIO(answer.text)))
+            assert (next(iter(rows[0])), {row["month"] for row in rows}) == ("month", {"2026-11"})
+    assert "content-disposition" not in ask("json").headers
+
+
 def test_every_job_of_the_month_is_a_row(ask, bearer):
     late = datetime(2026, 11, 30, 23, 59, 59, 999_000, tzinfo=UTC)
     jobs = [job(n, final_at=NOW - timedelta(minutes=n)) for n in range(1, 2_500)]
