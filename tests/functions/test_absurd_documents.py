@@ -92,7 +92,7 @@ def told(ask):
         for name, answer in rows.items()
     }
     csv = ask("statement", month="2026-11", format="csv").text
-    return good | {"csv": [line for line in csv.splitlines() if line.startswith("good")]}, [*rows.values(), statement]
+    return good | {"csv": [line for line in csv.splitlines() if line.startswith("2026-11,good")]}, [*rows.values(), statement]
 
 
 def numbers(value):
