@@ -27,8 +27,6 @@ from skytally.unreadable import Kind, Notes
 
 T = TypeVar("T")
 SOURCE = "dirac"
-# What one call of a door asks about; time is looked at between calls.
-ASKED_AT_ONCE = 500
 SHOWN_AT_ONCE = 10_000
 VMS_AT_ONCE = 500
 
@@ -59,7 +57,7 @@ class Settlement(Struct):
         running = {job_id: one for job_id, one in seen.items() if job_id not in asked}
         asked |= self._show(running, now)
         # A door is asked in any case: its credentials may need it.
-        parts = list(_parts(asked, now)) or [{}]
+        parts = list(_parts(asked, self.door.jobs_at_once, now)) or [{}]
         done = [(len(part), self._settle(part)) for part in takewhile(lambda _: not self.deadline.is_over(), parts)]
         told, final = sum(count for count, _ in done), sum(count for _, count in done)
         left = {"left": len(asked) - told} if told < len(asked) else {}
@@ -153,11 +151,11 @@ class Settlement(Struct):
         return counted
 
 
-def _parts(seen: dict[str, Seen], now: datetime) -> Iterator[dict[str, Seen]]:
-    """Cut what is asked into what one call asks about, in an order that depends on the time."""
+def _parts(seen: dict[str, Seen], at_once: int, now: datetime) -> Iterator[dict[str, Seen]]:
+    """Cut what is asked into what one call asks about, in an order that depends on the time; time is looked at between calls."""
     job_ids = shuffled(seen, str, now)
-    for start in range(0, len(job_ids), ASKED_AT_ONCE):
-        yield {job_id: seen[job_id] for job_id in job_ids[start : start + ASKED_AT_ONCE]}
+    for start in range(0, len(job_ids), at_once):
+        yield {job_id: seen[job_id] for job_id in job_ids[start : start + at_once]}
 
 
 def _is_going_on(old: Job, new: Job) -> bool:

@@ -231,13 +231,15 @@ class UnreadState(Struct, frozen=True):
 
 
 class JobStates(Protocol):
-    """DIRAC, asked about jobs by their ids."""
+    """DIRAC, asked about jobs by their ids; it answers about `jobs_at_once` within some seconds."""
+
+    jobs_at_once: int
 
     def states(self, job_ids: Sequence[int]) -> dict[int, JobState | UnreadState]:
         """Return the state of each job that DIRAC knows; one that it does not know is absent.
 
-        A call takes some seconds at most, so callers ask about some hundred jobs at a time. Unavailable where any part of the answer is
-        missing, so that absence is never an outage; nor is it a row that cannot be read, which costs its own job alone.
+        Unavailable where any part of the answer is missing, so that absence is never an outage; nor is it a row that cannot be read,
+        which costs its own job alone.
         """
 
 

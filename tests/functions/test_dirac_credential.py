@@ -82,7 +82,7 @@ def collect(client, dirac, monkeypatch):
         monkeypatch.setattr("skytally.web.clock", lambda: at)
         wiring.close()
         heartbeat.record(lab.heartbeat(str(dirac.count + 1), vm="vm-1"), CALLER, wiring.documents(), at - timedelta(hours=2))
-        return client.post("dirac_collect")
+        return client.post("dirac-collect")
 
     return round_at
 
@@ -128,7 +128,7 @@ def test_a_credential_s_life_and_what_people_are_told_of_it(collect, dirac, clie
     (row,) = credential_rows()
     assert (row["state"], "sign the robot in again" in row["message"]) == ("failing", True)
     assert doctor() == [("FAILED", row["message"])]
-    client.post("alarm_raise")
+    client.post("alarm-raise")
     wiring.documents().refresh()
     raised = {alarm.subject: alarm.message for _, alarm in wiring.documents().find("alarm", Alarm, {"kind": ["stale_timer"]})}
     assert "sign the robot in again" in raised["dirac_collect"]

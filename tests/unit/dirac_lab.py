@@ -21,6 +21,8 @@ HOUR_MS = 3_600_000
 class Door:
     """A DIRAC that says what a test tells it, and counts how often it is asked about jobs."""
 
+    jobs_at_once = 5_000
+
     def __init__(self, *states):
         self.known = {state.job_id: state for state in states}
         self.calls, self.asked, self.is_away = 0, [], False

@@ -60,6 +60,8 @@ class TooSlow(Unavailable):
 class DiracCommandJobStates:
     """The classic client, as it is set up and signed in on this machine."""
 
+    jobs_at_once = 500
+
     def __init__(self, command: str = "dstat") -> None:
         self._command = command
 

@@ -45,6 +45,8 @@ ATTRIBUTES = {
 class DiracxJobStates:
     """One DiracX server and the credentials of a robot."""
 
+    jobs_at_once = PAGE_JOBS
+
     def __init__(self, base: str, credential: Credential, ca_file: Path | None = None) -> None:
         self._base, self._credential = base.rstrip("/"), credential
         self._client = HttpClient(ca_file)
