@@ -163,11 +163,11 @@ class ElasticsearchDocuments:
         with self._ready():
             names = self.client.indices.get_alias(index=f"{alias(self._prefix, MONTHLY)}-*")
             old = sorted(name for name in names if is_month(self._prefix, name) and name[-7:] < f"{before - timedelta(days=62):%Y-%m}")
-            gone = 0
-            for name in takewhile(lambda _: not is_over(), old):
-                gone += int(whole(self.client.count(index=name).body)["count"])
+            # A month that cannot be counted is an outage before any of them goes.
+            counts = {name: int(whole(self.client.count(index=name).body)["count"]) for name in takewhile(lambda _: not is_over(), old)}
+            for name in counts:
                 self.client.indices.delete(index=name)
-            return gone
+            return sum(counts.values())
 
     def table(self, query: Query) -> list[Row]:
         """Sum a window; see the port."""
