@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from localstack.halves import HALVES
 from skytally import deployment
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
@@ -118,3 +119,10 @@ def test_operating_takes_ten_commands_that_exist():
 def test_the_description_that_is_shown_is_one():
     (shown,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL)
     assert len(deployment.specifications(deployment.parse(shown.encode()))) == len(FUNCTIONS)
+
+
+def test_every_test_is_in_one_half():
+    named = [path for half in HALVES for path in half]
+    files = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")]
+    for file in files:
+        assert sum(file.is_relative_to(path) for path in named) == 1, file

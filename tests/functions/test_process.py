@@ -50,7 +50,7 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_78(home, name, settings, 
 
 def test_a_function_is_alive_whatever_its_keys_and_ready_only_with_them(client, home):
     wiring.close()
-    needs = {function.name: function.keys for function in FUNCTIONS}
+    needs = {function.service: function.keys for function in FUNCTIONS}
     assert {client.get(f"{name}/_/ready").status_code for name in needs} == {200}
     (home / "keys").rename(home / "away")
     wiring.close()
@@ -74,7 +74,7 @@ def test_readiness_asks_no_store(client, monkeypatch):
     monkeypatch.setenv("SKYTALLY_OBJECTS", "s3://bucket")
     monkeypatch.setenv("SKYTALLY_S3_ENDPOINT", "http://127.0.0.1:9")
     wiring.close()
-    assert {client.get(f"{function.name}/_/ready").status_code for function in FUNCTIONS} == {200}
+    assert {client.get(f"{function.service}/_/ready").status_code for function in FUNCTIONS} == {200}
 
 
 def status_of(url):

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from lab import DOCUMENT_STORES, FakeVm
 
 from skytally import wiring
+from skytally.catalog import service_of
 from skytally.cli import cli
 from skytally.documents import PlacedVm, Placement
 from tests.properties.deployment import APEL, DAY, MINUTE, NOW, TIMERS
@@ -90,7 +91,7 @@ class Clouds:
     def seen_by_good(self):
         """Read all that the other cloud sees, after a round of each timer; whoever sees everything must see it, too."""
         for timer in TIMERS:
-            assert self._client.post(timer).status_code == 200, timer
+            assert self._client.post(service_of(timer)).status_code == 200, timer
         paths = [f"dashboard/data?view={view}&window={window}" for view in VIEWS for window in ("day", "month")]
         paths += [
             f"statement?month={MONTH}",
