@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from localstack.replicas import free_port
-from localstack.server_process import CACHE, Missing, Server, running
+from localstack.server_process import CACHE, Missing, Server, alone, running
 
 VERSION = "8.19.16"
 ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
@@ -40,13 +40,13 @@ def home() -> Path:
     for tool in ("java", "javac", "jar", "mvn"):
         if shutil.which(tool) is None:
             raise Missing(f"without {tool}: Elasticsearch is not tested")
-    if not target.exists():
-        print(f"fetching Elasticsearch {VERSION} (half a minute, once)", file=sys.stderr, flush=True)
-        KEPT_IN.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=KEPT_IN) as folder:
-            made = _complete(_fetch(Path(folder)))
-            with contextlib.suppress(OSError):
-                made.rename(target)
+    if target.exists():
+        return target
+    with alone(target):
+        if not target.exists():
+            print(f"fetching Elasticsearch {VERSION} (half a minute, once)", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(dir=KEPT_IN) as folder:
+                _complete(_fetch(Path(folder))).rename(target)
     return target
 
 

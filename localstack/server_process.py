@@ -5,6 +5,7 @@ in there. Programs are kept under ~/.cache/skytally/bin by version.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -88,6 +89,15 @@ def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Pa
     raise RuntimeError(f"{url} does not answer: {log.read_text(errors='replace')[-1_000:]}")
 
 
+@contextlib.contextmanager
+def alone(made: Path) -> Iterator[None]:
+    """Let one process at a time make something that is kept; whoever waited looks again whether it is there."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with made.with_name(f".{made.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @dataclass(frozen=True)
 class GoProgram:
     """A program that Go builds: its module, version, the checksum of the module's source as in a go.sum, and its package."""
@@ -101,11 +111,14 @@ class GoProgram:
     def path(self) -> Path:
         """Answer the program, building it the first time (minutes); raises Missing where that cannot be done."""
         program = CACHE / "bin" / f"{self.name}-{self.version}"
-        if not program.exists():
-            if shutil.which("go") is None:
-                raise Missing(f"without go: {self.name} is not tested")
+        if program.exists():
+            return program
+        if shutil.which("go") is None:
+            raise Missing(f"without go: {self.name} is not tested")
+        with alone(program):
+            if program.exists():
+                return program
             print(f"building {self.name} {self.version} (some minutes, once)", file=sys.stderr, flush=True)
-            program.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=program.parent) as folder:
                 built = Path(folder) / self.name
                 self._go("build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-o", str(built), self.package, folder=self.source())
