@@ -22,6 +22,7 @@ def main() -> int:
     """Show the first half as it goes, then what the other has said; answers 1 where a test failed or too little is covered."""
     with tempfile.TemporaryFile() as said:
         files = [f".coverage-{number}" for number in range(len(HALVES))]
+        print(f"beside these run {', '.join(HALVES[1])}: what they say comes at the end", flush=True)
         other = start(HALVES[1], files[1], said)
         code = start(HALVES[0], files[0], None).wait()
         code = other.wait() or code
