@@ -246,3 +246,10 @@ def test_the_command_brings_one_function_says_what_differs_and_removes(gateway, 
     assert run("remove-secret", "token-20260101000000") == "token-20260101000000: removed\n"
     assert "there is no function nothing" in run("apply", "-", "--only", "nothing", exit_code=2, input=site)
     assert "--all" in run("remove", exit_code=2)
+
+
+def test_a_gateway_without_a_scheme_gets_no_password(tmp_path):
+    (tmp_path / "password").write_text("hidden")
+    access = ["--gateway", "127.0.0.1:9", "--password-file", str(tmp_path / "password")]
+    done = CliRunner().invoke(cli, ["deploy", "remove", "agent", *access])
+    assert (done.exit_code, "https://" in done.output) == (2, True)

@@ -100,6 +100,8 @@ def _with_options(options: Sequence[Callable[..., Any]], command: Callable[..., 
 def _openfaas(where: Mapping[str, Any]) -> FunctionPlatform:
     if where["gateway"] is None or where["password_file"] is None:
         raise click.UsageError("--platform openfaas needs --gateway and --password-file")
+    if not where["gateway"].startswith(("https://", "http://")):
+        raise click.UsageError("--gateway is a URL such as https://gateway.example.org: without a scheme nothing is sent")
     password, tell = rollout.read_secret(where["password_file"]), functools.partial(say, err=True)
     return functions_openfaas.OpenFaasFunctions(where["gateway"], password, where["ca"], tell)
 
