@@ -110,7 +110,7 @@ def _wait(platform: FunctionPlatform, wanted: Specification, pace: Pace, tell: T
             return
         if running.is_final or pace.monotonic() >= deadline:
             why = running.words or "it does not answer, and the platform does not say why"
-            raise Unavailable(f"{wanted.service} is not deployed, and nothing after it was changed: {why}")
+            raise Unavailable(f"{wanted.service} is not deployed: {why}")
         if running.words and running.words != told:
             tell(f"{wanted.service}: {(told := running.words)}")
         pace.sleep(LOOK_EVERY_SECONDS)

@@ -158,7 +158,7 @@ def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], s
     if unknown:
         raise click.UsageError(f"there is no function {', '.join(sorted(unknown))}")
     wanted = [one for one in wanted if not only or one.service in only]
-    rollout.hand_over(platform, described.secret_files, described.secret_names, say)
+    rollout.hand_over(platform, described.secret_files, {name for one in wanted for name in one.secrets}, say)
     with _progress("rolling out"):
         rollout.roll_out(platform, wanted, Pace(seconds=seconds), say)
 
