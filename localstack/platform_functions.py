@@ -194,7 +194,7 @@ class Provider:
         return function.spec is spec and self.functions.get(spec["service"]) is function
 
     async def replica(self, name: str) -> Replica | None:
-        """Answer the process of a function, starting one where it sleeps; None for an unknown function, NotReady where none comes."""
+        """Return the process of a function, starting one where it sleeps; None for an unknown function, NotReady where none comes."""
         function = self.functions.get(name)
         if function is None:
             return None

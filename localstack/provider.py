@@ -113,7 +113,7 @@ class Api:
         return self._refused(request) or JSONResponse({"provider": provider, "version": version})
 
     async def logs(self, request: Request) -> Response:
-        """Answer the end of a function's log, a line of JSON for each of its lines."""
+        """Return the end of a function's log, a line of JSON for each of its lines."""
         refused = self._refused(request)
         name = request.query_params.get("name", "")
         function = self._provider.functions.get(name)

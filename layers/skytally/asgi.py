@@ -145,7 +145,7 @@ def _framework_error(status: int) -> Reply:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Answer a server's start and stop: give the loop its threads; at the end record what rounds came to, and let go of the stores."""
+    """Handle a server's start and stop: give the loop its threads; at the end record what rounds came to, and let go of the stores."""
     asyncio.get_running_loop().set_default_executor(workers.LoopThreads())
     while (await receive())["type"] == "lifespan.startup":
         await send({"type": "lifespan.startup.complete"})

@@ -62,7 +62,7 @@ class Intent(Struct, frozen=True, kw_only=True):
 
 
 def prep_key(claim: str, expires: int) -> str:
-    """Answer where a deposit lies."""
+    """Return where a deposit lies."""
     return f"prep/{expires:010d}/{claim}"
 
 
@@ -90,7 +90,7 @@ def read_box(objects: Objects, claim: str, expires: int) -> Box:
 
 
 def intent_key(name: str) -> str:
-    """Answer where it lies what an Idempotency-Key began."""
+    """Return where it lies what an Idempotency-Key began."""
     return f"idempotency/{name}"
 
 

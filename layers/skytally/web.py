@@ -330,7 +330,7 @@ def _log(function: str, raw: StarletteRequest, reply: Reply, received_at: dateti
 
 
 def unknown_function(service: str) -> Reply:
-    """Answer that no function has a name; one that is written with underscores is told the name that it has."""
+    """Return that no function has a name; one that is written with underscores is told the name that it has."""
     right = service_of(service)
     if right != service and right in {function.service for function in FUNCTIONS}:
         return unknown_path(f"this function is {right}: names in paths have hyphens")
