@@ -259,3 +259,18 @@ def test_a_wrong_password_or_a_gateway_that_is_away_says_what_to_do(gateway, tmp
         command = [SKYTALLY, "deploy", "remove", "statement", "--gateway", base, "--password-file", str(password)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+
+
+def test_what_is_wanted_on_knative_is_told_as_a_description(tmp_path):
+    """Nothing is deployed: the command that would do it is `true`."""
+    terraform_or_skip()
+    gateway, keys = Gateway(tmp_path), tmp_path / "keys"
+    gateway.run(SKYTALLY, "keys", "init")
+    command, state = ["terraform", f"-chdir={TERRAFORM / 'examples' / 'knative'}"], f"-state={tmp_path / 'terraform.tfstate'}"
+    given = {"cli": "true", "image": "registry.example.org/skytally:1", "keys_folder": str(keys), "kubeconfig": "none"}
+    told = [f"-var={name}={value}" for name, value in given.items()]
+    gateway.run(*command, "init", "-input=false")
+    gateway.run(*command, "apply", "-auto-approve", "-input=false", state, "-var=settings={}", *told)
+    wanted = gateway.run(*command, "output", "-json", state, "deployment")
+    printed = gateway.run(SKYTALLY, "deploy", "manifests", "-", input=wanted)
+    assert printed.count("kind: CronJob") == len([one for one in CATALOG["functions"] if one["schedule"]])

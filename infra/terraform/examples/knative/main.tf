@@ -11,14 +11,14 @@ locals {
   # With the activator always on the way, X-Forwarded-For has three entries of proxies, and one more through a path route.
   settings = merge({ SKYTALLY_TRUSTED_HOPS = var.route_gateway == "" ? "3" : "4" }, var.settings)
 
-  description = jsonencode({
+  deployment = {
     image             = var.image
     settings          = local.settings
     secrets           = sort(keys(local.secret_files))
     secret_files      = local.secret_files
     function_settings = var.function_settings
     schedules         = var.schedules
-  })
+  }
 
   access = {
     SKYTALLY_PLATFORM      = "knative"
@@ -60,15 +60,15 @@ resource "terraform_data" "secret" {
 
 # A change rolls every function in place; the revision before answers until the new one does.
 resource "terraform_data" "deployed" {
-  triggers_replace = [sha256(local.description), terraform_data.site.id, [for secret in terraform_data.secret : secret.id]]
+  triggers_replace = [sha256(jsonencode(local.deployment)), terraform_data.site.id, [for secret in terraform_data.secret : secret.id]]
 
   provisioner "local-exec" {
     command     = "printf %s \"$DESCRIPTION\" | ${var.cli} deploy apply -"
-    environment = merge(local.access, { DESCRIPTION = local.description })
+    environment = merge(local.access, { DESCRIPTION = jsonencode(local.deployment) })
   }
 }
 
 output "deployment" {
-  description = "The description for `skytally deploy status -` and `apply -`, which put back what was lost."
-  value       = local.description
+  description = "What is wanted: `terraform output -json deployment | skytally deploy status -` compares it with what runs."
+  value       = local.deployment
 }
