@@ -44,10 +44,16 @@ class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Benchmarks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a score is too far from its flavor's median to be believed, and the boots for which a person said that it is right."""
+    """Which scores are believed: not far from the median of their peers and within bounds, or of a boot that a person confirmed."""
 
     quarantine_factor: Annotated[float, Meta(gt=1, le=100)] = 1.5
+    lowest_hs23_per_core: Positive = 1.0
+    highest_hs23_per_core: Positive = 60.0
     confirmed_boots: tuple[str, ...] = ()
+
+    def allows(self, hs23_per_core: float) -> bool:
+        """Whether a core of any machine can be worth so much."""
+        return self.lowest_hs23_per_core <= hs23_per_core <= self.highest_hs23_per_core
 
 
 class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from skytally.credit import Score
+from skytally.credit import UNSCORED, Score
 from skytally.documents import Usage
 from skytally.records import iso
-from skytally.statement import UNSCORED
 
 # A report's way takes seconds; a clock that is this wrong is.
 CLOCK_OFFSET = timedelta(seconds=30)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from skytally.boot import within
 from skytally.cloud import Cloud, Site
-from skytally.credit import Score, scores
+from skytally.credit import UNSCORED, Score, scores
 from skytally.documents import Anomaly, BootBenchmark, Usage
 from skytally.ports import Documents, Query
 from skytally.records import iso
@@ -18,7 +18,6 @@ from skytally.samples import month_end_at, month_start_at
 SILENT_AFTER = timedelta(hours=2)
 MS_PER_HOUR = 3_600_000
 FINAL = "final"
-UNSCORED = Score(None, quarantined=False)
 
 
 class BootMonth(Struct, frozen=True):
@@ -133,6 +132,7 @@ def boot_row(boot: BootMonth) -> dict[str, Any]:
         "benchmark_kernel": boot.benchmark.kernel if boot.benchmark else None,
         "benchmark_quarantined": boot.credit.quarantined,
         "hs23_per_core": boot.credit.hs23,
+        "hs23_rule": boot.credit.rule,
         "coverage": ratio(boot.covered_ms, usage.wall_ms),
         "last_sampled_at": iso(usage.last_sampled_at),
         "final": usage.final,

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from skytally.at_once import at_once
 from skytally.cloud import Site
-from skytally.credit import Score, scores
+from skytally.credit import UNSCORED, Score, scores
 from skytally.documents import BootBenchmark, Usage
 from skytally.doubt import BootKey, boot_key, usage_doubts
 from skytally.errors import Malformed
@@ -19,7 +19,7 @@ from skytally.measure import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
 from skytally.samples import AHEAD_ALLOWED, month_end_at, month_of
-from skytally.statement import SILENT_AFTER, UNSCORED, hours, hs23_hours, ratio
+from skytally.statement import SILENT_AFTER, hours, hs23_hours, ratio
 from skytally.window import Window, step_end
 
 DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm"), "interval": ("cloud", "vm", "label")}

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from skytally.alarm import Crash, Finding, each
 from skytally.cloud import Site
-from skytally.credit import hs23, scores
+from skytally.credit import own_score, scores
 from skytally.documents import BootBenchmark, Usage
 from skytally.ports import Documents
 from skytally.records import iso
@@ -61,7 +61,7 @@ def clock_offsets(newest: Iterable[Usage], known: Collection[str], now: datetime
 
 
 def quarantined_benchmarks(newest: Sequence[Usage], documents: Documents, site: Site, now: datetime) -> Iterator[Finding | Crash]:
-    """Find benchmarks that do not count because they are too far from those of the same cloud and flavor."""
+    """Find benchmarks that do not count because they are too far from their peers', or because no core can be worth so much."""
     looked_at = list(each(newest, _about, lambda usage: [usage] if _reports(usage, now) else []))
     yield from (one for one in looked_at if isinstance(one, Crash))
     reporting = [one for one in looked_at if isinstance(one, Usage)]
@@ -71,10 +71,10 @@ def quarantined_benchmarks(newest: Sequence[Usage], documents: Documents, site: 
     def find(pair: tuple[Usage, BootBenchmark | None]) -> Iterator[Finding]:
         usage, benchmark = pair
         if benchmark is not None and credit[usage.boot_id].quarantined:
-            message = (
-                f"the benchmark of {usage.vm} says {hs23(benchmark, site):.4g} HS23 a core, where others of its flavor have "
-                f"{credit[usage.boot_id].hs23:.4g}, which counts: if it is right, confirm boot {usage.boot_id} in the site data"
-            )
+            counted = credit[usage.boot_id].hs23
+            instead = "nothing counts in its place" if counted is None else f"the {counted:.4g} of others like it counts"
+            told = f"the benchmark of {usage.vm} says {own_score(benchmark, site).hs23:.4g} HS23 a core"
+            message = f"{told}, which is not believed, and {instead}: if it is right, confirm boot {usage.boot_id} in the site data"
             yield Finding("benchmark_quarantine", usage.label, usage.cloud, message, usage.vm)
 
     yield from each(zip(reporting, benchmarks, strict=True), lambda pair: _about(pair[0]), find)

@@ -71,7 +71,7 @@ def test_a_benchmark_in_quarantine_until_a_person_confirms_it(report, webhook, r
     round_at(NOW)
     (raised,) = webhook.heard
     assert (raised["kind"], raised["subject"].startswith("vm-3-")) == ("benchmark_quarantine", True)
-    assert "says 30 HS23 a core, where others of its flavor have 10.25" in raised["message"]
+    assert "says 30 HS23 a core, which is not believed, and the 10.25 of others like it counts" in raised["message"]
     (home / "clouds.toml").write_text(f'[benchmarks]\nconfirmed_boots = ["{vms[3].boot_id}"]\n')
     wiring.close()
     assert round_at(NOW + MINUTE)["resolved"] == 1

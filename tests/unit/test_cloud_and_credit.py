@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from skytally import cloud, credit
+from skytally.credit import Rule, Score
 from skytally.documents import BootBenchmark
 from skytally.errors import Forbidden
 from skytally.records import Caller
@@ -71,26 +72,66 @@ def benchmark(boot_id, *, flavor="c8", **fields):
 
 def test_a_score_is_hs23_where_anybody_says_how():
     site = cloud.parse("[calibration]\nkernels = { zbs = 1.5 }\ncpu_models = { fast = 20.0 }\n")
-    assert credit.hs23(benchmark("a", score_hs23=15.0, score_wall=99.0), site) == 15.0
-    assert credit.hs23(benchmark("b", score_wall=10.0, score_cpu=12.0), site) == 15.0
-    assert credit.hs23(benchmark("c", score_cpu=12.0), site) == 18.0
-    assert credit.hs23(benchmark("d", score_wall=10.0, cpu_model="fast"), site) == 20.0
-    assert credit.hs23(benchmark("e", kernel="DB12", score_wall=10.0), site) is None
+    assert credit.own_score(benchmark("a", score_hs23=15.0, score_wall=99.0), site) == Score(15.0, Rule.REPORTED)
+    assert credit.own_score(benchmark("b", score_wall=10.0, score_cpu=12.0), site) == Score(15.0, Rule.KERNEL)
+    assert credit.own_score(benchmark("c", score_cpu=12.0), site) == Score(18.0, Rule.KERNEL)
+    assert credit.own_score(benchmark("d", score_wall=10.0, cpu_model="fast"), site) == Score(20.0, Rule.CPU_MODEL)
+    assert credit.own_score(benchmark("e", kernel="DB12", score_wall=10.0), site) == credit.UNSCORED
 
 
-def test_a_score_far_from_its_flavor_is_in_quarantine_until_confirmed():
-    benchmarks = [
-        benchmark(name, score_hs23=score) for name, score in (("a", 14.0), ("b", 15.0), ("c", 16.0), ("high", 60.0), ("low", 2.0))
-    ]
-    benchmarks += [benchmark("alone", flavor="c64", score_hs23=90.0), None]
-    found = credit.scores(benchmarks, cloud.Site())
-    assert {name: (s.hs23, s.quarantined) for name, s in found.items()} == {
-        "a": (14.0, False),
-        "b": (15.0, False),
-        "c": (16.0, False),
-        "high": (15.0, True),
-        "low": (15.0, True),
-        "alone": (90.0, False),
+def judged(*benchmarks, site=""):
+    found = credit.scores(benchmarks, cloud.parse(site))
+    return {name: (score.hs23, score.rule) for name, score in found.items()}
+
+
+USUAL = [benchmark(name, score_hs23=score) for name, score in (("a", 14.0), ("b", 15.0), ("c", 16.0))]
+
+
+@pytest.mark.parametrize("score", [60.0, 2.0, 2_250.0, 0.01])
+def test_a_score_far_from_its_peers_is_in_quarantine_until_confirmed(score):
+    odd = benchmark("odd", score_hs23=score)
+    found = judged(*USUAL, odd, None)
+    assert found.pop("odd") == (15.0 if score > 60 or score < 1 else 14.5 if score == 2.0 else 15.5, Rule.MEDIAN)
+    assert found == {"a": (14.0, Rule.REPORTED), "b": (15.0, Rule.REPORTED), "c": (16.0, Rule.REPORTED)}
+    assert judged(*USUAL, odd, site="[benchmarks]\nconfirmed_boots = ['odd']\n")["odd"] == (score, Rule.CONFIRMED)
+
+
+def test_a_score_without_peers_counts_within_the_bounds_alone():
+    assert judged(benchmark("alone", score_hs23=59.0)) == {"alone": (59.0, Rule.REPORTED)}
+    assert judged(benchmark("a", score_hs23=2_250.0), benchmark("b", score_hs23=0.5, flavor=None)) == {
+        "a": (None, Rule.OUT_OF_BOUNDS),
+        "b": (None, Rule.OUT_OF_BOUNDS),
     }
-    confirmed = cloud.parse("[benchmarks]\nconfirmed_boots = ['high']\n")
-    assert credit.scores(benchmarks, confirmed)["high"] == credit.Score(60.0, quarantined=False)
+    bounds = "[benchmarks]\nlowest_hs23_per_core = 10\nhighest_hs23_per_core = 20\n"
+    assert judged(benchmark("alone", score_hs23=59.0), site=bounds) == {"alone": (None, Rule.OUT_OF_BOUNDS)}
+    assert judged(benchmark("alone", score_hs23=59.0), site=f"{bounds}confirmed_boots = ['alone']\n") == {"alone": (59.0, Rule.CONFIRMED)}
+
+
+def test_scores_that_cannot_be_are_nobody_s_peers():
+    absurd = [benchmark(f"{n}", score_hs23=2_250.0) for n in range(9)]
+    assert judged(*USUAL, *absurd) == {
+        **{one.boot_id: (one.score_hs23, Rule.REPORTED) for one in USUAL},
+        **{one.boot_id: (15.0, Rule.MEDIAN) for one in absurd},
+    }
+
+
+def test_a_faster_kind_of_machine_is_not_judged_by_the_slower_ones_of_its_flavor():
+    slow = [benchmark(f"slow {n}", cpu_model="slow", copies=8, score_hs23=8.0) for n in range(9)]
+    fast = benchmark("fast", cpu_model="fast", copies=8, score_hs23=20.0)
+    assert judged(*slow, fast)["fast"] == (20.0, Rule.REPORTED)
+    other_size = [benchmark(f"fast {n}", flavor="c64", cpu_model="fast", copies=64, score_hs23=16.0) for n in range(3)]
+    lie = benchmark("lie", cpu_model="fast", copies=8, score_hs23=50.0)
+    found = judged(*slow, fast, *other_size, lie)
+    assert found["fast"] == (20.0, Rule.REPORTED)
+    assert found["lie"] == (16.0, Rule.MEDIAN), "of its model there are four others, whatever their size"
+
+
+def test_what_the_site_says_of_a_cpu_model_needs_no_peers():
+    site = "[calibration]\ncpu_models = { fast = 90.0 }\n"
+    slow = [benchmark(f"{n}", cpu_model="fast", score_hs23=15.0) for n in range(3)]
+    assert judged(*slow, benchmark("model", cpu_model="fast", score_wall=1.0), site=site)["model"] == (90.0, Rule.CPU_MODEL)
+
+
+def test_an_oversized_factor_of_the_site_s_own_gives_no_credit_without_bounds():
+    site = "[calibration]\nkernels = { zbs = 158.0 }\n"
+    assert judged(benchmark("a", score_wall=10.0), site=site) == {"a": (None, Rule.OUT_OF_BOUNDS)}
