@@ -98,9 +98,9 @@ def left(store, *, keys=KEYS, now=NOW, request_key=None, **fields):
     return deposit.deposit(wanted, SCHEDULER, store, keys, now, repeatable)["token"]
 
 
-def attempt(store, token, private_key=lab.SHARED_KEY, vm=None, *, keys=KEYS, clock=clock, origin=ORIGIN):
+def attempt(store, token, private_key=lab.SHARED_KEY, vm=None, *, keys=KEYS, clock=clock, origin=ORIGIN, comment="root@vm"):
     """Claim; answers the bundle."""
-    form = lab.claim_form(token, lab.public_key(private_key), vm)
+    form = lab.claim_form(token, lab.public_key(private_key, comment), vm)
     return secret.claim(msgspec.convert(form, Claim, strict=False), store, keys, origin, clock)
 
 

@@ -18,6 +18,9 @@ from skytally.unreadable import Notes
 
 T = TypeVar("T")
 REPORTS_WITHIN = timedelta(minutes=20)
+# How far the boot of a secret's vm is: nobody came for it yet, one did, it was heard of since, or it was not in time.
+WAITING, TAKEN, REPORTS, LOST = "waiting", "taken", "reports", "lost"
+REPORTED = {REPORTS: True, LOST: False}
 LONGEST_CLAIM_DAYS = 8
 READERS = 16
 VMS_A_QUERY = 500
@@ -104,7 +107,7 @@ class _Reading(Struct, frozen=True):
             claim=claim,
             vm=prep.vm,
             cloud=prep.cloud,
-            state="waiting",
+            state=WAITING,
             at=_moment(prep.deposited_at),
             expires_at=_moment(expires),
             expected_hostname=prep.hostname,
@@ -140,13 +143,42 @@ def contested(held: Iterable[Held]) -> list[Held]:
 
 def unreported(held: Iterable[Held], documents: Documents, now: datetime) -> list[Held]:
     """Name the deliveries after which the vm never reported: its first report is the acknowledgement that the secret arrived."""
-    due = [one for one in held if one.state == DELIVERED and now - datetime.fromisoformat(one.at) > REPORTS_WITHIN]
-    heard = _heard({one.vm or "" for one in due}, documents)
-    return [one for one in due if not _reported(one, heard.get((one.vm, one.cloud)))]
+    return [one for one, boot in _boots(held, documents, now) if boot == LOST]
 
 
-def _reported(one: Held, heard_at: datetime | None) -> bool:
-    return heard_at is not None and heard_at >= datetime.fromisoformat(one.at)
+def on_another_host(held: Iterable[Held]) -> list[Held]:
+    """Name the secrets that a machine took which calls itself something else than the scheduler expected."""
+    return [one for one in held if _other_host(one)]
+
+
+def _other_host(one: Held) -> str | None:
+    """Return the host that the key's comment names, `USER@HOST` or `HOST`, where another was expected.
+
+    Where one of the two is a host's short name, the other's domain is not compared.
+    """
+    if not one.expected_hostname or not one.comment:
+        return None
+    named = one.comment.rpartition("@")[2].casefold().rstrip(".")
+    expected = one.expected_hostname.casefold().rstrip(".")
+    if "." in named and "." in expected:
+        return None if named == expected else named
+    return None if named.partition(".")[0] == expected.partition(".")[0] else named
+
+
+def _boots(held: Iterable[Held], documents: Documents, now: datetime) -> list[tuple[Held, str | None]]:
+    """Say of each secret how far its vm's boot is; of one that nobody will take any more, nothing."""
+    known = list(held)
+    heard = _heard({one.vm or "" for one in known if one.state == DELIVERED}, documents)
+    return [(one, _boot(one, heard.get((one.vm, one.cloud)), now)) for one in known]
+
+
+def _boot(one: Held, heard_at: datetime | None, now: datetime) -> str | None:
+    if one.state != DELIVERED:
+        return WAITING if one.state == WAITING else None
+    taken_at = datetime.fromisoformat(one.at)
+    if heard_at is not None and heard_at >= taken_at:
+        return REPORTS
+    return LOST if now - taken_at > REPORTS_WITHIN else TAKEN
 
 
 def _heard(vms: set[str], documents: Documents) -> dict[tuple[str | None, str], datetime]:
@@ -162,9 +194,7 @@ def _heard(vms: set[str], documents: Documents) -> dict[tuple[str | None, str], 
 def secrets_view(held: Iterable[Held], documents: Documents, now: datetime) -> dict[str, Any]:
     """Answer the dashboard's table of secrets, and a count for each state."""
     documents.refresh()
-    known = list(held)
-    silent = {(one.claim, one.vm) for one in unreported(known, documents, now)}
-    rows = [{**_row(one), "reported": None if one.state != DELIVERED else (one.claim, one.vm) not in silent} for one in known]
+    rows = [_row(one) | {"boot": boot, "reported": REPORTED.get(boot or "")} for one, boot in _boots(held, documents, now)]
     return {"view": "secrets", "generated_at": iso(now), "table": rows, "series": [], "coverage": None}
 
 
@@ -173,6 +203,7 @@ def _row(one: Held) -> dict[str, Any]:
         name: getattr(one, name)
         for name in ("vm", "cloud", "state", "at", "expires_at", "address", "spki_sha256", "comment", "expected_hostname", "claim")
     }
+    row["other_hostname"] = _other_host(one)
     return row | {"contested_count": sum(other.kind == CONTESTED for other in one.contested), "others": described(one)}
 
 

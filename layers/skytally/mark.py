@@ -67,6 +67,11 @@ class Mark(Record, frozen=True, kw_only=True, omit_defaults=True):
     nonce: str = field(default_factory=lambda: secrets.token_hex(16))
 
 
+def short(spki_sha256: str | None) -> str:
+    """Return as much of a key's digest as people compare."""
+    return (spki_sha256 or "unknown")[:12]
+
+
 def mark_key(claim: str, expires: int, name: str | None = None) -> str:
     """Answer where the mark of a claim (or of one name of a batch) lies."""
     suffix = "" if name is None else "." + sha256(name.encode()).hexdigest()[:32]

@@ -37,6 +37,7 @@ from skytally.mark import (
     mark_key,
     open_names,
     read_mark,
+    short,
 )
 from skytally.ports import Objects
 from skytally.records import Claim, iso
@@ -168,7 +169,13 @@ def _refusal(holder: Mark, attempt: Attempt) -> SkytallyError:
         return Revoked("this claim was withdrawn by the scheduler")
     kind = DUPLICATE if holder.spki_sha256 == attempt.key.spki_sha256 else CONTESTED
     attempt.leave_evidence(kind, holder=holder)
-    return Taken("somebody has taken this secret already: stop, and tell the operator", kind=kind)
+    by = f"at {holder.at} from {holder.address or 'an unknown address'}"
+    if kind == DUPLICATE:
+        return Taken(
+            f"this very key took the secret {by}, and the answer was lost on its way: it is gone for good, boot anew or deposit anew",
+            kind=kind,
+        )
+    return Taken(f"somebody took this secret {by} with key {short(holder.spki_sha256)}: stop, and tell the operator", kind=kind)
 
 
 def _check_policy(prep: Prep, attempt: Attempt) -> None:

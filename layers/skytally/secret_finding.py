@@ -1,4 +1,5 @@
-"""What a person must look at among secrets: tokens that two parties hold, and vms that took one and were never heard of."""
+"""What a person must look at among secrets: tokens that two parties hold, vms that took one and were never heard of, and
+hosts that took one and are not the expected ones."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -6,9 +7,10 @@ from datetime import datetime
 from skytally import evidence
 from skytally.alarm import Crash, Finding, each
 from skytally.evidence import Held
+from skytally.mark import short
 from skytally.ports import Documents
 
-KINDS = ("contested_secret", "unreported_secret")
+KINDS = ("contested_secret", "unreported_secret", "other_host")
 OTHERS_NAMED = 5
 
 
@@ -17,6 +19,7 @@ def findings(held: Iterable[Held], documents: Documents, now: datetime) -> Itera
     secrets = list(held)
     yield from contested_secrets(secrets)
     yield from unreported_secrets(secrets, documents, now)
+    yield from other_hosts(secrets)
 
 
 def _about(one: Held) -> tuple[str, str]:
@@ -27,8 +30,8 @@ def contested_secrets(held: Iterable[Held]) -> Iterator[Finding | Crash]:
     """Find secrets whose token somebody else holds, too."""
 
     def find(one: Held) -> Iterator[Finding]:
-        taken = f"was taken from {one.address}" if one.address else f"is {one.state}"
-        others = ", ".join(f"{other.address} at {other.at}" for other in one.contested[:OTHERS_NAMED])
+        taken = f"was taken from {one.address} at {one.at} with key {short(one.spki_sha256)}" if one.address else f"is {one.state}"
+        others = ", ".join(f"{other.address} at {other.at} with key {short(other.spki_sha256)}" for other in one.contested[:OTHERS_NAMED])
         message = (
             f"the secret of {one.vm} {taken} and wanted by {others}: replace what it holds, and see `skytally secrets show {one.claim}`"
         )
@@ -45,3 +48,16 @@ def unreported_secrets(held: Iterable[Held], documents: Documents, now: datetime
         yield Finding("unreported_secret", *_about(one), message, one.vm)
 
     return each(evidence.unreported(held, documents, now), _about, find)
+
+
+def other_hosts(held: Iterable[Held]) -> Iterator[Finding | Crash]:
+    """Find secrets that a host took which calls itself something else than the scheduler expected. Who has the token may, too."""
+
+    def find(one: Held) -> Iterator[Finding]:
+        message = (
+            f"the secret of {one.vm} went at {one.at} to {one.address}, which calls itself {one.comment}, not {one.expected_hostname}: "
+            f"see whether that host is yours, and if not, replace what the secret holds"
+        )
+        yield Finding("other_host", *_about(one), message, one.vm)
+
+    return each(evidence.on_another_host(held), _about, find)

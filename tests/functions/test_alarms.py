@@ -46,6 +46,38 @@ def test_a_secret_after_which_nobody_reported(client, scheduler, bearer, webhook
     assert [(told["kind"], told["state"]) for told in webhook.heard] == [("unreported_secret", "raised"), ("unreported_secret", "resolved")]
 
 
+def test_how_far_a_boot_is_until_its_vm_reports(client, scheduler, reader, bearer, at):
+    def told(moment):
+        at(moment)
+        (row,) = client.get("dashboard/data?view=secrets&window=day", headers=reader).json()["table"]
+        return row["boot"], row["reported"]
+
+    at(NOW)
+    body = {"vm": "vm-2", "cloud": "uvic", "payload": "eA=="}
+    token = client.post("secret-deposit", json=body, headers=scheduler).json()["token"]
+    assert told(NOW + timedelta(minutes=1)) == ("waiting", None)
+    client.post("secret-claim", data=lab.claim_form(token, lab.public_key()))
+    assert told(NOW + timedelta(minutes=2)) == ("taken", None)
+    assert told(NOW + timedelta(minutes=30)) == ("lost", False)
+    vm = lab.FakeVm("vm-2", boot_at=NOW - timedelta(minutes=1))
+    reporter = bearer("reporter", vm="vm-2", clouds=("uvic",))
+    client.post("usage-report", json={"samples": [vm.sample(NOW + timedelta(minutes=30))]}, headers=reporter)
+    assert told(NOW + timedelta(minutes=31)) == ("reports", True)
+
+
+def test_a_host_that_is_not_the_expected_one_takes_the_secret_and_raises_an_alarm(client, scheduler, reader, webhook, round_at):
+    body = {"vm": "vm-2", "cloud": "uvic", "payload": "eA==", "hostname": "vm-2.uvic.example.org"}
+    token = client.post("secret-deposit", json=body, headers=scheduler).json()["token"]
+    key = lab.public_key(comment="root@stranger")
+    assert client.post("secret-claim", data=lab.claim_form(token, key)).status_code == 200
+    assert round_at(NOW + timedelta(minutes=1))["raised"] == 1
+    (told,) = webhook.heard
+    assert (told["kind"], told["cloud"]) == ("other_host", "uvic")
+    assert "which calls itself root@stranger, not vm-2.uvic.example.org" in told["message"]
+    (row,) = client.get("dashboard/data?view=secrets", headers=reader).json()["table"]
+    assert row["other_hostname"] == "stranger"
+
+
 def test_a_silent_vm_and_its_return(client, bearer, webhook, round_at):
     vm, caller = lab.FakeVm("vm-3", boot_at=NOW - timedelta(hours=5)), bearer("reporter", clouds=("uvic",))
     client.post("usage-report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)

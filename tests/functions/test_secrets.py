@@ -78,8 +78,12 @@ def test_the_second_taker_is_told_and_written_down(client, scheduler, reader):
     again, other = claimed(client, token), claimed(client, token, OTHER_KEY)
     assert refusal(again) == refusal(other) == (409, "taken")
     assert (again.json()["error"]["kind"], other.json()["error"]["kind"]) == ("duplicate", "contested")
+    assert "the answer was lost on its way: it is gone for good" in again.json()["error"]["message"]
+    taken_at = client.get("dashboard/data?view=secrets", headers=reader).json()["table"][0]["at"]
+    digest = envelope.parse_public_key(lab.public_key()).spki_sha256[:12]
+    assert f"at {taken_at} from testclient with key {digest}: stop" in other.json()["error"]["message"]
     (row,) = client.get("dashboard/data?view=secrets", headers=reader).json()["table"]
-    assert (row["state"], row["vm"], row["contested_count"], row["reported"]) == ("delivered", "vm-1", 1, True)
+    assert (row["state"], row["vm"], row["contested_count"], row["reported"]) == ("delivered", "vm-1", 1, None)
     listed = json.loads(CliRunner().invoke(cli, ["secrets", "list", "--state", "contested", "--json"]).output)
     assert [(one["vm"], one["contested"][0]["kind"]) for one in listed] == [("vm-1", "contested")]
 

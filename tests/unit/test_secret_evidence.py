@@ -65,6 +65,25 @@ def test_a_proof_from_where_none_is_expected_shows_while_the_secret_waits(store,
     assert keys_of(store, "mark") == []
 
 
+@pytest.mark.parametrize(
+    ("expected", "comment", "is_other"),
+    [
+        ("vm-1", "vm-1", False),
+        ("vm-1.uvic.example.org", "root@vm-1", False),
+        ("vm-1", "root@VM-1.novalocal", False),
+        ("vm-1.uvic.example.org", "vm-1.uvic.example.org.", False),
+        ("vm-1.uvic.example.org", "vm-1.cern.example.org", True),
+        ("vm-1", "vm-10", True),
+        ("vm-1", "vm-1@stranger", True),
+        (None, "stranger", False),
+    ],
+)
+def test_a_host_is_another_where_its_name_is(store, expected, comment, is_other):
+    token = left(store, hostname=expected)
+    attempt(store, token, comment=comment)
+    assert [one.comment for one in evidence.on_another_host(history(store))] == [comment] * is_other
+
+
 def test_a_second_taker_of_one_name_shows_at_that_name(store):
     token = left(store, vms=("a", "b"))
     for vm in ("a", "b"):

@@ -155,7 +155,7 @@ const secrets = {
   facts: ({ totals }) => [
     ...["waiting", "delivered", "expired", "revoked"].map((state) => [state[0].toUpperCase() + state.slice(1), count(totals[`${state}_count`])]),
     ["Contested", count(totals.contested_count)],
-    ["Not yet reported", count(totals.unreported_count)],
+    ["Taken and lost", count(totals.unreported_count)],
   ],
   empty: "No secret waits, and none came to its end in this window. The scheduler leaves one with “skytally deposit”.",
   displays: {
@@ -171,7 +171,8 @@ const secrets = {
         time("expires_at", "Expires"),
         word("address", "Taken from"),
         number("contested_count", "Contested", count, { odd: some, help: "another key with a valid proof wanted it: two parties hold the token" }),
-        { name: "reported", label: "Reported", format: either("yes", "not yet"), words: true, odd: (value) => value === false, help: "whether the vm has reported since; until then nobody knows that it arrived" },
+        word("other_hostname", "Calls itself", { odd: (value) => value !== null, help: "the host that took it names itself otherwise than the scheduler expected" }),
+        word("boot", "Boot", { odd: (value) => value === "lost", help: "waiting for its vm; taken, and not heard of yet; reports; or lost, where no report came within 20 minutes" }),
       ],
     },
   },

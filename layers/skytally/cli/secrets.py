@@ -18,6 +18,7 @@ from skytally.adapters.http_skytally import Deployment
 from skytally.cli.files import private_file
 from skytally.cli.terminal import say, show, text
 from skytally.errors import Malformed
+from skytally.mark import short
 from skytally.ports import Write
 from skytally.unreadable import Notes
 
@@ -47,6 +48,9 @@ def _deposit_options(command: Any) -> Any:
             click.option("--site", help="the vm's site"),
             click.option("--group", help="the vm's group"),
             click.option("--flavor", help="the vm's flavor"),
+            click.option(
+                "--hostname", help="what the vm calls itself: another host that takes the secret raises an alarm, and gets it all the same"
+            ),
             click.option("--source", "sources", multiple=True, help="CIDR that may take it (repeat it; default: any)"),
             click.option(
                 "--expires-in", "expires_in_seconds", type=click.IntRange(60, 604_800), default=3_600, show_default=True, help="seconds"
@@ -186,5 +190,5 @@ def _show(held: list[evidence.Held]) -> None:
 
 
 def _row(one: evidence.Held) -> list[str | Text]:
-    words = (one.vm, one.cloud, one.state, one.at, one.address, (one.spki_sha256 or "")[:12])
+    words = (one.vm, one.cloud, one.state, one.at, one.address, short(one.spki_sha256) if one.spki_sha256 else "")
     return [*(word or "" for word in words), text(evidence.described(one), "red")]
