@@ -24,6 +24,7 @@ from skytally import asgi, logs, token, web, wiring
 from skytally.adapters.keys_files import KeyFiles
 from skytally.catalog import FUNCTIONS, service_of
 from skytally.config import Config
+from skytally.errors import SkytallyError
 from skytally.http_error import HttpError
 from skytally.records import Caller
 
@@ -195,9 +196,14 @@ def main() -> None:
     options = parser.parse_args()
     logs.to_stream()
     os.umask(0o077)
-    config = Config.from_env()
-    first_start(config)
-    serve(config, options.host, config.port if options.port is None else options.port)
+    try:
+        config = Config.from_env()
+        first_start(config)
+        serve(config, options.host, config.port if options.port is None else options.port)
+    except SkytallyError as error:
+        sys.exit(f"skytally: {error.for_operator}")
+    except OSError as error:
+        sys.exit(f"skytally: {error.filename or 'this machine'}: {error.strerror}")
 
 
 if __name__ == "__main__":

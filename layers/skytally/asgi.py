@@ -206,8 +206,15 @@ def server(app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threadi
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the socket of a server; what the system keeps of its connections is bounded, too, since it counts as the server's memory."""
-    listener = socket.create_server((host, port), backlog=1_024)
+    """Open the socket of a server; raises Misconfigured where that cannot be.
+
+    What the system keeps of its connections is bounded, too, since it counts as the server's memory.
+    """
+    try:
+        listener = socket.create_server((host, port), backlog=1_024)
+    except OSError as error:
+        reason = f"nothing can listen on {host}:{port} ({error.strerror}): name another port or address"
+        raise Misconfigured.setting("PORT", reason) from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AHEAD_BYTES)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_AHEAD_BYTES)
     return listener
@@ -232,7 +239,7 @@ def main() -> None:
     try:
         app, listener = start(stopping)
     except Unavailable as error:
-        sys.stderr.write(f"skytally: {error.reason if isinstance(error, Misconfigured) else error.message}\n")
+        sys.stderr.write(f"skytally: {error.for_operator}\n")
         sys.exit(os.EX_CONFIG)
     server(app, STOP_SECONDS, bounds_of(wiring.config()), stopping=stopping, linger_seconds=LINGER_SECONDS).run(sockets=[listener])
 
@@ -244,12 +251,7 @@ def start(stopping: threading.Event) -> tuple[FunctionApp, socket.socket]:
     source = Path(config.function_source) / config.function_target / "main.py"
     if not source.is_file():
         raise Misconfigured.setting("FUNCTION_SOURCE", f"there is no {source}: name the folder of all functions")
-    try:
-        listener = listen(config.host, config.port)
-    except OSError as error:
-        reason = f"nothing can listen on {config.host}:{config.port} ({error.strerror}): name another, or another SKYTALLY_HOST"
-        raise Misconfigured.setting("PORT", reason) from None
-    return FunctionApp(config.function_target, source, stopping), listener
+    return FunctionApp(config.function_target, source, stopping), listen(config.host, config.port)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,8 @@ def parse(text: str) -> Site:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise _no_toml(text, error) from None
+    if not tables:
+        raise BrokenSiteData("the whole file", "it says nothing: a disk that was full, or a copy under way, leaves it so")
     known = {"clouds", *_KINDS}
     for name in sorted(tables.keys() - known):
         raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(known))}", is_ours=False)

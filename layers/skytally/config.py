@@ -10,6 +10,8 @@ from msgspec import Meta, Struct
 
 from skytally.errors import Misconfigured
 
+# A hundred years: beyond, and before the year 1, there are no dates to count back to.
+MOST_KEPT_DAYS = 36_500
 OBJECT_STORE = r"file:///[^?#]+|(s3|gs)://[^/?#]+(/[^?#]*)?"
 
 
@@ -111,18 +113,30 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = ""
     dirac_ca_file: Annotated[str, Meta(title="SKYTALLY_DIRAC_CA_FILE", description="file with the CA of DiracX's certificate")] = ""
     alarm_webhook: Annotated[
-        str, Meta(title="SKYTALLY_ALARM_WEBHOOK", description="alarms are POSTed there as JSON; empty: kept and shown only")
+        str,
+        Meta(
+            title="SKYTALLY_ALARM_WEBHOOK",
+            description="URL that alarms are POSTed to as JSON; empty: kept and shown only",
+            pattern=r"^(https?://[^/].*)?$",
+        ),
     ] = ""
     timer_min_seconds: Annotated[
         int,
         Meta(
             title="SKYTALLY_TIMER_MIN_SECONDS",
-            description="a timer function called sooner after its last round began does nothing",
+            description="a timer function called sooner after its last round began does nothing; at most a day",
             ge=0,
+            le=86_400,
         ),
     ] = 60
     kept_days: Annotated[
-        int, Meta(title="SKYTALLY_KEPT_DAYS", description="how long intervals, jobs and placements are kept; 0: for ever", ge=0)
+        int,
+        Meta(
+            title="SKYTALLY_KEPT_DAYS",
+            description="how long intervals, jobs and placements are kept; 0: for ever",
+            ge=0,
+            le=MOST_KEPT_DAYS,
+        ),
     ] = 760
     trusted_hops: Annotated[
         int,

@@ -1,20 +1,22 @@
 """Connections: what one that sends slowly, too much, or nothing may cost a server.
 
-Invariant: a connection for whose client the server waits ends within its bound (`Bounds`), and where there are too many, the one that was
-waited for longest makes room. So slow senders, however many, hold up nobody who sends as fast as any network does. A refusal is JSON, and
-it is heard: what the client still sends is read for a while and thrown away, since closing on unread bytes would take the answer back.
+Invariant: a connection for whose client the server waits ends within its bound (`Bounds`), and where there are too many,
+the one that was waited for longest makes room. So slow senders, however many, hold up nobody who sends as fast as any
+network does. A refusal is JSON, and it is heard: the answers that are due before it are written first, and what the
+client still sends is read for a while and thrown away, since closing on unread bytes would take the answers back.
 """
 
 import asyncio
 import logging
 import secrets
+from collections import deque
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 from msgspec import Struct, structs
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from skytally import logs, web
 from skytally.errors import Malformed, SkytallyError, Unavailable
@@ -121,7 +123,10 @@ class Connection(HttpToolsProtocol):
         self._written_bytes = self._sent_bytes = 0
         self._sent_at = self._since
         self._gets_on = False
-        self._closes = False
+        self._closes = self._has_hung_up = False
+        # The requests that are not answered yet, in their order; and what the client is told behind their answers before the server leaves.
+        self._due: deque[RequestResponseCycle] = deque()
+        self._last_words: bytes | None = None
 
     # What the sweep asks.
 
@@ -167,7 +172,7 @@ class Connection(HttpToolsProtocol):
         """End this connection at once, for another's sake."""
         self._connections.count_ended(self.loop.time())
         if self._phase in {Phase.HEAD, Phase.BODY}:
-            self._answer(_too_many())
+            self._answer_at_once(_too_many())
             self.transport.close()
         else:
             self.transport.abort()
@@ -178,7 +183,7 @@ class Connection(HttpToolsProtocol):
         """Begin, unless there are too many connections."""
         super().connection_made(transport)
         if not self._connections.admit(self):
-            self._answer(_too_many())
+            self._answer_at_once(_too_many())
             self.transport.close()
 
     def shutdown(self) -> None:
@@ -196,13 +201,13 @@ class Connection(HttpToolsProtocol):
     @property
     def throws_away(self) -> bool:
         """Say whether what comes now is read for nothing but to be thrown away."""
-        return self._phase in {Phase.SURPLUS, Phase.LEAVING}
+        return self._phase is Phase.SURPLUS or self._last_words is not None
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, under the cap of a head; of a body no more is read before the application has taken this."""
         if self.transport.is_closing():
             return
-        if self._phase is not Phase.LEAVING:
+        if self._last_words is None:
             self._take(data)
         if self.throws_away:
             self.flow.pause_reading()
@@ -259,6 +264,7 @@ class Connection(HttpToolsProtocol):
         self._phase, self._since, self._gets_on = Phase.BODY, self.loop.time(), True
         self._surplus_bytes = 0
         super().on_headers_complete()
+        self._due.append(self.cycle)
         self.cycle.transport = _Answering(self)  # type: ignore[assignment]
         if self.expect_100_continue:
             # A client that was refused before it began with the body does not send it.
@@ -285,7 +291,10 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """End the answer; what still comes of the request's body is thrown away."""
-        if self.cycle.response_complete:
+        self._due.popleft()
+        if self._last_words is not None:
+            self._leave_once_answered()
+        elif self.cycle.response_complete:
             self.cycle.body = bytearray()
             if self._phase is Phase.BODY:
                 self._phase = Phase.SURPLUS
@@ -312,23 +321,50 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def client_hung_up(self) -> bool:
+        """Take it that the client sends no more; say whether it still waits for answers. They are written before the server leaves."""
+        self._has_hung_up = True
+        if self._phase is not Phase.ANSWER or not self._due:
+            return False
+        self._last_words = self._last_words or b""
+        return True
+
     def _refuse(self, error: SkytallyError) -> None:
-        """Answer in the application's place and leave; an application that waits for the rest of the request need not go on."""
-        self._answer(error)
+        """Answer in the application's place and leave, as soon as the requests before this one are answered."""
+        is_answered = self._phase is Phase.SURPLUS
+        if self._phase is Phase.BODY:
+            is_answered = self._due[-1].response_started
+            if not is_answered:
+                self._drop(self._due.pop())
+        self._phase, self._last_words = Phase.ANSWER, b"" if is_answered else refusal(error)
+        self._leave_once_answered()
+
+    def _leave_once_answered(self) -> None:
+        """Say the last words where no answer is due before them, and wait for the client to hang up."""
+        if self._due or self._last_words is None or self.transport.is_closing():
+            return
+        self.write(self._last_words)
         self._phase, self._since = Phase.LEAVING, self.loop.time()
         self.flow.resume_reading()
-        if self.transport.can_write_eof():
+        if self._has_hung_up:
+            self.transport.close()
+        elif self.transport.can_write_eof():
             self.transport.write_eof()
 
-    def _answer(self, error: SkytallyError) -> None:
-        """Write a refusal, unless another request's answer, or a part of this one's, has to come before it."""
-        cycle = self.cycle
-        is_open = cycle is not None and not cycle.response_complete
-        if not is_open or (self._phase is Phase.BODY and not cycle.response_started and not self.pipeline):
+    def _drop(self, cycle: RequestResponseCycle) -> None:
+        """Let a request go unanswered by its application, which need not wait for the rest of it."""
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()
+
+    def _answer_at_once(self, error: SkytallyError) -> None:
+        """Write a refusal, unless another request's answer, or a part of this one's, has to come before it; drop all requests."""
+        is_first = not self._due or (self._phase is Phase.BODY and len(self._due) == 1 and not self._due[0].response_started)
+        if is_first:
             self.write(refusal(error))
-        if is_open:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        while self._due:
+            self._drop(self._due.pop())
 
 
 class _Reading(asyncio.BufferedProtocol):
@@ -353,8 +389,9 @@ class _Reading(asyncio.BufferedProtocol):
         """Hand on what came."""
         self._connection.data_received(bytes(self._buffer[:nbytes]))
 
-    def eof_received(self) -> None:
-        """Let the transport close, as uvicorn does."""
+    def eof_received(self) -> bool:
+        """Let the transport close, unless an answer is due."""
+        return self._connection.client_hung_up()
 
 
 class _Answering:

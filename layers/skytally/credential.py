@@ -69,7 +69,7 @@ class Credential:
     ) -> None:
         self._source, self._setting, self._file = source, setting, file
         self._documents, self._keys, self._now = documents, keys, now
-        self._renewing = threading.Lock()
+        self._renewing, self._noting = threading.Lock(), threading.Lock()
         self._unsaved: tuple[str, RenewedCredential] | None = None
 
     def tokens(self) -> Tokens:
@@ -103,7 +103,9 @@ class Credential:
             # From here on the successor is in this process alone: nothing may come between.
             now = self._now()
             sealed = _sealed(key, begun, new, wrapping)
-            self._unsaved = key, structs.replace(sealed, changed_at=_after(begun, now), renewed_at=now, begun_at=None)
+            successor = structs.replace(sealed, changed_at=_after(begun, now), renewed_at=now, begun_at=None)
+            with self._noting:
+                self._unsaved = key, successor
             self._save()
             return new
 
@@ -142,7 +144,8 @@ class Credential:
         text = self._text()
         key, from_file = self._key(text), self._parsed(text)
         self._save()
-        known = self._unsaved[1] if self._unsaved and self._unsaved[0] == key else self._stored(key)
+        unsaved = self._unsaved
+        known = unsaved[1] if unsaved and unsaved[0] == key else self._stored(key)
         if known.sealed is None:
             return key, known, from_file
         tokens = self._opened(key, known)
@@ -195,11 +198,14 @@ class Credential:
         return tokens
 
     def _save(self) -> None:
-        """Store what could not be stored yet; until it is, this process goes on with it."""
-        if self._unsaved is not None:
+        """Store what could not be stored yet; until it is, this process goes on with it, or with what another thread has got since."""
+        unsaved = self._unsaved
+        if unsaved is not None:
             with suppress(Unavailable):
-                tenacity.Retrying(stop=tenacity.stop_after_attempt(WRITES), reraise=True)(self._write, *self._unsaved)
-                self._unsaved = None
+                tenacity.Retrying(stop=tenacity.stop_after_attempt(WRITES), reraise=True)(self._write, *unsaved)
+                with self._noting:
+                    if self._unsaved is unsaved:
+                        self._unsaved = None
 
     def _write(self, key: str, known: RenewedCredential) -> Outcome:
         return self._documents.write([Write("credential", key, _version(known), known)]).result()[0]

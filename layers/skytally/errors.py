@@ -31,6 +31,11 @@ class SkytallyError(Exception):
         self.code = code or type(self).code
         self.details = details
 
+    @property
+    def for_operator(self) -> str:
+        """Return the sentence for whoever runs the server; a caller gets `message`."""
+        return self.message
+
 
 class Malformed(SkytallyError):
     """The input is not what it must be."""
@@ -117,6 +122,11 @@ class Misconfigured(Unavailable):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+    @property
+    def for_operator(self) -> str:
+        """Return what is broken, in full."""
+        return self.reason
 
     @staticmethod
     def setting(name: str, reason: str) -> "Misconfigured":

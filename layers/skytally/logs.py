@@ -55,10 +55,16 @@ class JsonLines(logging.Formatter):
         line |= {"level": record.levelname.lower(), "logger": record.name}
         if request_id.get():
             line["request_id"] = request_id.get()
-        line |= record.msg if isinstance(record.msg, Fields) else {"message": record.getMessage()}
+        line |= record.msg if isinstance(record.msg, Fields) else {"message": _without_traceback(record.getMessage())}
         if record.exc_info and record.exc_info[0] is not None:
             line |= {"kind": record.exc_info[0].__name__, "at_frames": frames(record.exc_info[2])}
         return json.dumps(line, default=str)
+
+
+def _without_traceback(message: str) -> str:
+    """Return a library's message without the exception that it wrote into it, text and all."""
+    said, traceback, _ = message.partition("Traceback (most recent call last)")
+    return said.rstrip() if traceback else message
 
 
 def to_stream(stream: TextIO = sys.stderr) -> None:

@@ -131,7 +131,7 @@ def test_without_a_webhook_alarms_are_kept_all_the_same(client, scheduler, home,
 
 def test_a_denied_vm_is_shut_out_at_once(client, bearer, home, monkeypatch):
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
-    (home / "clouds.toml").write_text("")
+    (home / "clouds.toml").write_text("[deny]\n")
     wiring.close()
     caller = bearer("reporter", vm="vm-1", clouds=("uvic",))
     report = {"samples": [lab.FakeVm("vm-1").sample(NOW)]}

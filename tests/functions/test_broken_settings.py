@@ -93,14 +93,16 @@ def test_site_data_that_break_while_everything_runs(calls, home, monkeypatch, re
     good = calls()
     path.write_text(broken)
     since = calls()
+    path.write_text("# what a disk leaves that was full\n")
+    empty = calls()
     path.unlink()
     gone = calls()
-    path.write_text("")
+    path.write_text("[deny]\n")
     mended = calls()
     assert {reply.status_code for name, reply in without.items() if name not in WITHOUT_SITE} == {503}
-    for later in (since, gone, mended):
+    for later in (since, empty, gone, mended):
         assert {name: reply.status_code for name, reply in later.items()} == {name: reply.status_code for name, reply in good.items()}
-    for name, reply in (without | since | gone).items():
+    for name, reply in (without | since | empty | gone).items():
         assert SECRET not in reply.text, name
         assert str(path) not in reply.text, name
     costs = [[row["cost"] for row in replies["statement"].json()["clouds"]] for replies in (good, since, gone, mended)]

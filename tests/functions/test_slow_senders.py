@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import time
 from collections import Counter
@@ -35,6 +36,7 @@ def together(*clients):
 def server(tmp_path_factory):
     home = tmp_path_factory.mktemp("server")
     with slow_senders.served(home, **BOUNDS) as server:
+        server.home = home
         server.token = fleet.reporter_tokens(home, ["uvic"])["uvic"]
         yield server
 
@@ -180,6 +182,46 @@ def test_a_client_that_takes_nothing_of_its_answers_is_ended(server):
                 size += len(piece)
     (whole,) = together(converse(server.port, [head("dashboard/d3.v7.min.js", "Connection: close", method="GET")]))
     assert 0 < size < 8 * len(whole.body)
+
+
+def statuses(answer):
+    """Return the status of each answer on a connection, in their order."""
+    return [answer.status, *(int(status) for status in re.findall(rb"HTTP/1.1 (\d{3}) [A-Z]", answer.body))]
+
+
+BEHIND = {
+    "junk": ([b"junk\r\n\r\n"], 400),
+    "a head that is too large": ([b"GET / HTTP/1.1\r\nX: " + b"a" * 17_000], 431),
+    "a head that does not end": ([b"GET / HTTP/1.1\r\nX:"], 408),
+    "a body in chunks that are none": ([head("secret-claim", JSON, "Transfer-Encoding: chunked") + b"no chunk\r\n"], 400),
+    "more requests than are taken in at once": ([head("agent/SHA256SUMS", method="GET") * 20], 431),
+}
+
+
+@pytest.mark.parametrize(("rest", "status"), BEHIND.values(), ids=BEHIND)
+def test_a_refusal_takes_no_earlier_answer_back(server, rest, status):
+    begin, body = report(server.token, vm="vm-2")
+    answers = together(
+        converse(server.port, [get_digests() + rest[0]]),
+        converse(server.port, [get_digests() * 3 + rest[0]]),
+        converse(server.port, [begin + body + get_digests() + rest[0]]),
+    )
+    for answer in answers:
+        *good, last = statuses(answer)
+        assert set(good) == {200}
+        assert last == status
+    assert [len(statuses(answer)) for answer in answers][:1] == [2] or status == 431
+    assert "Traceback" not in (server.home / "server.log").read_text()
+
+
+def test_a_client_that_sends_no_more_gets_the_answers_that_it_waits_for(server):
+    begin, body = report(server.token, vm="vm-3")
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(get_digests() + begin + body)
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(PATIENCE_SECONDS)
+        heard = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert statuses(slow_senders.Answer(heard, 0)) == [200, 200]
 
 
 def test_requests_without_end_on_one_connection_are_not_all_taken_in(server):

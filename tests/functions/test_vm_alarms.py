@@ -63,7 +63,7 @@ def test_a_clock_far_ahead_is_told_although_it_did_not_say_so(report, webhook, r
 
 def test_a_benchmark_in_quarantine_until_a_person_confirms_it(report, webhook, round_at, home, monkeypatch):
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
-    (home / "clouds.toml").write_text("")
+    (home / "clouds.toml").write_text("[deny]\n")
     wiring.close()
     vms = [lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=1)) for n in range(4)]
     for vm, score in zip(vms, (10.0, 10.5, 9.5, 30.0), strict=True):

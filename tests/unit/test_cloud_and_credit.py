@@ -24,6 +24,8 @@ def test_the_example_is_read():
 
 
 WRONG = {
+    "nothing": ("", "the whole file"),
+    "nothing but a remark": ("# moved\n", "the whole file"),
     "no toml": ("[clouds.a\n", "line 1"),
     "an unknown table": ("[cloud.a]\n", "line 1, cloud: there is no table"),
     "an unknown field": ("[clouds.a]\nowner = 'x'\nprise = 1\n", "line 3, clouds.a.prise"),
@@ -79,7 +81,7 @@ def test_a_score_is_hs23_where_anybody_says_how():
     assert credit.own_score(benchmark("e", kernel="DB12", score_wall=10.0), site) == credit.UNSCORED
 
 
-def judged(*benchmarks, site=""):
+def judged(*benchmarks, site="[clouds]"):
     found = credit.scores(benchmarks, cloud.parse(site))
     return {name: (score.hs23, score.rule) for name, score in found.items()}
 

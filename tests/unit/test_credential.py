@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -398,6 +399,38 @@ def test_what_the_store_does_not_take_is_used_and_stored_as_soon_as_it_does(proc
     clock.now += SECOND
     assert renew(process(), source) == Tokens("a3", "r3")
     assert one.tokens() == Tokens("a3", "r3")
+
+
+def test_what_one_thread_stores_late_takes_nothing_from_what_another_renewed_meanwhile(process, source, documents, monkeypatch, clock):
+    one, away, held, writing = process(), [True], threading.Event(), threading.Event()
+    real = one._write
+
+    def write(key, known):
+        if known.sealed is not None and away[0]:
+            raise Unavailable("away")
+        if threading.current_thread().name == "late":
+            writing.set()
+            assert held.wait(30)
+        return real(key, known)
+
+    monkeypatch.setattr(one, "_write", write)
+    renew(one, source)
+    away[0] = False
+    late = threading.Thread(target=one.tokens, name="late")
+    late.start()
+    assert writing.wait(30)
+    clock.now += SECOND
+
+    def exchange(refresh_token):
+        new = source.exchange(refresh_token)
+        away[0] = True
+        return new
+
+    assert one.renewed(one.tokens(), exchange) == Tokens("a3", "r3")
+    held.set()
+    late.join()
+    away[0] = False
+    assert one.tokens() == process().tokens() == Tokens("a3", "r3")
 
 
 def test_a_bare_token_cannot_be_renewed_and_a_new_one_counts_at_once(documents, tmp_path, source):

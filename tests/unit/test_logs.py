@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import traceback
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,16 @@ def test_an_exception_is_told_by_kind_and_place_only(written):
     (line,) = written()
     assert (line["kind"], line["message"], "request_id" in line) == ("ValueError", "it failed", False)
     assert "test_logs.py" in line["at_frames"][-1]
+    assert "hunter2" not in json.dumps(line)
+
+
+def test_an_exception_that_a_library_writes_into_its_message_is_left_out(written):
+    try:
+        int("the password is hunter2")
+    except ValueError:
+        logging.getLogger("somebody.else").exception("Exception on %s\n%s", "/claim", traceback.format_exc())
+    (line,) = written()
+    assert line["message"] == "Exception on /claim"
     assert "hunter2" not in json.dumps(line)
 
 

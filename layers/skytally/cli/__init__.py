@@ -55,12 +55,14 @@ def main() -> None:
     """Run the command line; what the project raises becomes one line on standard error and an exit code."""
     try:
         sys.exit(cli(standalone_mode=False))
-    except Misconfigured as error:
-        say(f"skytally: {error.reason}", err=True)
-        sys.exit(EXIT_FAILED)
     except SkytallyError as error:
-        say(f"skytally: {error.message}", err=True)
-        sys.exit(EXIT_UNAVAILABLE if error.code == "unavailable" else EXIT_FAILED)
+        say(f"skytally: {error.for_operator}", err=True)
+        is_away = error.code == "unavailable" and not isinstance(error, Misconfigured)
+        sys.exit(EXIT_UNAVAILABLE if is_away else EXIT_FAILED)
+    except OSError as error:
+        what = " and ".join(str(name) for name in (error.filename, error.filename2) if name) or "this machine"
+        say(f"skytally: {what}: {error.strerror or type(error).__name__}", err=True)
+        sys.exit(EXIT_FAILED)
     except click.ClickException as error:
         usage = io.StringIO()
         error.show(usage)

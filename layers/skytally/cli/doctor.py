@@ -11,7 +11,7 @@ from skytally import credential, preflight, web, wiring
 from skytally.cli.terminal import say, show, text
 from skytally.config import Config
 from skytally.documents import Boot
-from skytally.errors import Misconfigured, SkytallyError
+from skytally.errors import SkytallyError
 
 Finding = tuple[str, str, str, str]
 
@@ -51,7 +51,7 @@ def _tried(check: Callable[[Config], Iterator[Finding]], config: Config) -> Iter
     try:
         yield from check(config)
     except SkytallyError as error:
-        reason = error.reason if isinstance(error, Misconfigured) else error.message
+        reason = error.for_operator
         yield check.__name__.strip("_").replace("_", " "), "answers", "FAILED", reason
 
 

@@ -11,12 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 import click
 import msgspec
+from msgspec import Struct
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from skytally import retention, web, wiring
 from skytally.cli.files import private_file
 from skytally.cli.terminal import show
-from skytally.config import Config
+from skytally.config import MOST_KEPT_DAYS, Config
 from skytally.documents import INDICES, Document
 from skytally.errors import Malformed
 from skytally.ports import Documents, Outcome, Write
@@ -79,6 +80,21 @@ def _opened(url: str) -> Iterator[Documents]:
         yield documents
 
 
+class CopyState(Struct, frozen=True):
+    """What the file says."""
+
+    copy: str
+    keys: dict[str, str]
+    left_out: dict[str, dict[str, str]] = {}
+
+
+def _state(path: Path) -> CopyState:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CopyState)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Malformed(f"{path} is no state of a copy: name another --state, or remove it") from None
+
+
 class Progressed:
     """A file that says behind which key of each index the copy goes on, and which documents it left out, and why."""
 
@@ -87,11 +103,11 @@ class Progressed:
         self.keys: dict[str, str] = {}
         self.left_out: dict[str, dict[str, str]] = {index: {} for index in COPIED}
         if path.exists():
-            known = json.loads(path.read_text())
-            if known["copy"] != what:
+            known = _state(path)
+            if known.copy != what:
                 raise Malformed(f"{path} belongs to another copy: name another --state, or remove it")
-            self.keys = known["keys"]
-            self.left_out |= known.get("left_out", {})
+            self.keys = known.keys
+            self.left_out |= known.left_out
 
     def leave_out(self, index: str, key: str, reason: str) -> None:
         """Remember a document that is not copied."""
@@ -101,7 +117,7 @@ class Progressed:
         """Go on behind this key the next time."""
         self.keys[index] = key
         with private_file(self._path) as file:
-            file.write(json.dumps({"copy": self._what, "keys": self.keys, "left_out": self.left_out}))
+            file.write(msgspec.json.encode(CopyState(self._what, self.keys, self.left_out)).decode())
 
 
 def _copy(old: Documents, new: Documents, progressed: Progressed) -> None:
@@ -139,7 +155,9 @@ def _show(counts: dict[str, tuple[int, int]], expected: dict[str, int]) -> None:
 
 
 @click.command("retention")
-@click.option("--days", type=click.IntRange(0), help="how long details are kept; 0 is for ever; default: SKYTALLY_KEPT_DAYS")
+@click.option(
+    "--days", type=click.IntRange(0, MOST_KEPT_DAYS), help="how long details are kept; 0 is for ever; default: SKYTALLY_KEPT_DAYS"
+)
 def forget(days: int | None) -> None:
     """Remove details (intervals, jobs, placements, heartbeats) that are too old; months, boots and scores stay for ever.
 

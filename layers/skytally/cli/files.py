@@ -1,4 +1,4 @@
-"""Files that hold a secret."""
+"""Files of the command line: those that hold a secret, and those that a person names."""
 
 import contextlib
 import os
@@ -9,6 +9,16 @@ from pathlib import Path
 from typing import TextIO
 
 from skytally.errors import Malformed
+
+
+def text_of(path: Path, advice: str) -> str:
+    """Return a file's text; raises Malformed, with advice, where it has none."""
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise Malformed(f"cannot read {path} ({error.strerror}): {advice}") from None
+    except UnicodeDecodeError:
+        raise Malformed(f"{path} is no text: {advice}") from None
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from msgspec import to_builtins
 
 from skytally import token, web
 from skytally.adapters.keys_files import PURPOSES, KeyFile, KeyFiles, needed_until
-from skytally.cli.files import private_file
+from skytally.cli.files import private_file, text_of
 from skytally.cli.terminal import say, show
 from skytally.config import Config
 from skytally.keyring import Key
@@ -130,7 +130,7 @@ def make_token(role: str | None, clouds: tuple[str, ...], vm: str | None, days: 
 
 def _content(path: Path) -> dict[str, object]:
     """Return what a token says, by its own word: whether it is one of ours is not looked at."""
-    text = path.read_text().strip()
+    text = text_of(path, "name a file that `skytally token --out` wrote").strip()
     caller = token.content(text)
     times = {name: iso(datetime.fromtimestamp(getattr(caller, name), UTC)) for name in ("issued", "expires")}
     fields: dict[str, object] = to_builtins(caller)

@@ -13,7 +13,7 @@ import msgspec
 
 from skytally import bill, closing, reconciliation, signature, web, wiring
 from skytally.bill import Billed
-from skytally.cli.files import private_file
+from skytally.cli.files import private_file, text_of
 from skytally.cli.terminal import say, show
 from skytally.closing import Frozen
 from skytally.cloud import Site
@@ -69,7 +69,7 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
       skytally statement close --month 2026-10 --cloud uvic --key /media/key/statement.pem
     """
     wanted = read_month(month)
-    signing_key = "" if dry_run else _read(key_path or _default_key(), "make one by `skytally statement keygen`")
+    signing_key = "" if dry_run else text_of(key_path or _default_key(), "make one by `skytally statement keygen`")
     with _stores() as (documents, site):
         if dry_run:
             made = closing.revisions(wanted, clouds, documents, site, lambda _: ("", ""), web.clock())
@@ -104,7 +104,7 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None) -> None:
         row = _described(msgspec.json.decode(text, type=Frozen))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Malformed(f"{file} is no signed statement: ask for it with detail=signed") from None
-    signature.verify(text, signed, _read(key_path, "name the public key that you were given") if key_path else own_key)
+    signature.verify(text, signed, text_of(key_path, "name the public key that you were given") if key_path else own_key)
     if unpack:
         unpack.mkdir(parents=True, exist_ok=True)
         (unpack / "statement.json").write_text(text)
@@ -155,13 +155,6 @@ def _stores() -> Iterator[tuple[Documents, Site]]:
 
 def _default_key() -> Path:
     return Config.from_env().keys_path / "statement.pem"
-
-
-def _read(path: Path, advice: str) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise Malformed(f"cannot read {path} ({error.strerror}): {advice}") from None
 
 
 def _read_bill(path: Path, decimal: str | None) -> dict[str, Billed]:
