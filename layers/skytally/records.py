@@ -281,7 +281,7 @@ class Benchmark(WireRecord, frozen=True, kw_only=True):
     score_hs23: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     copies: Cores | None = None
     steal_fraction: Annotated[float, Meta(ge=0, le=1)] | None = None
-    duration_seconds: Seconds | None = None
+    duration_seconds: Annotated[float, Meta(ge=0, le=366 * 86_400)] | None = None
     interpreter: Text | None = None
     cpu_model: Text | None = None
     measured_at: Moment | None = None

@@ -102,8 +102,10 @@ def _check_month(sample: Sample, now: datetime) -> None:
     edge = month_end_at(month)
     if month != month_of(at) and not edge <= at <= edge + CLOSING_ALLOWED:
         raise Malformed("month is neither that of sampled_at nor the one that ended at it", code="wrong_month")
-    elapsed_seconds = (min(at, now + AHEAD_ALLOWED) - month_start_at(month) + CLOCK_TOLERANCE).total_seconds()
-    if sample.counters.wall_seconds - sample.month_start.wall_seconds > elapsed_seconds * TOLERANCE_FACTOR:
+    # Without a baseline the boot began in this month: then its wall time is its uptime, which needs no clock that was right at the edge.
+    allowed = CLOCK_TOLERANCE if sample.month_start.wall_seconds else timedelta(0)
+    elapsed_seconds = (min(at, now + AHEAD_ALLOWED) - month_start_at(month) + allowed).total_seconds()
+    if sample.counters.wall_seconds - sample.month_start.wall_seconds > bound(elapsed_seconds):
         raise Malformed(
             "more wall time since month_start than the month has had: month_start is not this month's",
             code="wrong_baseline",

@@ -18,6 +18,11 @@ def is_thorough() -> bool:
     return settings.get_current_profile_name() == THOROUGH
 
 
+def is_long() -> bool:
+    """Say whether this run, or the one that started it, is the long one: it tries also what takes minutes."""
+    return settings.get_current_profile_name() in {THOROUGH, UNSHRUNK}
+
+
 def budget(few: int, many: int, *, shrink: bool = True) -> Callable:
     """Return the settings of a property; without `shrink` where an example takes seconds."""
     profile = settings.get_current_profile_name()

@@ -24,7 +24,7 @@ from skytally.documents import INDICES
 from skytally.records import EARLIEST_MOMENT, LATEST_MOMENT
 from tests.properties.beginning import Beginning
 from tests.properties.bodies import BODIES, LISTS
-from tests.properties.budget import budget, is_thorough
+from tests.properties.budget import budget, is_long, is_thorough
 from tests.properties.deployment import MINUTE, NOW, A, Answer, B, Site, caller, paths_of
 from tests.properties.generators import places
 from tests.properties.sending import (
@@ -48,7 +48,7 @@ BATCHES, BATCHES_ON_ELASTICSEARCH = (20, 220), (6, 220)
 MOST_TOGETHER = 120 if is_thorough() else 12
 MANY = 10_000
 # A batch takes seconds, a property minutes.
-LONG = pytest.mark.skipif(not is_thorough(), reason="takes an hour: `make properties` tries it")
+LONG = pytest.mark.skipif(not is_long(), reason="takes an hour: `make properties` tries it")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0), pytest.mark.filterwarnings("ignore:Generating overly large")]
 MOST_CORES = 65_536
 # A benchmark that is refused costs itself: its sample counts.
