@@ -159,6 +159,7 @@ def test_that_details_were_forgotten_is_no_news(month):
 def uptime_went_back():
     """Let the month document of one vm hold 16 of its 20 hours, the rest of which an anomaly alone has seen."""
     documents = wiring.documents()
+    documents.refresh()
     ((key, usage),) = documents.find("usage", Usage, {"cloud": ["uvic"]})
     hour_ms, edge_at = 3_600_000, EDGE - timedelta(hours=4)
     short = structs.replace(usage, last_sampled_at=edge_at, wall_ms=16 * hour_ms)
