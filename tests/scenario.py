@@ -4,7 +4,8 @@ A file of tests/scenarios/ holds::
 
     title = "one sentence"
     [[vm]]                    name, cloud, cores, boot (ISO), busy (share of core time); boot_id = "same" shares it with the vm before
-    phases = [{ hours = 24, cores = 8, suspended = false }, …]      after the boot, in order; the last one goes on
+    phases = [{ hours = 24, cores = 8, suspended = false, paused = false }, …]      after the boot, in order; the last one goes on.
+                              No clock of a vm that its host pauses counts that time
     [[report]]                in the order of arrival; what is lost is not here
     vm = "…"  at = [hours after boot, …]     one sample each, in one request
     previous = [hours, …]     of each sample; "boot" is the default for the first, the sample before for others; "none" is null
@@ -19,6 +20,7 @@ A file of tests/scenarios/ holds::
 
 import tomllib
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,18 +44,26 @@ class Life:
     def counters(self, hours: float) -> dict[str, float]:
         """Add up the phases of a life until some hours after the boot."""
         wall = core = suspended = 0.0
-        left = hours
-        for phase in self.phases:
-            span = min(left, phase["hours"])
-            left -= span
+        for phase, span in self._lived(hours):
             if phase.get("suspended"):
                 suspended += span
-            else:
+            elif not phase.get("paused"):
                 wall += span
                 core += span * phase["cores"]
         user, system = core * self.busy * 0.9, core * self.busy * 0.1
         values = {"wall": wall, "core": core, "user": user, "system": system, "idle": core - user - system, "suspended": suspended}
         return {f"{name}_seconds": round(value * 3_600, 3) for name, value in values.items()}
+
+    def _lived(self, hours: float) -> Iterator[tuple[dict[str, Any], float]]:
+        """List the phases of a life until some hours after the boot, each with the hours of it."""
+        for phase in self.phases:
+            span = min(hours, phase["hours"])
+            hours -= span
+            yield phase, span
+
+    def uptime_seconds(self, hours: float) -> float:
+        """Return the uptime some hours after the boot."""
+        return round(sum(span for phase, span in self._lived(hours) if not phase.get("paused")) * 3_600, 3)
 
     def cores(self, hours: float) -> int:
         """Return the cores that the vm had some hours after its boot."""
@@ -68,7 +78,7 @@ class Life:
     def moment(self, hours: float, shift_hours: float = 0.0) -> dict[str, Any]:
         """Describe a moment as a sample and its `previous` do."""
         at = self.boot_at + (hours + shift_hours) * HOUR
-        return {"sampled_at": lab.stamp(at), "uptime_seconds": round(hours * 3_600, 3), "counters": self.counters(hours)}
+        return {"sampled_at": lab.stamp(at), "uptime_seconds": self.uptime_seconds(hours), "counters": self.counters(hours)}
 
     def sample(self, hours: float, previous: float | None, report: dict[str, Any]) -> dict[str, Any]:
         """Take a sample as a right agent does, then spoil it as the report says."""

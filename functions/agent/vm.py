@@ -45,11 +45,11 @@ class Stop(Exception):
 
 
 class Refused(Stop):
-  """A no that waiting does not change: exit code, sentence, status; code and message of an error in its form."""
+  """A no that waiting does not change: exit code, sentence, status; the server's code and message."""
 
 
 def printable(text, most=600):
-  """Return text that does nothing to a terminal: printable ASCII, all else written out (escapes as \\x1b), and cut."""
+  """Return text that does nothing to a terminal: printable ASCII, all else escaped, and cut."""
   shown = "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in str(text)[:most])
   return shown + "..." if len(str(text)) > most else shown
 
@@ -85,7 +85,7 @@ class AsIs(urllib.request.HTTPErrorProcessor):
 
 
 def error_in(answer):
-  """Return code and message of an error in the server's own form; (None, None) for what a proxy says."""
+  """Return code and message of the server's own error; (None, None) for what a proxy says."""
   with suppress(ValueError, LookupError, TypeError, RecursionError):
     error = json.loads(answer.decode())["error"]
     return str(error["code"])[:100], str(error.get("message"))[:300]
@@ -169,9 +169,8 @@ def take_bundle(vm, token, key_file):
 def untar(archive, fault="no match"):
   """Return a tar's [(name, content)], a folder as (name/, None); raise Stop for anything but plain files and folders.
 
-  Read here and not by tarfile, since nothing is proven of a bundle yet. Links, devices and sparse files are refused by
-  kind, before their sizes are believed, so what is unpacked is never larger than the archive. It has 1000 members at
-  most, and none that is cut short.
+  Not by tarfile, since nothing is proven of a bundle yet. Links, devices and sparse files are refused before their
+  sizes are believed, so nothing that is unpacked is larger than the archive; so are more than 1000 members.
   """
   found, at, long_name = [], 0, b""
   unsound = Stop(REFUSED, "%s: not a sound tar of plain files" % fault)
@@ -263,7 +262,7 @@ def write_file(path, data, mode=0o600, owner=None):
 # ---- unpacking ----
 
 def parts_of(name):
-  """Return a member's path as a list of names, all below the folder; raise Stop for one that leads elsewhere."""
+  """Return a member's path as names, all below the folder; raise Stop for one that leads elsewhere."""
   if not re.match(r"[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,999}\Z", name) or ".." in name.split("/"):
     raise Stop(REFUSED, "the payload is not unpacked: it holds the name %r" % name[:80])
   return [part for part in name.split("/") if part not in ("", ".")]
@@ -290,7 +289,7 @@ def folder_in(top, parts, made):
 
 
 def put_in_place(top, stage, files, folders):
-  """Rename staged files to their paths below a folder, all or none. File n is n.new in `stage`, n.old what it replaces."""
+  """Rename staged files to their paths, all or none. File n is n.new in `stage`, n.old what it replaces."""
   made, replaced, renamed = [], set(), []
   try:
     for parts in folders:
@@ -319,7 +318,7 @@ def put_in_place(top, stage, files, folders):
 
 
 def staging_base(root):
-  """Return the folder where files for `root` are staged: `root` if it is there, else its parent, made where missing."""
+  """Return where files for `root` are staged: in it if it is there, else in its parent, made where missing."""
   base = root if os.path.isdir(root) else os.path.dirname(root)
   if base != root and os.path.lexists(root):
     raise Stop(LOCAL, "%s is no folder" % root)
@@ -330,14 +329,13 @@ def staging_base(root):
 def unpack(payload, folder, mode=0o600, owner=None):
   """Write a tar's files into a folder: all of them or, whatever fails, none. Raise Stop that says why.
 
-  A folder that is not there yet appears whole, by one rename. One that is there may be a system's (/etc/grid-security),
-  so its other files stay, and each of ours takes its name by a rename of its own. Invariant: nothing is renamed before
-  all new files lie whole and synced in a private folder on the same file system, and each file that they replace has a
-  second link there, by which it is put back where a later step fails. Every path is walked by descriptors from the
-  folder down, and no link below it is followed.
+  A folder that is not there yet appears whole, by one rename. In one that is there other files stay, and each of ours
+  takes its name by a rename of its own. Invariant: nothing is renamed before all new files lie whole and synced in a
+  private folder on the same file system, where a second link to each file that they replace puts it back if a later
+  step fails. Paths are walked by descriptors, and no link below the folder is followed.
 
-  A kill or power cut before the first rename changes nothing; between two renames it leaves files that are each whole,
-  some new and some old. It may leave the private folder (.NAME.skytally-*, mode 0700), which the next call removes.
+  A power cut between two renames leaves whole files, some new and some old, and the private folder (.NAME.skytally-*),
+  which the next call removes.
   """
   members = [(parts_of(name), content) for name, content in untar(payload, "the payload is not unpacked")]
   contents = {"/".join(parts): content for parts, content in members if content is not None}  # of one name the last
@@ -421,27 +419,43 @@ def cpu_model(vm):
   return (re.findall(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", "")) + [platform.machine()])[0][:255]
 
 
+def bound(seconds):
+  """Return the most that another counter may show of so many seconds."""
+  return seconds * 1.02 + 60
+
+
+def core_time(past, wall, cores, ticked):
+  """Return this boot's core seconds: its online cores over time; where `past` is lost, at most the kernel's ticks.
+
+  Those of all cores, also of cores that are gone, add up. Linux before 6.8 loses idle ones of a core that comes back.
+  """
+  if past:  # where the number of cores changed in between, the ticks say when
+    low, high = (count * max(0, wall - past["counters"]["wall_seconds"]) for count in sorted((past["cores"], cores)))
+    return past["counters"]["core_seconds"] + min(max(ticked - past["ticked"], low), high)
+  whole = cores * wall
+  return ticked if ticked > bound(whole) else min(ticked or whole, whole)
+
+
 def measure(vm):
   """Count what this boot has used and keep it."""
   up, (seconds, cores) = uptime_of(vm), parse_stat(text_of(vm, "stat"))
   wall, interfaces = min(clock.monotonic(), up), parse_interfaces(text_of(vm, "net/dev", ""))
-  past = vm.measured or dict(counters=ZERO, cores=cores, ticked=0, interfaces={})
+  # Guest time is inside user. Kernels let iowait and steal run backwards, or underflow to centuries: not into an account.
+  ticked = sum(value for value in seconds if value < 9e9)
+  core, past = core_time(vm.measured, wall, cores, ticked), vm.measured or dict(counters=ZERO, interfaces={})
   before = past["counters"]
-  # Where the number of cores changed in between, the kernel's ticks say when.
-  low, high = (count * max(0, wall - before["wall_seconds"]) for count in sorted((past["cores"], cores)))
-  core = before["core_seconds"] + min(max(sum(seconds) - past["ticked"], low), high)
   now = dict(before, wall_seconds=max(wall, before["wall_seconds"]), core_seconds=core,
       suspended_seconds=max(up - wall, before["suspended_seconds"]))
-  # Guest time is inside user. Kernels let iowait and steal run backwards, or underflow to centuries: not into an account.
   user, nice, system, idle, iowait, irq, softirq, steal = seconds
   for name, value in zip(TICKED, (user, nice, system + irq + softirq, idle, iowait, steal)):
-    now[name] = value if before[name] <= value <= core * 1.02 + 60 else before[name]
+    now[name] = value if before[name] <= value <= bound(core) else before[name]
   for column, name in enumerate(BYTES):
     for interface, count in interfaces.items():
       last = past["interfaces"].get(interface, (0, 0))[column]
       now[name] += count[column] - (last if last <= count[column] else 0)  # smaller: it was reset
-  vm.measured = dict(up=up, counters={name: round(value, 3) for name, value in now.items()}, cores=cores, ticked=sum(seconds),
-      most_cores=max(cores, past.get("most_cores", past["cores"])), interfaces=interfaces, unix=clock.unix(), final=vm.verb == "stop")
+  vm.measured = dict(up=up, counters={name: round(value, 3) for name, value in now.items()}, cores=cores, ticked=ticked,
+      most_cores=max(cores, past.get("most_cores", 1), math.ceil(core / bound(wall))), interfaces=interfaces,
+      unix=clock.unix(), final=vm.verb == "stop")
   vm.points = vm.points[1 - SPOOL_SAMPLES:] + [vm.measured]
   vm.machine = dict(memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), disk_bytes=shutil.disk_usage("/").total,
       cpu_model=cpu_model(vm), agent_version=VERSION)
@@ -450,22 +464,25 @@ def measure(vm):
 
 # ---- the month split: samples are dated by boot time and uptime, so no step of a clock matters ----
 
-def mix(before, after, fraction):
-  """Answer the counters at a fraction of the way."""
-  return {name: round(before[name] + (after[name] - before[name]) * fraction, None if name in BYTES else 3) for name in ZERO}
+def mix(before, after, fraction, names=ZERO):
+  """Return counters at a fraction of the way."""
+  return {name: round(before[name] + (after[name] - before[name]) * fraction, None if name in BYTES else 3) for name in names}
 
 
 def begin_boot(vm, point):
   """Begin the account with the boot, unless one was begun and lost."""
   vm.boot_at = vm.boot_at or iso(vm.epoch)
-  vm.month, vm.month_start, vm.estimated = month_at(unix(vm.boot_at)), ZERO, False
+  counters = point["counters"]
+  core, whole = counters["core_seconds"], point["cores"] * counters["wall_seconds"]
+  vm.month, vm.month_start, vm.estimated = month_at(unix(vm.boot_at)), ZERO, max(core, whole) > bound(min(core, whole))
   vm.last = dict(sampled_at=vm.boot_at, uptime_seconds=0, counters=ZERO)
   if vm.lost:
-    # An interval might overlap one that was sent, so none. The month's begin is guessed by time and flagged; months before
-    # were reported, better than we could now.
+    # An interval might overlap one that was sent, so none. The month's begin is guessed by time; months before were reported.
     vm.month = month_at(vm.epoch + point["up"])
     fraction = max(0, vm.month - vm.epoch) / max(point["up"], 1)
-    vm.last, vm.month_start, vm.estimated = None, mix(ZERO, point["counters"], fraction), fraction > 0
+    vm.last, vm.month_start, vm.estimated = None, mix(ZERO, counters, fraction), vm.estimated or fraction > 0
+    if fraction and core > whole:  # this month may have had no more cores than now
+      vm.month_start.update(mix(ZERO, counters, 1 - (1 - fraction) * whole / core, ("core_seconds",) + TICKED))
 
 
 def end_month(vm, point, at):
@@ -660,7 +677,7 @@ def send_beat(vm, beat):
 
 
 def keep_refused(vm, name, entries, refused):
-  """Keep what is refused for 14 days, say so in one line; let go what is too old or, the oldest first, too much."""
+  """Keep what is refused for 14 days and say so; let go what is too old or, the oldest first, too much."""
   for why in list(refused.values())[:1]:
     say("%s: %d refused, kept 14 days for `vm.py resend`: %s (%s)" % ((name, len(refused)) + why))
     entries = [dict(entry, at=now(vm), why=why) for entry in entries]
@@ -675,7 +692,7 @@ def keep_refused(vm, name, entries, refused):
 def resend(vm):
   """Offer again all that was refused; what is refused again stays until its 14 days are over.
 
-  A person does it, and a newer vm.py once: the state's version is its own as soon as all was judged again.
+  A person does it, and a newer vm.py once: then the state's version is its own.
   """
   samples, beats = [[entry for entry in vm.refused if kind in entry] for kind in ("sample", "beat")]
   again = send_samples(vm, [entry["sample"] for entry in samples])
@@ -871,12 +888,12 @@ def score(relative):
 
 
 def steal_share(steal, core):
-  """Return the stolen part of core seconds; steal that ran backwards or underflowed counts as none, as in `measure`."""
+  """Return the stolen part of core seconds; steal that ran backwards or underflowed counts as none."""
   return round(min(1.0, steal / core), 4) if 0 < steal <= core * 1.02 + 1 else 0.0
 
 
 def benchmark_block(vm):
-  """Return the benchmark as the server takes it, or None: a vm reports without it too."""
+  """Return the benchmark as the server takes it, or None."""
   try:
     if vm.benchmark_report != "none":
       return checked(handed_over(vm) if vm.benchmark_report else benchmark(vm), now(vm))
@@ -885,13 +902,8 @@ def benchmark_block(vm):
 
 
 def is_number(value, low, high, *kinds):
-  """Say whether a value is a number within bounds; NaN is not, nor are true and false."""
+  """Say whether a value is a number within bounds; NaN is none, nor is true."""
   return isinstance(value, kinds or (int, float)) and not isinstance(value, bool) and low <= value <= high
-
-
-def is_text(value):
-  """Say whether a value is printable text that is not too long."""
-  return isinstance(value, str) and 0 < len(value) < 256 and value.isprintable()
 
 
 def is_moment(value, until):
@@ -902,12 +914,13 @@ def is_moment(value, until):
 
 
 def checked(block, at):
-  """Return a benchmark of which the server takes every field; others are left out and said. Raise ValueError for none.
+  """Return a benchmark of which the server takes every field; say which are left out; raise ValueError for none.
 
-  So a benchmark, whoever measured it, costs one of its fields or itself, never the sample that carries it. `at` is now.
+  So a benchmark costs one of its fields or itself, never the sample that carries it. `at` is now.
   """
   bounds = dict.fromkeys(("score_wall", "score_cpu", "score_hs23"), lambda value: is_number(value, 1e-6, 1e6))
-  bounds.update(dict.fromkeys(("kernel", "kernel_version", "interpreter", "cpu_model"), is_text))
+  bounds.update(dict.fromkeys(("kernel", "kernel_version", "interpreter", "cpu_model"),
+      lambda value: isinstance(value, str) and 0 < len(value) < 256 and value.isprintable()))
   bounds["copies"] = lambda value: is_number(value, 1, 65536, int)
   bounds["steal_fraction"] = lambda value: is_number(value, 0, 1)
   bounds["duration_seconds"] = lambda value: is_number(value, 0, 366 * 86400)

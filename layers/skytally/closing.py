@@ -23,8 +23,8 @@ from skytally.statement import FINAL, LiveCloud, live_clouds, ratio
 from skytally.unreadable import Notes
 
 FORMAT = "skytally statement 1"
-# Coverage is read from intervals, which are forgotten after some time: that they are gone is no news of the month.
-NO_NEWS = {"coverage"}
+# These are read from intervals and anomalies, which are forgotten after some time: that they are gone is no news of the month.
+NO_NEWS = {"coverage", "anomalies", "last_sampled_at", "silent_vms"}
 CHANGED_SUMS = ("wall_hours", "core_hours", "cpu_hours", "hs23_hours", "energy_kwh", "co2_kg", "cost")
 Signer = Callable[[str], tuple[str, str]]
 

@@ -20,7 +20,7 @@ def boot_key(usage: Usage) -> BootKey:
 
 
 def usage_doubts(boots: Iterable[Usage], worth: Mapping[BootKey, Score], silent: Callable[[Usage], bool]) -> list[dict[str, Any]]:
-    """Name what is not known of the boots of a window: silent vms, wrong clocks, estimated month edges, benchmarks that do not count."""
+    """Name what is not known of the boots of a window: silent vms, wrong clocks, estimates, benchmarks that do not count."""
     ordered = sorted(boots, key=lambda usage: (usage.cloud, usage.vm))
     kinds: dict[str, Callable[[Usage], Any]] = {
         "silent": lambda usage: iso(usage.last_sampled_at) if silent(usage) else None,

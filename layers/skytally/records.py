@@ -291,7 +291,8 @@ class Sample(WireRecord, frozen=True, kw_only=True):
     """What a vm measured at one moment, cumulative since boot, with the month's start and the sample before.
 
     `benchmark` is read by itself, because what is wrong with it must not cost the accounting; see `benchmark_of`. `most_cores` is the
-    highest number of cores that the boot had at once, where that is more than `cores`.
+    highest number of cores that the boot had at once, where that is more than `cores`. `estimated` says that nobody measured where the
+    month began, or the core time before the first sample.
     """
 
     vm: Name

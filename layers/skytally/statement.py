@@ -1,11 +1,11 @@
 """Statement: what is known of a month, for each cloud, from the month documents of all boots; see closing.py for what is frozen of it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from skytally.boot import within
 from skytally.cloud import Cloud, Site
@@ -13,9 +13,11 @@ from skytally.credit import UNSCORED, Score, scores
 from skytally.documents import Anomaly, BootBenchmark, Usage
 from skytally.ports import Documents, Query
 from skytally.records import iso
-from skytally.samples import month_end_at, month_start_at
+from skytally.samples import month_end_at, month_of, month_start_at
 
 SILENT_AFTER = timedelta(hours=2)
+# Two clocks may be so far apart before time is missing: a minute, and what NTP corrects of a clock's rate.
+CLOCKS_APART_MS, CLOCK_RATE = 60_000, 0.000_5
 MS_PER_HOUR = 3_600_000
 FINAL = "final"
 
@@ -28,6 +30,7 @@ class BootMonth(Struct, frozen=True):
     benchmark: BootBenchmark | None
     credit: Score
     covered_ms: float
+    up_ms: float
     anomalies: int
 
 
@@ -50,25 +53,60 @@ def live_clouds(month: str, clouds: Sequence[str], documents: Documents, site: S
 def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: Site) -> list[BootMonth]:
     """Bring together the month documents, scores and covered times of a month, in key order."""
     where = {"cloud": clouds} if clouds else {}
-    usages = list(documents.find("usage", Usage, {"month": [month], **where}))
-    benchmarks = documents.get_many("benchmark", [usage.boot_id for _, usage in usages], BootBenchmark)
+    usages = list(month_documents([month], where, documents))
+    benchmarks = documents.get_many("benchmark", [usage.boot_id for _, usage, _ in usages], BootBenchmark)
     window = Query(
         index="interval",
         from_at=month_start_at(month),
         until_at=month_end_at(month),
         by=("cloud", "label"),
-        sums=("wall_ms",),
+        sums=("wall_ms", "suspended_ms"),
         where=where,
     )
-    covered = {(row["cloud"], row["label"]): row["wall_ms"] for row in documents.table(window)}
-    anomalies = {key for key, _ in documents.find("anomaly", Anomaly, {"month": [month], **where})}
+    received = {(row["cloud"], row["label"]): row["wall_ms"] + row["suspended_ms"] for row in documents.table(window)}
+    later = {usage.boot_id for _, usage in documents.find("usage", Usage, {"month": [month_of(month_end_at(month))], **where})}
     credit = scores(benchmarks, site)
     return [
         BootMonth(
-            key, usage, benchmark, credit.get(usage.boot_id, UNSCORED), covered.get((usage.cloud, usage.label), 0), int(key in anomalies)
+            key,
+            usage,
+            benchmark,
+            credit.get(usage.boot_id, UNSCORED),
+            min(received.get((usage.cloud, usage.label), 0), usage.wall_ms + usage.suspended_ms),
+            _up_ms(usage, goes_on=usage.boot_id in later),
+            int(went_back),
         )
-        for (key, usage), benchmark in zip(usages, benchmarks, strict=True)
+        for (key, usage, went_back), benchmark in zip(usages, benchmarks, strict=True)
     ]
+
+
+def month_documents(months: Sequence[str], where: Mapping[str, Sequence[str]], documents: Documents) -> Iterator[tuple[str, Usage, bool]]:
+    """List the month documents of boots in key order, each with whether the boot's uptime went back.
+
+    The last sample of one that went back is the newest in time; it added nothing to the document.
+    """
+    held = {name: where[name] for name in ("cloud", "vm") if name in where}
+    anomalies = dict(documents.find("anomaly", Anomaly, {"month": months, **held}))
+    for key, usage in documents.find("usage", Usage, {"month": months, **where}):
+        anomaly = anomalies.get(key)
+        if anomaly is not None and anomaly.at > usage.last_sampled_at:
+            usage = structs.replace(usage, last_sampled_at=anomaly.at)  # noqa: PLW2901
+        yield key, usage, anomaly is not None
+
+
+def _up_ms(usage: Usage, *, goes_on: bool) -> float:
+    """Return how long a boot was up in its month by the calendar: until its last sample, or the month's end where it goes on.
+
+    A vm's own clocks stand still while its host pauses it, and go back with a memory snapshot, so they do not tell what is missing.
+    """
+    counted_ms, end = usage.wall_ms + usage.suspended_ms, month_end_at(usage.month)
+    calendar_ms = elapsed_ms(usage.boot_at, end if goes_on else usage.last_sampled_at, month_start_at(usage.month), end)
+    return calendar_ms if calendar_ms > counted_ms * (1 + CLOCK_RATE) + CLOCKS_APART_MS else counted_ms
+
+
+def elapsed_ms(began: datetime, ended: datetime, from_at: datetime, until_at: datetime) -> float:
+    """Return how much of a time lies in a window."""
+    return max(0.0, (min(ended, until_at) - max(began, from_at)).total_seconds() * 1_000)
 
 
 def _by_cloud(boots: Iterable[BootMonth]) -> dict[str, list[BootMonth]]:
@@ -93,7 +131,7 @@ def cloud_row(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) 
         "hs23_hours": hs23_hours((boot.usage.core_ms, boot.credit) for boot in boots),
         "scored_core_hours": hours(sum(boot.usage.core_ms for boot in boots if boot.credit.hs23 is not None)),
         **worth(hours(core_ms), site.cloud(name)),
-        "coverage": ratio(sum(boot.covered_ms for boot in boots), wall_ms),
+        "coverage": ratio(sum(boot.covered_ms for boot in boots), sum(boot.up_ms for boot in boots)),
         "silent_vms": len({usage.vm for usage in usages if is_silent(usage, now)}),
         "estimated_edges": sum(usage.estimated for usage in usages),
         "anomalies": sum(boot.anomalies for boot in boots),
@@ -133,7 +171,7 @@ def boot_row(boot: BootMonth) -> dict[str, Any]:
         "benchmark_quarantined": boot.credit.quarantined,
         "hs23_per_core": boot.credit.hs23,
         "hs23_rule": boot.credit.rule,
-        "coverage": ratio(boot.covered_ms, usage.wall_ms),
+        "coverage": ratio(boot.covered_ms, boot.up_ms),
         "last_sampled_at": iso(usage.last_sampled_at),
         "final": usage.final,
         "estimated": usage.estimated,

@@ -1,13 +1,16 @@
 """User-data: what cloud-init must be told so that a vm takes its secret and reports from then on."""
 
 import base64
+import gzip
 import re
 import shlex
+import sys
 from typing import Any
 
+import yaml
 from msgspec import Struct
 
-from skytally.errors import NotFound
+from skytally.errors import Malformed, NotFound
 from skytally.function_url import url_of
 
 CLAIM_FILE = "/run/skytally-claim"
@@ -16,6 +19,11 @@ SCRIPT = "/usr/local/sbin/skytally-first-boot"
 AGENT = "/usr/local/sbin/skytally-vm.py"
 # cloud-init lets a part replace the lists of the parts before it, unless the part itself says how it is to be merged.
 MERGE_HOW = "list(append)+dict(recurse_array)+str()"
+# What EC2 takes of a vm's user-data in all, before base64; OpenStack takes little more.
+MOST_BYTES = 16_384
+# No claim token is longer: its name, its end and its secret.
+LONGEST_TOKEN = f"{'z' * 64}.{'9' * 12}.{'f' * 64}"
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 
 class Taking(Struct, frozen=True, kw_only=True):
@@ -49,6 +57,14 @@ class Door(Struct, frozen=True):
         return ["--base", self.base, *(["--ca", CA_FILE] if self.ca else []), *(["--insecure", "yes"] if self.insecure else [])]
 
 
+def certificates_of(pem: str) -> list[str]:
+    """Return the certificates of a PEM file without comments, and without a key that lies beside them; raises Malformed for none."""
+    found = ["\n".join(map(str.strip, block.splitlines())) + "\n" for block in CERTIFICATE.findall(pem)]
+    if not found:
+        raise Malformed("the file of --ca holds no certificate in PEM (-----BEGIN CERTIFICATE-----): name the CA's")
+    return found
+
+
 def cloud_config(door: Door, token: str, digest: str, taking: Taking) -> dict[str, Any]:
     """Return the cloud-config: the claim token in a file of root's, and a script that fetches vm.py, checks it, boots, installs.
 
@@ -64,9 +80,34 @@ def cloud_config(door: Door, token: str, digest: str, taking: Taking) -> dict[st
     return {"merge_how": MERGE_HOW, "write_files": files, "runcmd": [[SCRIPT]]}
 
 
+def text_of(config: dict[str, Any]) -> str:
+    """Return a cloud-config as user-data, each file on one line, so that whoever strips blank lines and comments changes nothing."""
+    return "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=sys.maxsize, default_style='"')
+
+
+def check_size(door: Door, digest: str, taking: Taking) -> None:
+    """Raise Malformed where the user-data would be more than clouds take, whatever the token; before a secret is left for them."""
+    size = len(text_of(cloud_config(door, LONGEST_TOKEN, digest, taking)))
+    if size > MOST_BYTES:
+        raise Malformed(f"the user-data would be {size} bytes, and clouds take {MOST_BYTES}: {_what_to_do(door)}")
+
+
+def _what_to_do(door: Door) -> str:
+    number = len(CERTIFICATE.findall(door.ca or ""))
+    if number < 2:
+        return "shorten --base, --unpack or --owner"
+    return (
+        f"--ca holds {number} certificates. Name a file with the one of the CA that signed the deployment's; or put the CA into the "
+        "image's own trust store and leave --ca out (this command takes it from SSL_CERT_FILE then)"
+    )
+
+
 def _lines(path: str, mode: str, text: str) -> dict[str, str]:
-    content = base64.b64encode(text.encode()).decode()
-    return {"path": path, "permissions": mode, "owner": "root:root", "encoding": "b64", "content": content}
+    """Write a file of several lines in the shorter of the two encodings; the same text is always the same bytes."""
+    data = text.encode()
+    encoded = {"b64": base64.b64encode(data), "gz+b64": base64.b64encode(gzip.compress(data, mtime=0))}
+    encoding = min(encoded, key=lambda name: len(encoded[name]))
+    return {"path": path, "permissions": mode, "owner": "root:root", "encoding": encoding, "content": encoded[encoding].decode()}
 
 
 def _script(door: Door, digest: str, taking: Taking) -> str:

@@ -19,7 +19,7 @@ from skytally.measure import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
 from skytally.samples import AHEAD_ALLOWED, month_end_at, month_of
-from skytally.statement import SILENT_AFTER, hours, hs23_hours, ratio
+from skytally.statement import SILENT_AFTER, elapsed_ms, hours, hs23_hours, month_documents, ratio
 from skytally.window import Window, step_end
 
 DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm"), "interval": ("cloud", "vm", "label")}
@@ -102,7 +102,7 @@ def _boots(
 def _newest_usages(shown: Window, where: Where, documents: Documents, now: datetime) -> dict[BootKey, Usage]:
     """Return, for each boot that was up in the window, its newest month document that is not later than the window."""
     newest: dict[BootKey, Usage] = {}
-    for _, usage in documents.find("usage", Usage, {"month": _months(shown, now), **where}):
+    for _, usage, _ in month_documents(_months(shown, now), where, documents):
         known = newest.get(boot_key(usage))
         if _up_ms(usage, shown) > 0 and (known is None or usage.uptime_ms >= known.uptime_ms):
             newest[boot_key(usage)] = usage
@@ -120,8 +120,7 @@ def _months(shown: Window, now: datetime) -> list[str]:
 
 def _up_ms(usage: Usage, shown: Window) -> float:
     """Count the time in the window during which the boot is known to have existed."""
-    up = min(usage.last_sampled_at, shown.until_at) - max(usage.boot_at, shown.from_at)
-    return max(0.0, up.total_seconds() * 1_000)
+    return elapsed_ms(usage.boot_at, usage.last_sampled_at, shown.from_at, shown.until_at)
 
 
 def _coverage(rows: Iterable[Row], boots: Iterable[Usage], shown: Window) -> float | None:

@@ -10,7 +10,7 @@ from skytally.documents import BootBenchmark, Usage
 from skytally.ports import Documents
 from skytally.records import iso
 from skytally.samples import month_of
-from skytally.statement import is_silent
+from skytally.statement import is_silent, month_documents
 
 SILENT_KINDS, CLOCK_KINDS, BENCHMARK_KINDS = ("silent_vm",), ("clock_offset",), ("benchmark_quarantine",)
 KINDS = (*SILENT_KINDS, *CLOCK_KINDS, *BENCHMARK_KINDS)
@@ -24,7 +24,7 @@ def newest_usages(documents: Documents, now: datetime) -> list[Usage]:
     """Return the newest month of each boot that was heard of within a week."""
     months = sorted({month_of(now), month_of(now - SILENT_UNTIL)})
     newest: dict[tuple[str, str], Usage] = {}
-    for _, usage in documents.find("usage", Usage, {"month": months}):
+    for _, usage, _ in month_documents(months, {}, documents):
         known = newest.get((usage.cloud, usage.label))
         newest[usage.cloud, usage.label] = usage if known is None or usage.uptime_ms >= known.uptime_ms else known
     return [usage for usage in newest.values() if now - usage.last_sampled_at < SILENT_UNTIL]

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -78,12 +79,14 @@ def test_user_data_are_cloud_configs_that_name_no_secret_in_a_command(server, ru
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("#cloud-config\n")
     assert "unencrypted" in done.stderr
+    assert f"{len(done.stdout)} of the 16384 bytes" in done.stderr
     told = yaml.safe_load(done.stdout)
     claim, script = told["write_files"]
     assert claim["permissions"] == "0600"
     secret = claim["content"].split(".")[2]
     assert len(secret) == 64
-    first_boot = base64.b64decode(script["content"]).decode()
+    assert script["encoding"] == "gz+b64"
+    first_boot = gzip.decompress(base64.b64decode(script["content"])).decode()
     assert secret not in first_boot + json.dumps(told["runcmd"])
     vm_py = server.call("agent/vm.py").body
     digest = subprocess.run(["sha256sum"], input=vm_py, capture_output=True, check=True).stdout.split()[0].decode()
@@ -95,6 +98,8 @@ def test_user_data_are_cloud_configs_that_name_no_secret_in_a_command(server, ru
 def test_what_is_wrong_is_one_line_and_an_exit_code(server, run, tmp_path, monkeypatch, capsys):
     (tmp_path / "payload").write_bytes(b"x")
     (tmp_path / "bad").write_text("none-of-ours")
+    blocks = [base64.encodebytes(os.urandom(900)).decode() for _ in range(20)]
+    (tmp_path / "bundle").write_text("".join(f"-----BEGIN CERTIFICATE-----\n{block}-----END CERTIFICATE-----\n" for block in blocks))
     good = leaving(server, "--vm", "v", "--payload", tmp_path / "payload")
     cases = {
         (
@@ -113,6 +118,8 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(server, run, tmp_path, monke
         ("deposit", *leaving(server, "--vm", "a\nb", "--payload", tmp_path / "payload")): (1, "malformed"),
         ("deposit", "--base", "http://127.0.0.1:9", *good[2:]): (5, "does not answer"),
         ("userdata", "--base", f"{server.base}/nowhere", *good[2:]): (1, "no such function"),
+        ("userdata", *good, "--ca", tmp_path / "bundle"): (1, "clouds take 16384: --ca holds 20 certificates"),
+        ("userdata", *good, "--ca", tmp_path / "bad"): (1, "no certificate in PEM"),
         ("secrets", "show", "nothing"): (1, "no such claim"),
     }
     for arguments, (code, words) in cases.items():
@@ -122,6 +129,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(server, run, tmp_path, monke
         (said,) = (line for line in capsys.readouterr().err.splitlines() if "unencrypted" not in line)
         assert (end.value.code, words in said) == (code, True), (arguments, said)
     assert run("deposit", "--vm", "v").exit_code == 2
+    assert json.loads(run("secrets", "list", "--json").stdout) == []
 
 
 def test_the_catalog_is_what_terraform_reads():

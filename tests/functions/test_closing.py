@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 import lab
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from skytally import closing, retention, signature, wiring
 from skytally.cli import cli
-from skytally.documents import PlacedVm
+from skytally.documents import Anomaly, PlacedVm, Usage
 from skytally.errors import Changed, Conflict, Malformed
 from skytally.ports import Write
 
@@ -145,12 +146,28 @@ def test_another_price_is_another_revision_and_both_are_kept(month):
 
 
 def test_that_details_were_forgotten_is_no_news(month):
+    uptime_went_back()
     month.close()
-    coverage = month.rows()["uvic"]["coverage"]
-    assert coverage == 1.0
-    assert retention.forget(wiring.documents(), 1, NOW + timedelta(days=800))["interval"] == 2
+    row = month.rows()["uvic"]
+    assert (row["anomalies"], row["coverage"]) == (1, 0.8)
+    forgotten = retention.forget(wiring.documents(), 1, NOW + timedelta(days=800))
+    assert (forgotten["interval"], forgotten["anomaly"]) == (2, 1)
     assert month.close() == {}
-    assert month.rows()["uvic"]["coverage"] == coverage
+    assert month.rows()["uvic"] == row
+
+
+def uptime_went_back():
+    """Let the month document of one vm hold 16 of its 20 hours, the rest of which an anomaly alone has seen."""
+    documents = wiring.documents()
+    documents.refresh()
+    ((key, usage),) = documents.find("usage", Usage, {"cloud": ["uvic"]})
+    hour_ms, edge_at = 3_600_000, EDGE - timedelta(hours=4)
+    short = structs.replace(usage, last_sampled_at=edge_at, wall_ms=16 * hour_ms)
+    gone = {name: getattr(usage, name) for name in ("label", "vm", "cloud", "month")}
+    anomaly = Anomaly(**gone, at=EDGE, uptime_ms=4 * hour_ms, known_uptime_ms=usage.uptime_ms)
+    writes = [Write("usage", key, usage.uptime_ms, short), Write("anomaly", key, 1, anomaly)]
+    documents.write(writes).result()
+    documents.refresh()
 
 
 def test_of_many_who_close_at_once_one_does(month):

@@ -8,6 +8,7 @@ import lab
 import pytest
 
 from skytally import wiring
+from skytally.records import iso
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CLOUD = "uvic"
@@ -117,6 +118,18 @@ def test_it_tells_what_the_numbers_do_not_know(look):
     assert doubts["estimated_edge"]["vms"] == [{"cloud": CLOUD, "vm": "vm-1", "value": True}]
     assert (answer["totals"]["scored_core_hours"], answer["totals"]["hs23_hours"]) == (0, None)
     assert answer["choices"] == {"cloud": [CLOUD], "site": ["Victoria"], "group": ["belle"]}
+
+
+@pytest.mark.parametrize("look", lab.DOCUMENT_STORES, indirect=True)
+def test_a_vm_back_from_a_memory_snapshot_is_not_silent_and_what_it_lacks_is_not_covered(look, client, bearer):
+    vm = lab.FakeVm("vm-back", boot_at=NOW - timedelta(hours=6))
+    before = vm.sample(NOW - timedelta(hours=3))
+    after = vm.sample(NOW - timedelta(hours=4)) | {"sampled_at": lab.stamp(NOW), "previous": None}
+    token = bearer("reporter", clouds=(CLOUD,), issued=NOW - timedelta(minutes=1))
+    told = client.post("usage-report", json={"samples": [before, after]}, headers=token).json()
+    assert (told["accepted"], told["stale"]) == (1, 1)
+    (row,) = look(by="vm", vm="vm-back").json()["table"]
+    assert (row["silent_vms"], row["last_sampled_at"], row["wall_hours"], row["coverage"]) == (0, iso(NOW), 3.0, 0.5)
 
 
 def test_silent_vms_are_named_with_when_they_were_last_heard_of(look, monkeypatch):

@@ -54,6 +54,18 @@ def test_a_clock_that_hovers_about_the_limit_makes_one_alarm(report, webhook, ro
     assert states(webhook, "clock_offset") == ["raised", "resolved"]
 
 
+def test_a_vm_that_reports_after_its_memory_snapshot_was_restored_is_not_silent(report, webhook, round_at, client, bearer):
+    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=9))
+    report(vm, NOW - timedelta(hours=4))
+    back = vm.sample(NOW - timedelta(hours=6)) | {"sampled_at": lab.stamp(NOW), "previous": None}
+    told = client.post("usage-report", json={"samples": [back]}, headers=bearer("reporter", vm="vm-1", clouds=("uvic",), flavor="c8"))
+    assert told.json()["stale"] == 1
+    round_at(NOW)
+    assert webhook.heard == []
+    round_at(NOW + timedelta(hours=3))
+    assert states(webhook, "silent_vm") == ["raised"]
+
+
 def test_a_clock_far_ahead_is_told_although_it_did_not_say_so(report, webhook, round_at):
     report(lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1)), NOW + 6 * MINUTE)
     round_at(NOW)

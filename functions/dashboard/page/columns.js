@@ -28,7 +28,7 @@ export const SILENT = "no report for two hours, and no last one";
 
 export const DOUBTFUL = [
   number("largest_clock_offset_seconds", "Clock off (s)", seconds, { help: "how far the vm's clock is from the server's", odd: (value) => value >= 30 }),
-  number("estimated_edges", "Estimated edges", count, { help: "month edges that nobody measured, and that were shared out by time", odd: some }),
+  number("estimated_edges", "Estimated", count, { help: "boots of which nobody measured where the month began, or their cores before the first report", odd: some }),
 ];
 
 export const JOBS = [

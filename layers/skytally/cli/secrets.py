@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 import msgspec
-import yaml
 from rich.text import Text
 
 from skytally import ending, evidence, userdata, web, wiring
@@ -92,17 +91,20 @@ def make_userdata(unpack: str, owner: str, mode: str, **wanted: Any) -> None:
       tar cf secrets.tar tokens.d/pool x509up
       skytally userdata --base https://sky.example.org --token-file scheduler.token --cloud uvic --vm belle-4f2a \\
           --payload secrets.tar --unpack /etc/condor --owner condor --mode 0600 > user-data
+
+    It comes after a site's own user-data: cloud-init lets a later part replace what an earlier one writes and runs, unless the later one
+    has a `merge_how` as this one has.
     """
     base, ca, names = wanted["base"], wanted["ca"], wanted["vms"]
+    certificates = userdata.certificates_of(ca.read_text("ascii", "replace")) if ca else []
     digests = Deployment(base, ca_file=ca, insecure=wanted["insecure"]).get("agent/SHA256SUMS").decode("ascii", "replace")
     digest = userdata.digest_of("vm.py", digests)
     takes = userdata.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
-    answer = _leave(**wanted)
-    door = userdata.Door(base, insecure=wanted["insecure"], ca=ca.read_text() if ca else None)
-    made = userdata.cloud_config(door, answer["token"], digest, takes)
-    # Each file on one line: a sender that strips blank lines and comments changes nothing.
-    text_of_it = yaml.safe_dump(made, sort_keys=False, width=sys.maxsize, default_style='"')
-    click.echo("#cloud-config\n" + text_of_it, nl=False)
+    door = userdata.Door(base, insecure=wanted["insecure"], ca="".join(certificates) or None)
+    userdata.check_size(door, digest, takes)
+    made = userdata.text_of(userdata.cloud_config(door, _leave(**wanted)["token"], digest, takes))
+    say(f"{len(made)} of the {userdata.MOST_BYTES} bytes that clouds take, together with the site's own user-data", err=True)
+    click.echo(made, nl=False)
 
 
 def _leave(
