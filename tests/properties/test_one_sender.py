@@ -45,7 +45,7 @@ from tests.properties.world import go_on
 PAIRS = [(function, sender) for function, senders in SENDERS.items() for sender in senders]
 # Batches of requests: how many in every run, and in the long one; there ten thousand requests are an example each.
 BATCHES, BATCHES_ON_ELASTICSEARCH = (20, 220), (6, 220)
-MOST_TOGETHER = 120 if is_thorough() else 12
+MOST_TOGETHER = 120 if is_long() else 12
 MANY = 10_000
 # A batch takes seconds, a property minutes.
 LONG = pytest.mark.skipif(not is_long(), reason="takes an hour: `make properties` tries it")
