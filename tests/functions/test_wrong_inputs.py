@@ -24,12 +24,14 @@ def folder(tmp_path):
     """A folder with what is no text, what is no folder, and what is nothing."""
     (tmp_path / "binary").write_bytes(b"\x89PNG\xff\x00")
     (tmp_path / "file").write_text("{}")
+    (tmp_path / "home").mkdir()
     return tmp_path
 
 
 WRONG = {
     "a home that is a file": ("keys init", {"SKYTALLY_HOME": "file"}, "file"),
     "keys in a file": ("keys init", {"SKYTALLY_KEYS": "file"}, "file"),
+    "keys that are missing": ("token --role reader", {}, "home/keys: No such file or directory: run `skytally keys init`"),
     "a signing key that is no text": ("statement close --month 2026-01 --key binary", {}, "binary is no text"),
     "a token that is no text": ("token --show binary", {}, "binary is no text"),
     "a copy's state that is none": ("copy --from sqlite:///file --to sqlite:///new --state file", {}, "there is no file /file"),
@@ -46,6 +48,12 @@ def test_a_command_names_what_is_wrong(folder, words, settings, named):
     assert ended.returncode in {1, 2}
     assert named in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_nothing_is_made_that_could_not_be_kept(folder):
+    assert run(folder, [*SKYTALLY, "keys", "init"]).returncode == 0
+    ended = run(folder, [*SKYTALLY, "token", "--role", "reader", "--out", "home"])
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "skytally: cannot write home: it is a folder\n")
 
 
 def test_a_state_of_no_copy_is_named_and_kept(folder):

@@ -147,8 +147,10 @@ def test_a_missing_or_damaged_key_is_an_outage(folder, tmp_path, clock):
         KeyFiles(tmp_path / "keys", clock).keyring()
     path.unlink()
     for place in (tmp_path / "keys", tmp_path / "nowhere"):
-        with pytest.raises(Unavailable, match="keys init"):
+        with pytest.raises(Unavailable, match="keys cannot be used") as broken:
             KeyFiles(place, clock).keyring()
+        assert f"the keys in {place}: " in broken.value.for_operator
+        assert "keys init" in broken.value.for_operator
 
 
 def run(*arguments, **how):

@@ -50,6 +50,8 @@ class Deployment:
         try:
             with self._pool.request(method, url, redirect=False, **how) as answer:
                 status, data = answer.status, answer.read(MOST_BYTES + 1)
+        except urllib3.exceptions.SSLError:
+            raise Malformed(f"{self._base} is not trusted: name by --ca the file with the CA of its certificate") from None
         except urllib3.exceptions.HTTPError:
             raise Unavailable(f"{self._base} does not answer: check --base and try again") from None
         if not 200 <= status < 300:

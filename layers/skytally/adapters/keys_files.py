@@ -17,9 +17,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from skytally.errors import Unavailable
+from skytally.errors import Misconfigured, Unavailable
 from skytally.keyring import Key, Keyring
 
+HOW_TO_BEGIN = "run `skytally keys init`, or mount the secrets there; SKYTALLY_KEYS names the folder"
 PURPOSES = ("master", "wrapping", "token")
 ACCEPTED_BEFORE_USE = timedelta(minutes=5)
 HANDED_OUT_WITHIN = timedelta(days=1)
@@ -47,10 +48,11 @@ class KeyFiles:
         self._read: dict[str, list[KeyFile]] = {}
 
     def keyring(self) -> Keyring:
-        """Answer all keys, the one in use first; raises Unavailable where a purpose has none."""
+        """Answer all keys, the one in use first; raises Misconfigured where a purpose has none."""
         found = self.files()
-        if not all(found.values()):
-            raise _missing()
+        missing = [purpose for purpose, files in found.items() if not files]
+        if missing:
+            raise _unusable(self._folder, f"there is none for {' and '.join(missing)}: {HOW_TO_BEGIN}")
         return Keyring(**{purpose: tuple(_in_use_first(files, self._clock())) for purpose, files in found.items()})
 
     def files(self) -> dict[str, list[KeyFile]]:
@@ -62,7 +64,7 @@ class KeyFiles:
                     self._read = {purpose: [_file(self._folder / n) for n in names if n.startswith(purpose)] for purpose in PURPOSES}
                     self._names = names
             except OSError as error:
-                raise _missing(type(error).__name__) from None
+                raise _cannot_read(self._folder, error) from None
             return self._read
 
     def add(self, purpose: str) -> Path:
@@ -128,6 +130,12 @@ def _time_of(name: str) -> datetime:
         raise Unavailable(f"key file {name} has no time in its name: remove it") from None
 
 
-def _missing(reason: str = "") -> Unavailable:
-    what = f"keys cannot be read ({reason})" if reason else "keys are missing"
-    return Unavailable(f"{what}: run `skytally keys init`, or mount the secrets at SKYTALLY_KEYS")
+def _unusable(folder: Path, problem: str) -> Misconfigured:
+    """Return the error of keys that are not there: a caller learns no path, and no time mends it without the operator."""
+    return Misconfigured("the server's keys cannot be used: tell its operator, and ask again", reason=f"the keys in {folder}: {problem}")
+
+
+def _cannot_read(folder: Path, error: OSError) -> Misconfigured:
+    file = f"{Path(error.filename).name}: " if error.filename and Path(error.filename) != folder else ""
+    advice = "let the user that runs this read them" if isinstance(error, PermissionError) else HOW_TO_BEGIN
+    return _unusable(folder, f"{file}{error.strerror}: {advice}")
