@@ -12,8 +12,11 @@ from itertools import chain, islice
 from typing import Any
 
 from skytally.plain_text import visible
+from skytally.rounding import money
 
 ROWS_AT_ONCE = 1_000
+# Columns whose names lack their unit.
+HEADERS = {"coverage": "coverage_share", "efficiency": "efficiency_share"}
 # What begins a formula, also in full width; what separates cells somewhere; and what is seen and is neither.
 FORMULA_STARTS, SEPARATORS, SIGNS = "=+-@＝＋－＠", ";,|\t\r\n", "!#$%&()*./:<>?[\\]^`{}~"
 _STARTS = re.compile(f"[{re.escape(FORMULA_STARTS)}]")
@@ -23,7 +26,7 @@ _LEADINGS = re.compile(f"^{_LEADING}*|{_LEADING}+")
 
 
 def csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write rows under a header of their names, which hold the units; what is not known stays empty.
+    """Write rows under a header of their names with units; what is not known stays empty, and costs have their currency's decimals.
 
     A name that a spreadsheet would run as a formula gets an apostrophe in front.
     """
@@ -38,7 +41,7 @@ def csv_pieces(rows: Iterable[Mapping[str, Any]], names: Sequence[str] | None = 
         if first is None:
             return
         names, left = list(first), chain([first], left)
-    header = [dict(zip(names, names, strict=True))]
+    header = [{name: HEADERS.get(name, name) for name in names}]
     while page := header + list(islice(left, ROWS_AT_ONCE)):
         yield _lines(page, names)
         header = []
@@ -46,8 +49,14 @@ def csv_pieces(rows: Iterable[Mapping[str, Any]], names: Sequence[str] | None = 
 
 def _lines(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> str:
     out = io.StringIO()
-    writer.DictWriter(out, names, lineterminator="\r\n").writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    writer.DictWriter(out, names, lineterminator="\r\n").writerows(map(_cells, rows))
     return out.getvalue()
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    cells = {name: _cell(value) for name, value in row.items()}
+    has_cost = isinstance(row.get("cost"), float)
+    return cells | ({"cost": money(row["cost"], row.get("currency"))} if has_cost else {})
 
 
 def _cell(value: Any) -> Any:
