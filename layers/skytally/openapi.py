@@ -75,6 +75,8 @@ MORE_ERRORS: dict[str, dict[int, str]] = {
         409: "forgotten: jobs of the month were removed, and APEL would take the rest for all of them",
     },
     "dashboard": {404: "unknown"},
+    "dashboard/data": {404: "unknown: there is no such cloud, and the message names those that are known"},
+    "dashboard/metrics": {404: "unknown: there is no such cloud"},
     "agent": {404: "unknown: name a script"},
     "agent/{file}": {404: "unknown: there is no such script"},
 }

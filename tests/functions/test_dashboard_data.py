@@ -98,6 +98,25 @@ def test_a_reader_of_another_cloud_sees_nothing_of_it_in_any_form(look, bearer):
     assert look(headers=other, cloud=CLOUD, status=403).json()["error"]["code"] == "not_yours"
 
 
+@pytest.mark.parametrize("view", ["usage", "jobs", "secrets", "health"])
+def test_a_cloud_that_nobody_knows_is_named_with_those_that_are_known(look, view):
+    for more in ({}, {"part": "series"}, {"format": "csv"}):
+        error = look(status=404, cloud="nosuch", view=view, **more).json()["error"]
+        assert (error["code"], error["message"]) == ("unknown", "there is no cloud 'nosuch': known are uvic")
+        look(cloud=CLOUD, view=view, **more)
+        look(cloud="unknown", view=view, **more)
+
+
+def test_metrics_of_a_cloud_that_nobody_knows_are_refused(look):
+    assert look("dashboard/metrics", status=404, cloud="nosuch").json()["error"]["code"] == "unknown"
+    assert "skytally" in look("dashboard/metrics", cloud=CLOUD).text
+
+
+def test_a_reader_is_told_of_its_own_clouds_alone(look, bearer):
+    limited = bearer("reader", clouds=(CLOUD, "nosuch"), issued=NOW - timedelta(minutes=1))
+    assert look(status=404, headers=limited, cloud="nosuch").json()["error"]["message"].endswith("known are uvic")
+
+
 def test_csv_holds_the_same_rows(look):
     query = {"by": "vm", "group": "belle", "sort": "cpu_hours-down"}
     table, text = look(**query).json()["table"], look(format="csv", **query)
