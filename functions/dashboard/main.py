@@ -21,7 +21,7 @@ def dashboard(request: web.Request) -> web.Reply:
     """Answer a file of the page to anybody, and its data to readers."""
     name = page.name_of(request.path)
     if name == "data":
-        return page.data_reply(rules.data(asked(request)), request.query.get("format", "json"), request.headers)
+        return page.data_reply(rules.data(asked(request)), request.query, request.headers)
     if name == "metrics":
         told, off = asked(request), wiring.config().timers_off
         rules.check_cloud(told)

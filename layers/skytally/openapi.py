@@ -86,6 +86,7 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("cloud", {"type": "array", "items": {"type": "string"}}, False),
         ("detail", {"enum": ["boots", "jobs", "signed"]}, False),
         ("format", {"enum": ["json", "csv", "apel-cloud", "apel-cloud-summary", "apel-job-summary"]}, False),
+        ("decimal", {"enum": [".", ","]}, False),
         ("part", {"type": "integer", "minimum": 1}, False),
         ("revision", {"type": "integer", "minimum": 1}, False),
     ),
@@ -108,6 +109,7 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("limit", {"type": "integer", "minimum": 0}, False),
         ("part", {"enum": ["all", "table", "series"]}, False),
         ("format", {"enum": ["json", "csv"]}, False),
+        ("decimal", {"enum": [".", ","]}, False),
     ),
 }
 HEADERS: dict[str, dict[str, str]] = {

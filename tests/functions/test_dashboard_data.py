@@ -124,8 +124,9 @@ def test_csv_holds_the_same_rows(look):
     lines = list(csv.DictReader(io.StringIO(text.text)))
     assert [line["vm"] for line in lines] == [f"vm-{n}" for n in range(12, 6, -1)]
     for line, row in zip(lines, table, strict=True):
-        named = {"coverage": "coverage_share", "efficiency": "efficiency_share"}
-        assert line == {named.get(name, name): "" if value is None else str(value) for name, value in row.items()}
+        named = {"coverage": "coverage_share", "efficiency": "efficiency_share", "last_sampled_at": "last_sampled_at_utc"}
+        expected = {named.get(name, name): "" if value is None else str(value) for name, value in row.items()}
+        assert line == expected | {"last_sampled_at_utc": "2026-11-25 12:00:00"}
     assert look(format="xml", status=400).json()["error"]["field"] == "format"
 
 
