@@ -35,7 +35,8 @@ def statement(request: web.Request) -> web.Reply:
         return web.Reply(apel.part(made.messages, query.get("part")), headers=left_out, media_type="text/plain; charset=us-ascii")
     if form == "csv":
         rows = [{"month": month} | row for row in whole[detail or "clouds"]]
-        return as_file(web.Reply(table.csv(rows, decimal), media_type=CSV), month, detail)
+        names = ("month", *closing.COLUMNS[detail or "clouds"])
+        return as_file(web.Reply(table.csv(rows, names, decimal), media_type=CSV), month, detail)
     return web.json_reply(whole if detail else {name: value for name, value in whole.items() if name != "boots"})
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from skytally import cloud_name
 from skytally.cloud import Calibration, Cloud, Site
-from skytally.definition import DEFINITIONS
+from skytally.definition import BOOTS, DEFINITIONS, TOTALS
 from skytally.documents import Closing
 from skytally.errors import Conflict, NotFound
 from skytally.ports import Documents, Outcome, Write
@@ -25,6 +25,8 @@ from skytally.statement import FINAL, LiveCloud, live_clouds, ratio
 from skytally.unreadable import Notes
 
 FORMAT: Literal["skytally statement 2"] = "skytally statement 2"
+# What a statement's rows have, whichever version froze them.
+COLUMNS = {"clouds": (*TOTALS, "state", "revision", "unsettled_core_hours", "unsettled_vms"), "boots": (*BOOTS,)}
 # These are read from intervals and anomalies, which are forgotten after some time: that they are gone is no news of the month.
 NO_NEWS = {"coverage", "anomalies", "last_sampled_at", "silent_vms"}
 CHANGED_SUMS = ("wall_hours", "core_hours", "cpu_hours", "hs23_hours", "energy_kwh", "co2_kg", "cost")

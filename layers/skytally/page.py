@@ -59,7 +59,7 @@ def data_reply(answer: Mapping[str, Any], query: Mapping[str, str], headers: Map
     form = query.get("format", "json")
     if form not in {"json", "csv"}:
         raise Malformed("format must be json or csv", field="format")
-    reply = json_reply(answer) if form == "json" else Reply(table.csv(answer["table"], query.get("decimal", ".")), media_type=CSV)
+    reply = json_reply(answer) if form == "json" else Reply(table.csv(answer["table"], decimal=query.get("decimal", ".")), media_type=CSV)
     if _takes_gzip(headers) and len(reply.body) >= PACKED_FROM_BYTES:
         packed = gzip.compress(reply.body, PACKED_LEVEL, mtime=0)
         return Reply(packed, media_type=reply.media_type, headers={"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})

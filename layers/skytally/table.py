@@ -31,13 +31,13 @@ _LEADING = rf"[^\w{re.escape(SIGNS + FORMULA_STARTS)}]"
 _LEADINGS = re.compile(f"^{_LEADING}*|{_LEADING}+")
 
 
-def csv(rows: Sequence[Mapping[str, Any]], decimal: str = ".") -> str:
+def csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, decimal: str = ".") -> str:
     """Write rows under a header of their names with units; what is not known stays empty, and costs have their currency's decimals.
 
     With a decimal comma, as spreadsheets of many countries want it, semicolons separate cells. Moments are UTC, to the second. A name that
     a spreadsheet would run as a formula gets an apostrophe in front.
     """
-    return "".join(csv_pieces(rows, decimal=decimal))
+    return "".join(csv_pieces(rows, names, decimal))
 
 
 def csv_pieces(rows: Iterable[Mapping[str, Any]], names: Sequence[str] | None = None, decimal: str = ".") -> Iterator[str]:
@@ -70,7 +70,7 @@ def _is_moment(name: str) -> bool:
 
 
 def _cell(name: str, row: Mapping[str, Any], decimal: str) -> Any:
-    value = row[name]
+    value = row.get(name)
     if isinstance(value, list):
         value = "; ".join(map(str, value))
     if isinstance(value, str):

@@ -18,6 +18,7 @@ from skytally.listing import Drafts
 from skytally.measure import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
+from skytally.rounding import DECIMALS
 from skytally.samples import AHEAD_ALLOWED, month_end_at, month_of
 from skytally.statement import SILENT_AFTER, elapsed_ms, hs23, month_documents, ratio
 from skytally.window import Window, step_end
@@ -142,7 +143,7 @@ def _measures(rows: list[Row], boots: list[Usage], worth: dict[BootKey, Score], 
         **hs23((row["core_ms"], worth.get((row["cloud"], row["label"]), UNSCORED)) for row in rows),
         "coverage": _coverage(rows, boots, shown),
         "silent_vms": len({(usage.cloud, usage.vm) for usage in boots if _silent(usage, shown, now)}),
-        "largest_clock_offset_seconds": max(offsets, default=None),
+        "largest_clock_offset_seconds": round(max(offsets), DECIMALS) if offsets else None,
         "estimated_edges": sum(usage.estimated for usage in boots),
         "quarantined_benchmarks": sum(worth[boot_key(usage)].quarantined for usage in boots),
         "last_sampled_at": iso(max(usage.last_sampled_at for usage in boots)) if boots else None,

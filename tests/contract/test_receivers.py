@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 import shutil
 import subprocess
 import zipfile
@@ -67,6 +68,7 @@ class Files:
         self.rows[name] = rows
         for decimal in SEPARATORS:
             answer = self._get(path, query | {"format": "csv", "decimal": decimal})
+            assert not re.search(rf"\d{re.escape(decimal)}\d{{7}}", answer.text)
             self.path(name, decimal).write_bytes(answer.content)
 
     def path(self, name, decimal):

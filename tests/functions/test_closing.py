@@ -67,7 +67,9 @@ class Month:
 @pytest.fixture
 def stated(home, monkeypatch, client, bearer):
     """A month without a report, and everything that may be done with it."""
+    (home / "clouds.toml").write_text(SITE.format(price=0.5))
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
+    wiring.close()
     stated = Month(client, bearer, home, monkeypatch)
     stated.run("keygen")
     return stated
@@ -203,7 +205,11 @@ def test_a_statement_of_format_1_is_read_verified_and_not_closed_again(stated, c
     wiring.documents().write([Write("closing", closing.key_of(old), 0, old, create=True)]).result()
     assert stated.close() == {}
     assert stated.get(detail="signed", cloud="uvic").json() == signed
-    (row,) = stated.get().json()["clouds"]
+    stated.report(lab.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=1)), "open")
+    for detail, count in ((None, 2), ("boots", 4)):
+        lines = list(csv.DictReader(io.StringIO(stated.get(format="csv", **({"detail": detail} if detail else {})).text)))
+        assert (len(lines), {None} & {key for line in lines for key in line}) == (count, set())
+    row = stated.rows()["uvic"]
     assert (row["core_hours"], row["cost"], row["hs23_complete"], row["unsettled_core_hours"]) == (230.670833, 2.7, False, 0.0)
     (home / "signed.json").write_text(json.dumps(signed))
     said = stated.run("verify", home / "signed.json").stdout
@@ -228,6 +234,16 @@ def test_numbers_have_at_most_six_decimals_and_money_those_of_its_currency(month
     texts = [month.get(format=form, **more).text for form in ("json", "csv") for more in ({}, {"detail": "boots"})]
     texts += [month.get(detail="signed", cloud="uvic").json()["statement"], month.run("close", "--month", "2026-10", "--dry-run").output]
     assert [re.findall(r"\d\.\d{7,}", text) for text in texts] == [[]] * 6
+
+
+@pytest.mark.parametrize("part", ["clouds", "boots"])
+def test_a_file_of_a_month_without_vms_has_its_header(stated, part):
+    detail = {} if part == "clouds" else {"detail": part}
+    empty = stated.get(format="csv", **detail).text
+    stated.report(stated.late)
+    head, row = stated.get(format="csv", **detail).text.splitlines()
+    assert (empty, row.partition(",")[0]) == (f"{head}\r\n", "2026-10")
+    assert tuple(stated.get(**detail).json()[part][0]) == closing.COLUMNS[part]
 
 
 def test_a_cloud_that_nobody_knows_cannot_be_closed(month):
