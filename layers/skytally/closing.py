@@ -161,8 +161,8 @@ def _with_completeness(totals: dict[str, Any]) -> dict[str, Any]:
 def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
     """Return what is known now and not in a revision: differences, and how many vms they are of; None where nothing is.
 
-    Rows are compared by the columns that both have, so that a column which a later version adds changes nothing. A cloud of which nothing
-    is known any more changes nothing.
+    Rows are compared by the numbers that both have, and their currency: a column that a later version adds, or a word, changes nothing. A
+    cloud of which nothing is known any more changes nothing.
     """
     if live is None:
         return None
@@ -175,8 +175,11 @@ def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
 
 
 def _is_news(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
-    """Say whether a row is new, or says anything else than before."""
-    return before is None or any(before[name] != after[name] for name in before.keys() & after.keys() - NO_NEWS)
+    """Say whether a row is new, or has another number or currency than before."""
+    if before is None:
+        return True
+    changed = (name for name in before.keys() & after.keys() - NO_NEWS if before[name] != after[name])
+    return any(name == "currency" or not isinstance(after[name], str) for name in changed)
 
 
 def _difference(before: float | None, after: float | None) -> float | None:

@@ -274,6 +274,16 @@ def test_another_price_is_another_revision_and_both_are_kept(month):
     assert (month.rows()["uvic"]["cost"], month.rows(revision=1)["uvic"]["cost"]) == (120.0, 80.0)
 
 
+def test_another_currency_is_another_revision_and_another_owner_is_none(month):
+    month.close()
+    (month.home / "clouds.toml").write_text(SITE.format(price=0.5) + "owner = 'somebody else'\n")
+    wiring.close()
+    assert month.close() == {}
+    (month.home / "clouds.toml").write_text(SITE.format(price=0.5).replace("CAD", "EUR"))
+    wiring.close()
+    assert set(month.close()) == {"uvic"}
+
+
 def test_that_details_were_forgotten_is_no_news(month):
     uptime_went_back()
     month.close()
