@@ -36,7 +36,7 @@ BENCHMARK = {"kernel": "zbs", "kernel_version": "1", "score_wall": 9.37, "score_
 NAMES = ("vm-1", "=HYPERLINK(1)", "+1", "-2+3", "@SUM(1)", "a;=1+1", "\u00a0=1+1", 'quo"ted', "1,5")
 RENAMED = {"coverage": "coverage_share", "efficiency": "efficiency_share"}
 SEPARATORS, FOLDERS = {".": ",", ",": ";"}, {".": "point", ",": "comma"}
-FILES = ("clouds", "boots", "jobs", "usage", "intervals", "payloads")
+FILES = ("clouds", "boots", "jobs", "usage", "intervals", "payloads", "health")
 
 
 class Files:
@@ -51,7 +51,12 @@ class Files:
             assert row["hs23_complete"] is not True
         self._statement("boots", "boots")
         self._write("jobs", "statement", {"month": MONTH, "detail": "jobs"}, list(job_list.job_rows(MONTH, (), wiring.documents())))
-        views = {"usage": {"by": "vm"}, "intervals": {"by": "interval", "vm": "vm-1"}, "payloads": {"view": "jobs", "by": "job"}}
+        views = {
+            "usage": {"by": "vm"},
+            "intervals": {"by": "interval", "vm": "vm-1"},
+            "payloads": {"view": "jobs", "by": "job"},
+            "health": {"view": "health"},
+        }
         for name, query in views.items():
             window = {"from": "2026-11-01T00:00:00Z", "until": "2026-11-24T19:00:00Z"}
             rows = self._get("dashboard/data", query | window).json()["table"]
