@@ -44,9 +44,9 @@ class Rates(Struct, frozen=True):
 
 
 class Frozen(Struct, frozen=True, kw_only=True):
-    """The text that is signed: all numbers of a cloud's month, what they rest on and mean, and what they change in the revision before.
+    """The text that is signed: the numbers of a cloud's month, what they rest on and mean, and what they change.
 
-    Format 1 had neither bounds nor owner, contact, rates, calibration and definitions, and its numbers were not rounded.
+    Format 1 had no bounds, owner, contact, rates, calibration and definitions, and its numbers were not rounded.
     """
 
     format: Literal["skytally statement 1", "skytally statement 2"]
@@ -88,7 +88,8 @@ def statement(
         "generated_at": now,
         "clouds": rows,
         "boots": sorted(
-            (boot for name in names for boot in (closed.get(name) or live[name]).boots), key=lambda boot: str(boot.get("document"))
+            (boot for name in names for boot in (closed.get(name) or live[name]).boots),
+            key=lambda boot: str(boot.get("document")),
         ),
     }
 
@@ -99,7 +100,10 @@ def _open_row(live: LiveCloud) -> dict[str, Any]:
 
 def _closed_row(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any]:
     changes = changes_to(frozen, live)
-    unsettled = {"unsettled_core_hours": changes["core_hours"] if changes else 0.0, "unsettled_vms": changes["vm_count"] if changes else 0}
+    unsettled = {
+        "unsettled_core_hours": changes["core_hours"] if changes else 0.0,
+        "unsettled_vms": changes["vm_count"] if changes else 0,
+    }
     return frozen.totals | {"state": FINAL, "revision": frozen.revision} | unsettled
 
 
@@ -142,7 +146,7 @@ def _frozen(closing: Closing) -> Frozen | None:
 
 
 def read(text: str) -> Frozen:
-    """Return what a signed text says, in any format, with its numbers as today's are; raises ValueError for any other text."""
+    """Return what a signed text of any format says, with its numbers rounded; raises ValueError for any other text."""
     try:
         frozen = msgspec.json.decode(text, type=Frozen)
     except RecursionError as error:
@@ -161,8 +165,8 @@ def _with_completeness(totals: dict[str, Any]) -> dict[str, Any]:
 def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
     """Return what is known now and not in a revision: differences, and how many vms they are of; None where nothing is.
 
-    Rows are compared by the numbers that both have, and their currency: a column that a later version adds, or a word, changes nothing. A
-    cloud of which nothing is known any more changes nothing.
+    Rows are compared by the numbers that both have, and their currency: a column that a later version adds, or a word,
+    changes nothing. A cloud of which nothing is known any more changes nothing.
     """
     if live is None:
         return None
@@ -171,7 +175,11 @@ def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
     if not vms and len(before) == len(live.boots) and not _is_news(frozen.totals, live.totals):
         return None
     sums = {name: _difference(frozen.totals.get(name), live.totals[name]) for name in CHANGED_SUMS}
-    return {**sums, "core_hours_share": ratio(sums["core_hours"] or 0.0, frozen.totals.get("core_hours") or 0.0), "vm_count": len(vms)}
+    return {
+        **sums,
+        "core_hours_share": ratio(sums["core_hours"] or 0.0, frozen.totals.get("core_hours") or 0.0),
+        "vm_count": len(vms),
+    }
 
 
 def _is_news(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:

@@ -41,9 +41,10 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 def data(asked: Asked) -> dict[str, Any]:
-    """Return what the query's view shows; raises Malformed for a view, window, dimension, order or part that there is not.
+    """Return what the query's view shows.
 
-    Raises NotFound for a cloud that nobody knows. One that something is shown of is known: it is looked up only where nothing is.
+    Raises Malformed for a view, window, dimension, order or part that there is not, and NotFound for a cloud that
+    nobody knows. A cloud of which something is shown is known: it is looked up only where nothing is.
     """
     parts = PARTS[_one_of("part", asked.query.get("part", "all"), PARTS)]
     asked_cut = cut(asked.query)

@@ -1,4 +1,4 @@
-"""Definitions: what each number of a statement means, in the words of the documentation, which signed statements carry, too.
+"""Definitions: what each number of a statement means, for the documentation and for signed statements.
 
 An hour is 3600 seconds, a month begins at 00:00 UTC on its first day, and what is not known is null, never 0.
 """
@@ -19,10 +19,10 @@ TOTALS = {
     "cost": "core_hours times the cloud's price per core hour, rounded to the smallest unit of the currency",
     "currency": "the currency of the cost, by ISO 4217",
     "coverage": "wall time for which hourly reports were received, divided by wall time",
-    "silent_vms": "vms that sent no report for two hours before the month's end, or now, and did not say that they stop",
-    "estimated_edges": "boots whose counters at the month's beginning nobody measured: they were shared out by wall time",
+    "silent_vms": "vms without a report in the last two hours of the month, or until now, that did not say that they stop",
+    "estimated_edges": "boots whose counters at the month's edge were not measured but shared out by wall time",
     "anomalies": "boots whose counters or clocks contradicted themselves",
-    "quarantined_benchmarks": "boots whose own score is far from that of their peers or out of bounds, so that it does not count",
+    "quarantined_benchmarks": "boots whose own score does not count: far from that of their peers, or out of bounds",
 }
 BOOTS = {
     "document": "the name of the boot's month: vm, when it booted, month",
@@ -48,11 +48,11 @@ BOOTS = {
     "network_sent_bytes": "bytes that its network interfaces sent, but for loopback",
     "memory_bytes": "memory of the vm",
     "disk_bytes": "size of the root file system",
-    "benchmark_score": "score per core of the benchmark at boot: in HS23 where the benchmark says so, else in points of its kernel",
+    "benchmark_score": "score per core of the benchmark at boot: HS23 where it says so, else points of its kernel",
     "benchmark_kernel": "which program the benchmark ran",
-    "benchmark_quarantined": "whether the boot's own score is far from that of its peers or out of bounds, so that it does not count",
+    "benchmark_quarantined": "whether its own score does not count: far from that of its peers, or out of bounds",
     "hs23_per_core": "the HS23 score per core that counts",
-    "hs23_rule": "where that comes from: reported, cpu_model or kernel (calibration), median (of peers), confirmed, or out_of_bounds: none",
+    "hs23_rule": "where that comes from: reported, cpu_model, kernel, median of its peers, confirmed, or out_of_bounds",
     "coverage": "coverage of this boot",
     "last_sampled_at": "when the last report of the month was measured, in UTC",
     "final": "whether the vm said that it stops",
@@ -62,7 +62,7 @@ BOOTS = {
     "clock_offset_seconds": "how far its clock was from the server's; counted times do not depend on it",
 }
 CHANGES = {
-    "wall_hours": "by how much this revision's wall_hours differ from those of the revision before; likewise the other sums",
+    "wall_hours": "this revision's wall_hours less those of the revision before; likewise the other sums",
     "core_hours_share": "the change of core_hours divided by the core_hours of the revision before",
     "vm_count": "of how many vms anything is different",
 }

@@ -15,8 +15,9 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def reconciliation(rows: Sequence[Mapping[str, Any]], month: str, documents: Documents, bill: Mapping[str, Billed]) -> list[dict[str, Any]]:
-    """Return each cloud's row of the statement beside what others say, and by how much the vms said more, rounded; None is not known.
+    """Return each cloud's row of the statement beside what others say, and by how much the vms said more, rounded.
 
+    What is not known is None.
     Costs are compared where the bill has them, and only in one currency.
     """
     scheduled = scheduled_core_hours(month, documents)

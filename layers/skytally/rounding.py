@@ -1,7 +1,8 @@
 """Rounding: numbers as people and files read them.
 
-Sums are made of whole milliseconds and bytes. A number is rounded once, where it becomes a column of a row: to six decimals (3.6 ms of an
-hour), money to the smallest unit of its currency. Differences of rows are differences of what the rows show.
+Sums are made of whole milliseconds and bytes. A number is rounded once, where it becomes a column of a row: to six
+decimals (3.6 ms of an hour), money to the smallest unit of its currency. Differences of rows are differences of what
+the rows show.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,11 @@ from typing import Any
 
 DECIMALS = 6
 # ISO 4217: currencies whose smallest unit is not a hundredth.
-_OTHER_DIGITS = {"BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF": 0, "BHD IQD JOD KWD LYD OMR TND": 3, "CLF UYW": 4}
+_OTHER_DIGITS = {
+    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF": 0,
+    "BHD IQD JOD KWD LYD OMR TND": 3,
+    "CLF UYW": 4,
+}
 MINOR_DIGITS = {currency: digits for currencies, digits in _OTHER_DIGITS.items() for currency in currencies.split()}
 
 

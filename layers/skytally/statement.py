@@ -36,7 +36,7 @@ class BootMonth(Struct, frozen=True):
 
 
 class LiveCloud(Struct, frozen=True):
-    """A cloud's month as it is known now: its row of the statement, those of its boots, and the calibration that made HS23 of scores."""
+    """A cloud's month as it is known now: its row, those of its boots, and the calibration that made HS23 of scores."""
 
     name: str
     totals: dict[str, Any]
@@ -214,7 +214,7 @@ def hs23(boots: Iterable[tuple[float, Score]]) -> dict[str, float | bool | None]
 
 
 def worth(core_hours: float, cloud: Cloud) -> dict[str, float | str | None]:
-    """Return energy (W per core × PUE), CO2 and cost of core hours, as far as the site knows the cloud; not rounded."""
+    """Return energy (W per core × PUE), CO2 and cost of core hours, not rounded; None is not known."""
     energy_kwh = None if cloud.watts_per_core is None else core_hours * cloud.watts_per_core * cloud.pue / 1_000
     co2_known = energy_kwh is not None and cloud.co2_grams_per_kwh is not None
     return {

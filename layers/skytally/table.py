@@ -32,10 +32,11 @@ _LEADINGS = re.compile(f"^{_LEADING}*|{_LEADING}+")
 
 
 def csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, decimal: str = ".") -> str:
-    """Write rows under a header of their names with units; what is not known stays empty, and costs have their currency's decimals.
+    """Write rows under a header of their names with units; what is not known stays empty.
 
-    With a decimal comma, as spreadsheets of many countries want it, semicolons separate cells. Moments are UTC, to the second. A name that
-    a spreadsheet would run as a formula gets an apostrophe in front.
+    Costs have their currency's decimals, moments are UTC to the second. With a decimal comma, as spreadsheets of many
+    countries want it, semicolons separate cells. A name that a spreadsheet would run as a formula gets an apostrophe
+    in front.
     """
     return "".join(csv_pieces(rows, names, decimal))
 

@@ -50,7 +50,12 @@ class Files:
         for row in statement["clouds"]:
             assert row["hs23_complete"] is not True
         self._statement("boots", "boots")
-        self._write("jobs", "statement", {"month": MONTH, "detail": "jobs"}, list(job_list.job_rows(MONTH, (), wiring.documents())))
+        self._write(
+            "jobs",
+            "statement",
+            {"month": MONTH, "detail": "jobs"},
+            list(job_list.job_rows(MONTH, (), wiring.documents())),
+        )
         views = {
             "usage": {"by": "vm"},
             "intervals": {"by": "interval", "vm": "vm-1"},
@@ -145,8 +150,18 @@ def job(number):
         "vm": NAMES[number % 5],
         "error_message": f"\t=cmd()|{number}\n=1; -1",
     }
-    spent = {"wall_ms": 3_600_001, "cpu_ms": number * 1_003, "core_ms": 8 * 3_600_001, "core_ms_with_cpu": 8 * 3_600_001 * (number % 2)}
-    known = {"cores": 8, "wasted_core_ms": 0, "multicore": True, "max_pss_bytes": number * 10**9 if number % 3 else None}
+    spent = {
+        "wall_ms": 3_600_001,
+        "cpu_ms": number * 1_003,
+        "core_ms": 8 * 3_600_001,
+        "core_ms_with_cpu": 8 * 3_600_001 * (number % 2),
+    }
+    known = {
+        "cores": 8,
+        "wasted_core_ms": 0,
+        "multicore": True,
+        "max_pss_bytes": number * 10**9 if number % 3 else None,
+    }
     return Write("job", f"panda/{10**9 + number}", 1, Job(**blank | times | words | spent | known))
 
 
@@ -217,7 +232,15 @@ class Office:
     def convert(self, sources, form, *more):
         """Turn files into another form, and return where they lie."""
         folder = self.folder / form.partition(":")[0]
-        command = ["soffice", "--headless", f"-env:UserInstallation=file://{self.profile}", "--convert-to", form, "--outdir", folder]
+        command = [
+            "soffice",
+            "--headless",
+            f"-env:UserInstallation=file://{self.profile}",
+            "--convert-to",
+            form,
+            "--outdir",
+            folder,
+        ]
         done = subprocess.run([*command, *more, *sources], capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stderr
         return folder
@@ -261,7 +284,10 @@ def test_a_spreadsheet_has_numbers_dates_and_no_formula_and_writes_the_same_agai
             if kind == "number":
                 assert {found for found, _ in read} <= {"float", None}, (name, column, read)
                 assert [None if value is None else float(value) for _, value in read] == values, (name, column)
-                assert [float(cell.replace(decimal, ".")) if cell else None for cell in written_again] == values, (name, column)
+                assert [float(cell.replace(decimal, ".")) if cell else None for cell in written_again] == values, (
+                    name,
+                    column,
+                )
             elif kind == "moment":
                 assert {found for found, _ in read} <= {"date", None}, (name, column, read)
                 assert [value and datetime.fromisoformat(value) for _, value in read] == values, (name, column)

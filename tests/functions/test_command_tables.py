@@ -79,7 +79,11 @@ def run(home, monkeypatch, client, bearer, scheduler):
 
     assert do("statement", "keygen").exit_code == 0
     assert do("statement", "close", "--month", "2026-10").exit_code == 0
-    signed = client.get("statement", params={"month": "2026-10", "cloud": CLOUD, "detail": "signed"}, headers=bearer("reader", issued=NOW))
+    signed = client.get(
+        "statement",
+        params={"month": "2026-10", "cloud": CLOUD, "detail": "signed"},
+        headers=bearer("reader", issued=NOW),
+    )
     (home / "signed.json").write_text(signed.text)
     do.home = home
     return do
@@ -122,16 +126,16 @@ def test_a_command_prints_json_and_a_table_that_fits(run, name, monkeypatch):
     if name == "doctor":
         monkeypatch.setattr("skytally.web.clock", lambda: datetime.now(UTC))
     call = (*name.split(), *COMMANDS[name](run.home))
-    told, shown = run(*call, "--json"), run(*call)
-    assert told.exit_code == shown.exit_code == 0, told.output + shown.output
-    facts = json.loads(told.stdout)
+    in_json, printed = run(*call, "--json"), run(*call)
+    assert in_json.exit_code == printed.exit_code == 0, in_json.output + printed.output
+    facts = json.loads(in_json.stdout)
     assert facts or name == "keys init"
     if name != "statement export":  # It prints a path.
-        assert max(map(cell_len, shown.stdout.splitlines()), default=0) <= COLUMNS, shown.stdout
+        assert max(map(cell_len, printed.stdout.splitlines()), default=0) <= COLUMNS, printed.stdout
     if name in {"statement close", "statement verify", "statement compare"}:
         for word in words_with_digits(facts):
-            assert word in shown.output, (word, shown.output)
-        assert CLOUD in shown.output
+            assert word in printed.output, (word, printed.output)
+        assert CLOUD in printed.output
 
 
 def lines_of(monkeypatch, capsys, columns, rows, width=COLUMNS, **more):

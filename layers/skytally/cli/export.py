@@ -25,13 +25,24 @@ EXIT_LEFT_OUT = 3
 @click.command("export")
 @MONTH
 @click.option("--format", "form", type=click.Choice(list(apel_export.FORMATS)), required=True, help="which of APEL's messages")
-@click.option("--spool", type=click.Path(path_type=Path, file_okay=False), help="the dirq folder that ssmsend sends: messages are added")
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="the dirq folder that ssmsend sends: messages are added",
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="a file; several messages become FILE-1, FILE-2 …")
 @click.option("--cloud", "clouds", multiple=True, help="only this cloud (repeat it; default: all)")
 @click.option("--provisional", is_flag=True, help="also clouds whose month is not closed: close it, and send it again afterwards")
 @AS_JSON
 def export(
-    month: str, form: str, spool: Path | None, output: Path | None, clouds: tuple[str, ...], *, provisional: bool, as_json: bool
+    month: str,
+    form: str,
+    spool: Path | None,
+    output: Path | None,
+    clouds: tuple[str, ...],
+    *,
+    provisional: bool,
+    as_json: bool,
 ) -> None:
     """Write a closed month for APEL. Do it again after each `close`: what was sent before is replaced.
 

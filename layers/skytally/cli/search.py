@@ -21,7 +21,10 @@ LEAST_ILM_DAYS = 62
 def as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say as whom a command speaks to Elasticsearch."""
     password = click.option(
-        "--password-file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="file with the password"
+        "--password-file",
+        required=True,
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="file with the password",
     )
     return click.option("--user", required=True, help="a user who may manage templates, indices and API keys")(password(command))
 
@@ -30,7 +33,11 @@ def as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
 @as_administrator
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="folder for a new API key a group of functions")
 @click.option("--days", type=click.IntRange(1, 3_650), default=366, show_default=True, help="how long the keys live")
-@click.option("--ilm-days", type=click.IntRange(0), help="let ILM remove intervals after so many days; 0: not any more; default: as it is")
+@click.option(
+    "--ilm-days",
+    type=click.IntRange(0),
+    help="let ILM remove intervals after so many days; 0: not any more; default: as it is",
+)
 @AS_JSON
 def search_setup(user: str, password_file: Path, out: Path | None, days: int, ilm_days: int | None, *, as_json: bool) -> None:
     """Set an Elasticsearch up that asks who calls: templates, indices, and new API keys with which functions use it.

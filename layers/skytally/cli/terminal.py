@@ -67,7 +67,7 @@ def show(
     title: str | None = None,
     caption: str | None = None,
 ) -> None:
-    """Print a table of words and cells; where it does not fit the terminal, or 80 columns of a file, each row becomes a record.
+    """Print a table of words and cells. Where it does not fit the terminal (a file: 80 columns), rows become records.
 
     The widest column may go on in the next line between words. No number is ever cut or folded.
     """
@@ -105,7 +105,10 @@ def _show_records(
     for row in cells:
         for name, cell in zip(names, row, strict=True):
             first, *more = cell.wrap(console, max(1, console.width - indent), overflow="fold") or [Text()]
-            lines += [Text.assemble(name, " " * (indent - name.cell_len), first), *(Text(" " * indent) + line for line in more)]
+            lines += [
+                Text.assemble(name, " " * (indent - name.cell_len), first),
+                *(Text(" " * indent) + line for line in more),
+            ]
         lines.append(Text())
     for line in [*lines, text(caption)] if caption else lines:
         line.rstrip()
