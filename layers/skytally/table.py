@@ -51,9 +51,12 @@ def csv_pieces(rows: Iterable[Mapping[str, Any]], names: Sequence[str] | None = 
         if first is None:
             return
         names, left = list(first), chain([first], left)
-    yield _lines([map(_header, names)], decimal)
+    header = _lines([map(_header, names)], decimal)
     while page := list(islice(left, ROWS_AT_ONCE)):
-        yield _lines(([_cell(name, row, decimal) for name in names] for row in page), decimal)
+        yield header + _lines(([_cell(name, row, decimal) for name in names] for row in page), decimal)
+        header = ""
+    if header:
+        yield header
 
 
 def _lines(rows: Iterable[Iterable[Any]], decimal: str) -> str:

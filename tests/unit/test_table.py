@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytally import table
-from skytally.errors import Malformed
+from skytally.errors import Malformed, Unavailable
 from skytally.plain_text import visible
 
 STARTS = set("=+-@＝＋－＠")
@@ -101,6 +101,16 @@ def test_a_decimal_comma_comes_with_semicolons_and_formulas_are_text_all_the_sam
     ]
     with pytest.raises(Malformed):
         table.csv(rows, decimal=";")
+
+
+def test_an_outage_at_the_first_row_is_one_before_anything_is_written():
+    def rows():
+        raise Unavailable("the store is away")
+        yield
+
+    with pytest.raises(Unavailable):
+        next(table.csv_pieces(rows(), ["vm"]))
+    assert list(table.csv_pieces([], ["vm"])) == ["vm\r\n"]
 
 
 def test_headers_have_units_and_moments_are_what_spreadsheets_take_for_dates():

@@ -105,7 +105,7 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None, *, as_json: b
         text, signed, own_key = (str(told[name]) for name in ("statement", "signature", "public_key"))
         row = _described(closing.read(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Malformed(f"{file} is no signed statement: ask for it with detail=signed") from None
+        raise Malformed(f"{file} is no signed statement of format 1 or 2: ask for it with detail=signed") from None
     signature.verify(text, signed, text_of(key_path, "name the public key that you were given") if key_path else own_key)
     if unpack:
         unpack.mkdir(parents=True, exist_ok=True)
