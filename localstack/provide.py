@@ -1,7 +1,7 @@
 """Bring what the tests use beside Python packages, where this machine lets us; say in one line each what it has to do without.
 
 As root on Debian: chromium for the page, debootstrap for a pool of HTCondor, it and
-buildah for the image, openssl, strace, promtool. Elsewhere nothing is installed.
+buildah for the image, LibreOffice for CSV (90 MB), openssl, strace, promtool. Elsewhere nothing is installed.
 """
 
 import os
@@ -19,6 +19,7 @@ PACKAGES = {
     "curl": "curl",
     "debootstrap": "debootstrap",
     "buildah": "buildah",
+    "soffice": "libreoffice-calc-nogui",
 }
 # Installing these packages would start a service, so the program alone is taken out of them.
 UNPACKED = {"promtool": "prometheus"}
@@ -30,6 +31,7 @@ WITHOUT = {
     "curl": "the claim by open.sh is not tested",
     "debootstrap": "HTCondor and the image are not tested",
     "buildah": "the image is not tested",
+    "soffice": "CSV is not tested in a spreadsheet",
     "promtool": "the rule for Prometheus and the form of the metrics are not tested by Prometheus's own tool",
     "npm": "accessibility is not tested",
     "java": "Elasticsearch is not tested",

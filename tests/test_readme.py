@@ -14,6 +14,7 @@ from skytally import deployment
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
 from skytally.config import settings
+from skytally.definition import DEFINITIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -119,6 +120,12 @@ def test_operating_takes_ten_commands_that_exist():
 def test_the_description_that_is_shown_is_one():
     (shown,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL)
     assert len(deployment.specifications(deployment.parse(shown.encode()))) == len(FUNCTIONS)
+
+
+def test_the_numbers_of_a_statement_are_explained_in_the_words_that_are_signed():
+    text = (ROOT / "docs" / "statement.md").read_text().partition("## What the numbers mean")[2]
+    tables = [re.findall(r"^\| `(\w+)` \| (.*) \|$", part, re.MULTILINE) for part in text.split("\n### ")[1:]]
+    assert [dict(table) for table in tables] == [DEFINITIONS["totals"], DEFINITIONS["changes"], DEFINITIONS["boots"]]
 
 
 def test_every_test_is_in_one_half():

@@ -21,9 +21,10 @@ def dashboard(request: web.Request) -> web.Reply:
     """Answer a file of the page to anybody, and its data to readers."""
     name = page.name_of(request.path)
     if name == "data":
-        return page.data_reply(rules.data(asked(request)), request.query.get("format", "json"), request.headers)
+        return page.data_reply(rules.data(asked(request)), request.query, request.headers)
     if name == "metrics":
         told, off = asked(request), wiring.config().timers_off
+        rules.check_cloud(told)
         text = metrics.metrics(told.clouds, off, told.documents, told.objects, told.site_fault, told.now)
         return web.Reply(text, media_type=metrics.MEDIA)
     if name == "access":
@@ -39,6 +40,7 @@ def asked(request: web.Request) -> rules.Asked:
     return rules.Asked(
         query=request.query,
         clouds=clouds,
+        visible=request.caller.clouds,
         documents=wiring.documents(),
         objects=wiring.objects(),
         notes=wiring.notes(),

@@ -17,15 +17,15 @@ def statement(request: web.Request) -> web.Reply:
     reader, query, named = request.caller, request.query_besides("cloud"), request.queries("cloud")
     month, detail = records.month(query.get("month", "")), query.get("detail")
     revision = records.convert(query["revision"], records.Revision, strict=False) if "revision" in query else None
+    decimal = query.get("decimal", ".")
     form = query.get("format", DETAILS.get(detail, FORMATS)[0])
     if form not in DETAILS.get(detail, ()) or (detail == "signed" and len(named) != 1) or (detail == "jobs" and revision is not None):
         raise Malformed(f"detail may be boots (json, csv), jobs (csv) or signed (json, one cloud); format may be {', '.join(FORMATS)}")
     clouds, documents, site = wiring.readable_clouds(reader, named), wiring.documents(), wiring.site()
     cloud_name.check(named, documents, site, reader.clouds)
     if detail == "jobs":
-        return as_file(
-            web.stream_reply(table.csv_pieces(job_list.job_rows(month, clouds, documents), job_list.COLUMNS), CSV), month, detail
-        )
+        jobs = job_list.job_rows(month, clouds, documents)
+        return as_file(web.stream_reply(table.csv_pieces(jobs, job_list.COLUMNS, decimal), CSV), month, detail)
     if detail == "signed":
         return web.json_reply(closing.signed(month, clouds[0], documents, revision))
     whole = closing.statement(month, clouds, documents, site, request.received_at, revision)
@@ -35,7 +35,8 @@ def statement(request: web.Request) -> web.Reply:
         return web.Reply(apel.part(made.messages, query.get("part")), headers=left_out, media_type="text/plain; charset=us-ascii")
     if form == "csv":
         rows = [{"month": month} | row for row in whole[detail or "clouds"]]
-        return as_file(web.Reply(table.csv(rows), media_type=CSV), month, detail)
+        names = ("month", *closing.COLUMNS[detail or "clouds"])
+        return as_file(web.Reply(table.csv(rows, names, decimal), media_type=CSV), month, detail)
     return web.json_reply(whole if detail else {name: value for name, value in whole.items() if name != "boots"})
 
 

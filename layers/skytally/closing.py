@@ -7,38 +7,62 @@ out: it hides no other cloud's.
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from skytally import cloud_name
-from skytally.cloud import Site
+from skytally.cloud import Calibration, Cloud, Site
+from skytally.definition import BOOTS, DEFINITIONS, TOTALS
 from skytally.documents import Closing
 from skytally.errors import Conflict, NotFound
 from skytally.ports import Documents, Outcome, Write
 from skytally.records import iso
-from skytally.samples import month_end_at
+from skytally.rounding import DECIMALS, rounded
+from skytally.samples import month_end_at, month_start_at
 from skytally.statement import FINAL, LiveCloud, live_clouds, ratio
 from skytally.unreadable import Notes
 
-FORMAT = "skytally statement 1"
+FORMAT: Literal["skytally statement 2"] = "skytally statement 2"
+# What a statement's rows have, whichever version froze them.
+COLUMNS = {"clouds": (*TOTALS, "state", "revision", "unsettled_core_hours", "unsettled_vms"), "boots": (*BOOTS,)}
 # These are read from intervals and anomalies, which are forgotten after some time: that they are gone is no news of the month.
 NO_NEWS = {"coverage", "anomalies", "last_sampled_at", "silent_vms"}
 CHANGED_SUMS = ("wall_hours", "core_hours", "cpu_hours", "hs23_hours", "energy_kwh", "co2_kg", "cost")
 Signer = Callable[[str], tuple[str, str]]
 
 
-class Frozen(Struct, frozen=True):
-    """The text that is signed: all numbers of a cloud's month, and what they change in the revision before."""
+class Rates(Struct, frozen=True):
+    """What the site's data said of the cloud when its month was closed; None is not known."""
 
-    format: str
+    price_per_core_hour: float | None = None
+    currency: str | None = None
+    watts_per_core: float | None = None
+    pue: float | None = None
+    co2_grams_per_kwh: float | None = None
+
+
+class Frozen(Struct, frozen=True, kw_only=True):
+    """The text that is signed: the numbers of a cloud's month, what they rest on and mean, and what they change.
+
+    Format 1 had no bounds, owner, contact, rates, calibration and definitions, and its numbers were not rounded.
+    """
+
+    format: Literal["skytally statement 1", "skytally statement 2"]
     month: str
+    from_at: str | None = msgspec.field(default=None, name="from")
+    until_at: str | None = msgspec.field(default=None, name="until")
     cloud: str
+    owner: str | None = None
+    contact: str | None = None
     revision: int
     closed_at: str
+    rates: Rates = Rates()
+    calibration: Calibration = Calibration()
     totals: dict[str, Any]
     changes: dict[str, Any] | None
+    definitions: dict[str, dict[str, str]] = {}
     boots: list[dict[str, Any]]
 
 
@@ -64,7 +88,8 @@ def statement(
         "generated_at": now,
         "clouds": rows,
         "boots": sorted(
-            (boot for name in names for boot in (closed.get(name) or live[name]).boots), key=lambda boot: str(boot.get("document"))
+            (boot for name in names for boot in (closed.get(name) or live[name]).boots),
+            key=lambda boot: str(boot.get("document")),
         ),
     }
 
@@ -75,7 +100,10 @@ def _open_row(live: LiveCloud) -> dict[str, Any]:
 
 def _closed_row(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any]:
     changes = changes_to(frozen, live)
-    unsettled = {"unsettled_core_hours": changes["core_hours"] if changes else 0.0, "unsettled_vms": changes["vm_count"] if changes else 0}
+    unsettled = {
+        "unsettled_core_hours": changes["core_hours"] if changes else 0.0,
+        "unsettled_vms": changes["vm_count"] if changes else 0,
+    }
     return frozen.totals | {"state": FINAL, "revision": frozen.revision} | unsettled
 
 
@@ -110,32 +138,60 @@ def _newest(revisions: Sequence[Closing], documents: Documents) -> Frozen | None
 def _frozen(closing: Closing) -> Frozen | None:
     """Read what was signed; None where the text is not of this revision, whoever wrote it."""
     try:
-        frozen = msgspec.json.decode(closing.text, type=Frozen)
-    except (msgspec.DecodeError, RecursionError):
+        frozen = read(closing.text)
+    except ValueError:
         return None
     is_same = (frozen.month, frozen.cloud, frozen.revision) == (closing.month, closing.cloud, closing.revision)
     return frozen if is_same else None
 
 
+def read(text: str) -> Frozen:
+    """Return what a signed text of any format says, with its numbers rounded; raises ValueError for any other text."""
+    try:
+        frozen = msgspec.json.decode(text, type=Frozen)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+    totals = _with_completeness(rounded(frozen.totals))
+    return msgspec.structs.replace(frozen, totals=totals, boots=[rounded(boot) for boot in frozen.boots])
+
+
+def _with_completeness(totals: dict[str, Any]) -> dict[str, Any]:
+    """Add `hs23_complete` where a text is older than it: what is not known to be complete is a lower bound."""
+    hs23_hours, core_hours, scored = (totals.get(name) for name in ("hs23_hours", "core_hours", "scored_core_hours"))
+    complete = None if hs23_hours is None else scored is not None and scored == core_hours
+    return {"scored_core_hours": None, "hs23_complete": complete} | totals
+
+
 def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
-    """Answer what is known now and not in a revision: differences, and how many vms they are of; None where nothing is.
+    """Return what is known now and not in a revision: differences, and how many vms they are of; None where nothing is.
 
-    A cloud of which nothing is known any more changes nothing.
+    Rows are compared by the numbers that both have, and their currency: a column that a later version adds, or a word,
+    changes nothing. A cloud of which nothing is known any more changes nothing.
     """
-    if live is None or (_news(frozen.totals) == _news(live.totals) and list(map(_news, frozen.boots)) == list(map(_news, live.boots))):
+    if live is None:
         return None
-    before = {boot.get("document"): _news(boot) for boot in frozen.boots}
-    vms = {boot["vm"] for boot in live.boots if before.get(boot["document"]) != _news(boot)}
+    before = {boot.get("document"): boot for boot in frozen.boots}
+    vms = {boot["vm"] for boot in live.boots if _is_news(before.get(boot["document"]), boot)}
+    if not vms and len(before) == len(live.boots) and not _is_news(frozen.totals, live.totals):
+        return None
     sums = {name: _difference(frozen.totals.get(name), live.totals[name]) for name in CHANGED_SUMS}
-    return {**sums, "core_hours_share": ratio(sums["core_hours"] or 0.0, frozen.totals.get("core_hours") or 0.0), "vm_count": len(vms)}
+    return {
+        **sums,
+        "core_hours_share": ratio(sums["core_hours"] or 0.0, frozen.totals.get("core_hours") or 0.0),
+        "vm_count": len(vms),
+    }
 
 
-def _news(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in NO_NEWS}
+def _is_news(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
+    """Say whether a row is new, or has another number or currency than before."""
+    if before is None:
+        return True
+    changed = (name for name in before.keys() & after.keys() - NO_NEWS if before[name] != after[name])
+    return any(name == "currency" or not isinstance(after[name], str) for name in changed)
 
 
 def _difference(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
+    return None if before is None or after is None else round(after - before, DECIMALS)
 
 
 def sentence(changes: dict[str, Any]) -> str:
@@ -170,19 +226,52 @@ def revisions(month: str, clouds: Sequence[str], documents: Documents, site: Sit
         last = _newest(before, documents)
         changes = changes_to(last, live) if last else None
         if last is None or changes:
-            made.append(_revision(month, live, before[-1].revision + 1 if before else 1, changes, sign, now))
+            frozen = _freeze(month, live, before[-1].revision + 1 if before else 1, changes, site, now)
+            made.append(_signed(frozen, sign, now))
     return made
 
 
-def _revision(month: str, live: LiveCloud, revision: int, changes: dict[str, Any] | None, sign: Signer, now: datetime) -> Closing:
-    frozen = Frozen(FORMAT, month, live.name, revision, iso(now), live.totals, changes, live.boots)
+def _freeze(month: str, live: LiveCloud, revision: int, changes: dict[str, Any] | None, site: Site, now: datetime) -> Frozen:
+    cloud = site.cloud(live.name)
+    return Frozen(
+        format=FORMAT,
+        month=month,
+        from_at=iso(month_start_at(month)),
+        until_at=iso(month_end_at(month)),
+        cloud=live.name,
+        owner=cloud.owner,
+        contact=site.operator.contact,
+        revision=revision,
+        closed_at=iso(now),
+        rates=_rates(cloud),
+        calibration=live.calibration,
+        totals=live.totals,
+        changes=changes,
+        definitions=DEFINITIONS,
+        boots=live.boots,
+    )
+
+
+def _rates(cloud: Cloud) -> Rates:
+    return Rates(**{name: getattr(cloud, name) for name in Rates.__struct_fields__})
+
+
+def _signed(frozen: Frozen, sign: Signer, now: datetime) -> Closing:
     text = msgspec.json.format(msgspec.json.encode(frozen), indent=1).decode() + "\n"
     signature, public_key = sign(text)
-    return Closing(month=month, cloud=live.name, revision=revision, closed_at=now, text=text, signature=signature, public_key=public_key)
+    return Closing(
+        month=frozen.month,
+        cloud=frozen.cloud,
+        revision=frozen.revision,
+        closed_at=now,
+        text=text,
+        signature=signature,
+        public_key=public_key,
+    )
 
 
 def key_of(closing: Closing) -> str:
-    """Answer a closing's key."""
+    """Return a closing's key."""
     return f"{closing.month}/{closing.revision:04}/{closing.cloud}"
 
 

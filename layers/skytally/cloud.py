@@ -76,6 +76,12 @@ class Apel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     virtual_organisations: dict[str, ForApel] = {}
 
 
+class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who runs this skytally: the contact stands on signed statements."""
+
+    contact: Text | None = None
+
+
 class BrokenSiteData(Misconfigured):
     """The site data cannot be used. `place` says where they are wrong for any reader: it quotes nothing but the name of a table."""
 
@@ -97,6 +103,7 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All site data."""
 
     clouds: dict[str, Cloud] = {}
+    operator: Operator = Operator()
     calibration: Calibration = Calibration()
     benchmarks: Benchmarks = Benchmarks()
     deny: Deny = Deny()
@@ -162,7 +169,14 @@ def parse(text: str) -> Site:
     return site
 
 
-_KINDS: dict[str, type] = {"calibration": Calibration, "benchmarks": Benchmarks, "deny": Deny, "alarms": Alarms, "apel": Apel}
+_KINDS: dict[str, type] = {
+    "operator": Operator,
+    "calibration": Calibration,
+    "benchmarks": Benchmarks,
+    "deny": Deny,
+    "alarms": Alarms,
+    "apel": Apel,
+}
 _HEAD = re.compile(r"\s*\[\s*([A-Za-z0-9_. \"'-]{1,100})\]")
 
 

@@ -17,7 +17,7 @@ from statistics import median
 
 from msgspec import Struct
 
-from skytally.cloud import Site
+from skytally.cloud import Calibration, Site
 from skytally.documents import BootBenchmark
 
 MEDIAN_OF = 3
@@ -95,3 +95,14 @@ def own_score(benchmark: BootBenchmark, site: Site) -> Score:
         return Score(site.calibration.cpu_models[benchmark.cpu_model], Rule.CPU_MODEL)
     factor, score = site.calibration.kernels.get(benchmark.kernel), benchmark.score_wall or benchmark.score_cpu
     return UNSCORED if factor is None or score is None else Score(factor * score, Rule.KERNEL)
+
+
+def calibration_used(benchmarks: Iterable[BootBenchmark | None], site: Site) -> Calibration:
+    """Return the part of the site's calibration that translates some benchmarks."""
+    translated = [(benchmark, own_score(benchmark, site).rule) for benchmark in benchmarks if benchmark is not None]
+    kernels = {benchmark.kernel for benchmark, rule in translated if rule is Rule.KERNEL}
+    models = {benchmark.cpu_model for benchmark, rule in translated if rule is Rule.CPU_MODEL}
+    return Calibration(
+        kernels={name: factor for name, factor in site.calibration.kernels.items() if name in kernels},
+        cpu_models={name: score for name, score in site.calibration.cpu_models.items() if name in models},
+    )

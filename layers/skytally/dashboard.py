@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from skytally import evidence, health, job_view, view
+from skytally import cloud_name, evidence, health, job_view, view
 from skytally.at_once import at_once
 from skytally.cloud import Site, SiteFault
 from skytally.errors import Malformed
@@ -24,10 +24,14 @@ PARTS = {"table": ("table",), "series": ("series",), "all": ("table", "series")}
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """A query of a reader who may see some clouds (none named: all), and where its answer lies."""
+    """A query of a reader, and where its answer lies.
+
+    `clouds` are those that it is about, `visible` those that the reader may see; none named are all.
+    """
 
     query: Mapping[str, str]
     clouds: Sequence[str]
+    visible: Sequence[str]
     documents: Documents
     objects: Objects
     notes: Notes
@@ -37,12 +41,25 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 def data(asked: Asked) -> dict[str, Any]:
-    """Answer what the query's view shows; raises Malformed for a view, window, dimension, order or part that there is not."""
+    """Return what the query's view shows.
+
+    Raises Malformed for a view, window, dimension, order or part that there is not, and NotFound for a cloud that
+    nobody knows. A cloud of which something is shown is known: it is looked up only where nothing is.
+    """
     parts = PARTS[_one_of("part", asked.query.get("part", "all"), PARTS)]
     asked_cut = cut(asked.query)
-    answer = VIEWS[_one_of("view", asked.query.get("view", "usage"), VIEWS)](asked, parts)
+    view_name = _one_of("view", asked.query.get("view", "usage"), VIEWS)
+    answer = VIEWS[view_name](asked, parts)
     rows = answer.get("table", [])
+    if view_name == "health" or not (rows or answer.get("series")):
+        check_cloud(asked)
     return answer | {"table": listed(rows, asked_cut), "row_count": len(rows)}
+
+
+def check_cloud(asked: Asked) -> None:
+    """Raise NotFound where the query names a cloud that nobody knows."""
+    named = [asked.query["cloud"]] if "cloud" in asked.query else []
+    cloud_name.check(named, asked.documents, asked.site, asked.visible)
 
 
 def _one_of(field: str, value: str, known: Mapping[str, Any]) -> str:

@@ -46,6 +46,6 @@ def _row(usage: Usage, interval: Interval, shown: Window) -> dict[str, Any]:
         "iowait_core_hours": hours(interval.iowait_ms * share),
         "steal_core_hours": hours(interval.steal_ms * share),
         "suspended_hours": hours(interval.suspended_ms * share),
-        "network_received_bytes": interval.network_received_bytes * share,
-        "network_sent_bytes": interval.network_sent_bytes * share,
+        "network_received_bytes": round(interval.network_received_bytes * share),
+        "network_sent_bytes": round(interval.network_sent_bytes * share),
     }

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from skytally.statement import MS_PER_HOUR, ratio
+from skytally.statement import MS_PER_HOUR, hours, ratio
 
 Unit = Literal["hours", "share", "bytes", "count"]
 
@@ -40,10 +40,11 @@ class Measure(Struct, frozen=True):
         return not self.over and self.distinct is None
 
     def value(self, sums: Mapping[str, float]) -> float | None:
-        """Answer the number for known sums; None where there is nothing to divide by."""
+        """Return the number for known sums; None where there is nothing to divide by."""
         whole = sum(sums[name] for name in self.sums)
-        part = whole / self.scale if self.scale > 1 else whole
-        return ratio(part, sum(sums[name] for name in self.over)) if self.over else part
+        if self.over:
+            return ratio(whole / self.scale, sum(sums[name] for name in self.over))
+        return hours(whole) if self.unit == "hours" else whole
 
 
 _CPU_MS = ("user_ms", "nice_ms", "system_ms")

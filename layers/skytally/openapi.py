@@ -75,6 +75,8 @@ MORE_ERRORS: dict[str, dict[int, str]] = {
         409: "forgotten: jobs of the month were removed, and APEL would take the rest for all of them",
     },
     "dashboard": {404: "unknown"},
+    "dashboard/data": {404: "unknown: there is no such cloud, and the message names those that are known"},
+    "dashboard/metrics": {404: "unknown: there is no such cloud"},
     "agent": {404: "unknown: name a script"},
     "agent/{file}": {404: "unknown: there is no such script"},
 }
@@ -84,6 +86,7 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("cloud", {"type": "array", "items": {"type": "string"}}, False),
         ("detail", {"enum": ["boots", "jobs", "signed"]}, False),
         ("format", {"enum": ["json", "csv", "apel-cloud", "apel-cloud-summary", "apel-job-summary"]}, False),
+        ("decimal", {"enum": [".", ","]}, False),
         ("part", {"type": "integer", "minimum": 1}, False),
         ("revision", {"type": "integer", "minimum": 1}, False),
     ),
@@ -106,6 +109,7 @@ PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
         ("limit", {"type": "integer", "minimum": 0}, False),
         ("part", {"enum": ["all", "table", "series"]}, False),
         ("format", {"enum": ["json", "csv"]}, False),
+        ("decimal", {"enum": [".", ","]}, False),
     ),
 }
 HEADERS: dict[str, dict[str, str]] = {

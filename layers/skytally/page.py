@@ -54,11 +54,12 @@ def _takes_gzip(headers: Mapping[str, str]) -> bool:
     return any(name == "gzip" and weight not in {"q=0", "q=0.0"} for name, _, weight in codings)
 
 
-def data_reply(answer: Mapping[str, Any], form: str, headers: Mapping[str, str]) -> Reply:
+def data_reply(answer: Mapping[str, Any], query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
     """Answer JSON, or its table as CSV; with gzip, where it is of some size, to whoever takes that."""
+    form = query.get("format", "json")
     if form not in {"json", "csv"}:
         raise Malformed("format must be json or csv", field="format")
-    reply = json_reply(answer) if form == "json" else Reply(table.csv(answer["table"]), media_type=CSV)
+    reply = json_reply(answer) if form == "json" else Reply(table.csv(answer["table"], decimal=query.get("decimal", ".")), media_type=CSV)
     if _takes_gzip(headers) and len(reply.body) >= PACKED_FROM_BYTES:
         packed = gzip.compress(reply.body, PACKED_LEVEL, mtime=0)
         return Reply(packed, media_type=reply.media_type, headers={"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})

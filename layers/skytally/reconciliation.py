@@ -8,22 +8,26 @@ from typing import Any
 from skytally.bill import Billed
 from skytally.documents import PlacedVm
 from skytally.ports import Documents
+from skytally.rounding import rounded
 from skytally.samples import month_end_at, month_start_at
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def reconciliation(rows: Sequence[Mapping[str, Any]], month: str, documents: Documents, bill: Mapping[str, Billed]) -> list[dict[str, Any]]:
-    """Return each cloud's row of the statement beside what others say, and by how much the vms said more; what is not known is None.
+    """Return each cloud's row of the statement beside what others say, and by how much the vms said more, rounded.
 
+    What is not known is None.
     Costs are compared where the bill has them, and only in one currency.
     """
     scheduled = scheduled_core_hours(month, documents)
     stated = {row["cloud"]: row for row in rows}
     has_costs = any(billed.cost is not None for billed in bill.values())
     return [
-        _hours(cloud, stated.get(cloud, {}).get("core_hours"), scheduled.get(cloud), bill.get(cloud))
-        | (_costs(stated.get(cloud, {}), bill.get(cloud)) if has_costs else {})
+        rounded(
+            _hours(cloud, stated.get(cloud, {}).get("core_hours"), scheduled.get(cloud), bill.get(cloud))
+            | (_costs(stated.get(cloud, {}), bill.get(cloud)) if has_costs else {})
+        )
         for cloud in sorted(stated.keys() | scheduled.keys() | bill.keys())
     ]
 

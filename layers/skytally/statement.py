@@ -8,11 +8,12 @@ from typing import Any
 from msgspec import Struct, structs
 
 from skytally.boot import within
-from skytally.cloud import Cloud, Site
-from skytally.credit import UNSCORED, Score, scores
+from skytally.cloud import Calibration, Cloud, Site
+from skytally.credit import UNSCORED, Score, calibration_used, scores
 from skytally.documents import Anomaly, BootBenchmark, Usage
 from skytally.ports import Documents, Query
 from skytally.records import iso
+from skytally.rounding import DECIMALS, rounded
 from skytally.samples import month_end_at, month_of, month_start_at
 
 SILENT_AFTER = timedelta(hours=2)
@@ -35,19 +36,23 @@ class BootMonth(Struct, frozen=True):
 
 
 class LiveCloud(Struct, frozen=True):
-    """A cloud's month as it is known now: its row of the statement, and those of its boots."""
+    """A cloud's month as it is known now: its row, those of its boots, and the calibration that made HS23 of scores."""
 
     name: str
     totals: dict[str, Any]
     boots: list[dict[str, Any]]
+    calibration: Calibration
 
 
 def live_clouds(month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime) -> list[LiveCloud]:
     """Add up what is known now of a month, of some clouds or of all, in the order of their names."""
     groups = _by_cloud(boot_months(month, clouds, documents, site))
-    return [
-        LiveCloud(name, cloud_row(name, group, site, now), [boot_row(boot) for boot in group]) for name, group in sorted(groups.items())
-    ]
+    return [_live_cloud(name, boots, site, now) for name, boots in sorted(groups.items())]
+
+
+def _live_cloud(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) -> LiveCloud:
+    used = calibration_used((boot.benchmark for boot in boots), site)
+    return LiveCloud(name, cloud_row(name, boots, site, now), [boot_row(boot) for boot in boots], used)
 
 
 def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: Site) -> list[BootMonth]:
@@ -117,10 +122,10 @@ def _by_cloud(boots: Iterable[BootMonth]) -> dict[str, list[BootMonth]]:
 
 
 def cloud_row(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) -> dict[str, Any]:
-    """Add up a cloud's boots; what is not known is None."""
+    """Return the sums of a cloud's boots, rounded; what is not known is None."""
     usages = [boot.usage for boot in boots]
     wall_ms, core_ms, cpu = (sum(values) for values in zip(*((u.wall_ms, u.core_ms, cpu_ms(u)) for u in usages), strict=True))
-    return {
+    row = {
         "cloud": name,
         "vm_count": len({usage.vm for usage in usages}),
         "boot_count": len({usage.boot_id for usage in usages}),
@@ -128,21 +133,21 @@ def cloud_row(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) 
         "core_hours": hours(core_ms),
         "cpu_hours": hours(cpu),
         "efficiency": ratio(cpu, core_ms),
-        "hs23_hours": hs23_hours((boot.usage.core_ms, boot.credit) for boot in boots),
-        "scored_core_hours": hours(sum(boot.usage.core_ms for boot in boots if boot.credit.hs23 is not None)),
-        **worth(hours(core_ms), site.cloud(name)),
+        **hs23((boot.usage.core_ms, boot.credit) for boot in boots),
+        **worth(core_ms / MS_PER_HOUR, site.cloud(name)),
         "coverage": ratio(sum(boot.covered_ms for boot in boots), sum(boot.up_ms for boot in boots)),
         "silent_vms": len({usage.vm for usage in usages if is_silent(usage, now)}),
         "estimated_edges": sum(usage.estimated for usage in usages),
         "anomalies": sum(boot.anomalies for boot in boots),
         "quarantined_benchmarks": sum(boot.credit.quarantined for boot in boots),
     }
+    return rounded(row)
 
 
 def boot_row(boot: BootMonth) -> dict[str, Any]:
-    """Describe one boot's month."""
+    """Return one boot's month as a row, rounded."""
     usage = boot.usage
-    return {
+    row = {
         "document": within(usage.cloud, boot.key),
         "vm": usage.vm,
         "boot_id": usage.boot_id,
@@ -179,6 +184,7 @@ def boot_row(boot: BootMonth) -> dict[str, Any]:
         "clock_ahead": usage.clock_ahead,
         "clock_offset_seconds": usage.clock_offset_seconds,
     }
+    return rounded(row)
 
 
 def cpu_ms(usage: Usage) -> int:
@@ -193,14 +199,22 @@ def score(benchmark: BootBenchmark | None) -> float | None:
     return benchmark.score_hs23 or benchmark.score_wall or benchmark.score_cpu
 
 
-def hs23_hours(boots: Iterable[tuple[float, Score]]) -> float | None:
-    """Weigh core time by what its boot's core is worth; None where that is known of no boot."""
-    known = [core_ms * credit.hs23 for core_ms, credit in boots if credit.hs23 is not None]
-    return hours(sum(known)) if known else None
+def hs23(boots: Iterable[tuple[float, Score]]) -> dict[str, float | bool | None]:
+    """Return the HS23 hours of core times with their scores, the core hours that are scored, and whether all are.
+
+    Where no core time is scored, HS23 hours and whether they are complete are None.
+    """
+    core_times = list(boots)
+    scored = [(core_ms, credit.hs23) for core_ms, credit in core_times if credit.hs23 is not None]
+    return {
+        "hs23_hours": hours(sum(core_ms * score for core_ms, score in scored)) if scored else None,
+        "scored_core_hours": hours(sum(core_ms for core_ms, _ in scored)),
+        "hs23_complete": not any(core_ms for core_ms, credit in core_times if credit.hs23 is None) if scored else None,
+    }
 
 
 def worth(core_hours: float, cloud: Cloud) -> dict[str, float | str | None]:
-    """Answer energy (W per core × PUE), CO2 and cost of core hours, as far as the site knows the cloud."""
+    """Return energy (W per core × PUE), CO2 and cost of core hours, not rounded; None is not known."""
     energy_kwh = None if cloud.watts_per_core is None else core_hours * cloud.watts_per_core * cloud.pue / 1_000
     co2_known = energy_kwh is not None and cloud.co2_grams_per_kwh is not None
     return {
@@ -217,10 +231,10 @@ def is_silent(usage: Usage, now: datetime) -> bool:
 
 
 def hours(ms: float) -> float:
-    """Turn milliseconds into hours."""
-    return ms / MS_PER_HOUR
+    """Return milliseconds as hours, rounded."""
+    return round(ms / MS_PER_HOUR, DECIMALS)
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """Divide, to six digits; None where there is nothing to divide by."""
-    return round(part / whole, 6) if whole else None
+    """Return a quotient, rounded; None where there is nothing to divide by."""
+    return round(part / whole, DECIMALS) if whole else None

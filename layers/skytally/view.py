@@ -18,8 +18,9 @@ from skytally.listing import Drafts
 from skytally.measure import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.ports import Documents, Query, Row
 from skytally.records import iso
+from skytally.rounding import DECIMALS
 from skytally.samples import AHEAD_ALLOWED, month_end_at, month_of
-from skytally.statement import SILENT_AFTER, elapsed_ms, hours, hs23_hours, month_documents, ratio
+from skytally.statement import SILENT_AFTER, elapsed_ms, hs23, month_documents, ratio
 from skytally.window import Window, step_end
 
 DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm"), "interval": ("cloud", "vm", "label")}
@@ -139,13 +140,10 @@ def _measures(rows: list[Row], boots: list[Usage], worth: dict[BootKey, Score], 
     return {
         "vm_count": len({(row["cloud"], row["vm"]) for row in rows}),
         **{one.name: one.value(total) for one in (WALL_HOURS, CORE_HOURS, CPU_HOURS, EFFICIENCY)},
-        "hs23_hours": hs23_hours((row["core_ms"], worth.get((row["cloud"], row["label"]), UNSCORED)) for row in rows),
-        "scored_core_hours": hours(
-            sum(row["core_ms"] for row in rows if worth.get((row["cloud"], row["label"]), UNSCORED).hs23 is not None)
-        ),
+        **hs23((row["core_ms"], worth.get((row["cloud"], row["label"]), UNSCORED)) for row in rows),
         "coverage": _coverage(rows, boots, shown),
         "silent_vms": len({(usage.cloud, usage.vm) for usage in boots if _silent(usage, shown, now)}),
-        "largest_clock_offset_seconds": max(offsets, default=None),
+        "largest_clock_offset_seconds": round(max(offsets), DECIMALS) if offsets else None,
         "estimated_edges": sum(usage.estimated for usage in boots),
         "quarantined_benchmarks": sum(worth[boot_key(usage)].quarantined for usage in boots),
         "last_sampled_at": iso(max(usage.last_sampled_at for usage in boots)) if boots else None,

@@ -63,6 +63,8 @@ def test_a_deposit_is_taken_once_and_listed(server, run, tmp_path):
     token = (tmp_path / "claim").read_text().strip()
     assert token not in done.output
     assert "waiting" in run("secrets", "list").output
+    again = run("deposit", *leaving(server, "--vm", "vm-2", "--payload", "-", "--json"), input="hunter2")
+    assert json.loads(again.stdout).keys() == {"claim", "token", "expires_at"}
     form = lab.claim_form(token, lab.public_key())
     taken = server.call("secret-claim", json.dumps(form).encode())
     assert taken.status == 200

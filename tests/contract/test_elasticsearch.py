@@ -1,6 +1,7 @@
 """What an Elasticsearch does on a bad day, and what a good one must be told: on the real server."""
 
 import contextlib
+import json
 import ssl
 import threading
 import time
@@ -370,6 +371,14 @@ def test_an_api_key_may_do_its_part_and_nothing_else(tmp_path, monkeypatch):
         (tmp_path / "brief").write_text(key)
         time.sleep(1.5)
         with pytest.raises(Unavailable, match="SKYTALLY_DOCUMENTS_API_KEY_FILE"), opened(server, tmp_path / "brief") as documents:
+            documents.get("label", "k", Label)
+        revoke = ["search-revoke", "--user", "elastic", "--password-file", str(tmp_path / "password"), "--json"]
+        ended = CliRunner().invoke(cli, revoke, catch_exceptions=False)
+        assert json.loads(ended.stdout) == {"ended": len(access.FUNCTIONS)}
+        with (
+            pytest.raises(Unavailable, match="SKYTALLY_DOCUMENTS_API_KEY_FILE"),
+            opened(server, tmp_path / "keys" / "readers") as documents,
+        ):
             documents.get("label", "k", Label)
 
 

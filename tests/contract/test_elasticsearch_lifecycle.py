@@ -1,6 +1,7 @@
 """ILM: what it is told, and that an edition without it says so and is left as it was, on the real server."""
 
 import contextlib
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -56,6 +57,7 @@ def test_without_the_flag_and_switched_off_nothing_is_asked_of_ilm(client, setti
         done = setup(tmp_path, *more)
         assert done.exit_code == 0, done.output
         assert "for usage_report" not in done.output, "no key without --out"
+    assert json.loads(setup(tmp_path, "--json").stdout) == {"made": [], "keys": []}
 
 
 def test_a_month_may_not_go_before_it_is_accounted(tmp_path):

@@ -234,6 +234,9 @@ def test_the_command_brings_one_function_says_what_differs_and_removes(gateway, 
 
     for _ in range(2):
         assert "token-20260101000000: kept" in run("secrets", tmp_path / "keys")
+    kept, token = [{"name": "token-20260101000000", "state": "kept"}], tmp_path / "keys" / "token-20260101000000"
+    assert json.loads(run("secrets", tmp_path / "keys", "--json")) == kept
+    assert json.loads(run("secret", "token-20260101000000", token, "--json")) == kept
     site = json.dumps({"image": IMAGE, "settings": {"SKYTALLY_TRUSTED_HOPS": "1"}, "secrets": ["token-20260101000000"]})
     assert "agent: deployed" in run("apply", "-", "--only", "agent", input=site)
     assert "agent: unchanged" in run("apply", "-", "--only", "agent", input=site)
@@ -243,7 +246,10 @@ def test_the_command_brings_one_function_says_what_differs_and_removes(gateway, 
     assert (drift["agent"], drift["statement"], drift["token-20260101000000"]) == ("as wanted", "missing", "as wanted")
     assert run("remove", "agent") == "agent: removed\n"
     assert run("remove", "agent") == "agent: was not there\n"
+    assert json.loads(run("remove", "agent", "--json")) == [{"name": "agent", "state": "was not there"}]
     assert run("remove-secret", "token-20260101000000") == "token-20260101000000: removed\n"
+    gone = json.loads(run("remove-secret", "token-20260101000000", "--json"))
+    assert gone == [{"name": "token-20260101000000", "state": "was not there"}]
     assert "there is no function nothing" in run("apply", "-", "--only", "nothing", exit_code=2, input=site)
     assert "--all" in run("remove", exit_code=2)
 

@@ -1,11 +1,14 @@
 """Closing a month: what was signed is what is shown for ever, and what comes later is a new revision that says what it changes."""
 
+import csv
+import io
 import json
 import re
 import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import lab
 import pytest
@@ -14,23 +17,23 @@ from msgspec import structs
 
 from skytally import closing, retention, signature, wiring
 from skytally.cli import cli
-from skytally.documents import Anomaly, PlacedVm, Usage
-from skytally.errors import Changed, Conflict, Malformed
+from skytally.definition import DEFINITIONS
+from skytally.documents import Anomaly, Closing, PlacedVm, Usage
+from skytally.errors import Changed, Conflict, Malformed, NotFound
 from skytally.ports import Write
 
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
 SITE = "[clouds.uvic]\napel_site = 'CA-VICTORIA'\nprice_per_core_hour = {price}\ncurrency = 'CAD'\n"
+RECORDED = json.loads((Path(__file__).parent.parent / "recorded" / "statement_format_1.json").read_text())
 
 
 class Month:
-    """October of two clouds, of which one vm is late, and everything that may be done with it."""
+    """October, a vm that is late, and everything that may be done with them."""
 
     def __init__(self, client, bearer, home, monkeypatch):
         self.client, self.bearer, self.home, self._monkeypatch = client, bearer, home, monkeypatch
         self.now(NOW)
-        for cloud, hours in (("uvic", 20), ("cern", 10)):
-            self.report(lab.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=hours)), cloud)
         self.late = lab.FakeVm("vm-late", boot_at=EDGE - timedelta(hours=5), cores=2)
 
     def now(self, at):
@@ -40,8 +43,8 @@ class Month:
         (self.home / "clouds.toml").write_text(SITE.format(price=price))
         wiring.close()
 
-    def report(self, vm, cloud="uvic"):
-        body = {"samples": [vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, vm.cores))]}
+    def report(self, vm, cloud="uvic", **more):
+        body = {"samples": [vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, vm.cores), **more)]}
         answer = self.client.post("usage-report", json=body, headers=self.bearer("reporter", clouds=(cloud,), issued=NOW))
         assert answer.json()["accepted"] == 1, answer.text
 
@@ -61,6 +64,17 @@ class Month:
         return {row["cloud"]: row for row in json.loads(done.stdout or "[]")} if "nothing is new" not in done.output else {}
 
 
+@pytest.fixture
+def stated(home, monkeypatch, client, bearer):
+    """A month without a report, and everything that may be done with it."""
+    (home / "clouds.toml").write_text(SITE.format(price=0.5))
+    monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
+    wiring.close()
+    stated = Month(client, bearer, home, monkeypatch)
+    stated.run("keygen")
+    return stated
+
+
 @pytest.fixture(params=lab.DOCUMENT_STORES)
 def month(request, home, document_settings, monkeypatch, client, bearer):
     for setting, value in ({"SKYTALLY_CLOUDS": str(home / "clouds.toml")} | document_settings(request.param)).items():
@@ -68,6 +82,8 @@ def month(request, home, document_settings, monkeypatch, client, bearer):
     (home / "clouds.toml").write_text(SITE.format(price=0.5))
     wiring.close()
     month = Month(client, bearer, home, monkeypatch)
+    for cloud, hours in (("uvic", 20), ("cern", 10)):
+        month.report(lab.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=hours)), cloud)
     (home / "statement.pub").write_text(month.run("keygen").stdout)
     return month
 
@@ -123,6 +139,119 @@ def test_what_comes_late_is_shown_as_not_settled_until_a_new_revision_has_it(mon
     assert month.get(cloud="uvic", revision=3).json()["error"]["code"] == "unknown"
 
 
+def signed_text(month, **query):
+    return json.loads(month.get(detail="signed", cloud="uvic", **query).json()["statement"])
+
+
+def test_a_signed_statement_says_whose_it_is_what_it_rests_on_and_what_its_numbers_mean(month):
+    site = "[operator]\ncontact = 'help@example.org'\n[clouds.uvic]\nowner = 'University of Victoria'\nprice_per_core_hour = 0.011\n"
+    site += "currency = 'CAD'\nwatts_per_core = 7.5\npue = 1.2\n"
+    site += "[calibration]\nkernels = { zbs = 1.5, other = 2.0 }\ncpu_models = { fast = 20.0, rare = 30.0 }\n"
+    (month.home / "clouds.toml").write_text(site)
+    wiring.close()
+    benchmark = {"kernel": "zbs", "kernel_version": "1", "score_wall": 10.0, "score_cpu": 10.0, "copies": 8}
+    for name, more in (("by-kernel", {}), ("by-model", {"kernel": "other", "cpu_model": "fast"}), ("by-itself", {"score_hs23": 12.0})):
+        month.report(lab.FakeVm(name, boot_at=EDGE - timedelta(hours=1)), benchmark=benchmark | more)
+    month.close()
+    signed = signed_text(month)
+    assert (signed["format"], signed["from"], signed["until"]) == ("skytally statement 2", "2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z")
+    assert (signed["owner"], signed["contact"]) == ("University of Victoria", "help@example.org")
+    rates = {"price_per_core_hour": 0.011, "currency": "CAD", "watts_per_core": 7.5, "pue": 1.2, "co2_grams_per_kwh": None}
+    assert signed["rates"] == rates
+    assert signed["calibration"] == {"kernels": {"zbs": 1.5}, "cpu_models": {"fast": 20.0}}
+    assert signed["definitions"] == DEFINITIONS
+    assert signed["definitions"]["totals"].keys() == signed["totals"].keys()
+    assert signed["definitions"]["boots"].keys() == signed["boots"][0].keys()
+    month.report(month.late)
+    month.close()
+    changes = signed_text(month)["changes"]
+    assert signed["definitions"]["changes"].keys() <= changes.keys() <= DEFINITIONS["totals"].keys() | DEFINITIONS["changes"].keys()
+
+
+def test_hs23_hours_that_are_of_a_part_say_so_everywhere(month, tmp_path):
+    (month.home / "clouds.toml").write_text(SITE.format(price=0.5) + "[calibration]\nkernels = { zbs = 1.5 }\n")
+    wiring.close()
+    benchmark = {"kernel": "zbs", "kernel_version": "1", "score_wall": 10.0, "score_cpu": 10.0, "copies": 8}
+    month.report(lab.FakeVm("scored", boot_at=EDGE - timedelta(hours=4)), benchmark=benchmark)
+    month.report(lab.FakeVm("scored", boot_at=EDGE - timedelta(hours=4)), "whole", benchmark=benchmark)
+    names = ("hs23_hours", "scored_core_hours", "hs23_complete")
+    shown = {cloud: tuple(row[name] for name in names) for cloud, row in month.rows().items()}
+    assert shown == {"uvic": (480.0, 32.0, False), "whole": (480.0, 32.0, True), "cern": (None, 0.0, None)}
+    told = {row["cloud"]: row for row in csv.DictReader(io.StringIO(month.get(format="csv").text))}
+    assert {cloud: tuple(row[name] for name in names) for cloud, row in told.items()} == {
+        "uvic": ("480.0", "32.0", "False"),
+        "whole": ("480.0", "32.0", "True"),
+        "cern": ("", "0.0", ""),
+    }
+    for words in (("close", "--month", "2026-10", "--dry-run"), ("close", "--month", "2026-10")):
+        said = month.run(*words).stdout
+        assert (said.count("480.000"), said.count("≥ 480.000"), "True" in said) == (2, 1, False), said
+    for cloud, bound in (("uvic", True), ("whole", False)):
+        (tmp_path / "signed.json").write_text(month.get(detail="signed", cloud=cloud).text)
+        said = month.run("verify", tmp_path / "signed.json").stdout
+        assert ("480.000" in said, "≥ 480.000" in said) == (True, bound)
+        assert json.loads(month.run("verify", tmp_path / "signed.json", "--json").stdout)["hs23_complete"] is not bound
+
+
+def test_a_statement_of_format_1_is_read_verified_and_not_closed_again(stated, client, bearer, home, monkeypatch):
+    """The statement and its samples were recorded with the version that wrote format 1."""
+    (home / "clouds.toml").write_text(RECORDED["site"])
+    wiring.close()
+    headers = bearer("reporter", clouds=("uvic",), issued=NOW)
+    assert client.post("usage-report", json={"samples": RECORDED["samples"]}, headers=headers).json()["accepted"] == 3
+    signed = RECORDED["signed"]
+    fields = {"text": signed["statement"], "signature": signed["signature"], "public_key": signed["public_key"]}
+    old = Closing(month="2026-10", cloud="uvic", revision=1, closed_at=NOW, **fields)
+    wiring.documents().write([Write("closing", closing.key_of(old), 0, old, create=True)]).result()
+    assert stated.close() == {}
+    assert stated.get(detail="signed", cloud="uvic").json() == signed
+    stated.report(lab.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=1)), "open")
+    for detail, count in ((None, 2), ("boots", 4)):
+        lines = list(csv.DictReader(io.StringIO(stated.get(format="csv", **({"detail": detail} if detail else {})).text)))
+        assert (len(lines), {None} & {key for line in lines for key in line}) == (count, set())
+    row = stated.rows()["uvic"]
+    assert (row["core_hours"], row["cost"], row["hs23_complete"], row["unsettled_core_hours"]) == (230.670833, 2.7, False, 0.0)
+    (home / "signed.json").write_text(json.dumps(signed))
+    said = stated.run("verify", home / "signed.json").stdout
+    assert "≥ 2,353.777" in said
+    late = lab.FakeVm("vm-late", boot_at=EDGE - timedelta(seconds=1_001), cores=1)
+    stated.report(late)
+    assert stated.close()["uvic"]["revision"] == 2
+    assert json.loads(stated.get(detail="signed", cloud="uvic").json()["statement"])["changes"]["core_hours"] == 0.278056
+    assert round(stated.rows()["uvic"]["core_hours"] - row["core_hours"], 6) == 0.278056
+
+
+def test_numbers_have_at_most_six_decimals_and_money_those_of_its_currency(month):
+    month.report(lab.FakeVm("thirds", boot_at=EDGE - timedelta(seconds=19_201), cores=7))
+    for currency, cost, written in (("JPY", 1.0, "1"), ("KWD", 1.464, "1.464"), ("CAD", 1.46, "1.46")):
+        (month.home / "clouds.toml").write_text(f"[clouds.uvic]\nprice_per_core_hour = 0.00742\ncurrency = '{currency}'\n")
+        wiring.close()
+        row = month.rows(cloud="uvic")["uvic"]
+        assert (row["cost"], row["core_hours"]) == (cost, 197.335278)
+        (line,) = csv.DictReader(io.StringIO(month.get(cloud="uvic", format="csv").text))
+        assert (line["cost"], line["core_hours"], line["currency"]) == (written, "197.335278", currency)
+    month.close()
+    texts = [month.get(format=form, **more).text for form in ("json", "csv") for more in ({}, {"detail": "boots"})]
+    texts += [month.get(detail="signed", cloud="uvic").json()["statement"], month.run("close", "--month", "2026-10", "--dry-run").output]
+    assert [re.findall(r"\d\.\d{7,}", text) for text in texts] == [[]] * 6
+
+
+@pytest.mark.parametrize("part", ["clouds", "boots"])
+def test_a_file_of_a_month_without_vms_has_its_header(stated, part):
+    detail = {} if part == "clouds" else {"detail": part}
+    empty = stated.get(format="csv", **detail).text
+    stated.report(stated.late)
+    head, row = stated.get(format="csv", **detail).text.splitlines()
+    assert (empty, row.partition(",")[0]) == (f"{head}\r\n", "2026-10")
+    assert tuple(stated.get(**detail).json()[part][0]) == closing.COLUMNS[part]
+
+
+def test_a_cloud_that_nobody_knows_cannot_be_closed(month):
+    unknown = month.run("close", "--month", "2026-10", "--cloud", "uvci").exception
+    assert isinstance(unknown, NotFound)
+    assert unknown.message == "there is no cloud 'uvci': known are cern, uvic"
+
+
 def test_apel_is_told_what_was_signed(month):
     month.close()
     month.report(month.late)
@@ -143,6 +272,16 @@ def test_another_price_is_another_revision_and_both_are_kept(month):
     assert (month.rows()["uvic"]["cost"], month.rows()["uvic"]["unsettled_vms"]) == (80.0, 0)
     assert set(month.close()) == {"uvic"}
     assert (month.rows()["uvic"]["cost"], month.rows(revision=1)["uvic"]["cost"]) == (120.0, 80.0)
+
+
+def test_another_currency_is_another_revision_and_another_owner_is_none(month):
+    month.close()
+    (month.home / "clouds.toml").write_text(SITE.format(price=0.5) + "owner = 'somebody else'\n")
+    wiring.close()
+    assert month.close() == {}
+    (month.home / "clouds.toml").write_text(SITE.format(price=0.5).replace("CAD", "EUR"))
+    wiring.close()
+    assert set(month.close()) == {"uvic"}
 
 
 def test_that_details_were_forgotten_is_no_news(month):
@@ -241,7 +380,7 @@ def test_three_views_of_a_month_stand_side_by_side(month, tmp_path):
     assert [tuple(row.values()) for row in rows] == [
         ("cern", 80.0, None, None, None, None),
         ("silent", None, 44.0, -1.0, None, None),
-        ("uvic", 160.0, 176.0, pytest.approx(-1 / 11), 150.0, pytest.approx(1 / 15)),
+        ("uvic", 160.0, 176.0, -0.090909, 150.0, 0.066667),
     ]
     assert "beyond bill" in month.run("compare", "--month", "2026-10", "--bill", bill).stdout
     bill.write_text("cloud,core_hours,cost,currency\nuvic,150,10,CAD\ncern,160,10,CHF\n")

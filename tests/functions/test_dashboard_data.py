@@ -98,6 +98,25 @@ def test_a_reader_of_another_cloud_sees_nothing_of_it_in_any_form(look, bearer):
     assert look(headers=other, cloud=CLOUD, status=403).json()["error"]["code"] == "not_yours"
 
 
+@pytest.mark.parametrize("view", ["usage", "jobs", "secrets", "health"])
+def test_a_cloud_that_nobody_knows_is_named_with_those_that_are_known(look, view):
+    for more in ({}, {"part": "series"}, {"format": "csv"}):
+        error = look(status=404, cloud="nosuch", view=view, **more).json()["error"]
+        assert (error["code"], error["message"]) == ("unknown", "there is no cloud 'nosuch': known are uvic")
+        look(cloud=CLOUD, view=view, **more)
+        look(cloud="unknown", view=view, **more)
+
+
+def test_metrics_of_a_cloud_that_nobody_knows_are_refused(look):
+    assert look("dashboard/metrics", status=404, cloud="nosuch").json()["error"]["code"] == "unknown"
+    assert "skytally" in look("dashboard/metrics", cloud=CLOUD).text
+
+
+def test_a_reader_is_told_of_its_own_clouds_alone(look, bearer):
+    limited = bearer("reader", clouds=(CLOUD, "nosuch"), issued=NOW - timedelta(minutes=1))
+    assert look(status=404, headers=limited, cloud="nosuch").json()["error"]["message"].endswith("known are uvic")
+
+
 def test_csv_holds_the_same_rows(look):
     query = {"by": "vm", "group": "belle", "sort": "cpu_hours-down"}
     table, text = look(**query).json()["table"], look(format="csv", **query)
@@ -105,7 +124,9 @@ def test_csv_holds_the_same_rows(look):
     lines = list(csv.DictReader(io.StringIO(text.text)))
     assert [line["vm"] for line in lines] == [f"vm-{n}" for n in range(12, 6, -1)]
     for line, row in zip(lines, table, strict=True):
-        assert line == {name: "" if value is None else str(value) for name, value in row.items()}
+        named = {"coverage": "coverage_share", "efficiency": "efficiency_share", "last_sampled_at": "last_sampled_at_utc"}
+        expected = {named.get(name, name): "" if value is None else str(value) for name, value in row.items()}
+        assert line == expected | {"last_sampled_at_utc": "2026-11-25 12:00:00"}
     assert look(format="xml", status=400).json()["error"]["field"] == "format"
 
 

@@ -255,7 +255,7 @@ def test_every_job_of_the_month_is_a_row(ask, bearer):
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["job_id"] for row in rows] == [str(n) for n in range(2_499, 0, -1)] + ["5000"]
-    assert (rows[0]["wall_seconds"], rows[0]["cpu_seconds"], rows[0]["final_at"]) == ("3600.0", "21600.0", "2026-11-23T18:21:00Z")
+    assert (rows[0]["wall_seconds"], rows[0]["cpu_seconds"], rows[0]["final_at_utc"]) == ("3600.0", "21600.0", "2026-11-23 18:21:00")
     assert (rows[-1]["cpu_seconds"], rows[-1]["error_message"]) == ("", "'=cmd()")
     theirs = ask("csv", bearer("reader", clouds=("cern",), issued=NOW), detail="jobs")
     assert theirs.text.splitlines() == [",".join(rows[0])]

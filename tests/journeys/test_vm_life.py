@@ -11,7 +11,6 @@ import sys
 import threading
 from datetime import UTC, datetime
 
-import pytest
 from running import Server
 
 PAYLOAD = os.urandom(3_000)
@@ -83,7 +82,7 @@ def test_a_vm_takes_its_secret_and_is_accounted(server, tmp_path):
     assert boot["document"].startswith("journey-1-2")
     assert boot["core_seconds"] >= boot["cpu_seconds"] > 0
     (cloud,) = statement["clouds"]
-    assert cloud["core_hours"] == pytest.approx(boot["core_seconds"] / 3600)
+    assert cloud["core_hours"] == round(boot["core_seconds"] / 3600, 6)
     assert cloud["silent_vms"] == 0
     table = server.call("dashboard/data?window=day", token=server.token("reader")).json["table"]
     assert [row["cloud"] for row in table] == ["uvic"]

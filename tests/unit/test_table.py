@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytally import table
+from skytally.errors import Malformed, Unavailable
 from skytally.plain_text import visible
 
 STARTS = set("=+-@＝＋－＠")
@@ -85,6 +86,45 @@ def is_number(cell):
 def test_a_harmless_name_and_every_number_are_written_as_they_are(name, number):
     written = table.csv([{"vm": name, "n": number, "whole": -7, "none": None, "sure": True}])
     assert list(csv.reader(io.StringIO(written, newline="")))[1:] == [[name, str(number), "-7", "", "True"]]
+
+
+def test_a_decimal_comma_comes_with_semicolons_and_formulas_are_text_all_the_same():
+    rows = [
+        {"vm": "a;b", "core_hours": -1234.5, "cost": 1.5, "currency": "KWD"},
+        {"vm": "=1", "core_hours": 1e-6, "cost": None, "currency": None},
+    ]
+    assert table.csv(rows, decimal=",").split("\r\n") == [
+        "vm;core_hours;cost;currency",
+        '"a;b";-1234,5;1,500;KWD',
+        "'=1;1e-06;;",
+        "",
+    ]
+    with pytest.raises(Malformed):
+        table.csv(rows, decimal=";")
+
+
+def test_an_outage_at_the_first_row_is_one_before_anything_is_written():
+    def rows():
+        raise Unavailable("the store is away")
+        yield
+
+    with pytest.raises(Unavailable):
+        next(table.csv_pieces(rows(), ["vm"]))
+    assert list(table.csv_pieces([], ["vm"])) == ["vm\r\n"]
+
+
+def test_headers_have_units_and_moments_are_what_spreadsheets_take_for_dates():
+    row = {
+        "boot_at": "2026-10-31T03:59:59.999Z",
+        "until": "2026-11-01T00:00:00Z",
+        "coverage": 0.5,
+        "vm": "2026-10-31T03:59:59Z",
+        "seen_at": "now",
+    }
+    assert table.csv([row]).split("\r\n")[:2] == [
+        "boot_at_utc,until_utc,coverage_share,vm,seen_at_utc",
+        "2026-10-31 03:59:59,2026-11-01 00:00:00,0.5,2026-10-31T03:59:59Z,now",
+    ]
 
 
 def test_what_turns_the_direction_of_text_is_written_out():

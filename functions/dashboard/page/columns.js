@@ -12,7 +12,7 @@ export const time = (field, label, more = {}) => ({ name: field, label: `${label
 export const number = (field, label, format, more = {}) => ({ name: field, label, format, ...more });
 
 // HS23 hours of which a part is not known are at least what is known.
-const partly = (row) => row.hs23_hours !== null && row.scored_core_hours < row.core_hours * (1 - 1e-9);
+const partly = (row) => row.hs23_complete === false;
 export const hs23 = (value, row) => (partly(row) ? `≥ ${hours(value)}` : hours(value));
 const scored = (row) => (partly(row) ? `HS23 is known of ${share(row.scored_core_hours / row.core_hours)} of the core hours` : null);
 

@@ -2,9 +2,8 @@
 
 import contextlib
 import functools
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from skytally.adapters import functions_openfaas
 from skytally.adapters.functions_knative import KnativeFunctions, kubeconfig, manifests
 from skytally.adapters.functions_knative.cluster import Cluster
 from skytally.adapters.functions_knative.manifests import Site
-from skytally.cli.terminal import say, show
+from skytally.cli.terminal import AS_JSON, say, say_json, show
 from skytally.errors import Malformed
 from skytally.ports import FunctionPlatform, Specification
 from skytally.rollout import Drift, Pace
@@ -166,7 +165,7 @@ def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], s
 @deploy.command("status")
 @on_platform
 @DESCRIPTION
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@AS_JSON
 def show_status(platform: FunctionPlatform, description: Any, *, as_json: bool) -> None:
     """Say how what runs differs from what DESCRIPTION wants; exit code 3 where it does.
 
@@ -176,7 +175,7 @@ def show_status(platform: FunctionPlatform, description: Any, *, as_json: bool) 
     rows = rollout.status(platform, wanted, described.secret_names)
     if as_json:
         told = [{"name": row.name, "kind": row.kind, "state": row.drift.value, "words": row.words} for row in rows]
-        click.echo(json.dumps(told, indent=2))
+        say_json(told)
     else:
         show(("name", "kind", "state", "what the platform says"), [(row.name, row.kind, row.drift.value, row.words) for row in rows])
     if any(row.drift is not Drift.NONE for row in rows):
@@ -188,21 +187,23 @@ def show_status(platform: FunctionPlatform, description: Any, *, as_json: bool) 
 @on_platform
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="every function of skytally that the platform has")
-def remove(platform: FunctionPlatform, names: tuple[str, ...], *, everything: bool) -> None:
+@AS_JSON
+def remove(platform: FunctionPlatform, names: tuple[str, ...], *, everything: bool, as_json: bool) -> None:
     """Remove functions; documents, objects and secrets stay.
 
     Example: skytally deploy remove usage-report --gateway … --password-file password
     """
     if bool(names) == everything:
         raise click.UsageError("name the functions, or say --all")
-    for name in sorted(platform.services()) if everything else names:
-        say(f"{name}: {'removed' if platform.remove(name) else 'was not there'}")
+    services = sorted(platform.services()) if everything else names
+    _say_states(((name, _removed(platform.remove(name))) for name in services), as_json=as_json)
 
 
 @deploy.command("secrets")
 @on_platform
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def put_secrets(platform: FunctionPlatform, folder: Path) -> None:
+@AS_JSON
+def put_secrets(platform: FunctionPlatform, folder: Path, *, as_json: bool) -> None:
     """Hand every file of FOLDER to the platform as a secret of its name; values are never printed.
 
     Example: skytally deploy secrets keys/ --gateway … --password-file password
@@ -211,33 +212,50 @@ def put_secrets(platform: FunctionPlatform, folder: Path) -> None:
         files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as error:
         raise Malformed(f"cannot read {folder}: {error.strerror}") from None
-    for path in files:
-        platform.put_secret(path.name, rollout.read_secret(path))
-        say(f"{path.name}: kept")
+    _say_states(((path.name, _kept(platform, path.name, path)) for path in files), as_json=as_json)
 
 
 @deploy.command("secret")
 @on_platform
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def put_secret(platform: FunctionPlatform, name: str, file: Path) -> None:
+@AS_JSON
+def put_secret(platform: FunctionPlatform, name: str, file: Path, *, as_json: bool) -> None:
     """Hand FILE to the platform as the secret NAME; its value is never printed.
 
     Example: skytally deploy secret s3-credentials credentials --gateway … --password-file password
     """
-    platform.put_secret(name, rollout.read_secret(file))
-    say(f"{name}: kept")
+    _say_states([(name, _kept(platform, name, file))], as_json=as_json)
 
 
 @deploy.command("remove-secret")
 @on_platform
 @click.argument("name")
-def remove_secret(platform: FunctionPlatform, name: str) -> None:
+@AS_JSON
+def remove_secret(platform: FunctionPlatform, name: str, *, as_json: bool) -> None:
     """Let the platform forget a secret; functions that run keep what they mounted.
 
     Example: skytally deploy remove-secret s3-credentials --gateway … --password-file password
     """
-    say(f"{name}: {'removed' if platform.remove_secret(name) else 'was not there'}")
+    _say_states([(name, _removed(platform.remove_secret(name)))], as_json=as_json)
+
+
+def _kept(platform: FunctionPlatform, name: str, file: Path) -> str:
+    platform.put_secret(name, rollout.read_secret(file))
+    return "kept"
+
+
+def _removed(was_there: bool) -> str:
+    return "removed" if was_there else "was not there"
+
+
+def _say_states(states: Iterable[tuple[str, str]], *, as_json: bool) -> None:
+    """Say what became of each name, as soon as it is done, or all together as JSON."""
+    if as_json:
+        say_json([{"name": name, "state": state} for name, state in states])
+        return
+    for name, state in states:
+        say(f"{name}: {state}")
 
 
 @deploy.command("catalog")
@@ -247,7 +265,7 @@ def show_catalog() -> None:
 
     functions = [{"name": f.name, "service": f.service, "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS]
     described = {"functions": functions, "secrets_folder": deployment.SECRETS_FOLDER, "search_groups": access.FUNCTIONS}
-    click.echo(json.dumps(described, indent=2))
+    say_json(described)
 
 
 @deploy.command("stack-file")

@@ -1,14 +1,13 @@
 """`skytally doctor`: is everything that a deployment rests on there, and can it be trusted?"""
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator
 
 import click
 
 from skytally import credential, preflight, web, wiring
-from skytally.cli.terminal import say, show, text
+from skytally.cli.terminal import AS_JSON, say, say_json, show, text
 from skytally.config import Config
 from skytally.documents import Boot
 from skytally.errors import SkytallyError
@@ -17,7 +16,7 @@ Finding = tuple[str, str, str, str]
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="print what was found as JSON")
+@AS_JSON
 @click.option("--install", is_flag=True, help="set the document store up first: templates and indices; again changes nothing")
 def doctor(as_json: bool, install: bool) -> None:
     """Check keys, site data, document store, credentials and object store, and keep the object store's verdict for the functions.
@@ -39,7 +38,7 @@ def doctor(as_json: bool, install: bool) -> None:
     findings = [finding for check in (_keys, _site_data, _documents, _credentials, _objects) for finding in _tried(check, config)]
     if as_json:
         names = ("part", "check", "state", "finding")
-        click.echo(json.dumps([dict(zip(names, finding, strict=True)) for finding in findings], indent=2))
+        say_json([dict(zip(names, finding, strict=True)) for finding in findings])
     else:
         colours = {"ok": "green"}
         rows = [(part, check, text(state, colours.get(state, "red")), found) for part, check, state, found in findings]

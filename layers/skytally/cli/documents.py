@@ -1,7 +1,6 @@
 """`skytally copy` and `retention`: moving and forgetting documents."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from skytally import retention, web, wiring
 from skytally.cli.files import private_file
-from skytally.cli.terminal import show
+from skytally.cli.terminal import AS_JSON, say_json, show
 from skytally.config import MOST_KEPT_DAYS, Config
 from skytally.documents import INDICES, Document
 from skytally.errors import Malformed
@@ -40,7 +39,8 @@ COLUMNS = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn
     show_default=True,
     help="where it is kept how far the copy got",
 )
-def copy(source: str, target: str, state: Path) -> None:
+@AS_JSON
+def copy(source: str, target: str, state: Path, *, as_json: bool) -> None:
     """Copy every document into another store; stop and repeat it as you like: the newer version of a document always stays.
 
     For both stores SKYTALLY_DOCUMENTS_API_KEY_FILE, _CA_FILE and _PREFIX hold. Copy once while functions run, point them at the new store,
@@ -66,7 +66,10 @@ def copy(source: str, target: str, state: Path) -> None:
         counts = {index: (old.count(index), new.count(index)) for index in COPIED}
     left_out = progressed.left_out
     expected = {index: here - len(left_out[index]) for index, (here, _) in counts.items()}
-    _show(counts, expected)
+    if as_json:
+        say_json([{"index": index, "from": here, "to": there, "left_out": len(left_out[index])} for index, (here, there) in counts.items()])
+    else:
+        _show(counts, expected)
     state.unlink(missing_ok=True)
     for line in _named(left_out):
         click.echo(line, err=True)
@@ -169,4 +172,4 @@ def forget(days: int | None) -> None:
     config = Config.from_env()
     with contextlib.closing(wiring.open_documents(config)) as documents:
         gone = retention.forget(documents, config.kept_days if days is None else days, web.clock())
-    click.echo(json.dumps(gone))
+    say_json(gone)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import msgspec
 
 from skytally import apel_export, closing, cloud_name, web, wiring
 from skytally.adapters import spool_dirq
 from skytally.apel_export import Export
 from skytally.apel_source import LeftOut
 from skytally.cli.statement import MONTH
+from skytally.cli.terminal import AS_JSON, say_json
 from skytally.config import Config
 from skytally.errors import Conflict, Malformed
 from skytally.records import month as read_month
@@ -23,11 +25,25 @@ EXIT_LEFT_OUT = 3
 @click.command("export")
 @MONTH
 @click.option("--format", "form", type=click.Choice(list(apel_export.FORMATS)), required=True, help="which of APEL's messages")
-@click.option("--spool", type=click.Path(path_type=Path, file_okay=False), help="the dirq folder that ssmsend sends: messages are added")
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="the dirq folder that ssmsend sends: messages are added",
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="a file; several messages become FILE-1, FILE-2 …")
 @click.option("--cloud", "clouds", multiple=True, help="only this cloud (repeat it; default: all)")
 @click.option("--provisional", is_flag=True, help="also clouds whose month is not closed: close it, and send it again afterwards")
-def export(month: str, form: str, spool: Path | None, output: Path | None, clouds: tuple[str, ...], *, provisional: bool) -> None:
+@AS_JSON
+def export(
+    month: str,
+    form: str,
+    spool: Path | None,
+    output: Path | None,
+    clouds: tuple[str, ...],
+    *,
+    provisional: bool,
+    as_json: bool,
+) -> None:
     """Write a closed month for APEL. Do it again after each `close`: what was sent before is replaced.
 
     What cannot be sent is left out and named, with the reason; all else is sent. apel-cloud is the format to choose: a record a vm,
@@ -43,14 +59,15 @@ def export(month: str, form: str, spool: Path | None, output: Path | None, cloud
     if (spool is None) == (output is None):
         raise click.UsageError("say where to: --spool DIR or --output FILE")
     made = _export(wanted, form, clouds, closed_only=not provisional)
+    files: Sequence[Path] = ()
     if made.record_count:
         files = spool_dirq.add(spool, made.messages, web.clock()) if spool else _write(output, made.messages)
-        where = str(spool) if spool else ", ".join(map(str, files))
-        click.echo(f"{_number(made.record_count, 'record')} in {_number(len(files), 'message')}: {where}")
+    if as_json:
+        left_out = [msgspec.structs.asdict(one) for one in made.left_out]
+        say_json({"records": made.record_count, "messages": list(map(str, files)), "left_out": left_out})
     else:
-        click.echo(f"there is nothing to send of {wanted}", err=True)
+        _show(made, files, f"{spool}" if spool else ", ".join(map(str, files)), wanted)
     if made.left_out:
-        _show(made.left_out)
         sys.exit(EXIT_LEFT_OUT)
 
 
@@ -80,8 +97,17 @@ def _number(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def _show(left_out: Sequence[LeftOut]) -> None:
-    """Name what was left out, a line each, in printable ASCII."""
+def _show(made: Export, files: Sequence[Path], where: str, month: str) -> None:
+    """Say what went where, and name what was left out, a line each, in printable ASCII."""
+    if files:
+        click.echo(f"{_number(made.record_count, 'record')} in {_number(len(files), 'message')}: {where}")
+    else:
+        click.echo(f"there is nothing to send of {month}", err=True)
+    if made.left_out:
+        _show_left_out(made.left_out)
+
+
+def _show_left_out(left_out: Sequence[LeftOut]) -> None:
     click.echo(f"left out, by vms or jobs: {sum(one.count for one in left_out)}", err=True)
     for one in left_out:
         click.echo(f"{one.count:>7}  {one}", err=True)

@@ -1,6 +1,6 @@
 """`skytally keys` and `skytally token`: key files and what they sign."""
 
-import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from msgspec import to_builtins
 from skytally import token, web
 from skytally.adapters.keys_files import PURPOSES, KeyFile, KeyFiles, needed_until
 from skytally.cli.files import private_file, text_of
-from skytally.cli.terminal import say, show
+from skytally.cli.terminal import AS_JSON, say, say_json, show
 from skytally.config import Config
 from skytally.keyring import Key
 from skytally.records import Caller, convert, iso
@@ -22,12 +22,16 @@ def keys() -> None:
 
 
 @keys.command("init")
-def keys_init() -> None:
+@AS_JSON
+def keys_init(*, as_json: bool) -> None:
     """Make the first key of each purpose that has none; running it again changes nothing.
 
     Example: SKYTALLY_KEYS=/etc/skytally/keys skytally keys init
     """
     made = _key_files().init()
+    if as_json:
+        say_json({"made": [str(path) for path in made]})
+        return
     for path in made:
         say(path)
     if not made:
@@ -35,8 +39,8 @@ def keys_init() -> None:
 
 
 @keys.command("list")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-def keys_list(as_json: bool) -> None:
+@AS_JSON
+def keys_list(*, as_json: bool) -> None:
     """Show every key: which is in use or about to be, which still opens what it made, and until when. Never a secret.
 
     Example: skytally keys list
@@ -49,7 +53,7 @@ def keys_list(as_json: bool) -> None:
         for file in files
     ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
     else:
         caption = "`skytally keys rotate` makes new keys, and removes those that are not needed any more"
         words = [(str(row["key"]), str(row["state"]), row["needed_until"] or "it is replaced") for row in rows]
@@ -70,7 +74,8 @@ def _needed_until(file: KeyFile, files: list[KeyFile]) -> str | None:
 @keys.command("rotate")
 @click.option("--purpose", "purposes", multiple=True, type=click.Choice(PURPOSES), help="rotate only these (default: all)")
 @click.option("--now", "at_once", is_flag=True, help="a key has leaked: remove the old ones at once, with all that they opened")
-def keys_rotate(purposes: tuple[str, ...], at_once: bool) -> None:
+@AS_JSON
+def keys_rotate(purposes: tuple[str, ...], *, at_once: bool, as_json: bool) -> None:
     """Make a new key of each purpose, and remove those that nobody needs any more.
 
     Nothing in flight is lost: a new key is accepted at once and used five minutes later, old ones go on opening what they made. A vm gets a
@@ -81,13 +86,21 @@ def keys_rotate(purposes: tuple[str, ...], at_once: bool) -> None:
       skytally keys rotate
       skytally keys rotate --purpose token --now     every token made before stops working
     """
-    key_files = _key_files()
-    for purpose in purposes or PURPOSES:
+    changes = _rotate(_key_files(), purposes or PURPOSES, at_once=at_once)
+    if as_json:
+        say_json([{"change": change, "key": key} for change, key in changes])
+        return
+    for change, key in changes:
+        say(f"{change:<9}{key}")
+
+
+def _rotate(key_files: KeyFiles, purposes: Sequence[str], *, at_once: bool) -> Iterator[tuple[str, str]]:
+    for purpose in purposes:
         made = key_files.add(purpose)
-        say(f"new      {made.name}")
+        yield "new", made.name
         for path in key_files.older_than(made) if at_once else key_files.retired(purpose):
             path.unlink()
-            say(f"removed  {path.name}")
+            yield "removed", path.name
 
 
 @click.command("token")
@@ -112,7 +125,7 @@ def make_token(role: str | None, clouds: tuple[str, ...], vm: str | None, days: 
       skytally token --show reporter.token
     """
     if show is not None:
-        click.echo(json.dumps(_content(show), indent=2))
+        say_json(_content(show))
         return
     if role is None:
         raise click.UsageError("give --role, or --show")

@@ -9,7 +9,7 @@ import click
 
 from skytally import web
 from skytally.cli.files import private_file
-from skytally.cli.terminal import say
+from skytally.cli.terminal import AS_JSON, say, say_json
 from skytally.config import Config
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ LEAST_ILM_DAYS = 62
 def as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say as whom a command speaks to Elasticsearch."""
     password = click.option(
-        "--password-file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="file with the password"
+        "--password-file",
+        required=True,
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="file with the password",
     )
     return click.option("--user", required=True, help="a user who may manage templates, indices and API keys")(password(command))
 
@@ -30,8 +33,13 @@ def as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
 @as_administrator
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="folder for a new API key a group of functions")
 @click.option("--days", type=click.IntRange(1, 3_650), default=366, show_default=True, help="how long the keys live")
-@click.option("--ilm-days", type=click.IntRange(0), help="let ILM remove intervals after so many days; 0: not any more; default: as it is")
-def search_setup(user: str, password_file: Path, out: Path | None, days: int, ilm_days: int | None) -> None:
+@click.option(
+    "--ilm-days",
+    type=click.IntRange(0),
+    help="let ILM remove intervals after so many days; 0: not any more; default: as it is",
+)
+@AS_JSON
+def search_setup(user: str, password_file: Path, out: Path | None, days: int, ilm_days: int | None, *, as_json: bool) -> None:
     """Set an Elasticsearch up that asks who calls: templates, indices, and new API keys with which functions use it.
 
     Each group of functions gets a key without any right that it does not use. Hand each file to its functions as
@@ -52,14 +60,19 @@ def search_setup(user: str, password_file: Path, out: Path | None, days: int, il
         if ilm_days is not None:
             lifecycle.switch(client, prefix, ilm_days)
             click.echo(f"ILM removes intervals after {ilm_days} days" if ilm_days else "ILM removes nothing", err=True)
-        for path, group in [(out / group, group) for group in access.FUNCTIONS] if out else ():
+        keys = [(out / group, group) for group in access.FUNCTIONS] if out else []
+        for path, group in keys:
             _write_key(path, access.make_key(client, prefix, group, days))
-            say(f"{path}: for {', '.join(access.FUNCTIONS[group]) or '`skytally statement`'}")
+            if not as_json:
+                say(f"{path}: for {', '.join(access.FUNCTIONS[group]) or '`skytally statement`'}")
+    if as_json:
+        say_json({"made": fresh, "keys": [{"file": str(path), "functions": access.FUNCTIONS[group]} for path, group in keys]})
 
 
 @click.command("search-revoke")
 @as_administrator
-def search_revoke(user: str, password_file: Path) -> None:
+@AS_JSON
+def search_revoke(user: str, password_file: Path, *, as_json: bool) -> None:
     """End every API key that `search-setup` has made, at once: a key has leaked, or the functions are gone. Documents stay.
 
     \b
@@ -68,7 +81,11 @@ def search_revoke(user: str, password_file: Path) -> None:
     from skytally.adapters.documents_elasticsearch import access
 
     with _administrator(user, password_file) as (client, prefix):
-        click.echo(f"ended {access.end_keys(client, prefix)} API keys")
+        ended = access.end_keys(client, prefix)
+    if as_json:
+        say_json({"ended": ended})
+    else:
+        click.echo(f"ended {ended} API keys")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from rich.text import Text
 from skytally import ending, evidence, userdata, web, wiring
 from skytally.adapters.http_skytally import Deployment
 from skytally.cli.files import private_file
-from skytally.cli.terminal import say, show, text
+from skytally.cli.terminal import AS_JSON, say, say_json, show, text
 from skytally.errors import Malformed
 from skytally.mark import short
 from skytally.ports import Write
@@ -64,7 +64,8 @@ def _deposit_options(command: Any) -> Any:
 @click.command()
 @_deposit_options
 @click.option("--out", type=click.Path(path_type=Path), help="write the claim token there, mode 0600 (default: standard output)")
-def deposit(out: Path | None, **wanted: Any) -> None:
+@click.option("--json", "as_json", is_flag=True, help="write claim, token and expiry as JSON")
+def deposit(out: Path | None, *, as_json: bool, **wanted: Any) -> None:
     """Leave a secret for a vm, and answer the claim token for its user-data. The token opens it once, for whoever comes first.
 
     \b
@@ -74,7 +75,7 @@ def deposit(out: Path | None, **wanted: Any) -> None:
     """
     with private_file(out) as file:
         answer = _leave(**wanted)
-        file.write(f"{answer['token']}\n")
+        file.write(f"{json.dumps(answer) if as_json else answer['token']}\n")
     say(f"claim {answer['claim']} until {answer['expires_at']}", err=True)
 
 
@@ -142,7 +143,7 @@ def secrets() -> None:
 @secrets.command("list")
 @click.option("--days", type=click.IntRange(1, DAYS_KEPT), default=7, show_default=True, help="how far back")
 @click.option("--state", type=click.Choice(["waiting", "delivered", "expired", "revoked", "contested", "unreported"]), help="only these")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@AS_JSON
 def list_secrets(days: int, state: str | None, as_json: bool) -> None:
     """List secrets, newest first.
 
@@ -159,7 +160,7 @@ def list_secrets(days: int, state: str | None, as_json: bool) -> None:
     elif state is not None:
         held = [one for one in held if one.state == state]
     if as_json:
-        click.echo(json.dumps([msgspec.to_builtins(one) for one in held], indent=2))
+        say_json([msgspec.to_builtins(one) for one in held])
     else:
         _show(held)
 
@@ -174,7 +175,7 @@ def show_secret(claim: str) -> None:
     found = [msgspec.to_builtins(one) for one in _history(DAYS_KEPT, claim)]
     if not found:
         raise Malformed(f"no such claim in {DAYS_KEPT} days: check its name with `skytally secrets list`")
-    click.echo(json.dumps(found, indent=2))
+    say_json(found)
 
 
 def _history(days: int, claim: str | None = None) -> list[evidence.Held]:

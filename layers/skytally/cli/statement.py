@@ -3,28 +3,29 @@
 import base64
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from skytally import bill, closing, reconciliation, signature, web, wiring
 from skytally.bill import Billed
 from skytally.cli.files import private_file, text_of
-from skytally.cli.terminal import say, show
+from skytally.cli.terminal import AS_JSON, say, say_json, show_rows
 from skytally.closing import Frozen
 from skytally.cloud import Site
 from skytally.config import Config
-from skytally.documents import Closing
 from skytally.errors import Malformed
 from skytally.ports import Documents
 from skytally.records import month as read_month
 
 MONTH = click.option("--month", required=True, help="YYYY-MM, in UTC")
 KEY = click.option("--key", "key_path", type=click.Path(path_type=Path), help="the signing key (default: statement.pem in SKYTALLY_KEYS)")
+SHOWN = (
+    *("vm_count", "core_hours", "hs23_hours", "scored_core_hours", "hs23_complete"),
+    *("cost", "currency", "coverage", "silent_vms"),
+)
 
 
 @click.group()
@@ -56,7 +57,7 @@ def keygen(key_path: Path | None) -> None:
 @click.option("--cloud", "clouds", multiple=True, help="close only this cloud (repeat it; default: all)")
 @KEY
 @click.option("--dry-run", is_flag=True, help="only show what would be signed")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@AS_JSON
 def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: bool, as_json: bool) -> None:
     """Freeze and sign a month once it is over; again later, and what has become known since makes a new revision with its differences.
 
@@ -75,11 +76,11 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
             made = closing.revisions(wanted, clouds, documents, site, lambda _: ("", ""), web.clock())
         else:
             made = closing.close(wanted, clouds, documents, site, lambda text: signature.sign(text, signing_key), web.clock())
-    rows = [_row(one) for one in made]
+    rows = [_described(closing.read(one.text)) for one in made]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
     elif rows:
-        _show(rows, "would be signed" if dry_run else "signed")
+        show_rows(rows, "would be signed" if dry_run else "signed")
     else:
         say(f"nothing is new in {month}: nothing was signed", err=True)
 
@@ -88,7 +89,8 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--key", "key_path", type=click.Path(path_type=Path), help="the public key that you were given (default: the one in FILE)")
 @click.option("--unpack", type=click.Path(path_type=Path, file_okay=False), help="write statement.json and statement.sig for openssl there")
-def verify(file: Path, key_path: Path | None, unpack: Path | None) -> None:
+@AS_JSON
+def verify(file: Path, key_path: Path | None, unpack: Path | None, *, as_json: bool) -> None:
     """Check a statement that `statement?detail=signed` answered, and show its totals.
 
     \b
@@ -101,9 +103,9 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None) -> None:
     try:
         told = json.loads(file.read_text())
         text, signed, own_key = (str(told[name]) for name in ("statement", "signature", "public_key"))
-        row = _described(msgspec.json.decode(text, type=Frozen))
+        row = _described(closing.read(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Malformed(f"{file} is no signed statement: ask for it with detail=signed") from None
+        raise Malformed(f"{file} is no signed statement of format 1 or 2: ask for it with detail=signed") from None
     signature.verify(text, signed, text_of(key_path, "name the public key that you were given") if key_path else own_key)
     if unpack:
         unpack.mkdir(parents=True, exist_ok=True)
@@ -111,14 +113,17 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None) -> None:
         (unpack / "statement.sig").write_bytes(base64.b64decode(signed))
     if key_path is None:
         click.echo("no --key: this shows that the statement fits the key inside it, not whose key that is", err=True)
-    _show([row], "as it was signed")
+    if as_json:
+        say_json(row)
+    else:
+        show_rows([row], "as it was signed")
 
 
 @statement.command("compare")
 @MONTH
 @click.option("--bill", "bill_path", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="the provider's bill, as below")
 @click.option("--decimal", type=click.Choice([".", ","]), help="the bill's decimal separator, where its numbers do not tell")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@AS_JSON
 def compare(month: str, bill_path: Path | None, decimal: str | None, as_json: bool) -> None:
     """Put a month's statement beside the scheduler's lives of vms and the provider's bill.
 
@@ -139,9 +144,9 @@ def compare(month: str, bill_path: Path | None, decimal: str | None, as_json: bo
         whole = closing.statement(wanted, (), documents, site, web.clock())
         rows = reconciliation.reconciliation(whole["clouds"], wanted, documents, billed)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
     elif rows:
-        _show(rows, f"{wanted}, {whole['state']}")
+        show_rows(rows, f"{wanted}, {whole['state']}")
     else:
         say(f"nothing is known of {month}", err=True)
 
@@ -165,33 +170,15 @@ def _read_bill(path: Path, decimal: str | None) -> dict[str, Billed]:
         raise Malformed(f"cannot read {path} ({error.strerror}): name the file of the bill") from None
 
 
-def _row(made: Closing) -> dict[str, Any]:
-    return _described(msgspec.json.decode(made.text, type=Frozen))
-
-
 def _described(frozen: Frozen) -> dict[str, Any]:
-    totals, changes = frozen.totals, frozen.changes
+    totals = frozen.totals
     return {
         "month": frozen.month,
         "cloud": frozen.cloud,
+        "owner": frozen.owner,
+        "contact": frozen.contact,
         "revision": frozen.revision,
-        "vm_count": totals["vm_count"],
-        "core_hours": totals["core_hours"],
-        "hs23_hours": totals["hs23_hours"],
-        "cost": totals["cost"],
-        "currency": totals["currency"],
-        "coverage": totals["coverage"],
-        "silent_vms": totals["silent_vms"],
-        "restated": None if changes is None else closing.sentence(changes),
+        "closed_at": frozen.closed_at,
+        **{name: totals[name] for name in SHOWN},
+        "restated": None if frozen.changes is None else closing.sentence(frozen.changes),
     }
-
-
-def _show(rows: list[dict[str, Any]], title: str) -> None:
-    columns = [name.replace("_", " ") for name in rows[0]]
-    right = [column for column, value in zip(columns, rows[0].values(), strict=True) if not isinstance(value, str)]
-    words = [[_word(value) for value in row.values()] for row in rows]
-    show(columns, words, right=right, title=title, width=None if sys.stdout.isatty() else 160)
-
-
-def _word(value: Any) -> str:
-    return f"{value:,.3f}" if isinstance(value, float) else "" if value is None else str(value)
