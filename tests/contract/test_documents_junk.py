@@ -62,6 +62,14 @@ def test_a_bad_write_costs_itself(documents):
     assert documents.get_many("label", keys, Label) == [good, None, good] * len(BAD)
 
 
+@pytest.mark.parametrize("hours", [-23.9, -18.5, -14, 0, 14, 18.5, 23.9])
+def test_a_moment_is_kept_whatever_its_zone_is(documents, hours):
+    at = AT.astimezone(timezone(timedelta(hours=hours)))
+    wanted = [Write("turn", f"k{hours}", 1, Turn(taken_at=at)), interval(f"i{hours}", at, at + HOUR, 8)]
+    assert done(documents, *wanted) == [STORED, STORED]
+    assert [documents.get(one.index, one.key, type(one.document)) for one in wanted] == [one.document for one in wanted]
+
+
 moments = st.one_of(
     st.datetimes(),
     st.datetimes(timezones=st.sampled_from([UTC, FAR_EAST, timezone(-timedelta(hours=14))])),

@@ -8,7 +8,7 @@ record is skipped and noted.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -246,7 +246,8 @@ class ElasticsearchDocuments:
         where = {"_index": written_to(self._prefix, write.index, write.key), "_id": id_of(write.key)}
         action = {"create": where} if write.create else {"index": {**where, "version": write.version, "version_type": "external_gte"}}
         source = sums.with_cuts(write.document) if write.index == MONTHLY else msgspec.structs.asdict(write.document)
-        return msgspec.json.encode(action) + b"\n" + msgspec.json.encode({"key": write.key, **source})
+        fields = {name: _in_utc(value) for name, value in source.items()}
+        return msgspec.json.encode(action) + b"\n" + msgspec.json.encode({"key": write.key, **fields})
 
     def _commit(self, lines: list[bytes]) -> list[Fate]:
         """Keep all, in as many bulks as their size needs."""
@@ -264,6 +265,11 @@ class ElasticsearchDocuments:
                     raise Unavailable("the document store is not set up for this version: run `skytally doctor --install`")
                 self._is_installed = True
             yield
+
+
+def _in_utc(value: Any) -> Any:
+    """Return a moment as Elasticsearch reads every one: it knows no offset beyond 18 hours."""
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not UTC else value
 
 
 def _deletion(hit: dict[str, Any]) -> dict[str, Any]:
