@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+
+from skytally.cli.terminal import show
 
 HERE = Path(__file__).resolve().parent
 CLOUD = "this-machine"
@@ -79,7 +80,7 @@ def live(base: str, home: Path) -> None:
         claim = call(base, home, "scheduler", "secret-deposit", body)
     with step("vm downloads vm.py and checks its digest"):
         script = download_agent(base, home)
-    with step("vm claims and opens the secret, measures itself (≤ 10 s), and reports"):
+    with step("vm claims and opens the secret, measures itself for 8 s, and reports"):
         boot(base, home, script, claim["token"])
 
 
@@ -143,16 +144,14 @@ def show_statement(base: str, home: Path) -> None:
     """Print this month's statement with this machine on it."""
     month = f"{datetime.now(UTC):%Y-%m}"
     statement = call(base, home, "reader", f"statement?month={month}&cloud={CLOUD}&detail=boots")
-    table = Table(title=f"statement {month}, {statement['state']}")
-    for column in ("vm", "boot", "core hours", "CPU hours", "score per core", "coverage"):
-        table.add_column(column, justify="left" if column in {"vm", "boot"} else "right")
+    columns = ("vm", "boot", "core hours", "CPU hours", "score a core", "coverage")
+    rows = []
     for row in statement["boots"]:
         score, coverage = row["benchmark_score"], row["coverage"]
         hours = (f"{row[name] / 3600:.3f}" for name in ("core_seconds", "cpu_seconds"))
-        table.add_row(
-            row["vm"], row["boot_at"], *hours, f"{score:.2f}" if score else "–", f"{coverage:.0%}" if coverage is not None else "–"
-        )
-    console.print(table)
+        words = (f"{score:.2f}" if score else "–", f"{coverage:.0%}" if coverage is not None else "–")
+        rows.append([row["vm"], row["boot_at"], *hours, *words])
+    show(columns, rows, right=columns[2:], title=f"statement {month}, {statement['state']}")
 
 
 def report_on(base: str, home: Path) -> int:
