@@ -29,7 +29,7 @@ WATCH_SECONDS, POLL_SECONDS, UPSTREAM_SECONDS = 1.0, 0.05, 60.0
 # How long a call waits for a function that has no process yet.
 WAKE_SECONDS = 10.0
 BACK_OFF_SECONDS = (0.2, 5.0)
-MOST_FUNCTIONS = 15
+MOST_FUNCTIONS, MOST_LOG_LETTERS = 15, 20_000
 HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "host", "upgrade", "te", "trailer"}
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -51,7 +51,7 @@ class Deployed:
         self.spec = spec
         self.replica: Replica | None = None
         self.invocation_count = 0
-        self.said = ""
+        self.said, self.said_at = "", datetime.now(UTC)
         self.rolling: asyncio.Task[None] | None = None
 
     def status(self) -> dict[str, Any]:
@@ -164,6 +164,18 @@ class Provider:
         (self.secrets / name).unlink()
         return Answer(202)
 
+    def log(self, name: str, since: datetime | None) -> list[dict[str, str]]:
+        """Return the end of what a function said: what keeps it from starting, else what its process wrote; all or nothing is newer."""
+        function = self.functions[name]
+        text, at = function.said, function.said_at
+        if not text and function.replica is not None:
+            file = function.replica.folder / "log"
+            text, at = file.read_text(errors="replace")[-MOST_LOG_LETTERS:], datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        if since is not None and at < since:
+            return []
+        line = {"name": name, "instance": "1", "namespace": NAMESPACE, "timestamp": at.isoformat()}
+        return [line | {"text": words} for words in text.splitlines()]
+
     def _roll(self, function: Deployed) -> None:
         function.rolling = asyncio.create_task(self._bring_up(function))
         self._keep(function.rolling)
@@ -179,7 +191,8 @@ class Provider:
             try:
                 fresh = await self._start(spec)
             except NotReady as error:
-                function.said = str(error)
+                if self._wants(function, spec):
+                    function.said, function.said_at = str(error), datetime.now(UTC)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, most)
                 continue

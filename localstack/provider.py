@@ -2,12 +2,13 @@
 
 It is as strict as the real ones, in the manner of faas-netes (which keeps the version that answers until the next is ready) or of faasd
 (which removes it first): names are DNS labels, what is not there cannot be changed, 202 comes before anything runs, an image that cannot be
-pulled is told by nobody, secrets and root cannot be written. `--volume` names what functions may write beside /tmp, as a mounted one.
+pulled is told by nobody. Secrets and root cannot be written where this runs as root and finds `unshare`; elsewhere functions may write
+what you may, and a line at the start says so. `--volume` names what they may write beside /tmp, as a mounted one.
 
 ::
 
     POST|PUT /system/functions   DELETE /system/functions   GET /system/functions   GET /system/function/NAME
-    GET|POST|PUT|DELETE /system/secrets   GET /system/namespaces   GET /system/info   GET /system/logs?name=
+    GET|POST|PUT|DELETE /system/secrets   GET /system/namespaces   GET /system/info   GET /system/logs?name=&since=
     ANY /function/NAME[.ns][/path]   POST /async-function/NAME                      basic auth on /system
 
 Idle functions go and come back with the next request; timers are called by their cron expressions in UTC. Listens on loopback only.
@@ -22,6 +23,7 @@ import json
 import secrets
 import sys
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import httpx2 as httpx
@@ -31,6 +33,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from localstack import replicas
 from localstack.manners import MANNERS, Manner
 from localstack.platform_functions import HOP_HEADERS, NAMESPACE, Provider
 from localstack.replicas import NotReady
@@ -116,14 +119,11 @@ class Api:
         """Return the end of a function's log, a line of JSON for each of its lines."""
         refused = self._refused(request)
         name = request.query_params.get("name", "")
-        function = self._provider.functions.get(name)
-        if refused is not None or function is None:
+        if refused is not None or name not in self._provider.functions:
             return refused or Response(status_code=404)
-        text = function.said
-        if not text and function.replica is not None:
-            text = (function.replica.folder / "log").read_text(errors="replace")[-20_000:]
-        lines = [json.dumps({"name": name, "instance": "1", "namespace": NAMESPACE, "text": line}) for line in text.splitlines()]
-        return PlainTextResponse("".join(f"{line}\n" for line in lines), media_type="application/x-ndjson")
+        since = request.query_params.get("since")
+        lines = self._provider.log(name, datetime.fromisoformat(since) if since else None)
+        return PlainTextResponse("".join(f"{json.dumps(line)}\n" for line in lines), media_type="application/x-ndjson")
 
     async def invoke(self, request: Request) -> Response:
         """Pass a request on to a function's process, starting it where it sleeps."""
@@ -190,6 +190,8 @@ def main() -> None:
         password_file.write_text(secrets.token_urlsafe(24))
     volumes = tuple(folder.absolute() for folder in options.volume or [options.state.absolute().parent])
     app = application(options.state.absolute(), password_file.read_text(), options.idle_seconds, MANNERS[options.like], volumes)
+    if not replicas.can_be_read_only():
+        print("functions may write what you may: read-only roots need root and `unshare`", file=sys.stderr)
     print(f"ready http://127.0.0.1:{options.port}  (user admin, password in {password_file})", file=sys.stderr, flush=True)
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning", timeout_graceful_shutdown=25)
 

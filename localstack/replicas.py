@@ -96,9 +96,14 @@ async def start(spec: dict[str, Any], secrets: Path, folder: Path, volumes: tupl
     return replica
 
 
+def can_be_read_only() -> bool:
+    """Say whether processes can be kept from writing."""
+    return os.geteuid() == 0 and shutil.which("unshare") is not None
+
+
 def _read_only(mounted: Path, volumes: tuple[Path, ...]) -> tuple[str, ...]:
     """Return what a command is run by: a root that nobody can write, but for /tmp and volumes, and secrets that nobody can."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
+    if not can_be_read_only():
         return ()
     return ("unshare", "--mount", "sh", "-c", READ_ONLY, "sh", "/tmp", *map(str, volumes), "--", str(mounted))  # noqa: S108
 

@@ -213,6 +213,13 @@ def test_who_may_and_what_is_not_there(gateway):
     assert gateway.call("nothing").status == 404
 
 
+def test_who_cannot_keep_functions_from_writing_says_so_at_the_start(tmp_path):
+    gateway = Gateway(tmp_path)
+    gateway.environment["PATH"] = str(tmp_path)
+    gateway.start().stop()
+    assert "read-only roots need root and `unshare`" in (tmp_path / "provider.log").read_text()
+
+
 def test_an_address_is_not_what_a_caller_says_it_is(gateway):
     """The sources of a deposit hold, whatever X-Forwarded-For a thief on this machine makes up."""
     for name in ("secret_deposit", "secret_claim"):
