@@ -52,6 +52,13 @@ def test_a_tokens_file_is_read_each_time(write, tmp_path):
     assert access.headers() == {"Authorization": "Bearer two"}
 
 
+@pytest.mark.parametrize("token", ["€", "one\ntwo"])
+def test_a_token_that_no_header_takes_is_refused(write, token):
+    with pytest.raises(Malformed, match="the token for the cluster") as refused:
+        kubeconfig.from_kubeconfig(write(user={"token": token})).headers()
+    assert token not in str(refused.value)
+
+
 @pytest.mark.parametrize("inline", [True, False])
 def test_authority_and_client_certificate_are_files_or_stand_in_it(write, authority, tmp_path, inline):
     certificate, key = authority.issue("me")
@@ -76,6 +83,9 @@ REFUSED = {
     "a certificate that is none": ({"user": {"client-certificate-data": "eA==", "client-key-data": "eA=="}}, "PEM"),
     "an authority that is none": ({"cluster_fields": {"certificate-authority-data": "eA=="}}, "PEM"),
     "an authority that is no base64": ({"cluster_fields": {"certificate-authority-data": "%"}}, "base64"),
+    "an authority with letters that base64 does not have": ({"cluster_fields": {"certificate-authority-data": "€"}}, "base64"),
+    "an authority that is not ASCII": ({"cluster_fields": {"certificate-authority-data": b64encode("€".encode()).decode()}}, "PEM"),
+    "a client certificate with letters that base64 does not have": ({"user": {"client-certificate-data": "€"}}, "base64"),
     "an authority that is not there": ({"cluster_fields": {"certificate-authority": "gone.pem"}}, "gone.pem"),
     "a context that is not there": ({"current-context": "other"}, "other"),
     "something else": ({"clusters": 3}, "no kubeconfig"),

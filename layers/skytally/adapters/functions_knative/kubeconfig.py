@@ -4,7 +4,7 @@ Credentials are a client certificate or a token. A plugin that runs a program to
 a token. A server whose certificate is not checked is refused, too.
 """
 
-import binascii
+import re
 import ssl
 import tempfile
 from base64 import b64decode
@@ -20,6 +20,7 @@ from skytally.plain_text import printable
 POD_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 POD_SERVER = "https://kubernetes.default.svc"
 MOST_LETTERS = 500
+TOKEN = re.compile(r"[!-~]+")
 
 
 class Access(Struct, frozen=True, kw_only=True):
@@ -34,6 +35,8 @@ class Access(Struct, frozen=True, kw_only=True):
     def headers(self) -> dict[str, str]:
         """Return the headers that say who calls; a token's file is read each time, since tokens in pods are renewed."""
         token = _text(self.token_file) if self.token_file else self.token
+        if token and not TOKEN.fullmatch(token):
+            raise Malformed("the token for the cluster holds what no token holds: copy it again, or make a new one")
         return {"Authorization": f"Bearer {token}"} if token else {}
 
 
@@ -141,14 +144,14 @@ def _given(data: str | None, name: str | None, kubeconfig: Path) -> str | None:
     """Return what stands in a kubeconfig, or in the file beside it that it names."""
     try:
         return b64decode(data, validate=True).decode() if data else _text(kubeconfig.parent / name) if name else None
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # It holds what is no base64, no text, or letters that base64 does not have.
         raise Malformed(f"{kubeconfig}: a certificate or key in it is no base64 of PEM") from None
 
 
 def _context(authority: str | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cadata=authority)
-    except ssl.SSLError:
+    except (ssl.SSLError, TypeError, ValueError):  # Letters that are not ASCII are a TypeError.
         raise Malformed("the certificate authority of the cluster is no PEM certificate") from None
     # Python 3.13 asks for key identifiers, which the authorities of many clusters do not write; all else stays checked.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
