@@ -228,8 +228,8 @@ class Drive:
     def keeps_what_works(self) -> str:
         """Apply a setting that is wrong: refused with its name, and the version before answers on."""
         with self.load() as answers:
-            told = self.apply(expected=5, settings=self.settings | {"SKYTALLY_TRUSTED_HOPS": "many"})
-        _must("SKYTALLY_TRUSTED_HOPS" in told, f"the setting is not named: {told}")
+            told = self.apply(expected=5, settings=self.settings | {"SKYTALLY_DOCUMENTS_CA_FILE": "/nowhere"})
+        _must("SKYTALLY_DOCUMENTS_CA_FILE" in told, f"the setting is not named: {told}")
         _must(set(answers) == {200, 201}, f"answers beside a wrong version: {dict(answers)}")
         missing = self.apply(expected=1, secrets=[*self.secret_names(), "nobody-has-it"])
         _must("nobody-has-it" in missing, missing)

@@ -13,7 +13,8 @@ from localstack.halves import HALVES
 from skytally import deployment
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
-from skytally.config import settings
+from skytally.cli.deploy import deploy
+from skytally.config import setting_names, settings
 from skytally.definition import DEFINITIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,7 +106,10 @@ def test_no_committed_file_names_this_machine_or_a_registry(pattern):
 
 
 def test_operating_takes_ten_commands_that_exist():
-    (commands,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL)
+    settings, commands = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"\b([A-Z0-9_]+)=", settings))
+    options = {option.envvar for command in deploy.commands.values() for option in command.params}
+    assert named - set(setting_names().values()) - options == {"AWS_SHARED_CREDENTIALS_FILE"}
     lines = [line.partition("#")[0].split() for line in commands.splitlines()]
     assert len(lines) <= 10
     for words in lines[1:]:

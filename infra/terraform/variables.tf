@@ -1,5 +1,5 @@
 variable "gateway_url" {
-  description = "The OpenFaaS gateway, or whatever speaks its REST API."
+  description = "The OpenFaaS gateway, or whatever speaks its REST API. By http to another machine `skytally deploy` asks for SKYTALLY_GATEWAY_INSECURE=1 in the environment."
   type        = string
 }
 
@@ -72,7 +72,7 @@ variable "settings" {
 }
 
 variable "function_settings" {
-  description = "Settings of single functions, by function name; they win over settings."
+  description = "Settings of single functions, by the function's name in paths (panda-collect); they win over settings."
   type        = map(map(string))
   default     = {}
 }

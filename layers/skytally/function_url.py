@@ -17,15 +17,31 @@ def url_of(base: str, path: str) -> str:
 
 def check_base(base: str, *, insecure: bool) -> None:
     """Raise Malformed for a base that is no URL, or that would let tokens and payloads travel in clear without anybody having said so."""
+    if not _is_url(url_of(base, "name")):
+        raise Malformed(f"--base is a URL such as https://sky.example.org, or https://{FUNCTION}.example.org, and {base!r} is none")
+    _check_not_in_clear(url_of(base, "name"), base, "token and payload", insecure=insecure)
+
+
+def check_gateway(gateway: str, *, insecure: bool) -> None:
+    """Raise Malformed for a gateway that is no URL, or whose password would travel in clear without anybody having said so."""
+    if not _is_url(gateway):
+        raise Malformed(f"--gateway is a URL such as https://gateway.example.org, and {gateway!r} is none")
+    _check_not_in_clear(gateway, gateway, "the password", insecure=insecure)
+
+
+def _is_url(url: str) -> bool:
     try:
-        parts = urlsplit(url_of(base, "name"))
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        host = None
-    if host is None or parts.scheme not in {"http", "https"}:
-        raise Malformed(f"--base is a URL such as https://sky.example.org, or https://{FUNCTION}.example.org, and {base!r} is none")
-    if parts.scheme == "http" and not insecure and not is_this_machine(host):
-        raise Malformed(f"{base} is http: token and payload would travel in clear. Use https, or say --insecure where the network is yours")
+        return False
+    return host is not None and parts.scheme in {"http", "https"}
+
+
+def _check_not_in_clear(url: str, name: str, what: str, *, insecure: bool) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not insecure and not is_this_machine(parts.hostname or ""):
+        raise Malformed(f"{name} is http: {what} would travel in clear. Use https, or say --insecure where the network is yours")
 
 
 def is_this_machine(host: str) -> bool:

@@ -7,13 +7,14 @@ rollout that was broken off is finished by the next.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
-from skytally.errors import Malformed, Unavailable
+from skytally.errors import Conflict, Malformed, Unavailable
 from skytally.ports import FunctionPlatform, Running, Specification, TimerPlatform
 
 LOOK_EVERY_SECONDS = 0.5
@@ -39,12 +40,13 @@ class Drift(Enum):
 
 
 class Row(Struct, frozen=True):
-    """One function, timer or secret, and how it differs."""
+    """One function, timer or secret, how it differs, and the command that puts it right."""
 
     name: str
     kind: str
     drift: Drift
     words: str = ""
+    remedy: str = "skytally deploy apply"
 
 
 def hand_over(platform: FunctionPlatform, files: Mapping[str, str], wanted: Iterable[str], tell: Tell) -> None:
@@ -75,7 +77,8 @@ def read_secret(path: Path) -> str:
 def roll_out(platform: FunctionPlatform, wanted: Sequence[Specification], pace: Pace, tell: Tell) -> None:
     """Bring functions to what is wanted: those that are new all at once, then those that change, one after another; timers come last.
 
-    Raises Unavailable where one does not come up in time, Malformed where the platform refuses one; what came before it stays.
+    Raises Unavailable where one does not come up in time, Malformed where the platform refuses one, Conflict where somebody else deploys
+    another version meanwhile; what came before it stays.
     """
     found = {one.service: platform.running(one) for one in wanted}
     new = [one for one in wanted if found[one.service] is None]
@@ -86,10 +89,11 @@ def roll_out(platform: FunctionPlatform, wanted: Sequence[Specification], pace: 
     for one in new:
         platform.put(one)
     for one in new:
-        _wait(platform, one, pace, tell)
+        _wait(platform, one, None, pace, tell)
     for one in changed:
+        before = platform.running(one)
         platform.put(one)
-        _wait(platform, one, pace, tell)
+        _wait(platform, one, before.digest if before else None, pace, tell)
     for one in wanted:
         if isinstance(platform, TimerPlatform):
             platform.put_timer(one)
@@ -100,14 +104,18 @@ def _differs(running: Running | None, wanted: Specification) -> bool:
     return running is not None and not (running.digest == wanted.digest and running.is_ready)
 
 
-def _wait(platform: FunctionPlatform, wanted: Specification, pace: Pace, tell: Tell) -> None:
-    """Wait until the version that is wanted answers, telling what it waits for when that changes."""
+def _wait(platform: FunctionPlatform, wanted: Specification, before: str | None, pace: Pace, tell: Tell) -> None:
+    """Wait until the version that is wanted answers, telling what it waits for when that changes; `before` is the digest that was there."""
     deadline, told = pace.monotonic() + pace.seconds, ""
     while True:
         running = platform.running(wanted) or Running(None, "", words="the platform does not know it yet")
         if running.digest == wanted.digest and running.is_ready:
             tell(f"{wanted.service}: deployed")
             return
+        if running.digest not in {None, before, wanted.digest}:
+            raise Conflict(f"{wanted.service} is not deployed: somebody else deployed another version at the same time")
+        if before is not None and running.digest == before != wanted.digest:
+            running = msgspec.structs.replace(running, words="the platform keeps the version before: can it pull the image?")
         if running.is_final or pace.monotonic() >= deadline:
             why = running.words or "it does not answer, and the platform does not say why"
             raise Unavailable(f"{wanted.service} is not deployed: {why}")
@@ -116,21 +124,33 @@ def _wait(platform: FunctionPlatform, wanted: Specification, pace: Pace, tell: T
         pace.sleep(LOOK_EVERY_SECONDS)
 
 
-def status(platform: FunctionPlatform, wanted: Sequence[Specification], secrets: Iterable[str]) -> list[Row]:
-    """Compare what runs with what is wanted."""
+def status(platform: FunctionPlatform, wanted: Sequence[Specification], secrets: Iterable[str], files: Collection[str] = ()) -> list[Row]:
+    """Compare what runs with what is wanted; `files` names the secrets that a rollout hands over by itself."""
     there, kept = platform.services(), platform.secrets()
     rows = [_row(one, platform.running(one)) for one in wanted]
     if isinstance(platform, TimerPlatform):
         timers = [(one, platform.has_timer(one)) for one in wanted]
         rows += [Row(one.service, "timer", Drift.NONE if is_so else Drift.CHANGED) for one, is_so in timers if one.schedule or not is_so]
-    rows += [Row(name, "function", Drift.UNWANTED) for name in sorted(there.keys() - {one.service for one in wanted})]
-    rows += [Row(name, "secret", Drift.NONE if name in kept else Drift.MISSING) for name in sorted(set(secrets))]
+    rows += [Row(name, "function", Drift.UNWANTED, remedy=f"skytally deploy remove {name}") for name in unwanted(there, wanted)]
+    rows += [_secret_row(name, name in kept, name in files) for name in sorted(set(secrets))]
     return rows
+
+
+def _secret_row(name: str, is_kept: bool, has_file: bool) -> Row:
+    if is_kept or has_file:
+        return Row(name, "secret", Drift.NONE if is_kept else Drift.MISSING)
+    return Row(name, "secret", Drift.MISSING, remedy=f"skytally deploy secret {name} FILE")
+
+
+def unwanted(services: Iterable[str], wanted: Sequence[Specification]) -> list[str]:
+    """Return the functions of ours that a platform has and nobody wants, such as those of another version of skytally."""
+    return sorted(set(services) - {one.service for one in wanted})
 
 
 def _row(wanted: Specification, running: Running | None) -> Row:
     if running is None:
         return Row(wanted.service, "function", Drift.MISSING)
     if running.digest != wanted.digest:
-        return Row(wanted.service, "function", Drift.CHANGED, running.words or f"it runs {running.image}")
+        image = f"; its image is {running.image}" if running.image != wanted.image else ""
+        return Row(wanted.service, "function", Drift.CHANGED, running.words + image)
     return Row(wanted.service, "function", Drift.NONE if running.is_ready else Drift.NOT_READY, running.words)

@@ -390,7 +390,7 @@ def set_up(folder, node, server, monkeypatch):
     told = ["search-setup", "--user", "elastic", "--password-file", str(folder / "password"), "--out", str(folder / "keys")]
     done = CliRunner().invoke(cli, told, catch_exceptions=False)
     assert done.exit_code == 0
-    assert "usage_report, job_heartbeat, placement_report" in done.output
+    assert "usage-report, job-heartbeat, placement-report" in done.output
     for group in access.FUNCTIONS:
         assert (folder / "keys" / group).stat().st_mode & 0o077 == 0
         assert (folder / "keys" / group).read_text().strip() not in done.output

@@ -10,7 +10,7 @@ from gateway import Gateway, wait_until
 from skytally import deployment, rollout
 from skytally.adapters.functions_openfaas import OpenFaasFunctions, body_of
 from skytally.cli import cli
-from skytally.errors import Forbidden, Malformed, Unavailable
+from skytally.errors import Conflict, Forbidden, Malformed, Unavailable
 from skytally.rollout import Drift, Pace
 
 IMAGE, QUICK = "registry.example.org/skytally:1", Pace(seconds=8.0)
@@ -156,15 +156,34 @@ def test_a_wrong_setting_is_told_by_its_name_and_is_not_deployed(gateway, platfo
     (row,) = rollout.status(platform, [wanted(SKYTALLY_TRUSTED_HOPS="many")], ())
     assert row.drift is Drift.NOT_READY
     assert gateway.call("agent/SHA256SUMS").status == (200 if like == "faas-netes" else 503)
-    assert roll_out(platform, wanted())[-1] == "agent: deployed"
+    told = roll_out(platform, wanted())
+    assert told[-1] == "agent: deployed"
+    assert "SKYTALLY_TRUSTED_HOPS" not in str(told), "what the version before said is not this one's"
 
 
 def test_an_image_that_cannot_be_pulled_is_not_deployed(gateway, platform, like):
     roll_out(platform, wanted())
-    with pytest.raises(Unavailable, match=r"pull|another version"):
+    with pytest.raises(Unavailable, match="can it pull the image" if like == "faas-netes" else "unable to pull image"):
         roll_out(platform, wanted(image="registry.example.org/nothing:2"))
     assert gateway.call("agent/SHA256SUMS").status == 200
-    assert [row.drift for row in rollout.status(platform, [wanted(image="registry.example.org/nothing:2")], ())] == [Drift.CHANGED]
+    (row,) = rollout.status(platform, [wanted(image="registry.example.org/nothing:2")], ())
+    assert (row.drift, row.words) == (Drift.CHANGED, f"another version is deployed; its image is {IMAGE}")
+
+
+def test_of_a_function_that_merely_differs_nobody_asks_for_its_image(gateway, platform):
+    answer(gateway, "functions", body_of(wanted()), "POST")
+    (row,) = rollout.status(platform, [wanted(SKYTALLY_TRUSTED_HOPS="1")], ())
+    assert (row.drift, row.words) == (Drift.CHANGED, "another version is deployed")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_of_two_rollouts_at_once_the_one_that_lost_says_so(gateway, platform, is_there):
+    other = OpenFaasFunctions(gateway.base, gateway.password_file.read_text())
+    if is_there:
+        roll_out(platform, wanted())
+    pace = Pace(seconds=60.0, sleep=lambda _: other.put(wanted(SKYTALLY_TRUSTED_HOPS="2")))
+    with pytest.raises(Conflict, match="agent is not deployed: somebody else deployed another version"):
+        roll_out(platform, wanted(SKYTALLY_TRUSTED_HOPS="many"), pace=pace)
 
 
 def test_a_missing_secret_is_told_by_its_name_before_anything_changes(gateway, platform):
@@ -187,7 +206,8 @@ def test_secrets_come_once_and_go(platform, tmp_path):
 
 def test_a_rollout_that_was_broken_off_is_finished_by_the_next(gateway, platform):
     platform.put(wanted())
-    assert roll_out(platform, wanted()) in (["agent: unchanged"], ["agent: deployed"])
+    wait_until(lambda: platform.running(wanted()).is_ready)
+    assert roll_out(platform, wanted()) == ["agent: unchanged"]
     answer(gateway, "functions", body_of(wanted()) | {"annotations": {}}, "PUT")
     assert roll_out(platform, wanted())[-1] == "agent: deployed"
 
@@ -198,7 +218,27 @@ def test_what_somebody_else_deployed_is_drift_and_not_ours_to_remove(gateway, pl
     (row,) = rollout.status(platform, [wanted()], ())
     assert row.drift is Drift.MISSING
     assert platform.services() == {}
-    assert platform.remove("theirs")
+    with pytest.raises(Forbidden, match="theirs was not deployed by skytally"):
+        platform.remove("theirs")
+    assert set(gateway.deployed()) == {"theirs"}
+    assert answer(gateway, "functions", {"functionName": "theirs"}, "DELETE") == 202
+
+
+def test_a_function_of_another_version_of_skytally_is_told_with_the_command_that_removes_it(gateway, platform):
+    answer(gateway, "functions", body_of(wanted()) | {"service": "old-one"}, "POST")
+    rows = rollout.status(platform, [wanted()], {"s3", "s4"}, {"s4"})
+    assert [(row.name, row.drift, row.remedy) for row in rows] == [
+        ("agent", Drift.MISSING, "skytally deploy apply"),
+        ("old-one", Drift.UNWANTED, "skytally deploy remove old-one"),
+        ("s3", Drift.MISSING, "skytally deploy secret s3 FILE"),
+        ("s4", Drift.MISSING, "skytally deploy apply"),
+    ]
+
+
+def test_a_secret_that_is_refused_is_told_in_the_gateways_words_without_its_value(platform):
+    with pytest.raises(Malformed, match=r"the secret A_b: .* 400: the name of a secret is a DNS label") as refused:
+        platform.put_secret("A_b", "hidden")
+    assert "hidden" not in str(refused.value)
 
 
 def test_a_platform_at_its_limit_says_so(gateway, platform):
@@ -225,6 +265,7 @@ def test_the_command_brings_one_function_says_what_differs_and_removes(gateway, 
     access = ["--gateway", gateway.base, "--password-file", str(gateway.password_file)]
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "token-20260101000000").write_text("ab" * 32)
+    (tmp_path / "keys" / "statement.pem").write_text("a key that signs")
 
     def run(*arguments, exit_code=0, **how):
         done = CliRunner().invoke(cli, ["deploy", *map(str, arguments), *access], **how)
@@ -233,10 +274,11 @@ def test_the_command_brings_one_function_says_what_differs_and_removes(gateway, 
         return done.output
 
     for _ in range(2):
-        assert "token-20260101000000: kept" in run("secrets", tmp_path / "keys")
-    kept, token = [{"name": "token-20260101000000", "state": "kept"}], tmp_path / "keys" / "token-20260101000000"
-    assert json.loads(run("secrets", tmp_path / "keys", "--json")) == kept
-    assert json.loads(run("secret", "token-20260101000000", token, "--json")) == kept
+        assert run("secrets", tmp_path / "keys") == "statement.pem: left out\ntoken-20260101000000: kept\n"
+        assert gateway.secrets() == {"token-20260101000000"}
+    kept, token = {"name": "token-20260101000000", "state": "kept"}, tmp_path / "keys" / "token-20260101000000"
+    assert json.loads(run("secrets", tmp_path / "keys", "--json")) == [{"name": "statement.pem", "state": "left out"}, kept]
+    assert json.loads(run("secret", "token-20260101000000", token, "--json")) == [kept]
     site = json.dumps({"image": IMAGE, "settings": {"SKYTALLY_TRUSTED_HOPS": "1"}, "secrets": ["token-20260101000000"]})
     assert "agent: deployed" in run("apply", "-", "--only", "agent", input=site)
     assert "agent: unchanged" in run("apply", "-", "--only", "agent", input=site)
@@ -244,6 +286,8 @@ def test_the_command_brings_one_function_says_what_differs_and_removes(gateway, 
     printed = run("status", "-", "--json", exit_code=3, input=site).partition("\n]")[0] + "]"
     drift = {row["name"]: row["state"] for row in json.loads(printed)}
     assert (drift["agent"], drift["statement"], drift["token-20260101000000"]) == ("as wanted", "missing", "as wanted")
+    assert "there is no function agnet: is it agent?" in run("remove", "agent", "agnet", exit_code=2)
+    assert set(gateway.deployed()) == {"agent"}, "nothing is removed before all names are known"
     assert run("remove", "agent") == "agent: removed\n"
     assert run("remove", "agent") == "agent: was not there\n"
     assert json.loads(run("remove", "agent", "--json")) == [{"name": "agent", "state": "was not there"}]
@@ -251,11 +295,9 @@ def test_the_command_brings_one_function_says_what_differs_and_removes(gateway, 
     gone = json.loads(run("remove-secret", "token-20260101000000", "--json"))
     assert gone == [{"name": "token-20260101000000", "state": "was not there"}]
     assert "there is no function nothing" in run("apply", "-", "--only", "nothing", exit_code=2, input=site)
+    answer(gateway, "functions", body_of(wanted()) | {"service": "old-one"}, "POST")
+    no_secrets = json.dumps({"image": IMAGE})
+    assert "`skytally deploy remove old-one` removes it" in run("apply", "-", "--only", "agent", input=no_secrets)
+    assert "  skytally deploy remove old-one" in run("status", "-", exit_code=3, input=site)
+    assert run("remove", "old-one") == "old-one: removed\n"
     assert "--all" in run("remove", exit_code=2)
-
-
-def test_a_gateway_without_a_scheme_gets_no_password(tmp_path):
-    (tmp_path / "password").write_text("hidden")
-    access = ["--gateway", "127.0.0.1:9", "--password-file", str(tmp_path / "password")]
-    done = CliRunner().invoke(cli, ["deploy", "remove", "agent", *access])
-    assert (done.exit_code, "https://" in done.output) == (2, True)

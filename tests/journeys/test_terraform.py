@@ -40,7 +40,7 @@ def gateway(tmp_path, like):
 @in_both_manners
 def test_everything_from_nothing_through_its_journeys_to_nothing(gateway, tmp_path, like):
     with bigpanda() as (monitor, panda_url):
-        panda = {"panda_collect": {"SKYTALLY_PANDA_URL": panda_url, "SKYTALLY_PANDA_QUEUES": QUEUE}}
+        panda = {"panda-collect": {"SKYTALLY_PANDA_URL": panda_url, "SKYTALLY_PANDA_QUEUES": QUEUE}}
         gateway.terraform("apply", "-auto-approve", function_settings=panda)
         assert set(gateway.deployed()) == {function["service"] for function in CATALOG["functions"]}
         assert gateway.secrets() == {path.name for path in (tmp_path / "keys").iterdir()}
@@ -145,7 +145,7 @@ def timers_answer(gateway):
 
 def a_change_rolls_one_function_and_loses_nothing(gateway, panda, *, keeps_old):
     untouched = {name for name in gateway.replicas() if not name.startswith("usage-report-")}
-    changed = panda | {"usage_report": {"SKYTALLY_TRUSTED_HOPS": "1"}}
+    changed = panda | {"usage-report": {"SKYTALLY_TRUSTED_HOPS": "1"}}
     reporters = [Reporter(gateway, f"rolled-{n}") for n in range(4)]
     for reporter in reporters:
         reporter.start()

@@ -80,19 +80,63 @@ REFUSED = {
     "a field that nobody knows": ({"replicas": 3}, "replicas"),
     "a setting of somebody else": ({"settings": {"PATH": "/"}}, "PATH"),
     "a secret as a setting": ({"settings": {"AWS_SECRET_ACCESS_KEY": "x"}}, "file"),
-    "a function that is none": ({"function_settings": {"usage-report": {}}}, "usage_report"),
+    "a function that is none": ({"function_settings": {"usage": {}}}, "none of agent, .* usage-report"),
+    "settings of a function by its folder's name": ({"function_settings": {"usage_report": {}}}, "write usage-report"),
+    "secrets of a function by its folder's name": ({"function_secrets": {"usage_report": []}}, "write usage-report"),
+    "a schedule by its folder's name": ({"schedules": {"secret_sweep": ""}}, "write secret-sweep"),
     "a timer that is none": ({"schedules": {"usage-report": "* * * * *"}}, "secret-sweep"),
     "a schedule that is none": ({"schedules": {"secret-sweep": "often"}}, "often"),
     "a secret's name that platforms refuse": ({"secrets": ["S3_credentials"]}, "S3_credentials"),
     "a secret's name that is too long": ({"secrets": ["x" * 64]}, "63"),
-    "a number where a text belongs": ({"settings": {"SKYTALLY_TRUSTED_HOPS": 1}}, "settings"),
+    "a number where a text belongs": ({"settings": {"SKYTALLY_TRUSTED_HOPS": 1}}, r"settings\.SKYTALLY_TRUSTED_HOPS .* quote it"),
+    "a number for one function": ({"function_settings": {"agent": {"AWS_X": True}}}, r"function_settings\.agent\.AWS_X .* quote it"),
+    "a number in a list": ({"secrets": ["s3", 1]}, r"secrets\.1 .* quote it"),
 }
+NO_PLAIN_CRON = [
+    *("* * * * * *", "* * * *", "@hourly", "0 0 L * *", "0 0 LW * *", "0 0 * * 5L", "0 0 * * 5#3", "0 0 * * 7", "0 0 * * 1-7"),
+    *("60 * * * *", "* * 0 * *", "*/0 * * * *", "? * * * *", "0 0 31 2 *", "5-1 * * * *", "a * * * *"),
+]
+PLAIN_CRON = ["*/5 * * * *", "0,30 1-5/2 1 JAN-mar MON-FRI", "1/7 0 * * */7", "0 0 1,15 * 0", "17 3 * * sun,6"]
 
 
 @pytest.mark.parametrize(("change", "word"), REFUSED.values(), ids=REFUSED)
 def test_a_mistake_is_told_by_its_name(change, word):
     with pytest.raises(Malformed, match=word):
         wanted(**change)
+
+
+@pytest.mark.parametrize("schedule", NO_PLAIN_CRON)
+def test_a_schedule_that_some_platform_does_not_take_is_refused(schedule):
+    with pytest.raises(Malformed, match="of secret-sweep must be five plain fields"):
+        wanted(schedules={"secret-sweep": schedule})
+
+
+@pytest.mark.parametrize("schedule", PLAIN_CRON)
+def test_a_schedule_of_five_plain_fields_is_taken(schedule):
+    assert wanted(schedules={"secret-sweep": schedule})["secret-sweep"].schedule == schedule
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"image: x:1\nsecrets: [a]\nimage: x:2\n", "image is there twice, in lines 1 and 3"),
+        (b"image: x:1\nsettings:\n  AWS_X: a\n  AWS_X: b\n", "AWS_X is there twice, in lines 3 and 4"),
+        (b'{"image": "x:1", "settings": {"AWS_X": "a", "AWS_X": "b"}}', "AWS_X is there twice"),
+    ],
+)
+def test_what_is_said_twice_is_refused(text, words):
+    with pytest.raises(Malformed, match=words):
+        deployment.parse(text)
+
+
+def test_a_description_may_repeat_itself_by_anchors():
+    text = b"image: x:1\nfunction_settings:\n  agent: &same {AWS_X: a, AWS_Y: b}\n  statement: {<<: *same, AWS_Y: c}\n"
+    assert deployment.parse(text).function_settings["statement"] == {"AWS_X": "a", "AWS_Y": "c"}
+
+
+def test_a_description_that_holds_itself_is_refused():
+    with pytest.raises(Malformed, match="description"):
+        deployment.parse(b"image: x:1\nsettings: &all {AWS_X: *all}\n")
 
 
 @pytest.mark.parametrize("text", [b"", b"[", b"\xff", b"image: [", b"- 1", b"{}"])

@@ -24,7 +24,7 @@ DESCRIPTIONS = st.fixed_dictionaries(
     {"image": st.sampled_from(["x:1", "r.example.org:5000/x:1", f"x@sha256:{'0' * 64}"]), "settings": SETTINGS, "secrets": SECRETS},
     optional={
         "function_settings": st.fixed_dictionaries({"agent": SETTINGS}),
-        "function_secrets": st.fixed_dictionaries({"secret_sweep": SECRETS}),
+        "function_secrets": st.fixed_dictionaries({"secret-sweep": SECRETS}),
         "schedules": st.fixed_dictionaries({"secret-sweep": st.sampled_from(["", "1 * * * *", "*/2 1 * * mon"])}),
     },
 )
@@ -34,7 +34,7 @@ SITES = st.builds(
     gateway=st.sampled_from([None, "ingress/knative"]),
     host=st.sampled_from([None, "sky.example.org"]),
     min_scale=st.integers(0, 2),
-    max_scale=st.integers(1, 50),
+    max_scale=st.integers(2, 50),
 )
 
 

@@ -9,6 +9,6 @@ output "files" {
 }
 
 output "function_secrets" {
-  description = "The secret that each function needs, by function name."
+  description = "The secret that each function needs, by the function's name in paths."
   value       = merge([for group, functions in var.groups : { for function in functions : function => [local.secret_of[group]] }]...)
 }

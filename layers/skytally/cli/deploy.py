@@ -1,9 +1,11 @@
 """`skytally deploy`: functions and secrets on a FaaS, as a description wants them; Terraform calls these, and people may."""
 
 import contextlib
+import difflib
 import functools
+import itertools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from skytally.adapters.functions_knative import KnativeFunctions, kubeconfig, ma
 from skytally.adapters.functions_knative.cluster import Cluster
 from skytally.adapters.functions_knative.manifests import Site
 from skytally.cli.terminal import AS_JSON, say, say_json, show
-from skytally.errors import Malformed
+from skytally.config import Config, setting_names
+from skytally.errors import Malformed, Misconfigured
+from skytally.function_url import check_gateway
 from skytally.ports import FunctionPlatform, Specification
 from skytally.rollout import Drift, Pace
 
-EXIT_DRIFT = 3
+EXIT_DRIFT, DEFAULT_SECONDS = 3, 120.0
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
 PLATFORM_OPTIONS = (
     click.option(
@@ -44,6 +48,12 @@ PLATFORM_OPTIONS = (
         envvar="SKYTALLY_GATEWAY_CA_FILE",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="openfaas: CA of the gateway's certificate",
+    ),
+    click.option(
+        "--insecure",
+        is_flag=True,
+        envvar="SKYTALLY_GATEWAY_INSECURE",
+        help="openfaas: let the password travel in clear to an http:// that is not this machine",
     ),
     click.option(
         "--kubeconfig",
@@ -74,8 +84,10 @@ def on_platform(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_platform(platform: str, site: Site, **options: Any) -> Any:
-        where = {name: options.pop(name) for name in ("gateway", "password_file", "ca", "kubeconfig")}
-        return command(_knative(where["kubeconfig"], site) if platform == "knative" else _openfaas(where), **options)
+        where = {name: options.pop(name) for name in ("gateway", "password_file", "ca", "insecure", "kubeconfig")}
+        seconds = options.get("seconds", DEFAULT_SECONDS)
+        made = _knative(where["kubeconfig"], site, seconds) if platform == "knative" else _openfaas(where, seconds)
+        return command(made, **options)
 
     return _with_options(PLATFORM_OPTIONS, on_site(with_platform))
 
@@ -87,7 +99,9 @@ def on_site(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_site(**options: Any) -> Any:
         names = {"route_gateway": "gateway", "route_host": "host"}
         named = ("namespace", "route_gateway", "route_host", "min_scale", "max_scale")
-        return command(site=Site(**{names.get(name, name): options.pop(name) for name in named}), **options)
+        with _usage():
+            site = Site(**{names.get(name, name): options.pop(name) for name in named})
+        return command(site=site, **options)
 
     return _with_options(SITE_OPTIONS, with_site)
 
@@ -96,20 +110,29 @@ def _with_options(options: Sequence[Callable[..., Any]], command: Callable[..., 
     return functools.reduce(lambda made, option: option(made), reversed(options), command)
 
 
-def _openfaas(where: Mapping[str, Any]) -> FunctionPlatform:
+@contextlib.contextmanager
+def _usage() -> Iterator[None]:
+    """Say what is wrong with an option as click does, with its exit code."""
+    try:
+        yield
+    except Malformed as error:
+        raise click.UsageError(error.message) from None
+
+
+def _openfaas(where: Mapping[str, Any], seconds: float) -> FunctionPlatform:
     if where["gateway"] is None or where["password_file"] is None:
         raise click.UsageError("--platform openfaas needs --gateway and --password-file")
-    if not where["gateway"].startswith(("https://", "http://")):
-        raise click.UsageError("--gateway is a URL such as https://gateway.example.org: without a scheme nothing is sent")
+    with _usage():
+        check_gateway(where["gateway"], insecure=where["insecure"])
     password, tell = rollout.read_secret(where["password_file"]), functools.partial(say, err=True)
-    return functions_openfaas.OpenFaasFunctions(where["gateway"], password, where["ca"], tell)
+    return functions_openfaas.OpenFaasFunctions(where["gateway"], password, where["ca"], tell, seconds)
 
 
-def _knative(named: Path | None, site: Site) -> FunctionPlatform:
+def _knative(named: Path | None, site: Site, seconds: float) -> FunctionPlatform:
     usual = DEFAULT_KUBECONFIG.expanduser()
     path = named or (usual if usual.is_file() else None)
     access = kubeconfig.from_kubeconfig(path) if path else kubeconfig.from_pod()
-    return KnativeFunctions(Cluster(access, site.namespace), site)
+    return KnativeFunctions(Cluster(access, site.namespace, seconds), site)
 
 
 @click.group()
@@ -119,9 +142,16 @@ def deploy() -> None:
     \b
     A DESCRIPTION is YAML or JSON (- is standard input):
       image: registry.example.org/skytally:1
-      settings: {SKYTALLY_DOCUMENTS: "https://es:9200", SKYTALLY_OBJECTS: "s3://bucket"}
-      secrets: [master-20261101000000, wrapping-20261101000000, token-20261101000000]
-      function_settings: {panda_collect: {SKYTALLY_PANDA_URL: "https://bigpanda.cern.ch"}}
+      settings:
+        SKYTALLY_DOCUMENTS: https://search.example.org:9200
+        SKYTALLY_OBJECTS: s3://bucket
+        SKYTALLY_TRUSTED_HOPS: "1"                   # numbers are quoted
+      secrets: [master-20261101000000, wrapping-20261101000000,
+                token-20261101000000]
+      function_settings:                             # by names in paths
+        panda-collect: {SKYTALLY_PANDA_URL: "https://bigpanda.cern.ch"}
+      function_secrets: {statement: [search-readers]}
+      schedules: {panda-collect: "*/30 * * * *"}     # UTC; "": never
       secret_files: {master-20261101000000: keys/master-20261101000000}
 
     Exit codes: 0 done, 1 refused, 2 wrong usage, 3 what runs is not what is wanted, 5 the platform or a function does not answer.
@@ -135,7 +165,7 @@ def deploy() -> None:
 @click.option(
     "--seconds",
     envvar="SKYTALLY_DEPLOY_SECONDS",
-    default=120.0,
+    default=DEFAULT_SECONDS,
     show_default=True,
     type=click.FloatRange(1),
     help="how long each function may take to answer",
@@ -148,15 +178,17 @@ def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], s
 
     \b
     Examples:
-      skytally deploy apply --gateway https://gateway.example.org --password-file password site.yaml
+      export SKYTALLY_GATEWAY=https://gateway.example.org
+      export SKYTALLY_GATEWAY_PASSWORD_FILE=password
+      skytally deploy apply site.yaml
       skytally deploy apply --platform knative --namespace skytally site.yaml
-      terraform output -json deployment | skytally deploy apply -      # puts back whatever was lost
+      terraform output -json deployment | skytally deploy apply -
     """
-    described, wanted = _read(description)
-    unknown = set(only) - {one.service for one in wanted}
-    if unknown:
-        raise click.UsageError(f"there is no function {', '.join(sorted(unknown))}")
-    wanted = [one for one in wanted if not only or one.service in only]
+    described, everything = _read(description)
+    _check_services(only, {one.service for one in everything})
+    wanted = [one for one in everything if not only or one.service in only]
+    for name in rollout.unwanted(platform.services(), everything):
+        say(f"{name} is no function of this version of skytally: `skytally deploy remove {name}` removes it", err=True)
     rollout.hand_over(platform, described.secret_files, {name for one in wanted for name in one.secrets}, say)
     with _progress("rolling out"):
         rollout.roll_out(platform, wanted, Pace(seconds=seconds), say)
@@ -169,17 +201,22 @@ def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], s
 def show_status(platform: FunctionPlatform, description: Any, *, as_json: bool) -> None:
     """Say how what runs differs from what DESCRIPTION wants; exit code 3 where it does.
 
-    Example: terraform output -json deployment | skytally deploy status -
+    \b
+    Example:
+      terraform output -json deployment | skytally deploy status -
     """
     described, wanted = _read(description)
-    rows = rollout.status(platform, wanted, described.secret_names)
+    rows = rollout.status(platform, wanted, described.secret_names, described.secret_files)
     if as_json:
         told = [{"name": row.name, "kind": row.kind, "state": row.drift.value, "words": row.words} for row in rows]
         say_json(told)
     else:
         show(("name", "kind", "state", "what the platform says"), [(row.name, row.kind, row.drift.value, row.words) for row in rows])
-    if any(row.drift is not Drift.NONE for row in rows):
-        say("what runs is not what is wanted: `skytally deploy apply` with the same description puts it right", err=True)
+    remedies = dict.fromkeys(row.remedy for row in rows if row.drift is not Drift.NONE)
+    if remedies:
+        say("what runs is not what is wanted; with the same description and options this puts it right:", err=True)
+        for remedy in remedies:
+            say(f"  {remedy}", err=True)
         sys.exit(EXIT_DRIFT)
 
 
@@ -189,13 +226,17 @@ def show_status(platform: FunctionPlatform, description: Any, *, as_json: bool) 
 @click.option("--all", "everything", is_flag=True, help="every function of skytally that the platform has")
 @AS_JSON
 def remove(platform: FunctionPlatform, names: tuple[str, ...], *, everything: bool, as_json: bool) -> None:
-    """Remove functions; documents, objects and secrets stay.
+    """Remove functions of skytally; documents, objects and secrets stay, and so does what others deployed.
 
-    Example: skytally deploy remove usage-report --gateway … --password-file password
+    \b
+    Example:
+      skytally deploy remove usage-report
     """
     if bool(names) == everything:
         raise click.UsageError("name the functions, or say --all")
-    services = sorted(platform.services()) if everything else names
+    ours = platform.services().keys()
+    _check_services(names, ours | {function.service for function in catalog.FUNCTIONS})
+    services = sorted(ours) if everything else names
     _say_states(((name, _removed(platform.remove(name))) for name in services), as_json=as_json)
 
 
@@ -204,15 +245,24 @@ def remove(platform: FunctionPlatform, names: tuple[str, ...], *, everything: bo
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @AS_JSON
 def put_secrets(platform: FunctionPlatform, folder: Path, *, as_json: bool) -> None:
-    """Hand every file of FOLDER to the platform as a secret of its name; values are never printed.
+    """Hand the keys that functions use, of a FOLDER as `skytally keys` makes it, to the platform as secrets; values are never printed.
 
-    Example: skytally deploy secrets keys/ --gateway … --password-file password
+    What else is in FOLDER stays here, such as the key that signs statements: no function holds it.
+
+    \b
+    Example:
+      skytally deploy secrets keys
     """
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        files = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
         raise Malformed(f"cannot read {folder}: {error.strerror}") from None
-    _say_states(((path.name, _kept(platform, path.name, path)) for path in files), as_json=as_json)
+    values = {path.name: rollout.read_secret(path) for path in files if deployment.KEY_NAME.fullmatch(path.name)}
+    if not values:
+        raise Malformed(f"{folder} holds no key of a function, such as master-20261101000000: `skytally keys init` makes them")
+    left_out = ((path.name, "left out") for path in files if path.name not in values)
+    kept = ((name, _kept(platform, name, value)) for name, value in values.items())
+    _say_states(itertools.chain(left_out, kept), as_json=as_json)
 
 
 @deploy.command("secret")
@@ -223,9 +273,12 @@ def put_secrets(platform: FunctionPlatform, folder: Path, *, as_json: bool) -> N
 def put_secret(platform: FunctionPlatform, name: str, file: Path, *, as_json: bool) -> None:
     """Hand FILE to the platform as the secret NAME; its value is never printed.
 
-    Example: skytally deploy secret s3-credentials credentials --gateway … --password-file password
+    \b
+    Example:
+      skytally deploy secret s3-credentials credentials
     """
-    _say_states([(name, _kept(platform, name, file))], as_json=as_json)
+    deployment.check_secret_name(name)
+    _say_states([(name, _kept(platform, name, rollout.read_secret(file)))], as_json=as_json)
 
 
 @deploy.command("remove-secret")
@@ -235,13 +288,15 @@ def put_secret(platform: FunctionPlatform, name: str, file: Path, *, as_json: bo
 def remove_secret(platform: FunctionPlatform, name: str, *, as_json: bool) -> None:
     """Let the platform forget a secret; functions that run keep what they mounted.
 
-    Example: skytally deploy remove-secret s3-credentials --gateway … --password-file password
+    \b
+    Example:
+      skytally deploy remove-secret s3-credentials
     """
     _say_states([(name, _removed(platform.remove_secret(name)))], as_json=as_json)
 
 
-def _kept(platform: FunctionPlatform, name: str, file: Path) -> str:
-    platform.put_secret(name, rollout.read_secret(file))
+def _kept(platform: FunctionPlatform, name: str, value: str) -> str:
+    platform.put_secret(name, value)
     return "kept"
 
 
@@ -260,12 +315,17 @@ def _say_states(states: Iterable[tuple[str, str]], *, as_json: bool) -> None:
 
 @deploy.command("catalog")
 def show_catalog() -> None:
-    """Print the list of functions as Terraform reads it."""
+    """Print the list of functions as Terraform reads it.
+
+    \b
+    Example:
+      skytally deploy catalog > infra/terraform/functions/catalog.json
+    """
     from skytally.adapters.documents_elasticsearch import access
 
     functions = [{"name": f.name, "service": f.service, "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS]
-    described = {"functions": functions, "secrets_folder": deployment.SECRETS_FOLDER, "search_groups": access.FUNCTIONS}
-    say_json(described)
+    groups = {group: list(map(catalog.service_of, names)) for group, names in access.FUNCTIONS.items()}
+    say_json({"functions": functions, "secrets_folder": deployment.SECRETS_FOLDER, "search_groups": groups})
 
 
 @deploy.command("stack-file")
@@ -273,7 +333,10 @@ def show_catalog() -> None:
 def show_stack(description: Any) -> None:
     """Print DESCRIPTION as stack.yml for `faas-cli deploy`: every setting, secret, annotation and limit is in it.
 
-    Example: skytally deploy stack-file site.yaml > stack.yml && faas-cli deploy -f stack.yml
+    \b
+    Example:
+      skytally deploy stack-file site.yaml > stack.yml
+      faas-cli deploy -f stack.yml
     """
     _, wanted = _read(description)
     click.echo(yaml.safe_dump(functions_openfaas.stack(wanted), sort_keys=False, width=120), nl=False)
@@ -288,7 +351,10 @@ def show_manifests(description: Any, site: Site) -> None:
     Secrets are handed over by `skytally deploy secrets --platform knative FOLDER`, or by the cluster's own means: the one key of each
     is its name. Timers stand last, since a tick before its function answers is a failed one.
 
-    Example: skytally deploy manifests site.yaml > site/skytally.yaml && kubectl apply --server-side -f site/skytally.yaml
+    \b
+    Example:
+      skytally deploy manifests site.yaml > skytally.yaml
+      kubectl apply --server-side -f skytally.yaml
     """
     _, wanted = _read(description)
     click.echo("---\n".join(manifests.dump(manifest) for manifest in manifests.all_manifests(wanted, site)), nl=False)
@@ -296,7 +362,33 @@ def show_manifests(description: Any, site: Site) -> None:
 
 def _read(description: Any) -> tuple[deployment.Description, list[Specification]]:
     described = deployment.parse(description.read())
-    return described, deployment.specifications(described)
+    wanted = deployment.specifications(described)
+    for one in wanted:
+        _check_settings(one.settings)
+    return described, wanted
+
+
+def _check_settings(settings: Mapping[str, str]) -> None:
+    """Raise Malformed for a setting that no function has, or whose value no function could read."""
+    known = set(setting_names().values())
+    for name in settings:
+        if name.startswith("SKYTALLY_") and name not in known:
+            raise Malformed(f"{name} is no setting{_suggestion(name, known)}")
+    try:
+        Config.from_env(settings)
+    except Misconfigured as error:
+        raise Malformed(f"the description: {error.reason}") from None
+
+
+def _check_services(names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"there is no function {name}{_suggestion(name, known)}")
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    closest = difflib.get_close_matches(name, sorted(known), n=1)
+    return f": is it {closest[0]}?" if closest else ""
 
 
 def _progress(words: str) -> Any:

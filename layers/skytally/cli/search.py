@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skytally import web
+from skytally.catalog import service_of
 from skytally.cli.files import private_file
 from skytally.cli.terminal import AS_JSON, say, say_json
 from skytally.config import Config
@@ -64,9 +65,10 @@ def search_setup(user: str, password_file: Path, out: Path | None, days: int, il
         for path, group in keys:
             _write_key(path, access.make_key(client, prefix, group, days))
             if not as_json:
-                say(f"{path}: for {', '.join(access.FUNCTIONS[group]) or '`skytally statement`'}")
+                say(f"{path}: for {', '.join(map(service_of, access.FUNCTIONS[group])) or '`skytally statement`'}")
     if as_json:
-        say_json({"made": fresh, "keys": [{"file": str(path), "functions": access.FUNCTIONS[group]} for path, group in keys]})
+        issued = [{"file": str(path), "functions": list(map(service_of, access.FUNCTIONS[group]))} for path, group in keys]
+        say_json({"made": fresh, "keys": issued})
 
 
 @click.command("search-revoke")

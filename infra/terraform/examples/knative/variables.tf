@@ -25,7 +25,7 @@ variable "settings" {
 }
 
 variable "function_settings" {
-  description = "Settings of single functions, by function name."
+  description = "Settings of single functions, by the function's name in paths (panda-collect)."
   type        = map(map(string))
   default     = {}
 }

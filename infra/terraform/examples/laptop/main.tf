@@ -49,7 +49,7 @@ variable "settings" {
 }
 
 variable "function_settings" {
-  description = "Settings of single functions."
+  description = "Settings of single functions, by the function's name in paths (panda-collect)."
   type        = map(map(string))
   default     = {}
 }

@@ -5,7 +5,7 @@ variables {
   keys_folder   = "keys"
   image         = "skytally:1"
   renewed       = "2026-11"
-  groups        = { ingest = ["usage_report", "job_heartbeat"], readers = ["statement"], operators = [] }
+  groups        = { ingest = ["usage-report", "job-heartbeat"], readers = ["statement"], operators = [] }
 }
 
 run "a_key_a_group" {

@@ -79,7 +79,10 @@ class KnativeFunctions:
         return {service["metadata"]["name"]: _digest(service) for service in self._cluster.select("Service", labelSelector=SELECTOR)}
 
     def remove(self, service: str) -> bool:
-        """Remove a function with its timer and route, and with the last one what the site needed beside them."""
+        """Remove a function with its timer and route, and with the last one what the site needed; raises Forbidden for one not ours."""
+        there = self._cluster.get("Service", service)
+        if there is not None and not OURS.items() <= (there["metadata"].get("labels") or {}).items():
+            raise Forbidden(f"{service} was not deployed by skytally, and stays: remove it by the platform's own means")
         self._cluster.delete("CronJob", service)
         self._cluster.delete("HTTPRoute", route_name(service))
         was_there = self._cluster.delete("Service", service)

@@ -11,7 +11,7 @@ from skytally.adapters.functions_knative.kubeconfig import Access
 from skytally.errors import Forbidden, Malformed, NotFound, SkytallyError, Unavailable
 from skytally.plain_text import printable
 
-SECONDS = urllib3.Timeout(connect=5.0, read=60.0)
+CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 MOST_LETTERS = 500
 FIELD_MANAGER = "skytally"
 # Objects are asked for by what they are called in a path.
@@ -30,12 +30,13 @@ NAMES_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class Cluster:
-    """One API server and one namespace of it."""
+    """One API server and one namespace of it; `seconds` is how long one answer is waited for, where that is less than usual."""
 
-    def __init__(self, access: Access, namespace: str) -> None:
+    def __init__(self, access: Access, namespace: str, seconds: float = READ_SECONDS) -> None:
         self._access, self._namespace = access, namespace
         names: dict[str, Any] = {"server_hostname": access.server_name, "assert_hostname": access.server_name} if access.server_name else {}
-        self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False, ssl_context=access.context, **names)
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS, total=seconds)
+        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, ssl_context=access.context, **names)
 
     def apply(self, kind: str, name: str, manifest: bytes, *, dry_run: bool = False) -> dict[str, Any]:
         """Make an object, or bring it to the manifest, and return it; raises Malformed for a field that the server does not know."""

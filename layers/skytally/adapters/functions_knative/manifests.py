@@ -11,6 +11,7 @@
 `dump` writes what is applied, byte for byte, and what `skytally deploy manifests` prints.
 """
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,8 @@ import yaml
 from msgspec import Struct
 
 from skytally.catalog import FUNCTIONS
-from skytally.deployment import SECRETS_FOLDER
+from skytally.deployment import DNS_LABEL, SECRETS_FOLDER
+from skytally.errors import Malformed
 from skytally.ports import Specification
 
 Manifest = dict[str, Any]
@@ -28,6 +30,8 @@ OURS = {"app.kubernetes.io/name": "skytally", "app.kubernetes.io/managed-by": "s
 COMPONENT = "app.kubernetes.io/component"
 ACCOUNT = "skytally"
 CONTAINER = "function"
+DNS_NAME = rf"{DNS_LABEL.pattern}(\.{DNS_LABEL.pattern})*"
+GATEWAY, HOST = re.compile(rf"{DNS_LABEL.pattern}/{DNS_NAME}"), re.compile(rf"(\*\.)?{DNS_NAME}")
 USER = 10001
 TIMERS = frozenset(function.service for function in FUNCTIONS if function.schedule)
 # A view adds up a month; a timer's round would meet the one that goes on.
@@ -49,6 +53,17 @@ class Site(Struct, frozen=True, kw_only=True):
     host: str | None = None
     min_scale: int = 0
     max_scale: int = 10
+
+    def __post_init__(self) -> None:
+        """Raise Malformed for what no cluster takes, by the name of the option that says it."""
+        if not DNS_LABEL.fullmatch(self.namespace):
+            raise Malformed(f"--namespace {self.namespace!r} is none: a namespace has up to 63 of a-z, 0-9 and -")
+        if self.gateway is not None and not GATEWAY.fullmatch(self.gateway):
+            raise Malformed(f"--route-gateway is NAMESPACE/NAME of a Gateway, such as ingress/knative, and {self.gateway!r} is none")
+        if self.host is not None and not HOST.fullmatch(self.host):
+            raise Malformed(f"--route-host is a host name such as sky.example.org, and {self.host!r} is none")
+        if self.min_scale > self.max_scale:
+            raise Malformed(f"--min-scale {self.min_scale} is more than --max-scale {self.max_scale}")
 
 
 def site_manifests(site: Site) -> list[Manifest]:
