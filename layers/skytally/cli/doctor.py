@@ -69,7 +69,7 @@ def _site_data(config: Config) -> Iterator[Finding]:
 def _documents(config: Config) -> Iterator[Finding]:
     with contextlib.closing(wiring.open_documents(config)) as documents:
         documents.get("boot", "doctor", Boot)
-    yield "documents", "answers", "ok", config.documents_url.partition("://")[0]
+    yield "documents", "answers", "ok", _kind(config.documents_url)
 
 
 def _credentials(config: Config) -> Iterator[Finding]:
@@ -79,7 +79,14 @@ def _credentials(config: Config) -> Iterator[Finding]:
         yield "credentials", "dirac", "ok" if state == credential.WELL else "FAILED", message
 
 
+def _kind(url: str) -> str:
+    """Return what kind of store a URL names, and where nothing but this machine reaches it, that."""
+    scheme = url.partition("://")[0]
+    return f"{scheme}, of this machine alone" if scheme in {"sqlite", "file"} else scheme
+
+
 def _objects(config: Config) -> Iterator[Finding]:
+    yield "objects", "kind", "ok", _kind(config.objects_url)
     pools = (wiring.open_objects(config), wiring.open_objects(config))
     verdict = preflight.examine(pools, web.clock)
     preflight.keep(verdict, pools[0])
