@@ -217,6 +217,17 @@ def test_removal_leaves_nothing(api, platform, site):
     assert not platform.remove_secret("s")
 
 
+def test_a_service_that_somebody_else_deployed_is_not_ours_to_remove(api, platform, site):
+    platform.put(specifications()["agent"])
+    mine = api.request("GET", path_of("Service", site.namespace, "agent"))
+    theirs = {"apiVersion": mine["apiVersion"], "kind": "Service", "metadata": {"name": "theirs"}, "spec": mine["spec"]}
+    api.request("POST", path_of("Service", site.namespace), theirs)
+    assert platform.services().keys() == {"agent"}
+    with pytest.raises(Forbidden, match="theirs was not deployed by skytally"):
+        platform.remove("theirs")
+    assert ("Service", "theirs") in everything(api, site)
+
+
 def test_kubectl_takes_the_printed_manifests_and_they_are_what_is_wanted(api, platform, site):
     options = ["--namespace", site.namespace, "--route-gateway", "ingress/knative", "--route-host", "sky.example.org"]
     printed = CliRunner().invoke(cli, ["deploy", "manifests", "-", *options], input=json.dumps(DESCRIPTION)).output

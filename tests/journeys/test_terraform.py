@@ -62,9 +62,11 @@ def test_a_wrong_setting_is_told_and_reaches_one_function_at_most(gateway, like)
     gateway.environment["SKYTALLY_DEPLOY_SECONDS"] = "15"
     gateway.terraform("apply", "-auto-approve")
     before = set(gateway.replicas())
-    refused = gateway.fails("apply", "-auto-approve", settings={"SKYTALLY_TRUSTED_HOPS": "many"})
+    assert "setting SKYTALLY_TRUSTED_HOPS" in gateway.fails("apply", "-auto-approve", settings={"SKYTALLY_TRUSTED_HOPS": "many"})
+    assert set(gateway.replicas()) == before, "what can be seen to be wrong reaches none"
+    refused = gateway.fails("apply", "-auto-approve", settings={"SKYTALLY_DOCUMENTS_CA_FILE": "/nowhere"})
     assert "agent is not deployed" in refused
-    assert "SKYTALLY_TRUSTED_HOPS" in refused
+    assert "SKYTALLY_DOCUMENTS_CA_FILE" in refused
     others = {name for name in before if not name.startswith("agent-")}
     assert others <= set(gateway.replicas())
     assert gateway.call("agent/SHA256SUMS").status == (200 if like == "faas-netes" else 503)

@@ -122,17 +122,17 @@ def test_a_gateway_that_is_no_url_gets_no_password(run, gateway):
 
 
 @contextlib.contextmanager
-def gateway_with_tls(folder):
-    """Answer [] to everything, with a certificate of an authority in a folder; yield the URL and the passwords that come."""
+def gateway_with_tls(folder, body=b"[]"):
+    """Answer the same to everything, with a certificate of an authority in a folder; yield the URL and the passwords that come."""
     headers = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             headers.append(self.headers["Authorization"])
             self.send_response(200)
-            self.send_header("Content-Length", "2")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(b"[]")
+            self.wfile.write(body)
 
         def log_message(self, *words):
             pass
@@ -171,6 +171,12 @@ def test_a_password_may_hold_any_letter(tmp_path):
     with gateway_with_tls(tmp_path) as (url, headers):
         OpenFaasFunctions(url, "€uro", tmp_path / "ca.pem").services()
     assert headers == ["Basic " + b64encode("admin:€uro".encode()).decode()]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b"[1]", b'"x"'])
+def test_what_is_no_gateway_is_told(tmp_path, body):
+    with gateway_with_tls(tmp_path, body) as (url, _), pytest.raises(Unavailable, match="is this an OpenFaaS gateway"):
+        OpenFaasFunctions(url, "hidden", tmp_path / "ca.pem").services()
 
 
 # ---- a platform that is silent ----

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 import tenacity
 import urllib3
 
@@ -87,8 +88,7 @@ class OpenFaasFunctions:
 
     def services(self) -> dict[str, str | None]:
         """Return the functions that carry our label."""
-        listed = self._call("GET", "/system/functions", None, {200})
-        ours = [one for one in json.loads(listed.data) if _is_ours(one)]
+        ours = [one for one in self._list("/system/functions") if _is_ours(one)]
         return {one["name"]: (one.get("annotations") or {}).get(DIGEST) for one in ours}
 
     def remove(self, service: str) -> bool:
@@ -102,7 +102,7 @@ class OpenFaasFunctions:
 
     def secrets(self) -> set[str]:
         """Return the names of the secrets."""
-        return {one["name"] for one in json.loads(self._call("GET", "/system/secrets", None, {200}).data)}
+        return {one["name"] for one in self._list("/system/secrets")}
 
     def put_secret(self, name: str, value: str) -> None:
         """Keep a secret, replacing what was there."""
@@ -123,6 +123,14 @@ class OpenFaasFunctions:
     def _shown(self, service: str) -> dict[str, Any] | None:
         answer = self._call("GET", f"/system/function/{service}", None, {200, 404})
         return _json(answer) if answer.status == 200 else None
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
+        """Return what the gateway lists; raises Unavailable for an answer that is no gateway's."""
+        answer = self._call("GET", path, None, {200})
+        try:
+            return msgspec.json.decode(answer.data, type=list[dict[str, Any]] | None) or []
+        except msgspec.MsgspecError:
+            raise Unavailable(f"{self._gateway} answered something that is no list: is this an OpenFaaS gateway?") from None
 
     def _said(self, service: str) -> str:
         """Return the end of what a function's processes wrote, as far as the gateway tells it: since we changed it, where we did."""
