@@ -6,6 +6,7 @@ revision until the new one is ready; while it is not, its pods say why, long bef
 """
 
 import contextlib
+from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -116,10 +117,12 @@ class KnativeFunctions:
         self._prepare()
         try:
             self._apply(secret_manifest(name, value, self._site))
-        except Malformed:
+        except Malformed as error:
+            shows_it = value in error.message or b64encode(value.encode()).decode() in error.message
+            words = "" if shows_it else f" ({error.message})"
             raise Malformed(
                 f"the cluster refuses the secret {name}: where it is there with another value, hand the new value over under a new name, "
-                "and name that in the description"
+                f"and name that in the description{words}"
             ) from None
 
     def remove_secret(self, name: str) -> bool:
