@@ -63,7 +63,7 @@ def parse(text: bytes) -> Description:
         # JSON is YAML but for what some characters are written as.
         is_json = text.lstrip().startswith(b'{"')
         fields = json.loads(text, object_pairs_hook=_object) if is_json else _Loader(text).get_single_data()
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:  # A tag may not fit its value.
         raise Malformed(f"this is no description of a deployment: {printable(' '.join(str(error).split()))}") from None
     try:
         described = msgspec.convert(fields, type=Description)

@@ -139,7 +139,10 @@ def test_a_description_that_holds_itself_is_refused():
         deployment.parse(b"image: x:1\nsettings: &all {AWS_X: *all}\n")
 
 
-@pytest.mark.parametrize("text", [b"", b"[", b"\xff", b"image: [", b"- 1", b"{}"])
+ODD = [b"image: !!int ''", b"image: !!bool x", b"image: !!timestamp x", b"? [a]\n: b", b"a: 2026-13-40", b"--- a\n--- b", b"[" * 9_999]
+
+
+@pytest.mark.parametrize("text", [b"", b"[", b"\xff", b"image: [", b"- 1", b"{}", *ODD])
 def test_what_is_no_description_is_refused(text):
     with pytest.raises(Malformed, match="description"):
         deployment.parse(text)
