@@ -165,7 +165,10 @@ class Provider:
         return Answer(202)
 
     def log(self, name: str, since: datetime | None) -> list[dict[str, str]]:
-        """Return the end of what a function said: what keeps it from starting, else what its process wrote; all or nothing is newer."""
+        """Return the end of a function's log: what keeps it from starting, else what its process wrote.
+
+        Nothing of it is returned where its end is older than `since`.
+        """
         function = self.functions[name]
         text, at = function.said, function.said_at
         if not text and function.replica is not None:

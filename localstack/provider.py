@@ -2,8 +2,8 @@
 
 It is as strict as the real ones, in the manner of faas-netes (which keeps the version that answers until the next is ready) or of faasd
 (which removes it first): names are DNS labels, what is not there cannot be changed, 202 comes before anything runs, an image that cannot be
-pulled is told by nobody. Secrets and root cannot be written where this runs as root and finds `unshare`; elsewhere functions may write
-what you may, and a line at the start says so. `--volume` names what they may write beside /tmp, as a mounted one.
+pulled is told by nobody. Secrets and root cannot be written where this runs as root and finds `unshare`. Elsewhere
+functions may write what you may, and a line at the start says so. `--volume` names what they may write beside /tmp.
 
 ::
 

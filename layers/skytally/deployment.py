@@ -36,7 +36,7 @@ SUNDAY_AS_7 = re.compile(r"(^|[-,])0?7($|[-,/])")
 
 
 class Description(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a site wants to run: settings and secrets of every function and of single ones, by the function's name in paths.
+    """What a site wants to run: settings and secrets of every function, and of single ones by their names in paths.
 
     `secrets` are mounted by every function, keys among them by those that use keys. `secret_files` says where the values of secrets lie,
     so that a platform that lost them gets them again. `schedules` are other schedules of single timers (cron in UTC), an empty one

@@ -23,7 +23,7 @@ def check_base(base: str, *, insecure: bool) -> None:
 
 
 def check_gateway(gateway: str, *, insecure: bool) -> None:
-    """Raise Malformed for a gateway that is no URL, or whose password would travel in clear without anybody having said so."""
+    """Raise Malformed for a gateway that is no URL, or whose password would travel in clear though nobody said so."""
     if not _is_url(gateway):
         raise Malformed(f"--gateway is a URL such as https://gateway.example.org, and {gateway!r} is none")
     _check_not_in_clear(gateway, gateway, "the password", insecure=insecure)

@@ -105,7 +105,10 @@ def _differs(running: Running | None, wanted: Specification) -> bool:
 
 
 def _wait(platform: FunctionPlatform, wanted: Specification, before: str | None, pace: Pace, tell: Tell) -> None:
-    """Wait until the version that is wanted answers, telling what it waits for when that changes; `before` is the digest that was there."""
+    """Wait until the version that is wanted answers, telling what it waits for when that changes.
+
+    `before` is the digest of the version that was there. Raises Conflict for one that is neither.
+    """
     deadline, told = pace.monotonic() + pace.seconds, ""
     while True:
         running = platform.running(wanted) or Running(None, "", words="the platform does not know it yet")
@@ -143,7 +146,7 @@ def _secret_row(name: str, is_kept: bool, has_file: bool) -> Row:
 
 
 def unwanted(services: Iterable[str], wanted: Sequence[Specification]) -> list[str]:
-    """Return the functions of ours that a platform has and nobody wants, such as those of another version of skytally."""
+    """Return the functions of ours that a platform has and nobody wants, such as another version's of skytally."""
     return sorted(set(services) - {one.service for one in wanted})
 
 

@@ -1,4 +1,4 @@
-"""`skytally deploy`: what is mistyped is told before anything is sent, and no password or signing key goes where it must not."""
+"""`skytally deploy`: what is mistyped is told before anything is sent, and no secret goes where it must not."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ def password_file(tmp_path):
 
 @pytest.fixture
 def run(password_file):
-    """Run a command of the group at a gateway where nobody answers: what is refused here was refused before anything was sent."""
+    """Run a command at a gateway where nobody answers: what is refused here was refused before anything was sent."""
 
     def run(*words, gateway=NOBODY, stdin=None):
         access = ["--gateway", gateway, "--password-file", str(password_file)]
@@ -123,7 +123,7 @@ def test_a_gateway_that_is_no_url_gets_no_password(run, gateway):
 
 @contextlib.contextmanager
 def gateway_with_tls(folder, body=b"[]"):
-    """Answer the same to everything, with a certificate of an authority in a folder; yield the URL and the passwords that come."""
+    """Answer the same to everything, with a certificate of an authority in a folder; yield the URL and what passwords come."""
     headers = []
 
     class Handler(BaseHTTPRequestHandler):

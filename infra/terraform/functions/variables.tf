@@ -1,5 +1,5 @@
 variable "gateway_url" {
-  description = "The OpenFaaS gateway, or whatever speaks its REST API. By http to another machine `skytally deploy` asks for SKYTALLY_GATEWAY_INSECURE=1 in the environment."
+  description = "The OpenFaaS gateway, or whatever speaks its REST API. http to another machine needs SKYTALLY_GATEWAY_INSECURE=1."
   type        = string
 
   validation {

@@ -133,7 +133,10 @@ class OpenFaasFunctions:
             raise Unavailable(f"{self._gateway} answered something that is no list: is this an OpenFaaS gateway?") from None
 
     def _said(self, service: str) -> str:
-        """Return the end of what a function's processes wrote, as far as the gateway tells it: since we changed it, where we did."""
+        """Return the end of what a function's processes wrote, as far as the gateway tells it.
+
+        Of a function that we changed it is what they wrote since: what came before is another version's.
+        """
         query = {"name": service, "tail": LOG_LINES, "follow": "false"} | ({"since": at} if (at := self._put_at.get(service)) else {})
         answer = self._ask("GET", f"/system/logs?{urlencode(query)}", None)
         lines = answer.data.decode(errors="replace").splitlines() if answer.status == 200 else []

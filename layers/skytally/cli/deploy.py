@@ -245,9 +245,10 @@ def remove(platform: FunctionPlatform, names: tuple[str, ...], *, everything: bo
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @AS_JSON
 def put_secrets(platform: FunctionPlatform, folder: Path, *, as_json: bool) -> None:
-    """Hand the keys that functions use, of a FOLDER as `skytally keys` makes it, to the platform as secrets; values are never printed.
+    """Hand the keys in FOLDER that functions use to the platform as secrets; values are never printed.
 
-    What else is in FOLDER stays here, such as the key that signs statements: no function holds it.
+    FOLDER is as `skytally keys` makes it. What else is in it stays here, such as the key that signs statements: no
+    function holds it.
 
     \b
     Example:

@@ -80,7 +80,10 @@ class KnativeFunctions:
         return {service["metadata"]["name"]: _digest(service) for service in self._cluster.select("Service", labelSelector=SELECTOR)}
 
     def remove(self, service: str) -> bool:
-        """Remove a function with its timer and route, and with the last one what the site needed; raises Forbidden for one not ours."""
+        """Remove a function with its timer and route, and with the last one what the site needed beside them.
+
+        Raises Forbidden for one that is not ours.
+        """
         there = self._cluster.get("Service", service)
         if there is not None and not OURS.items() <= (there["metadata"].get("labels") or {}).items():
             raise Forbidden(f"{service} was not deployed by skytally, and stays: remove it by the platform's own means")

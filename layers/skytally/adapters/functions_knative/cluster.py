@@ -30,7 +30,7 @@ NAMES_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class Cluster:
-    """One API server and one namespace of it; `seconds` is how long one answer is waited for, where that is less than usual."""
+    """One API server and one namespace of it; `seconds` bounds how long one answer is waited for."""
 
     def __init__(self, access: Access, namespace: str, seconds: float = READ_SECONDS) -> None:
         self._access, self._namespace = access, namespace
