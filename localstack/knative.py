@@ -34,9 +34,9 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from localstack import image
+from localstack import elasticsearch_server, image
 from localstack.elasticsearch_server import elasticsearch
-from localstack.servers import S3_USER, versitygw
+from localstack.servers import S3_USER, VERSITYGW, versitygw
 from skytally.catalog import FUNCTIONS
 from skytally.deployment import SECRETS_FOLDER
 
@@ -74,6 +74,9 @@ def _from_nothing() -> int:
         print("make knative needs root: it makes namespaces for the node", file=sys.stderr)
         return 1
     began = time.monotonic()
+    # The node has no way out: whatever is fetched for the first time is fetched before it.
+    VERSITYGW.path()
+    elasticsearch_server.home()
     if _node("build").returncode:
         return 1
     with image.image():
