@@ -1,7 +1,8 @@
 """Bring what the tests use beside Python packages, where this machine lets us; say in one line each what it has to do without.
 
 As root on Debian: chromium for the page, debootstrap for a pool of HTCondor, it and
-buildah for the image, LibreOffice for CSV (90 MB), openssl, strace, promtool. Elsewhere nothing is installed.
+buildah for the image, LibreOffice for CSV (90 MB), openssl, strace, promtool, systemd-analyze. Elsewhere nothing
+is installed.
 """
 
 import os
@@ -16,6 +17,7 @@ PACKAGES = {
     "openssl": "openssl",
     "ssh-keygen": "openssh-client",
     "strace": "strace",
+    "systemd-analyze": "systemd",
     "curl": "curl",
     "debootstrap": "debootstrap",
     "buildah": "buildah",
@@ -28,6 +30,7 @@ WITHOUT = {
     "openssl": "vm.py's claims are not tested",
     "ssh-keygen": "keys made by ssh-keygen are not tested",
     "strace": "that no secret stands on a command line is not tested",
+    "systemd-analyze": "systemd's own reading of our units is not tested",
     "curl": "the claim by open.sh is not tested",
     "debootstrap": "HTCondor and the image are not tested",
     "buildah": "the image is not tested",

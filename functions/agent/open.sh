@@ -11,6 +11,9 @@
 # Where the payload is a tar, --unpack DIR --reporter FILE [--mode 0600] [--owner USER[:GROUP]] in place of --payload
 # writes its files into a folder: all of them or, whatever fails, none; the folder's other files stay.
 #
+# A claim that is not answered, or an answer that cannot be put in place, is gone on with by the next call: key and bundle stay in
+# memory until then. Once the secret is taken or refused, the claim file is emptied.
+#
 # Exit codes: 0 done; 2 usage; 3 refused, taken, or a bundle that does not verify: stop, tell the operator; 4 expired or revoked;
 # 5 server away, try later; 6 this machine lacks something.
 #
@@ -303,29 +306,64 @@ percent() { # text: write it for a form
     for ((i = 0; i < ${#text}; i++)); do printf '%%%02X' $(($(printf '%d' "'${text:i:1}") & 255)); done
 }
 
-take_bundle() { # key file, folder: leave the bundle in the folder; the same key serves every retry
-    local public proof body status delay=1 until=$((SECONDS + patience))
+header() { # name in small letters, headers: write the header's value
+    tr -d '\r' < "$2" | tr 'A-Z' 'a-z' | sed -n "s/^$1:[ \t]*//p" | tail -n 1
+}
+
+retry_after() { # headers: write the seconds of Retry-After, a number or an HTTP date by the server's clock: 120 at most
+    local after until now
+    after=$(header retry-after "$1")
+    if [[ ! $after =~ ^[0-9]+$ ]]; then
+        now=$(header date "$1")
+        [ -n "$after" ] && until=$(date -d "$after" +%s 2>/dev/null) && now=$(date -d "${now:-now}" +%s 2>/dev/null) || until=0 now=0
+        after=$((until > now ? until - now : 0))
+    fi
+    [ "${#after}" -lt 4 ] && ((10#$after < 120)) || after=120
+    echo "$((10#$after))"
+}
+
+take_bundle() { # key file, folder: leave the bundle in the folder; patience counts from the last answer, and four times that in all
+    local public proof body status asked wait delay=1 begun=$SECONDS answered=$SECONDS
     command -v curl > /dev/null || stop 6 "there is no curl to claim with"
     public=$(public_key "$1") || exit
     proof=$(printf '%s' "skytally/v1 claim|$claim|$(printf '%s' "$public" | sha256)${vm:+|$vm}" | hmac "$(hex_of "$secret")") || exit
     body="claim=$claim&expires=$expires&public_key=$(percent "$public")&proof=$proof${vm:+&vm=$(percent "$vm")}"
     while :; do
+        : > "$2/headers"
         status=$(
             trap '' XFSZ # no answer is larger than 4 MiB
             ulimit -f 4096
-            printf '%s' "$body" | curl --silent --data-binary @- --max-time 60 --connect-timeout 20 \
-                ${ca:+--cacert "$ca"} --output "$2/bundle" --write-out '%{http_code}' "$url"
-        ) || status=000
+            printf '%s' "$body" | curl --silent --data-binary @- --max-time 60 --connect-timeout 20 --dump-header "$2/headers" \
+                ${ca:+--cacert "$ca"} --output "$2/answer" --write-out '%{http_code}' "$url"
+        ) && answered=$SECONDS || status=000
         case $status in
-            200) return ;;
-            410) stop 4 "secret-claim: 410 $(head -c 300 "$2/bundle" | tr -d '\0')" ;;
+            200) mv -f "$2/answer" "$2/bundle" && return ;;
+            410) stop 4 "secret-claim: 410 $(head -c 400 "$2/answer" | tr -d '\0')" ;;
             404 | 408 | 429 | 000 | '' | 3* | 5*) ;;
-            *) stop 3 "secret-claim: $status $(head -c 300 "$2/bundle" | tr -d '\0')" ;;
+            *) stop 3 "secret-claim: $status $(head -c 400 "$2/answer" | tr -d '\0')" ;;
         esac
-        ((SECONDS + delay < until)) || stop 5 "secret-claim: ${status:-no answer}, try later"
-        sleep "$delay"
+        asked=$(retry_after "$2/headers")
+        wait=$((asked + asked * (RANDOM % 26) / 100 + 1 + RANDOM % delay))
+        ((SECONDS + wait <= answered + asked + patience && SECONDS + wait <= begun + 4 * patience)) ||
+            stop 5 "secret-claim: ${status:-no answer}, try later"
+        sleep "$wait"
         delay=$((delay < 30 ? delay * 2 : 60))
     done
+}
+
+clean() { # exit code: remove what is no use any more; the key and the bundle of a claim that nobody judged serve the next call
+    local file
+    put_back
+    rm -rf ${stage:+"$stage"} "$reporter.new" ${payload:+"$payload.new"}
+    if [ "$verb" = claim ] && [ "$1" -ne 0 ] && [ "$1" -ne 3 ] && [ "$1" -ne 4 ]; then
+        for file in "$work"/*; do
+            case ${file##*/} in key.pem | bundle) ;; *) rm -f "$file" ;; esac
+        done
+        return
+    fi
+    [ "$1" -ne 0 ] || rm -rf "$work"
+    [ "$verb" = open ] || { : > "$claim_file"; } 2>/dev/null # the token is worth nothing now, and no other key asks with it
+    rm -rf "$work"
 }
 
 # ---- the command line ----
@@ -365,16 +403,17 @@ claim=${BASH_REMATCH[1]} expires=${BASH_REMATCH[2]} secret=${BASH_REMATCH[3]}
 
 for place in /dev/shm /run ""; do [ -n "$place" ] && [ -d "$place" ] && [ -w "$place" ] && break; done
 [ -n "$place" ] || stop 6 "neither /dev/shm nor /run can be written: keys are kept in memory only"
-work=$(mktemp -d "$place/skytally-XXXXXXXX") || stop 6 "cannot make a folder in $place"
-trap 'put_back; rm -rf "$work" ${stage:+"$stage"} "$reporter.new" ${payload:+"$payload.new"}' EXIT
+work=$place/skytally-$(printf '%s %s' "$verb" "$token" | sha256 | head -c 32)
+mkdir -m 700 "$work" 2>/dev/null || { [ -d "$work" ] && [ ! -L "$work" ] && [ -O "$work" ]; } || stop 6 "$work is not ours"
+trap 'clean $?' EXIT
 trap 'exit 143' INT TERM
 
 if [ "$verb" = claim ]; then
     stage_file /dev/null "$reporter" # what cannot be kept must not be claimed
     [ -n "$unpack" ] || stage_file /dev/null "$payload"
     key=$work/key.pem bundle=$work/bundle
-    openssl genrsa -out "$key" 3072 2>/dev/null || stop 6 "openssl cannot make a key"
-    take_bundle "$key" "$work"
+    [ -e "$key" ] || { openssl genrsa 3072 2>/dev/null > "$key.new" && mv -f "$key.new" "$key"; } || stop 6 "openssl cannot make a key"
+    [ -e "$bundle" ] || take_bundle "$key" "$work"
 fi
 open_bundle "$bundle" "$key" "$work"
 stage_file "$work/reporter" "$reporter"

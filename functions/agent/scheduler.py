@@ -20,13 +20,17 @@ went before it was read.
 
 import argparse
 import base64
+import calendar
 import contextlib
+import email.utils
 import fcntl
 import gzip
 import http.client
 import json
 import os
+import random
 import re
+import signal
 import ssl
 import subprocess
 import sys
@@ -42,7 +46,8 @@ KINDS = "vms", "jobs"  # of a report's items; the server numbers them in this or
 BATCH_ITEMS, SPOOL_BYTES = 2000, 256 << 20
 KEPT_SECONDS, KEPT_FILES, KEPT_BYTES = 14 * 86400, 10000, 64 << 20  # of what the server refused
 ANSWER_BYTES = 64 << 20
-COMMAND_SECONDS, HTTP_SECONDS = 300, 60
+COMMAND_SECONDS, HTTP_SECONDS, ANSWER_SECONDS = 300, 60, 300
+TRIES = 3
 ROUNDS_MISSING, LOOKS, REMEMBERED = 2, 20, 2000
 STATES = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
 ON_A_VM, OTHERWISE = (2, 6, 7), (1, 3, 5)
@@ -470,14 +475,42 @@ def function_url(base, name):
     return (base if "{function}" in base else base.rstrip("/") + "/function/{function}").replace("{function}", name)
 
 
+def seconds_of(headers, name):
+    """Return the moment of a header's HTTP date in unix seconds, or None."""
+    with contextlib.suppress(ValueError, LookupError, TypeError, OverflowError):
+        return calendar.timegm(email.utils.parsedate(headers[name]))
+
+
+def retry_after(headers):
+    """Return the seconds of Retry-After, a number or an HTTP date by the server's clock: 120 at most; 0 for what is neither."""
+    until = seconds_of(headers, "Retry-After")
+    with contextlib.suppress(ValueError):
+        seconds = int(headers["Retry-After"]) if until is None else until - (seconds_of(headers, "Date") or time.time())
+        return max(0, min(120, seconds))
+    return 0
+
+
+def too_slow(*_):
+    """End a request at SIGALRM: its time-out is for each read."""
+    raise TimeoutError("no whole answer in %d s" % ANSWER_SECONDS)
+
+
 def ask(options, url, headers, body=None):
-    """Answer status and body of a request; raises Unavailable where there is none."""
-    try:
-        tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=options.ca))
-        with urllib.request.build_opener(AsIs, tls).open(urllib.request.Request(url, body, headers), timeout=HTTP_SECONDS) as answer:
-            return answer.status, answer.read(ANSWER_BYTES)
-    except (OSError, http.client.HTTPException) as error:
-        raise Unavailable("%s does not answer: %s" % (url, error or type(error).__name__))
+    """Return status and body of a request. Ask again where the server says when, three times at most; raise Unavailable for no answer."""
+    for tries_left in reversed(range(TRIES)):
+        signal.alarm(ANSWER_SECONDS)
+        try:
+            tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=options.ca))
+            with urllib.request.build_opener(AsIs, tls).open(urllib.request.Request(url, body, headers), timeout=HTTP_SECONDS) as answer:
+                status, told, content = answer.status, answer.headers, answer.read(ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable("%s does not answer: %s" % (url, error or type(error).__name__))
+        finally:
+            signal.alarm(0)
+        if status not in (429, 503) or "Retry-After" not in told or not tries_left:
+            break
+        time.sleep(retry_after(told) * random.uniform(1, 1.25))
+    return status, content
 
 
 def send(options, token, report):
@@ -966,6 +999,7 @@ def options_of(arguments):
 def main(arguments=None):
     """Do what the command line says; answers the exit code."""
     options = options_of(arguments)
+    signal.signal(signal.SIGALRM, too_slow)
     try:
         return {"report": report, "resend": resend, "install": install}[options.verb](options)
     except Stop as stop:

@@ -6,31 +6,30 @@ report  measure, send what is not accepted yet   benchmark  print it
 stop    report for the last time in this boot    install    let systemd or cron `run` it
 run     boot, report every hour, stop at SIGTERM resend     offer again what the server refused
 
-What the server refuses is kept for 14 days: `resend` offers it again, and so does a newer vm.py once.
-
 vm.py boot --base https://sky.example.org --claim-file /run/claim --unpack /etc/grid-security --owner condor --mode 0400
 
---base URL (or https://{function}.HOST) --ca FILE --insecure yes (http); --claim-file FILE (of the user-data; - is stdin) --vm NAME
-(if several boot with one user-data) --payload FILE (where the secret goes: STATE/payload) or --unpack DIR (it is a tar) --owner
-USER[:GROUP] --mode 0600, or --token-file FILE (a reporter's); --benchmark-report FILE (of the HEP Benchmark Suite) or none; --jobs yes
-(run does jobs too); --patience SECONDS; --state, --proc, --root DIR; or SKYTALLY_BASE and so on in the environment.
+--base URL (or https://{function}.HOST) --ca FILE --insecure yes (http); --claim-file FILE (- is stdin) --vm NAME (of several with one
+user-data) --payload FILE (STATE/payload) or --unpack DIR (a tar) --owner USER[:GROUP] --mode 0600, or --token-file FILE (a reporter's);
+--benchmark-report FILE (of the HEP Benchmark Suite) or none; --jobs yes (run does jobs too); --patience SECONDS (since the last answer);
+--state, --proc, --root DIR; or SKYTALLY_BASE and so on in the environment.
 
-Exit codes: 0 done; 2 usage; 3 refused, taken, or a bundle that does not verify: stop, tell the operator; 4 expired or revoked;
+Exit codes: 0 done; 2 usage; 3 refused, taken, or no bundle of ours: tell the operator; 4 expired or revoked;
 5 server away, nothing is lost; 6 this machine lacks something.
 """
 import argparse, base64, calendar, contextlib, email.utils, fcntl, gzip, hashlib, hmac, http.client, json, math
-import multiprocessing, os, platform, random, re, shutil, signal, socket, ssl, subprocess, sys, tempfile, time, types
+import multiprocessing, os, platform, random, re, shlex, shutil, signal, socket, ssl, subprocess, sys, tempfile, time, types
 import urllib.parse, urllib.request, zlib
 
 VERSION = "1.1"
 DONE, USAGE, REFUSED, GONE, UNAVAILABLE, LOCAL = 0, 2, 3, 4, 5, 6
+AGAIN = UNAVAILABLE, LOCAL  # what `run` tries again
 OPTIONS = dict(dict.fromkeys("base insecure ca claim_file vm token_file payload unpack owner benchmark_report jobs".split()), mode="0600",
     patience="120", state="/var/lib/skytally", proc="/proc", root="/")
 BLANK = dict.fromkeys("format written boot_id machine_id name token token_seen claimed boot_at epoch heard lost month month_start "
     "estimated last measured machine points pending benchmark beats refused version".split())
 SPOOL_SAMPLES, SPOOL_BEATS, BEAT_SECONDS, STEP_SECONDS, EXACT_SECONDS = 1000, 200, 2 * 86400, 5, 90
 KEPT_SECONDS, KEPT_ITEMS, KEPT_BYTES = 14 * 86400, 1000, 1 << 20  # of what the server refused
-ANSWER_BYTES, MEMBERS = 4 << 20, 1000
+ANSWER_BYTES, MEMBERS, REQUEST_SECONDS = 4 << 20, 1000, 60
 RUN, CONSOLE, SECRET_DIRS, MACHINE_FILE = "/run", "/dev/console", ("/dev/shm", "/run"), "/sys/class/dmi/id/product_uuid"
 TICKED = tuple(kind + "_seconds" for kind in "user nice system idle iowait steal".split())
 BYTES = "network_received_bytes", "network_sent_bytes"
@@ -48,17 +47,18 @@ class Refused(Stop):
   """A no that waiting does not change: exit code, sentence, status; the server's code and message."""
 
 
-def printable(text, most=600):
+def printable(text):
   """Return text that does nothing to a terminal: printable ASCII, all else escaped, and cut."""
-  shown = "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in str(text)[:most])
-  return shown + "..." if len(str(text)) > most else shown
+  shown = "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in str(text)[:600])
+  return shown + "..." * (len(str(text)) > 600)
 
 
 def say(sentence):
-  """Tell the journal and the console; the only way by which words of others reach them."""
-  print("skytally:", printable(sentence), file=sys.stderr)
+  """Tell the journal and the console: the only way for words of others."""
+  sentence = "skytally: " + printable(sentence)
+  print(sentence, file=sys.stderr)
   with suppress(OSError), open(CONSOLE, "w") as console:
-    print("skytally:", printable(sentence), file=console)
+    print(sentence, file=console)
 
 
 def iso(at):
@@ -100,28 +100,50 @@ def url_of(vm, name):
   return (base.rstrip("/") + "/function/{function}" * ("{function}" not in base)).replace("{function}", name)
 
 
+def retry_after(vm, headers):
+  """Return the seconds of Retry-After, in either form: 120 at most."""
+  with suppress(ValueError, LookupError, TypeError, OverflowError):
+    date = email.utils.parsedate(headers["Retry-After"])
+    return max(0, min(120, calendar.timegm(date) - now(vm) if date else int(headers["Retry-After"])))
+  return 0
+
+
+def too_slow(*_):
+  """End a request at SIGALRM."""
+  raise TimeoutError("no whole answer in time")
+
+
 def post(vm, name, body=None, headers={}):
-  """Answer the body of a 200 or raise Stop; waits while patience lasts."""
+  """Return the body of a 200 or raise Stop; waits while patience lasts: since the last answer, and four times that in all."""
   request = urllib.request.Request(url_of(vm, name), body, headers)
   tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=vm.ca))
-  delay, deadline = 1, clock.monotonic() + float(vm.patience)
+  delay, patience = 1, float(vm.patience)
+  begun = answered = clock.monotonic()
   while True:
     told, vm.sent_at = {}, uptime_of(vm)
+    signal.alarm(REQUEST_SECONDS)  # the time-out is for each read
     try:
       with urllib.request.build_opener(AsIs, tls).open(request, timeout=20) as reply:
         status, told, answer = reply.status, reply.headers, reply.read(ANSWER_BYTES)
+        if reply.length:
+          raise http.client.IncompleteRead(answer)
+      answered = clock.monotonic()
     except (OSError, http.client.HTTPException) as error:
       status, answer = 503, repr(error).encode()
+    finally:
+      signal.alarm(0)
     date = email.utils.parsedate(told.get("Date"))
     if date and not vm.heard:
       hear(vm, calendar.timegm(date) + 0.5 - uptime_of(vm))  # cut to seconds
     if status == 200 or not body and (date or status < 500):  # a GET asks for no more than the time
       return answer
-    problem = "%s: %d %s" % (name, status, answer[:300].decode("utf-8", "replace"))
+    code, message = error_in(answer)
+    problem = "%s: %d %s" % (name, status, message or answer[:300].decode("utf-8", "replace"))
     if 400 <= status < 500 and status not in (404, 408, 429):
-      raise Refused(GONE if status == 410 else REFUSED, problem, status, *error_in(answer))
-    wait = random.uniform(delay / 2, delay) + min(300, int(re.sub(r"\D", "", told.get("Retry-After", ""))[:9] or 0))
-    if clock.monotonic() + wait > deadline:
+      raise Refused(GONE if status == 410 else REFUSED, problem, status, code, message)
+    asked = retry_after(vm, told) * random.uniform(1, 1.25)
+    wait = asked + random.uniform(delay / 2, delay)
+    if clock.monotonic() + wait > min(answered + asked + patience, begun + 4 * patience):
       raise Stop(UNAVAILABLE, problem)
     clock.sleep(wait)
     delay = min(2 * delay, 60)
@@ -130,10 +152,10 @@ def post(vm, name, body=None, headers={}):
 # ---- the secret ----
 
 def openssl(*args, feed=b""):
-  """Answer openssl's stdout; no secret is in an argument."""
+  """Return openssl's stdout; no secret is in an argument."""
   done = subprocess.run(("openssl",) + args, input=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
   if done.returncode:
-    raise Stop(REFUSED, "no match: openssl %s: %r" % (args[0], done.stderr[:300]))
+    raise Stop(LOCAL if done.returncode < 0 else REFUSED, "no match: openssl %s: %r" % (args[0], done.stderr[:300]))
   return done.stdout
 
 
@@ -155,7 +177,7 @@ def spki_of(key_file):
 def take_bundle(vm, token, key_file):
   """Claim, with a proof that we hold the token."""
   claim, expires, secret = token
-  # DER of 3072 bits ends in a modulus of 385 bytes and the exponent, just as ssh-rsa writes them (RFC 4253 6.6).
+  # DER of 3072 bits ends in a modulus of 385 bytes and the exponent, as in ssh-rsa.
   parts = b"ssh-rsa", b"\1\0\1", spki_of(key_file)[-390:-5]
   blob = base64.b64encode(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).decode()
   line = "ssh-rsa %s %s\n" % (blob, re.sub(r"[^!-~]", "?", socket.gethostname()))
@@ -170,7 +192,7 @@ def untar(archive, fault="no match"):
   """Return a tar's [(name, content)], a folder as (name/, None); raise Stop for anything but plain files and folders.
 
   Not by tarfile, since nothing is proven of a bundle yet. Links, devices and sparse files are refused before their
-  sizes are believed, so nothing that is unpacked is larger than the archive; so are more than 1000 members.
+  sizes are believed: what is unpacked is no larger than the archive.
   """
   found, at, long_name = [], 0, b""
   unsound = Stop(REFUSED, "%s: not a sound tar of plain files" % fault)
@@ -179,9 +201,7 @@ def untar(archive, fault="no match"):
   while archive[at:at + 512].strip(b"\0"):
     header = archive[at:at + 512]
     size, checksum = [re.match(rb" *([0-7]{1,12})[ \0]*\Z", field) for field in (header[124:136], header[148:156])]
-    if len(header) < 512 or not size or not checksum:
-      raise unsound
-    if int(checksum.group(1), 8) != sum(header[:148] + header[156:]) + 8 * 32:
+    if len(header) < 512 or not size or not checksum or int(checksum.group(1), 8) != sum(header[:148] + header[156:]) + 256:
       raise unsound
     size, kind = int(size.group(1), 8), header[156:157]
     content, at = archive[at + 512:at + 512 + size], at + 512 + -(-size // 512) * 512
@@ -206,7 +226,7 @@ def untar(archive, fault="no match"):
 
 
 def pax_fields(records):
-  """Return the fields of a pax header; None for one that is unsound, or speaks of sizes as those of sparse files do."""
+  """Return a pax header's fields; None for an unsound one, or one of sizes, as sparse files have."""
   fields = {}
   while records:
     head = re.match(rb"([0-9]{1,9}) ([^=\n]+)=", records)
@@ -222,11 +242,11 @@ def open_bundle(bundle, token, name, key_file):
   claim, expires, secret = token
   found = untar(bundle)
   if [member for member, _ in found] != "manifest manifest.mac R.enc P.enc".split():
-    raise Stop(REFUSED, "no match: not the four members of a bundle")
+    raise Stop(REFUSED, "no match: no bundle")
   manifest, its_mac, sealed_key, sealed = [content for _, content in found]
   lines = ["v=1", "claim=" + claim, "exp=" + expires] + ["vm=%s" % name] * bool(name) + ["spki_sha256=" + digest(spki_of(key_file))]
   if manifest != "\n".join(lines + ["R_sha256=" + digest(sealed_key), "P_sha256=" + digest(sealed), ""]).encode():
-    raise Stop(REFUSED, "no match: the bundle is for another claim or key, or was changed")
+    raise Stop(REFUSED, "no match: for another claim or key, or changed")
   options = "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256".split()
   root = mac(secret.encode(), openssl("pkeyutl", "-decrypt", "-inkey", key_file, *options, feed=sealed_key))
   mac_key, password = [mac(root, ("skytally/v1 %s %s\1" % (use, claim)).encode()) for use in ("mac", "enc")]
@@ -236,12 +256,12 @@ def open_bundle(bundle, token, name, key_file):
   plain = openssl("enc", "-d", "-aes-256-ctr", "-md", "sha256", "-pass", "stdin", "-in", key_file + ".P", feed=password.hex().encode())
   inside = dict(untar(plain))
   if list(inside) != ["payload", "reporter"]:
-    raise Stop(REFUSED, "no match: the sealed archive does not hold payload and reporter")
+    raise Stop(REFUSED, "no match: no payload and reporter inside")
   return inside["payload"], inside["reporter"].decode().strip()
 
 
 def write_new(name, data, mode=0o600, owner=None, folder=None):
-  """Write a file that was not there, readable by nobody meanwhile; `folder` is a descriptor."""
+  """Write a new file, readable by nobody meanwhile; `folder` is a descriptor."""
   with os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder), "wb") as out:
     out.write(data)
     out.flush()
@@ -277,7 +297,7 @@ def open_folder(stack, path, parent=None):
 
 @contextlib.contextmanager
 def folder_in(top, parts, made):
-  """Yield a descriptor of a folder below another, making what is missing and noting it in `made`; follow no link."""
+  """Yield a descriptor of a folder below another, noting in `made` what is made; follow no link."""
   with contextlib.ExitStack() as stack:
     here = top
     for depth, part in enumerate(parts, 1):
@@ -290,7 +310,7 @@ def folder_in(top, parts, made):
 
 def put_in_place(top, stage, files, folders):
   """Rename staged files to their paths, all or none. File n is n.new in `stage`, n.old what it replaces."""
-  made, replaced, renamed = [], set(), []
+  made, renamed = [], []
   try:
     for parts in folders:
       with folder_in(top, parts, made):
@@ -298,7 +318,6 @@ def put_in_place(top, stage, files, folders):
     for number, parts in enumerate(files):
       with folder_in(top, parts[:-1], made) as parent, suppress(FileNotFoundError):
         os.link(parts[-1], "%d.old" % number, src_dir_fd=parent, dst_dir_fd=stage, follow_symlinks=False)
-        replaced.add(number)
     for number, parts in enumerate(files):
       with folder_in(top, parts[:-1], made) as parent:
         renamed.append(number)
@@ -307,9 +326,9 @@ def put_in_place(top, stage, files, folders):
   except BaseException:
     for number in renamed:
       with suppress(OSError), folder_in(top, files[number][:-1], made) as parent:
-        if number in replaced:
+        try:
           os.rename("%d.old" % number, files[number][-1], src_dir_fd=stage, dst_dir_fd=parent)
-        else:
+        except FileNotFoundError:
           os.unlink(files[number][-1], dir_fd=parent)
     for parts in reversed(made):
       with suppress(OSError), folder_in(top, parts[:-1], []) as parent:
@@ -327,15 +346,12 @@ def staging_base(root):
 
 
 def unpack(payload, folder, mode=0o600, owner=None):
-  """Write a tar's files into a folder: all of them or, whatever fails, none. Raise Stop that says why.
+  """Write a tar's files into a folder: all of them or, whatever fails, none.
 
-  A folder that is not there yet appears whole, by one rename. In one that is there other files stay, and each of ours
-  takes its name by a rename of its own. Invariant: nothing is renamed before all new files lie whole and synced in a
-  private folder on the same file system, where a second link to each file that they replace puts it back if a later
-  step fails. Paths are walked by descriptors, and no link below the folder is followed.
-
-  A power cut between two renames leaves whole files, some new and some old, and the private folder (.NAME.skytally-*),
-  which the next call removes.
+  A folder that is not there yet appears whole, by one rename; one that is there keeps its other files. Nothing is renamed
+  before all new files lie synced in a private folder beside it, where a second link to what they replace puts it back if
+  a later step fails. Paths are walked by descriptors, and no link below the folder is followed. A power cut between two
+  renames leaves whole files, some new and some old, and the private folder, which the next call removes.
   """
   members = [(parts_of(name), content) for name, content in untar(payload, "the payload is not unpacked")]
   contents = {"/".join(parts): content for parts, content in members if content is not None}  # of one name the last
@@ -344,9 +360,8 @@ def unpack(payload, folder, mode=0o600, owner=None):
   root = os.path.realpath(folder)
   base, prefix = staging_base(root), ".%s.skytally-" % os.path.basename(root)
   try:
-    for place in {base, os.path.dirname(root)}:
-      for left in [name for name in os.listdir(place) if name.startswith(prefix)]:
-        shutil.rmtree(join(place, left), ignore_errors=True)
+    for left in [join(place, name) for place in {base, os.path.dirname(root)} for name in os.listdir(place) if name.startswith(prefix)]:
+      shutil.rmtree(left, ignore_errors=True)
     with contextlib.ExitStack() as stack:
       private = tempfile.mkdtemp(prefix=prefix, dir=base)
       stack.callback(shutil.rmtree, private, ignore_errors=True)
@@ -360,29 +375,58 @@ def unpack(payload, folder, mode=0o600, owner=None):
         os.mkdir("whole", 0o755, dir_fd=stage)
         put_in_place(open_folder(stack, "whole", stage), stage, files, folders)
         os.rename(join(private, "whole"), root)
-        with suppress(OSError):  # it is there, whole, from the rename on
+        with suppress(OSError):
           os.fsync(open_folder(stack, base))
   except OSError as error:
     raise Stop(LOCAL, "the payload is not unpacked, %s is as it was: %s" % (folder, error))
 
 
 def take_secret(vm):
-  """Claim, open, put payload and token in place, once for a machine."""
+  """Claim, open, put payload and token in place, once for a machine.
+
+  The next call goes on with the same key and bundle, kept in memory: it is no other taker. Where the claim is refused,
+  its file is emptied before the key goes.
+  """
   with sys.stdin if vm.claim_file == "-" else open(vm.claim_file) as source:
-    match = re.match(r"([a-z0-9]{20,64})\.(\d{1,12})\.([0-9a-f]{64})\s*\Z", source.read())
+    text = source.read()
+  if vm.claimed and not text:
+    return
+  match = re.match(r"([a-z0-9]{20,64})\.(\d{1,12})\.([0-9a-f]{64})\s*\Z", text)
   if not match:
-    raise Stop(USAGE, "the claim file holds no token")
-  token = match.groups()
+    raise Stop(USAGE, "the claim file holds no token" + " any more" * (not text))
+  work = join([folder for folder in SECRET_DIRS if os.access(folder, os.W_OK)][0], "skytally-" + digest(text.encode())[:32])
+  os.makedirs(work, 0o700, exist_ok=True)
+  if os.lstat(work).st_uid != os.geteuid():
+    raise Stop(LOCAL, "%s is not ours" % work)
+  judged = False
+  try:
+    keep_secret(vm, match.groups(), join(work, "key.pem"), join(work, "bundle"))
+    shutil.rmtree(work)
+    judged = True
+  except Stop as end:
+    judged = end.args[0] not in AGAIN
+    raise
+  finally:
+    if judged:
+      with suppress(OSError):
+        os.truncate(vm.claim_file, 0)
+      shutil.rmtree(work, ignore_errors=True)
+
+
+def keep_secret(vm, token, key_file, bundle_file):
+  """Take the bundle, unless it lies there, and put in place what it holds."""
   if vm.claimed == token[0]:
     return
   path, how = os.path.abspath(vm.payload or join(vm.state, "payload")), (int(vm.mode, 8), vm.owner)
   probe = join(staging_base(os.path.realpath(vm.unpack or os.path.dirname(path))), ".skytally")
   write_file(probe, b"", *how)  # what cannot be kept must not be claimed
   os.unlink(probe)
-  with tempfile.TemporaryDirectory(dir=[folder for folder in SECRET_DIRS if os.access(folder, os.W_OK)][0]) as work:
-    key_file = join(work, "key.pem")
-    openssl("genrsa", "-out", key_file, "3072")
-    payload, vm.token = open_bundle(take_bundle(vm, token, key_file), token, vm.vm, key_file)
+  if not os.path.exists(key_file):
+    write_file(key_file, openssl("genrsa", "3072"))
+  if not os.path.exists(bundle_file):
+    write_file(bundle_file, take_bundle(vm, token, key_file))
+  with open(bundle_file, "rb") as source:
+    payload, vm.token = open_bundle(source.read(), token, vm.vm, key_file)
   unpack(payload, vm.unpack, *how) if vm.unpack else write_file(path, payload, *how)
   vm.claimed, vm.name = token[0], vm.vm or name_in(vm.token) or vm.name
   save_state(vm)
@@ -506,7 +550,7 @@ def spool(vm, point, at, estimated):
     cores=point["cores"], most_cores=point.get("most_cores"), final=point["final"], estimated=estimated, benchmark=vm.benchmark,
     clock_offset_seconds=round(at - point["unix"], 3) if vm.heard else None, **here))
   vm.last = here
-  if len(vm.pending) > SPOOL_SAMPLES:  # goes the oldest that ends no month or boot: a hole, no other total
+  if len(vm.pending) > SPOOL_SAMPLES:  # the oldest that ends no month or boot
     ends = [s["final"] or s["month"] != s["sampled_at"][:7] for s in vm.pending]
     del vm.pending[ends.index(min(ends))]
 
@@ -610,19 +654,19 @@ def save_state(vm):
 def report(vm):
   """Measure, send what was not judged yet, keep apart what is refused."""
   measure(vm)
-  naive = not ask_time(vm)  # the first sample dates the boot for good
+  naive = not ask_time(vm)
   add_samples(vm)
   save_state(vm)
   samples, refused = vm.pending, send_samples(vm, vm.pending)
   code = REFUSED if len(samples) - 1 in refused else DONE
-  again = naive and vm.heard and code == REFUSED  # for our wrong clock: now we know better
+  again = naive and vm.heard and code == REFUSED  # our clock was wrong
   kept = [index for index in refused if not again or samples[index]["boot_id"] != vm.boot_id]
   keep_refused(vm, "usage-report", [dict(sample=samples[index]) for index in kept], refused)
   vm.pending = []
   if again:
     vm.month = vm.boot_at = None
     return report(vm)
-  save_state(vm)  # one write takes samples out of one list and into the other
+  save_state(vm)
   if vm.version != VERSION:
     resend(vm)
   return code
@@ -631,7 +675,7 @@ def report(vm):
 def ask(vm, name, fields, count):
   """POST `count` items, take time and token from the receipt; return {index: (message, code)} of those refused.
 
-  A receipt refuses some of them, an error in the server's own form all. Whatever else is no 200 raises Stop: they wait.
+  A receipt refuses some, an error in the server's form all. Whatever else is no 200 raises Stop: they wait.
   """
   if not vm.token:
     raise Stop(REFUSED, "no reporter token: boot first")
@@ -690,10 +734,7 @@ def keep_refused(vm, name, entries, refused):
 
 
 def resend(vm):
-  """Offer again all that was refused; what is refused again stays until its 14 days are over.
-
-  A person does it, and a newer vm.py once: then the state's version is its own.
-  """
+  """Offer again what was refused: a person does it, and a newer vm.py once. Then the state's version is its own."""
   samples, beats = [[entry for entry in vm.refused if kind in entry] for kind in ("sample", "beat")]
   again = send_samples(vm, [entry["sample"] for entry in samples])
   kept = [dict(samples[index], why=why) for index, why in again.items()]
@@ -717,7 +758,6 @@ def job_of(command_line, environ):
     return None
   wrapper = re.match(r"[^\0 ]*python[\d.]*(\0-\w+)*[\0 ][^\0 ]*/job/Wrapper/Wrapper_(\d+)(\.json)?([\0 ]|\Z)", command_line)
   pairs = dict(pair.partition("=")[::2] for pair in environ.split("\0"))
-  # DIRAC 9 says JOBID, as batch systems do.
   found = wrapper[2] if wrapper else pairs.get("DIRACJOBID") or ("DIRACSITE" in pairs and pairs.get("JOBID")) or ""
   return found if re.match(r"[1-9][0-9]{0,17}\Z", found) else None
 
@@ -782,58 +822,61 @@ def do(vm, verb):
 
 
 def run(vm):
-  """Boot, report hourly, measure at each month's edge; at SIGTERM report once more."""
+  """Boot until that is done or refused, report hourly and at SIGTERM, measure at each month's edge."""
   hour = quarter = month = None
   try:
     code = do(vm, boot)
-    shift = int(digest(vm.boot_id.encode())[:8], 16) % 3600  # not all vms in the same second
-    while code != USAGE:
+    shift = int(digest(vm.boot_id.encode())[:8], 16) % 3600
+    while code in AGAIN or code != USAGE and vm.token:
       up, at = uptime_of(vm) + shift, now(vm)
       if month not in (None, month_at(at)):
         do(vm, measure)
       if hour not in (None, up // 3600):
-        do(vm, report)
-      if vm.claim_file and not vm.claimed and code == UNAVAILABLE:
-        code = do(vm, boot)
+        do(vm, report if vm.token else measure)
       if vm.jobs and quarter != up // 900:
         do(vm, jobs)
       hour, quarter, month = up // 3600, up // 900, month_at(at)
       clock.sleep(min(60, 900 - up % 900, max(0, month_at(at, 1) - at)) + 0.1)
+      if code in AGAIN:
+        code = do(vm, boot)
     return code
   finally:
     vm.verb, vm.patience = "stop", 20
     if vm.jobs:
       do(vm, jobs)
-    do(vm, report)
+    if vm.token:
+      do(vm, report)
 
 
 def install(vm):
-  """Let systemd, or else cron, `run` this at every boot."""
-  chosen = ["SKYTALLY_%s=%s" % (name.upper(), vars(vm)[name]) for name in OPTIONS if vars(vm)[name] and name != "root"]
-  command = "%s %s run" % (sys.executable, os.path.abspath(__file__))
-  path, text = "etc/cron.d/skytally", "\n".join(chosen + ["@reboot root %s\n" % command])
-  systemd = os.path.isdir(join(vm.root, "run/systemd/system"))
-  if systemd:
-    path, text = "etc/systemd/system/skytally.service", UNIT % ("\n".join("Environment='%s'" % one for one in chosen), command)
+  """Let systemd, or else cron, `run` this now and at every boot, by a script with the options, quoted."""
+  chosen = [(name, vars(vm)[name]) for name in OPTIONS if vars(vm)[name] and name != "root"]
+  lines = ["export SKYTALLY_%s=%s" % (name.upper(), shlex.quote(value)) for name, value in chosen]
+  lines.append("exec %s %s run\n" % (shlex.quote(sys.executable), shlex.quote(os.path.abspath(__file__))))
+  start, path, text = ["sh", "-c", "sh /etc/skytally/run &"], "etc/cron.d/skytally", "@reboot root sh /etc/skytally/run\n"
+  if os.path.isdir(join(vm.root, "run/systemd/system")):
+    start, path, text = "systemctl enable --now skytally.service".split(), "etc/systemd/system/skytally.service", UNIT
+  os.makedirs(join(vm.root, "etc/skytally"), exist_ok=True)
+  write_file(join(vm.root, "etc/skytally/run"), os.fsencode("\n".join(lines)))
   write_file(join(vm.root, path), text.encode(), 0o644)
-  if systemd and vm.root == "/":
-    subprocess.run(["systemctl", "enable", "--now", "skytally.service"], check=True)
+  if vm.root == "/" and subprocess.call(start):
+    raise Stop(LOCAL, "not started: " + " ".join(start))
 
 
 UNIT = """[Unit]
 Wants=network-online.target
 After=network-online.target
 [Service]
-%s
-ExecStart=%s
+ExecStart=/bin/sh /etc/skytally/run
 Restart=on-failure
 RestartSec=60
+RestartPreventExitStatus=2 3 4
 [Install]
 WantedBy=multi-user.target
 """
 
 
-# ---- the benchmark: its time is spent in zlib, bzip2 and SQLite, whichever Python runs it ----
+# ---- the benchmark: zlib, bzip2 and SQLite, whichever Python runs it ----
 
 BENCHMARK_SECONDS = 8
 SQL = """WITH RECURSIVE n(i, x) AS (SELECT 1, 0.5 UNION ALL SELECT i + 1, x * 3.7 * (1 - x) FROM n WHERE i < 60000)
@@ -846,10 +889,6 @@ def kinds():
   words = "charm beauty pion kaon muon tau cluster track".split()
   lines = ("%s %d %x %.5f" % (words[i * 2654435761 >> 7 & 7], i, i * 2654435761 % 2**32, i * 0.6180339887 % 97) for i in range(13000))
   text, database = "\n".join(lines).encode()[:300000], sqlite3.connect(":memory:")
-  try:
-    database.execute(SQL)
-  except sqlite3.Error as error:
-    raise ValueError("SQLite %s: %s" % (sqlite3.sqlite_version, error))  # one before 3.8.3
   return (lambda: zlib.compress(text, 9), 11.4), (lambda: bz2.compress(text, 9), 13.7), (lambda: database.execute(SQL).fetchall(), 22.5)
 
 
@@ -867,12 +906,12 @@ def benchmark_copy(start_at):
 
 
 def benchmark(vm):
-  """Run a copy on every core; score_wall is what this vm got, score_cpu what a core can do."""
+  """Run a copy on every core; score_wall is what it got, score_cpu what it can do."""
   (before, copies), begun = parse_stat(text_of(vm, "stat")), time.monotonic()
   with multiprocessing.get_context("fork").Pool(copies, signal.signal, (signal.SIGTERM, signal.SIG_DFL)) as pool:
     relative = sum(pool.map(benchmark_copy, [begun + 1] * copies, 1), [])
     pool.close()
-    pool.join()  # before the pool ends them by SIGTERM, of which one that has our handler may not end at all
+    pool.join()  # else the pool sends SIGTERM, and has our handler
   took, steal = time.monotonic() - begun, parse_stat(text_of(vm, "stat"))[0][7] - before[7]
   wall, cpu = [score(column) for column in zip(*relative)]
   return dict(kernel="zbs", kernel_version="1", score_wall=wall, score_cpu=cpu, copies=copies,
@@ -883,12 +922,12 @@ def benchmark(vm):
 
 
 def score(relative):
-  """Return the score of work that took so many times a core of 10's time; None where a clock stood or ran back."""
+  """Return the score of work that took so many times as long as on a core of 10; None where a clock stood."""
   return round(10 / math.exp(sum(map(math.log, relative)) / len(relative)), 3) if min(relative) > 0 else None
 
 
 def steal_share(steal, core):
-  """Return the stolen part of core seconds; steal that ran backwards or underflowed counts as none."""
+  """Return the stolen part of core seconds; steal that ran backwards counts as none."""
   return round(min(1.0, steal / core), 4) if 0 < steal <= core * 1.02 + 1 else 0.0
 
 
@@ -897,8 +936,8 @@ def benchmark_block(vm):
   try:
     if vm.benchmark_report != "none":
       return checked(handed_over(vm) if vm.benchmark_report else benchmark(vm), now(vm))
-  except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, RuntimeError) as e:
-    say("no benchmark: %r" % e)
+  except Exception as error:
+    say("no benchmark: %r" % error)
 
 
 def is_number(value, low, high, *kinds):
@@ -914,18 +953,16 @@ def is_moment(value, until):
 
 
 def checked(block, at):
-  """Return a benchmark of which the server takes every field; say which are left out; raise ValueError for none.
-
-  So a benchmark costs one of its fields or itself, never the sample that carries it. `at` is now.
-  """
-  bounds = dict.fromkeys(("score_wall", "score_cpu", "score_hs23"), lambda value: is_number(value, 1e-6, 1e6))
-  bounds.update(dict.fromkeys(("kernel", "kernel_version", "interpreter", "cpu_model"),
-      lambda value: isinstance(value, str) and 0 < len(value) < 256 and value.isprintable()))
-  bounds["copies"] = lambda value: is_number(value, 1, 65536, int)
-  bounds["steal_fraction"] = lambda value: is_number(value, 0, 1)
-  bounds["duration_seconds"] = lambda value: is_number(value, 0, 366 * 86400)
-  bounds["measured_at"] = lambda value: is_moment(value, at + 86400)
-  odd = {name: value for name, value in block.items() if value is not None and not bounds[name](value)}
+  """Return a benchmark of fields that the server takes; say which are left out; raise ValueError for none."""
+  bounds, odd = dict(copies=(1, 65536, int), steal_fraction=(0, 1), duration_seconds=(0, 366 * 86400)), {}
+  for name, value in block.items():
+    good = is_number(value, *bounds.get(name, (1e-6, 1e6)))
+    if name in ("kernel", "kernel_version", "interpreter", "cpu_model"):
+      good = isinstance(value, str) and 0 < len(value) < 256 and value.isprintable()
+    if name == "measured_at":
+      good = is_moment(value, at + 86400)
+    if value is not None and not good:
+      odd[name] = value
   good = {name: None if name in odd else value for name, value in block.items()}
   if odd:
     say("the benchmark goes without %s" % ", ".join("%s (%.60r)" % pair for pair in sorted(odd.items())))
@@ -935,14 +972,11 @@ def checked(block, at):
 
 
 def handed_over(vm):
-  """Read the report of the HEP Benchmark Suite; HEPscore is of all cores, DB12 of one."""
+  """Read a HEP Benchmark Suite's report; HEPscore is of all cores, DB12 of one."""
   with open(vm.benchmark_report) as source:
     suite = json.load(source)
   hepscore, copies = suite["profiles"].get("hepscore"), os.cpu_count()
-  score = hepscore["score"] if hepscore else suite["profiles"]["DB12"]["value"]
-  if not is_number(score, 1e-6, 1e6 * copies):
-    raise ValueError("a score of %r" % score)
-  score = score / copies if hepscore else score
+  score = hepscore["score"] / copies if hepscore else suite["profiles"]["DB12"]["value"]
   return dict(kernel="HEPscore" if hepscore else "DB12", copies=copies, score_wall=score,
       score_hs23=score if hepscore else None, measured_at=suite.get("_timestamp_end"))
 
@@ -957,6 +991,7 @@ def main(argv=None):
     parser.add_argument("--" + name.replace("_", "-"), default=os.environ.get("SKYTALLY_" + name.upper(), default))
   vm = parser.parse_args(argv)
   os.umask(0o022)
+  signal.signal(signal.SIGALRM, too_slow)
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE if vm.verb == "run" else 143))
   return run(vm) if vm.verb == "run" else do(vm, verbs[vm.verb])
 

@@ -55,6 +55,7 @@ _NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 TOO_DEEP = 50
 # Reading brackets one by one takes half a second a MiB.
 MOST_FLATTENED_BYTES = 1 << 20
+MOST_PAYLOAD_BYTES = 1_500_000
 
 
 def parse_report(body: bytes, kind: type[T]) -> T:
@@ -206,7 +207,7 @@ class Deposit(Struct, frozen=True, kw_only=True):
     """POST secret_deposit: a payload for one vm, or for each of several that boot with one user-data."""
 
     cloud: Name
-    payload: Annotated[bytes, Meta(max_length=1_500_000, description="base64 of the opaque payload")]
+    payload: Annotated[bytes, Meta(max_length=MOST_PAYLOAD_BYTES, description="base64 of the opaque payload")]
     vm: Name | None = None
     vms: Annotated[tuple[Name, ...], Meta(max_length=1_000)] = ()
     site: Name | None = None

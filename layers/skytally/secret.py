@@ -172,7 +172,8 @@ def _refusal(holder: Mark, attempt: Attempt) -> SkytallyError:
     by = f"at {holder.at} from {holder.address or 'an unknown address'}"
     if kind == DUPLICATE:
         return Taken(
-            f"this very key took the secret {by}, and the answer was lost on its way: it is gone for good, boot anew or deposit anew",
+            f"the answer was lost on its way to this very vm, whose key took the secret {by}: it is gone for good, boot anew, "
+            "or deposit anew and `vm.py boot`",
             kind=kind,
         )
     return Taken(f"somebody took this secret {by} with key {short(holder.spki_sha256)}: stop, and tell the operator", kind=kind)

@@ -13,9 +13,13 @@ from msgspec import Struct
 from skytally.errors import Malformed, NotFound
 from skytally.function_url import url_of
 
-CLAIM_FILE = "/run/skytally-claim"
+# On disk, since cloud-init writes files at the first boot only, and power may go before the claim. vm.py empties it.
+CLAIM_FILE = "/etc/skytally/claim"
 CA_FILE = "/etc/skytally/ca.pem"
-SCRIPT = "/usr/local/sbin/skytally-first-boot"
+# cloud-init runs what lies there at every boot, but runcmd at the first only, whether it came to its end or not.
+SCRIPT = "/var/lib/cloud/scripts/per-boot/skytally-first-boot"
+# For images whose cloud-init does not run them. Where it does, the script may have done its work and gone.
+RUN = ("sh", "-c", f"[ ! -e {SCRIPT} ] || {SCRIPT}")
 AGENT = "/usr/local/sbin/skytally-vm.py"
 # cloud-init lets a part replace the lists of the parts before it, unless the part itself says how it is to be merged.
 MERGE_HOW = "list(append)+dict(recurse_array)+str()"
@@ -45,11 +49,15 @@ def digest_of(name: str, digests: str) -> str:
 
 
 class Door(Struct, frozen=True):
-    """How a vm reaches the deployment. `ca` is the PEM of the CA that signed its certificate, where the image does not know it."""
+    """How a vm reaches the deployment. `ca` is the PEM of the CA that signed its certificate, where the image does not know it.
+
+    `mirrors` are other addresses of vm.py, believed by its digest alone.
+    """
 
     base: str
     insecure: bool = False
     ca: str | None = None
+    mirrors: tuple[str, ...] = ()
 
     @property
     def options(self) -> list[str]:
@@ -66,10 +74,11 @@ def certificates_of(pem: str) -> list[str]:
 
 
 def cloud_config(door: Door, token: str, digest: str, taking: Taking) -> dict[str, Any]:
-    """Return the cloud-config: the claim token in a file of root's, and a script that fetches vm.py, checks it, boots, installs.
+    """Return the cloud-config: the claim token in a file of root's, and a script that fetches vm.py, checks it and installs it.
 
-    The token is never an argument of a command, where every process could read it; the file goes once the secret is taken. What a
-    site's own user-data write and run is done, too. What has several lines is base64, since cloudscheduler takes away blank lines and
+    The installed service does all else and tries it again: claim, unpack, benchmark, report. The token is never an argument of a
+    command, where every process could read it; the file is emptied once the claim is judged. What a site's own user-data write and
+    run is done, too. What has several lines is base64, since cloudscheduler takes away blank lines and
     those that begin with `#`.
     """
     files = [
@@ -77,7 +86,7 @@ def cloud_config(door: Door, token: str, digest: str, taking: Taking) -> dict[st
         _lines(SCRIPT, "0700", _script(door, digest, taking)),
         *([_lines(CA_FILE, "0644", door.ca)] if door.ca else []),
     ]
-    return {"merge_how": MERGE_HOW, "write_files": files, "runcmd": [[SCRIPT]]}
+    return {"merge_how": MERGE_HOW, "write_files": files, "runcmd": [list(RUN)]}
 
 
 def text_of(config: dict[str, Any]) -> str:
@@ -111,21 +120,38 @@ def _lines(path: str, mode: str, text: str) -> dict[str, str]:
 
 
 def _script(door: Door, digest: str, taking: Taking) -> str:
-    trust = shlex.join(["--cacert", CA_FILE]) + " " if door.ca else ""
-    told = shlex.join(door.options) + _name(taking)
-    takes = shlex.join(["--claim-file", CLAIM_FILE, "--unpack", taking.unpack, "--owner", taking.owner, "--mode", taking.mode])
+    """Return the script of the first boot, which may end at any line: the next boot begins it anew.
+
+    It goes on in the background, so that nothing else of cloud-init's waits for a server that is away.
+    """
+    trust = ["--cacert", CA_FILE] if door.ca else []
+    fetches = [["get", *trust, url_of(door.base, "agent/vm.py")], *(["get", mirror] for mirror in door.mirrors)]
+    takes = ["--claim-file", CLAIM_FILE, "--unpack", taking.unpack, "--owner", taking.owner, "--mode", taking.mode]
+    name = f'name=$({_host_name(taking)}) && [ -n "$name" ] && ' if taking.names else ""
+    vm = ' --vm "$name"' if taking.names else ""
     return f"""#!/bin/sh
-set -eu
-curl --fail --silent --show-error --retry 5 {trust}--output {AGENT} {shlex.quote(url_of(door.base, "agent/vm.py"))}
-echo "{digest}  {AGENT}" | sha256sum --check --quiet
-python3 {AGENT} boot {told} {takes}
-rm -f {CLAIM_FILE}
-python3 {AGENT} install {told}
+mkdir /run/skytally-first-boot 2>/dev/null || exit 0
+get() {{
+    curl --fail --silent --show-error --connect-timeout 20 --max-time 120 --output {AGENT}.new "$@" &&
+        echo "{digest}  {AGENT}.new" | sha256sum -c >/dev/null && mv {AGENT}.new {AGENT}
+}}
+first_boot() {{
+    left=1800 wait=2
+    until {name}{{ {" || ".join(map(shlex.join, fetches))}; }}; do
+        if [ "$left" -le 0 ]; then
+            echo "skytally: there is no vm.py to be had, so this vm takes no secret and does not report: boot it again" | tee /dev/console
+            return
+        fi
+        pause=$((wait / 2 + $(od -An -N1 -tu1 /dev/urandom) % (wait / 2 + 1)))
+        sleep "$pause"
+        left=$((left - pause)) wait=$((wait < 60 ? wait * 2 : 60))
+    done
+    python3 {AGENT} install {shlex.join([*door.options, *takes])}{vm} && sync && rm -f {SCRIPT}
+}}
+first_boot &
 """
 
 
-def _name(taking: Taking) -> str:
-    """Let a batch's vm ask under its host name, in the form that the names have: with its domain or without."""
-    if not taking.names:
-        return ""
-    return ' --vm "$(hostname -f)"' if any("." in name for name in taking.names) else ' --vm "$(hostname -s)"'
+def _host_name(taking: Taking) -> str:
+    """Return the command that tells a batch's vm its name, in the form that the names have: with its domain or without."""
+    return "hostname -f" if any("." in name for name in taking.names) else "hostname -s"

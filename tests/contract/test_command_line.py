@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from running import Server
+from tar_lab import archive, member
 
 from skytally import cli as command_line
 from skytally.catalog import FUNCTIONS
@@ -75,7 +76,7 @@ def test_a_deposit_is_taken_once_and_listed(server, run, tmp_path):
 
 
 def test_user_data_are_cloud_configs_that_name_no_secret_in_a_command(server, run, tmp_path):
-    (tmp_path / "payload").write_bytes(b"x")
+    (tmp_path / "payload").write_bytes(gzip.compress(archive(member(b"x509up", b"proxy"))))
     names = ["--vm", "host-1", "--vm", "host-2"]
     done = run("userdata", *leaving(server, *names, "--payload", tmp_path / "payload", "--unpack", "/etc/condor", "--owner", "condor"))
     assert done.exit_code == 0, done.output
@@ -93,12 +94,35 @@ def test_user_data_are_cloud_configs_that_name_no_secret_in_a_command(server, ru
     vm_py = server.call("agent/vm.py").body
     digest = subprocess.run(["sha256sum"], input=vm_py, capture_output=True, check=True).stdout.split()[0].decode()
     assert digest in first_boot
-    assert '--vm "$(hostname -s)"' in first_boot
+    assert "name=$(hostname -s) &&" in first_boot
+    assert '--vm "$name"' in first_boot
     subprocess.run(["sh", "-n"], input=first_boot.encode(), check=True)
 
 
+@pytest.mark.parametrize("verb", ["userdata", "deposit"])
+def test_what_a_vm_would_refuse_to_unpack_is_refused_before_anything_is_left(words, monkeypatch, capsys, tmp_path, verb):
+    (tmp_path / "payload").write_bytes(archive(member(b"fine", b"x"), member(b"tokens.d/pool", b"", b"2")))
+    code, out, err = ended(monkeypatch, capsys, words.arguments(verb))
+    assert (code, out) == (1, "")
+    assert "vm.py would refuse the payload, so nothing is left for the vm" in err
+    assert "tokens.d/pool" in err
+    assert words.office.requests == []
+
+
+def test_a_gzip_is_left_as_it_is_only_where_that_is_said(words, monkeypatch, capsys, tmp_path):
+    packed = gzip.compress(archive(member(b"x509up", b"proxy")))
+    (tmp_path / "payload").write_bytes(packed)
+    code, out, err = ended(monkeypatch, capsys, words.arguments("deposit"))
+    assert (code, out, "--opaque" in err) == (1, "", True)
+    assert words.office.requests == []
+    token = f"{'a' * 24}.1795000000.{'0' * 64}"
+    words.office.script.append((201, {}, json.dumps({"claim": "c", "expires_at": "e", "token": token}).encode()))
+    assert ended(monkeypatch, capsys, [*words.arguments("deposit"), "--opaque"])[0] == 0
+    assert base64.b64decode(json.loads(words.office.requests[0][3])["payload"]) == packed
+
+
 def test_what_is_wrong_is_one_line_and_an_exit_code(server, run, tmp_path, monkeypatch, capsys):
-    (tmp_path / "payload").write_bytes(b"x")
+    (tmp_path / "payload").write_bytes(archive(member(b"x509up", b"proxy")))
     (tmp_path / "bad").write_text("none-of-ours")
     blocks = [base64.encodebytes(os.urandom(900)).decode() for _ in range(20)]
     (tmp_path / "bundle").write_text("".join(f"-----BEGIN CERTIFICATE-----\n{block}-----END CERTIFICATE-----\n" for block in blocks))
@@ -180,7 +204,7 @@ def wide(monkeypatch):
 
 
 def test_names_are_text_in_the_list_of_secrets(server, run, tmp_path, wide):
-    (tmp_path / "payload").write_bytes(b"x")
+    (tmp_path / "payload").write_bytes(archive(member(b"x509up", b"proxy")))
     base = ["--base", server.base, "--token-file", server.home / "tokens" / "scheduler", "--payload", tmp_path / "payload"]
     done = run("deposit", *base, "--cloud", NAME, "--vm", NAME, "--out", tmp_path / "claim")
     assert done.exit_code == 0, done.output
@@ -250,7 +274,7 @@ class Words:
 
     def __init__(self, tmp_path):
         self.office = Office(SimpleNamespace(now=1_795_000_000.0))
-        (tmp_path / "payload").write_bytes(b"x")
+        (tmp_path / "payload").write_bytes(archive(member(b"x509up", b"proxy")))
         (tmp_path / "token").write_text("t")
         self.folder = tmp_path
 

@@ -38,6 +38,16 @@ for folder in ("/", "/app", "/opt/skytally", "/tmp", "/var/openfaas/secrets"):
         assert error.errno == 30, error
 """
 BUILDERS = "import importlib.util as found\nprint([name for name in ('pip', 'setuptools', 'ensurepip') if found.find_spec(name)])"
+PAYLOADS = """
+from importlib.resources import files
+from pathlib import Path
+from skytally import errors, vm_payload
+print((files("skytally") / "data" / "vm.py").read_bytes() == Path("/app/functions/agent/vm.py").read_bytes())
+try:
+    vm_payload.plain_tar(b"hunter2")
+except errors.Malformed as refusal:
+    print(str(refusal).partition(",")[0])
+"""
 CREDENTIALS = "import boto3\nprint([boto3.client(name, region_name='x').meta.service_model.service_name for name in ('s3', 'sts', 'sso')])"
 
 
@@ -137,6 +147,10 @@ def test_what_installs_packages_is_not_there(image, secrets_of):
 
 def test_a_bucket_and_its_credentials_need_no_service_that_was_left_out(image, secrets_of):
     assert inside(image, secrets_of, CREDENTIALS) == "['s3', 'sts', 'sso']\n"
+
+
+def test_payloads_are_checked_by_the_vm_py_that_the_image_serves(image, secrets_of):
+    assert inside(image, secrets_of, PAYLOADS) == "True\nvm.py would refuse the payload\n"
 
 
 def test_keys_and_leftovers_stay_out_of_the_build(image, tmp_path):

@@ -77,8 +77,8 @@ def test_what_a_site_s_user_data_write_and_run_is_done_too(parts):
     assert files.keys() == {"/etc/condor/config.d/local", userdata.CLAIM_FILE, userdata.SCRIPT, userdata.CA_FILE}
     assert (files["/etc/condor/config.d/local"], files[userdata.CLAIM_FILE]) == ("A = 1\n", TOKEN)
     assert files[userdata.CA_FILE] == CERTIFICATE
-    assert files[userdata.SCRIPT].startswith("#!/bin/sh\nset -eu\n")
-    assert sorted(made["runcmd"]) == [[userdata.SCRIPT], ["systemctl", "start", "condor"]]
+    assert files[userdata.SCRIPT].startswith("#!/bin/sh\n")
+    assert sorted(made["runcmd"]) == [list(userdata.RUN), ["systemctl", "start", "condor"]]
 
 
 @pytest.mark.parametrize("packed", [str.encode, lambda text: gzip.compress(text.encode())], ids=["plain", "gzip"])
@@ -89,7 +89,7 @@ def test_ours_alone_is_read_as_it_is_or_packed(packed):
 
 def test_without_merge_how_ours_would_wipe_a_site_s():
     made = read(sent(SITE, ours(merge_how="dict(replace)+list()+str()")))
-    assert made["runcmd"] == [[userdata.SCRIPT]]
+    assert made["runcmd"] == [list(userdata.RUN)]
 
 
 def test_no_line_but_the_first_begins_with_what_cloudscheduler_takes_away():

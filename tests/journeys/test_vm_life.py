@@ -89,7 +89,12 @@ def test_a_vm_takes_its_secret_and_is_accounted(server, tmp_path):
 
 
 def test_a_second_taker_gets_nothing(server, tmp_path):
-    life = lives_through(server, tmp_path, lambda *_: None)
+    def read_user_data(life, step):
+        if step == "deposit":
+            (tmp_path / "read-by-others").write_text((tmp_path / "claim").read_text())
+
+    life = lives_through(server, tmp_path, read_user_data)
+    assert (tmp_path / "claim").read_bytes() == b""
     command = [
         sys.executable,
         tmp_path / "vm.py",
@@ -99,7 +104,7 @@ def test_a_second_taker_gets_nothing(server, tmp_path):
         "--state",
         tmp_path / "thief",
         "--claim-file",
-        tmp_path / "claim",
+        tmp_path / "read-by-others",
     ]
     done = subprocess.run([*command, "--payload", tmp_path / "stolen"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 3, done.stderr

@@ -202,7 +202,7 @@ class Office:
             reply = self.script.popleft()
             return reply(self, path, headers, body) if callable(reply) else reply
         if self.away:
-            return 503, {"Retry-After": "2"}, b'{"error": {"code": "unavailable", "message": "away"}}'
+            return 503, {"Retry-After": "9"}, b'{"error": {"code": "unavailable", "message": "away"}}'
         if method == "GET":
             return 405, {"Allow": "POST"}, b'{"error": {"code": "method_not_allowed", "message": "use POST"}}'
         if headers.get("Authorization") != f"Bearer {self.token}":
@@ -284,7 +284,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response_only(status)
         if "Date" not in headers:
             self.send_header("Date", formatdate(int(self.office.now), usegmt=True))
-        for name, value in {**headers, "Content-Length": str(len(answer))}.items():
+        for name, value in {"Content-Length": str(len(answer)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         with contextlib.suppress(OSError):  # who has read enough goes away

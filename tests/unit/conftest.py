@@ -8,6 +8,7 @@ SLOW = {
     "test_vm_agent.py",
     "test_vm_agent_scenarios.py",
     "test_vm_benchmark.py",
+    "test_vm_boots.py",
     "test_vm_refused.py",
     "test_vm_unpack.py",
 }

@@ -32,6 +32,7 @@ spec.loader.exec_module(scheduler)
 class Receiver(http.server.BaseHTTPRequestHandler):
     """Keeps what it is told, with the end of the base that told it; `odd` is answered instead of a receipt, to GET `listed`.
 
+    It answers 503 with each Retry-After of `later` first.
     It refuses jobs of the numbers `refused`, and as too large, in words of its own or others', reports of more than `limit` items.
     """
 
@@ -40,12 +41,16 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     asked: list[str]
     sizes: list[int]
     refused: set[int]
+    later: list[str]
 
     def do_POST(self) -> None:
         cls = type(self)
         body = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
         base, function = self.path.split("/function/")
         assert (function, self.headers["Authorization"]) == ("placement-report", f"Bearer {TOKEN}")
+        if cls.later:
+            self.answer(503, b"", {"Retry-After": cls.later.pop(0)})
+            return
         cls.sizes.append(len(body["vms"]) + len(body["jobs"]))
         status = 413 if cls.sizes[-1] > cls.limit else cls.status
         bad = [index for index, job in enumerate(body["jobs"], len(body["vms"])) if number_of(job) in cls.refused]
@@ -62,12 +67,13 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         type(self).asked.append(f"{self.path} {self.headers['Authorization']}")
         self.answer(200, type(self).listed)
 
-    def answer(self, status: int, body: bytes) -> None:
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         with contextlib.suppress(OSError):
             self.send_response(status)
             if type(self).moved:
                 self.send_header("Location", type(self).moved)
-            self.send_header("Content-Length", str(len(body)))
+            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
@@ -78,7 +84,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def receiving() -> Iterator[type[Receiver]]:
     """Serve until the caller is done."""
-    kind = type("Mine", (Receiver,), {"told": [], "asked": [], "sizes": [], "refused": set()})
+    kind = type("Mine", (Receiver,), {"told": [], "asked": [], "sizes": [], "refused": set(), "later": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -238,6 +238,63 @@ def test_an_outage_is_waited_out_with_the_same_key(claimant):
     assert len({form["public_key"] for form in claims(claimant.lab)}) == 1
 
 
+def keys(lab: Lab) -> set[bytes]:
+    """Return the keys that asked: gzip may write the time beside one."""
+    return {gzip.decompress(base64.b64decode(form["public_key"])) for form in claims(lab)}
+
+
+def test_a_later_process_asks_with_the_same_key(claimant):
+    office = claimant.lab.office
+    for _ in range(2):
+        office.script.extend([(503, {}, b"{}")] * 9)
+        assert claimant.claim(patience="1").returncode == 5
+        office.script.clear()
+    office.script.append(Deposit(b"late"))
+    done = claimant.claim()
+    assert done.returncode == 0, done.stderr
+    assert len(claims(claimant.lab)) >= 3
+    assert len(keys(claimant.lab)) == 1
+    assert (claimant.lab.folder / "claim").read_bytes() == b""
+
+
+def test_what_cannot_be_put_in_place_comes_from_the_same_answer_later(claimant):
+    lab = claimant.lab
+    lab.office.script.append(Deposit(archive(member(b"file", b"token"))))
+    (lab.folder / "out/file").mkdir(parents=True)
+    where = ("--unpack", str(lab.folder / "out"), *(["--reporter", str(lab.folder / "reporter")] if claimant.kind == "open.sh" else []))
+    first = claimant.claim(*where)
+    assert first.returncode == 6, first.stderr
+    (lab.folder / "out/file").rmdir()
+    second = claimant.claim(*where)
+    assert second.returncode == 0, second.stderr
+    assert (lab.folder / "out/file").read_bytes() == b"token"
+    assert len(claims(lab)) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7),
+        ("08", 8),
+        ("3600", 120),
+        ("9" * 400, 120),
+        ("Wed, 25 Nov 2026 10:01:40 GMT", 40),
+        ("Wed Nov 25 10:01:40 2026", 40),
+        ("Wed, 25 Nov 2026 10:00:00 GMT", 0),
+        ("Thu, 26 Nov 2026 10:00:00 GMT", 120),
+        ("-5", 0),
+        ("soon", 0),
+        ("$(id)", 0),
+        ("", 0),
+    ],
+)
+def test_open_sh_reads_every_form_of_retry_after_by_the_server_s_clock(tmp_path, value, seconds):
+    (tmp_path / "headers").write_text(f"HTTP/1.1 503 Away\r\nDate: Wed, 25 Nov 2026 10:01:00 GMT\r\nRetry-After: {value}\r\n\r\n")
+    functions = """eval "$(sed -n '/^header() {/,/^}/p; /^retry_after() {/,/^}/p' "$1")"; retry_after "$2" """
+    done = subprocess.run(["bash", "-c", functions, "bash", OPEN_SH, tmp_path / "headers"], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{seconds}\n", "")
+
+
 @pytest.mark.parametrize(("status", "code"), [(400, 3), (403, 3), (409, 3), (410, 4), (503, 5), (302, 5)])
 def test_a_refusal_ends_it_with_its_exit_code_and_a_word_on_the_console(claimant, status, code):
     answer = status, {"Location": "http://127.0.0.1:9/"}, b'{"error": {"code": "some_code", "message": "because"}}'

@@ -131,6 +131,38 @@ def test_what_every_run_says_again_is_not_kept_for_a_server_that_is_away(pool):
     assert (done.returncode, "wait in" in done.stdout) == (5, False)
 
 
+def test_a_server_that_says_when_is_asked_again_in_the_same_run_and_no_more_than_that(pool):
+    pool.add(1)
+    pool.receiver.later = ["0", "Wed, 25 Nov 2026 10:00:00 GMT"]
+    done = pool.run()
+    assert (done.returncode, pool.numbers(), pool.receiver.later) == (0, {1: 1}, [])
+    pool.add(2)
+    pool.receiver.later = ["0"] * 4
+    done = pool.run()
+    assert (done.returncode, "1 reports wait in" in done.stdout) == (5, True)
+    assert len(pool.receiver.later) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7),
+        ("3600", 120),
+        ("9" * 400, 120),
+        ("-5", 0),
+        ("Wed, 25 Nov 2026 10:01:40 GMT", 40),
+        ("Wednesday, 25-Nov-26 10:01:40 GMT", 40),
+        ("Wed Nov 25 10:01:40 2026", 40),
+        ("Wed, 25 Nov 2026 10:00:00 GMT", 0),
+        ("Thu, 26 Nov 2026 10:00:00 GMT", 120),
+        ("soon", 0),
+        ("", 0),
+    ],
+)
+def test_every_form_of_retry_after_is_read_by_the_server_s_clock(value, seconds):
+    assert scheduler.retry_after({"Retry-After": value, "Date": "Wed, 25 Nov 2026 10:01:00 GMT"}) == seconds
+
+
 def test_epochs_that_are_closed_are_said_and_keep_nothing_back(pool):
     pool.add(1)
     done = pool.run("--epoch-history", pool.folder / "nowhere" / "epoch_history")
@@ -285,11 +317,11 @@ def test_a_dry_run_prints_and_touches_nothing(pool):
 def test_install_writes_units_that_systemd_reads_as_they_were_meant(pool):
     units = pool.folder / "units"
     units.mkdir()
-    words = ["install", "--base", "https://x.example/a%20b$c", "--token-file", "token", "--units", str(units)]
+    words = ["install", "--base", "https://x.example/a%20b$c '\"\\", "--token-file", "token", "--units", str(units)]
     subprocess.run([sys.executable, str(SCRIPT), *words], check=True, capture_output=True, cwd=pool.folder)
     service = (units / "skytally-scheduler.service").read_text()
     assert f'"report" "--token-file" "{pool.folder / "token"}"' in service
-    assert '"--base" "https://x.example/a%%20b$$c"' in service
+    assert r'''"--base" "https://x.example/a%%20b$$c '\"\\"''' in service
     assert TOKEN not in service
     assert "OnUnitActiveSec=5min" in (units / "skytally-scheduler.timer").read_text()
     if shutil.which("systemd-analyze"):

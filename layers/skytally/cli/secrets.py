@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from skytally import ending, evidence, userdata, web, wiring
+from skytally import ending, evidence, userdata, vm_payload, web, wiring
 from skytally.adapters.http_skytally import Deployment
 from skytally.cli.files import private_file
 from skytally.cli.terminal import AS_JSON, say, say_json, show, text
@@ -65,16 +65,22 @@ def _deposit_options(command: Any) -> Any:
 @_deposit_options
 @click.option("--out", type=click.Path(path_type=Path), help="write the claim token there, mode 0600 (default: standard output)")
 @click.option("--json", "as_json", is_flag=True, help="write claim, token and expiry as JSON")
-def deposit(out: Path | None, *, as_json: bool, **wanted: Any) -> None:
+@click.option("--opaque", is_flag=True, help="the payload is one file for `vm.py --payload`, whatever it looks like: it is not checked")
+def deposit(out: Path | None, payload: Path, *, as_json: bool, opaque: bool, **wanted: Any) -> None:
     """Leave a secret for a vm, and answer the claim token for its user-data. The token opens it once, for whoever comes first.
+
+    A payload that looks like a tar is checked as `vm.py --unpack` would do it.
 
     \b
     Example:
       skytally deposit --base https://sky.example.org --token-file scheduler.token \\
           --cloud uvic --vm belle-4f2a --payload secrets.tar --out claim
     """
+    data = _content(payload)
+    if vm_payload.looks_packed(data) and not opaque and vm_payload.plain_tar(data) != data:
+        raise Malformed("the payload is a gzip, which vm.py does not unpack: leave the tar itself, or say --opaque")
     with private_file(out) as file:
-        answer = _leave(**wanted)
+        answer = _leave(payload=data, **wanted)
         file.write(f"{json.dumps(answer) if as_json else answer['token']}\n")
     say(f"claim {answer['claim']} until {answer['expires_at']}", err=True)
 
@@ -84,8 +90,11 @@ def deposit(out: Path | None, *, as_json: bool, **wanted: Any) -> None:
 @click.option("--unpack", default="/etc/skytally/secrets", show_default=True, help="folder on the vm that a tar is unpacked to")
 @click.option("--owner", default="root", show_default=True, help="USER[:GROUP] of the unpacked files")
 @click.option("--mode", default="0400", show_default=True, help="mode of the unpacked files")
-def make_userdata(unpack: str, owner: str, mode: str, **wanted: Any) -> None:
+@click.option("--mirror", "mirrors", multiple=True, help="another URL of vm.py, believed by its digest; repeat it")
+def make_userdata(unpack: str, owner: str, mode: str, mirrors: tuple[str, ...], payload: Path, **wanted: Any) -> None:
     """Leave a secret, and print the cloud-init user-data with which the vm takes it, benchmarks itself and reports from then on.
+
+    The payload is a tar, which may be gzip: what the vm would refuse to unpack is refused here, before anything is left.
 
     \b
     Example: an IDTOKEN for HTCondor and a GSI proxy
@@ -97,26 +106,26 @@ def make_userdata(unpack: str, owner: str, mode: str, **wanted: Any) -> None:
     has a `merge_how` as this one has.
     """
     base, ca, names = wanted["base"], wanted["ca"], wanted["vms"]
+    data = vm_payload.plain_tar(_content(payload))
     certificates = userdata.certificates_of(ca.read_text("ascii", "replace")) if ca else []
     digests = Deployment(base, ca_file=ca, insecure=wanted["insecure"]).get("agent/SHA256SUMS").decode("ascii", "replace")
     digest = userdata.digest_of("vm.py", digests)
     takes = userdata.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
-    door = userdata.Door(base, insecure=wanted["insecure"], ca="".join(certificates) or None)
+    door = userdata.Door(base, insecure=wanted["insecure"], ca="".join(certificates) or None, mirrors=mirrors)
     userdata.check_size(door, digest, takes)
-    made = userdata.text_of(userdata.cloud_config(door, _leave(**wanted)["token"], digest, takes))
+    made = userdata.text_of(userdata.cloud_config(door, _leave(payload=data, **wanted)["token"], digest, takes))
     say(f"{len(made)} of the {userdata.MOST_BYTES} bytes that clouds take, together with the site's own user-data", err=True)
     click.echo(made, nl=False)
 
 
 def _leave(
-    base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], payload: Path, *, insecure: bool, **more: Any
+    base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], payload: bytes, *, insecure: bool, **more: Any
 ) -> dict[str, str]:
     deployment = Deployment(base, _token(token_file), ca, insecure=insecure)
     if base.startswith("http://"):
         click.echo("the payload and the token travel unencrypted: use https unless this network is yours", err=True)
-    data = sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
     names = {"vm": vms[0]} if len(vms) == 1 else {"vms": list(vms)}
-    body = {**names, **{name: value for name, value in more.items() if value}, "payload": base64.b64encode(data).decode()}
+    body = {**names, **{name: value for name, value in more.items() if value}, "payload": base64.b64encode(payload).decode()}
     key = random_secrets.token_hex(16)
     answer = deployment.post("secret-deposit", body, **{"Idempotency-Key": key})
     try:
@@ -126,6 +135,10 @@ def _leave(
     if not CLAIM_TOKEN.fullmatch(words["token"]):
         raise Malformed(f"{base} answered no claim token: check --base")
     return words
+
+
+def _content(payload: Path) -> bytes:
+    return sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
 
 
 def _token(path: Path) -> str:

@@ -1,0 +1,1 @@
+../../../functions/agent/vm.py

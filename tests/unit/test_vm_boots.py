@@ -1,0 +1,258 @@
+"""A claim by vm.py whatever ends it: the answer, the machine, a kill at any line. It is never another taker, and never silent."""
+
+import base64
+import gzip
+import json
+import os
+import signal
+import stat
+import sys
+import urllib.parse
+from pathlib import Path
+
+import pytest
+from agent_lab import VM_PY, Lab, serve
+from tar_lab import archive, member
+from test_openers import CLAIM, EXPIRES, SECRET, Deposit
+
+PAYLOAD = archive(member(b"tokens.d/pool", b"token"), member(b"x509up", b"proxy"))
+LOST = 409, {}, b'{"error": {"code": "taken", "kind": "duplicate", "message": "the answer was lost on its way to this very vm"}}'
+CLAIMS = {
+    "take_secret",
+    "keep_secret",
+    "take_bundle",
+    "post",
+    "open_bundle",
+    "unpack",
+    "put_in_place",
+    "write_file",
+    "write_new",
+    "save_state",
+}
+
+
+def key_in(form):
+    """Return the key that a claim brings: gzip writes the time beside it."""
+    return gzip.decompress(base64.b64decode(form["public_key"]))
+
+
+def key_of(body):
+    return key_in(dict(urllib.parse.parse_qsl(body.decode("ascii"))))
+
+
+class OnceOnly(Deposit):
+    """Answers the first key, and every later request as the server does."""
+
+    def __call__(self, office, path, headers, body):
+        office.script.append(self)
+        if not path.endswith("/secret-claim"):
+            office.script.clear()
+            try:
+                return office.answer("POST" if body else "GET", path, headers, body)
+            finally:
+                office.script.append(self)
+        if not self.forms:
+            return super().__call__(office, path, headers, body)
+        return LOST if key_of(body) == key_in(self.forms[0]) else (409, {}, LOST[2].replace(b"duplicate", b"contested"))
+
+
+@pytest.fixture
+def lab(tmp_path):
+    one = Lab(tmp_path)
+    one.world.run(60)
+    one.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
+    (tmp_path / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}\n")
+    with serve(one.office) as one.base:
+        yield one
+
+
+def boot(lab, *more, verb="boot"):
+    given = ("--token-file", "", "--vm", "", "--claim-file", str(lab.folder / "claim"), "--unpack", str(lab.folder / "grid"))
+    return lab.do(verb, *given, *more)
+
+
+def keys(lab):
+    """Return the keys that asked for the secret, in the order of their requests."""
+    return [key_of(body) for _, path, _, body in lab.office.requests if path.endswith("/secret-claim")]
+
+
+def left_in_memory(lab):
+    return sorted(path.name for path in (lab.folder / "secret").rglob("*") if path.is_file())
+
+
+def has_its_secret(lab):
+    return (lab.folder / "grid/x509up").exists() and (lab.folder / "grid/x509up").read_bytes() == b"proxy"
+
+
+def test_a_later_process_asks_with_the_same_key_which_lies_in_memory_for_nobody_else(lab):
+    lab.office.away = True
+    assert [boot(lab) for _ in range(3)] == [5, 5, 5]
+    assert len(set(keys(lab))) == 1
+    assert left_in_memory(lab) == ["key.pem"]
+    (key,) = (lab.folder / "secret").rglob("key.pem")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (key.parent, key)] == [0o700, 0o600]
+    lab.office.away = False
+    lab.office.script.append(Deposit(PAYLOAD))
+    assert boot(lab) == 0
+    assert has_its_secret(lab)
+    assert len(set(keys(lab))) == 1
+    assert list((lab.folder / "secret").iterdir()) == []
+    assert (lab.folder / "claim").read_bytes() == b""
+
+
+def test_a_key_that_somebody_else_left_is_not_used(lab):
+    lab.office.away = True
+    assert boot(lab) == 5
+    (folder,) = (lab.folder / "secret").iterdir()
+    if os.geteuid():
+        pytest.skip("only root can leave a folder of somebody else's")
+    os.chown(folder, 65_534, -1)
+    before = len(keys(lab))
+    assert boot(lab) == 6
+    assert "is not ours" in lab.console.read_text()
+    assert len(keys(lab)) == before
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 3), (403, 3), (409, 3), (410, 4)])
+def test_a_claim_that_is_judged_leaves_neither_token_nor_key_and_is_not_asked_again(lab, status, code):
+    lab.office.script.append((status, {}, b'{"error": {"code": "some_code", "message": "because of this"}}'))
+    assert boot(lab) == code
+    assert f"skytally: secret-claim: {status} because of this\n" in lab.console.read_text()
+    assert (lab.folder / "claim").read_bytes() == b""
+    assert list((lab.folder / "secret").iterdir()) == []
+    assert boot(lab) == 2
+    assert len(keys(lab)) == 1
+    assert "no token any more" in lab.console.read_text()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_an_answer_that_is_lost_or_cut_ends_with_the_sentence_that_says_so(lab, cut):
+    deposit = Deposit(PAYLOAD)
+
+    def lose(office, path, headers, body):
+        status, _, bundle = deposit(office, path, headers, body)
+        return (status, {"Content-Length": str(len(bundle))}, bundle[:-1]) if cut else (0, {}, b"")
+
+    lab.office.script.extend([lose, LOST])
+    assert boot(lab) == 3
+    assert "secret-claim: 409 the answer was lost on its way to this very vm" in lab.console.read_text()
+    assert len(keys(lab)) == 2
+    assert len(set(keys(lab))) == 1
+
+
+def test_what_cannot_be_unpacked_now_is_unpacked_later_from_the_same_answer(lab):
+    lab.office.script.append(Deposit(PAYLOAD))
+    (lab.folder / "grid").mkdir()
+    (lab.folder / "grid/x509up").mkdir()
+    assert boot(lab) == 6
+    assert left_in_memory(lab) == ["bundle", "key.pem", "key.pem.P"]
+    (lab.folder / "grid/x509up").rmdir()
+    assert boot(lab) == 0
+    assert has_its_secret(lab)
+    assert len(keys(lab)) == 1
+    assert list((lab.folder / "secret").iterdir()) == []
+
+
+def test_an_owner_who_is_not_there_yet_burns_nothing(lab):
+    assert boot(lab, "--owner", "nobody-of-this-name") == 6
+    assert keys(lab) == []
+    assert (lab.folder / "claim").read_text()
+
+
+def test_run_goes_on_asking_until_the_secret_is_there_and_then_reports(lab):
+    replies = [(503, {}, b"")] * 40 + [(503, {"Retry-After": "120"}, b""), (404, {}, b"no such function"), Deposit(PAYLOAD)]
+    lab.office.script.extend(replies)
+    ends_at = lab.world.now + 3 * 3600
+    sleep = lab.world.run
+
+    def until_the_end(seconds):
+        sleep(seconds)
+        if lab.world.now > ends_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    lab.world.run = until_the_end
+    with pytest.raises(SystemExit):
+        boot(lab, verb="run")
+    assert has_its_secret(lab)
+    assert len(set(keys(lab))) == 1
+    assert len(lab.office.samples) >= 3
+    assert lab.office.samples[-1]["final"] is True
+
+
+@pytest.mark.parametrize(("status", "code"), [(409, 3), (410, 4)])
+def test_run_ends_where_the_claim_is_refused_with_that_sentence_alone(lab, status, code):
+    lab.office.script.append((status, {}, b'{"error": {"code": "taken", "message": "somebody took it"}}'))
+    assert boot(lab, verb="run") == code
+    assert lab.console.read_text() == f"skytally: secret-claim: {status} somebody took it\n"
+
+
+# ---- killed at any line ----
+
+
+def lines_of_a_claim():
+    """Return each line of vm.py that a claim may be killed at."""
+    import ast
+
+    tree = ast.parse(VM_PY.read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in CLAIMS]
+    return sorted({line.lineno for node in functions for line in ast.walk(node) if isinstance(line, ast.stmt)})
+
+
+def killed_at(lab, line):
+    """Boot in a process that dies as by SIGKILL when it comes to this line; say whether it came there."""
+    pid = os.fork()
+    if not pid:
+        sys.settrace(
+            lambda frame, *_: (
+                None
+                if Path(frame.f_code.co_filename) != VM_PY
+                else lambda frame, event, _: os.kill(os.getpid(), signal.SIGKILL) if event == "line" and frame.f_lineno == line else None
+            )
+        )
+        os._exit(boot(lab))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_kill_at_any_line_of_a_claim_ends_with_the_secret_or_with_the_sentence(tmp_path, part):
+    """In four parts, for the time that all lines take."""
+    reached, ends = 0, set()
+    for line in lines_of_a_claim()[part::4]:
+        folder = tmp_path / str(line)
+        folder.mkdir()
+        lab = Lab(folder)
+        lab.world.run(60)
+        lab.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
+        (folder / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}\n")
+        with serve(lab.office) as lab.base:
+            lab.office.script.append(OnceOnly(PAYLOAD))
+            lab.agent()
+            reached += killed_at(lab, line)
+            end = boot(lab)
+            ends.add(end)
+            assert len(set(keys(lab))) == 1, line
+            assert (folder / "claim").read_bytes() == b"", line
+            assert left_in_memory(lab) == [], line
+            if end == 0:
+                assert has_its_secret(lab), line
+                assert lab.office.samples, line
+            else:
+                assert end == 3, line
+                assert "lost on its way to this very vm" in lab.console.read_text(), line
+    assert reached > 20
+    assert 0 in ends
+
+
+def test_only_between_the_answer_and_its_copy_in_memory_a_kill_costs_the_secret(tmp_path):
+    lines = VM_PY.read_text().splitlines()
+    (line,) = [number for number, text in enumerate(lines, 1) if text.strip() == "answered = clock.monotonic()"]
+    lab = Lab(tmp_path)
+    lab.world.run(60)
+    (tmp_path / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}\n")
+    with serve(lab.office) as lab.base:
+        lab.office.script.append(OnceOnly(PAYLOAD))
+        lab.agent()
+        assert killed_at(lab, line)
+        assert boot(lab) == 3
+    assert not has_its_secret(lab)
+    assert json.loads(LOST[2])["error"]["message"] in lab.console.read_text()
