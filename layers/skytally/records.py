@@ -5,7 +5,9 @@ Elasticsearch mappings are made from these classes, so a field is declared once.
 """
 
 import json
+import math
 import re
+import sys
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args
@@ -53,6 +55,7 @@ def parse(body: bytes, kind: type[T]) -> T:
 # Strings, whose brackets nest nothing, and brackets.
 _NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 TOO_DEEP = 50
+MOST_DIGITS = 4_000
 # Reading brackets one by one takes half a second a MiB.
 MOST_FLATTENED_BYTES = 1 << 20
 MOST_PAYLOAD_BYTES = 1_500_000
@@ -76,7 +79,7 @@ def parse_report(body: bytes, kind: type[T]) -> T:
 def _mended(body: bytes) -> bytes | None:
     """Return a report with null in place of each item that cannot be decoded; None where there is none such."""
     try:
-        report = json.loads(body)
+        report = json.loads(body, parse_int=_whole)
         if not isinstance(report, dict):
             return None
         lists = {name: items for name, items in report.items() if isinstance(items, list)}
@@ -86,6 +89,11 @@ def _mended(body: bytes) -> bytes | None:
         return _flattened(body) if len(body) <= MOST_FLATTENED_BYTES else None
     except ValueError:
         return None
+
+
+def _whole(digits: str) -> float:
+    """Return a whole number; for one of more digits than Python reads, one that is beyond every field's bounds as well."""
+    return int(digits) if len(digits) <= MOST_DIGITS else math.copysign(sys.float_info.max, -1 if digits.startswith("-") else 1)
 
 
 def _flattened(body: bytes) -> bytes:

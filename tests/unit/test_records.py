@@ -36,6 +36,20 @@ def test_what_is_nested_by_the_thousand_costs_its_item_alone(name, before, after
     assert (first, last) == (before, after)
 
 
+UNDECODABLE = {"half a surrogate pair": rb'"\ud800"', "a name that is one": rb'{"\ud800":1}'}
+LONG = b"1" * 5_000
+
+
+@pytest.mark.parametrize("odd", UNDECODABLE.values(), ids=UNDECODABLE)
+@pytest.mark.parametrize("sign", [b"", b"-"])
+def test_what_no_decoder_takes_costs_its_item_alone_beside_numbers_of_any_length(odd, sign):
+    long = sign + LONG
+    first, *own, last = items_of(b'{"samples":[{"more":%s},%s,[%s,%s],7]}' % (long, odd, odd, long))
+    assert (own, last) == ([None, None], 7)
+    assert abs(first["more"]) > 1e300
+    assert (first["more"] < 0) == bool(sign)
+
+
 @pytest.mark.parametrize("body", [b"[" * 20_000, b'{"samples":' + b"[" * 20_000 + b"]" * 19_999 + b"}", b"[" * 20_000 + b"]" * 20_000])
 def test_a_report_whose_end_nobody_knows_is_refused(body):
     with pytest.raises(Malformed):
