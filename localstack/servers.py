@@ -14,6 +14,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from localstack.elasticsearch_server import elasticsearch
@@ -34,6 +35,7 @@ ALERTMANAGER = GoProgram(
     "h1:V6nTa2J5V4s8TG4C4HtrBP/WNSebCCTYGGv4qecA/+I=",
     "./cmd/alertmanager",
 )
+AMTOOL = replace(ALERTMANAGER, name="amtool", package="./cmd/amtool")
 S3_USER = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "tester-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 

@@ -5,6 +5,7 @@ import queue
 import re
 import socket
 import socketserver
+import subprocess
 import threading
 import time
 import urllib.request
@@ -202,6 +203,8 @@ def test_the_real_alertmanager_shows_an_alarm_until_it_is_resolved(client, beare
     assert (shown["labels"]["alertname"], shown["labels"]["cloud"], shown["status"]["state"]) == ("silent_vm", "uvic", "active")
     assert shown["labels"]["subject"].startswith("vm ü \"'\\ <b>-")
     assert "has not reported since" in shown["annotations"]["summary"]
+    (told,) = json.loads(amtool("--alertmanager.url", server.url, "-o", "json", "alert", "query", "alertname=silent_vm", "cloud=uvic"))
+    assert (told["labels"], told["annotations"]) == (shown["labels"], shown["annotations"])
     assert round_at(NOW - timedelta(minutes=5)) == {"state": "done", "open": 1, "raised": 0, "resolved": 0}
     assert len(alerts_of(server, 1)) == 1
     client.post("usage-report", json={"samples": [vm.sample(NOW)]}, headers=caller)
@@ -239,6 +242,7 @@ def test_the_configuration_of_the_readme_mails_an_alarm(running, tmp_path):
         host = f"127.0.0.1:{relay.server_address[1]}"
         config = block.replace("relay.example.org:25", host).replace("require_tls: true", "require_tls: false").replace("30s", "0s")
         (tmp_path / "alertmanager.yml").write_text(config)
+        assert "SUCCESS" in amtool("check-config", str(tmp_path / "alertmanager.yml"))
         assert running["alertmanager"]
         with servers.alertmanager(tmp_path) as server:
             AlarmWebhook(server.settings["SKYTALLY_ALARM_WEBHOOK"], "alertmanager", NOW).tell(alarm(HOSTILE))
@@ -250,6 +254,11 @@ def test_the_configuration_of_the_readme_mails_an_alarm(running, tmp_path):
     assert "silent_vm" in html
     assert "<!channel>" not in html
     assert "&lt;!channel&gt;" in html
+
+
+def amtool(*words):
+    """Ask Alertmanager's own tool, as an operator does at night."""
+    return subprocess.run([servers.AMTOOL.path(), *words], capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def alerts_of(server, wanted):
