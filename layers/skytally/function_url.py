@@ -44,6 +44,12 @@ def _check_not_in_clear(url: str, name: str, what: str, *, insecure: bool) -> No
         raise Malformed(f"{name} is http: {what} would travel in clear. Use https, or say --insecure where the network is yours")
 
 
+def is_private(base: str) -> bool:
+    """Say whether nobody else can read what is sent to a base that was checked."""
+    parts = urlsplit(url_of(base, "name"))
+    return parts.scheme == "https" or is_this_machine(parts.hostname or "")
+
+
 def is_this_machine(host: str) -> bool:
     """Say whether a host is where this runs, so that nothing travels."""
     try:

@@ -3,7 +3,7 @@
 import pytest
 
 from skytally.errors import Malformed
-from skytally.function_url import check_base, url_of
+from skytally.function_url import check_base, is_private, url_of
 
 BELOW = "https://sky.example.org/function/agent/vm.py"
 
@@ -43,3 +43,11 @@ def test_nothing_travels_in_clear_unless_somebody_said_so(host):
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "{function}.localhost"])
 def test_this_machine_needs_no_tls(host):
     check_base(f"http://{host}:8080", insecure=False)
+
+
+@pytest.mark.parametrize(
+    ("base", "private"),
+    [("https://sky.example.org", True), ("http://localhost:8080", True), ("http://[::1]:80", True), ("http://sky.example.org", False)],
+)
+def test_what_nobody_else_can_read(base, private):
+    assert is_private(base) is private

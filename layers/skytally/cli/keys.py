@@ -10,6 +10,7 @@ from msgspec import to_builtins
 from skytally import token, web
 from skytally.adapters.keys_files import PURPOSES, KeyFile, KeyFiles, needed_until
 from skytally.cli.files import private_file, text_of
+from skytally.cli.name import NAME
 from skytally.cli.terminal import AS_JSON, say, say_json, show
 from skytally.config import Config
 from skytally.keyring import Key
@@ -105,8 +106,8 @@ def _rotate(key_files: KeyFiles, purposes: Sequence[str], *, at_once: bool) -> I
 
 @click.command("token")
 @click.option("--role", type=click.Choice(["scheduler", "reporter", "reader"]), help="what the holder may do")
-@click.option("--cloud", "clouds", multiple=True, help="a cloud the token is limited to (repeat it; a reporter has exactly one)")
-@click.option("--vm", help="the one vm that a reporter may report about (default: any of the cloud)")
+@click.option("--cloud", "clouds", type=NAME, multiple=True, help="a cloud the token is limited to (repeat it; a reporter has exactly one)")
+@click.option("--vm", type=NAME, help="the one vm that a reporter may report about (default: any of the cloud)")
 @click.option("--days", type=click.IntRange(1, 366), help="how long it holds (default 365, a reporter's 90)")
 @click.option("--out", type=click.Path(path_type=Path), help="write it there, mode 0600 (default: standard output)")
 @click.option(

@@ -15,8 +15,10 @@ from rich.text import Text
 from skytally import ending, evidence, userdata, vm_payload, web, wiring
 from skytally.adapters.http_skytally import Deployment
 from skytally.cli.files import private_file
+from skytally.cli.name import NAME
 from skytally.cli.terminal import AS_JSON, say, say_json, show, text
 from skytally.errors import Malformed
+from skytally.function_url import is_private
 from skytally.mark import short
 from skytally.ports import Write
 from skytally.unreadable import Notes
@@ -41,14 +43,21 @@ def _deposit_options(command: Any) -> Any:
             click.option("--ca", type=FILE, help="CA of the deployment's certificate"),
             click.option("--insecure", is_flag=True, help="let token and payload travel in clear to an http:// that is not this machine"),
             click.option(
-                "--vm", "vms", multiple=True, required=True, help="the vm that may take it; repeat it for vms that boot with one user-data"
+                "--vm",
+                "vms",
+                type=NAME,
+                multiple=True,
+                required=True,
+                help="the vm that may take it; repeat it for vms that boot with one user-data",
             ),
-            click.option("--cloud", required=True, help="the cloud where the vm runs"),
-            click.option("--site", help="the vm's site"),
-            click.option("--group", help="the vm's group"),
-            click.option("--flavor", help="the vm's flavor"),
+            click.option("--cloud", type=NAME, required=True, help="the cloud where the vm runs"),
+            click.option("--site", type=NAME, help="the vm's site"),
+            click.option("--group", type=NAME, help="the vm's group"),
+            click.option("--flavor", type=NAME, help="the vm's flavor"),
             click.option(
-                "--hostname", help="what the vm calls itself: another host that takes the secret raises an alarm, and gets it all the same"
+                "--hostname",
+                type=NAME,
+                help="what the vm calls itself: another host that takes the secret raises an alarm, and gets it all the same",
             ),
             click.option("--source", "sources", multiple=True, help="CIDR that may take it (repeat it; default: any)"),
             click.option(
@@ -122,7 +131,7 @@ def _leave(
     base: str, token_file: Path, ca: Path | None, vms: tuple[str, ...], payload: bytes, *, insecure: bool, **more: Any
 ) -> dict[str, str]:
     deployment = Deployment(base, _token(token_file), ca, insecure=insecure)
-    if base.startswith("http://"):
+    if not is_private(base):
         click.echo("the payload and the token travel unencrypted: use https unless this network is yours", err=True)
     names = {"vm": vms[0]} if len(vms) == 1 else {"vms": list(vms)}
     body = {**names, **{name: value for name, value in more.items() if value}, "payload": base64.b64encode(payload).decode()}
