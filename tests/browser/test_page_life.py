@@ -55,13 +55,22 @@ def test_a_token_that_is_refused_later_leaves_the_last_data(tab):
 
 
 @pytest.mark.parametrize(
-    "fragment", ["view=__proto__", "view=constructor&sort=toString-up", "sort=-&measure=__proto__", "cloud=<b>&until=", "%%%&&=&view"]
+    "fragment", ["view=__proto__", "view=constructor&sort=toString-up", "sort=-&measure=__proto__", "until=&vm=<b>", "%%%&&=&view"]
 )
 def test_an_address_that_makes_no_sense_shows_a_page_all_the_same(blank, site, fragment):
     blank.goto(f"{site.page}#{fragment}&token={site.reader()}")
     blank.wait_for_selector("#rows > *")
     assert blank.get_by_role("link", name="Usage").get_attribute("aria-current") == "page"
     assert blank.locator("#measure").input_value() == "core_hours"
+
+
+def test_a_link_to_a_cloud_that_nobody_knows_says_so_and_leads_back(blank, site):
+    blank.expected_errors = ("404",)
+    blank.goto(f"{site.page}#cloud=<b>&token={site.reader()}")
+    expect(blank.get_by_role("alert")).to_contain_text("there is no cloud '<b>'")
+    blank.get_by_role("link", name="All clouds").click()
+    expect(blank.get_by_role("alert")).to_be_hidden()
+    assert set(table(blank)) == set(STRANGERS)
 
 
 def test_a_choice_that_the_server_refuses_is_told(tab):

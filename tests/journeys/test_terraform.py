@@ -1,6 +1,7 @@
 """One `terraform apply` brings up the whole system on this machine's provider of OpenFaaS's API; a change rolls, destroy leaves nothing."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -112,11 +113,16 @@ def a_fleet_is_exact(gateway):
 
 def a_vm_lives_and_a_thief_gets_nothing(gateway, folder):
     (folder / "vm").mkdir()
-    life = lives_through(gateway, folder / "vm", lambda *_: None)
+
+    def read_user_data(_, step):
+        if step == "deposit":
+            shutil.copy(folder / "vm" / "claim", folder / "read-by-a-thief")
+
+    life = lives_through(gateway, folder / "vm", read_user_data)
     (mine,) = [boot for boot in life.statement()["boots"] if boot["vm"] == "journey-1"]
     assert (mine["final"], mine["coverage"]) == (True, 1.0)
     command = [sys.executable, folder / "vm" / "vm.py", "boot", "--base", gateway.base, "--state", folder / "thief"]
-    command += ["--claim-file", folder / "vm" / "claim", "--payload", folder / "stolen"]
+    command += ["--claim-file", folder / "read-by-a-thief", "--payload", folder / "stolen"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, (folder / "stolen").exists()) == (3, False), done.stderr
 
