@@ -14,8 +14,8 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 HALVES = (
-    ("tests/contract", "tests/browser"),
-    ("tests/test_readme.py", "tests/functions", "tests/journeys", "tests/properties", "tests/unit"),
+    ("tests/contract", "tests/browser", "tests/journeys"),
+    ("tests/test_readme.py", "tests/functions", "tests/properties", "tests/unit"),
 )
 COVERED_PERCENT = 95
 
