@@ -330,7 +330,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def _refuse(self, error: SkytallyError) -> None:
-        """Answer in the application's place and leave, as soon as the requests before this one are answered."""
+        """Refuse in the application's place and leave, as soon as the requests before this one are answered."""
         is_answered = self._phase is Phase.SURPLUS
         if self._phase is Phase.BODY:
             is_answered = self._due[-1].response_started

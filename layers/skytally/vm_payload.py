@@ -1,5 +1,6 @@
 """Payloads as vms unpack them: vm.py's own code decides here, before anything is left for a vm."""
 
+import os
 import tarfile
 import zlib
 from functools import cache
@@ -21,12 +22,16 @@ def looks_packed(payload: bytes) -> bool:
 
 
 def plain_tar(payload: bytes) -> bytes:
-    """Return the tar that vm.py unpacks, out of its gzip where it has one; raise Malformed for what vm.py would refuse."""
+    """Return the tar that vm.py unpacks, out of its gzip where it has one; raise Malformed for what vm.py would refuse.
+
+    It is unpacked in memory where there is such a folder, as on the vm: a secret must not stay on a disk of this machine.
+    """
     tar = _gunzipped(payload) if payload.startswith(GZIP) else payload
     if len(tar) > MOST_PAYLOAD_BYTES:
         raise Malformed(f"the payload is over {MOST_PAYLOAD_BYTES} bytes: leave less for a vm")
     agent = _agent()
-    with TemporaryDirectory() as folder:
+    in_memory = (folder for folder in agent.SECRET_DIRS if os.access(folder, os.W_OK))
+    with TemporaryDirectory(dir=next(in_memory, None)) as folder:
         try:
             agent.unpack(tar, f"{folder}/payload")
         except agent.Stop as stop:

@@ -123,7 +123,7 @@ def test_a_gateway_that_is_no_url_gets_no_password(run, gateway):
 
 @contextlib.contextmanager
 def gateway_with_tls(folder, body=b"[]"):
-    """Answer the same to everything, with a certificate of an authority in a folder; yield the URL and what passwords come."""
+    """Run a server that says the same to everything, its certificate by a CA in a folder; yield its URL and the passwords it hears."""
     headers = []
 
     class Handler(BaseHTTPRequestHandler):

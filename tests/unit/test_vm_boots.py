@@ -41,7 +41,7 @@ def key_of(body):
 
 
 class OnceOnly(Deposit):
-    """Answers the first key, and every later request as the server does."""
+    """Serves the first key, and every later request as the server does."""
 
     def __call__(self, office, path, headers, body):
         office.script.append(self)

@@ -48,7 +48,7 @@ class KeyFiles:
         self._read: dict[str, list[KeyFile]] = {}
 
     def keyring(self) -> Keyring:
-        """Answer all keys, the one in use first; raises Misconfigured where a purpose has none."""
+        """Return all keys, the one in use first; raises Misconfigured where a purpose has none."""
         found = self.files()
         missing = [purpose for purpose, files in found.items() if not files]
         if missing:
