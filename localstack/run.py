@@ -69,7 +69,7 @@ def address_of(process: "subprocess.Popen[str]", log: Path) -> str:
     if not line.startswith("ready "):
         process.wait()
         said = log.read_text().strip().splitlines()
-        raise SystemExit(f"the server did not start: {said[-1] if said else 'no reason given'} (is the port taken? try PORT=0 make run)")
+        raise SystemExit(f"the server did not start: {said[-1] if said else 'no reason given'} (`PORT=0 make run` takes a free port)")
     return line.split()[1].partition("/function/")[0]
 
 

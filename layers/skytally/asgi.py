@@ -213,7 +213,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), backlog=1_024)
     except OSError as error:
-        reason = f"nothing can listen on {host}:{port} ({error.strerror}): name another port or address"
+        why = os.strerror(error.errno) if error.errno else type(error).__name__
+        reason = f"nothing can listen on {host}:{port} ({why}): name another port or address"
         raise Misconfigured.setting("PORT", reason) from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AHEAD_BYTES)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_AHEAD_BYTES)

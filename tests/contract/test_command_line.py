@@ -147,6 +147,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(server, run, tmp_path, monke
         ("userdata", *good, "--ca", tmp_path / "bundle"): (1, "clouds take 16384: --ca holds 20 certificates"),
         ("userdata", *good, "--ca", tmp_path / "bad"): (1, "no certificate in PEM"),
         ("token", "--role", "reader", "--cloud", ""): (2, "a name has 1 to 255 characters"),
+        ("deposit", *good[:-1], "/dev/null"): (1, "the payload is empty"),
         ("deposit", *good, "--site", "\x1b[2J"): (2, "a name has 1 to 255 characters"),
         ("secrets", "show", "nothing"): (1, "no such claim"),
     }

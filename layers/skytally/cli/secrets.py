@@ -147,7 +147,11 @@ def _leave(
 
 
 def _content(payload: Path) -> bytes:
-    return sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
+    """Return the secret; raise Malformed for none, which no vm can use."""
+    content = sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
+    if not content:
+        raise Malformed("the payload is empty: nothing is left for the vm")
+    return content
 
 
 def _token(path: Path) -> str:
