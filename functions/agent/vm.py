@@ -85,7 +85,7 @@ class AsIs(urllib.request.HTTPErrorProcessor):
 
 
 def error_in(answer):
-  """Return code and message of the server's own error; (None, None) for what a proxy says."""
+  """Return code and message of the server's own error, or (None, None)."""
   with suppress(ValueError, LookupError, TypeError, RecursionError):
     error = json.loads(answer.decode())["error"]
     return str(error["code"])[:100], str(error.get("message"))[:300]
@@ -114,7 +114,7 @@ def too_slow(*_):
 
 
 def post(vm, name, body=None, headers={}):
-  """Return the body of a 200 or raise Stop; waits while patience lasts: since the last answer, and four times that in all."""
+  """Return the body of a 200 or raise Stop; patience counts from the last answer, and ends after four times that."""
   request = urllib.request.Request(url_of(vm, name), body, headers)
   tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=vm.ca))
   delay, patience = 1, float(vm.patience)
@@ -133,9 +133,9 @@ def post(vm, name, body=None, headers={}):
     finally:
       signal.alarm(0)
     date = email.utils.parsedate(told.get("Date"))
-    if date and not vm.heard:
+    if date and not vm.heard and 2000 < date[0] < 2100:
       hear(vm, calendar.timegm(date) + 0.5 - uptime_of(vm))  # cut to seconds
-    if status == 200 or not body and (date or status < 500):  # a GET asks for no more than the time
+    if status == 200 or not body and (date or status < 500):  # a GET asks for the time
       return answer
     code, message = error_in(answer)
     problem = "%s: %d %s" % (name, status, message or answer[:300].decode("utf-8", "replace"))
@@ -155,7 +155,7 @@ def openssl(*args, feed=b""):
   """Return openssl's stdout; no secret is in an argument."""
   done = subprocess.run(("openssl",) + args, input=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
   if done.returncode:
-    raise Stop(LOCAL if done.returncode < 0 else REFUSED, "no match: openssl %s: %r" % (args[0], done.stderr[:300]))
+    raise Stop(REFUSED if done.returncode > 0 and args[0] in ("pkeyutl", "enc") else LOCAL, "no match: openssl %s: %r" % (args[0], done.stderr[:300]))
   return done.stdout
 
 
@@ -261,7 +261,7 @@ def open_bundle(bundle, token, name, key_file):
 
 
 def write_new(name, data, mode=0o600, owner=None, folder=None):
-  """Write a new file, readable by nobody meanwhile; `folder` is a descriptor."""
+  """Write a new file; `folder` is a descriptor."""
   with os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder), "wb") as out:
     out.write(data)
     out.flush()
@@ -272,7 +272,7 @@ def write_new(name, data, mode=0o600, owner=None, folder=None):
 
 
 def write_file(path, data, mode=0o600, owner=None):
-  """Put a file there whole or not at all, readable by nobody meanwhile."""
+  """Put a file there whole or not at all."""
   with suppress(FileNotFoundError):
     os.unlink(path + ".new")
   write_new(path + ".new", data, mode, owner)
@@ -289,7 +289,7 @@ def parts_of(name):
 
 
 def open_folder(stack, path, parent=None):
-  """Return a descriptor of a folder, closed with the stack; a link is an error."""
+  """Return a folder's descriptor; a link is an error."""
   descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
   stack.callback(os.close, descriptor)
   return descriptor
@@ -337,7 +337,7 @@ def put_in_place(top, stage, files, folders):
 
 
 def staging_base(root):
-  """Return where files for `root` are staged: in it if it is there, else in its parent, made where missing."""
+  """Return where files for `root` are staged: in it or, if it is missing, its parent."""
   base = root if os.path.isdir(root) else os.path.dirname(root)
   if base != root and os.path.lexists(root):
     raise Stop(LOCAL, "%s is no folder" % root)
@@ -387,24 +387,25 @@ def take_secret(vm):
   The next call goes on with the same key and bundle, kept in memory: it is no other taker. Where the claim is refused,
   its file is emptied before the key goes.
   """
-  with sys.stdin if vm.claim_file == "-" else open(vm.claim_file) as source:
-    text = source.read()
+  text = ""
+  with suppress(*[FileNotFoundError] * bool(vm.claimed)), sys.stdin if vm.claim_file == "-" else open(vm.claim_file) as source:
+    text = source.read().strip()
   if vm.claimed and not text:
     return
-  match = re.match(r"([a-z0-9]{20,64})\.(\d{1,12})\.([0-9a-f]{64})\s*\Z", text)
+  match = re.match(r"([a-z0-9]{20,64})\.(\d{1,12})\.([0-9a-f]{64})\Z", text)
   if not match:
     raise Stop(USAGE, "the claim file holds no token" + " any more" * (not text))
   work = join([folder for folder in SECRET_DIRS if os.access(folder, os.W_OK)][0], "skytally-" + digest(text.encode())[:32])
   os.makedirs(work, 0o700, exist_ok=True)
   if os.lstat(work).st_uid != os.geteuid():
     raise Stop(LOCAL, "%s is not ours" % work)
-  judged = False
+  bundle, judged = join(work, "bundle"), True
   try:
-    keep_secret(vm, match.groups(), join(work, "key.pem"), join(work, "bundle"))
+    keep_secret(vm, match.groups(), join(work, "key.pem"), bundle)
     shutil.rmtree(work)
-    judged = True
-  except Stop as end:
-    judged = end.args[0] not in AGAIN
+  except BaseException as end:
+    # Judged: the server's own no, or a bundle that is none of ours.
+    judged = isinstance(end, Stop) and (any(end.args[3:4]) or end.args[0] == REFUSED and os.path.exists(bundle))
     raise
   finally:
     if judged:
@@ -421,6 +422,8 @@ def keep_secret(vm, token, key_file, bundle_file):
   probe = join(staging_base(os.path.realpath(vm.unpack or os.path.dirname(path))), ".skytally")
   write_file(probe, b"", *how)  # what cannot be kept must not be claimed
   os.unlink(probe)
+  if not save_state(vm):
+    raise Stop(LOCAL, "no state can be kept")
   if not os.path.exists(key_file):
     write_file(key_file, openssl("genrsa", "3072"))
   if not os.path.exists(bundle_file):
@@ -435,7 +438,7 @@ def keep_secret(vm, token, key_file, bundle_file):
 # ---- /proc ----
 
 def text_of(vm, path, *default):
-  """Answer a file's text, in PROC unless its path is absolute; without a default it must be there."""
+  """Return a file's text, in PROC unless absolute; without a default it must be there."""
   with suppress(*[OSError] * len(default)), open(join(vm.proc, path), errors="replace") as source:
     return source.read()
   return default[0]
@@ -464,7 +467,7 @@ def cpu_model(vm):
 
 
 def bound(seconds):
-  """Return the most that another counter may show of so many seconds."""
+  """Return what another counter may show of so many seconds."""
   return seconds * 1.02 + 60
 
 
@@ -473,7 +476,7 @@ def core_time(past, wall, cores, ticked):
 
   Those of all cores, also of cores that are gone, add up. Linux before 6.8 loses idle ones of a core that comes back.
   """
-  if past:  # where the number of cores changed in between, the ticks say when
+  if past:  # where the cores changed in between, ticks say when
     low, high = (count * max(0, wall - past["counters"]["wall_seconds"]) for count in sorted((past["cores"], cores)))
     return past["counters"]["core_seconds"] + min(max(ticked - past["ticked"], low), high)
   whole = cores * wall
@@ -484,7 +487,7 @@ def measure(vm):
   """Count what this boot has used and keep it."""
   up, (seconds, cores) = uptime_of(vm), parse_stat(text_of(vm, "stat"))
   wall, interfaces = min(clock.monotonic(), up), parse_interfaces(text_of(vm, "net/dev", ""))
-  # Guest time is inside user. Kernels let iowait and steal run backwards, or underflow to centuries: not into an account.
+  # Guest time is inside user. Kernels let iowait and steal run back, or underflow to centuries.
   ticked = sum(value for value in seconds if value < 9e9)
   core, past = core_time(vm.measured, wall, cores, ticked), vm.measured or dict(counters=ZERO, interfaces={})
   before = past["counters"]
@@ -521,7 +524,7 @@ def begin_boot(vm, point):
   vm.month, vm.month_start, vm.estimated = month_at(unix(vm.boot_at)), ZERO, max(core, whole) > bound(min(core, whole))
   vm.last = dict(sampled_at=vm.boot_at, uptime_seconds=0, counters=ZERO)
   if vm.lost:
-    # An interval might overlap one that was sent, so none. The month's begin is guessed by time; months before were reported.
+    # No interval: it might overlap one that was sent. The month's begin is guessed; months before were reported.
     vm.month = month_at(vm.epoch + point["up"])
     fraction = max(0, vm.month - vm.epoch) / max(point["up"], 1)
     vm.last, vm.month_start, vm.estimated = None, mix(ZERO, counters, fraction), vm.estimated or fraction > 0
@@ -640,13 +643,15 @@ def name_in(token):
 
 
 def save_state(vm):
-  """Keep both copies; a full disk costs no report."""
-  vm.written += 1
+  """Keep both copies, return how many are; a full disk costs no report."""
+  vm.written, kept = vm.written + 1, 0
   for path in state_files(vm):
     try:
       write_file(path, json.dumps({name: vars(vm)[name] for name in BLANK}).encode())
+      kept += 1
     except OSError as error:
       say("the state is not kept: %s" % error)
+  return kept
 
 
 # ---- reports ----
@@ -696,14 +701,14 @@ def ask(vm, name, fields, count):
     if status == 413 and count > 1:
       raise
     if error is None or status not in (400, 413, 415, 422):
-      raise Stop(code, sentence + "; nothing is dropped, the next report tries again")
+      raise Stop(code, sentence + "; the next report tries again")
     return dict.fromkeys(range(max(1, count)), (message, error))
   except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
     raise Stop(UNAVAILABLE, "%s answered no receipt: is --base right?" % name)
 
 
 def send_samples(vm, samples):
-  """Send samples, in halves where they are too many for the server; return what `ask` does."""
+  """Send samples, in halves where they are too many; return what `ask` does."""
   try:
     return ask(vm, "usage-report", dict(samples=samples), len(samples)) if samples else {}
   except Refused:
@@ -714,14 +719,14 @@ def send_samples(vm, samples):
 
 
 def send_beat(vm, beat):
-  """Send a heartbeat; return what `ask` does of its jobs, and [the entry to keep] where any are refused."""
+  """Send a heartbeat; return what `ask` does, and [the entry to keep] where jobs are refused."""
   refused = ask(vm, "job-heartbeat", beat, len(beat["jobs"]))
   left = [job for index, job in enumerate(beat["jobs"]) if index in refused]
   return refused, [dict(beat=dict(beat, jobs=left))] * bool(left)
 
 
 def keep_refused(vm, name, entries, refused):
-  """Keep what is refused for 14 days and say so; let go what is too old or, the oldest first, too much."""
+  """Keep what is refused for 14 days; let go what is too old or, oldest first, too much."""
   for why in list(refused.values())[:1]:
     say("%s: %d refused, kept 14 days for `vm.py resend`: %s (%s)" % ((name, len(refused)) + why))
     entries = [dict(entry, at=now(vm), why=why) for entry in entries]
@@ -734,7 +739,7 @@ def keep_refused(vm, name, entries, refused):
 
 
 def resend(vm):
-  """Offer again what was refused: a person does it, and a newer vm.py once. Then the state's version is its own."""
+  """Offer again what was refused: a person does it, and a newer vm.py once."""
   samples, beats = [[entry for entry in vm.refused if kind in entry] for kind in ("sample", "beat")]
   again = send_samples(vm, [entry["sample"] for entry in samples])
   kept = [dict(samples[index], why=why) for index, why in again.items()]
@@ -814,8 +819,9 @@ def do(vm, verb):
   except Stop as end:
     say(end.args[1])
     return end.args[0]
-  except (OSError, LookupError, ValueError) as error:
-    say("this machine lacks something: %r" % error)
+  except (OSError, LookupError, ValueError, TypeError, ArithmeticError) as error:
+    # What a UnicodeError says holds what was read: a token.
+    say("this machine lacks something: %s" % (type(error).__name__ if isinstance(error, UnicodeError) else error))
     return LOCAL
   finally:
     os.close(folder)
@@ -849,7 +855,7 @@ def run(vm):
 
 
 def install(vm):
-  """Let systemd, or else cron, `run` this now and at every boot, by a script with the options, quoted."""
+  """Let systemd or cron `run` this now and at every boot, by a script with the options."""
   chosen = [(name, vars(vm)[name]) for name in OPTIONS if vars(vm)[name] and name != "root"]
   lines = ["export SKYTALLY_%s=%s" % (name.upper(), shlex.quote(value)) for name, value in chosen]
   lines.append("exec %s %s run\n" % (shlex.quote(sys.executable), shlex.quote(os.path.abspath(__file__))))
@@ -893,7 +899,7 @@ def kinds():
 
 
 def benchmark_copy(start_at):
-  """Answer each kind's mean wall time and lowest tenth of CPU time, by those of a core of 10."""
+  """Return each kind's mean wall time and lowest tenth of CPU time, by a core of 10's."""
   times = [(work, ms, [], []) for work, ms in kinds() if work()]
   time.sleep(max(0, start_at - time.monotonic()))
   while not times[-1][3] or time.monotonic() < start_at + BENCHMARK_SECONDS:
@@ -922,12 +928,12 @@ def benchmark(vm):
 
 
 def score(relative):
-  """Return the score of work that took so many times as long as on a core of 10; None where a clock stood."""
+  """Return the score, where a core of 10 takes 1 each; None where a clock stood."""
   return round(10 / math.exp(sum(map(math.log, relative)) / len(relative)), 3) if min(relative) > 0 else None
 
 
 def steal_share(steal, core):
-  """Return the stolen part of core seconds; steal that ran backwards counts as none."""
+  """Return the stolen part of core seconds; what ran back counts as none."""
   return round(min(1.0, steal / core), 4) if 0 < steal <= core * 1.02 + 1 else 0.0
 
 
@@ -940,29 +946,21 @@ def benchmark_block(vm):
     say("no benchmark: %r" % error)
 
 
-def is_number(value, low, high, *kinds):
-  """Say whether a value is a number within bounds; NaN is none, nor is true."""
-  return isinstance(value, kinds or (int, float)) and not isinstance(value, bool) and low <= value <= high
-
-
-def is_moment(value, until):
-  """Say whether a value is a time as `iso` writes it, since 2000."""
-  with suppress(ValueError, TypeError):
-    return iso(unix(value)) == value and 946684800 <= unix(value) <= until
-  return False
+def is_good(name, value, until):
+  """Say whether the server takes a field: text, a time as `iso` writes it, or a number."""
+  if name in ("kernel", "kernel_version", "interpreter", "cpu_model"):
+    return isinstance(value, str) and 0 < len(value) < 256 and value.isprintable()
+  if name == "measured_at":
+    with suppress(ValueError, TypeError):
+      return iso(unix(value)) == value and 946684800 <= unix(value) <= until
+    return False
+  low, high = dict(copies=(1, 65536), steal_fraction=(0, 1), duration_seconds=(0, 366 * 86400)).get(name, (1e-6, 1e6))
+  return type(value) in (int, float)[:1 + (name != "copies")] and low <= value <= high
 
 
 def checked(block, at):
   """Return a benchmark of fields that the server takes; say which are left out; raise ValueError for none."""
-  bounds, odd = dict(copies=(1, 65536, int), steal_fraction=(0, 1), duration_seconds=(0, 366 * 86400)), {}
-  for name, value in block.items():
-    good = is_number(value, *bounds.get(name, (1e-6, 1e6)))
-    if name in ("kernel", "kernel_version", "interpreter", "cpu_model"):
-      good = isinstance(value, str) and 0 < len(value) < 256 and value.isprintable()
-    if name == "measured_at":
-      good = is_moment(value, at + 86400)
-    if value is not None and not good:
-      odd[name] = value
+  odd = {name: value for name, value in block.items() if value is not None and not is_good(name, value, at + 86400)}
   good = {name: None if name in odd else value for name, value in block.items()}
   if odd:
     say("the benchmark goes without %s" % ", ".join("%s (%.60r)" % pair for pair in sorted(odd.items())))
