@@ -405,6 +405,7 @@ reporter=${reporter:-$payload.reporter}
 command -v openssl > /dev/null || stop 6 "there is no openssl"
 
 read -r token < "$claim_file" || [ -n "${token-}" ] || stop 2 "the claim file is empty"
+token=${token%$'\r'} # user-data that Windows wrote
 [[ "$token" =~ ^([a-z0-9]+)[.]([0-9]+)[.]([0-9a-f]+)$ ]] || stop 2 "the claim file holds no token CLAIM.EXPIRES.SECRET"
 claim=${BASH_REMATCH[1]} expires=${BASH_REMATCH[2]} secret=${BASH_REMATCH[3]}
 [ "${#secret}" -eq 64 ] || stop 2 "the claim file holds no token CLAIM.EXPIRES.SECRET"
