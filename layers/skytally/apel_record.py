@@ -69,7 +69,10 @@ def _records(source: Source) -> tuple[list[Record], list[Record]]:
 
 def _sendable(boot: Boot, source: Source) -> Record:
     """Describe a boot's month, or raise Unsendable: for its whole cloud, or with the vm's name for the boot alone."""
-    record = _record(boot, source)
+    try:
+        record = _record(boot, source)
+    except (ValueError, OverflowError):
+        raise Unsendable("its boot_id is no UUID, or its times are of no vm", vm=boot["vm"]) from None
     problem = apel.problem(apel.CLOUD, record, source.now)
     if problem is not None:
         raise Unsendable(problem, vm=boot["vm"])
