@@ -181,6 +181,13 @@ def parse(text: str) -> Site:
     for name, cloud in clouds.items():
         if cloud.price_per_core_hour is not None and cloud.currency is None:
             raise _wrong(text, f"clouds.{name}", "price_per_core_hour", "a price needs its currency")
+    bounds = site.benchmarks
+    if bounds.lowest_hs23_per_core > bounds.highest_hs23_per_core:
+        field = next(name for name in ("lowest_hs23_per_core", "highest_hs23_per_core") if name in tables["benchmarks"])
+        sentence = (
+            f"the lowest score, {bounds.lowest_hs23_per_core}, is above the highest, {bounds.highest_hs23_per_core}: none would count"
+        )
+        raise _wrong(text, "benchmarks", field, sentence)
     return site
 
 

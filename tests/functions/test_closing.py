@@ -421,6 +421,9 @@ def test_a_cloud_owner_gets_his_own_signed_statement_and_nobody_else_s(month):
     assert month.get(detail="signed", cloud="cern").json()["error"]["code"] == "unknown"
     for wrong in ({"detail": "signed"}, {"detail": "jobs", "revision": 1}, {"cloud": "uvic", "revision": 0}):
         assert month.get(**wrong).status_code == 400, wrong
+    for wrong in ("0", "10000", "1.5", "newest", ""):
+        error = month.get(cloud="uvic", revision=wrong).json()["error"]
+        assert (error["field"], error["message"]) == ("revision", "revision must be a whole number from 1 to 9999")
     assert set(month.rows(clouds=("cern",))) == {"cern"}
 
 
