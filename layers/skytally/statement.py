@@ -107,8 +107,13 @@ def _up_ms(usage: Usage, *, goes_on: bool) -> float:
 
     A vm's own clocks stand still while its host pauses it, and go back with a memory snapshot, so they do not tell what is missing.
     """
-    counted_ms, end = usage.wall_ms + usage.suspended_ms, month_end_at(usage.month)
+    end = month_end_at(usage.month)
     calendar_ms = elapsed_ms(usage.boot_at, end if goes_on else usage.last_sampled_at, month_start_at(usage.month), end)
+    return up_ms(calendar_ms, usage.wall_ms + usage.suspended_ms)
+
+
+def up_ms(calendar_ms: float, counted_ms: float) -> float:
+    """Return a time up by the calendar; where that is longer by no more than clocks differ, what the vm's own clocks counted."""
     return calendar_ms if calendar_ms > counted_ms * (1 + CLOCK_RATE) + CLOCKS_APART_MS else counted_ms
 
 
