@@ -94,7 +94,7 @@ class BootRow(Struct, frozen=True, kw_only=True):
     network_sent_bytes: Whole
     memory_bytes: Whole | None
     disk_bytes: Whole | None
-    benchmark_score: Number | None
+    benchmark_score: float | None
     benchmark_kernel: str | None
     benchmark_quarantined: bool
     hs23_per_core: Number | None

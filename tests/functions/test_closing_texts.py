@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from skytally import closing, frozen, signature, wiring
+from skytally import closing, frozen, restatement, signature, wiring
 from skytally.definition import BOOTS, CHANGES, TOTALS
 from skytally.documents import Closing, Unreadable
 from skytally.frozen import Before, BootRow, Changes, Totals
@@ -146,3 +146,26 @@ def test_the_columns_that_are_checked_are_those_that_are_defined(closed):
     assert set(Changes.__struct_fields__) == text.changes.keys() >= CHANGES.keys()
     assert {*Before.__struct_fields__} >= text.changes["before"].keys()
     assert isinstance(made, Closing)
+
+
+def test_what_a_text_without_before_changes_is_said_by_its_differences(closed):
+    made, _ = closed
+    text = json.loads(made.text)
+    assert text["changes"].pop("before")["core_hours"] == 160.0
+    older = frozen.read(json.dumps(text))
+    assert restatement.sentence(older) == "restated: core hours +100.0 %, cost +100.0 %, 1 vm"
+    assert restatement.sentence(msgspec.structs.replace(older, changes=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (100.0, 100.4, "cost +0.4 %"),
+        (100_000.0, 100_001.0, "cost +0.001 %"),
+        (1.0, 2_001.0, "cost +200,000.0 %"),
+        (-10.0, -5.0, "cost +50.0 %"),
+        (0.0, 12.5, "cost +12.50"),
+    ],
+)
+def test_a_change_is_said_as_a_share_of_what_it_was(before, after, words):
+    assert restatement.words({"vm_count": 0, "before": {"cost": before}}, {"cost": after}) == f"{words}, 0 vms"
