@@ -68,7 +68,8 @@ def _open_row(live: LiveCloud) -> dict[str, Any]:
 
 def _closed_row(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any]:
     changes = changes_to(frozen, live)
-    unsettled = {name: changes[name] if changes else None if frozen.totals[name] is None else 0.0 for name in UNSETTLED_SUMS}
+    nothing = {name: None if frozen.totals[name] is None else 0.0 for name in UNSETTLED_SUMS}
+    unsettled = {name: changes[name] for name in UNSETTLED_SUMS} if changes else nothing
     return rounded(
         frozen.totals
         | {"state": FINAL, "revision": frozen.revision}
@@ -111,7 +112,7 @@ def _frozen(closing: Closing, documents: Documents) -> Frozen | None:
         reason = "it is of another month, cloud or revision"
     except ValueError as error:
         reason = str(error)
-    Notes(documents.write).add("document", "closing", key_of(closing), f"its text is no statement of this cloud and month: {reason}")
+    Notes(documents.write).add("document", "closing", key_of(closing), f"its text is no such statement: {reason}")
     return None
 
 
@@ -191,9 +192,13 @@ def key_of(closing: Closing) -> str:
 
 
 def signed(month: str, cloud: str, documents: Documents, revision: int | None = None) -> dict[str, Any]:
-    """Answer a cloud's closed month as it was signed, the newest revision or the one asked for; raises NotFound."""
+    """Return a cloud's closed month as it was signed, the newest that can be read or the revision asked for.
+
+    Raise NotFound where there is none.
+    """
     documents.refresh()
     chosen = _chosen(closings(month, [cloud], documents).get(cloud, []), revision)
-    if not chosen:
+    newest = next((closing for closing in reversed(chosen) if _frozen(closing, documents)), None)
+    if newest is None:
         raise NotFound(f"{cloud} has no {'such ' if revision else ''}closed statement of {month}")
-    return {"statement": chosen[-1].text, "signature": chosen[-1].signature, "public_key": chosen[-1].public_key}
+    return {"statement": newest.text, "signature": newest.signature, "public_key": newest.public_key}

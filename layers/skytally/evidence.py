@@ -154,11 +154,13 @@ def on_another_host(held: Iterable[Held]) -> list[Held]:
 def _other_host(one: Held) -> str | None:
     """Return the host that the key's comment names, `USER@HOST` or `HOST`, where another was expected.
 
-    Where one of the two is a host's short name, the other's domain is not compared. A comment such as `root@` names none.
+    Where one of the two is a host's short name, the other's domain is not compared. A comment such as `root@` names
+    no host.
     """
     if not one.expected_hostname or not one.comment:
         return None
-    named, expected = (name.strip().casefold().rstrip(".") for name in (one.comment.rpartition("@")[2], one.expected_hostname))
+    names = one.comment.rpartition("@")[2], one.expected_hostname
+    named, expected = (name.strip().casefold().rstrip(".") for name in names)
     named_short, expected_short = named.partition(".")[0], expected.partition(".")[0]
     if not named_short or not expected_short:
         return None

@@ -1,7 +1,7 @@
 """Frozen: the text that is signed of a cloud's month, and what can be read back of any text that lies in a store.
 
-Invariant: whatever `read` returns has all numbers, names and moments of its format, of one cloud, so that nothing which is
-made of it fails.
+Invariant: whatever `read` returns is of one cloud and has all numbers, names and moments of its format, so that nothing
+that is made of it fails.
 """
 
 from datetime import datetime
@@ -45,7 +45,7 @@ class Frozen(Struct, frozen=True, kw_only=True):
 
 
 class Totals(Struct, frozen=True, kw_only=True):
-    """What the columns of `totals` hold; those with a default are younger than format 1."""
+    """What the columns of `totals` hold; texts that are older than a column with a default lack it."""
 
     cloud: str
     vm_count: Whole
@@ -69,7 +69,7 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 
 class BootRow(Struct, frozen=True, kw_only=True):
-    """What the columns of a row of `boots` hold; those with a default are younger than format 1."""
+    """What the columns of a row of `boots` hold; texts that are older than a column with a default lack it."""
 
     document: str
     vm: str
@@ -90,10 +90,10 @@ class BootRow(Struct, frozen=True, kw_only=True):
     iowait_seconds: Number
     steal_seconds: Number
     suspended_seconds: Number
-    network_received_bytes: Whole
-    network_sent_bytes: Whole
-    memory_bytes: Whole | None
-    disk_bytes: Whole | None
+    network_received_bytes: Whole = 0
+    network_sent_bytes: Whole = 0
+    memory_bytes: Whole | None = None
+    disk_bytes: Whole | None = None
     benchmark_score: float | None
     benchmark_kernel: str | None
     benchmark_quarantined: bool

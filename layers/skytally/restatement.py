@@ -7,18 +7,25 @@ from skytally.frozen import Frozen
 from skytally.rounding import DECIMALS
 from skytally.statement import LiveCloud, ratio
 
-# These are read from intervals and anomalies, which are forgotten after some time: that they are gone is no news of the month.
+# These are read from intervals and anomalies, which are forgotten after some time: that they are gone is no news.
 NO_NEWS = frozenset({"coverage", "anomalies", "last_sampled_at", "silent_vms"})
 SUMS = ("wall_hours", "core_hours", "cpu_hours", "hs23_hours", "energy_kwh", "co2_kg", "cost")
 # Each may change while no vm's numbers do; wall and CPU time change with a vm alone, which is counted.
-NAMED = {"core_hours": "core hours", "hs23_hours": "HS23 hours", "cost": "cost", "energy_kwh": "energy", "co2_kg": "CO2"}
+NAMED = {
+    "core_hours": "core hours",
+    "hs23_hours": "HS23 hours",
+    "cost": "cost",
+    "energy_kwh": "energy",
+    "co2_kg": "CO2",
+}
 
 
 def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
     """Return what is known now and not in a revision: differences, and how many vms they are of; None where nothing is.
 
     Rows are compared by the numbers that both have, and their currency: a column that a later version adds, or a word,
-    changes nothing. A cloud of which nothing is known any more changes nothing. Amounts of two currencies have no difference.
+    changes nothing. A cloud of which nothing is known any more changes nothing. Amounts of two currencies have no
+    difference.
     """
     if live is None:
         return None
@@ -38,7 +45,7 @@ def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
 
 
 def _has_same_price(frozen: Frozen, live: LiveCloud) -> bool:
-    """Return whether the cost is that of the same core hours at the same price: another amount was then rounded by another rule."""
+    """Return whether the cost is of the same core hours at the same price: only another rule of rounding changes it then."""
     before, after = ((rates.price_per_core_hour, rates.currency) for rates in (frozen.rates, live.rates))
     return before == after and frozen.totals["core_hours"] == live.totals["core_hours"]
 
@@ -61,7 +68,7 @@ def _difference(before: float | None, after: float | None) -> float | None:
 
 
 def sentence(frozen: Frozen) -> str | None:
-    """Return in words what a revision changes, `restated: core hours +0.4 %, cost +12.0 %, 12 vms`; None for the first."""
+    """Return in words what a revision changes, `restated: core hours +0.4 %, 12 vms`; None for the first."""
     return None if frozen.changes is None else f"restated: {words(frozen.changes, frozen.totals)}"
 
 

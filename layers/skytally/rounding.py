@@ -29,7 +29,7 @@ def minor_digits(currency: object) -> int:
 
 
 def money(amount: float | Decimal, currency: object) -> Decimal:
-    """Return an amount with the decimals of its currency, also where they are zeros; half a unit is rounded away from zero."""
+    """Return an amount with the decimals of its currency, also where they are zeros, rounded half up."""
     return Decimal(str(amount)).quantize(Decimal(1).scaleb(-minor_digits(currency)), context=_ACCOUNTANTS)
 
 

@@ -37,7 +37,7 @@ class BootMonth(Struct, frozen=True):
 
 
 class LiveCloud(Struct, frozen=True):
-    """A cloud's month as it is known now: its row, those of its boots, its rates, and the calibration that made HS23 of scores."""
+    """A cloud's month as it is known now: its row and its boots' rows, its rates, and the calibration that was used."""
 
     name: str
     totals: dict[str, Any]
@@ -113,7 +113,7 @@ def _up_ms(usage: Usage, *, goes_on: bool) -> float:
 
 
 def up_ms(calendar_ms: float, counted_ms: float) -> float:
-    """Return a time up by the calendar; where that is longer by no more than clocks differ, what the vm's own clocks counted."""
+    """Return a time up: the calendar's, or what the vm's clocks counted where that is less by no more than clocks differ."""
     return calendar_ms if calendar_ms > counted_ms * (1 + CLOCK_RATE) + CLOCKS_APART_MS else counted_ms
 
 

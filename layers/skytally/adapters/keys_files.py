@@ -58,7 +58,10 @@ class KeyFiles:
         return Keyring(**{purpose: tuple(_in_use_first(files, self._clock())) for purpose, files in found.items()})
 
     def files(self) -> dict[str, list[KeyFile]]:
-        """Return the keys of each purpose, newest first, read again where one has come or gone; only regular files are read."""
+        """Return the keys of each purpose, newest first, read again where one has come or gone.
+
+        Only regular files are read.
+        """
         with self._lock:
             try:
                 names = sorted((path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)

@@ -81,7 +81,7 @@ class SiteData:
             log.error(logs.Fields(message=f"the site data are broken, {which}: {broken.reason}"))
 
     def _text(self) -> str:
-        """Return the file's text, without the byte order mark of an editor; raise BrokenSiteData where there is none."""
+        """Return the file's text without a byte order mark; raise BrokenSiteData where there is none."""
         try:
             return (self._object() if self._is_object else Path(self._where).read_bytes()).decode("utf-8-sig")
         except Misconfigured as error:

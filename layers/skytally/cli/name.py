@@ -1,4 +1,4 @@
-"""Words as options: names, owners, modes and paths; what no function and no vm would take is refused before anything is asked."""
+"""Words as options: names, owners, modes and paths. What no function or vm would take is refused at once."""
 
 from typing import Annotated, Any
 
