@@ -1,10 +1,12 @@
-"""The boards of Kibana and Grafana, asked of the real Elasticsearch as these would: the numbers of the page and the statement."""
+"""The boards' files, asked of the real search engines as their readers would: the numbers of the page and the statement."""
 
 import contextlib
 import json
 import random
+import urllib.request
 from datetime import UTC, datetime, timedelta
 
+import dashboards_lab
 import pytest
 import yaml
 from board_lab import GrafanaPanel, Lens, refer, saved_objects
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 from test_documents import done, interval, usage
 
 from skytally import job_view, view
+from skytally.adapters.documents_elasticsearch.templates import alias, mappings
 from skytally.board import BOARDS
 from skytally.cli import cli
 from skytally.closing import statement
@@ -127,6 +130,49 @@ def shown(running, tmp_path_factory):
         yield Shown(documents, "boards", tmp_path_factory.mktemp("boards"))
 
 
+class OpenSearch:
+    """An OpenSearch with the same documents, and the file that OpenSearch Dashboards imports."""
+
+    def __init__(self, url):
+        self.url = url
+        modules = [module["name"] for node in self.ask("_nodes/plugins", method="GET")["nodes"].values() for module in node["modules"]]
+        self.scripts = {"lang-painless", "lang-expression"} <= set(modules)
+
+    def ask(self, path, body=None, method="POST"):
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/{path}", data, {"Content-Type": "application/json"}, method=method)
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def fill(self, client, prefix):
+        """Take the boards' documents from Elasticsearch."""
+        self.objects = saved_objects(run("opensearch", "--prefix", prefix))
+        for index in {panel.index for panel in PANELS.values()}:
+            name = alias(prefix, index)
+            self.ask(name, {"mappings": mappings(index)}, "PUT")
+            found = client.search(index=name, size=10_000, track_total_hits=True)["hits"]
+            assert found["total"]["value"] == len(found["hits"]) > 10
+            lines = [line for hit in found["hits"] for line in ({"index": {"_id": hit["_id"]}}, hit["_source"])]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            assert not self.ask(f"{name}/_bulk?refresh=true", text.encode())["errors"]
+
+    def shown(self, board, panel, from_at, until_at, objects=None):
+        objects = objects or self.objects
+        [dashboard] = [one for (kind, name), one in objects.items() if kind == "dashboard" and name.endswith(f"-{board}")]
+        [place] = [one for one in json.loads(dashboard["attributes"]["panelsJSON"]) if one["panelIndex"] == panel]
+        drawn = dashboards_lab.panel(refer(objects, dashboard, place["panelRefName"]))
+        return drawn.shown(lambda index, body: self.ask(f"{index}/_search", body), self.scripts, from_at, until_at)
+
+
+@pytest.fixture(scope="module", params=["opensearch", "opensearch-3"])
+def opensearch(request, running, shown):
+    made = OpenSearch(running[request.param].url)
+    made.fill(shown.client, shown.prefix)
+    yield made
+    for index in {panel.index for panel in PANELS.values()}:
+        made.ask(alias(shown.prefix, index), method="DELETE")
+
+
 def truth(panel, documents):
     """Answer our own table of a panel: a row for each group, and each hour where it is drawn along time."""
     if panel.index == "usage":
@@ -216,6 +262,32 @@ def test_grafana_shows_what_our_own_table_has(shown, name):
         assert values == by_group(expected, panel.by, names)
 
 
+@pytest.mark.parametrize("name", PANELS)
+def test_opensearch_dashboards_shows_what_our_own_table_has(shown, opensearch, name):
+    panel, board = PANELS[name], name.split("/")[0]
+    rows = opensearch.shown(board, panel.name, FROM, UNTIL)
+    names = [measure.name for measure in panel.measures]
+    along = ("time", "at") if panel.timed else ()
+    expected = by_group(truth(panel, shown.documents), (*panel.by, *along[1:]), names)
+    assert len(expected) > 1 or not panel.by
+    assert {tuple(row[name] for name in (*panel.by, *along[:1])): [row[name] for name in names] for row in rows} == expected
+
+
+@pytest.mark.parametrize("apart", [timedelta(minutes=2), HOUR, timedelta(days=1), timedelta(days=32), timedelta(days=366), timedelta(days=8_000)])
+def test_a_number_of_opensearch_dashboards_is_of_the_whole_window(opensearch, apart):
+    """TSVB shows the last bucket, so both documents must be in one, at the turn of an hour, a day, a month, a year and a century too."""
+    turn, prefix = datetime(2100, 1, 1, tzinfo=UTC), "turns"
+    name = alias(prefix, "interval")
+    opensearch.ask(name, {"mappings": mappings("interval")}, "PUT")
+    try:
+        for at in (turn - apart / 2, turn + apart / 2):
+            opensearch.ask(f"{name}/_doc?refresh=true", {"from_at": at.isoformat(), "core_ms": 3_600_000})
+        [row] = opensearch.shown("accounting", "core-hours", turn - apart, turn + apart, saved_objects(run("opensearch", "--prefix", prefix)))
+        assert row["core_hours"] == 2
+    finally:
+        opensearch.ask(name, method="DELETE")
+
+
 @pytest.mark.parametrize(("begin", "theirs", "ours"), [(EDGE - HOUR, 8, 4), (EDGE, 0, 4)])
 def test_an_interval_over_an_edge_counts_where_it_began_as_its_panel_says(shown, begin, theirs, ours):
     panel = PANELS["accounting/core-hours"]
@@ -227,7 +299,10 @@ def test_an_interval_over_an_edge_counts_where_it_began_as_its_panel_says(shown,
     assert [one["core_hours"] for one in page if one["wall_hours"]] == [ours]
 
 
-@pytest.mark.parametrize("name", [name for name, panel in PANELS.items() if panel.chart == "table" and panel.by[0] != "month"])
+RANKED = [name for name, panel in PANELS.items() if panel.chart == "table" and panel.by[0] != "month"]
+
+
+@pytest.mark.parametrize("name", RANKED)
 def test_the_largest_groups_come_first(shown, name):
     """What is beyond the number of groups that are told apart is the smallest."""
     panel, board = PANELS[name], name.split("/")[0]
@@ -236,7 +311,17 @@ def test_the_largest_groups_come_first(shown, name):
         (shown.lens(board, panel.name).shown(shown.client, FROM, UNTIL), panel.by[0], first),
         (shown.grafana(board, panel.title).shown(shown.client, FROM, UNTIL), panel.by[0].replace("_", " "), title),
     ):
-        totals = {}
-        for row in rows:
-            totals[row[group]] = totals.get(row[group], 0) + row[value]
-        assert list(totals.values()) == sorted(totals.values(), reverse=True)
+        assert_ranked(rows, group, value)
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_the_largest_groups_come_first_on_opensearch(opensearch, name):
+    panel, board = PANELS[name], name.split("/")[0]
+    assert_ranked(opensearch.shown(board, panel.name, FROM, UNTIL), panel.by[0], panel.measures[0].name)
+
+
+def assert_ranked(rows, group, value):
+    totals = {}
+    for row in rows:
+        totals[row[group]] = totals.get(row[group], 0) + row[value]
+    assert list(totals.values()) == sorted(totals.values(), reverse=True)

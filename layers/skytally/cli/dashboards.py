@@ -1,27 +1,28 @@
-"""`skytally dashboards`: the boards for Kibana and Grafana, as files."""
+"""`skytally dashboards`: the boards for Kibana, OpenSearch Dashboards and Grafana, as files."""
 
 import re
 from pathlib import Path
 
 import click
 
-from skytally.adapters import boards_grafana, boards_kibana
+from skytally.adapters import boards_grafana, boards_kibana, boards_opensearch
 from skytally.cli.terminal import say
 from skytally.config import Config
 from skytally.documents import INDICES
 from skytally.errors import Malformed
 
 PREFIX = click.option("--prefix", help="what the names of the indices begin with; default: SKYTALLY_DOCUMENTS_PREFIX")
+FILE = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="the file to write; default: standard output")
 PREFIX_FORM = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 
 
 @click.group()
 def dashboards() -> None:
-    """Write the dashboards accounting and jobs for Kibana or Grafana, which read the documents in Elasticsearch."""
+    """Write the dashboards accounting and jobs for what reads the documents in Elasticsearch or OpenSearch."""
 
 
 @dashboards.command("kibana")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="the file to write; default: standard output")
+@FILE
 @PREFIX
 def kibana(out: Path | None, prefix: str | None) -> None:
     """Write data views, panels and dashboards as NDJSON, for Kibana 8.9 and later, and 9.
@@ -35,12 +36,25 @@ def kibana(out: Path | None, prefix: str | None) -> None:
         'https://kibana.example.org/api/saved_objects/_import?overwrite=true'
     """
     prefix = _checked(prefix)
-    text = boards_kibana.ndjson(prefix, _names(prefix))
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    _write(out, text)
-    say(f"{out}: import it at Stack Management > Saved Objects, or as --help shows", err=True)
+    _give(out, boards_kibana.ndjson(prefix, _names(prefix)), "Stack Management > Saved Objects")
+
+
+@dashboards.command("opensearch")
+@FILE
+@PREFIX
+def opensearch(out: Path | None, prefix: str | None) -> None:
+    """Write index patterns, visualizations and dashboards as NDJSON, for OpenSearch Dashboards 2.19 and later, and 3.
+
+    The same prefix makes the same bytes with the same ids, so an import with overwrite=true renews what is there.
+
+    \b
+    Example:
+      skytally dashboards opensearch --out skytally.ndjson
+      curl -u admin -H 'osd-xsrf: true' --form file=@skytally.ndjson \\
+        'https://dashboards.example.org/api/saved_objects/_import?overwrite=true'
+    """
+    prefix = _checked(prefix)
+    _give(out, boards_opensearch.ndjson(prefix, _names(prefix)), "Dashboards Management > Saved objects")
 
 
 @dashboards.command("grafana")
@@ -80,6 +94,14 @@ def _names(prefix: str) -> dict[str, str]:
     from skytally.adapters.documents_elasticsearch.templates import alias
 
     return {index: alias(prefix, index) for index in INDICES}
+
+
+def _give(out: Path | None, text: str, page: str) -> None:
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    _write(out, text)
+    say(f"{out}: import it at {page}, or as --help shows", err=True)
 
 
 def _write(path: Path, text: str) -> None:
