@@ -1,6 +1,8 @@
-"""What OpenSearch Dashboards does with a board: read its file, ask OpenSearch as TSVB and Vega would, work out what is shown.
+"""What OpenSearch Dashboards does with a board: read its file, ask as TSVB and Vega would, work out what is shown.
 
-Written from its sources and from no code of skytally: vis_type_timeseries/server/lib/vis_data, vis_type_vega/public/data_model.
+Written from its sources, vis_type_timeseries/server/lib/vis_data and vis_type_vega/public/data_model, and from no code
+of skytally. `ask` is a function of an index and a body; `scripts` says whether the engine runs scripts: one without has
+them worked out here.
 """
 
 import ast
@@ -23,7 +25,7 @@ def panel(one):
 
 
 class Tsvb:
-    """A TSVB panel; `ask` is a function of an index and a body, `scripts` says whether OpenSearch runs them."""
+    """A TSVB panel."""
 
     def __init__(self, params):
         self.params = params
@@ -40,7 +42,10 @@ class Tsvb:
     def _body(self, series, scripts, from_at, until_at):
         begin, end = from_at, until_at - MS
         moments = {"gte": begin.isoformat(), "lte": end.isoformat(), "format": "strict_date_optional_time"}
-        must = [{"range": {self.params["time_field"]: moments}}, *kuery(self.params.get("filter", {"language": "kuery", "query": ""}))]
+        must = [
+            {"range": {self.params["time_field"]: moments}},
+            *kuery(self.params.get("filter", {"language": "kuery", "query": ""})),
+        ]
         split = self._split(series)
         inside = {metric["id"]: agg for metric in series["metrics"] if (agg := tsvb_metric(metric, scripts))}
         split.setdefault("aggs", {})["timeseries"] = {**self._steps(begin, end), "aggs": inside}
@@ -67,7 +72,10 @@ class Tsvb:
         terms = {"field": series["terms_field"], "size": int(series["terms_size"])}
         metric = next((metric for metric in series["metrics"] if metric["id"] == order), {"type": "count"})
         if metric["type"] in GRAFANA_SUMS:
-            return {"terms": terms | {"order": {f"{order}-SORT": direction}}, "aggs": {f"{order}-SORT": tsvb_metric(metric, False)}}
+            return {
+                "terms": terms | {"order": {f"{order}-SORT": direction}},
+                "aggs": {f"{order}-SORT": tsvb_metric(metric, False)},
+            }
         return {"terms": terms | {"order": {order if order in {"_key", "_count"} else "_count": direction}}}
 
     def _rows(self, series, scripts, group):
@@ -106,7 +114,10 @@ def tsvb_value(metric, bucket, metrics, scripts):
     if scripts:
         return bucket.get(metric["id"], {}).get("value")
     parts = {one["id"]: one for one in metrics}
-    return script(metric["script"], {v["name"]: tsvb_value(parts[v["field"]], bucket, metrics, scripts) for v in metric["variables"]})
+    return script(
+        metric["script"],
+        {v["name"]: tsvb_value(parts[v["field"]], bucket, metrics, scripts) for v in metric["variables"]},
+    )
 
 
 class Vega:
@@ -116,8 +127,8 @@ class Vega:
         self.spec = json.loads(params["spec"])
         self.data = {data["name"]: data for data in self.spec["data"]}
 
-    def shown(self, ask, scripts, from_at, until_at):
-        """Return the rows that are drawn."""
+    def shown(self, ask, _, from_at, until_at):
+        """Return the rows that are drawn; a browser does the arithmetic."""
         [source] = [data for data in self.data.values() if "url" in data]
         body = filled(source["url"]["body"], from_at, until_at)
         rows = [ask(source["url"]["index"], body)[source["format"]["property"]]]

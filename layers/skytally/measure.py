@@ -36,7 +36,7 @@ class Measure(Struct, frozen=True):
 
     @property
     def aggregation(self) -> tuple[str, str | None] | None:
-        """The one aggregation of a search engine that gives the value, with its field; None where sums must be combined."""
+        """The one aggregation of a search engine that gives the value, and its field; None where sums are combined."""
         if self.distinct:
             return "cardinality", self.distinct
         if self.mean_of:
@@ -49,7 +49,7 @@ class Measure(Struct, frozen=True):
         return not self.over and self.distinct is None
 
     def arithmetic(self, name: Callable[[str], str]) -> str:
-        """Return the value as an expression over its sums, in a form that Painless and Vega both read; `name` writes a sum."""
+        """Return the value as an expression that Painless and Vega both read; `name` writes a sum."""
         above, below = (_added([name(term) for term in terms]) for terms in (self.sums, self.over))
         return " / ".join((above, *([str(self.scale)] if self.scale != 1 else []), *([below] if self.over else [])))
 

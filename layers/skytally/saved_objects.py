@@ -1,4 +1,4 @@
-"""What the saved objects of Kibana and of OpenSearch Dashboards have in common: both still have the form that Kibana had before they parted.
+"""Saved objects: what the files for Kibana and for OpenSearch Dashboards, which was Kibana 7.10 once, have in common.
 
 ::
 

@@ -13,6 +13,7 @@ from skytally.errors import Malformed
 
 PREFIX = click.option("--prefix", help="what the names of the indices begin with; default: SKYTALLY_DOCUMENTS_PREFIX")
 FILE = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="the file to write; default: standard output")
+URL = re.compile(r"(?:(?P<engine>elasticsearch|opensearch)\+)?(?P<url>https?://[^\s/@]+(?:/\S*)?)")
 PREFIX_FORM = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 
 
@@ -59,12 +60,18 @@ def opensearch(out: Path | None, prefix: str | None) -> None:
 
 @dashboards.command("grafana")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="the folder to write, as in provisioning/")
-@click.option("--url", help="where Grafana finds Elasticsearch; default: the first of SKYTALLY_DOCUMENTS")
-@click.option("--key-file", help="where Grafana finds its API key (monitor; read and view_index_metadata on PREFIX-*); default: none")
+@click.option("--url", help="where Grafana finds the search engine; default: the first of SKYTALLY_DOCUMENTS")
+@click.option("--engine", type=click.Choice(sorted(boards_grafana.ENGINES)), help="default: what the URL begins with, or elasticsearch")
+@click.option("--key-file", help="where Grafana finds its API key, OpenSearch's bearer token or, with --user, a password; default: none")
+@click.option("--user", help="whose password lies in the file; may monitor, and read and view_index_metadata on PREFIX-*")
 @click.option("--folder", default="/etc/grafana/provisioning", show_default=True, help="Grafana's folder of provisioning")
 @PREFIX
-def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefix: str | None) -> None:
+def grafana(
+    out: Path, url: str | None, engine: str | None, key_file: str | None, user: str | None, folder: str, prefix: str | None
+) -> None:
     """Write data sources and dashboards for Grafana's provisioning; no key is written, only where it lies.
+
+    For OpenSearch, Grafana 10.4 or later needs the plugin grafana-opensearch-datasource.
 
     \b
     Example:
@@ -74,11 +81,16 @@ def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefi
     """
     prefix = _checked(prefix)
     url = url or Config.from_env().documents_url.split(",")[0]
-    if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
-        raise Malformed("--url must be where Grafana finds Elasticsearch, as https://search.example.org:9200, without a password")
+    found = URL.fullmatch(url)
+    if not found:
+        raise Malformed("--url must be where Grafana finds the search engine, as https://search.example.org:9200, without a password")
     if key_file and not re.fullmatch(r"[^$}]+", key_file):
         raise Malformed("--key-file must be a path without $ and }: Grafana's provisioning files cannot name any other")
-    for name, text in boards_grafana.files(prefix, _names(prefix), url, key_file, folder).items():
+    if user and not key_file:
+        raise Malformed("--user needs --key-file: the file from which Grafana reads that user's password")
+    source = boards_grafana.ENGINES[engine or found["engine"] or "elasticsearch"]
+    access = boards_grafana.Access(source, found["url"], key_file, user)
+    for name, text in boards_grafana.files(prefix, _names(prefix), access, folder).items():
         _write(out / name, text)
         say(out / name, err=True)
 

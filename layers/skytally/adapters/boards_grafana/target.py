@@ -23,7 +23,7 @@ class Target:
         self._metrics: dict[str, Object] = {}
         self._sums: dict[str, str] = {}
         self._measures = {self._measure(measure): measure for measure in panel.measures}
-        # Older versions of OpenSearch's data source turn the number of a count into an aggregation of that name, which no engine has.
+        # Older versions of OpenSearch's data source ask for an aggregation `count`, which there is not.
         self._rank = "_count" if panel.rank == "count" else self._sum(panel.rank)
         for number, metric in self._metrics.items():
             metric["hide"] = number not in self._measures

@@ -1,7 +1,7 @@
-"""Boards as saved objects of OpenSearch Dashboards, a line each: index patterns, visualizations, dashboards; for 2.19 and later, and 3.
+"""Boards as saved objects of OpenSearch Dashboards 2.19 and later, and 3: index patterns, visualizations, dashboards.
 
-What is drawn along time and single numbers are TSVB's; bars and tables, which may have several dimensions and ratios, are Vega's. The
-sources of OpenSearch Dashboards were read for this, under src/plugins: its server was not run.
+What is drawn along time and single numbers are TSVB's; bars and tables, which may have several dimensions and ratios,
+are Vega's. Its server was not run for this: its sources were read, and comments name files under its src/plugins.
 """
 
 import json
@@ -14,8 +14,8 @@ from skytally.board import BOARDS, Board, Panel
 from skytally.saved_objects import reference
 
 Object = dict[str, Any]
-# The newest migrations of each type, which are those of Kibana 7.10: a newer version is refused, an older one is migrated.
-# data/server/saved_objects/index_pattern_migrations.ts, visualizations/…/visualization_migrations.ts, dashboard/…/dashboard_migrations.ts
+# The newest migration of each type: a newer version is refused, an older one is migrated (index_pattern_migrations.ts,
+# visualization_migrations.ts and dashboard_migrations.ts in data, visualizations and dashboard, server/saved_objects).
 VERSIONS = {"index-pattern": "7.6.0", "visualization": "7.10.0", "dashboard": "7.9.3"}
 OPTIONS = {"hidePanelTitles": False, "useMargins": True}
 
@@ -37,13 +37,18 @@ def _objects(prefix: str, names: Mapping[str, str]) -> Iterator[Object]:
 
 
 def _saved(kind: str, name: str, attributes: Object, references: Sequence[Object] = ()) -> Object:
-    return {"type": kind, "id": name, "attributes": attributes, "references": list(references), "migrationVersion": {kind: VERSIONS[kind]}}
+    version = {kind: VERSIONS[kind]}
+    return {
+        "type": kind,
+        "id": name,
+        "attributes": attributes,
+        "references": list(references),
+        "migrationVersion": version,
+    }
 
 
 def _attributes(panel: Panel, index: str) -> Object:
-    along_time = panel.timed or panel.chart == "number"
-    kind, params = ("metrics", tsvb.params(panel, index)) if along_time else ("vega", {"spec": json.dumps(vega.spec(panel, index), indent=2)})
-    search = {} if along_time else saved_objects.NO_QUERY
+    kind, params, search = _along_time(panel, index) if panel.timed or panel.chart == "number" else _by_group(panel, index)
     return {
         "title": panel.title,
         "description": panel.note,
@@ -54,14 +59,29 @@ def _attributes(panel: Panel, index: str) -> Object:
     }
 
 
+def _along_time(panel: Panel, index: str) -> tuple[str, Object, Object]:
+    return "metrics", tsvb.params(panel, index), {}
+
+
+def _by_group(panel: Panel, index: str) -> tuple[str, Object, Object]:
+    # People edit the text.
+    return "vega", {"spec": json.dumps(vega.spec(panel, index), indent=2, ensure_ascii=False)}, saved_objects.NO_QUERY
+
+
 def _dashboard(prefix: str, board: Board) -> Object:
     panels, references = [], []
     for number, (panel, grid) in enumerate(saved_objects.on_grid(board)):
         name = f"panel_{number}"
-        # A version below 7.3, and every version of OpenSearch Dashboards is, has panels migrated from Kibana 6's form once more
+        # A version below 7.3, as all its own are, would have panels migrated from Kibana 6's form
         # (dashboard/public/application/lib/migrate_app_state.ts).
         panels.append(
-            {"gridData": grid, "panelIndex": panel.name, "panelRefName": name, "embeddableConfig": {}, "version": VERSIONS["dashboard"]}
+            {
+                "gridData": grid,
+                "panelIndex": panel.name,
+                "panelRefName": name,
+                "embeddableConfig": {},
+                "version": VERSIONS["dashboard"],
+            }
         )
         references.append(reference("visualization", f"{prefix}-{board.name}-{panel.name}", name))
     return _saved("dashboard", f"{prefix}-{board.name}", saved_objects.dashboard(prefix, board, panels, OPTIONS), references)

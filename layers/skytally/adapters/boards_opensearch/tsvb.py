@@ -1,6 +1,6 @@
-"""What a TSVB panel asks for and how it is drawn: a series a measure, whose last metric is shown, by the largest values of one dimension.
+"""What a TSVB panel asks for and how it is drawn: a series a measure, by the largest values of one dimension.
 
-Words are those of vis_type_timeseries/common/vis_schema.ts, which knows no others.
+TSVB shows the last metric of a series. Words are those of vis_type_timeseries/common/vis_schema.ts, which knows no others.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ LOOKS = {
 
 def params(panel: Panel, index: str) -> Object:
     """Write a panel that asks an index pattern of this title."""
-    # A number is the last bucket's, so there must be one bucket; a bucket that goes on is dropped unless that is switched off.
+    # A number is the last bucket's, so there must be one; a bucket that goes on would be dropped.
     kind = {"type": "timeseries"} if panel.timed else {"type": "metric", "time_range_mode": "entire_time_range"}
     return {
         **kind,

@@ -17,7 +17,12 @@ NOT_KNOWN = "(not known)"
 
 def spec(panel: Panel, index: str) -> Object:
     """Write a panel that asks an index of this name."""
-    rows = {"name": "rows", "url": {"index": index, "body": _body(panel)}, "format": {"property": "aggregations"}, "transform": _rows(panel)}
+    rows = {
+        "name": "rows",
+        "url": {"index": index, "body": _body(panel)},
+        "format": {"property": "aggregations"},
+        "transform": _rows(panel),
+    }
     drawn = _bars(panel) if panel.chart == "bars" else vega_table.drawn(panel)
     return {"$schema": SCHEMA, "padding": 5, **drawn, "data": [rows, *drawn["data"]]}
 
@@ -87,13 +92,37 @@ def _bars(panel: Panel) -> Object:
     return {
         "data": [{"name": "parts", "source": "rows", "transform": [stack]}],
         "scales": [
-            {"name": "x", "type": "linear", "range": "width", "domain": {"data": "parts", "field": "end"}, "nice": True},
-            {"name": "y", "type": "band", "range": "height", "padding": 0.2, "domain": {"data": "rows", "field": row, "sort": largest}},
-            {"name": "colour", "type": "ordinal", "range": "category", "domain": {"data": "rows", "field": part, "sort": True}},
+            {
+                "name": "x",
+                "type": "linear",
+                "range": "width",
+                "domain": {"data": "parts", "field": "end"},
+                "nice": True,
+            },
+            {
+                "name": "y",
+                "type": "band",
+                "range": "height",
+                "padding": 0.2,
+                "domain": {"data": "rows", "field": row, "sort": largest},
+            },
+            {
+                "name": "colour",
+                "type": "ordinal",
+                "range": "category",
+                "domain": {"data": "rows", "field": part, "sort": True},
+            },
         ],
-        "axes": [{"orient": "left", "scale": "y", "labelLimit": 160}, {"orient": "bottom", "scale": "x", "tickCount": 5}],
+        "axes": [
+            {"orient": "left", "scale": "y", "labelLimit": 160},
+            {"orient": "bottom", "scale": "x", "tickCount": 5},
+        ],
         "legends": [{"fill": "colour"}],
         "marks": [
-            {"type": "rect", "from": {"data": "parts"}, "encode": {"update": place | {"fill": fill, "tooltip": {"signal": tooltip}}}},
+            {
+                "type": "rect",
+                "from": {"data": "parts"},
+                "encode": {"update": place | {"fill": fill, "tooltip": {"signal": tooltip}}},
+            },
         ],
     }

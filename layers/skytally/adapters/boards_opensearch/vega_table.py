@@ -91,8 +91,15 @@ def _signals(rank: str, head: int) -> list[Object]:
 
 def _header() -> Object:
     arrow = "(datum.name === sorting.name ? (sorting.order === 'descending' ? '\u00a0▾' : '\u00a0▴') : '')"
-    place = _place("datum.anchor", "datum.inset", "datum.share") | {"align": {"field": "align"}, "baseline": {"value": "top"}}
-    words = {"text": {"signal": f"datum.title + {arrow}"}, "lineBreak": {"value": " "}, "lineHeight": {"value": WORD_PIXELS}}
+    place = _place("datum.anchor", "datum.inset", "datum.share") | {
+        "align": {"field": "align"},
+        "baseline": {"value": "top"},
+    }
+    words = {
+        "text": {"signal": f"datum.title + {arrow}"},
+        "lineBreak": {"value": " "},
+        "lineHeight": {"value": WORD_PIXELS},
+    }
     shown = {"tooltip": {"field": "title"}, "cursor": {"value": "pointer"}}
     return {"name": "header", "from": {"data": "columns"}, **_text("guide-title", place | words | shown)}
 
@@ -100,7 +107,10 @@ def _header() -> Object:
 def _cells(column: Column, head: int) -> Object:
     y = {"signal": f"{head} + (datum.line - first - 0.5) * {LINE_PIXELS}"}
     place = _place(column.anchor, column.inset, column.share) | {"align": {"value": column.align}, "y": y}
-    return {"from": {"data": "shown"}, **_text("guide-label", place | {name: {"signal": column.text} for name in ("text", "tooltip")})}
+    return {
+        "from": {"data": "shown"},
+        **_text("guide-label", place | {name: {"signal": column.text} for name in ("text", "tooltip")}),
+    }
 
 
 def _footer() -> Object:
