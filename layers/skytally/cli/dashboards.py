@@ -63,7 +63,7 @@ def opensearch(out: Path | None, prefix: str | None) -> None:
 @click.option("--url", help="where Grafana finds the search engine; default: the first of SKYTALLY_DOCUMENTS")
 @click.option("--engine", type=click.Choice(sorted(boards_grafana.ENGINES)), help="default: what the URL begins with, or elasticsearch")
 @click.option("--key-file", help="where Grafana finds its API key, OpenSearch's bearer token or, with --user, a password; default: none")
-@click.option("--user", help="whose password lies in the file; may monitor, and read and view_index_metadata on PREFIX-*")
+@click.option("--user", help="the user whose password is in --key-file; what it must be allowed is in the README")
 @click.option("--folder", default="/etc/grafana/provisioning", show_default=True, help="Grafana's folder of provisioning")
 @PREFIX
 def grafana(

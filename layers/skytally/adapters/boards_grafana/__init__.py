@@ -35,7 +35,7 @@ OPTIONS: dict[str, Object] = {
 
 
 class Engine(Struct, frozen=True):
-    """A search engine as Grafana knows it: its data source, the setting that names an index, others, how a key is sent."""
+    """A search engine as Grafana knows it: its data source, which setting names an index, others, how a key is sent."""
 
     data_source: str
     index: str
@@ -61,7 +61,7 @@ class Access(Struct, frozen=True):
 
 
 def files(prefix: str, names: Mapping[str, str], access: Access, folder: str) -> dict[str, str]:
-    """Write all boards of a prefix, by their paths in Grafana's folder of provisioning; the same again is the same text.
+    """Write all boards of a prefix, by their paths in Grafana's folder of provisioning; always the same text.
 
     `names` are those of the indices in the search engine. Grafana reads its credential from a file: none is written.
     """
@@ -125,7 +125,7 @@ def _dashboard(prefix: str, board: Board, engine: Engine) -> Object:
         "time": {"from": f"now-{board.window}", "to": "now"},
         "refresh": "5m",
         "templating": {"list": [_filter(index, source) for index, source in sources.items()]},
-        "panels": [_panel(sources[panel.index], panel, number, x, y) for number, (panel, x, y) in enumerate(placed(board), 1)],
+        "panels": [_panel(sources[place[0].index], number, *place) for number, place in enumerate(placed(board), 1)],
     }
 
 
@@ -134,7 +134,7 @@ def _filter(index: str, source: Object) -> Object:
     return {"name": index, "label": f"{index} where", "type": "adhoc", "datasource": source, "filters": [], "hide": 0}
 
 
-def _panel(source: Object, panel: Panel, number: int, x: int, y: int) -> Object:
+def _panel(source: Object, number: int, panel: Panel, x: int, y: int) -> Object:
     target, shape = Target(panel), SHAPES[panel.chart]
     sorting = {"sortBy": [{"displayName": "month" if "month" in panel.by else panel.measures[0].title, "desc": True}]}
     return {

@@ -47,4 +47,5 @@ def _dashboard(prefix: str, board: Board) -> Object:
         refers = {"panelIndex": panel.name, "panelRefName": f"panel_{panel.name}"}
         panels.append({"type": "lens", "gridData": grid, "embeddableConfig": {}, **refers})
         references.append(reference("lens", f"{prefix}-{board.name}-{panel.name}", f"{panel.name}:panel_{panel.name}"))
-    return _saved("dashboard", f"{prefix}-{board.name}", saved_objects.dashboard(prefix, board, panels, OPTIONS), references)
+    attributes = saved_objects.dashboard(prefix, board, panels, OPTIONS)
+    return _saved("dashboard", f"{prefix}-{board.name}", attributes, references)

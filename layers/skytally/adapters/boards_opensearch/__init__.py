@@ -48,7 +48,8 @@ def _saved(kind: str, name: str, attributes: Object, references: Sequence[Object
 
 
 def _attributes(panel: Panel, index: str) -> Object:
-    kind, params, search = _along_time(panel, index) if panel.timed or panel.chart == "number" else _by_group(panel, index)
+    draw = _along_time if panel.timed or panel.chart == "number" else _by_group
+    kind, params, search = draw(panel, index)
     return {
         "title": panel.title,
         "description": panel.note,
@@ -84,4 +85,5 @@ def _dashboard(prefix: str, board: Board) -> Object:
             }
         )
         references.append(reference("visualization", f"{prefix}-{board.name}-{panel.name}", name))
-    return _saved("dashboard", f"{prefix}-{board.name}", saved_objects.dashboard(prefix, board, panels, OPTIONS), references)
+    attributes = saved_objects.dashboard(prefix, board, panels, OPTIONS)
+    return _saved("dashboard", f"{prefix}-{board.name}", attributes, references)

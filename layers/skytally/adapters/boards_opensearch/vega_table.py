@@ -79,7 +79,7 @@ def _signals(rank: str, head: int) -> list[Object]:
         {
             "name": "sorting",
             "value": {"name": rank, "order": "descending"},
-            "on": [{"events": {"markname": "header", "type": "click"}, "update": f"{{name: datum.name, order: {turned}}}"}],
+            "on": [{"events": "@header:click", "update": f"{{name: datum.name, order: {turned}}}"}],
         },
         {
             "name": "first",
@@ -115,7 +115,8 @@ def _cells(column: Column, head: int) -> Object:
 
 def _footer() -> Object:
     count = "length(data('rows'))"
-    words = f"{count} > lines ? (first + 1) + ' to ' + min(first + lines, {count}) + ' of ' + {count} + ', by the wheel' : ''"
+    part = f"(first + 1) + ' to ' + min(first + lines, {count}) + ' of ' + {count} + ', by the wheel'"
+    words = f"{count} > lines ? {part} : ''"
     place = {"x": {"value": 0}, "y": {"signal": f"height - {LINE_PIXELS // 2}"}}
     return _text("guide-label", place | {"text": {"signal": words}})
 
