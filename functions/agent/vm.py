@@ -755,45 +755,54 @@ def read_state(path):
 
 
 def load_state(vm):
-    """Take up this boot's newer state, or begin one."""
-    vars(vm).update(
-        BLANK,
-        format=1,
-        written=0,
-        boot_id=text_of(vm, "sys/kernel/random/boot_id").strip(),
-        version=VERSION,
-        machine_id=text_of(vm, MACHINE_FILE, socket.gethostname()),
-        points=[],
-        pending=[],
-        beats=[],
-        refused=[],
-    )
-    files = state_files(vm)
-    found = [state for state in map(read_state, files) if state]
-    mine = max((state for state in found if state.boot_id == vm.boot_id), key=lambda state: state.written, default=None)
-    vars(vm).update(vars(mine) if mine else {})
+    """Take up this boot's newer state, or begin one with what the boot before left."""
+    begin_state(vm)
+    states = [state for state in map(read_state, state_files(vm)) if state]
+    ours = [state for state in states if state.boot_id == vm.boot_id]
+    if ours:
+        vars(vm).update(vars(max(ours, key=lambda state: state.written)))
     vm.refused = vm.refused or []
     if vm.measured and vm.measured["up"] > uptime_of(vm) + 1:
         # Back from a memory snapshot: the same boot_id with smaller counters.
         vm.lost, vm.month, vm.measured, vm.points = True, None, None, []
-    elif not mine:
-        # A damaged copy in RUN: this boot has reported. Only on disk: torn when the boot before ended.
-        vm.lost = os.path.exists(files[1]) or (not found and os.path.exists(files[0]) and not os.access(RUN, os.W_OK))
-    for old in [] if mine else found:
-        if old.machine_id != vm.machine_id:  # a copied image would report in the original's name
-            say("another machine's state is not used")
-            continue
-        if old.points:  # nobody told that boot the time
-            old.epoch = old.epoch or old.points[-1]["unix"] - old.points[-1]["up"]
-            add_samples(old)
-        vars(vm).update({name: vars(old)[name] for name in "name token token_seen claimed pending version".split()})
-        vm.refused = old.refused or []
-        vm.beats = [(at, None, named) for at, _, named in old.beats or ()]
+    elif not ours:
+        vm.lost = has_lost_state(vm, states)
+        for state in states:
+            inherit(vm, state)
     if vm.token_file:
         token = text_of(vm, os.path.abspath(vm.token_file)).strip()
         if token != vm.token_seen:  # else the server may have sent a fresher one
             vm.token = vm.token_seen = token
     vm.name = vm.vm or vm.name or name_in(vm.token) or socket.gethostname()
+
+
+def begin_state(vm):
+    """Set a state without a measurement."""
+    vars(vm).update(
+        BLANK, format=1, written=0, version=VERSION, boot_id=text_of(vm, "sys/kernel/random/boot_id").strip()
+    )
+    vm.machine_id = text_of(vm, MACHINE_FILE, socket.gethostname())
+    vm.points, vm.pending, vm.beats, vm.refused = [], [], [], []
+
+
+def has_lost_state(vm, states):
+    """Say whether this boot kept a state that cannot be read any more."""
+    on_disk, in_run = map(os.path.exists, state_files(vm))
+    # A damaged copy in RUN: this boot has reported. Only on disk: torn when the boot before ended.
+    return in_run or (not states and on_disk and not os.access(RUN, os.W_OK))
+
+
+def inherit(vm, old):
+    """Take over what an earlier boot of this machine has not told."""
+    if old.machine_id != vm.machine_id:  # a copied image would report in the original's name
+        say("another machine's state is not used")
+        return
+    if old.points:  # nobody told that boot the time
+        old.epoch = old.epoch or old.points[-1]["unix"] - old.points[-1]["up"]
+        add_samples(old)
+    vars(vm).update({name: vars(old)[name] for name in "name token token_seen claimed pending version".split()})
+    vm.refused = old.refused or []
+    vm.beats = [(at, None, named) for at, _, named in old.beats or ()]
 
 
 def name_in(token):
