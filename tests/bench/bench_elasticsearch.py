@@ -21,7 +21,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from localstack.search_server import node  # noqa: E402
-from skytally.adapters.documents_elasticsearch import ElasticsearchDocuments, connect  # noqa: E402
+from skytally.adapters.documents_search import SearchDocuments, connect  # noqa: E402
 from skytally.cloud import Site  # noqa: E402
 from skytally.config import Config  # noqa: E402
 from skytally.documents import Interval, Usage  # noqa: E402
@@ -132,7 +132,7 @@ def grown(documents, vms, hours, until):
 
 def bytes_a_document(documents, codec, until):
     client, index = documents.client, f"bytes-{codec.replace('_', '-')}"
-    from skytally.adapters.documents_elasticsearch.templates import mappings
+    from skytally.adapters.documents_search.templates import mappings
 
     client.indices.create(index=index, mappings=mappings("interval"), settings={"codec": codec, "number_of_replicas": 0})
     for batch in batches(intervals(200, 240, until), BULK):
@@ -145,7 +145,7 @@ def bytes_a_document(documents, codec, until):
 
 @contextlib.contextmanager
 def store(server, prefix):
-    documents = ElasticsearchDocuments(connect([server.url], "", ""), prefix)
+    documents = SearchDocuments(connect([server.url], "", ""), prefix)
     documents.install(datetime.now(UTC))
     yield documents
     documents.close()

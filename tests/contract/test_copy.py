@@ -1,4 +1,4 @@
-"""`skytally copy`: moving up to Elasticsearch and back, stopped in between, with functions going on meanwhile."""
+"""`skytally copy`: moving up to a search engine and back, stopped in between, with functions going on meanwhile."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 from click.testing import CliRunner
+from lab import SEARCH_ENGINES
 from test_documents import AT, HOUR, done, interval, label, usage
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
@@ -34,9 +35,9 @@ def old(tmp_path):
         yield old
 
 
-@pytest.fixture
-def settings(document_settings, monkeypatch):
-    settings = document_settings("elasticsearch")
+@pytest.fixture(params=SEARCH_ENGINES)
+def settings(request, document_settings, monkeypatch):
+    settings = document_settings(request.param)
     monkeypatch.setenv("SKYTALLY_DOCUMENTS_PREFIX", settings["SKYTALLY_DOCUMENTS_PREFIX"])
     return settings
 
@@ -96,7 +97,7 @@ def spoil(path):
 
 def test_what_cannot_be_read_or_is_refused_is_left_out_by_name_and_all_else_is_copied(old, settings, copied, tmp_path):
     spoil(tmp_path / "old.sqlite")
-    long = "long" + "x" * 40_000  # longer than Elasticsearch takes
+    long = "long" + "x" * 40_000  # longer than an engine takes
     done(old, label(long, "b", 1))
     up = copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"])
     assert up.exit_code == 3, up.output
@@ -111,7 +112,7 @@ def test_what_cannot_be_read_or_is_refused_is_left_out_by_name_and_all_else_is_c
         assert whole["interval"] == moved["interval"]
         assert (len(moved["label"]), len(moved["usage"])) == (COUNT, COUNT - 1)
         name = f"{settings['SKYTALLY_DOCUMENTS_PREFIX']}-label"
-        new.client.index(index=name, id="k00200x", document={"key": "k00200x", "boot_id": ["b", "c"]})
+        new.client.perform("PUT", f"/{name}/_doc/k00200x", body={"key": "k00200x", "boot_id": ["b", "c"]})
     down = copied(settings["SKYTALLY_DOCUMENTS"], f"sqlite:///{tmp_path}/back.sqlite")
     assert down.exit_code == 3, down.output
     assert "1 document was left out" in down.stderr
