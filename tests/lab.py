@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import strategies as st
 
 from skytally import envelope, records
-from skytally.adapters.documents_search.templates import is_month
+from skytally.adapters.documents_search.templates import is_month, written_to
 from skytally.records import HeartbeatReport
 
 SEARCH_ENGINES = ("elasticsearch", "opensearch")
@@ -42,15 +42,18 @@ def remove(client: Any, prefix: str) -> None:
 
 
 def empty(documents: Any, prefix: str) -> None:
-    """Make those indices of a prefix anew that were written to; months of intervals come by themselves."""
-    client = documents.client
+    """Make those indices of a prefix anew that were written to; of months, this one is there and others come by themselves."""
+    client, now = documents.client, datetime.now(UTC)
     stats = client.perform("GET", f"/{prefix}-*/_stats/indexing", {"filter_path": "indices.*.primaries.indexing.index_total"})
     written = [name for name, row in stats["indices"].items() if row["primaries"]["indexing"]["index_total"]]
     if written:
         client.perform("DELETE", "/" + ",".join(written))
-    for name in written:
-        if not is_month(prefix, name):
-            client.perform("PUT", f"/{name}")
+    this_month = written_to(prefix, "interval", f"x-{now:%Y%m%dT%H%M%S}Z-0")
+    made_anew = {name for name in written if not is_month(prefix, name)}
+    if this_month not in stats["indices"] or this_month in written:
+        made_anew.add(this_month)
+    for name in made_anew:
+        client.perform("PUT", f"/{name}")
     documents.refresh()
 
 

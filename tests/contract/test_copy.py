@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 from click.testing import CliRunner
-from lab import SEARCH_ENGINES
+from lab import SEARCH_ENGINES, remove
 from test_documents import AT, HOUR, done, interval, label, usage
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
@@ -61,6 +61,28 @@ def test_up_and_down_is_the_same(old, settings, copied, tmp_path):
     assert down.exit_code == 0, down.output
     with contextlib.closing(SqliteDocuments(tmp_path / "back.sqlite")) as back:
         assert contents(back) == contents(old)
+
+
+def test_from_one_engine_to_the_other_and_back_is_the_same(old, document_settings, copied, monkeypatch, tmp_path):
+    stores = [document_settings(engine) for engine in SEARCH_ENGINES]
+    urls = [f"{engine}+{one['SKYTALLY_DOCUMENTS']}" for engine, one in zip(SEARCH_ENGINES, stores, strict=True)]
+    prefix = stores[0]["SKYTALLY_DOCUMENTS_PREFIX"]
+    monkeypatch.setenv("SKYTALLY_DOCUMENTS_PREFIX", prefix)
+    both = [Config.from_env({**one, "SKYTALLY_DOCUMENTS_PREFIX": prefix}) for one in stores]
+    with contextlib.closing(open_documents(both[0])) as first, contextlib.closing(open_documents(both[1])) as second:
+        second.install(AT)
+        try:
+            for source, target in ((f"sqlite:///{tmp_path}/old.sqlite", urls[0]), urls, (urls[1], f"sqlite:///{tmp_path}/back.sqlite")):
+                moved = copied(source, target)
+                assert moved.exit_code == 0, moved.output
+            assert contents(first) == contents(second) == contents(old)
+            done(second, usage("new", "2026-11", "uvic"))
+            back = copied(urls[1], urls[0])
+            assert back.exit_code == 0, back.output
+            first.refresh()
+            assert first.get("usage", "new", Usage) is not None
+        finally:
+            remove(second.client, prefix)
 
 
 def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_the_newer(old, settings, copied, tmp_path, monkeypatch):

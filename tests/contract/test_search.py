@@ -42,8 +42,9 @@ def engine(request):
 
 
 @pytest.fixture
-def settings(engine, spoilt_settings):
-    return spoilt_settings(engine)
+def settings(request, engine):
+    """The settings of a store; one that a test spoils is nobody else's."""
+    return request.getfixturevalue("spoilt_settings" if request.node.get_closest_marker("spoils") else "document_settings")(engine)
 
 
 @pytest.fixture
@@ -262,6 +263,7 @@ def test_a_document_that_the_mapping_refuses_is_rejected_by_itself(documents, pr
     assert done(documents, label("a", "word", 1), label("b", "7", 1), usage("u", "2026-11", "uvic")) == [Outcome.REJECTED, STORED, STORED]
 
 
+@pytest.mark.spoils
 def test_a_store_that_nobody_set_up_is_not_written_to(settings):
     bare = {**settings, "SKYTALLY_DOCUMENTS_PREFIX": settings["SKYTALLY_DOCUMENTS_PREFIX"] + "-bare"}
     with contextlib.closing(open_documents(Config.from_env(bare))) as documents:

@@ -33,8 +33,9 @@ def engine(request):
 
 
 @pytest.fixture
-def settings(engine, spoilt_settings):
-    return spoilt_settings(engine)
+def settings(request, engine):
+    """The settings of a store; one that a test spoils is nobody else's."""
+    return request.getfixturevalue("spoilt_settings" if request.node.get_closest_marker("spoils") else "document_settings")(engine)
 
 
 @pytest.fixture
@@ -151,6 +152,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.spoils
 def test_only_a_document_that_cannot_be_parsed_or_mapped_is_refused(documents, prefix):
     for index in ("label", "usage"):
         documents.client.perform("DELETE", f"/{prefix}-{index}")
@@ -326,6 +328,7 @@ def test_what_may_not_be_removed_is_an_outage(documents, prefix):
     assert documents.forget("interval", "until_at", AT + timedelta(days=1)) == 1
 
 
+@pytest.mark.spoils
 def test_the_lifecycle_of_months_leaves_the_index_of_others_alone(documents, prefix):
     made = templates.templates(prefix)
     lifecycle = templates.lifecycle_component(prefix)

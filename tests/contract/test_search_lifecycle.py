@@ -23,8 +23,9 @@ def engine(request):
 
 
 @pytest.fixture
-def settings(engine, spoilt_settings, monkeypatch):
-    found = spoilt_settings(engine)
+def settings(request, engine, monkeypatch):
+    name = "spoilt_settings" if request.node.get_closest_marker("spoils") else "document_settings"
+    found = request.getfixturevalue(name)(engine)
     for name, value in found.items():
         monkeypatch.setenv(name, value)
     return found
@@ -71,6 +72,7 @@ def test_a_month_may_not_go_before_it_is_accounted(tmp_path):
     assert (refused.exit_code, "two months" in refused.output) == (2, True)
 
 
+@pytest.mark.spoils
 def test_new_months_are_made_with_the_policy_that_is_set(client, settings):
     """By a setting that this edition knows, since it does not know ILM's."""
     prefix = settings["SKYTALLY_DOCUMENTS_PREFIX"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from skytally.adapters.documents_search.groups import SEES_DISKS, allowed, makes_months
 from skytally.adapters.documents_search.templates import MONTHLY, alias
-from skytally.adapters.documents_search.wire import Client, Refused
+from skytally.adapters.documents_search.wire import FORBIDDEN, Client, Refused
 from skytally.errors import Malformed, Unavailable
 
 API = "/_plugins/_security/api"
@@ -39,7 +39,7 @@ CLUSTER = (
     "indices:data/write/bulk",
 )
 DISKS = ("cluster:monitor/nodes/stats", "cluster:monitor/settings", "cluster:monitor/state")
-FORBIDDEN, NO_HANDLER = 403, {400, 405}
+NO_HANDLER = {400, 405}
 
 
 def role(prefix: str, group: str) -> dict[str, Any]:

@@ -20,12 +20,11 @@ from skytally.adapters.documents_search.templates import (
     templates,
     written_to,
 )
-from skytally.adapters.documents_search.wire import Client, Refused
+from skytally.adapters.documents_search.wire import FORBIDDEN, Client, Refused
 from skytally.documents import INDICES
 from skytally.ports import Installed
 
 MONTHS_BEFORE, MONTHS_AHEAD = 3, 24
-FORBIDDEN = 403
 
 
 def install(client: Client, prefix: str, now: datetime) -> Installed:

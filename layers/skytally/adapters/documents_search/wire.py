@@ -15,7 +15,7 @@ from skytally.errors import Unavailable
 
 SCHEME = re.compile(r"(?:(elasticsearch|opensearch)\+)?(https?://.*)", re.DOTALL)
 CHECK = "check SKYTALLY_DOCUMENTS"
-UNAUTHENTICATED = 401
+UNAUTHENTICATED, FORBIDDEN = 401, 403
 
 
 class Refused(Exception):
@@ -128,7 +128,8 @@ def _engine_of(host: str, credential: Credential, ca_file: str, seconds: float) 
     try:
         answer = wire.perform("GET", "/", {}, None)
     except Refused as error:
-        if error.status == UNAUTHENTICATED:
+        # Who may not ask is told so by Elasticsearch alone; any other error is an outage.
+        if error.status == UNAUTHENTICATED or not (error.is_elasticsearch or error.status == FORBIDDEN):
             raise
         return ("elasticsearch" if error.is_elasticsearch else None), None
     finally:
