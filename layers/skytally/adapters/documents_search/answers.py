@@ -30,7 +30,7 @@ def answering() -> Iterator[None]:
 
 def _words(error: Refused) -> str:
     if error.status == UNAUTHENTICATED or error.kind == SECURITY:
-        return "the document store refuses this API key: check SKYTALLY_DOCUMENTS_API_KEY_FILE"
+        return "the document store refuses this credential: check SKYTALLY_DOCUMENTS_API_KEY_FILE"
     if error.kind == INDEX_NOT_FOUND:
         return "the document store is not set up: run `skytally doctor --install`"
     return f"the document store does not answer ({error.kind}): ask again, or its operator"

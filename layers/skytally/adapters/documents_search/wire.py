@@ -95,15 +95,16 @@ class Client:
 
     def _engine(self) -> Dialect:
         """Ask each host which engine it is; hosts that are away or may not be asked say nothing."""
-        answers, away = set(), None
+        answers: set[tuple[str | None, tuple[int, ...] | None]] = set()
+        fault: Away | Refused | None = None
         for host in self._hosts:
             try:
                 answers.add(_engine_of(host, *self._how))
-            except Away as error:
-                away = error
+            except (Away, Refused) as error:
+                fault = error
         engines = {engine for engine, _ in answers if engine is not None}
-        if not answers and away is not None:
-            raise away
+        if not answers and fault is not None:
+            raise fault
         if len(engines) > 1:
             raise Unavailable(f"the hosts of SKYTALLY_DOCUMENTS are of two engines ({' and '.join(sorted(engines))}): name those of one")
         engine = next(iter(engines), None)
