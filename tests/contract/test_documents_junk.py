@@ -115,7 +115,7 @@ def put_raw(documents, index, key, fields):
             connection.execute(f"INSERT INTO {index} ({names}) VALUES ({', '.join('?' * len(columns))})", list(columns.values()))
         return
     name = f"{documents._prefix}-{index}{'-other' if index == 'interval' else ''}"
-    documents.client.perform("PUT", f"/{name}/_doc/{key}", body={"key": key, **fields})
+    documents.client.perform("PUT", f"/{name}/_doc/{key}", body=msgspec.Raw(json.dumps({"key": key, **fields}).encode()))
 
 
 def raw(documents, document, **fields):
