@@ -45,7 +45,7 @@ bench: $(READY) ## what it costs and how fast it is, as ratios of one run on thi
 	@$(BIN)/python tests/bench/bench_edge.py
 	@$(BIN)/python tests/bench/bench_jobs.py
 	@$(BIN)/python tests/bench/bench_dirac.py
-	@$(BIN)/python tests/bench/bench_elasticsearch.py
+	@$(BIN)/python tests/bench/bench_search.py
 	@$(BIN)/python tests/bench/bench_alarms.py
 	@$(BIN)/python tests/bench/bench_page.py
 	@$(BIN)/python tests/bench/bench_image.py

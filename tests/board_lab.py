@@ -52,7 +52,7 @@ class Lens:
         groups = [name for name, column in self.columns.items() if column["isBucketed"]]
         filters = [*self._window(from_at, until_at), *kuery(self.state["query"])]
         body = {"query": {"bool": {"filter": filters}}, "aggs": self._aggs(groups)}
-        answer = client.search(index=self.view["title"], size=0, track_total_hits=True, **body)
+        answer = client.perform("POST", f"/{self.view['title']}/_search", body={"size": 0, "track_total_hits": True, **body})
         whole = {**answer.get("aggregations", {}), "doc_count": answer["hits"]["total"]["value"]}
         return [self._worked_out(row, bucket) for row, bucket in flat(whole, groups, self._key) if bucket["doc_count"]]
 
@@ -161,7 +161,7 @@ class GrafanaPanel:
             filters.append({"query_string": {"query": self.target["query"], "analyze_wildcard": True}})
         body = {"query": {"bool": {"filter": filters}}, "aggs": self._aggs(list(self.groups))}
         name = self.source["jsonData"][INDEX_SETTINGS[self.source["type"]]]
-        whole = client.search(index=name, size=0, **body)["aggregations"]
+        whole = client.perform("POST", f"/{name}/_search", body={"size": 0, **body})["aggregations"]
         rows = [self._row(row, bucket) for row, bucket in flat(whole, list(self.groups), self._key) if bucket["doc_count"]]
         if any(group["type"] == "date_histogram" for group in self.groups.values()):
             [value] = [number for number, metric in self.metrics.items() if not metric["hide"]]

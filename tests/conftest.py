@@ -10,12 +10,13 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from lab import remove
+from lab import empty, remove
 from starlette.testclient import TestClient
 
 from localstack import servers
 from localstack.serve import AllFunctions, first_start
 from skytally import timer, token, wiring
+from skytally.adapters.documents_search.wire import Refused
 from skytally.config import Config
 from skytally.records import Caller
 from skytally.wiring import open_documents
@@ -111,19 +112,58 @@ def running(tmp_path_factory) -> Iterator[Running]:
         yield Running(tmp_path_factory.mktemp("servers"), stack)
 
 
+class Prefixes:
+    """Prefixes of search engines that are set up and empty: setting one up takes longer than most tests."""
+
+    def __init__(self, running):
+        self._running, self._free = running, {}
+
+    def take(self, engine):
+        """Return the settings of a document store with nothing in it."""
+        server = self._running[engine].settings
+        if self._free.get(engine):
+            return self._free[engine].pop()
+        settings = {**server, "SKYTALLY_DOCUMENTS_PREFIX": f"t{secrets.token_hex(8)}"}
+        with contextlib.closing(open_documents(Config.from_env(settings))) as documents:
+            documents.install(datetime.now(UTC))
+        return settings
+
+    def give_back(self, engine, settings):
+        """Empty what a test has written to; what it has broken is not used again."""
+        with contextlib.closing(open_documents(Config.from_env(settings))) as documents, contextlib.suppress(Refused):
+            empty(documents, settings["SKYTALLY_DOCUMENTS_PREFIX"])
+            self._free.setdefault(engine, []).append(settings)
+
+
+@pytest.fixture(scope="session")
+def prefixes(running) -> Prefixes:
+    return Prefixes(running)
+
+
 @pytest.fixture
-def document_settings(running, tmp_path) -> Iterator[Callable[[str], dict[str, str]]]:
-    """Give a function: the settings of a document store with nothing in it; an Elasticsearch keeps nothing of it afterwards."""
-    made = []
+def document_settings(prefixes, tmp_path) -> Iterator[Callable[[str], dict[str, str]]]:
+    """Give a function: the settings of a document store with nothing in it, which a test fills, and changes in no other way."""
+    taken = []
 
     def settings(name: str) -> dict[str, str]:
         if name == "sqlite":
             return {"SKYTALLY_DOCUMENTS": f"sqlite:///{tmp_path}/documents.sqlite"}
-        found = {**running[name].settings, "SKYTALLY_DOCUMENTS_PREFIX": f"t{secrets.token_hex(8)}"}
-        with contextlib.closing(open_documents(Config.from_env(found))) as documents:
-            documents.install(datetime.now(UTC))
-        made.append(found)
-        return found
+        taken.append((name, prefixes.take(name)))
+        return taken[-1][1]
+
+    yield settings
+    for engine, found in taken:
+        prefixes.give_back(engine, found)
+
+
+@pytest.fixture
+def spoilt_settings(running) -> Iterator[Callable[[str], dict[str, str]]]:
+    """Give a function: the same, of a store whose indices and templates a test changes; nothing of it stays."""
+    made = []
+
+    def settings(name: str) -> dict[str, str]:
+        made.append(Prefixes(running).take(name))
+        return made[-1]
 
     yield settings
     for found in made:

@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import strategies as st
 
 from skytally import envelope, records
+from skytally.adapters.documents_search.templates import is_month, written_to
 from skytally.records import HeartbeatReport
 
-DOCUMENT_STORES = ("sqlite", "elasticsearch")
+SEARCH_ENGINES = ("elasticsearch", "opensearch")
+DOCUMENT_STORES = ("sqlite", *SEARCH_ENGINES)
 SHARED_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 
 
@@ -33,10 +35,26 @@ def claim_form(token: str, key: str, vm: str | None = None) -> dict[str, str]:
 
 
 def remove(client: Any, prefix: str) -> None:
-    """Remove all indices and templates of a prefix from Elasticsearch."""
-    client.indices.delete(index=",".join(client.indices.get(index=f"{prefix}-*")))
-    client.indices.delete_index_template(name=f"{prefix}-*")
-    client.cluster.delete_component_template(name=f"{prefix}-*")
+    """Remove all indices and templates of a prefix from a search engine."""
+    client.perform("DELETE", "/" + ",".join(client.perform("GET", f"/{prefix}-*", {"filter_path": "*.aliases"})))
+    client.perform("DELETE", f"/_index_template/{prefix}-*")
+    client.perform("DELETE", f"/_component_template/{prefix}-*")
+
+
+def empty(documents: Any, prefix: str) -> None:
+    """Make those indices of a prefix anew that were written to; of months, this one is there and others come by themselves."""
+    client, now = documents.client, datetime.now(UTC)
+    stats = client.perform("GET", f"/{prefix}-*/_stats/indexing", {"filter_path": "indices.*.primaries.indexing.index_total"})
+    written = [name for name, row in stats["indices"].items() if row["primaries"]["indexing"]["index_total"]]
+    if written:
+        client.perform("DELETE", "/" + ",".join(written))
+    this_month = written_to(prefix, "interval", f"x-{now:%Y%m%dT%H%M%S}Z-0")
+    made_anew = {name for name in written if not is_month(prefix, name)}
+    if this_month not in stats["indices"] or this_month in written:
+        made_anew.add(this_month)
+    for name in made_anew:
+        client.perform("PUT", f"/{name}")
+    documents.refresh()
 
 
 def stamp(moment: datetime) -> str:

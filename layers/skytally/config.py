@@ -32,26 +32,27 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_DOCUMENTS",
-            description="the document store: `sqlite:///path`, or Elasticsearch's `https://host:9200`, several parted by commas; "
-            "empty: `documents.sqlite` in SKYTALLY_HOME",
-            pattern=r"^(sqlite:///.+|https?://.+)?$",
+            description="the document store: `sqlite:///path`, or `https://host:9200` of Elasticsearch or OpenSearch, several parted "
+            "by commas; `elasticsearch+https://` and `opensearch+https://` say which; empty: `documents.sqlite` in SKYTALLY_HOME",
+            pattern=r"^(sqlite:///.+|((elasticsearch|opensearch)\+)?https?://.+)?$",
         ),
     ] = ""
     documents_api_key_file: Annotated[
         str,
         Meta(
             title="SKYTALLY_DOCUMENTS_API_KEY_FILE",
-            description="file with the API key for Elasticsearch, as `skytally search-setup` made it",
+            description="file with what the search engine knows its caller by, as `skytally search-setup` made it: an API key, "
+            "`user:password`, a bearer token, or a certificate with its key (PEM)",
         ),
     ] = ""
     documents_ca_file: Annotated[
-        str, Meta(title="SKYTALLY_DOCUMENTS_CA_FILE", description="file with the CA that signed Elasticsearch's certificate")
+        str, Meta(title="SKYTALLY_DOCUMENTS_CA_FILE", description="file with the CA that signed the search engine's certificate")
     ] = ""
     documents_prefix: Annotated[
         str,
         Meta(
             title="SKYTALLY_DOCUMENTS_PREFIX",
-            description="what the names of all Elasticsearch indices begin with",
+            description="what the names of all indices in a search engine begin with",
             pattern=r"^[a-z][a-z0-9_-]{0,99}$",
         ),
     ] = "skytally"

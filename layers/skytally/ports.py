@@ -62,6 +62,13 @@ class Query(Struct, frozen=True, kw_only=True):
 Row = dict[str, Any]
 
 
+class Installed(Struct, frozen=True):
+    """What setting a store up made new, and what is left for somebody with more rights, in words."""
+
+    made: list[str]
+    left: str = ""
+
+
 class Room(Struct, frozen=True):
     """One disk of a store: its name, what is free, what there is, and how much must stay free for the store to go on well."""
 
@@ -131,8 +138,8 @@ class Documents(Protocol):
         `is_over` is asked before each page; once it says so the rest stays.
         """
 
-    def install(self, now: datetime) -> list[str]:
-        """Set the store up for this version and name what was made new; the same again changes nothing."""
+    def install(self, now: datetime) -> Installed:
+        """Set the store up for this version; the same again changes nothing."""
 
     def refresh(self) -> None:
         """Make what was accepted before this call visible to find, table and series."""

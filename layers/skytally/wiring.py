@@ -97,13 +97,11 @@ def open_documents(settings: Config) -> Documents:
         from skytally.adapters.documents_sqlite import SqliteDocuments
 
         return SqliteDocuments(path)
-    if scheme in {"http", "https"}:
-        from skytally.adapters.documents_elasticsearch import ElasticsearchDocuments, connect
+    if scheme.rpartition("+")[2] in {"http", "https"}:
+        from skytally.adapters.documents_search import SearchDocuments, connect
 
         hosts = settings.documents_url.split(",")
-        return ElasticsearchDocuments(
-            connect(hosts, settings.documents_api_key_file, settings.documents_ca_file), settings.documents_prefix
-        )
+        return SearchDocuments(connect(hosts, settings.documents_api_key_file, settings.documents_ca_file), settings.documents_prefix)
     raise _unknown_scheme("SKYTALLY_DOCUMENTS", settings.documents_url, "sqlite:///path or https://host:9200")
 
 

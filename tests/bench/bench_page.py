@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "bench")]
 
-import bench_elasticsearch  # noqa: E402
+import bench_search  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
@@ -40,9 +40,9 @@ console = Console()
 def fill(path, vms, until):
     """Keep a day of a fleet, with a benchmark of every boot."""
     with contextlib.closing(SqliteDocuments(path)) as documents:
-        for batch in bench_elasticsearch.batches(bench_elasticsearch.intervals(vms, HOURS, until), 5_000):
+        for batch in bench_search.batches(bench_search.intervals(vms, HOURS, until), 5_000):
             documents.write(batch).result()
-        months = list(bench_elasticsearch.usages(vms, HOURS, until))
+        months = list(bench_search.usages(vms, HOURS, until))
         documents.write(months).result()
         documents.write([benchmark(write.document) for write in months]).result()
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from test_documents import done, interval, usage
 
 from skytally import job_view, view
-from skytally.adapters.documents_elasticsearch.templates import alias, mappings
+from skytally.adapters.documents_search.templates import alias, mappings
 from skytally.board import BOARDS
 from skytally.cli import cli
 from skytally.closing import statement
@@ -161,7 +161,7 @@ class OpenSearch:
         for index in {panel.index for panel in PANELS.values()}:
             name = alias(self.prefix, index)
             self.ask(name, {"mappings": mappings(index)}, "PUT")
-            found = client.search(index=name, size=10_000, track_total_hits=True)["hits"]
+            found = client.perform("POST", f"/{name}/_search", body={"size": 10_000, "track_total_hits": True})["hits"]
             assert found["total"]["value"] == len(found["hits"]) > 10
             lines = [line for hit in found["hits"] for line in ({"index": {"_id": hit["_id"]}}, hit["_source"])]
             text = "".join(json.dumps(line) + "\n" for line in lines)

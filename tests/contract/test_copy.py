@@ -1,4 +1,4 @@
-"""`skytally copy`: moving up to Elasticsearch and back, stopped in between, with functions going on meanwhile."""
+"""`skytally copy`: moving up to a search engine and back, stopped in between, with functions going on meanwhile."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 from click.testing import CliRunner
+from lab import SEARCH_ENGINES, remove
 from test_documents import AT, HOUR, done, interval, label, usage
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
@@ -34,9 +35,9 @@ def old(tmp_path):
         yield old
 
 
-@pytest.fixture
-def settings(document_settings, monkeypatch):
-    settings = document_settings("elasticsearch")
+@pytest.fixture(params=SEARCH_ENGINES)
+def settings(request, document_settings, monkeypatch):
+    settings = document_settings(request.param)
     monkeypatch.setenv("SKYTALLY_DOCUMENTS_PREFIX", settings["SKYTALLY_DOCUMENTS_PREFIX"])
     return settings
 
@@ -60,6 +61,28 @@ def test_up_and_down_is_the_same(old, settings, copied, tmp_path):
     assert down.exit_code == 0, down.output
     with contextlib.closing(SqliteDocuments(tmp_path / "back.sqlite")) as back:
         assert contents(back) == contents(old)
+
+
+def test_from_one_engine_to_the_other_and_back_is_the_same(old, document_settings, copied, monkeypatch, tmp_path):
+    stores = [document_settings(engine) for engine in SEARCH_ENGINES]
+    urls = [f"{engine}+{one['SKYTALLY_DOCUMENTS']}" for engine, one in zip(SEARCH_ENGINES, stores, strict=True)]
+    prefix = stores[0]["SKYTALLY_DOCUMENTS_PREFIX"]
+    monkeypatch.setenv("SKYTALLY_DOCUMENTS_PREFIX", prefix)
+    both = [Config.from_env({**one, "SKYTALLY_DOCUMENTS_PREFIX": prefix}) for one in stores]
+    with contextlib.closing(open_documents(both[0])) as first, contextlib.closing(open_documents(both[1])) as second:
+        second.install(AT)
+        try:
+            for source, target in ((f"sqlite:///{tmp_path}/old.sqlite", urls[0]), urls, (urls[1], f"sqlite:///{tmp_path}/back.sqlite")):
+                moved = copied(source, target)
+                assert moved.exit_code == 0, moved.output
+            assert contents(first) == contents(second) == contents(old)
+            done(second, usage("new", "2026-11", "uvic"))
+            back = copied(urls[1], urls[0])
+            assert back.exit_code == 0, back.output
+            first.refresh()
+            assert first.get("usage", "new", Usage) is not None
+        finally:
+            remove(second.client, prefix)
 
 
 def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_the_newer(old, settings, copied, tmp_path, monkeypatch):
@@ -96,7 +119,7 @@ def spoil(path):
 
 def test_what_cannot_be_read_or_is_refused_is_left_out_by_name_and_all_else_is_copied(old, settings, copied, tmp_path):
     spoil(tmp_path / "old.sqlite")
-    long = "long" + "x" * 40_000  # longer than Elasticsearch takes
+    long = "long" + "x" * 40_000  # longer than an engine takes
     done(old, label(long, "b", 1))
     up = copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"])
     assert up.exit_code == 3, up.output
@@ -111,7 +134,7 @@ def test_what_cannot_be_read_or_is_refused_is_left_out_by_name_and_all_else_is_c
         assert whole["interval"] == moved["interval"]
         assert (len(moved["label"]), len(moved["usage"])) == (COUNT, COUNT - 1)
         name = f"{settings['SKYTALLY_DOCUMENTS_PREFIX']}-label"
-        new.client.index(index=name, id="k00200x", document={"key": "k00200x", "boot_id": ["b", "c"]})
+        new.client.perform("PUT", f"/{name}/_doc/k00200x", body={"key": "k00200x", "boot_id": ["b", "c"]})
     down = copied(settings["SKYTALLY_DOCUMENTS"], f"sqlite:///{tmp_path}/back.sqlite")
     assert down.exit_code == 3, down.output
     assert "1 document was left out" in down.stderr

@@ -287,7 +287,7 @@ def test_what_is_old_is_forgotten_and_nothing_else(documents):
 
 
 def test_what_is_left_when_time_is_up_goes_the_next_time(documents, monkeypatch):
-    for page in ("documents_sqlite.PAGE_ROWS", "documents_elasticsearch.PAGE"):
+    for page in ("documents_sqlite.PAGE_ROWS", "documents_search.PAGE"):
         monkeypatch.setattr(f"skytally.adapters.{page}", 4)
     done(documents, *(Write("turn", f"t-{n}", 0, Turn(taken_at=AT)) for n in range(10)))
     documents.refresh()
@@ -323,4 +323,5 @@ def test_the_disks_are_told(documents):
     for room in documents.rooms():
         assert 0 < room.free_bytes <= room.total_bytes
         assert 0 < room.needed_bytes < room.total_bytes
-    assert [room.name.partition("'s ")[0] for room in documents.rooms()] in (["the disk of the documents"], ["the disk of Elasticsearch"])
+    stores = ("the documents", "Elasticsearch", "OpenSearch")
+    assert [room.name.partition("'s ")[0] for room in documents.rooms()] in [[f"the disk of {store}"] for store in stores]

@@ -115,9 +115,7 @@ def put_raw(documents, index, key, fields):
             connection.execute(f"INSERT INTO {index} ({names}) VALUES ({', '.join('?' * len(columns))})", list(columns.values()))
         return
     name = f"{documents._prefix}-{index}{'-other' if index == 'interval' else ''}"
-    body = json.dumps({"key": key, **fields}).encode()
-    headers = {"content-type": "application/json", "accept": "application/json"}
-    documents.client.perform_request("PUT", f"/{name}/_doc/{key}", headers=headers, body=body)
+    documents.client.perform("PUT", f"/{name}/_doc/{key}", body=msgspec.Raw(json.dumps({"key": key, **fields}).encode()))
 
 
 def raw(documents, document, **fields):
@@ -205,7 +203,8 @@ def test_a_page_of_nothing_but_junk_is_passed_over(documents):
     else:
         lines = [line for n in range(count) for line in ({"index": {"_id": f"b{n:04}"}}, {"key": f"b{n:04}"})]
         lines += [{"index": {"_id": "keyless"}}, {"boot_id": "x"}]
-        documents.client.bulk(index=f"{documents._prefix}-label", operations=lines)
+        body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        documents.client.perform("POST", f"/{documents._prefix}-label/_bulk", body=body)
     documents.refresh()
     readable = [f"a{n:04}" for n in range(3)] + [f"c{n:04}" for n in range(3)]
     assert [key for key, _ in documents.find("label", Label, {})] == readable
@@ -314,7 +313,7 @@ LARGEST = 2**63 - 1
 
 
 def exactly(documents, value):
-    """SQLite adds up in integers, Elasticsearch in floating point."""
+    """SQLite adds up in integers, a search engine in floating point."""
     return value if is_sqlite(documents) else pytest.approx(value, rel=1e-12)
 
 

@@ -9,7 +9,7 @@ from lab import DOCUMENT_STORES
 from prometheus_client.parser import text_string_to_metric_families
 
 from skytally import alarm, mark, unreadable, vm_finding, wiring
-from skytally.adapters.documents_elasticsearch import ElasticsearchDocuments
+from skytally.adapters.documents_search import SearchDocuments
 from skytally.adapters.documents_sqlite import SqliteDocuments
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -105,7 +105,7 @@ def test_a_token_that_invents_boots_leaves_its_neighbours_and_the_receiver_alone
 
 def fails_on(monkeypatch, index):
     """Let a store's sums of one index fail as no store of ours may."""
-    for kind in (SqliteDocuments, ElasticsearchDocuments):
+    for kind in (SqliteDocuments, SearchDocuments):
         real = kind.table
         monkeypatch.setattr(kind, "table", lambda self, query, real=real: 1 / 0 if query.index == index else real(self, query))
 

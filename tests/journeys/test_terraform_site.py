@@ -9,7 +9,7 @@ from test_vm_life import lives_through
 
 from localstack import servers
 from localstack.search_server import secured
-from skytally.adapters.documents_elasticsearch import access
+from skytally.adapters.documents_search import access
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 EXAMPLE = "openfaas-ceph"

@@ -1,4 +1,4 @@
-"""Where every example begins: a copy of the site as it was built, on SQLite or on Elasticsearch."""
+"""Where every example begins: a copy of the site as it was built, on SQLite or on a search engine."""
 
 import contextlib
 import secrets
@@ -45,8 +45,8 @@ def beginning(folder: Path, documents_of: Callable[[Path], Settings] = lambda _:
         yield Beginning(site, folder, documents_of)
 
 
-class Elasticsearch:
-    """An Elasticsearch that holds the documents of one site, each time under another prefix."""
+class SearchEngine:
+    """A search engine that holds the documents of one site, each time under another prefix."""
 
     def __init__(self, settings: Settings) -> None:
         self._server = settings

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from lab import SEARCH_ENGINES
 
-from tests.properties.beginning import Beginning, Elasticsearch, beginning
+from tests.properties.beginning import Beginning, SearchEngine, beginning
 
 
 @pytest.fixture(scope="module", name="beginning")
@@ -14,10 +15,10 @@ def _beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beginning]:
         yield made
 
 
-@pytest.fixture
-def beginning_on_elasticsearch(running, tmp_path) -> Iterator[Beginning]:
-    """A site on the real Elasticsearch and files."""
-    documents = Elasticsearch(running["elasticsearch"].settings)
+@pytest.fixture(params=SEARCH_ENGINES)
+def beginning_on_engine(request, running, tmp_path) -> Iterator[Beginning]:
+    """A site on each real search engine and files."""
+    documents = SearchEngine(running[request.param].settings)
     with beginning(tmp_path, documents) as made:
         yield made
         documents.clear()

@@ -69,7 +69,7 @@ MUTANTS = {
         },
     ),
     "a bulk item that is judged by its status": Mutant(
-        "adapters/documents_elasticsearch/bulk.py",
+        "adapters/documents_search/bulk.py",
         redefined("_fate", STATUS_ONLY),
         {f"{SMALL}test_a_cluster_at_its_shard_limit_is_an_outage_and_refuses_nothing": "for good"},
     ),

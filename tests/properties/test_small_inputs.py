@@ -4,7 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from lab import DOCUMENT_STORES, FakeVm
+from lab import DOCUMENT_STORES, SEARCH_ENGINES, FakeVm
 
 from skytally import wiring
 from skytally.catalog import service_of
@@ -225,15 +225,16 @@ def test_no_core_time_is_refused_or_left_out_of_apel_by_name(clouds):
 
 
 @pytest.mark.servers
-def test_a_cluster_at_its_shard_limit_is_an_outage_and_refuses_nothing(clouds_on):
-    clouds, client = clouds_on("elasticsearch"), wiring.documents().client
+@pytest.mark.parametrize("engine", SEARCH_ENGINES)
+def test_a_cluster_at_its_shard_limit_is_an_outage_and_refuses_nothing(clouds_on, engine):
+    clouds, client = clouds_on(engine), wiring.documents().client
     # Its interval begins in a month that has no index yet.
     body = {"samples": [FakeVm("vm-1", boot_at=NOW - 31 * DAY).sample(NOW - MINUTE)]}
-    client.cluster.put_settings(persistent={"cluster.max_shards_per_node": 1})
+    client.perform("PUT", "/_cluster/settings", body={"persistent": {"cluster.max_shards_per_node": 1}})
     try:
         answer = clouds.post("usage-report", body, "reporter")
     finally:
-        client.cluster.put_settings(persistent={"cluster.max_shards_per_node": None})
+        client.perform("PUT", "/_cluster/settings", body={"persistent": {"cluster.max_shards_per_node": None}})
     assert (answer.status_code, int(answer.headers.get("retry-after", 0)) > 0) == (503, True), answer.text
     assert clouds.report(*body["samples"])["accepted"] == 1
 

@@ -10,7 +10,7 @@ from board_lab import TRANSFORMATIONS, interpolated, lens_layer, refer, saved_ob
 from click.testing import CliRunner
 
 from skytally import job_view, measure, view
-from skytally.adapters.documents_elasticsearch.templates import mappings
+from skytally.adapters.documents_search.templates import mappings
 from skytally.board import BOARDS, COLUMNS, placed
 from skytally.cli import cli
 from skytally.errors import Malformed

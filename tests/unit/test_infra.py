@@ -8,7 +8,7 @@ from pathlib import Path
 import hcl2
 import pytest
 
-from skytally.adapters.documents_elasticsearch import access
+from skytally.adapters.documents_search import access
 from skytally.catalog import FUNCTIONS
 
 TERRAFORM = Path(__file__).resolve().parents[2] / "infra" / "terraform"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from skytally import batch, samples, usage
-from skytally.adapters.documents_elasticsearch.templates import month_of_key
+from skytally.adapters.documents_search.templates import month_of_key
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.documents_sqlite.tables import TABLES
 from skytally.boot import VM_BOOTS_AN_HOUR, Register, label_of, within

@@ -1,5 +1,5 @@
-# No provider for Elasticsearch can be had everywhere, so its objects are made by `skytally search-setup`, which may be repeated. Documents
-# stay when this is destroyed; the API keys end.
+# No provider for search engines can be had everywhere, so their objects are made by `skytally search-setup`, which may be repeated. Documents
+# stay when this is destroyed; the API keys or users end.
 locals {
   access = {
     SKYTALLY_DOCUMENTS         = var.documents_url

@@ -1,15 +1,15 @@
 variable "documents_url" {
-  description = "Elasticsearch, as SKYTALLY_DOCUMENTS says it: one or several https://host:9200, parted by commas."
+  description = "Elasticsearch or OpenSearch, as SKYTALLY_DOCUMENTS says it: one or several https://host:9200, parted by commas; elasticsearch+https:// or opensearch+https:// says which."
   type        = string
 
   validation {
-    condition     = alltrue([for host in split(",", var.documents_url) : can(regex("^https?://[^/@\\s]+$", host))])
-    error_message = "documents_url must be http(s)://host:port without user or path, several parted by commas."
+    condition     = alltrue([for host in split(",", var.documents_url) : can(regex("^((elasticsearch|opensearch)\\+)?https?://[^/@\\s]+$", host))])
+    error_message = "documents_url must be http(s)://host:port, if need be with elasticsearch+ or opensearch+ before it, without user or path, several parted by commas."
   }
 }
 
 variable "ca_file" {
-  description = "File with the CA of Elasticsearch's certificate; empty: the machine's."
+  description = "File with the CA of the search engine's certificate; empty: the machine's."
   type        = string
   default     = ""
 }
@@ -26,7 +26,7 @@ variable "prefix" {
 }
 
 variable "user" {
-  description = "A user who may manage templates, indices and API keys."
+  description = "A user who may manage templates, indices, and API keys or users."
   type        = string
 }
 
@@ -63,7 +63,7 @@ variable "key_days" {
 }
 
 variable "ilm_days" {
-  description = "Let Elasticsearch itself remove intervals after so many days, where its edition has ILM; 0: only documents_forget does."
+  description = "Let the engine itself remove intervals after so many days, where its edition has ILM or ISM; 0: only documents_forget does."
   type        = number
   default     = 0
 

@@ -103,7 +103,7 @@ def _checked(prefix: str | None) -> str:
 
 
 def _names(prefix: str) -> dict[str, str]:
-    from skytally.adapters.documents_elasticsearch.templates import alias
+    from skytally.adapters.documents_search.templates import alias
 
     return {index: alias(prefix, index) for index in INDICES}
 

@@ -322,7 +322,7 @@ def show_catalog() -> None:
     Example:
       skytally deploy catalog > infra/terraform/functions/catalog.json
     """
-    from skytally.adapters.documents_elasticsearch import access
+    from skytally.adapters.documents_search import access
 
     functions = [{"name": f.name, "service": f.service, "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS]
     groups = {group: list(map(catalog.service_of, names)) for group, names in access.FUNCTIONS.items()}

@@ -33,8 +33,10 @@ def doctor(as_json: bool, install: bool) -> None:
     config = Config.from_env()
     if install:
         with contextlib.closing(wiring.open_documents(config)) as documents:
-            fresh = documents.install(web.clock())
-        say(f"made {', '.join(fresh)}" if fresh else "the document store is set up", err=True)
+            installed = documents.install(web.clock())
+        say(f"made {', '.join(installed.made)}" if installed.made else "the document store is set up", err=True)
+        if installed.left:
+            say(installed.left, err=True)
     findings = [finding for check in (_keys, _site_data, _documents, _credentials, _objects) for finding in _tried(check, config)]
     if as_json:
         names = ("part", "check", "state", "finding")

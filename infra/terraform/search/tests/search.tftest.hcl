@@ -27,6 +27,29 @@ run "a_key_a_group" {
   }
 }
 
+run "a_url_that_says_the_engine" {
+  command = plan
+
+  variables {
+    documents_url = "opensearch+https://one.example.org:9200,opensearch+https://two.example.org:9200"
+  }
+
+  assert {
+    condition     = output.function_secrets["statement"] == ["search-readers-2026-11"]
+    error_message = "either engine's credentials are handed out alike"
+  }
+}
+
+run "another_engine" {
+  command = plan
+
+  variables {
+    documents_url = "solr+https://search.example.org:9200"
+  }
+
+  expect_failures = [var.documents_url]
+}
+
 run "a_url_with_a_password" {
   command = plan
 

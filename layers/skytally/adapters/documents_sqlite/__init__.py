@@ -27,7 +27,7 @@ from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted
 from skytally.commits import CommitQueue
 from skytally.documents import Document
 from skytally.errors import Unavailable
-from skytally.ports import Outcome, Query, Room, Row, Skipped, Write
+from skytally.ports import Installed, Outcome, Query, Room, Row, Skipped, Write
 from skytally.unreadable import Notes
 
 D = TypeVar("D", bound=Document)
@@ -143,9 +143,9 @@ class SqliteDocuments:
                 gone += removed
         return gone
 
-    def install(self, now: datetime) -> list[str]:  # noqa: ARG002
+    def install(self, now: datetime) -> Installed:  # noqa: ARG002
         """Do nothing: the file is set up when it is opened."""
-        return []
+        return Installed([])
 
     def table(self, query: Query) -> list[Row]:
         """Sum a window; see the port."""

@@ -1,4 +1,4 @@
-"""Documents in Elasticsearch 8 or 9: versions decide in the store itself, so any number of processes on any number of hosts may write.
+"""Documents in Elasticsearch or OpenSearch: versions decide in the store itself, so any number of processes on any hosts may write.
 
 Writes that arrive together go as one bulk, of which each item has its own fate; see `bulk`. Whoever gets Unavailable
 sends it again, which is harmless. What is read comes from all shards, or is Unavailable. A document that is not its
@@ -7,34 +7,34 @@ record is skipped and noted.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from elasticsearch import ApiError, Elasticsearch, TransportError
 
 from skytally import storable
-from skytally.adapters.documents_elasticsearch import bulk, rooms, sums
-from skytally.adapters.documents_elasticsearch.answers import INDEX_NOT_FOUND, Json, answering, whole
-from skytally.adapters.documents_elasticsearch.templates import (
+from skytally.adapters.documents_search import bulk, credential, listing, rooms, sums
+from skytally.adapters.documents_search.answers import INDEX_NOT_FOUND, SECURITY, answering, whole
+from skytally.adapters.documents_search.installation import install
+from skytally.adapters.documents_search.templates import (
     MONTHLY,
     VERSION,
     alias,
     id_of,
-    install,
     is_month,
     written_to,
 )
+from skytally.adapters.documents_search.wire import Client, Refused
 from skytally.commits import CommitQueue, Fate
 from skytally.documents import Document
 from skytally.errors import Unavailable
-from skytally.ports import Outcome, Query, Room, Row, Skipped, Write
+from skytally.ports import Installed, Outcome, Query, Room, Row, Skipped, Write
 from skytally.unreadable import Notes
 
-__all__ = ["ElasticsearchDocuments", "as_user", "connect", "install"]
+__all__ = ["SearchDocuments", "as_user", "connect", "install"]
 
 D = TypeVar("D", bound=Document)
 
@@ -43,29 +43,24 @@ COMMIT_WRITES = 4_000
 DEADLINE_SECONDS = 8
 REQUEST_SECONDS = 8
 PAGE = 2_000
-PIT_KEPT = "1m"
 
 
-def connect(hosts: Sequence[str], api_key_file: str, ca_file: str) -> Elasticsearch:
+def connect(hosts: Sequence[str], credential_file: str, ca_file: str) -> Client:
     """Make the one client of a process; who it is and whom it trusts stand in files."""
     with _configuring():
-        return _client(hosts, ca_file, api_key=Path(api_key_file).read_text().strip() if api_key_file else None)
+        return Client(hosts, credential.read(credential_file), ca_file, REQUEST_SECONDS)
 
 
 @contextmanager
-def as_user(hosts: Sequence[str], user: str, password_file: Path, ca_file: str) -> Iterator[Elasticsearch]:
-    """Speak as a person with a password, for what no function's key may do."""
+def as_user(hosts: Sequence[str], user: str, password_file: Path, ca_file: str) -> Iterator[Client]:
+    """Speak as a person with a password, for what no function may do."""
     with _configuring():
-        client = _client(hosts, ca_file, basic_auth=(user, password_file.read_text().strip()))
-    with client, answering():
-        yield client
-
-
-def _client(hosts: Sequence[str], ca_file: str, **who: Any) -> Elasticsearch:
-    serializers = {"application/json": Json(), "application/vnd.elasticsearch+json": Json()}
-    told: dict[str, Any] = {**who, **({"ca_certs": ca_file} if ca_file else {})}
-    patience: dict[str, Any] = {"request_timeout": REQUEST_SECONDS, "max_retries": 0, "retry_on_timeout": False}
-    return Elasticsearch(list(hosts), http_compress=True, serializers=serializers, **patience, **told)
+        client = Client(hosts, credential.basic(user, password_file.read_text().strip()), ca_file, REQUEST_SECONDS)
+    try:
+        with answering():
+            yield client
+    finally:
+        client.close()
 
 
 @contextmanager
@@ -73,20 +68,20 @@ def _configuring() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError):
-        raise Unavailable("the document store cannot be used: check SKYTALLY_DOCUMENTS and its API key and CA files") from None
+        raise Unavailable("the document store cannot be used: check SKYTALLY_DOCUMENTS and its credential and CA files") from None
 
 
-class ElasticsearchDocuments:
+class SearchDocuments:
     """The documents port on one cluster, all indices under a prefix; safe from any thread."""
 
-    def __init__(self, client: Elasticsearch, prefix: str) -> None:
+    def __init__(self, client: Client, prefix: str) -> None:
         self.client, self._prefix = client, prefix
         self._is_installed = False
         self._commits = CommitQueue(self._line, self._commit, writers=WRITERS, most_writes=COMMIT_WRITES)
         self._notes = Notes(self.write)
 
-    def install(self, now: datetime) -> list[str]:
-        """Make templates and indices where they are not as this version wants them; answer the new indices."""
+    def install(self, now: datetime) -> Installed:
+        """Make templates and indices where they are not as this version wants them; see the port."""
         with answering():
             return install(self.client, self._prefix, now)
 
@@ -110,7 +105,7 @@ class ElasticsearchDocuments:
             for start in range(0, len(keys), PAGE):
                 page = [key for key in dict.fromkeys(keys[start : start + PAGE]) if storable.is_key(key)]
                 docs = [{"_index": written_to(self._prefix, index, key), "_id": id_of(key)} for key in page]
-                answer = self.client.mget(docs=docs, realtime=True)["docs"] if docs else []
+                answer = self.client.perform("POST", "/_mget", {"realtime": True}, {"docs": docs})["docs"] if docs else []
                 for key, doc in zip(page, answer, strict=True):
                     if self._is_found(doc):
                         found[key] = self._document(index, doc, kind)
@@ -131,7 +126,7 @@ class ElasticsearchDocuments:
     ) -> Iterator[tuple[str, D]]:
         """List documents of a span in the order of their moments; see the port."""
         within = {"range": {moment: {"gte": span[0].isoformat(), "lt": span[1].isoformat()}}}
-        for hit, document in self._listed_documents(index, kind, sums.held(where, within), [{moment: "asc"}, {"key": "asc"}]):
+        for hit, document in self._listed_documents(index, kind, sums.held(where, within), [{moment: "asc"}, {"key": "asc"}], span=span):
             yield hit["_source"]["key"], document
 
     def stored(self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None) -> Iterator[tuple[str, int, D]]:
@@ -142,16 +137,16 @@ class ElasticsearchDocuments:
 
     def count(self, index: str) -> int:
         """Count an index; see the port."""
-        return int(self._searched(index=alias(self._prefix, index), size=0, track_total_hits=True)["hits"]["total"]["value"])
+        return int(self._searched(alias(self._prefix, index), size=0, track_total_hits=True)["hits"]["total"]["value"])
 
     def forget(self, index: str, moment: str, before: datetime, is_over: Callable[[], bool] = lambda: False) -> int:
         """Remove what is older, whole months of intervals at once; see the port."""
         gone = self._forget_months(before, is_over) if index == MONTHLY else 0
         wanted = {"range": {moment: {"lt": before.isoformat()}}}
-        hits = self._listed(index, wanted, ["_shard_doc"])
+        hits = self._listed(index, wanted, [{"key": "asc"}])
         while not is_over() and (deletes := [_deletion(hit) for hit in islice(hits, PAGE)]):
             with self._ready():
-                items = self.client.bulk(operations=deletes)["items"]
+                items = self.client.perform("POST", "/_bulk", body=b"".join(deletes))["items"]
             gone += sum(_is_gone(item["delete"]) for item in items)
         return gone
 
@@ -161,12 +156,14 @@ class ElasticsearchDocuments:
         The index of all other months stays, so the alias is never gone.
         """
         with self._ready():
-            names = self.client.indices.get_alias(index=f"{alias(self._prefix, MONTHLY)}-*")
+            names = self.client.perform("GET", f"/{alias(self._prefix, MONTHLY)}-*/_alias")
             old = sorted(name for name in names if is_month(self._prefix, name) and name[-7:] < f"{before - timedelta(days=62):%Y-%m}")
             # A month that cannot be counted is an outage before any of them goes.
-            counts = {name: int(whole(self.client.count(index=name).body)["count"]) for name in takewhile(lambda _: not is_over(), old)}
+            counts = {
+                name: int(whole(self.client.perform("GET", f"/{name}/_count"))["count"]) for name in takewhile(lambda _: not is_over(), old)
+            }
             for name in counts:
-                self.client.indices.delete(index=name)
+                self.client.perform("DELETE", f"/{name}")
             return sum(counts.values())
 
     def table(self, query: Query) -> list[Row]:
@@ -180,52 +177,48 @@ class ElasticsearchDocuments:
     def refresh(self) -> None:
         """Show every document that was accepted before to whoever searches."""
         with self._ready():
-            whole(self.client.indices.refresh(index=f"{self._prefix}-*").body)
+            whole(self.client.perform("POST", f"/{self._prefix}-*/_refresh"))
 
     def rooms(self) -> list[Room]:
-        """Answer the disks of the data nodes; see the port."""
+        """Return the disks of the data nodes; none to a credential that may not see the cluster's. See the port."""
         with self._ready():
-            return list(rooms.rooms(self.client))
+            try:
+                return list(rooms.rooms(self.client))
+            except Refused as error:
+                if error.kind != SECURITY:
+                    raise
+                return []
 
     def _aggregating(self, index: str) -> sums.Search:
         name = alias(self._prefix, index)
-        return lambda **body: self._searched(index=name, size=0, track_total_hits=False, **body)["aggregations"]
+        return lambda **body: self._searched(name, size=0, track_total_hits=False, **body)["aggregations"]
 
-    def _searched(self, **request: Any) -> Any:
-        """Search all shards, or raise Unavailable: every search goes this way."""
+    def _searched(self, index: str = "", **request: Any) -> Any:
+        """Search all shards, or raise Unavailable: every search goes this way. A point in time has its indices itself."""
+        path = f"/{index}/_search" if index else "/_search"
         with self._ready():
-            return whole(self.client.search(allow_partial_search_results=False, **request).body)
+            return whole(self.client.perform("POST", path, {"allow_partial_search_results": False}, request))
 
-    def _listed(self, index: str, query: dict[str, Any], order: list[Any]) -> Iterator[dict[str, Any]]:
-        """List documents page by page as of one moment, which the server holds for all shards or for none."""
+    def _listed(
+        self, index: str, query: dict[str, Any], order: list[Any], span: tuple[datetime, datetime] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """List hits as of one moment, of all the indices that they may lie in."""
         with self._ready():
-            pit = whole(self.client.open_point_in_time(index=alias(self._prefix, index), keep_alive=PIT_KEPT).body)["id"]
-        after: dict[str, Any] = {}
-        try:
-            while True:
-                page = {
-                    "pit": {"id": pit, "keep_alive": PIT_KEPT},
-                    "query": query,
-                    "sort": order,
-                    "size": PAGE,
-                    **after,
-                }
-                answer = self._searched(track_total_hits=False, version=True, **page)
-                hits, pit = answer["hits"]["hits"], answer.get("pit_id", pit)
-                yield from hits
-                if len(hits) < PAGE:
-                    return
-                after = {"search_after": hits[-1]["sort"]}
-        finally:
-            # It ends by itself where the server is away.
-            with suppress(ApiError, TransportError):
-                self.client.close_point_in_time(id=pit)
+            indices = listing.indices_of(self.client, self._prefix, index, span)
+        how: dict[str, Any] = {"page_size": PAGE, "deadline_seconds": DEADLINE_SECONDS}
+        return listing.listed(self.client, self._searched, indices, query, order, **how)
 
     def _listed_documents(
-        self, index: str, kind: type[D], query: dict[str, Any], order: list[Any], skipped: Skipped | None = None
+        self,
+        index: str,
+        kind: type[D],
+        query: dict[str, Any],
+        order: list[Any],
+        skipped: Skipped | None = None,
+        span: tuple[datetime, datetime] | None = None,
     ) -> Iterator[tuple[dict[str, Any], D]]:
         """List hits with their records; what cannot be read is noted and left out."""
-        for hit in self._listed(index, query, order):
+        for hit in self._listed(index, query, order, span):
             document = self._document(index, hit, kind, skipped)
             if document is not None:
                 yield hit, document
@@ -247,7 +240,7 @@ class ElasticsearchDocuments:
         action = {"create": where} if write.create else {"index": {**where, "version": write.version, "version_type": "external_gte"}}
         source = sums.with_cuts(write.document) if write.index == MONTHLY else msgspec.structs.asdict(write.document)
         fields = {name: _in_utc(value) for name, value in source.items()}
-        return msgspec.json.encode(action) + b"\n" + msgspec.json.encode({"key": write.key, **fields})
+        return msgspec.json.encode(action) + b"\n" + msgspec.json.encode({"key": write.key, **fields}) + b"\n"
 
     def _commit(self, lines: list[bytes]) -> list[Fate]:
         """Keep all, in as many bulks as their size needs."""
@@ -259,7 +252,7 @@ class ElasticsearchDocuments:
         """Answer for the store, once it has been seen to be set up: an index that comes by itself would be mapped wrongly."""
         with answering():
             if not self._is_installed:
-                found = self.client.indices.get_mapping(index=alias(self._prefix, "label"))
+                found = self.client.perform("GET", f"/{alias(self._prefix, 'label')}/_mapping")
                 versions = [one["mappings"].get("_meta", {}).get("skytally", 0) for one in found.values()]
                 if not versions or min(versions) < VERSION:
                     raise Unavailable("the document store is not set up for this version: run `skytally doctor --install`")
@@ -268,14 +261,14 @@ class ElasticsearchDocuments:
 
 
 def _in_utc(value: Any) -> Any:
-    """Return a moment as Elasticsearch reads every one: it knows no offset beyond 18 hours."""
+    """Return a moment as engines read every one: they know no offset beyond 18 hours."""
     return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not UTC else value
 
 
-def _deletion(hit: dict[str, Any]) -> dict[str, Any]:
+def _deletion(hit: dict[str, Any]) -> bytes:
     """Write how a document is removed unless a newer version has come."""
     version = {"version": hit["_version"], "version_type": "external_gte"}
-    return {"delete": {"_index": hit["_index"], "_id": hit["_id"], **version}}
+    return msgspec.json.encode({"delete": {"_index": hit["_index"], "_id": hit["_id"], **version}}) + b"\n"
 
 
 def _is_gone(item: dict[str, Any]) -> bool:

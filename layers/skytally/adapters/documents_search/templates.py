@@ -1,4 +1,4 @@
-"""How each index lies in Elasticsearch: mappings made from the records, templates and indices that `install` makes, all under one prefix.
+"""How each index lies in a search engine: mappings made from the records, templates and indices that `install` makes, all under one prefix.
 
 ::
 
@@ -13,12 +13,11 @@ first release.
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 import msgspec
-from elasticsearch import Elasticsearch
 
 from skytally import storable
 from skytally.documents import INDICES, Interval
@@ -127,24 +126,5 @@ def component(prefix: str) -> str:
 
 
 def lifecycle_component(prefix: str) -> str:
-    """Name the component template that says which policy of ILM, if any, months are removed by."""
+    """Name the component template that says which lifecycle policy, if any, months are removed by."""
     return f"{prefix}-lifecycle"
-
-
-def install(client: Elasticsearch, prefix: str, now: datetime) -> list[str]:
-    """Make or renew templates, indices and mappings; answer what was made new. The same again changes nothing."""
-    client.cluster.put_component_template(name=component(prefix), template={"settings": {"index": SETTINGS}}, version=VERSION)
-    if not client.cluster.exists_component_template(name=lifecycle_component(prefix)):
-        client.cluster.put_component_template(name=lifecycle_component(prefix), template={"settings": {}}, version=VERSION)
-    for name, template in templates(prefix).items():
-        client.indices.put_index_template(name=name, **template)
-    wanted = [written_to(prefix, index, f"x-{now.astimezone(UTC):%Y%m%dT%H%M%S}Z-0") for index in INDICES]
-    wanted.append(other_months(prefix))
-    there = set(client.indices.get(index=f"{prefix}-*", filter_path="*.mappings._meta", expand_wildcards="all"))
-    fresh = [name for name in wanted if name not in there]
-    for name in fresh:
-        client.indices.create(index=name)
-    # The first one says that all of the store is of this version, so it comes last.
-    for index in reversed(INDICES):
-        client.indices.put_mapping(index=alias(prefix, index), **mappings(index))
-    return fresh

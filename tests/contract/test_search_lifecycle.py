@@ -1,4 +1,4 @@
-"""ILM: what it is told, and that an edition without it says so and is left as it was, on the real server."""
+"""ILM and ISM: what it is told, and that an edition without it says so and is left as it was, on the real server."""
 
 import contextlib
 import json
@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
+from lab import SEARCH_ENGINES
 
-from skytally.adapters.documents_elasticsearch import lifecycle, templates
+from skytally.adapters.documents_search import lifecycle, templates
 from skytally.cli import cli
 from skytally.config import Config
 from skytally.errors import Malformed
@@ -16,9 +17,15 @@ from skytally.wiring import open_documents
 pytestmark = pytest.mark.servers
 
 
+@pytest.fixture(params=SEARCH_ENGINES)
+def engine(request):
+    return request.param
+
+
 @pytest.fixture
-def settings(document_settings, monkeypatch):
-    found = document_settings("elasticsearch")
+def settings(request, engine, monkeypatch):
+    name = "spoilt_settings" if request.node.get_closest_marker("spoils") else "document_settings"
+    found = request.getfixturevalue(name)(engine)
     for name, value in found.items():
         monkeypatch.setenv(name, value)
     return found
@@ -42,12 +49,12 @@ def test_months_go_as_a_whole_once_all_in_them_is_old_enough():
     assert phases["hot"] == {"actions": {}}, "nothing is made read-only: late reports still come"
 
 
-def test_an_edition_without_ilm_says_so_and_nothing_has_changed(client, settings, tmp_path):
+def test_an_edition_without_a_lifecycle_says_so_and_nothing_has_changed(engine, client, settings, tmp_path):
     prefix = settings["SKYTALLY_DOCUMENTS_PREFIX"]
     before = component(client, prefix)
     refused = setup(tmp_path, "--ilm-days", "760")
     assert isinstance(refused.exception, Malformed)
-    assert "no ILM" in refused.exception.message
+    assert ("no ILM" if engine == "elasticsearch" else "no ISM") in refused.exception.message
     assert "documents_forget" in refused.exception.message
     assert component(client, prefix) == before == {"settings": {}}
 
@@ -65,20 +72,21 @@ def test_a_month_may_not_go_before_it_is_accounted(tmp_path):
     assert (refused.exit_code, "two months" in refused.output) == (2, True)
 
 
+@pytest.mark.spoils
 def test_new_months_are_made_with_the_policy_that_is_set(client, settings):
     """By a setting that this edition knows, since it does not know ILM's."""
     prefix = settings["SKYTALLY_DOCUMENTS_PREFIX"]
     name = templates.lifecycle_component(prefix)
-    client.cluster.put_component_template(name=name, template={"settings": {"index": {"refresh_interval": "7s"}}})
+    client.perform("PUT", f"/_component_template/{name}", body={"template": {"settings": {"index": {"refresh_interval": "7s"}}}})
     with contextlib.closing(open_documents(Config.from_env(settings))) as documents:
         documents.install(datetime.now(UTC))
     assert component(client, prefix) == {"settings": {"index": {"refresh_interval": "7s"}}}, "setting up again leaves it as it is"
-    client.indices.create(index=f"{prefix}-interval-1999-01")
-    found = client.indices.get_settings(index=f"{prefix}-interval-1999-01", flat_settings=True)
+    client.perform("PUT", f"/{prefix}-interval-1999-01")
+    found = client.perform("GET", f"/{prefix}-interval-1999-01/_settings", {"flat_settings": True})
     assert found[f"{prefix}-interval-1999-01"]["settings"]["index.refresh_interval"] == "7s"
     assert templates.templates(prefix)[f"{prefix}-label"]["composed_of"] == [templates.component(prefix)]
 
 
 def component(client, prefix):
-    found = client.cluster.get_component_template(name=templates.lifecycle_component(prefix))
+    found = client.perform("GET", f"/_component_template/{templates.lifecycle_component(prefix)}")
     return found["component_templates"][0]["component_template"]["template"]

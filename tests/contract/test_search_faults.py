@@ -5,13 +5,16 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from elasticsearch import ApiError
+from click.testing import CliRunner
+from lab import SEARCH_ENGINES
 from test_documents import AT, HOUR, STORED, done, interval, label, usage, window
-from test_elasticsearch import opened, secured, set_up
+from test_search import opened, put, secured, set_up
 
 from skytally import retention
-from skytally.adapters import documents_elasticsearch as adapter
-from skytally.adapters.documents_elasticsearch import bulk, templates
+from skytally.adapters import documents_search as adapter
+from skytally.adapters.documents_search import bulk, templates
+from skytally.adapters.documents_search.wire import Refused
+from skytally.cli import cli
 from skytally.config import Config
 from skytally.documents import Alarm, Interval, Label, Usage
 from skytally.errors import Unavailable
@@ -21,11 +24,18 @@ from skytally.wiring import open_documents
 pytestmark = pytest.mark.servers
 STALE, REJECTED = Outcome.STALE, Outcome.REJECTED
 FAR = "vm-20310705T000000Z-0"
+FAR_AT = datetime(2031, 7, 5, tzinfo=UTC)
+
+
+@pytest.fixture(params=SEARCH_ENGINES)
+def engine(request):
+    return request.param
 
 
 @pytest.fixture
-def settings(document_settings):
-    return document_settings("elasticsearch")
+def settings(request, engine):
+    """The settings of a store; one that a test spoils is nobody else's."""
+    return request.getfixturevalue("spoilt_settings" if request.node.get_closest_marker("spoils") else "document_settings")(engine)
 
 
 @pytest.fixture
@@ -49,10 +59,10 @@ def impatient(monkeypatch):
 def cluster(documents, **settings):
     """Set the cluster, for a while."""
     try:
-        documents.client.cluster.put_settings(transient=settings)
+        put(documents, "/_cluster/settings", {"transient": settings})
         yield
     finally:
-        documents.client.cluster.put_settings(transient=dict.fromkeys(settings))
+        put(documents, "/_cluster/settings", {"transient": dict.fromkeys(settings)})
 
 
 def far_interval(key=FAR):
@@ -73,21 +83,21 @@ def faults(documents, prefix):
     @contextlib.contextmanager
     def closed():
         assert done(documents, far_interval()) == [STORED]
-        documents.client.indices.close(index=f"{prefix}-interval-2031-07")
+        documents.client.perform("POST", f"/{prefix}-interval-2031-07/_close")
         try:
             yield
         finally:
-            documents.client.indices.open(index=f"{prefix}-interval-2031-07")
+            documents.client.perform("POST", f"/{prefix}-interval-2031-07/_open")
 
     @contextlib.contextmanager
     def blocked(block):
         assert done(documents, far_interval()) == [STORED]
         name = f"{prefix}-interval-2031-07"
-        documents.client.indices.put_settings(index=name, settings={f"index.blocks.{block}": True})
+        put(documents, f"/{name}/_settings", {f"index.blocks.{block}": True})
         try:
             yield
         finally:
-            documents.client.indices.put_settings(index=name, settings={f"index.blocks.{block}": None})
+            put(documents, f"/{name}/_settings", {f"index.blocks.{block}": None})
 
     return {
         "shard limit": ("validation_exception", lambda: cluster(documents, **{"cluster.max_shards_per_node": 1})),
@@ -118,7 +128,7 @@ def test_a_fault_of_the_store_is_an_outage_of_whoever_it_concerns(documents, pre
         # What was kept of a caller that was told to ask again stays harmless.
         assert done(documents, label("b", "x", 1), far_interval(), label("b", "older", 0)) == [STORED, STORED, STALE]
         assert documents.get("interval", FAR, Interval) is not None
-        documents.client.indices.delete(index=f"{prefix}-interval-2031-07")
+        documents.client.perform("DELETE", f"/{prefix}-interval-2031-07")
 
 
 def status_alone(item):
@@ -136,22 +146,23 @@ def test_the_mutant_that_judges_by_the_status_alone_refuses_for_good_what_passes
 
 
 REFUSED = {
-    "document_parsing_exception": label("k", "word", 1),
-    "strict_dynamic_mapping_exception": usage("k", "2026-11", "uvic"),
+    "a field of another type": label("k", "word", 1),
+    "a field that the mapping lacks": usage("k", "2026-11", "uvic"),
     "immense term": label("x" * 40_000, "7", 1),
 }
 
 
+@pytest.mark.spoils
 def test_only_a_document_that_cannot_be_parsed_or_mapped_is_refused(documents, prefix):
     for index in ("label", "usage"):
-        documents.client.indices.delete(index=f"{prefix}-{index}")
-        documents.client.indices.delete_index_template(name=f"{prefix}-{index}")
+        documents.client.perform("DELETE", f"/{prefix}-{index}")
+        documents.client.perform("DELETE", f"/_index_template/{prefix}-{index}")
         wrong = templates.mappings(index)
         if index == "label":
             wrong["properties"]["boot_id"] = {"type": "long"}
         else:
             del wrong["properties"]["core_ms"]
-        documents.client.indices.create(index=f"{prefix}-{index}", mappings=wrong)
+        put(documents, f"/{prefix}-{index}", {"mappings": wrong})
     for kind, bad in REFUSED.items():
         assert done(documents, label("a", "7", 1), bad, label("b", "7", 1)) == [STORED, REJECTED, STORED], kind
 
@@ -184,7 +195,7 @@ def test_a_tiny_breaker_is_an_outage_of_writes_and_of_reads_and_passes(documents
         ):
             with pytest.raises(Unavailable):
                 ask()
-        relief = threading.Timer(0.3, documents.client.cluster.put_settings, kwargs={"transient": {"indices.breaker.total.limit": None}})
+        relief = threading.Timer(0.3, put, (documents, "/_cluster/settings", {"transient": {"indices.breaker.total.limit": None}}))
         relief.start()
         assert done(documents, label("k", "x", 1)) == [STORED]
         relief.join()
@@ -202,7 +213,7 @@ def test_what_cannot_be_read_whole_is_an_outage(documents, prefix):
                 lambda: window(documents, AT, AT + HOUR),
                 lambda: documents.count("interval"),
                 lambda: list(documents.find("interval", Interval, {})),
-                lambda: list(documents.during("interval", Interval, "until_at", (AT, AT + 2 * HOUR), {})),
+                lambda: list(documents.during("interval", Interval, "until_at", (FAR_AT, FAR_AT + 2 * HOUR), {})),
                 lambda: list(documents.stored("interval", Interval)),
                 lambda: documents.get("interval", FAR, Interval),
                 lambda: documents.forget("interval", "until_at", datetime(2032, 1, 1, tzinfo=UTC)),
@@ -211,10 +222,12 @@ def test_what_cannot_be_read_whole_is_an_outage(documents, prefix):
                     ask()
             assert documents.get("interval", near, Interval) is not None
             assert documents.count("usage") == 0
+            # What lies in other months for certain is listed.
+            assert [key for key, _ in documents.during("interval", Interval, "until_at", (AT, AT + 2 * HOUR), {})] == [near]
         assert documents.get("interval", FAR, Interval) is not None
 
 
-def test_a_key_that_may_not_write_somewhere_is_an_outage_of_that_and_a_revoked_one_of_all(tmp_path, monkeypatch):
+def test_a_credential_that_may_not_write_somewhere_is_an_outage_of_that_and_a_revoked_one_of_all(tmp_path, monkeypatch, engine):
     alarm = Alarm(
         kind="k",
         subject="s",
@@ -226,14 +239,15 @@ def test_a_key_that_may_not_write_somewhere_is_an_outage_of_that_and_a_revoked_o
         seen_at=AT,
         resolved_at=None,
     )
-    with secured(tmp_path) as (node, server):
+    with secured(engine, tmp_path) as (node, server):
         set_up(tmp_path, node, server, monkeypatch)
         with opened(server, tmp_path / "keys" / "ingest") as documents:
             good, bad = answers(documents, [label("a", "x", 1)], [label("b", "x", 1), Write("alarm", "k", 1, alarm)])
             assert good == [STORED]
             assert isinstance(bad, Unavailable)
             assert "security_exception" in bad.message
-            node.call(server.url, "/_security/api_key", {"name": "skytally-ingest"}, "DELETE")
+            revoke = ["search-revoke", "--user", node.user, "--password-file", str(tmp_path / "password")]
+            assert CliRunner().invoke(cli, revoke).exit_code == 0
             refused = answers_of_all(documents, [label("c", "x", 1)], [label("d", "x", 1)])
             assert all(isinstance(one, Unavailable) and "SKYTALLY_DOCUMENTS_API_KEY_FILE" in one.message for one in refused)
             with pytest.raises(Unavailable, match="SKYTALLY_DOCUMENTS_API_KEY_FILE"):
@@ -246,7 +260,7 @@ def answers_of_all(documents, *batches):
 
 
 def indices(documents, prefix):
-    return {name.removeprefix(f"{prefix}-interval-") for name in documents.client.indices.get(index=f"{prefix}-interval-*")}
+    return {name.removeprefix(f"{prefix}-interval-") for name in documents.client.perform("GET", f"/{prefix}-interval-*")}
 
 
 def test_a_random_clock_makes_no_index(documents, prefix):
@@ -282,11 +296,11 @@ def test_a_random_clock_makes_no_index(documents, prefix):
 
 def test_a_month_without_intervals_is_no_outage_and_the_one_index_of_all_others_has_to_be_there(documents, prefix):
     assert documents.get_many("interval", ["vm-20310705T000000Z-0", "no name"], Interval) == [None, None]
-    documents.client.indices.delete(index=f"{prefix}-interval-other")
+    documents.client.perform("DELETE", f"/{prefix}-interval-other")
     assert documents.get("interval", "vm-20310705T000000Z-0", Interval) is None
     with pytest.raises(Unavailable, match="index_not_found_exception"):
         documents.get("interval", "no name", Interval)
-    assert documents.install(datetime.now(UTC)) == [f"{prefix}-interval-other"]
+    assert documents.install(datetime.now(UTC)).made == [f"{prefix}-interval-other"]
     assert documents.get("interval", "no name", Interval) is None
 
 
@@ -307,23 +321,24 @@ def test_intervals_of_other_months_are_forgotten_one_by_one_and_their_index_stay
 def test_what_may_not_be_removed_is_an_outage(documents, prefix):
     done(documents, usage("u", "2026-11", "uvic"), interval("i", AT, AT + HOUR, 8))
     documents.refresh()
-    documents.client.indices.put_settings(index=f"{prefix}-interval-other", settings={"index.blocks.read_only": True})
+    put(documents, f"/{prefix}-interval-other/_settings", {"index.blocks.read_only": True})
     with pytest.raises(Unavailable, match="cluster_block_exception"):
         documents.forget("interval", "until_at", AT + timedelta(days=1))
-    documents.client.indices.put_settings(index=f"{prefix}-interval-other", settings={"index.blocks.read_only": None})
+    put(documents, f"/{prefix}-interval-other/_settings", {"index.blocks.read_only": None})
     assert documents.forget("interval", "until_at", AT + timedelta(days=1)) == 1
 
 
+@pytest.mark.spoils
 def test_the_lifecycle_of_months_leaves_the_index_of_others_alone(documents, prefix):
     made = templates.templates(prefix)
     lifecycle = templates.lifecycle_component(prefix)
     assert lifecycle in made[f"{prefix}-interval"]["composed_of"]
     assert lifecycle not in made[f"{prefix}-interval-other"]["composed_of"]
-    documents.client.cluster.put_component_template(name=lifecycle, template={"settings": {"index": {"refresh_interval": "7s"}}})
-    documents.client.indices.delete(index=f"{prefix}-interval-other")
+    put(documents, f"/_component_template/{lifecycle}", {"template": {"settings": {"index": {"refresh_interval": "7s"}}}})
+    documents.client.perform("DELETE", f"/{prefix}-interval-other")
     done(documents, far_interval(), far_interval("odd"))
-    found = documents.client.indices.get_settings(index=f"{prefix}-interval-*", flat_settings=True)
+    found = documents.client.perform("GET", f"/{prefix}-interval-*/_settings", {"flat_settings": True})
     intervals = {name.removeprefix(f"{prefix}-interval-"): one["settings"]["index.refresh_interval"] for name, one in found.items()}
     assert (intervals["2031-07"], intervals["other"]) == ("7s", "30s")
-    with pytest.raises(ApiError):
-        documents.client.indices.put_settings(index=f"{prefix}-interval-*,-{prefix}-interval-other", settings={"index.no_such_setting": 1})
+    with pytest.raises(Refused):
+        put(documents, f"/{prefix}-interval-*,-{prefix}-interval-other/_settings", {"index.no_such_setting": 1})

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from skytally import storable
-from skytally.adapters.documents_elasticsearch.templates import CUT
+from skytally.adapters.documents_search.templates import CUT
 from skytally.documents import Document
 from skytally.ports import Query, Row
 

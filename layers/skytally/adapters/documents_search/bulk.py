@@ -8,10 +8,8 @@ a key lacks. It makes that item Unavailable, and no other.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import tenacity
-from elasticsearch import ApiError, Elasticsearch
-
-from skytally.adapters.documents_elasticsearch.answers import answering
+from skytally.adapters.documents_search.answers import BUSY, answering, is_busy, patiently
+from skytally.adapters.documents_search.wire import Client
 from skytally.commits import Fate
 from skytally.errors import Unavailable
 from skytally.ports import Outcome
@@ -21,10 +19,9 @@ NEWER = "version_conflict_engine_exception"
 REFUSED = {"strict_dynamic_mapping_exception", "document_parsing_exception", "mapper_parsing_exception"}
 # A text that is longer than Lucene can index has this type in some versions; so has much else.
 REFUSED_BY_REASON = ("illegal_argument_exception", "immense term")
-BUSY = {"es_rejected_execution_exception", "circuit_breaking_exception"}
 
 
-def send(client: Elasticsearch, lines: Sequence[bytes], *, request_seconds: float, deadline_seconds: float) -> list[Fate]:
+def send(client: Client, lines: Sequence[bytes], *, request_seconds: float, deadline_seconds: float) -> list[Fate]:
     """Send actions with their documents, in as many requests as their size needs; return the fate of each.
 
     After a request that was not answered in time no other is sent: what has no fate then is Unavailable.
@@ -41,7 +38,7 @@ def send(client: Elasticsearch, lines: Sequence[bytes], *, request_seconds: floa
 
 
 def _send(
-    client: Elasticsearch,
+    client: Client,
     lines: Sequence[bytes],
     fates: list[Fate | None],
     span: range,
@@ -49,7 +46,7 @@ def _send(
     deadline_seconds: float,
 ) -> None:
     """Send one request, and again what the server was too busy for."""
-    how: dict[str, Any] = {
+    params = {
         # A shard that is away would else keep the whole answer back for longer than the request may take.
         "timeout": f"{request_seconds * 500:.0f}ms",
         "filter_path": "items.*.status,items.*.error.type,items.*.error.reason",
@@ -57,26 +54,13 @@ def _send(
 
     def attempt() -> bool:
         left = [at for at in span if fates[at] is None]
-        operations: Any = [lines[at] for at in left]
-        for at, item in zip(left, client.bulk(operations=operations, **how)["items"], strict=True):
+        body = b"".join(lines[at] for at in left)
+        for at, item in zip(left, client.perform("POST", "/_bulk", params, body)["items"], strict=True):
             fates[at] = _fate(next(iter(item.values())))
         return all(fates[at] is not None for at in left)
 
-    if not _patiently(deadline_seconds)(attempt):
+    if not patiently(attempt, deadline_seconds, is_busy):
         raise Unavailable("the document store is too busy: ask again")
-
-
-def _patiently(deadline_seconds: float) -> tenacity.Retrying:
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_busy) | tenacity.retry_if_not_result(bool),
-        wait=tenacity.wait_exponential_jitter(multiplier=0.05, max=2),
-        stop=tenacity.stop_after_delay(deadline_seconds),
-        retry_error_callback=lambda state: state.outcome is not None and state.outcome.result(),
-    )
-
-
-def _is_busy(error: BaseException) -> bool:
-    return isinstance(error, ApiError) and error.error in BUSY
 
 
 def _fate(item: dict[str, Any]) -> Fate | None:

@@ -1,4 +1,4 @@
-"""How full the disks of Elasticsearch's data nodes are, beside the low watermark: past it a node takes no more shards.
+"""How full the disks of a search engine's data nodes are, beside the low watermark: past it a node takes no more shards.
 
 A watermark is a share of the disk that may be used (`85%`, `0.85`), at most leaving its headroom free, or what must stay free (`50gb`).
 """
@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from elasticsearch import Elasticsearch
-
+from skytally.adapters.documents_search.wire import Client
 from skytally.ports import Room
 
 WATERMARK = "cluster.routing.allocation.disk.watermark"
@@ -16,17 +15,17 @@ UNITS = {"b": 1, "kb": 1_024, "mb": 1_024**2, "gb": 1_024**3, "tb": 1_024**4, "p
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgtp]?b)", re.IGNORECASE)
 
 
-def rooms(client: Elasticsearch) -> Iterator[Room]:
+def rooms(client: Client) -> Iterator[Room]:
     """Answer each disk of each data node; needs the cluster privilege `monitor`."""
-    told = client.cluster.get_settings(include_defaults=True, filter_path=f"*.{WATERMARK}").body
-    low, headroom = watermark(told)
-    stats = client.nodes.stats(metric="fs", filter_path="nodes.*.name,nodes.*.roles,nodes.*.fs.data").body
+    settings = client.perform("GET", "/_cluster/settings", {"include_defaults": True, "filter_path": f"*.{WATERMARK}"})
+    low, headroom = watermark(settings)
+    stats = client.perform("GET", "/_nodes/stats/fs", {"filter_path": "nodes.*.name,nodes.*.roles,nodes.*.fs.data"})
     for node in stats.get("nodes", {}).values():
         if any(role == "data" or role.startswith("data_") for role in node.get("roles", ())):
             for disk in node.get("fs", {}).get("data", ()):
                 total = disk["total_in_bytes"]
                 needed = needed_bytes(low, headroom, total)
-                yield Room(f"the disk of Elasticsearch's {node['name']}", disk["available_in_bytes"], total, needed)
+                yield Room(f"the disk of {client.dialect.title}'s {node['name']}", disk["available_in_bytes"], total, needed)
 
 
 def watermark(settings: dict[str, Any]) -> tuple[str, str | None]:

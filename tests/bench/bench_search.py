@@ -1,7 +1,7 @@
-"""Elasticsearch in numbers: what skytally keeps beside a raw `_bulk` of the same documents, a month's view, and how it grows.
+"""Search engines in numbers: what skytally keeps beside a raw `_bulk` of the same documents, a month's view, and how it grows.
 
-One node on the same two cores as everything else, so only ratios of one run mean anything. `--parts grown --vms 1000 10000 50000
---hours 24` looks at growth alone.
+Each engine is one node on the same two cores as everything else, so only ratios of one run mean anything.
+`--parts grown --vms 1000 10000 50000 --hours 24` looks at growth alone, `--engines opensearch` at one engine.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from localstack.search_server import node  # noqa: E402
-from skytally.adapters.documents_elasticsearch import ElasticsearchDocuments, connect  # noqa: E402
+from skytally.adapters.documents_search import SearchDocuments, connect  # noqa: E402
 from skytally.cloud import Site  # noqa: E402
 from skytally.config import Config  # noqa: E402
 from skytally.documents import Interval, Usage  # noqa: E402
@@ -33,6 +33,7 @@ from skytally.wiring import open_documents  # noqa: E402
 
 BULK, ROUNDS = 2_000, 20
 PARTS = ("raw", "reports", "grown")
+ENGINES = ("elasticsearch", "opensearch")
 console = Console()
 
 
@@ -88,20 +89,19 @@ def batches(writes, size):
 
 
 def beside_raw(documents, until):
-    """Send the same documents in turn by us and by hand, each to fresh keys; answer documents a second of both."""
-    made = list(batches(intervals(100, 2 * ROUNDS * BULK // 100, until), BULK))
-    seconds = {"skytally": 0.0, "raw _bulk": 0.0}
-    for n, batch in enumerate(made):
-        began = time.perf_counter()
-        if n % 2:
-            documents.write(batch).result()
-            seconds["skytally"] += time.perf_counter() - began
-        else:
-            lines = [documents._lines(write) for write in batch]
+    """Send the same documents in turn by us and by hand on each engine, each to fresh keys; return documents a second."""
+    seconds = {(engine, way): 0.0 for engine in documents for way in ("skytally", "raw _bulk")}
+    for n, batch in enumerate(batches(intervals(100, 2 * ROUNDS * BULK // 100, until), BULK)):
+        for engine, store in documents.items():
+            way = "skytally" if n % 2 else "raw _bulk"
+            body = b"".join(map(store._line, batch))
             began = time.perf_counter()
-            documents.client.bulk(operations=lines, filter_path="errors")
-            seconds["raw _bulk"] += time.perf_counter() - began
-    return {name: ROUNDS * BULK / took for name, took in seconds.items()}
+            if n % 2:
+                store.write(batch).result()
+            else:
+                store.client.perform("POST", "/_bulk", {"filter_path": "errors"}, body)
+            seconds[engine, way] += time.perf_counter() - began
+    return {key: ROUNDS * BULK / took for key, took in seconds.items()}
 
 
 def grown(documents, vms, hours, until):
@@ -118,7 +118,7 @@ def grown(documents, vms, hours, until):
     for batch in batches(usages(vms, hours, until), BULK):
         documents.write(batch).result()
     documents.refresh()
-    kept = documents.client.indices.stats(index=f"{documents._prefix}-interval-*", metric="store")["_all"]["primaries"]["store"]
+    kept = documents.client.perform("GET", f"/{documents._prefix}-interval-*/_stats/store")["_all"]["primaries"]["store"]
     times = []
     for name in ("day", "week", "month"):
         taken = []
@@ -132,20 +132,21 @@ def grown(documents, vms, hours, until):
 
 def bytes_a_document(documents, codec, until):
     client, index = documents.client, f"bytes-{codec.replace('_', '-')}"
-    from skytally.adapters.documents_elasticsearch.templates import mappings
+    from skytally.adapters.documents_search.templates import mappings
 
-    client.indices.create(index=index, mappings=mappings("interval"), settings={"codec": codec, "number_of_replicas": 0})
+    settings = {"codec": codec, "number_of_replicas": 0}
+    client.perform("PUT", f"/{index}", body={"mappings": mappings("interval"), "settings": settings})
     for batch in batches(intervals(200, 240, until), BULK):
-        lines = [documents._lines(write).partition(b"\n")[2] for write in batch]
-        client.bulk(operations=[part for line in lines for part in (b'{"index":{}}', line)], index=index)
-    client.indices.forcemerge(index=index, max_num_segments=1)
-    client.indices.refresh(index=index)
-    return client.indices.stats(index=index, metric="store")["_all"]["primaries"]["store"]["size_in_bytes"] / (200 * 240)
+        lines = [documents._line(write).partition(b"\n")[2] for write in batch]
+        client.perform("POST", f"/{index}/_bulk", body=b"".join(b'{"index":{}}\n' + line for line in lines))
+    client.perform("POST", f"/{index}/_forcemerge", {"max_num_segments": 1})
+    client.perform("POST", f"/{index}/_refresh")
+    return client.perform("GET", f"/{index}/_stats/store")["_all"]["primaries"]["store"]["size_in_bytes"] / (200 * 240)
 
 
 @contextlib.contextmanager
 def store(server, prefix):
-    documents = ElasticsearchDocuments(connect([server.url], "", ""), prefix)
+    documents = SearchDocuments(connect([server.url], "", ""), prefix)
     documents.install(datetime.now(UTC))
     yield documents
     documents.close()
@@ -156,30 +157,44 @@ def main():
     parser.add_argument("--vms", type=int, nargs="*", default=[1_000], help="fleets whose month is filled and looked at")
     parser.add_argument("--hours", type=int, default=720)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
-    told = parser.parse_args()
+    parser.add_argument("--engines", nargs="*", choices=ENGINES, default=ENGINES)
+    args = parser.parse_args()
     until = month_end_at("2026-10")
-    with tempfile.TemporaryDirectory() as folder, node("elasticsearch", Path(folder)) as one, one.serving(Path(folder) / "log") as server:
-        if "raw" in told.parts:
-            raw(server, until)
-        if "reports" in told.parts:
-            reports(server)
-        if "grown" in told.parts:
-            growth(server, told.vms, told.hours, until)
+    with contextlib.ExitStack() as stack:
+        servers = {engine: stack.enter_context(serving(engine)) for engine in args.engines}
+        if "raw" in args.parts:
+            raw(servers, until)
+        for engine, server in servers.items():
+            if "reports" in args.parts:
+                reports(engine, server)
+            if "grown" in args.parts:
+                growth(engine, server, args.vms, args.hours, until)
 
 
-def raw(server, until):
-    """Compare with what the server can do by itself."""
-    with store(server, "raw") as documents:
-        rates = beside_raw(documents, until)
-        ratio = rates["skytally"] / rates["raw _bulk"]
-        console.print(*(f"{name}: {rate:,.0f} interval documents/s" for name, rate in rates.items()), f"ratio {ratio:.0%}", sep="\n")
-        for codec in ("best_compression", "default"):
-            console.print(f"{codec}: {bytes_a_document(documents, codec, until):,.0f} bytes an interval document")
+@contextlib.contextmanager
+def serving(engine):
+    with tempfile.TemporaryDirectory() as folder, node(engine, Path(folder)) as one, one.serving(Path(folder) / "log") as server:
+        yield server
 
 
-def growth(server, sizes, hours, until):
+def raw(servers, until):
+    """Compare with what each server can do by itself."""
+    with contextlib.ExitStack() as stack:
+        stores = {engine: stack.enter_context(store(server, "raw")) for engine, server in servers.items()}
+        rates = beside_raw(stores, until)
+        table = Table(title="interval documents a second")
+        for column in ("engine", "skytally", "raw _bulk", "ratio", "bytes a document", "by the default codec"):
+            table.add_column(column, justify="right")
+        for engine, documents in stores.items():
+            ours, by_hand = rates[engine, "skytally"], rates[engine, "raw _bulk"]
+            sizes = [f"{bytes_a_document(documents, codec, until):,.0f}" for codec in ("best_compression", "default")]
+            table.add_row(engine, f"{ours:,.0f}", f"{by_hand:,.0f}", f"{ours / by_hand:.0%}", *sizes)
+        console.print(table)
+
+
+def growth(engine, server, sizes, hours, until):
     """Fill fleets of several sizes, one after another."""
-    table = Table(title="a fleet's hours")
+    table = Table(title=f"a fleet's hours on {engine}")
     for column in ("vms", "hours", "intervals", "stored/s", "bytes each", "day view ms", "week ms", "month ms"):
         table.add_column(column, justify="right")
     for n, vms in enumerate(sizes):
@@ -187,16 +202,16 @@ def growth(server, sizes, hours, until):
             row = grown(documents, vms, hours, until)
             print(*row, flush=True)
             table.add_row(*row)
-            documents.client.indices.delete(index=",".join(documents.client.indices.get(index=f"grown{n}-*")))
+            documents.client.perform("DELETE", "/" + ",".join(documents.client.perform("GET", f"/grown{n}-*")))
     console.print(table)
 
 
-def reports(server):
+def reports(engine, server):
     """Measure usage_report through HTTP, as on SQLite."""
     os.environ["SKYTALLY_DOCUMENTS"] = server.url
     with contextlib.closing(open_documents(Config.from_env())) as documents:
         documents.install(datetime.now(UTC))
-    table = Table(title="usage_report on Elasticsearch, durable before it is answered")
+    table = Table(title=f"usage_report on {engine}, durable before it is answered")
     for column in ("connections", "samples a request", "requests/s", "samples/s", "p50 ms", "p99 ms", "server CPU"):
         table.add_column(column, justify="right")
     for run in ((1, 1, 200), (8, 1, 1_500), (32, 1, 4_000), (1, 1_000, 10), (4, 1_000, 24)):

@@ -1,0 +1,79 @@
+"""Listing documents as of one moment: a point in time of all shards or of none, read page by page.
+
+An engine holds so many points at once, one a shard: OpenSearch 300 a node. One that has no room for more is waited for. What a
+span lies in is asked for by its months' own names, so that a listing of a day holds few.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from skytally.adapters.documents_search.answers import TOO_MANY, answering, is_busy, patiently, whole
+from skytally.adapters.documents_search.templates import MONTHLY, alias, is_month
+from skytally.adapters.documents_search.wire import Away, Client, Refused
+from skytally.errors import Unavailable
+
+PIT_KEPT = "1m"
+# A corrected clock moves an interval by less than a month from the one that its key says.
+MOVED = timedelta(days=62)
+# A list of more names makes a longer URL than servers take; then all months are opened.
+MOST_NAMES = 20
+
+
+def indices_of(client: Client, prefix: str, index: str, span: tuple[datetime, datetime] | None) -> str:
+    """Name what a listing has to open: of intervals those months alone that a span may lie in, and that of other months."""
+    every = alias(prefix, index)
+    if span is None or index != MONTHLY:
+        return every
+    first, last = (f"{moment:%Y-%m}" for moment in (_moved(span[0], -MOVED), _moved(span[1], MOVED)))
+    names = client.perform("GET", f"/{every}-*/_alias", {"expand_wildcards": "open,closed"})
+    chosen = [name for name in names if not is_month(prefix, name) or first <= name[-7:] <= last]
+    return ",".join(sorted(chosen)) if len(chosen) < min(len(names), MOST_NAMES) else every
+
+
+def _moved(moment: datetime, by: timedelta) -> datetime:
+    try:
+        return moment + by
+    except OverflowError:
+        return moment
+
+
+def listed(
+    client: Client,
+    search: Callable[..., Any],
+    indices: str,
+    query: dict[str, Any],
+    order: Sequence[Any],
+    *,
+    page_size: int,
+    deadline_seconds: float,
+) -> Iterator[dict[str, Any]]:
+    """List hits page by page."""
+    with answering():
+        pit = patiently(lambda: opened(client, indices), deadline_seconds, _has_no_room)
+    after: dict[str, Any] = {}
+    try:
+        while True:
+            point = {"id": pit, "keep_alive": PIT_KEPT}
+            answer = search(pit=point, query=query, sort=order, size=page_size, track_total_hits=False, version=True, **after)
+            hits, pit = answer["hits"]["hits"], answer.get("pit_id", pit)
+            yield from hits
+            if len(hits) < page_size:
+                return
+            after = {"search_after": hits[-1]["sort"]}
+    finally:
+        # It ends by itself where the server is away.
+        with suppress(Refused, Away, Unavailable):
+            client.perform("DELETE", client.dialect.close_path, body=client.dialect.closing(pit))
+
+
+def opened(client: Client, indices: str) -> str:
+    """Open a point in time of all shards."""
+    dialect = client.dialect
+    answer = client.perform("POST", f"/{indices}/{dialect.open_path}", {"keep_alive": PIT_KEPT, **dialect.open_params})
+    return str(whole(answer)[dialect.pit_name])
+
+
+def _has_no_room(error: BaseException) -> bool:
+    return is_busy(error) or (isinstance(error, Refused) and error.status == TOO_MANY)

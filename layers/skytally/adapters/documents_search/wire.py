@@ -1,0 +1,161 @@
+"""One cluster of a search engine: a request and its answer, over the vendor's own client. No caller knows which vendor's.
+
+Which engine is there is asked once, at the first call: `GET /` of each host. A URL with `elasticsearch+` or `opensearch+`
+says it outright, for sites that may not ask. An engine that is another, too old, or of two kinds is named in words.
+"""
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from skytally.adapters.documents_search.credential import Credential
+from skytally.adapters.documents_search.dialect import DIALECTS, Dialect
+from skytally.errors import Unavailable
+
+SCHEME = re.compile(r"(?:(elasticsearch|opensearch)\+)?(https?://.*)", re.DOTALL)
+CHECK = "check SKYTALLY_DOCUMENTS"
+UNAUTHENTICATED, FORBIDDEN = 401, 403
+
+
+class Refused(Exception):
+    """The engine answers a request with an error: its status, the error's type, and its reason."""
+
+    def __init__(self, status: int, kind: str, reason: str = "", *, is_elasticsearch: bool = False) -> None:
+        super().__init__(status, kind)
+        self.status, self.kind, self.reason, self.is_elasticsearch = status, kind, reason, is_elasticsearch
+
+    @classmethod
+    def of(cls, status: int, answer: Any, *, is_elasticsearch: bool = False) -> "Refused":
+        """Read an answer that is an error; a proxy's is no JSON."""
+        error = answer.get("error") if isinstance(answer, dict) else None
+        if isinstance(error, dict):
+            return cls(status, str(error.get("type")), str(error.get("reason")), is_elasticsearch=is_elasticsearch)
+        return cls(status, error if isinstance(error, str) else f"status {status}", is_elasticsearch=is_elasticsearch)
+
+
+class Away(Exception):
+    """No answer came, or none that can be read."""
+
+
+class Wire(Protocol):
+    """A vendor's client of some hosts."""
+
+    def perform(self, method: str, path: str, params: Mapping[str, str], body: Any) -> Any:
+        """Return the answer's JSON; raises Refused or Away."""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+
+
+def split(hosts: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the engine that the URLs name, and the URLs without it; raises Unavailable where they name two, or none."""
+    parts = [SCHEME.fullmatch(host.strip()) for host in hosts]
+    named = {part[1] for part in parts if part}
+    if None in parts or len(named) != 1:
+        raise Unavailable("the hosts of SKYTALLY_DOCUMENTS are of several schemes: write all with the same")
+    return named.pop(), [part[2] for part in parts if part]
+
+
+class Client:
+    """The one client of a process for a cluster; safe from any thread."""
+
+    def __init__(self, hosts: Sequence[str], credential: Credential, ca_file: str, request_seconds: float) -> None:
+        self._named, self._hosts = split(hosts)
+        self._how = (credential, ca_file, request_seconds)
+        # Elasticsearch's connections read any engine's `GET /`, and say where one of the files is broken.
+        self._wire: Wire = _elasticsearch(self._hosts, *self._how)
+        self._dialect: Dialect | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return what differs between engines, asking which one is there at the first call; raises as `perform`."""
+        if self._dialect is None:
+            with self._lock:
+                if self._dialect is None:
+                    dialect = self._engine()
+                    if dialect.name == "opensearch":
+                        self._wire.close()
+                        self._wire = _opensearch(self._hosts, *self._how)
+                    self._dialect = dialect
+        return self._dialect
+
+    def perform(self, method: str, path: str, params: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+        """Return the answer's JSON; raises Refused, Away, or Unavailable for an engine that cannot be used.
+
+        A body of bytes is of lines of JSON, as bulks are.
+        """
+        _ = self.dialect
+        return self._wire.perform(method, path, {name: _text(value) for name, value in (params or {}).items()}, body)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._wire.close()
+
+    def _engine(self) -> Dialect:
+        """Ask each host which engine it is; hosts that are away or may not be asked say nothing."""
+        answers: set[tuple[str | None, tuple[int, ...] | None]] = set()
+        fault: Away | Refused | None = None
+        for host in self._hosts:
+            try:
+                answers.add(_engine_of(host, *self._how))
+            except (Away, Refused) as error:
+                fault = error
+        engines = {engine for engine, _ in answers if engine is not None}
+        if not answers and fault is not None:
+            raise fault
+        if len(engines) > 1:
+            raise Unavailable(f"the hosts of SKYTALLY_DOCUMENTS are of two engines ({' and '.join(sorted(engines))}): name those of one")
+        engine = next(iter(engines), None)
+        if engine is None and self._named is None:
+            raise Unavailable(
+                "the document store does not say which engine it is, to this credential: "
+                "write SKYTALLY_DOCUMENTS with elasticsearch+https:// or opensearch+https://"
+            )
+        if engine is not None and self._named not in {None, engine}:
+            raise Unavailable(f"the document store is {DIALECTS[engine].title}: write SKYTALLY_DOCUMENTS with {engine}+https://")
+        dialect = DIALECTS[engine or str(self._named)]
+        for _, version in answers:
+            if version is not None and version < dialect.oldest:
+                needed = ".".join(map(str, dialect.oldest))
+                raise Unavailable(f"the document store is an older {dialect.title} than {needed}: use {needed} or later")
+        return dialect
+
+
+def _engine_of(host: str, credential: Credential, ca_file: str, seconds: float) -> tuple[str | None, tuple[int, ...] | None]:
+    """Return which engine a host is and its version, as far as it says."""
+    wire = _elasticsearch([host], credential, ca_file, seconds)
+    try:
+        answer = wire.perform("GET", "/", {}, None)
+    except Refused as error:
+        # Who may not ask is told so by Elasticsearch alone; any other error is an outage.
+        if error.status == UNAUTHENTICATED or not (error.is_elasticsearch or error.status == FORBIDDEN):
+            raise
+        return ("elasticsearch" if error.is_elasticsearch else None), None
+    finally:
+        wire.close()
+    version = answer.get("version") if isinstance(answer, dict) else None
+    if not isinstance(version, dict):
+        raise Unavailable(f"the document store is no search engine: {CHECK}")
+    engine = version.get("distribution", "elasticsearch")
+    if engine not in DIALECTS:
+        raise Unavailable(f"the document store is {engine!r}, neither Elasticsearch nor OpenSearch: {CHECK}")
+    numbers = re.match(r"(\d+)\.(\d+)", str(version.get("number")))
+    return engine, (int(numbers[1]), int(numbers[2])) if numbers else None
+
+
+def _elasticsearch(hosts: Sequence[str], credential: Credential, ca_file: str, seconds: float) -> Wire:
+    from skytally.adapters.documents_search.wire_elasticsearch import ElasticsearchWire
+
+    return ElasticsearchWire(hosts, credential, ca_file, seconds)
+
+
+def _opensearch(hosts: Sequence[str], credential: Credential, ca_file: str, seconds: float) -> Wire:
+    from skytally.adapters.documents_search.wire_opensearch import OpenSearchWire
+
+    return OpenSearchWire(hosts, credential, ca_file, seconds)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,72 @@
+"""Requests over Elasticsearch's own client, with its checks of who answers; `GET /` alone is read whoever answers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from elastic_transport import SerializationError, TransportError
+from elasticsearch import ApiError, Elasticsearch, UnsupportedProductError
+from elasticsearch.serializer import JsonSerializer
+
+from skytally.adapters.documents_search.credential import Credential
+from skytally.adapters.documents_search.wire import CHECK, Away, Refused
+from skytally.errors import Unavailable
+
+PRODUCT = "x-elastic-product"
+
+
+class Json(JsonSerializer):
+    """JSON by the library that the records are made with."""
+
+    def loads(self, data: bytes) -> Any:
+        """Read an answer; half a surrogate pair in somebody else's document is read by the standard library alone."""
+        try:
+            return msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            try:
+                return json.loads(data)
+            except (ValueError, RecursionError) as error:
+                raise SerializationError("the answer is no JSON", errors=(error,)) from None
+
+    def dumps(self, data: Any) -> bytes:
+        """Write a request; bytes are JSON already."""
+        return data if isinstance(data, bytes) else msgspec.json.encode(data)
+
+
+class ElasticsearchWire:
+    """Elasticsearch's client of some hosts; see the protocol."""
+
+    def __init__(self, hosts: Sequence[str], credential: Credential, ca_file: str, request_seconds: float) -> None:
+        serializers = {"application/json": Json(), "application/vnd.elasticsearch+json": Json()}
+        how: dict[str, Any] = {"request_timeout": request_seconds, "max_retries": 0, "retry_on_timeout": False, **credential.certificate}
+        if ca_file:
+            how["ca_certs"] = ca_file
+        self._headers = credential.headers
+        self._client = Elasticsearch(list(hosts), http_compress=True, serializers=serializers, **how)
+
+    def perform(self, method: str, path: str, params: Mapping[str, str], body: Any) -> Any:
+        """Return the answer's JSON; see the protocol."""
+        kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
+        headers = {**self._headers, "accept": "application/json", **({} if body is None else {"content-type": kind})}
+        try:
+            if path == "/":
+                return self._whoever_answers(headers)
+            return self._client.perform_request(method, path, params=params, headers=headers, body=body).body
+        except UnsupportedProductError:
+            raise Unavailable(f"a host of the document store is not Elasticsearch: {CHECK}") from None
+        except ApiError as error:
+            raise Refused.of(error.status_code, error.body, is_elasticsearch=PRODUCT in error.meta.headers) from None
+        except TransportError:
+            raise Away from None
+
+    def _whoever_answers(self, headers: Mapping[str, str]) -> Any:
+        """Ask what is there, in plain JSON, which every engine reads."""
+        meta, answer = self._client.transport.perform_request("GET", "/", headers=headers)
+        if meta.status != 200:
+            raise Refused.of(meta.status, answer, is_elasticsearch=PRODUCT in meta.headers)
+        return answer
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
