@@ -1,0 +1,48 @@
+"""The HTTP description is OpenAPI, says what its words mean, and its examples are what its schemas allow."""
+
+import pytest
+from described import DESCRIBED, validator
+from openapi_spec_validator import validate
+
+
+def contents():
+    """Every schema with its example, by where it stands."""
+    for path, operations in DESCRIBED["paths"].items():
+        for operation in operations.values():
+            bodies = {"body": operation["requestBody"]} if "requestBody" in operation else {}
+            for place, part in (bodies | operation["responses"]).items():
+                for media, content in part.get("content", {}).items():
+                    yield f"{path} {place} {media}", content
+    for name, response in DESCRIBED["components"]["responses"].items():
+        for media, content in response["content"].items():
+            yield f"{name} {media}", content
+
+
+CONTENTS = dict(contents())
+
+
+def test_the_description_is_openapi():
+    validate(DESCRIBED)
+
+
+@pytest.mark.parametrize("place", [place for place, content in CONTENTS.items() if "example" in content])
+def test_an_example_is_valid(place):
+    validator(CONTENTS[place]["schema"]).validate(CONTENTS[place]["example"])
+
+
+def test_every_content_has_a_schema_and_json_an_example():
+    assert {place for place, content in CONTENTS.items() if "schema" not in content} == set()
+    without = {place for place, content in CONTENTS.items() if "example" not in content and place.endswith("json")}
+    assert without == {"/function/dashboard/openapi.json 200 application/json"}
+
+
+def test_every_parameter_is_described():
+    for operations in DESCRIBED["paths"].values():
+        for operation in operations.values():
+            assert all(parameter["description"] for parameter in operation.get("parameters", ()))
+
+
+def test_no_answer_has_a_field_without_a_name():
+    for name, schema in DESCRIBED["components"]["schemas"].items():
+        if name.endswith(("Answer", "Round", "Receipt", "Statement", "Totals")):
+            assert schema["additionalProperties"] is False, name
