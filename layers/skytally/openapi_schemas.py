@@ -147,7 +147,7 @@ def components() -> dict[str, Schema]:
         for field, schema in schemas[kind.__name__]["properties"].items():
             if field in meanings:
                 schema.setdefault("description", meanings[field])
-    return ecmascript(schemas)
+    return {name: _json_schema(schema) for name, schema in schemas.items()}
 
 
 def reference(kind: Any) -> Schema:
@@ -185,19 +185,18 @@ def _round(counts: Any) -> Schema:
 
 
 def _schemas(kinds: Sequence[Any]) -> dict[str, Schema]:
-    schemas = msgspec.json.schema_components(kinds, ref_template=PREFIX + "{name}")[1]
-    return dict(schemas)
+    return msgspec.json.schema_components(kinds, ref_template=PREFIX + "{name}")[1]
 
 
 def _closed(schema: Schema) -> Schema:
     return {**schema, "additionalProperties": False}
 
 
-def ecmascript(schema: Any) -> Any:
+def _json_schema(schema: Any) -> Any:
     """Return a schema as JSON Schema has it: with lists for tuples, and patterns without `\\Z`, which it does not know."""
     if isinstance(schema, dict):
         return {
-            name: value.replace(r"\Z", "$") if name == "pattern" and isinstance(value, str) else ecmascript(value)
+            name: value.replace(r"\Z", "$") if name == "pattern" and isinstance(value, str) else _json_schema(value)
             for name, value in schema.items()
         }
-    return [ecmascript(value) for value in schema] if isinstance(schema, list | tuple) else schema
+    return [_json_schema(value) for value in schema] if isinstance(schema, list | tuple) else schema

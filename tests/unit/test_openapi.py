@@ -4,6 +4,8 @@ import pytest
 from described import DESCRIBED, validator
 from openapi_spec_validator import validate
 
+from functions.statement import main
+
 
 def contents():
     """Every schema with its example, by where it stands."""
@@ -46,3 +48,9 @@ def test_no_answer_has_a_field_without_a_name():
     for name, schema in DESCRIBED["components"]["schemas"].items():
         if name.endswith(("Answer", "Round", "Receipt", "Statement", "Totals")):
             assert schema["additionalProperties"] is False, name
+
+
+def test_the_statement_takes_what_is_described():
+    queries = {parameter["name"]: parameter["schema"] for parameter in DESCRIBED["paths"]["/function/statement"]["get"]["parameters"]}
+    assert queries["detail"]["enum"] == [detail for detail in main.DETAILS if detail]
+    assert queries["format"]["enum"] == list(main.FORMATS)
