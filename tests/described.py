@@ -46,7 +46,7 @@ def body_validator(path, method, status, media):
 
 
 def check(response):
-    """Fail where an answer is not as described; of a path or a method that there is not, it is an error as every other."""
+    """Fail where an answer is not as described; of a path or method that there is not, it is an error like others."""
     if response.status_code == 499:
         return
     method, path = response.request.method.lower(), path_of(response.request.url.path)

@@ -12,7 +12,17 @@ from skytally.closing import SignedStatement
 from skytally.deposit import Deposited
 from skytally.ending import RevocationAnswer
 from skytally.errors import Code, ErrorAnswer
-from skytally.openapi_schemas import Access, Alive, Ready, Schema, any_of, components, data_schema, reference, round_reference
+from skytally.openapi_schemas import (
+    Access,
+    Alive,
+    Ready,
+    Schema,
+    any_of,
+    components,
+    data_schema,
+    reference,
+    round_reference,
+)
 from skytally.records import Receipt
 from skytally.statement_answer import Statement
 
@@ -34,7 +44,10 @@ TAGS = {
 }
 # Of every path, the codes of each status and what they mean.
 ERRORS: dict[int, tuple[tuple[Code, ...], str]] = {
-    400: (("malformed", "malformed_gzip", "malformed_public_key", "malformed_time", "refused"), "the message names the field"),
+    400: (
+        ("malformed", "malformed_gzip", "malformed_public_key", "malformed_time", "refused"),
+        "the message names the field",
+    ),
     401: (("unauthenticated",), "no token, or none that holds"),
     403: (("forbidden", "not_yours"), "a good token for something else, or a wrong proof"),
     404: (("unknown",), "there is no such thing: the message says what there is"),
@@ -194,7 +207,10 @@ def _error(status: int) -> dict[str, Any]:
     narrowed = {"properties": {"error": {"properties": {"code": {"enum": list(codes)}}}}}
     example = {"error": {"code": codes[0], "message": meaning}}
     schema = {"allOf": [reference(ErrorAnswer), narrowed]}
-    answer = {"description": f"{', '.join(codes)}: {meaning}", "content": {JSON: {"schema": schema, "example": example}}}
+    answer = {
+        "description": f"{', '.join(codes)}: {meaning}",
+        "content": {JSON: {"schema": schema, "example": example}},
+    }
     return answer | ({"headers": _headers(ERROR_HEADERS[status])} if status in ERROR_HEADERS else {})
 
 

@@ -1,4 +1,4 @@
-"""Examples of the HTTP description: what a vm, a scheduler and a reader send, and what they get. Each is valid by its own schema."""
+"""Examples of the HTTP description: what callers send, and what they get. Each is valid by its schema."""
 
 from typing import Any
 
@@ -29,7 +29,13 @@ SAMPLE = {
     "month_start": _counters(0),
 }
 BODIES: dict[type, Any] = {
-    Deposit: {"cloud": CLOUD, "vm": VM, "payload": "aHVudGVyMg==", "sources": ["192.0.2.0/24"], "expires_in_seconds": 3_600},
+    Deposit: {
+        "cloud": CLOUD,
+        "vm": VM,
+        "payload": "aHVudGVyMg==",
+        "sources": ["192.0.2.0/24"],
+        "expires_in_seconds": 3_600,
+    },
     Claim: {"claim": CLAIM, "expires": EXPIRES, "public_key": "H4sIAAAAAAAA…", "proof": "0" * 64},
     Revocation: {"claim": CLAIM, "expires": EXPIRES},
     Samples: {"samples": [SAMPLE]},
@@ -89,7 +95,11 @@ _SERIES = {
 }
 JSON = "application/json"
 ANSWERS: dict[tuple[str, str], Any] = {
-    ("secret_deposit", JSON): {"claim": CLAIM, "token": f"{CLAIM}.{EXPIRES}.a-secret-of-the-claim", "expires_at": MOMENT},
+    ("secret_deposit", JSON): {
+        "claim": CLAIM,
+        "token": f"{CLAIM}.{EXPIRES}.a-secret-of-the-claim",
+        "expires_at": MOMENT,
+    },
     ("secret_revoke", JSON): {"state": "revoked"},
     ("usage_report", JSON): _RECEIPT,
     ("job_heartbeat", JSON): _RECEIPT,

@@ -1,6 +1,7 @@
 """The HTTP description as one page: no script, no other file, and nothing that the description does not say."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
@@ -8,10 +9,18 @@ from html import escape
 from typing import Any
 
 Schema = dict[str, Any]
-STYLE = """:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:64em;margin:2em auto;padding:0 1em}
-table{border-collapse:collapse;width:100%;margin:.5em 0 1em}td,th{border-bottom:1px solid #8884;padding:.25em .6em .25em 0;
-text-align:left;vertical-align:top}code,pre{font:13px/1.45 ui-monospace,monospace}pre{background:#8881;padding:.7em;overflow:auto}
-h3{margin:2em 0 .2em;border-top:1px solid #8886;padding-top:.8em}nav li{display:inline-block;margin-right:1.2em}nav ul{padding:0}"""
+STYLE = """
+:root { color-scheme: light dark }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em }
+table { border-collapse: collapse; width: 100%; margin: .5em 0 1em }
+td, th { border-bottom: 1px solid #8884; padding: .25em .6em .25em 0; text-align: left; vertical-align: top }
+code, pre { font: 13px/1.45 ui-monospace, monospace }
+pre { background: #8881; padding: .7em; overflow: auto }
+h3 { margin: 2em 0 .2em; border-top: 1px solid #8886; padding-top: .8em }
+h3 code { font-size: 1em }
+nav ul { padding: 0 }
+nav li { display: inline-block; margin-right: 1.2em }
+"""
 # The page may be styled by its own rules, and do nothing else.
 POLICY = (
     f"default-src 'none'; style-src 'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'; "
@@ -25,9 +34,10 @@ def page(description: Schema) -> str:
     info, title = description["info"], escape(description["info"]["title"])
     return "".join(
         (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}: HTTP</title><style>{STYLE}</style></head><body>',
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}: HTTP</title>',
+            f"<style>{STYLE}</style></head><body>",
             f'<h1>{title}: HTTP</h1><p>The same for programs: <a href="openapi.json">openapi.json</a>.</p>',
-            *(f"<p>{escape(text)}</p>" for text in info["description"].split("\n\n")),
+            *(f"<p>{_prose(text)}</p>" for text in info["description"].split("\n\n")),
             *_contents(description),
             *(_tag(tag, description) for tag in description["tags"]),
             "<h2>Bodies</h2>",
@@ -35,6 +45,11 @@ def page(description: Schema) -> str:
             "</body></html>\n",
         )
     )
+
+
+def _prose(text: str) -> str:
+    """Return text whose words in backticks are code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _operations(description: Schema, tag: str) -> Iterator[tuple[str, str, Schema]]:
@@ -86,7 +101,11 @@ def _table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 def _parameter(parameter: Schema) -> tuple[str, str, str]:
     place = "" if parameter["in"] == "query" else f" ({parameter['in']})"
     required = ", required" if parameter["required"] else ""
-    return f"<code>{escape(parameter['name'])}</code>{place}", type_of(parameter["schema"]) + required, escape(parameter["description"])
+    return (
+        f"<code>{escape(parameter['name'])}</code>{place}",
+        type_of(parameter["schema"]) + required,
+        escape(parameter["description"]),
+    )
 
 
 def _answer(status: str, answer: Schema, errors: Schema) -> tuple[str, str, str]:
@@ -114,7 +133,11 @@ def _examples(title: str, part: Schema) -> Iterator[str]:
 def _component(name: str, schema: Schema) -> str:
     required = schema.get("required", ())
     rows = (
-        (f"<code>{escape(field)}</code>", type_of(one) + ("" if field in required else ", optional"), escape(one.get("description", "")))
+        (
+            f"<code>{escape(field)}</code>",
+            type_of(one) + ("" if field in required else ", optional"),
+            escape(one.get("description", "")),
+        )
         for field, one in schema.get("properties", {}).items()
     )
     table = _table(("field", "type", "meaning"), rows)
@@ -138,8 +161,12 @@ def type_of(schema: Schema) -> str:
     return _plain_type(schema)
 
 
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def _plain_type(schema: Schema) -> str:
-    bounds = (f"{sign}{schema[word]:g}" for word, sign in (("minimum", "≥ "), ("maximum", "≤ ")) if word in schema)
+    bounds = (f"{sign}{_number(schema[word])}" for word, sign in (("minimum", "≥ "), ("maximum", "≤ ")) if word in schema)
     details = [*bounds, *([schema["format"]] if "format" in schema else [])]
     named = schema.get("type", "anything")
     return escape(f"{named} ({', '.join(details)})" if details else named)

@@ -193,7 +193,7 @@ def _closed(schema: Schema) -> Schema:
 
 
 def _json_schema(schema: Any) -> Any:
-    """Return a schema as JSON Schema has it: with lists for tuples, and patterns without `\\Z`, which it does not know."""
+    """Return a schema as JSON Schema has it: lists for tuples, and no `\\Z` in patterns, which it does not know."""
     if isinstance(schema, dict):
         return {
             name: value.replace(r"\Z", "$") if name == "pattern" and isinstance(value, str) else _json_schema(value)

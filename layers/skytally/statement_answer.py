@@ -1,4 +1,7 @@
-"""Statement answers: what the JSON of `statement` holds. OpenAPI is made from these types, and the tests hold every answer to them."""
+"""Statement answers: what the JSON of `statement` holds.
+
+OpenAPI is made from these types, and the tests hold every answer to them.
+"""
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
@@ -11,7 +14,7 @@ State = Literal["provisional", "final"]
 
 
 class StatementCloud(Totals, frozen=True, kw_only=True):
-    """A cloud's month. What is known by now and not in its newest revision is unsettled; null while the month is open."""
+    """A cloud's month. What is known by now and not in its newest revision is unsettled (null: the month is open)."""
 
     state: State
     revision: Annotated[int, Meta(ge=0, description="0 while the month is open")]
