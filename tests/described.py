@@ -22,9 +22,9 @@ ERROR = validator({"$ref": "#/components/schemas/ErrorAnswer"})
 
 @cache
 def path_of(path):
-    """Return the described path that an address is one of: the one that names it fully before one with a parameter."""
+    """Return the described path that an address is one of: full names come before parameters, health before files."""
     path = path.removesuffix("/")
-    for described in sorted(DESCRIBED["paths"], key=lambda known: known.count("{")):
+    for described in sorted(DESCRIBED["paths"], key=lambda known: (known.count("{"), known.endswith("}"))):
         if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(described)), path):
             return described
     return None

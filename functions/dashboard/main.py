@@ -33,9 +33,7 @@ def dashboard(request: web.Request) -> web.Reply:
     if name == "openapi.json":
         return web.json_reply(openapi.description())
     if name == "openapi.html":
-        return web.Reply(
-            openapi_page.page(openapi.description()), headers={"Content-Security-Policy": openapi_page.POLICY}, media_type=HTML
-        )
+        return web.Reply(openapi_page.page(), headers={"Content-Security-Policy": openapi_page.POLICY}, media_type=HTML)
     return page.file_reply(PAGE, name, request.headers)
 
 

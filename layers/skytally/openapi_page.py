@@ -4,9 +4,12 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from functools import cache
 from hashlib import sha256
 from html import escape
 from typing import Any
+
+from skytally import openapi
 
 Schema = dict[str, Any]
 STYLE = """
@@ -29,8 +32,10 @@ POLICY = (
 COLUMNS_OF_PARAMETERS, COLUMNS_OF_ANSWERS = ("parameter", "type", "meaning"), ("status", "meaning", "body")
 
 
-def page(description: Schema) -> str:
+@cache
+def page() -> str:
     """Return the description as HTML."""
+    description = openapi.description()
     info, title = description["info"], escape(description["info"]["title"])
     return "".join(
         (
