@@ -160,10 +160,14 @@ def type_of(schema: Schema) -> str:
     if "allOf" in schema:
         return type_of(schema["allOf"][0])
     if "enum" in schema:
-        return ", ".join(f"<code>{escape(json.dumps(value))}</code>" for value in schema["enum"])
+        return _words(schema["enum"])
     if schema.get("type") == "array":
         return f"list of {type_of(schema.get('items', {}))}"
     return _plain_type(schema)
+
+
+def _words(values: list[Any]) -> str:
+    return ", ".join(f"<code>{escape(json.dumps(value))}</code>" for value in values)
 
 
 def _number(value: float) -> str:
@@ -174,4 +178,5 @@ def _plain_type(schema: Schema) -> str:
     bounds = (f"{sign}{_number(schema[word])}" for word, sign in (("minimum", "≥ "), ("maximum", "≤ ")) if word in schema)
     details = [*bounds, *([schema["format"]] if "format" in schema else [])]
     named = schema.get("type", "anything")
-    return escape(f"{named} ({', '.join(details)})" if details else named)
+    examples = f", such as {_words(schema['examples'])}" if "examples" in schema else ""
+    return escape(f"{named} ({', '.join(details)})" if details else named) + examples

@@ -121,10 +121,13 @@ WORDS: dict[tuple[Any, str], Sequence[str | None]] = {
     (SecretRow, "boot"): (*view_answer.BOOT_STATES, None),
     (SecretPoint, "state"): view_answer.SECRET_STATES[1:],
     (StatementBoot, "hs23_rule"): (*Rule, None),
-    (HealthRow, "kind"): (*view_answer.HEALTH_KINDS, *metrics.ALARMS),
     (HealthRow, "state"): (*view_answer.HEALTH_STATES, None),
     (Alive, "state"): ("up",),
     (Ready, "state"): ("ready",),
+}
+# Fields whose words may become more: what is open was written by any version.
+OPEN_WORDS: dict[tuple[Any, str], Sequence[str]] = {
+    (HealthRow, "kind"): (*view_answer.HEALTH_KINDS, *metrics.ALARMS),
 }
 MEANINGS: dict[Any, Mapping[str, str]] = {
     StatementCloud: definition.TOTALS,
@@ -143,6 +146,8 @@ def components() -> dict[str, Schema]:
         schemas[kind.__name__]["properties"][field]["items"] = any_of(kinds)
     for (kind, field), words in WORDS.items():
         schemas[kind.__name__]["properties"][field] = {"enum": list(words)}
+    for (kind, field), words in OPEN_WORDS.items():
+        schemas[kind.__name__]["properties"][field]["examples"] = list(words)
     for kind, meanings in MEANINGS.items():
         for field, schema in schemas[kind.__name__]["properties"].items():
             if field in meanings:
