@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import described
 import hypothesis
 import pytest
 from lab import empty, remove
@@ -53,10 +54,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def client(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """All functions, called without sockets; rounds may take as long as a busy machine needs."""
+    """All functions, called without sockets, each answer held to the description; rounds may take as long as a busy machine needs."""
     monkeypatch.setattr(timer, "WORKS_SECONDS", 100.0)
     monkeypatch.setattr(timer, "ENDS_SECONDS", 200.0)
     with TestClient(AllFunctions(), base_url=BASE, raise_server_exceptions=False) as client:
+        client.event_hooks = {"response": [described.check]}
         yield client
 
 

@@ -18,13 +18,13 @@ SECRETS_DAYS = 3
 def alarm_raise(request: web.Request) -> web.Reply:
     """Do a round of the alarms if one is due."""
 
-    def work(deadline: Deadline) -> dict[str, int]:
+    def work(deadline: Deadline) -> alarm.AlarmCounts:
         return look(deadline, request.received_at)
 
     return web.json_reply(timer.run("alarm_raise", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))
 
 
-def look(deadline: Deadline, now: datetime) -> dict[str, int]:
+def look(deadline: Deadline, now: datetime) -> alarm.AlarmCounts:
     """Look at everything that can be wrong, and tell of what is new and what is over; no check reads anything for another."""
     stored, site = deadline.guard(wiring.documents()), wiring.site()
     looking = deadline.sooner(alarm.TELLS_SECONDS)

@@ -5,8 +5,9 @@ from pathlib import Path
 import functions_framework.aio
 
 from skytally import dashboard as rules
-from skytally import metrics, openapi, page, web, wiring
+from skytally import metrics, openapi, openapi_page, page, web, wiring
 
+HTML = "text/html; charset=utf-8"
 PAGE = Path(__file__).parent / "page"
 
 
@@ -31,6 +32,8 @@ def dashboard(request: web.Request) -> web.Reply:
         return web.json_reply({"token_needed": not wiring.config().open_dashboard})
     if name == "openapi.json":
         return web.json_reply(openapi.description())
+    if name == "openapi.html":
+        return web.Reply(openapi_page.page(), headers={"Content-Security-Policy": openapi_page.POLICY}, media_type=HTML)
     return page.file_reply(PAGE, name, request.headers)
 
 

@@ -14,7 +14,7 @@ def dirac_collect(_: web.Request) -> web.Reply:
     if door is None:
         return web.json_reply({"state": "off"})
 
-    def work(deadline: Deadline) -> dict[str, int]:
+    def work(deadline: Deadline) -> dirac_collection.DiracCounts:
         return dirac_collection.settle(door, deadline.guard(wiring.documents()), deadline)
 
     return web.json_reply(timer.run("dirac_collect", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))

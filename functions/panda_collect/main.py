@@ -1,11 +1,9 @@
 """Timer /panda_collect: what changed in PanDA since the last round, joined to clouds."""
 
-from typing import Any
-
 import functions_framework.aio
 
 from skytally import timer, web, wiring
-from skytally.panda_collection import Collection
+from skytally.panda_collection import Collection, PandaCounts
 from skytally.timer import Deadline
 
 
@@ -17,7 +15,7 @@ def panda_collect(_: web.Request) -> web.Reply:
     if source is None:
         return web.json_reply({"state": "off"})
 
-    def work(deadline: Deadline) -> dict[str, Any]:
+    def work(deadline: Deadline) -> PandaCounts:
         return Collection(source, wiring.panda_queues(), deadline.guard(wiring.documents()), deadline).run()
 
     return web.json_reply(timer.run("panda_collect", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))

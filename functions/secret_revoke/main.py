@@ -11,4 +11,5 @@ def secret_revoke(request: web.Request) -> web.Reply:
     """Answer once nobody can take it any more, or who has it already."""
     revocation = records.parse(request.body, records.Revocation)
     ending.revoke(revocation, request.caller, wiring.objects(), request.received_at)
-    return web.json_reply({"state": "revoked"})
+    answer: ending.RevocationAnswer = {"state": "revoked"}
+    return web.json_reply(answer)

@@ -11,7 +11,7 @@ from skytally.timer import Deadline
 def secret_sweep(_: web.Request) -> web.Reply:
     """Do a round of the sweep if one is due; what takes longer than a round is left to the next."""
 
-    def work(deadline: Deadline) -> dict[str, int]:
+    def work(deadline: Deadline) -> ending.SweepCounts:
         objects, notes = deadline.guard(wiring.objects()), wiring.notes()
         return {"expired": ending.sweep(objects, deadline, notes), "forgotten": ending.forget(objects, deadline, notes)}
 

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 from msgspec import Struct, structs
 
@@ -46,6 +46,14 @@ MOST_TOLD, MOST_FAILURES = 100, 2
 TELLS_SECONDS = 4.0
 # Names in a message are others' words, of 255 characters each.
 MOST_LETTERS = 1_000
+
+
+class AlarmCounts(TypedDict, total=False):
+    """How many alarms are open, and of how many people were told that they are raised or over."""
+
+    open: int
+    raised: int
+    resolved: int
 
 
 class Finding(Struct, frozen=True):
@@ -123,9 +131,7 @@ def each(items: Iterable[T], about: Callable[[T], tuple[str, str | None]], find:
             yield Crash(*about(item), logs.incident(crash))
 
 
-def round_of(
-    checks: Sequence[Check], teller: Teller, documents: Documents, site: Site, now: datetime, deadline: Deadline
-) -> dict[str, int]:
+def round_of(checks: Sequence[Check], teller: Teller, documents: Documents, site: Site, now: datetime, deadline: Deadline) -> AlarmCounts:
     """Raise what is new, resolve what is over, tell people of both; return counts.
 
     What is left when time is up is the next round's. Raises Unavailable at the end where a store was away from a check, or people could not
@@ -144,7 +150,7 @@ def round_of(
     if errors:
         raise errors[0]
     states = Counter(alarm.state for alarm in alarms.values())
-    return {"open": states[RAISED], RAISED: told.count(RAISED), RESOLVED: told.count(RESOLVED)}
+    return {"open": states[RAISED], "raised": told.count(RAISED), "resolved": told.count(RESOLVED)}
 
 
 def muted(identity: str, site: Site) -> bool:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from skytally import apel
 from skytally.apel import MessageType, Value
 from skytally.cloud import Site
-from skytally.errors import SkytallyError
+from skytally.errors import Code, SkytallyError
 from skytally.ports import Documents
 from skytally.statement import FINAL
 
@@ -26,7 +26,7 @@ Boot = Mapping[str, Any]
 class Unsendable(SkytallyError):
     """A record that APEL must not get; the message says why."""
 
-    code = "unsendable"
+    code: Code = "unsendable"
 
 
 class LeftOut(Struct, frozen=True):

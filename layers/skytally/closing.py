@@ -8,7 +8,7 @@ out: it hides no other cloud's.
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import count
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -32,6 +32,14 @@ UNSETTLED = (*(f"unsettled_{name}" for name in UNSETTLED_SUMS), "unsettled_vms",
 # What a statement's rows have, whichever version froze them.
 COLUMNS = {"clouds": (*TOTALS, "state", "revision", *UNSETTLED), "boots": (*BOOTS,)}
 Signer = Callable[[str], tuple[str, str]]
+
+
+class SignedStatement(TypedDict):
+    """A cloud's closed month: the text that was signed, its Ed25519 signature and the public key."""
+
+    statement: str
+    signature: str
+    public_key: str
 
 
 def statement(
@@ -191,7 +199,7 @@ def key_of(closing: Closing) -> str:
     return f"{closing.month}/{closing.revision:04}/{closing.cloud}"
 
 
-def signed(month: str, cloud: str, documents: Documents, revision: int | None = None) -> dict[str, Any]:
+def signed(month: str, cloud: str, documents: Documents, revision: int | None = None) -> SignedStatement:
     """Return a cloud's closed month as it was signed, the newest that can be read or the revision asked for.
 
     Raise NotFound where there is none.

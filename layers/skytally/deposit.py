@@ -9,6 +9,7 @@ import ipaddress
 import secrets
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import TypedDict
 
 import msgspec
 from msgspec import Struct
@@ -18,12 +19,20 @@ from skytally.errors import Changed, Exists, Expired, Malformed, NotYours, Unava
 from skytally.keyring import Keyring, named
 from skytally.mark import open_names
 from skytally.ports import Created, Objects
-from skytally.records import Caller, Deposit, iso
+from skytally.records import Caller, ClaimId, Deposit, IsoMoment, iso
 from skytally.stored_deposit import Box, Intent, Prep, intent_key, prep_key, read_intent
 
 CLAIM_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 CLAIM_LENGTH = 26
 MAX_REQUEST_KEY = 255
+
+
+class Deposited(TypedDict):
+    """What the scheduler gets: the claim, the token for the vm's user-data and when both expire."""
+
+    claim: ClaimId
+    token: str
+    expires_at: IsoMoment
 
 
 class Repeatable(Struct, frozen=True):
@@ -35,7 +44,7 @@ class Repeatable(Struct, frozen=True):
 
 def deposit(
     wanted: Deposit, caller: Caller, objects: Objects, keys: Keyring, now: datetime, repeatable: Repeatable | None = None
-) -> dict[str, str]:
+) -> Deposited:
     """Seal and store a payload; answer the claim, the token for the vm's user-data and the expiry.
 
     The same request again changes nothing and gets the same answer, also after somebody took the secret and after keys were rotated.

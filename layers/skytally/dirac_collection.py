@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import takewhile
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from msgspec import Struct
 
@@ -31,7 +31,17 @@ SHOWN_AT_ONCE = 10_000
 VMS_AT_ONCE = 500
 
 
-def settle(door: JobStates, documents: Documents, deadline: Deadline) -> dict[str, int]:
+class DiracCounts(TypedDict, total=False):
+    """Jobs that vms name, that DIRAC was asked about, that became final, that cannot be read, and that had no time left."""
+
+    running: int
+    asked: int
+    final: int
+    unreadable: int
+    left: int
+
+
+def settle(door: JobStates, documents: Documents, deadline: Deadline) -> DiracCounts:
     """Ask DIRAC about every job that is new, fell silent, came back or may still change, and once an hour about what runs.
 
     What is left when time is up is the next round's. Raises Unavailable where DIRAC or the store does not answer.
@@ -48,7 +58,7 @@ class Settlement(Struct):
     notes: Notes
     unreadable: int = 0
 
-    def run(self) -> dict[str, int]:
+    def run(self) -> DiracCounts:
         """Settle what is to be settled, in another order each round, so that none is always the last; return counts."""
         self.documents.refresh()
         seen = self._seen()
@@ -60,7 +70,7 @@ class Settlement(Struct):
         parts = list(_parts(asked, self.door.jobs_at_once, now)) or [{}]
         done = [(len(part), self._settle(part)) for part in takewhile(lambda _: not self.deadline.is_over(), parts)]
         told, final = sum(count for count, _ in done), sum(count for _, count in done)
-        left = {"left": len(asked) - told} if told < len(asked) else {}
+        left: DiracCounts = {"left": len(asked) - told} if told < len(asked) else {}
         return {"running": len(running), "asked": told, "final": final, "unreadable": self.unreadable, **left}
 
     def _seen(self) -> dict[str, Seen]:

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
+from typing import Literal, TypedDict
 
 from skytally import batch
-from skytally.errors import Changed, Expired, NotFound, NotYours, Taken
+from skytally.errors import Changed, Expired, Holder, NotFound, NotYours, Taken
 from skytally.mark import DELIVERED, EXPIRED, REVOKED, Mark, decide, mark_key, mark_keys, open_names, read_mark
 from skytally.ports import Objects
 from skytally.records import Caller, Revocation, iso
@@ -25,6 +26,19 @@ NAMES = {
     "begun": re.compile(r"begun/([0-9]{8})/([0-9a-f]{64})"),
 }
 MARKS_KEPT, AUDIT_KEPT, IDEMPOTENCY_KEPT = timedelta(days=30), timedelta(days=366), timedelta(days=8)
+
+
+class RevocationAnswer(TypedDict):
+    """Nobody can take it any more."""
+
+    state: Literal["revoked"]
+
+
+class SweepCounts(TypedDict, total=False):
+    """What a round of the sweep ended and removed."""
+
+    expired: int
+    forgotten: int
 
 
 def revoke(request: Revocation, caller: Caller, objects: Objects, now: datetime) -> None:
@@ -50,7 +64,7 @@ def revoke(request: Revocation, caller: Caller, objects: Objects, now: datetime)
 def _check_revoked(marks: list[Mark]) -> None:
     taken = [mark for mark in marks if mark.state == DELIVERED]
     if taken:
-        who = [{"vm": m.vm, "address": m.address, "spki_sha256": m.spki_sha256, "at": m.at} for m in taken]
+        who: list[Holder] = [{"vm": m.vm, "address": m.address, "spki_sha256": m.spki_sha256, "at": m.at} for m in taken]
         raise Taken("somebody has taken this secret already: replace what it holds", **who[0], holders=who)
     if any(mark.state == EXPIRED for mark in marks):
         raise Expired("this claim expired by itself before: there is nothing to revoke")

@@ -17,15 +17,92 @@ SkytallyError
     └── Misconfigured  a setting or file of the server's own is broken: the operator mends it, the caller asks again
 """
 
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
+
+# Every code that an error or a refused item may have. Callers act on them, so none is ever renamed.
+Code = Literal[
+    "bad_bundle",
+    "baseline_above_counters",
+    "core_above_wall",
+    "cpu_above_cores",
+    "exists",
+    "expired",
+    "forbidden",
+    "forgotten",
+    "future_month",
+    "head_too_large",
+    "internal",
+    "malformed",
+    "malformed_benchmark",
+    "malformed_gzip",
+    "malformed_job",
+    "malformed_previous",
+    "malformed_public_key",
+    "malformed_time",
+    "method_not_allowed",
+    "misdirected",
+    "no_core_time",
+    "not_closed",
+    "not_over",
+    "not_yours",
+    "refused",
+    "rejected",
+    "revoked",
+    "taken",
+    "timeout",
+    "too_large",
+    "too_many_boots",
+    "too_many_requests",
+    "unauthenticated",
+    "unavailable",
+    "unknown",
+    "unreadable_boot",
+    "unsendable",
+    "unsupported_encoding",
+    "unsupported_media_type",
+    "uptime_above_age",
+    "wall_above_uptime",
+    "wrong_baseline",
+    "wrong_month",
+]
+
+
+class Holder(TypedDict):
+    """Who took a secret."""
+
+    vm: str | None
+    address: str | None
+    spki_sha256: str | None
+    at: str
+
+
+class ErrorDetails(TypedDict):
+    """What went wrong: a code for machines, a sentence that says what to do, and what else is known."""
+
+    code: Code
+    message: str
+    field: NotRequired[str]
+    incident: NotRequired[str]
+    kind: NotRequired[Literal["duplicate", "contested"]]
+    vm: NotRequired[str | None]
+    address: NotRequired[str | None]
+    spki_sha256: NotRequired[str | None]
+    at: NotRequired[str]
+    holders: NotRequired[list[Holder]]
+
+
+class ErrorAnswer(TypedDict):
+    """What every error is answered as."""
+
+    error: ErrorDetails
 
 
 class SkytallyError(Exception):
     """Any answer other than success, with a code for machines and a sentence that says what to do."""
 
-    code = "internal"
+    code: Code = "internal"
 
-    def __init__(self, message: str, *, code: str | None = None, **details: Any) -> None:
+    def __init__(self, message: str, *, code: Code | None = None, **details: Any) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
@@ -40,25 +117,25 @@ class SkytallyError(Exception):
 class Malformed(SkytallyError):
     """The input is not what it must be."""
 
-    code = "malformed"
+    code: Code = "malformed"
 
 
 class Unauthenticated(SkytallyError):
     """There is no token that we signed and that still holds."""
 
-    code = "unauthenticated"
+    code: Code = "unauthenticated"
 
 
 class Forbidden(SkytallyError):
     """The caller is known, or need not be, and may not do this."""
 
-    code = "forbidden"
+    code: Code = "forbidden"
 
 
 class NotYours(Forbidden):
     """The token names another vm, cloud, site or group."""
 
-    code = "not_yours"
+    code: Code = "not_yours"
 
 
 class Changed(Forbidden):
@@ -68,49 +145,49 @@ class Changed(Forbidden):
 class NotFound(SkytallyError):
     """It is known not to be there; an outage is never this."""
 
-    code = "unknown"
+    code: Code = "unknown"
 
 
 class Conflict(SkytallyError):
     """Something that is there already stands in the way."""
 
-    code = "exists"
+    code: Code = "exists"
 
 
 class Exists(Conflict):
     """The same name is there with another content."""
 
-    code = "exists"
+    code: Code = "exists"
 
 
 class Taken(Conflict):
     """Somebody has it already; the details say who."""
 
-    code = "taken"
+    code: Code = "taken"
 
 
 class Gone(SkytallyError):
     """It was there and will not come back."""
 
-    code = "expired"
+    code: Code = "expired"
 
 
 class Expired(Gone):
     """Its time is over."""
 
-    code = "expired"
+    code: Code = "expired"
 
 
 class Revoked(Gone):
     """It was withdrawn before anybody took it."""
 
-    code = "revoked"
+    code: Code = "revoked"
 
 
 class Unavailable(SkytallyError):
     """A store or source is away, or did not say what it did: nothing is known, ask again."""
 
-    code = "unavailable"
+    code: Code = "unavailable"
 
 
 class Misconfigured(Unavailable):

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from skytally.errors import SkytallyError
+from skytally.errors import Code, SkytallyError
 
 
 class HttpError(SkytallyError):
     """A refusal with a status of its own."""
 
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, code: Code, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message, code=code)
         self.status = status
         self.headers = dict(headers or {})

@@ -1,9 +1,9 @@
 """Measures: what every table, board and statement calls its numbers, and what they are the sums of."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from skytally.statement import MS_PER_HOUR, hours, ratio
 
@@ -47,6 +47,12 @@ class Measure(Struct, frozen=True):
     def adds_up(self) -> bool:
         """Whether the numbers of parts make that of the whole by addition."""
         return not self.over and self.distinct is None
+
+    @property
+    def value_type(self) -> Any:
+        """Return the type of a value, described by the title."""
+        plain: Any = float | None if self.over else float if self.unit == "hours" else int
+        return Annotated[plain, Meta(description=self.title)]
 
     def arithmetic(self, name: Callable[[str], str]) -> str:
         """Return the value as an expression that Painless and Vega both read; `name` writes a sum."""

@@ -1,200 +1,218 @@
-"""OpenAPI 3.1 of the HTTP contract, made from the records that the functions parse."""
+"""OpenAPI 3.1 of the HTTP contract: paths, parameters, and the schema of every body and every answer.
 
+The function tests hold each answer that they get to it.
+"""
+
+from functools import cache
 from typing import Any
 
-import msgspec
-
-from skytally import records
+from skytally import metrics, openapi_examples, openapi_parameters, records
 from skytally.catalog import FUNCTIONS
+from skytally.closing import SignedStatement
+from skytally.deposit import Deposited
+from skytally.ending import RevocationAnswer
+from skytally.errors import Code, ErrorAnswer
+from skytally.openapi_schemas import (
+    Access,
+    Alive,
+    Ready,
+    Schema,
+    any_of,
+    components,
+    data_schema,
+    reference,
+    round_reference,
+)
+from skytally.records import Receipt
+from skytally.statement_answer import Statement
 
-BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
-ERRORS = {
-    400: "malformed: the message names the field",
-    401: "unauthenticated",
-    403: "not_yours or forbidden",
-    405: "method_not_allowed, with Allow",
-    408: "timeout: head or body came too slowly",
-    429: "too_many_requests, with Retry-After: this caller asks too often",
-    431: "head_too_large",
-    503: "unavailable, with Retry-After: nothing was lost",
+JSON, CSV, TEXT, HTML = "application/json", "text/csv", "text/plain", "text/html"
+FORM, TAR = "application/x-www-form-urlencoded", "application/x-tar"
+ANY_TEXT: Schema = {"type": "string"}
+DESCRIPTION = """What vms, schedulers and readers send to skytally, and what it answers.
+
+Tokens come from `skytally token` and are sent as `Authorization: Bearer …`; the roles that may call are named at each path. Timers
+take anybody's POST, because a platform's timer sends no token. Whatever takes GET takes HEAD, too. Bodies are read up to a cap for
+each function. Moments are ISO 8601 in UTC with Z, and what is not known is null, never 0."""
+TAGS = {
+    "secrets": "a payload for one vm, taken once",
+    "reports": "what vms and schedulers know",
+    "reading": "statements, and the data of the page",
+    "timers": "rounds of work that the platform starts",
+    "files": "the page, the scripts of vms and schedulers, and this description",
+    "health": "whether a function's process works",
+}
+# Of every path, the codes of each status and what they mean.
+ERRORS: dict[int, tuple[tuple[Code, ...], str]] = {
+    400: (
+        ("malformed", "malformed_gzip", "malformed_public_key", "malformed_time", "refused"),
+        "the message names the field",
+    ),
+    401: (("unauthenticated",), "no token, or none that holds"),
+    403: (("forbidden", "not_yours"), "a good token for something else, or a wrong proof"),
+    404: (("unknown",), "there is no such thing: the message says what there is"),
+    405: (("method_not_allowed",), "another method: see Allow"),
+    408: (("timeout",), "head or body came too slowly"),
+    409: (("exists", "taken", "forgotten"), "something that is there stands in the way"),
+    410: (("expired", "revoked"), "it was there and will not come back"),
+    413: (("too_large",), "the body is above the function's cap"),
+    415: (("unsupported_media_type", "unsupported_encoding"), "another type or encoding of the body"),
+    429: (("too_many_requests",), "this caller asks too often: see Retry-After"),
+    431: (("head_too_large",), "too many bytes of headers"),
+    500: (("internal",), "a bug: the operator finds the incident in the log"),
+    503: (("unavailable",), "a store or a setting is broken and nothing was lost: ask again, see Retry-After"),
+}
+ERROR_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    405: {"Allow": "the methods"},
+    429: {"Retry-After": "seconds"},
+    503: {"Retry-After": "seconds"},
+}
+EVERYWHERE = (400, 405, 408, 429, 431, 500, 503)
+WITH_BODY = (413, 415)
+WITH_TOKEN = (401, 403)
+MORE_ERRORS: dict[str, tuple[int, ...]] = {
+    "secret_deposit": (409, 410),
+    "secret_claim": (403, 409, 410),
+    "secret_revoke": (404, 409, 410),
+    "statement": (404, 409),
+    "dashboard/data": (404,),
+    "dashboard/metrics": (404,),
+    "dashboard/{file}": (404,),
+    "agent": (404,),
+    "agent/{file}": (404,),
+}
+ROLES = {
+    "secret_deposit": "scheduler",
+    "secret_revoke": "scheduler",
+    "placement_report": "scheduler",
+    "usage_report": "reporter",
+    "job_heartbeat": "reporter",
+    "statement": "reader",
+    "dashboard/data": "reader",
+    "dashboard/metrics": "reader",
 }
 BODIES: dict[str, tuple[type, tuple[str, ...]]] = {
-    "secret_deposit": (records.Deposit, ("application/json",)),
-    "secret_claim": (records.Claim, ("application/x-www-form-urlencoded", "application/json")),
-    "secret_revoke": (records.Revocation, ("application/json",)),
-    "usage_report": (records.Samples, ("application/json",)),
-    "placement_report": (records.Placements, ("application/json",)),
-    "job_heartbeat": (records.HeartbeatReport, ("application/json",)),
+    "secret_deposit": (records.Deposit, (JSON,)),
+    "secret_claim": (records.Claim, (FORM, JSON)),
+    "secret_revoke": (records.Revocation, (JSON,)),
+    "usage_report": (records.Samples, (JSON,)),
+    "placement_report": (records.Placements, (JSON,)),
+    "job_heartbeat": (records.HeartbeatReport, (JSON,)),
 }
-# What the items are that each function judges by themselves: to the record that holds them, any JSON is one.
-SCHEMA = "#/components/schemas/"
-ITEMS: dict[tuple[type, str], dict[str, Any]] = {
-    (records.Samples, "samples"): {"$ref": f"{SCHEMA}Sample"},
-    (records.Placements, "vms"): {"$ref": f"{SCHEMA}BatchVm"},
-    (records.Placements, "jobs"): {"$ref": f"{SCHEMA}BatchJob"},
-    (records.HeartbeatReport, "jobs"): {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"},
-}
-JSON, CSV, TEXT = "application/json", "text/csv", "text/plain"
-ANSWERS: dict[str, tuple[int, str, tuple[str, ...]]] = {
-    "secret_deposit": (201, "the claim, the token for the user-data, the expiry", (JSON,)),
-    "secret_claim": (200, "the bundle", ("application/x-tar",)),
-    "secret_revoke": (200, "nobody can take it any more", (JSON,)),
-    "usage_report": (200, "a Receipt", (JSON,)),
-    "job_heartbeat": (200, "a Receipt", (JSON,)),
-    "placement_report": (200, "a Receipt; items are numbered through vms and then jobs", (JSON,)),
-    "statement": (200, "the month's statement, as JSON, CSV or APEL's messages", (JSON, CSV, TEXT)),
-    "dashboard": (200, "the page", ("text/html",)),
-    "dashboard/data": (200, "what the page draws", (JSON, CSV)),
-    "dashboard/metrics": (200, "how skytally itself is, as Prometheus's text", (TEXT,)),
-    "agent/{file}": (200, "a script, or the digests of all", (TEXT,)),
-}
-MORE_ERRORS: dict[str, dict[int, str]] = {
-    "secret_deposit": {
-        409: "exists: this Idempotency-Key came with another body",
-        413: "too_large",
-        415: "unsupported_media_type",
-    },
-    "secret_claim": {
-        409: "taken: somebody has it",
-        410: "expired or revoked",
-        413: "too_large",
-        415: "unsupported_media_type",
-    },
-    "secret_revoke": {
-        404: "unknown",
-        409: "taken, with who has it",
-        410: "expired",
-        413: "too_large",
-        415: "unsupported_media_type",
-    },
-    "usage_report": {413: "too_large", 415: "unsupported_media_type"},
-    "job_heartbeat": {413: "too_large", 415: "unsupported_media_type"},
-    "placement_report": {413: "too_large", 415: "unsupported_media_type"},
-    "statement": {
-        404: "unknown: there is no such cloud, and the message names those that are known; or no such revision",
-        409: "forgotten: jobs of the month were removed, and APEL would take the rest for all of them",
-    },
-    "dashboard": {404: "unknown"},
-    "dashboard/data": {404: "unknown: there is no such cloud, and the message names those that are known"},
-    "dashboard/metrics": {404: "unknown: there is no such cloud"},
-    "agent": {404: "unknown: name a script"},
-    "agent/{file}": {404: "unknown: there is no such script"},
-}
-PARAMETERS: dict[str, tuple[tuple[str, dict[str, Any], bool], ...]] = {
+STATUS = {"secret_deposit": 201}
+ANSWERS: dict[str, tuple[str, dict[str, Schema]]] = {
+    "secret_deposit": ("the claim, the token for the user-data, and when they expire", {JSON: reference(Deposited)}),
+    "secret_claim": ("the bundle, once", {TAR: {"type": "string", "format": "binary"}}),
+    "secret_revoke": ("nobody can take it any more", {JSON: reference(RevocationAnswer)}),
+    "usage_report": ("what became of each sample; what is accepted is durable", {JSON: reference(Receipt)}),
+    "job_heartbeat": ("what became of each job", {JSON: reference(Receipt)}),
+    "placement_report": ("what became of each item, numbered through vms and then jobs", {JSON: reference(Receipt)}),
     "statement": (
-        ("month", {"type": "string", "pattern": "^20[0-9]{2}-(0[1-9]|1[0-2])$"}, True),
-        ("cloud", {"type": "array", "items": {"type": "string"}}, False),
-        ("detail", {"enum": ["boots", "jobs", "signed"]}, False),
-        ("format", {"enum": ["json", "csv", "apel-cloud", "apel-cloud-summary", "apel-job-summary"]}, False),
-        ("decimal", {"enum": [".", ","]}, False),
-        ("part", {"type": "integer", "minimum": 1}, False),
-        ("revision", {"type": "integer", "minimum": 1}, False),
+        "the month's statement, as JSON, CSV or APEL's messages",
+        {JSON: any_of((Statement, SignedStatement)), CSV: ANY_TEXT, TEXT: ANY_TEXT},
     ),
-    "dashboard/data": (
-        ("view", {"enum": ["usage", "jobs", "secrets", "health"]}, False),
-        ("window", {"enum": ["hour", "day", "week", "month"]}, False),
-        ("from", {"type": "string", "format": "date-time"}, False),
-        ("until", {"type": "string", "format": "date-time"}, False),
-        ("by", {"enum": ["cloud", "vm", "interval", "error", "kind", "release", "cores", "queue", "task", "job"]}, False),
-        ("cloud", {"type": "string"}, False),
-        ("site", {"type": "string"}, False),
-        ("group", {"type": "string"}, False),
-        ("vm", {"type": "string"}, False),
-        ("queue", {"type": "string"}, False),
-        ("system", {"type": "string"}, False),
-        ("error", {"type": "string"}, False),
-        ("release", {"type": "string"}, False),
-        ("sort", {"type": "string", "pattern": "-(up|down)$"}, False),
-        ("offset", {"type": "integer", "minimum": 0}, False),
-        ("limit", {"type": "integer", "minimum": 0}, False),
-        ("part", {"enum": ["all", "table", "series"]}, False),
-        ("format", {"enum": ["json", "csv"]}, False),
-        ("decimal", {"enum": [".", ","]}, False),
-    ),
+    "dashboard": ("the page", {HTML: ANY_TEXT}),
+    "dashboard/data": ("what the page draws", {JSON: data_schema(), CSV: ANY_TEXT}),
+    "dashboard/metrics": ("how skytally itself is, as Prometheus's text", {metrics.MEDIA.partition(";")[0]: ANY_TEXT}),
+    "dashboard/access": ("whether the data need a token", {JSON: reference(Access)}),
+    "dashboard/openapi.json": ("this description", {JSON: {"type": "object"}}),
+    "dashboard/openapi.html": ("this description, as a page", {HTML: ANY_TEXT}),
+    "dashboard/{file}": ("a file of the page", {"text/javascript": ANY_TEXT, "text/css": ANY_TEXT}),
+    "agent": ("nothing: name a script", {}),
+    "agent/{file}": ("a script, or the digests of all", {TEXT: ANY_TEXT}),
+    "{function}/healthz": ("the process answers", {JSON: reference(Alive)}),
+    "{function}/_/health": ("the process answers", {JSON: reference(Alive)}),
+    "{function}/_/ready": ("the function can do its work", {JSON: reference(Ready)}),
 }
-HEADERS: dict[str, dict[str, str]] = {
+HEADERS = {
     "statement": {
         "X-Skytally-Left-Out": "what APEL cannot be told: how many vms or jobs, then which and why, as far as there is room",
         "Content-Disposition": "of CSV: the name of its file",
     },
 }
-PUBLIC = {"secret_claim", "dashboard", "agent", "dashboard/access", "dashboard/openapi.json"}
-FILES = {
-    "dashboard/data": "what the page draws, as JSON",
-    "dashboard/metrics": "how skytally itself is, as Prometheus's text",
-    "dashboard/access": "whether the data needs a token",
-    "dashboard/openapi.json": "this description",
-    "agent/{file}": "vm.py, open.sh or SHA256SUMS",
+NOT_MODIFIED = ("dashboard", "dashboard/{file}")
+_TAGGED = {
+    "secrets": ("secret_deposit", "secret_claim", "secret_revoke"),
+    "reports": ("usage_report", "job_heartbeat", "placement_report"),
+    "reading": ("statement", "dashboard/data", "dashboard/metrics"),
+    "health": ("{function}/healthz", "{function}/_/health", "{function}/_/ready"),
 }
+TAG_OF = {name: tag for tag, names in _TAGGED.items() for name in names}
 
 
+@cache
 def description() -> dict[str, Any]:
-    """Answer the whole description."""
-    kinds = [*(kind for kind, _ in BODIES.values()), records.Sample, records.Benchmark, records.BatchVm, records.BatchJob, records.Receipt]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template=SCHEMA + "{name}")
-    for (kind, field), item in ITEMS.items():
-        components[kind.__name__]["properties"][field]["items"] = item
-    components = _ecmascript(components)
-    bodies = dict(zip(BODIES, schemas, strict=False))
-    paths = {f"/function/{f.service}": _operation(f.name, f.summary, bodies, timer=f.schedule is not None) for f in FUNCTIONS}
-    paths |= {f"/function/{path}": _operation(path, summary, bodies, timer=False) for path, summary in FILES.items()}
+    """Return the whole description."""
+    functions = {function.service: (function.name, function.summary) for function in FUNCTIONS}
+    files = {name: (name, meaning) for name, (meaning, _) in ANSWERS.items() if "/" in name}
+    timers = {function.name for function in FUNCTIONS if function.schedule}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "skytally", "version": "1", "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
-        "paths": paths,
+        "info": {
+            "title": "skytally",
+            "version": "1",
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": {
+            f"/function/{path}": _operation(name, summary, is_timer=name in timers) for path, (name, summary) in (functions | files).items()
+        },
         "components": {
-            "schemas": components | {"Error": _error_schema()},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": components(),
+            "responses": {f"Error{status}": _error(status) for status in ERRORS},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "a token that skytally signed"}},
         },
     }
 
 
-def _ecmascript(schema: Any) -> Any:
-    """Return a schema whose patterns end as JSON Schema's regular expressions do: those know no `\\Z`."""
-    if isinstance(schema, dict):
-        return {
-            name: value.replace(r"\Z", "$") if name == "pattern" and isinstance(value, str) else _ecmascript(value)
-            for name, value in schema.items()
-        }
-    return [_ecmascript(value) for value in schema] if isinstance(schema, list) else schema
-
-
-def _operation(name: str, summary: str, bodies: dict[str, Any], *, timer: bool) -> dict[str, Any]:
-    method = "post" if timer or name in BODIES else "get"
-    status, meaning, media = ANSWERS.get(name, (200, "the state of the round" if timer else summary, (JSON,)))
-    answer = {"description": meaning, "content": {kind: {} for kind in media}}
+def _operation(name: str, summary: str, *, is_timer: bool) -> dict[str, Any]:
+    """Return the one method of a path."""
     operation: dict[str, Any] = {
-        "operationId": name.replace("/", "_").replace("{", "").replace("}", "").replace(".", "_"),
+        "operationId": name.translate({ord(old): new for old, new in zip("/{}.", ("_", "", "", "_"), strict=True)}),
+        "tags": ["timers" if is_timer else TAG_OF.get(name, "files")],
         "summary": summary,
-        "security": [] if timer or name in PUBLIC or name.startswith("agent") else BEARER,
-        "responses": {str(status): answer} | {str(s): _error(m) for s, m in (ERRORS | MORE_ERRORS.get(name, {})).items()},
+        "security": [{"bearer": [ROLES[name]]}] if name in ROLES else [],
+        "responses": _responses(name, is_timer=is_timer),
     }
-    if name in HEADERS:
-        headers = {header: {"description": text, "schema": {"type": "string"}} for header, text in HEADERS[name].items()}
-        operation["responses"][str(status)]["headers"] = headers
     if name in BODIES:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {media: {"schema": bodies[name]} for media in BODIES[name][1]},
-        }
-    parameters = [{"name": n, "in": "query", "required": required, "schema": schema} for n, schema, required in PARAMETERS.get(name, ())]
-    if "{file}" in name:
-        parameters.append({"name": "file", "in": "path", "required": True, "schema": {"type": "string"}})
-    return {method: operation | ({"parameters": parameters} if parameters else {})}
+        kind, media = BODIES[name]
+        content = {"schema": reference(kind)} | openapi_examples.of(kind)
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(media, content)}
+    if parameters := openapi_parameters.described(name):
+        operation["parameters"] = parameters
+    return {"post" if is_timer or name in BODIES else "get": operation}
 
 
-def _error(meaning: str) -> dict[str, Any]:
-    return {"description": meaning, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+def _responses(name: str, *, is_timer: bool) -> dict[str, Any]:
+    """Return the answers of a path by their status."""
+    meaning, content = ("what became of the round", {JSON: round_reference(name)}) if is_timer else ANSWERS[name]
+    answer: dict[str, Any] = {"description": meaning}
+    if content:
+        answer["content"] = {media: {"schema": schema} | openapi_examples.answer(name, media) for media, schema in content.items()}
+    if name in HEADERS:
+        answer["headers"] = _headers(HEADERS[name])
+    statuses = {*EVERYWHERE, *MORE_ERRORS.get(name, ())}
+    statuses |= {*WITH_BODY} if name in BODIES else {413} if is_timer else set()
+    statuses |= {*WITH_TOKEN} if name in ROLES else set()
+    good = {str(STATUS.get(name, 200)): answer} if content else {}
+    same = {"304": {"description": "what the caller has is the same"}} if name in NOT_MODIFIED else {}
+    return good | same | {str(status): {"$ref": f"#/components/responses/Error{status}"} for status in sorted(statuses)}
 
 
-def _error_schema() -> dict[str, Any]:
-    error = {
-        "type": "object",
-        "required": ["code", "message"],
-        "properties": {
-            "code": {"type": "string", "pattern": "^[a-z_]+$"},
-            "message": {"type": "string"},
-            "field": {"type": "string"},
-        },
+def _error(status: int) -> dict[str, Any]:
+    """Return the answer of an error: its schema, with the codes that the status has."""
+    codes, meaning = ERRORS[status]
+    narrowed = {"properties": {"error": {"properties": {"code": {"enum": list(codes)}}}}}
+    example = {"error": {"code": codes[0], "message": meaning}}
+    schema = {"allOf": [reference(ErrorAnswer), narrowed]}
+    answer = {
+        "description": f"{', '.join(codes)}: {meaning}",
+        "content": {JSON: {"schema": schema, "example": example}},
     }
-    return {"type": "object", "required": ["error"], "properties": {"error": error}}
+    return answer | ({"headers": _headers(ERROR_HEADERS[status])} if status in ERROR_HEADERS else {})
+
+
+def _headers(meanings: dict[str, str]) -> dict[str, Any]:
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in meanings.items()}

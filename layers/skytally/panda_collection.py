@@ -10,7 +10,7 @@ unreadable, and the cursor passes it, since asking again would bring the same.
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypedDict
 
 from msgspec import Struct
 
@@ -34,6 +34,15 @@ CURSOR, LATE_CURSOR = "panda", "panda-late"
 Queues = tuple[str, ...]
 
 
+class PandaCounts(TypedDict, total=False):
+    """What a round kept, could not read, and could not ask; and how far the last queue is behind."""
+
+    jobs: int
+    unreadable: int
+    failed_queues: int
+    behind_seconds: int
+
+
 class Collection(Struct, dict=True):
     """A round: where it asks, where it keeps, when it must stop, and what it has done; it is a source that stops in time itself."""
 
@@ -51,7 +60,7 @@ class Collection(Struct, dict=True):
         """Make what notes unreadable rows."""
         self.notes = Notes(self.documents.write, self.deadline.now)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> PandaCounts:
         """Collect until now or until time is up; answers counts and how far behind the slowest queue is.
 
         Raises Unavailable where no queue could be asked or nothing could be stored.
@@ -65,8 +74,12 @@ class Collection(Struct, dict=True):
         self._each_for_itself(self._due(current, upper), lambda some: self._late(some, upper))
         self._write_down_failures()
         behind = max(upper - min(self.stands_at.values()), timedelta(0))
-        counts = {"jobs": self.jobs, "unreadable": self.unreadable, "failed_queues": len(self.failed)}
-        return {**counts, "behind_seconds": round(behind.total_seconds())}
+        return {
+            "jobs": self.jobs,
+            "unreadable": self.unreadable,
+            "failed_queues": len(self.failed),
+            "behind_seconds": round(behind.total_seconds()),
+        }
 
     def _each_for_itself(self, queues: Queues, work: Callable[[Queues], None]) -> None:
         """Do work for queues together, and where that fails for each alone; one for which no time is left has failed with the others."""

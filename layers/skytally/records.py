@@ -16,11 +16,11 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
-from skytally.errors import Malformed
+from skytally.errors import Code, Malformed
 
 YEARS_20_SECONDS = 20 * 366 * 86_400
 EARLIEST_MOMENT, LATEST_MOMENT = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-MALFORMED_TIME = "malformed_time"
+MALFORMED_TIME: Code = "malformed_time"
 
 Name = Annotated[
     str,
@@ -32,6 +32,7 @@ ClockOffset = Annotated[float, Meta(ge=-3.2e9, le=3.2e9)]
 Month = Annotated[str, Meta(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])\Z", description="a calendar month in UTC, YYYY-MM")]
 Revision = Annotated[int, Meta(ge=1, le=9_999)]
 Moment = Annotated[datetime, Meta(tz=True, description="aware, ISO 8601, from 2000 to 2100; answered in UTC with Z")]
+IsoMoment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Uptime = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS)]
 Seconds = Annotated[float, Meta(ge=0, le=YEARS_20_SECONDS * 65_536)]
 Bytes = Annotated[int, Meta(ge=0, le=2**60)]
@@ -405,8 +406,8 @@ class Placements(WireRecord, frozen=True, kw_only=True):
 class Rejection(Struct, frozen=True):
     """One item that was not kept, and why."""
 
-    index: int
-    code: str
+    index: Annotated[int, Meta(description="the item's place in the report, from 0")]
+    code: Code
     message: str
 
 
@@ -417,4 +418,4 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stale: int
     rejected: list[Rejection]
     server_time: datetime
-    token: str | None = None
+    token: Annotated[str | None, Meta(description="a fresh token, once the caller's is past half its life")] = None

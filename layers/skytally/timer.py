@@ -10,14 +10,14 @@ of its round, so it loses against the next round's. `http_client.REQUEST_SECONDS
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import copy_context
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from msgspec import Struct, structs
 
@@ -102,14 +102,16 @@ class _Guarded:
         return getattr(self._store, name)
 
 
-Work = Callable[[Deadline], dict[str, Any]]
+# What a timer answers beside its counts; off is one whose source has no setting.
+State = Literal["done", "not_due", "busy", "off"]
+Work = Callable[[Deadline], Mapping[str, Any]]
 
 
 class _UnderWay(Struct, eq=False):
     """A round of this process: what becomes of it, and whether that is on record."""
 
     deadline: Deadline
-    counts: "Future[dict[str, Any]]"
+    counts: "Future[Mapping[str, Any]]"
     is_recorded: threading.Event
 
 
@@ -203,7 +205,7 @@ def end_rounds() -> None:
         round_.is_recorded.wait(countdown.left_seconds())
 
 
-def _waiting(last: Round, now: datetime, min_seconds: int) -> str | None:
+def _waiting(last: Round, now: datetime, min_seconds: int) -> State | None:
     """Say what there is to wait for: a round that goes on, or the time of the next; one whose lease is over was killed."""
     if last.finished_at is None:
         return "busy" if now - last.started_at < LEASE else None

@@ -307,7 +307,8 @@ def error_reply(error: SkytallyError) -> Reply:
     if isinstance(error, Misconfigured):
         log.error(logs.Fields(message=error.reason))
     status = error.status if isinstance(error, HttpError) else next((s for kind, s in STATUS if isinstance(error, kind)), 500)
-    reply = json_reply({"error": {"code": error.code, "message": error.message, **error.details}}, status)
+    details: errors.ErrorDetails = {"code": error.code, "message": error.message, **error.details}  # type: ignore[typeddict-item]
+    reply = json_reply(errors.ErrorAnswer(error=details), status)
     if isinstance(error, HttpError):
         reply.headers.update(error.headers)
     if status == 401:
@@ -319,8 +320,8 @@ def error_reply(error: SkytallyError) -> Reply:
 
 def _crash_reply(crash: Exception) -> Reply:
     """Answer an incident's id; the log gets where it happened, never what was in the exception or the body."""
-    told = {"code": "internal", "message": "this is a bug: tell the operator the incident", "incident": logs.incident(crash)}
-    return json_reply({"error": told}, 500)
+    message, incident = "this is a bug: tell the operator the incident", logs.incident(crash)
+    return json_reply(errors.ErrorAnswer(error={"code": "internal", "message": message, "incident": incident}), 500)
 
 
 def _log(function: str, raw: StarletteRequest, reply: Reply, received_at: datetime) -> None:

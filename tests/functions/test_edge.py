@@ -5,6 +5,7 @@ import json
 import logging
 from datetime import UTC, datetime
 
+import described
 import pytest
 from starlette.testclient import TestClient
 
@@ -28,6 +29,7 @@ def limited(home, monkeypatch):
     monkeypatch.setenv("SKYTALLY_CLAIMS_PER_SECOND", "1")
     stand_still(monkeypatch)
     with TestClient(AllFunctions(), base_url=BASE, raise_server_exceptions=False, client=("203.0.113.9", 4711)) as client:
+        client.event_hooks = {"response": [described.check]}
         yield client
 
 
