@@ -34,9 +34,9 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from localstack import elasticsearch_server, image
-from localstack.elasticsearch_server import elasticsearch
-from localstack.servers import S3_USER, VERSITYGW, versitygw
+from localstack import image
+from localstack.elasticsearch_node import Elasticsearch
+from localstack.servers import S3_USER, SERVERS, VERSITYGW, versitygw
 from skytally.catalog import FUNCTIONS
 from skytally.deployment import SECRETS_FOLDER
 
@@ -76,7 +76,7 @@ def _from_nothing() -> int:
     began = time.monotonic()
     # The node has no way out: whatever is fetched for the first time is fetched before it.
     VERSITYGW.path()
-    elasticsearch_server.home()
+    Elasticsearch.fetched()
     if _node("build").returncode:
         return 1
     with image.image():
@@ -142,7 +142,7 @@ class Drive:
     @contextlib.contextmanager
     def _stores(self) -> Iterator[None]:
         """Run Elasticsearch and S3 on the node, reachable from its pods, and set them up."""
-        with elasticsearch(self.folder) as documents, versitygw(self.folder) as objects:
+        with SERVERS["elasticsearch"](self.folder) as documents, versitygw(self.folder) as objects:
             for server in (documents, objects):
                 port = server.url.rpartition(":")[2]
                 rule = ["-t", "nat", "-A", "PREROUTING", "-d", NODE_ADDRESS, "-p", "tcp", "--dport", port]

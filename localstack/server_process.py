@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -49,7 +50,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(command: list[Any], environment: dict[str, str], url: str, log: Path, **how: Any) -> Iterator[Server]:
+def running(
+    command: list[Any],
+    environment: dict[str, str],
+    url: str,
+    log: Path,
+    tls: ssl.SSLContext | None = None,
+    **how: Any,
+) -> Iterator[Server]:
     """Run a server until the caller is done, handing it over once it answers anything at all; `how` goes to Popen."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with log.open("wb") as output:
@@ -62,7 +70,7 @@ def running(command: list[Any], environment: dict[str, str], url: str, log: Path
             **how,
         )
     try:
-        _wait_until_it_answers(url, process, log)
+        _wait_until_it_answers(url, process, log, tls)
         yield Server(url, process)
     finally:
         process.terminate()
@@ -73,12 +81,12 @@ def running(command: list[Any], environment: dict[str, str], url: str, log: Path
             process.wait()
 
 
-def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Path, tls: ssl.SSLContext | None) -> None:
     """Wait for any HTTP answer; a server that ends or stays silent shows the end of its log."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(url, timeout=5, context=tls).close()
         except urllib.error.HTTPError as error:
             error.close()
             return

@@ -17,9 +17,9 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from localstack.elasticsearch_server import elasticsearch
 from localstack.localstack_server import localstack_s3
 from localstack.replicas import free_port
+from localstack.search_server import unsecured
 from localstack.server_process import GoProgram, Missing, Server, running
 
 __all__ = ["SERVERS", "Missing", "Server"]
@@ -118,7 +118,9 @@ SERVERS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
     "ministack": ministack,
     "localstack": localstack,
     "fake-gcs": fake_gcs,
-    "elasticsearch": elasticsearch,
+    "elasticsearch": unsecured("elasticsearch"),
+    "opensearch": unsecured("opensearch"),
+    "opensearch-3": unsecured("opensearch-3"),
     "alertmanager": alertmanager,
 }
 

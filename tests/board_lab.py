@@ -1,4 +1,7 @@
-"""What Kibana and Grafana do with a board: read its files, ask Elasticsearch, work out what is shown; told by nobody who writes them."""
+"""What Kibana and Grafana do with a board: read its files, ask the search engine, work out what is shown.
+
+It knows nothing of what writes them.
+"""
 
 import ast
 import json
@@ -12,6 +15,7 @@ TINYMATH = {"add": operator.add, "divide": operator.truediv}
 LENS_SUMS = {"sum": "sum", "average": "avg", "unique_count": "cardinality"}
 GRAFANA_SUMS = {"sum", "avg", "cardinality"}
 GRAFANA_TITLES = {"count": "Count", "sum": "Sum", "avg": "Average", "cardinality": "Unique Count", "bucket_script": "Bucket Script"}
+INDEX_SETTINGS = {"elasticsearch": "index", "grafana-opensearch-datasource": "database"}
 SIGNS = {ast.Add: operator.add, ast.Div: operator.truediv}
 
 
@@ -156,7 +160,8 @@ class GrafanaPanel:
         if self.target["query"]:
             filters.append({"query_string": {"query": self.target["query"], "analyze_wildcard": True}})
         body = {"query": {"bool": {"filter": filters}}, "aggs": self._aggs(list(self.groups))}
-        whole = client.search(index=self.source["jsonData"]["index"], size=0, **body)["aggregations"]
+        name = self.source["jsonData"][INDEX_SETTINGS[self.source["type"]]]
+        whole = client.search(index=name, size=0, **body)["aggregations"]
         rows = [self._row(row, bucket) for row, bucket in flat(whole, list(self.groups), self._key) if bucket["doc_count"]]
         if any(group["type"] == "date_histogram" for group in self.groups.values()):
             [value] = [number for number, metric in self.metrics.items() if not metric["hide"]]

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from localstack.halves import HALVES
-from skytally import deployment
+from skytally import deployment, userdata
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
 from skytally.cli.deploy import deploy
@@ -137,3 +137,9 @@ def test_every_test_is_in_one_half():
     files = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")]
     for file in files:
         assert sum(file.is_relative_to(path) for path in named) == 1, file
+
+
+def test_how_long_a_first_boot_tries_to_fetch_vm_py_is_what_its_script_does():
+    text, script = section("Handing out a secret"), Path(userdata.__file__).read_text()
+    assert "left=1800 " in script
+    assert "the vm tries for half an hour to fetch `vm.py`" in text

@@ -24,8 +24,12 @@ set -u +x
 export LC_ALL=C
 umask 077
 
+judged= # whether the claim is over: the secret is in its place, or refused for good
+proxy=  # whether the last no was somebody's between us and the server
+
 stop() { # exit code, sentence: the only way by which words of others reach a terminal, so it prints ASCII letters only
     local sentence
+    case $1$proxy in 3 | 4) judged=1 ;; esac
     sentence=$(printf '%s' "$2" | tr -c ' -~' '?' | head -c 600)
     echo "skytally: $sentence" >&2
     { echo "skytally: $sentence" > "${SKYTALLY_CONSOLE:-/dev/console}"; } 2>/dev/null
@@ -323,25 +327,30 @@ retry_after() { # headers: write the seconds of Retry-After, a number or an HTTP
 }
 
 take_bundle() { # key file, folder: leave the bundle in the folder; patience counts from the last answer, and four times that in all
-    local public proof body status asked wait delay=1 begun=$SECONDS answered=$SECONDS
+    local public proof body status asked wait ended= delay=1 begun=$SECONDS answered=$SECONDS
     command -v curl > /dev/null || stop 6 "there is no curl to claim with"
     public=$(public_key "$1") || exit
     proof=$(printf '%s' "skytally/v1 claim|$claim|$(printf '%s' "$public" | sha256)${vm:+|$vm}" | hmac "$(hex_of "$secret")") || exit
     body="claim=$claim&expires=$expires&public_key=$(percent "$public")&proof=$proof${vm:+&vm=$(percent "$vm")}"
     while :; do
         : > "$2/headers"
+        proxy=
+        trap 'ended=143' INT TERM HUP # an answer that came is not thrown away
         status=$(
             trap '' XFSZ # no answer is larger than 4 MiB
             ulimit -f 4096
             printf '%s' "$body" | curl --silent --data-binary @- --max-time 60 --connect-timeout 20 --dump-header "$2/headers" \
                 ${ca:+--cacert "$ca"} --output "$2/answer" --write-out '%{http_code}' "$url"
         ) && answered=$SECONDS || status=000
+        grep -q '"error"' "$2/answer" 2>/dev/null || proxy=yes
         case $status in
-            200) mv -f "$2/answer" "$2/bundle" && return ;;
+            200) mv -f "$2/answer" "$2/bundle" && [ -z "$ended" ] && trap 'exit 143' INT TERM HUP && proxy= && return ;;
             410) stop 4 "secret-claim: 410 $(head -c 400 "$2/answer" | tr -d '\0')" ;;
             404 | 408 | 429 | 000 | '' | 3* | 5*) ;;
             *) stop 3 "secret-claim: $status $(head -c 400 "$2/answer" | tr -d '\0')" ;;
         esac
+        [ -z "$ended" ] || exit "$ended"
+        trap 'exit 143' INT TERM HUP
         asked=$(retry_after "$2/headers")
         wait=$((asked + asked * (RANDOM % 26) / 100 + 1 + RANDOM % delay))
         ((SECONDS + wait <= answered + asked + patience && SECONDS + wait <= begun + 4 * patience)) ||
@@ -351,17 +360,16 @@ take_bundle() { # key file, folder: leave the bundle in the folder; patience cou
     done
 }
 
-clean() { # exit code: remove what is no use any more; the key and the bundle of a claim that nobody judged serve the next call
+clean() { # remove what is no use any more; the key and the bundle of a claim that nobody judged serve the next call
     local file
     put_back
     rm -rf ${stage:+"$stage"} "$reporter.new" ${payload:+"$payload.new"}
-    if [ "$verb" = claim ] && [ "$1" -ne 0 ] && [ "$1" -ne 3 ] && [ "$1" -ne 4 ]; then
+    if [ "$verb" = claim ] && [ -z "$judged" ]; then
         for file in "$work"/*; do
             case ${file##*/} in key.pem | bundle) ;; *) rm -f "$file" ;; esac
         done
         return
     fi
-    [ "$1" -ne 0 ] || rm -rf "$work"
     [ "$verb" = open ] || { : > "$claim_file"; } 2>/dev/null # the token is worth nothing now, and no other key asks with it
     rm -rf "$work"
 }
@@ -397,6 +405,7 @@ reporter=${reporter:-$payload.reporter}
 command -v openssl > /dev/null || stop 6 "there is no openssl"
 
 read -r token < "$claim_file" || [ -n "${token-}" ] || stop 2 "the claim file is empty"
+token=${token%$'\r'} # user-data that Windows wrote
 [[ "$token" =~ ^([a-z0-9]+)[.]([0-9]+)[.]([0-9a-f]+)$ ]] || stop 2 "the claim file holds no token CLAIM.EXPIRES.SECRET"
 claim=${BASH_REMATCH[1]} expires=${BASH_REMATCH[2]} secret=${BASH_REMATCH[3]}
 [ "${#secret}" -eq 64 ] || stop 2 "the claim file holds no token CLAIM.EXPIRES.SECRET"
@@ -405,8 +414,13 @@ for place in /dev/shm /run ""; do [ -n "$place" ] && [ -d "$place" ] && [ -w "$p
 [ -n "$place" ] || stop 6 "neither /dev/shm nor /run can be written: keys are kept in memory only"
 work=$place/skytally-$(printf '%s %s' "$verb" "$token" | sha256 | head -c 32)
 mkdir -m 700 "$work" 2>/dev/null || { [ -d "$work" ] && [ ! -L "$work" ] && [ -O "$work" ]; } || stop 6 "$work is not ours"
-trap 'clean $?' EXIT
-trap 'exit 143' INT TERM
+(set -C && echo $$ > "$work/process") 2>/dev/null || {
+    read -r other < "$work/process"
+    ! grep -q open.sh "/proc/${other:-none}/cmdline" 2>/dev/null || stop 6 "process $other is at this claim: let it end"
+    echo $$ > "$work/process"
+}
+trap clean EXIT
+trap 'exit 143' INT TERM HUP
 
 if [ "$verb" = claim ]; then
     stage_file /dev/null "$reporter" # what cannot be kept must not be claimed
@@ -424,3 +438,4 @@ else
     keep "$payload"
 fi
 keep "$reporter"
+judged=1

@@ -1,21 +1,26 @@
 #!/usr/bin/env python3
-"""Tells skytally which cloud and vm each job of an HTCondor pool ran on. Runs on the schedd's host, needs Python 3.6 and nothing else.
+"""Tells skytally which cloud and vm each job of an HTCondor pool ran on.
+
+Runs on the schedd's host, needs Python 3.6 and nothing else.
 
     scheduler.py report    --base https://skytally.example.org --token-file /etc/skytally/scheduler
     scheduler.py report    --dry-run                 print what would be sent, move nothing
     scheduler.py resend    --base URL --token-file FILE   offer again what the server refused
     scheduler.py install   --base URL --token-file FILE   as a systemd timer, every five minutes
 
-Reads the history files from where it stopped, the queue, and the pool's machines; a vm's cloud is what cloudscheduler wrote into its
-machine's attributes. What it has read counts as read once the server has it, or, while the server is away, once it lies in the spool.
-What the server refuses is kept for 14 days in STATE/refused. `resend` offers it again, a newer scheduler.py does once.
+Reads the history files from where it stopped, the queue, and the pool's machines; a vm's cloud is what cloudscheduler
+wrote into its machine's attributes. What it has read counts as read once the server has it, or, while the server is
+away, once it lies in the spool. What the server refuses is kept for 14 days in STATE/refused. `resend` offers it
+again, a newer scheduler.py does once.
 
---insecure lets --base be http:// on another machine; it may hold {function}, as https://{function}.example.org, for hosts of their own.
---state FOLDER (/var/lib/skytally-scheduler)   --ca FILE   --cloud-attribute cloud_name   --history FILE   --epoch-history FILE
---cloudscheduler URL --cloudscheduler-user NAME --cloudscheduler-password-file FILE --zone Europe/Zurich   its list of vms, and its zone
+--insecure lets --base be http:// on another machine; it may hold {function}, as https://{function}.example.org.
+--state FOLDER (/var/lib/skytally-scheduler)   --ca FILE   --cloud-attribute cloud_name
+--history FILE   --epoch-history FILE
+--cloudscheduler URL --cloudscheduler-user NAME --cloudscheduler-password-file FILE   its list of vms
+--zone Europe/Zurich                                                                  cloudscheduler's zone
 
-Exit codes: 0 done, 2 wrong usage, 3 refused by the server, 4 another copy runs, 5 something is away (the next run goes on), 6 history
-went before it was read.
+Exit codes: 0 done, 2 wrong usage, 3 refused by the server, 4 another copy runs,
+5 something is away (the next run goes on), 6 history went before it was read.
 """
 
 import argparse
@@ -51,8 +56,11 @@ TRIES = 3
 ROUNDS_MISSING, LOOKS, REMEMBERED = 2, 20, 2000
 STATES = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring output", 7: "suspended"}
 ON_A_VM, OTHERWISE = (2, 6, 7), (1, 3, 5)
-ATTRIBUTES = """GlobalJobId JobStatus RemoteHost LastRemoteHost JobCurrentStartDate JobStartDate CompletionDate LastVacateTime
-EnteredCurrentStatus RemoteWallClockTime LastRemoteWallClockTime NumShadowStarts NumJobStarts RemoteUserCpu RemoteSysCpu ExitCode""".split()
+ATTRIBUTES = (
+    "GlobalJobId JobStatus RemoteHost LastRemoteHost JobCurrentStartDate JobStartDate CompletionDate "
+    "LastVacateTime EnteredCurrentStatus RemoteWallClockTime LastRemoteWallClockTime NumShadowStarts "
+    "NumJobStarts RemoteUserCpu RemoteSysCpu ExitCode"
+).split()
 HAS_RUN = "RemoteHost =!= undefined || LastRemoteHost =!= undefined"
 BANNER = b"*** "
 ROTATED = r"\.\d{8}T\d{6}(\.\d+)?\Z"
@@ -145,7 +153,7 @@ def value_of(text):
 
 
 def number(ad, *names):
-    """Answer the first of these attributes that is a number above zero, and small enough to be a time."""
+    """Return the first of these attributes that is a number above zero, and small enough to be a time."""
     for name in names:
         value = ad.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e11:
@@ -154,7 +162,7 @@ def number(ad, *names):
 
 
 def text(ad, name):
-    """Answer an attribute that is a name: no unprintable characters in it, and no longer than the server takes."""
+    """Return an attribute that is a name: no unprintable characters in it, and no longer than the server takes."""
     value = ad.get(name)
     if not isinstance(value, str) or not 0 < len(value) < 256:
         return None
@@ -162,7 +170,7 @@ def text(ad, name):
 
 
 def whole(value):
-    """Answer a whole number, written as a number or as text, or None."""
+    """Return a whole number, written as a number or as text, or None."""
     return int(value) if re.match(r"[0-9]{1,6}(\.0*)?\Z", str(value)) and float(value) else None
 
 
@@ -188,9 +196,10 @@ def iso(seconds):
 class History:
     """Reads files to which ads are appended and that are renamed and deleted meanwhile: each ad once, none left out.
 
-    A file is known by its inode and its first banner, since a rename keeps both and a new file that gets an old inode has another banner.
-    Of each we remember how far it has been read, so neither names, nor times, nor the order of files matter. An ad counts once its banner
-    line is whole. `with` opens the files as they are, and what is appended later is for another time. `gap` is None, or the times between
+    A file is known by its inode and its first banner, since a rename keeps both and a new file that gets an old inode
+    has another banner. Of each we remember how far it has been read, so neither names, nor times, nor the order of
+    files matter. An ad counts once its banner line is whole. `with` opens the files as they are, and what is appended
+    later is for another time. `gap` is None, or the times between
     which ads have gone unread.
     """
 
@@ -211,7 +220,9 @@ class History:
             self.lost = self.known[self.last]["until"]
             self.gap = (self.lost, None)
         self.known = {identity: one for identity, one in self.known.items() if identity in self.files}
-        self.last = max(self.files, key=lambda identity: (identity[0] == current, self.about[identity].st_mtime), default=None)
+        self.last = max(
+            self.files, key=lambda identity: (identity[0] == current, self.about[identity].st_mtime), default=None
+        )
         return self
 
     def __exit__(self, *_):
@@ -227,8 +238,9 @@ class History:
         return [os.path.join(folder, one) for one in sorted(names, key=lambda one: (one == name, one))]
 
     def opened(self, stack):
-        """Open every file, by inode, and name the current one's; a rename meanwhile hides none, since we look until nothing is new."""
-        found, current, new = {}, None, True
+        """Open every file, by inode, and name the current one's; look until nothing is new, so no rename hides one."""
+        found: dict = {}
+        current, new = None, True
         for _ in range(LOOKS):
             seen, new = len(found), False
             for path in self.names():
@@ -284,16 +296,17 @@ class History:
             yield ads
 
     def remember(self, identity, offset, until):
+        """Keep how far a file has been read, and the newest time in it."""
         self.known[identity] = {"inode": identity[0], "banner": identity[1], "offset": offset, "until": until}
 
     @property
     def state(self):
-        """Answer what to remember."""
+        """Return what to remember."""
         return [dict(one, last=identity == self.last) for identity, one in self.known.items()]
 
 
 def first_banner(file):
-    """Answer a file's first whole banner line, or None."""
+    """Return a file's first whole banner line, or None."""
     file.seek(0)
     for line in file:
         if line.startswith(BANNER):
@@ -302,7 +315,7 @@ def first_banner(file):
 
 
 def banner_time(line):
-    """Answer the newest time that a banner names: when its ad was written, or its job ended."""
+    """Return the newest time that a banner names: when its ad was written, or its job ended."""
     times = [int(found) for found in re.findall(rb"(?:CurrentTime|CompletionDate) ?= ?(\d{1,11})", line)]
     return max(times) if times else None
 
@@ -318,7 +331,13 @@ def run_of(ad, cloud_attribute):
     if not (host and batch_id and started):
         return None
     slot, _, vm = host.rpartition("@")
-    told = {"batch_id": batch_id, "vm": vm, "cloud": cloud_of(ad, cloud_attribute), "slot": slot or None, "started_at": iso(started)}
+    told = {
+        "batch_id": batch_id,
+        "vm": vm,
+        "cloud": cloud_of(ad, cloud_attribute),
+        "slot": slot or None,
+        "started_at": iso(started),
+    }
     told["state"] = STATES.get(status, "ended")
     # Of a job that runs, times and exit code are still those of the run before.
     return given(told if status in ON_A_VM else dict(told, **ending_of(ad, started)))
@@ -338,15 +357,20 @@ def ending_of(ad, started):
 
 
 def end_of(ad, started):
-    """Answer when the last run ended, and not when the job was removed after days on hold; no time from before it began counts."""
+    """Return when the last run ended, not when the job was removed after days on hold; never before the run began."""
     wall = number(ad, "LastRemoteWallClockTime")
     times = [number(ad, "CompletionDate")] if ad.get("JobStatus") not in OTHERWISE else []
-    times += [number(ad, "LastVacateTime"), wall and started + wall, number(ad, "EnteredCurrentStatus"), number(ad, "banner_time")]
+    times += [
+        number(ad, "LastVacateTime"),
+        wall and started + wall,
+        number(ad, "EnteredCurrentStatus"),
+        number(ad, "banner_time"),
+    ]
     return next((one for one in times if one and one >= started), started)
 
 
 def epoch_of(ad, cloud_attribute):
-    """Describe one run as the epoch history has it: its ad is written when the run ends, and its wall and CPU are those of earlier runs."""
+    """Describe one run of the epoch history: its ad is written as the run ends, its wall and CPU are earlier runs'."""
     started = number(ad, "JobCurrentStartDate", "JobStartDate")
     told = run_of(dict(ad, JobStatus=2), cloud_attribute)
     if told is None:
@@ -356,7 +380,7 @@ def epoch_of(ad, cloud_attribute):
 
 
 def cloud_of(ad, attribute):
-    """Answer the cloud that the machine named when it was matched."""
+    """Return the cloud that the machine named when it was matched."""
     names = [text(ad, prefix % attribute) for prefix in ("MachineAttr%s0", "MATCH_EXP_JOB_%s", "MATCH_%s")]
     return next((name for name in names if name and name not in ("unknown", "undefined")), None)
 
@@ -376,7 +400,7 @@ def machines(ads, cloud_attribute):
 
 
 def cloudscheduler_vms(rows, zone):
-    """Describe the vms that cloudscheduler lists; its times are local, and of an hour that comes twice the earlier one is meant."""
+    """Describe the vms that cloudscheduler lists, in local time; an hour that comes twice is the earlier one."""
     found = {}
     for row in rows:
         times = local_times(row.get("start_time"), zone)
@@ -390,7 +414,7 @@ def cloudscheduler_vms(rows, zone):
 
 
 def local_times(told, zone):
-    """Answer every moment at which clocks of a zone showed this; `zone` is the process's from then on."""
+    """Return every moment at which clocks of a zone showed this; `zone` is the process's from then on."""
     os.environ["TZ"] = zone
     time.tzset()
     try:
@@ -408,7 +432,7 @@ class Lives:
         self.known = known
 
     def ended(self, listed, now):
-        """Answer the vms that are listed no more, each with its end: when it was seen last."""
+        """Return the vms that are listed no more, each with its end: when it was seen last."""
         for key, vm in listed.items():
             self.known[key] = {"vm": vm, "seen": now, "missing": 0}
         ended = []
@@ -426,7 +450,9 @@ class Lives:
 def command(*words):
     """Run one of HTCondor's commands and read its JSON: nothing at all is none, any exit code but 0 is an outage."""
     try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=COMMAND_SECONDS)
+        done = subprocess.run(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=COMMAND_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable("%s cannot be run: %s" % (words[0], error))
     if done.returncode:
@@ -443,7 +469,9 @@ def command(*words):
 def setting(name):
     """Ask HTCondor for one of its settings; None where there is none."""
     try:
-        done = subprocess.run(["condor_config_val", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=COMMAND_SECONDS)
+        done = subprocess.run(
+            ["condor_config_val", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=COMMAND_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return os.fsdecode(done.stdout).strip() or None if done.returncode == 0 else None
@@ -464,7 +492,8 @@ def read_secret(path, what):
 class AsIs(urllib.request.HTTPErrorProcessor):
     """Follows no redirect: a token must not travel."""
 
-    def http_response(self, request, response):
+    def http_response(self, _, response):
+        """Return the response as it is."""
         return response
 
     https_response = http_response
@@ -482,7 +511,7 @@ def seconds_of(headers, name):
 
 
 def retry_after(headers):
-    """Return the seconds of Retry-After, a number or an HTTP date by the server's clock: 120 at most; 0 for what is neither."""
+    """Return the seconds of Retry-After, a number or an HTTP date by the server's clock: 120 at most, 0 for neither."""
     until = seconds_of(headers, "Retry-After")
     with contextlib.suppress(ValueError):
         seconds = int(headers["Retry-After"]) if until is None else until - (seconds_of(headers, "Date") or time.time())
@@ -496,12 +525,17 @@ def too_slow(*_):
 
 
 def ask(options, url, headers, body=None):
-    """Return status and body of a request. Ask again where the server says when, three times at most; raise Unavailable for no answer."""
+    """Return status and body of a request; raise Unavailable for no answer.
+
+    Ask again where the server says when, three times at most.
+    """
     for tries_left in reversed(range(TRIES)):
         signal.alarm(ANSWER_SECONDS)
         try:
             tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=options.ca))
-            with urllib.request.build_opener(AsIs, tls).open(urllib.request.Request(url, body, headers), timeout=HTTP_SECONDS) as answer:
+            with urllib.request.build_opener(AsIs, tls).open(
+                urllib.request.Request(url, body, headers), timeout=HTTP_SECONDS
+            ) as answer:
                 status, told, content = answer.status, answer.headers, answer.read(ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable("%s does not answer: %s" % (url, error or type(error).__name__))
@@ -558,7 +592,11 @@ def cloudscheduler(options):
     """Ask cloudscheduler for its vms; an error comes with status 200 and a response code."""
     url = options.cloudscheduler.rstrip("/")
     secret = "%s:%s" % (options.cloudscheduler_user, read_secret(options.cloudscheduler_password_file, "password"))
-    headers = {"Accept": "application/json", "Referer": url, "Authorization": "Basic " + base64.b64encode(secret.encode()).decode()}
+    headers = {
+        "Accept": "application/json",
+        "Referer": url,
+        "Authorization": "Basic " + base64.b64encode(secret.encode()).decode(),
+    }
     status, answer = ask(options, url + "/vm/list/", headers)
     try:
         told = json.loads(answer.decode("utf-8", "replace"))
@@ -605,6 +643,7 @@ class State:
             say("%s is damaged: everything that is left in the history is told again, which is harmless" % self.path)
 
     def save(self, **more):
+        """Write the state with these changes."""
         self.told.update(more)
         write(self.path, json.dumps(self.told).encode())
 
@@ -694,7 +733,7 @@ class Report:
         self.codes, self.away = set(), False
 
     def run(self):
-        """Tell everything; answers the exit code."""
+        """Tell everything; return the exit code."""
         if not self.options.dry_run:
             self.aside.prune()
             if self.state.told.get("version") != VERSION:
@@ -703,7 +742,9 @@ class Report:
         self.attempt(self.from_pool)
         if self.options.cloudscheduler:
             self.attempt(self.from_cloudscheduler)
-        self.from_jobs(self.options.history or setting("HISTORY"), self.options.epoch_history or setting("JOB_EPOCH_HISTORY"))
+        self.from_jobs(
+            self.options.history or setting("HISTORY"), self.options.epoch_history or setting("JOB_EPOCH_HISTORY")
+        )
         return self.result()
 
     def result(self):
@@ -723,6 +764,7 @@ class Report:
             return None
 
     def trouble(self, code, sentence):
+        """Say what went wrong, and note its exit code."""
         self.codes.add(code)
         say(sentence)
 
@@ -783,10 +825,10 @@ class Report:
         return refused is not None
 
     def judged(self, items):
-        """Send [(kind, item)] and return [(kind, item, (message, code))] of those refused; None while the server is away.
+        """Send [(kind, item)] and return [(kind, item, (message, code))] of those refused; None if the server is away.
 
-        Once away, it is away for the rest of the run. What is too large goes in halves. Where the server refuses a report
-        as a whole, it refuses every item.
+        Once away, it is away for the rest of the run. What is too large goes in halves. Where the server refuses a
+        report as a whole, it refuses every item.
         """
         if self.away:
             return None
@@ -809,16 +851,18 @@ class Report:
         return [items[index] + (why,) for index, why in sorted(receipt["rejected"].items())]
 
     def keep(self, **more):
+        """Write the state with these changes, unless nothing is to be moved."""
         if not self.options.dry_run:
             self.state.save(**more)
 
     # -- from HTCondor and cloudscheduler --
 
     def from_jobs(self, history, epochs):
-        """Tell runs from the epochs, the queue and the history, in that order: the later say more of a run, and the server keeps the last.
+        """Tell runs from the epochs, the queue and the history.
 
-        They are looked at in another order. A run is in the epochs before anything else calls it ended, so they are read last, and so no
-        later round tells less of it.
+        In that order: the later say more of a run, and the server keeps the last. They are looked at in another order.
+        A run is in the epochs before anything else calls it ended, so they are read last, and so no later round tells
+        less of it.
         """
         with contextlib.ExitStack() as stack:
             tell_queue = self.attempt(self.queue)
@@ -830,7 +874,7 @@ class Report:
                     self.attempt(tell)
 
     def history(self, stack, path):
-        """Look at the jobs that left the queue: in the files, or by command where they are closed to us; answers what tells them."""
+        """Look at the jobs that left the queue, by command where the files are closed to us; return what tells them."""
         if path:
             with contextlib.suppress(Closed):
                 history = stack.enter_context(History(path, self.state.told.get("history", [])))
@@ -854,24 +898,33 @@ class Report:
         self.keep(**{name: history.state})
         if history.gap:
             since, until = (iso(moment) if moment else "an unknown time" for moment in history.gap)
-            lost = "jobs that ended between %s and %s may be missing: their file went before it was read whole" % (since, until)
-            self.trouble(GAP, "%s: %s; keep more of them (MAX_HISTORY_ROTATIONS, MAX_EPOCH_HISTORY_ROTATIONS)" % (history.path, lost))
+            lost = "jobs that ended between %s and %s may be missing: their file went before it was read whole" % (
+                since,
+                until,
+            )
+            self.trouble(
+                GAP,
+                "%s: %s; keep more of them (MAX_HISTORY_ROTATIONS, MAX_EPOCH_HISTORY_ROTATIONS)" % (history.path, lost),
+            )
 
     def by_command(self):
-        """Ask condor_history back to some jobs before the newest that was told: a rotation may have hidden a file from it then."""
+        """Ask condor_history back to before the newest job that was told: a rotation may have hidden a file from it."""
         told = self.state.told.get("by_command", [])
         same, words = 'GlobalJobId == "%s"', ["condor_history", "-json", "-attributes"]
         if told and not command(*words, "GlobalJobId", "-limit", "1", "-constraint", same % told[0]):
-            self.trouble(GAP, "the job told last is in no history any more: some may be missing before what is told now")
+            self.trouble(
+                GAP, "the job told last is in no history any more: some may be missing before what is told now"
+            )
         ads = command(*words, ",".join(self.attributes()), *(["-since", same % told[-1]] if told else []))
         return [ad for ad in ads if text(ad, "GlobalJobId") and ad["GlobalJobId"] not in set(told)], told
 
     def from_command(self, ads, told):
+        """Tell the runs of these ads, and remember them."""
         self.tell(jobs=self.runs(ads, run_of))
         self.keep(by_command=([ad["GlobalJobId"] for ad in ads] + told)[:REMEMBERED])
 
     def queue(self):
-        """Look at the jobs in the queue that run or have run; answers what tells them."""
+        """Look at the jobs in the queue that run or have run; return what tells them."""
         words = ["condor_q", "-allusers", "-json", "-constraint", HAS_RUN, "-attributes", ",".join(self.attributes())]
         return partial(self.from_queue, self.runs(command(*words), run_of))
 
@@ -884,22 +937,28 @@ class Report:
         self.tell(jobs=[run for run in runs if "ended_at" not in run], comes_again=True)
 
     def runs(self, ads, describe):
+        """Describe the ads that tell a run."""
         return [told for told in (describe(ad, self.options.cloud_attribute) for ad in ads) if told]
 
     def attributes(self):
+        """Return the attributes to ask HTCondor for."""
         cloud = self.options.cloud_attribute
         return ATTRIBUTES + ["MachineAttr%s0" % cloud, "MATCH_EXP_JOB_%s" % cloud, "MATCH_%s" % cloud]
 
     def from_pool(self):
         """Tell the machines of the pool, and which have gone."""
         wanted = ["Machine", "DaemonStartTime", "TotalCpus", "flavor", self.options.cloud_attribute]
-        self.lives("pool", machines(command("condor_status", "-json", "-attributes", ",".join(wanted)), self.options.cloud_attribute))
+        self.lives(
+            "pool",
+            machines(command("condor_status", "-json", "-attributes", ",".join(wanted)), self.options.cloud_attribute),
+        )
 
     def from_cloudscheduler(self):
         """Tell the vms that cloudscheduler lists, and which have gone."""
         self.lives("cloudscheduler", cloudscheduler_vms(cloudscheduler(self.options), self.options.zone))
 
     def lives(self, name, listed):
+        """Tell the vms that are listed, and those that are no longer."""
         lives = Lives(self.state.told.get(name, {}))
         ended = lives.ended(listed, time.time())
         self.tell(vms=ended)
@@ -968,7 +1027,9 @@ def quoted(word):
 
 def options_of(arguments):
     """Read the command line; wrong usage ends here, with a line that says what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS
+    )
     parser.add_argument("verb", choices=("report", "resend", "install"), metavar="report|resend|install")
     usual = {"state": "/var/lib/skytally-scheduler", "cloud_attribute": "cloud_name", "zone": "UTC", "units": UNITS}
     for name in SETTINGS + ["units"]:
@@ -978,26 +1039,34 @@ def options_of(arguments):
     options = parser.parse_args(arguments)
     for name in FILES:
         setattr(options, name, getattr(options, name) and os.path.abspath(getattr(options, name)))
-    if not (options.dry_run and options.verb == "report" or options.base and options.token_file):
+    if not ((options.dry_run and options.verb == "report") or (options.base and options.token_file)):
         parser.error("--base and --token-file are needed; see --help")
-    for name in ("base", "cloudscheduler"):
-        if not re.match(r"https?://[^/]|\Z", getattr(options, name) or ""):
-            parser.error("--%s is an address such as https://skytally.example.org" % name)
-    if options.base and not (options.insecure or re.match(r"https:|http://(localhost|127[\d.]+|\[::1])(:\d+)?(/|\Z)", options.base)):
-        parser.error("the token would travel in clear: --base https://..., or --insecure where the network is yours")
-    if not re.match(r"[A-Za-z_]\w*\Z", options.cloud_attribute):
-        parser.error("--cloud-attribute is the name of an attribute, such as cloud_name")
-    if options.cloudscheduler and not (options.cloudscheduler_user and options.cloudscheduler_password_file):
-        parser.error("--cloudscheduler needs --cloudscheduler-user and --cloudscheduler-password-file")
-    if options.ca and not os.path.isfile(options.ca):
-        parser.error("--ca %s is not there" % options.ca)
-    if options.zone != "UTC" and not os.path.isfile(os.path.join(ZONES, options.zone)):
-        parser.error("--zone %s is not known here, use one such as Europe/Zurich" % options.zone)
+    for problem in problems_of(options):
+        parser.error(problem)
     return options
 
 
+def problems_of(options):
+    """Yield what is wrong with the options, each with what is right."""
+    for name in ("base", "cloudscheduler"):
+        if not re.match(r"https?://[^/]|\Z", getattr(options, name) or ""):
+            yield "--%s is an address such as https://skytally.example.org" % name
+    if options.base and not (
+        options.insecure or re.match(r"https:|http://(localhost|127[\d.]+|\[::1])(:\d+)?(/|\Z)", options.base)
+    ):
+        yield "the token would travel in clear: --base https://..., or --insecure where the network is yours"
+    if not re.match(r"[A-Za-z_]\w*\Z", options.cloud_attribute):
+        yield "--cloud-attribute is the name of an attribute, such as cloud_name"
+    if options.cloudscheduler and not (options.cloudscheduler_user and options.cloudscheduler_password_file):
+        yield "--cloudscheduler needs --cloudscheduler-user and --cloudscheduler-password-file"
+    if options.ca and not os.path.isfile(options.ca):
+        yield "--ca %s is not there" % options.ca
+    if options.zone != "UTC" and not os.path.isfile(os.path.join(ZONES, options.zone)):
+        yield "--zone %s is not known here, use one such as Europe/Zurich" % options.zone
+
+
 def main(arguments=None):
-    """Do what the command line says; answers the exit code."""
+    """Do what the command line says; return the exit code."""
     options = options_of(arguments)
     signal.signal(signal.SIGALRM, too_slow)
     try:

@@ -16,7 +16,7 @@ def statement(request: web.Request) -> web.Reply:
     """Return the statement of the caller's clouds, or of some of them."""
     reader, query, named = request.caller, request.query_besides("cloud"), request.queries("cloud")
     month, detail = records.month(query.get("month", "")), query.get("detail")
-    revision = records.convert(query["revision"], records.Revision, strict=False) if "revision" in query else None
+    revision = records.revision(query["revision"]) if "revision" in query else None
     decimal = query.get("decimal", ".")
     form = query.get("format", DETAILS.get(detail, FORMATS)[0])
     if form not in DETAILS.get(detail, ()) or (detail == "signed" and len(named) != 1) or (detail == "jobs" and revision is not None):

@@ -120,7 +120,9 @@ class _Worth:
 
 def mean_hs23(boots: Iterable[Boot]) -> float | None:
     """Return HS23 per core of some boots, weighed by their core time; None where it is known of none."""
-    known = [(boot["core_seconds"], boot["hs23_per_core"]) for boot in boots if boot["hs23_per_core"] is not None and boot["core_seconds"]]
+    known = [
+        (boot["core_seconds"], boot["hs23_per_core"]) for boot in boots if boot["hs23_per_core"] is not None and boot["core_seconds"] > 0
+    ]
     return sum(seconds * hs23 for seconds, hs23 in known) / sum(seconds for seconds, _ in known) if known else None
 
 

@@ -69,7 +69,10 @@ def _records(source: Source) -> tuple[list[Record], list[Record]]:
 
 def _sendable(boot: Boot, source: Source) -> Record:
     """Describe a boot's month, or raise Unsendable: for its whole cloud, or with the vm's name for the boot alone."""
-    record = _record(boot, source)
+    try:
+        record = _record(boot, source)
+    except (ValueError, OverflowError):
+        raise Unsendable("its boot_id is no UUID, or its times are of no vm", vm=boot["vm"]) from None
     problem = apel.problem(apel.CLOUD, record, source.now)
     if problem is not None:
         raise Unsendable(problem, vm=boot["vm"])
@@ -92,8 +95,8 @@ def _record(boot: Boot, source: Source) -> Record:
         "StartTime": min(started_at, ended_at),
         "EndTime": ended_at,
         **dict(zip(SHARED, map(round, _amounts(boot)), strict=True)),
-        "Memory": _known(boot["memory_bytes"], MB),
-        "Disk": _known(boot["disk_bytes"], GB),
+        "Memory": _known(boot.get("memory_bytes"), MB),
+        "Disk": _known(boot.get("disk_bytes"), GB),
     }
 
 
@@ -127,7 +130,7 @@ def _known(number: int | None, unit: int) -> int | None:
 
 def _amounts(boot: Boot) -> tuple[float, ...]:
     """Return what SHARED counts of a boot, unrounded."""
-    networks = (boot[name] / GB for name in ("network_received_bytes", "network_sent_bytes"))
+    networks = (boot.get(name, 0) / GB for name in ("network_received_bytes", "network_sent_bytes"))
     return (boot["suspended_seconds"], boot["wall_seconds"], boot["cpu_seconds"], *networks)
 
 

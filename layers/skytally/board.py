@@ -1,4 +1,4 @@
-"""Boards: what is shown of the documents in Kibana and Grafana, described once for both.
+"""Boards: what is shown of the documents in Kibana, OpenSearch Dashboards and Grafana, described once for all.
 
 A panel sums the documents of one index by their one time, per dimension. Its measures are those of the page and the statement; what needs
 more than one index (coverage, HS23 hours, cost) no panel can have.

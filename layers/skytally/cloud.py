@@ -22,6 +22,16 @@ Positive = Annotated[float, Meta(gt=0, le=1e9)]
 ForApel = Annotated[str, Meta(max_length=255)]
 
 
+class Rates(Struct, frozen=True):
+    """What turns core hours into money, energy and CO2; None is not known."""
+
+    price_per_core_hour: float | None = None
+    currency: str | None = None
+    watts_per_core: float | None = None
+    pue: float | None = None
+    co2_grams_per_kwh: float | None = None
+
+
 class Cloud(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is known of one cloud; None is not known."""
 
@@ -33,6 +43,11 @@ class Cloud(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pue: Annotated[float, Meta(ge=1, le=10)] = 1.0
     co2_grams_per_kwh: Annotated[float, Meta(ge=0, le=10_000)] | None = None
     apel_site: ForApel | None = None
+
+    @property
+    def rates(self) -> Rates:
+        """Return its rates."""
+        return Rates(**{name: getattr(self, name) for name in Rates.__struct_fields__})
 
 
 class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +180,13 @@ def parse(text: str) -> Site:
     for name, cloud in clouds.items():
         if cloud.price_per_core_hour is not None and cloud.currency is None:
             raise _wrong(text, f"clouds.{name}", "price_per_core_hour", "a price needs its currency")
+    bounds = site.benchmarks
+    if bounds.lowest_hs23_per_core > bounds.highest_hs23_per_core:
+        field = next(name for name in ("lowest_hs23_per_core", "highest_hs23_per_core") if name in tables["benchmarks"])
+        sentence = (
+            f"the lowest score, {bounds.lowest_hs23_per_core}, is above the highest, {bounds.highest_hs23_per_core}: none would count"
+        )
+        raise _wrong(text, "benchmarks", field, sentence)
     return site
 
 

@@ -16,7 +16,7 @@ TOTALS = {
     "hs23_complete": "whether scored_core_hours are all core hours; where it is false, hs23_hours is a lower bound",
     "energy_kwh": "core_hours times the cloud's watts per core times its PUE, divided by 1000",
     "co2_kg": "energy_kwh times the cloud's grams of CO2 per kWh, divided by 1000",
-    "cost": "core_hours times the cloud's price per core hour, rounded to the smallest unit of the currency",
+    "cost": "core_hours times the cloud's price per core hour, rounded half up to the smallest unit of the currency",
     "currency": "the currency of the cost, by ISO 4217",
     "coverage": "time of which reports arrived, divided by the time that the vms were up by the calendar",
     "silent_vms": "vms that fell silent for two hours and longer, and did not say that they stop",
@@ -63,7 +63,9 @@ BOOTS = {
 }
 CHANGES = {
     "wall_hours": "this revision's wall_hours less those of the revision before; likewise the other sums",
+    "cost": "this revision's cost less that of the revision before; null where the currency changed",
     "core_hours_share": "the change of core_hours divided by the core_hours of the revision before",
     "vm_count": "of how many vms anything is different",
+    "before": "what the sums that changed, and the currency if it did, were in the revision before",
 }
 DEFINITIONS = {"totals": TOTALS, "changes": CHANGES, "boots": BOOTS}

@@ -154,15 +154,18 @@ def on_another_host(held: Iterable[Held]) -> list[Held]:
 def _other_host(one: Held) -> str | None:
     """Return the host that the key's comment names, `USER@HOST` or `HOST`, where another was expected.
 
-    Where one of the two is a host's short name, the other's domain is not compared.
+    Where one of the two is a host's short name, the other's domain is not compared. A comment such as `root@` names
+    no host.
     """
     if not one.expected_hostname or not one.comment:
         return None
-    named = one.comment.rpartition("@")[2].casefold().rstrip(".")
-    expected = one.expected_hostname.casefold().rstrip(".")
-    if "." in named and "." in expected:
-        return None if named == expected else named
-    return None if named.partition(".")[0] == expected.partition(".")[0] else named
+    names = one.comment.rpartition("@")[2], one.expected_hostname
+    named, expected = (name.strip().casefold().rstrip(".") for name in names)
+    named_short, expected_short = named.partition(".")[0], expected.partition(".")[0]
+    if not named_short or not expected_short:
+        return None
+    is_same = named == expected if "." in named and "." in expected else named_short == expected_short
+    return None if is_same else named
 
 
 def _boots(held: Iterable[Held], documents: Documents, now: datetime) -> list[tuple[Held, str | None]]:

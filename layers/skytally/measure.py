@@ -1,6 +1,6 @@
 """Measures: what every table, board and statement calls its numbers, and what they are the sums of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -35,9 +35,23 @@ class Measure(Struct, frozen=True):
         return self.sums[0] if self.over and self.over == tuple(f"count:{field}" for field in self.sums) else None
 
     @property
+    def aggregation(self) -> tuple[str, str | None] | None:
+        """The one aggregation of a search engine that gives the value, and its field; None where sums are combined."""
+        if self.distinct:
+            return "cardinality", self.distinct
+        if self.mean_of:
+            return "avg", self.mean_of
+        return ("count", None) if self.sums == ("count",) and not self.over else None
+
+    @property
     def adds_up(self) -> bool:
         """Whether the numbers of parts make that of the whole by addition."""
         return not self.over and self.distinct is None
+
+    def arithmetic(self, name: Callable[[str], str]) -> str:
+        """Return the value as an expression that Painless and Vega both read; `name` writes a sum."""
+        above, below = (_added([name(term) for term in terms]) for terms in (self.sums, self.over))
+        return " / ".join((above, *([str(self.scale)] if self.scale != 1 else []), *([below] if self.over else [])))
 
     def value(self, sums: Mapping[str, float]) -> float | None:
         """Return the number for known sums; None where there is nothing to divide by."""
@@ -45,6 +59,11 @@ class Measure(Struct, frozen=True):
         if self.over:
             return ratio(whole / self.scale, sum(sums[name] for name in self.over))
         return hours(whole) if self.unit == "hours" else whole
+
+
+def _added(terms: list[str]) -> str:
+    whole = " + ".join(terms)
+    return f"({whole})" if len(terms) > 1 else whole
 
 
 _CPU_MS = ("user_ms", "nice_ms", "system_ms")

@@ -150,6 +150,14 @@ def malformed(error: Exception) -> Malformed:
     )
 
 
+def revision(text: str) -> int:
+    """Read the number of a revision that somebody asks for, or raise Malformed with what numbers there are."""
+    try:
+        return msgspec.convert(text, Revision, strict=False)
+    except msgspec.ValidationError:
+        raise Malformed("revision must be a whole number from 1 to 9999", field="revision") from None
+
+
 class TimeOutOfRange(ValueError):
     """A moment outside of what any clock of ours can show; names the field."""
 

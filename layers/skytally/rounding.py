@@ -1,12 +1,12 @@
 """Rounding: numbers as people and files read them.
 
 Sums are made of whole milliseconds and bytes. A number is rounded once, where it becomes a column of a row: to six
-decimals (3.6 ms of an hour), money to the smallest unit of its currency. Differences of rows are differences of what
-the rows show.
+decimals (3.6 ms of an hour), money to the smallest unit of its currency, half a unit away from zero, as accountants do.
+Differences of rows are differences of what the rows show.
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 DECIMALS = 6
@@ -16,6 +16,10 @@ _OTHER_DIGITS = {
     "BHD IQD JOD KWD LYD OMR TND": 3,
     "CLF UYW": 4,
 }
+# By which column the currency of an amount is told.
+CURRENCIES = {"cost": "currency", "unsettled_cost": "currency", "billed_cost": "billed_currency"}
+# Any float has its place in so many digits.
+_ACCOUNTANTS = Context(prec=400, rounding=ROUND_HALF_UP)
 MINOR_DIGITS = {currency: digits for currencies, digits in _OTHER_DIGITS.items() for currency in currencies.split()}
 
 
@@ -24,13 +28,17 @@ def minor_digits(currency: object) -> int:
     return MINOR_DIGITS.get(str(currency), 2)
 
 
-def money(amount: float, currency: object) -> Decimal:
-    """Return an amount with the decimals of its currency, also where they are zeros."""
-    return Decimal(f"{amount:.{minor_digits(currency)}f}")
+def money(amount: float | Decimal, currency: object) -> Decimal:
+    """Return an amount with the decimals of its currency, also where they are zeros, rounded half up."""
+    return Decimal(str(amount)).quantize(Decimal(1).scaleb(-minor_digits(currency)), context=_ACCOUNTANTS)
 
 
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with each number rounded; `cost` by the row's `currency`."""
-    numbers = {name: round(value, DECIMALS) if isinstance(value, float) else value for name, value in row.items()}
-    cost = row.get("cost")
-    return numbers | ({"cost": float(money(cost, row.get("currency")))} if isinstance(cost, (int, float)) else {})
+    """Return a row with each number rounded; an amount by the row's column that tells its currency."""
+    return {name: _rounded(name, value, row) for name, value in row.items()}
+
+
+def _rounded(name: str, value: Any, row: Mapping[str, Any]) -> Any:
+    if name in CURRENCIES and isinstance(value, (int, float, Decimal)):
+        return float(money(value, row.get(CURRENCIES[name])))
+    return round(value, DECIMALS) if isinstance(value, float) else value

@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct, structs
 
 from skytally.boot import within
-from skytally.cloud import Calibration, Cloud, Site
+from skytally.cloud import Calibration, Cloud, Rates, Site
 from skytally.credit import UNSCORED, Score, calibration_used, scores
 from skytally.documents import Anomaly, BootBenchmark, Usage
 from skytally.ports import Documents, Query
@@ -36,11 +37,12 @@ class BootMonth(Struct, frozen=True):
 
 
 class LiveCloud(Struct, frozen=True):
-    """A cloud's month as it is known now: its row, those of its boots, and the calibration that made HS23 of scores."""
+    """A cloud's month as it is known now: its row and its boots' rows, its rates, and the calibration that was used."""
 
     name: str
     totals: dict[str, Any]
     boots: list[dict[str, Any]]
+    rates: Rates
     calibration: Calibration
 
 
@@ -52,7 +54,8 @@ def live_clouds(month: str, clouds: Sequence[str], documents: Documents, site: S
 
 def _live_cloud(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) -> LiveCloud:
     used = calibration_used((boot.benchmark for boot in boots), site)
-    return LiveCloud(name, cloud_row(name, boots, site, now), [boot_row(boot) for boot in boots], used)
+    row, boot_rows = cloud_row(name, boots, site, now), [boot_row(boot) for boot in boots]
+    return LiveCloud(name, row, boot_rows, site.cloud(name).rates, used)
 
 
 def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: Site) -> list[BootMonth]:
@@ -104,8 +107,13 @@ def _up_ms(usage: Usage, *, goes_on: bool) -> float:
 
     A vm's own clocks stand still while its host pauses it, and go back with a memory snapshot, so they do not tell what is missing.
     """
-    counted_ms, end = usage.wall_ms + usage.suspended_ms, month_end_at(usage.month)
+    end = month_end_at(usage.month)
     calendar_ms = elapsed_ms(usage.boot_at, end if goes_on else usage.last_sampled_at, month_start_at(usage.month), end)
+    return up_ms(calendar_ms, usage.wall_ms + usage.suspended_ms)
+
+
+def up_ms(calendar_ms: float, counted_ms: float) -> float:
+    """Return a time up: the calendar's, or what the vm's clocks counted where that is less by no more than clocks differ."""
     return calendar_ms if calendar_ms > counted_ms * (1 + CLOCK_RATE) + CLOCKS_APART_MS else counted_ms
 
 
@@ -134,7 +142,7 @@ def cloud_row(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) 
         "cpu_hours": hours(cpu),
         "efficiency": ratio(cpu, core_ms),
         **hs23((boot.usage.core_ms, boot.credit) for boot in boots),
-        **worth(core_ms / MS_PER_HOUR, site.cloud(name)),
+        **worth(core_ms, site.cloud(name)),
         "coverage": ratio(sum(boot.covered_ms for boot in boots), sum(boot.up_ms for boot in boots)),
         "silent_vms": len({usage.vm for usage in usages if is_silent(usage, now)}),
         "estimated_edges": sum(usage.estimated for usage in usages),
@@ -213,14 +221,15 @@ def hs23(boots: Iterable[tuple[float, Score]]) -> dict[str, float | bool | None]
     }
 
 
-def worth(core_hours: float, cloud: Cloud) -> dict[str, float | str | None]:
-    """Return energy (W per core × PUE), CO2 and cost of core hours, not rounded; None is not known."""
+def worth(core_ms: int, cloud: Cloud) -> dict[str, float | Decimal | str | None]:
+    """Return energy (W per core × PUE), CO2 and the exact cost of core time, not rounded; None is not known."""
+    core_hours, price = core_ms / MS_PER_HOUR, cloud.price_per_core_hour
     energy_kwh = None if cloud.watts_per_core is None else core_hours * cloud.watts_per_core * cloud.pue / 1_000
     co2_known = energy_kwh is not None and cloud.co2_grams_per_kwh is not None
     return {
         "energy_kwh": energy_kwh,
         "co2_kg": energy_kwh * cloud.co2_grams_per_kwh / 1_000 if co2_known else None,  # type: ignore[operator]
-        "cost": None if cloud.price_per_core_hour is None else core_hours * cloud.price_per_core_hour,
+        "cost": None if price is None else core_ms * Decimal(str(price)) / MS_PER_HOUR,
         "currency": cloud.currency,
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from skytally.errors import Malformed
 from skytally.plain_text import visible
-from skytally.rounding import money
+from skytally.rounding import CURRENCIES, money
 
 ROWS_AT_ONCE = 1_000
 # Columns whose names lack their unit.
@@ -81,7 +81,7 @@ def _cell(name: str, row: Mapping[str, Any], decimal: str) -> Any:
         moment = _MOMENT.fullmatch(value) if _is_moment(name) else None
         return " ".join(moment.group(1, 2)) if moment else visible(guarded(value), keep="\t\r\n")
     if isinstance(value, float):
-        value = money(value, row.get("currency")) if name == "cost" else value
+        value = money(value, row.get(CURRENCIES[name])) if name in CURRENCIES else value
         return str(value).replace(".", decimal)
     return "" if value is None else value
 

@@ -20,7 +20,7 @@ from skytally.ports import Documents, Query, Row
 from skytally.records import iso
 from skytally.rounding import DECIMALS
 from skytally.samples import AHEAD_ALLOWED, month_end_at, month_of
-from skytally.statement import SILENT_AFTER, elapsed_ms, hs23, month_documents, ratio
+from skytally.statement import SILENT_AFTER, elapsed_ms, hs23, month_documents, ratio, up_ms
 from skytally.window import Window, step_end
 
 DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm"), "interval": ("cloud", "vm", "label")}
@@ -105,7 +105,7 @@ def _newest_usages(shown: Window, where: Where, documents: Documents, now: datet
     newest: dict[BootKey, Usage] = {}
     for _, usage, _ in month_documents(_months(shown, now), where, documents):
         known = newest.get(boot_key(usage))
-        if _up_ms(usage, shown) > 0 and (known is None or usage.uptime_ms >= known.uptime_ms):
+        if _calendar_ms(usage, shown) > 0 and (known is None or usage.uptime_ms >= known.uptime_ms):
             newest[boot_key(usage)] = usage
     return newest
 
@@ -119,19 +119,19 @@ def _months(shown: Window, now: datetime) -> list[str]:
     return months
 
 
-def _up_ms(usage: Usage, shown: Window) -> float:
+def _calendar_ms(usage: Usage, shown: Window) -> float:
     """Count the time in the window during which the boot is known to have existed."""
     return elapsed_ms(usage.boot_at, usage.last_sampled_at, shown.from_at, shown.until_at)
 
 
 def _coverage(rows: Iterable[Row], boots: Iterable[Usage], shown: Window) -> float | None:
-    """Answer the share of the time up that was heard of; a boot's own clock, by which it was up, may run some seconds behind its uptime."""
-    share = ratio(sum(map(_heard_ms, rows)), sum(_up_ms(usage, shown) for usage in boots))
-    return None if share is None else min(share, 1.0)
-
-
-def _heard_ms(row: Row) -> float:
-    return float(row["wall_ms"] + row["suspended_ms"])
+    """Return the share of the time up of which intervals arrived, by the statement's rule for clocks that differ."""
+    received: dict[BootKey, float] = defaultdict(float)
+    for row in rows:
+        received[row["cloud"], row["label"]] += row["wall_ms"] + row["suspended_ms"]
+    calendar = {boot_key(usage): _calendar_ms(usage, shown) for usage in boots}
+    up = sum(up_ms(calendar.get(key, 0.0), received.get(key, 0.0)) for key in calendar.keys() | received.keys())
+    return ratio(sum(received.values()), up)
 
 
 def _measures(rows: list[Row], boots: list[Usage], worth: dict[BootKey, Score], shown: Window, now: datetime) -> dict[str, Any]:

@@ -148,13 +148,14 @@ def _unknown_scheme(setting: str, url: str, example: str) -> Misconfigured:
 
 
 @cache
-def _key_files() -> KeyFiles:
+def key_files() -> KeyFiles:
+    """Return the folder of keys."""
     return KeyFiles(config().keys_path, web.clock)
 
 
 def keys() -> Keyring:
     """Answer the keys as they are now."""
-    return _key_files().keyring()
+    return key_files().keyring()
 
 
 @cache
@@ -272,5 +273,5 @@ def close() -> None:
     """Let go of everything, so that the next call reads the settings again."""
     if documents.cache_info().currsize:
         documents().close()
-    for cached in (config, documents, objects, gate, _key_files, _site_data, register, notes, tallies, panda, dirac, limits):
+    for cached in (config, documents, objects, gate, key_files, _site_data, register, notes, tallies, panda, dirac, limits):
         cached.cache_clear()

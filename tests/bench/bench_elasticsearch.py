@@ -20,7 +20,7 @@ import bench_accounting  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from localstack.elasticsearch_server import node  # noqa: E402
+from localstack.search_server import node  # noqa: E402
 from skytally.adapters.documents_elasticsearch import ElasticsearchDocuments, connect  # noqa: E402
 from skytally.cloud import Site  # noqa: E402
 from skytally.config import Config  # noqa: E402
@@ -158,7 +158,7 @@ def main():
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     told = parser.parse_args()
     until = month_end_at("2026-10")
-    with tempfile.TemporaryDirectory() as folder, node(Path(folder)) as one, one.serving(Path(folder) / "log") as server:
+    with tempfile.TemporaryDirectory() as folder, node("elasticsearch", Path(folder)) as one, one.serving(Path(folder) / "log") as server:
         if "raw" in told.parts:
             raw(server, until)
         if "reports" in told.parts:

@@ -1,10 +1,12 @@
-"""The boards of Kibana and Grafana, asked of the real Elasticsearch as these would: the numbers of the page and the statement."""
+"""The boards' files, asked of real search engines as their readers would: the page's and the statement's numbers."""
 
 import contextlib
 import json
 import random
+import urllib.request
 from datetime import UTC, datetime, timedelta
 
+import dashboards_lab
 import pytest
 import yaml
 from board_lab import GrafanaPanel, Lens, refer, saved_objects
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 from test_documents import done, interval, usage
 
 from skytally import job_view, view
+from skytally.adapters.documents_elasticsearch.templates import alias, mappings
 from skytally.board import BOARDS
 from skytally.cli import cli
 from skytally.closing import statement
@@ -93,20 +96,26 @@ class Shown:
 
     def __init__(self, documents, prefix, folder):
         self.documents, self.client = documents, documents.client
-        self.objects = saved_objects(run("kibana", "--prefix", prefix))
-        run("grafana", "--prefix", prefix, "--out", str(folder), "--url", "http://search:9200")
-        sources = yaml.safe_load((folder / "datasources" / f"{prefix}.yaml").read_text())["datasources"]
-        self.sources = {source["uid"]: source for source in sources}
-        self.prefix, self.folder = prefix, folder
+        self.objects, self.prefix = saved_objects(run("kibana", "--prefix", prefix)), prefix
+        self.grafana = Grafana(prefix, folder, "http://search:9200")
 
     def lens(self, board, panel):
         dashboard = self.objects["dashboard", f"{self.prefix}-{board}"]
         [place] = [one for one in json.loads(dashboard["attributes"]["panelsJSON"]) if one["panelIndex"] == panel]
         return Lens(self.objects, refer(self.objects, dashboard, f"{panel}:{place['panelRefName']}"))
 
-    def grafana(self, board, title):
-        dashboard = json.loads((self.folder / "dashboards" / self.prefix / f"{board}.json").read_text())
-        [panel] = [one for one in dashboard["panels"] if one["title"] == title]
+
+class Grafana:
+    """Both boards' provisioning files."""
+
+    def __init__(self, prefix, folder, url):
+        run("grafana", "--prefix", prefix, "--out", str(folder), "--url", url)
+        sources = yaml.safe_load((folder / "datasources" / f"{prefix}.yaml").read_text())["datasources"]
+        self.sources = {source["uid"]: source for source in sources}
+        self.boards = {path.stem: json.loads(path.read_text()) for path in (folder / "dashboards" / prefix).iterdir()}
+
+    def panel(self, board, title):
+        [panel] = [one for one in self.boards[board]["panels"] if one["title"] == title]
         return GrafanaPanel(self.sources, panel)
 
 
@@ -125,6 +134,54 @@ def shown(running, tmp_path_factory):
         done(documents, *fleet(chance), *jobs(chance), interval("edge", EDGE - HOUR / 2, EDGE + HOUR / 2, 8 * 3_600_000))
         documents.refresh()
         yield Shown(documents, "boards", tmp_path_factory.mktemp("boards"))
+
+
+class OpenSearch:
+    """An OpenSearch with the same documents, and the files for it."""
+
+    def __init__(self, url, prefix, folder):
+        self.url, self.prefix = url, prefix
+        self.objects = saved_objects(run("opensearch", "--prefix", prefix))
+        self.grafana = Grafana(prefix, folder, "opensearch+http://search:9200")
+        [node] = self.ask("_nodes/plugins", method="GET")["nodes"].values()
+        self.scripts = {"lang-painless", "lang-expression"} <= {module["name"] for module in node["modules"]}
+
+    def ask(self, path, body=None, method="POST"):
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/{path}", data, headers, method=method)
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def search(self, index, **body):
+        return self.ask(f"{index}/_search", body)
+
+    def fill(self, client):
+        """Take the boards' documents from Elasticsearch."""
+        for index in {panel.index for panel in PANELS.values()}:
+            name = alias(self.prefix, index)
+            self.ask(name, {"mappings": mappings(index)}, "PUT")
+            found = client.search(index=name, size=10_000, track_total_hits=True)["hits"]
+            assert found["total"]["value"] == len(found["hits"]) > 10
+            lines = [line for hit in found["hits"] for line in ({"index": {"_id": hit["_id"]}}, hit["_source"])]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            assert not self.ask(f"{name}/_bulk?refresh=true", text.encode())["errors"]
+
+    def shown(self, board, panel, from_at, until_at, objects=None):
+        objects = objects or self.objects
+        [dashboard] = [one for key, one in objects.items() if key[0] == "dashboard" and key[1].endswith(f"-{board}")]
+        [place] = [one for one in json.loads(dashboard["attributes"]["panelsJSON"]) if one["panelIndex"] == panel]
+        drawn = dashboards_lab.panel(refer(objects, dashboard, place["panelRefName"]))
+        return drawn.shown(lambda index, body: self.search(index, **body), self.scripts, from_at, until_at)
+
+
+@pytest.fixture(scope="module", params=["opensearch", "opensearch-3"])
+def opensearch(request, running, shown, tmp_path_factory):
+    made = OpenSearch(running[request.param].url, shown.prefix, tmp_path_factory.mktemp("boards"))
+    made.fill(shown.client)
+    yield made
+    for index in {panel.index for panel in PANELS.values()}:
+        made.ask(alias(shown.prefix, index), method="DELETE")
 
 
 def truth(panel, documents):
@@ -195,9 +252,19 @@ def test_kibana_shows_what_our_own_table_has(shown, name):
 @pytest.mark.parametrize("name", PANELS)
 def test_grafana_shows_what_our_own_table_has(shown, name):
     panel, board = PANELS[name], name.split("/")[0]
-    rows = shown.grafana(board, panel.title).shown(shown.client, FROM, UNTIL)
+    rows = shown.grafana.panel(board, panel.title).shown(shown.client, FROM, UNTIL)
+    assert_grafana_shows(panel, rows, truth(panel, shown.documents))
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_grafana_shows_what_our_own_table_has_on_opensearch(shown, opensearch, name):
+    panel, board = PANELS[name], name.split("/")[0]
+    rows = opensearch.grafana.panel(board, panel.title).shown(opensearch, FROM, UNTIL)
+    assert_grafana_shows(panel, rows, truth(panel, shown.documents))
+
+
+def assert_grafana_shows(panel, rows, expected):
     names = [measure.name for measure in panel.measures]
-    expected = truth(panel, shown.documents)
     if panel.chart == "number":
         assert sum(row["value"] for row in rows) == pytest.approx(expected[0][names[0]])
     elif panel.timed:
@@ -216,27 +283,67 @@ def test_grafana_shows_what_our_own_table_has(shown, name):
         assert values == by_group(expected, panel.by, names)
 
 
+@pytest.mark.parametrize("name", PANELS)
+def test_opensearch_dashboards_shows_what_our_own_table_has(shown, opensearch, name):
+    panel, board = PANELS[name], name.split("/")[0]
+    rows = opensearch.shown(board, panel.name, FROM, UNTIL)
+    names = [measure.name for measure in panel.measures]
+    along = ("time", "at") if panel.timed else ()
+    expected = by_group(truth(panel, shown.documents), (*panel.by, *along[1:]), names)
+    assert len(expected) > 1 or not panel.by
+    assert {tuple(row[name] for name in (*panel.by, *along[:1])): [row[name] for name in names] for row in rows} == expected
+
+
+@pytest.mark.parametrize("apart", [HOUR / 30, HOUR, *(timedelta(days=days) for days in (1, 32, 366, 8_000))])
+def test_a_number_of_opensearch_dashboards_is_of_the_whole_window(opensearch, apart):
+    """TSVB shows the last bucket, so both documents must be in one, at the turn of a year and a century too."""
+    turn, prefix = datetime(2100, 1, 1, tzinfo=UTC), "turns"
+    name = alias(prefix, "interval")
+    opensearch.ask(name, {"mappings": mappings("interval")}, "PUT")
+    try:
+        for at in (turn - apart / 2, turn + apart / 2):
+            opensearch.ask(f"{name}/_doc?refresh=true", {"from_at": at.isoformat(), "core_ms": 3_600_000})
+        objects = saved_objects(run("opensearch", "--prefix", prefix))
+        [row] = opensearch.shown("accounting", "core-hours", turn - apart, turn + apart, objects)
+        assert row["core_hours"] == 2
+    finally:
+        opensearch.ask(name, method="DELETE")
+
+
 @pytest.mark.parametrize(("begin", "theirs", "ours"), [(EDGE - HOUR, 8, 4), (EDGE, 0, 4)])
 def test_an_interval_over_an_edge_counts_where_it_began_as_its_panel_says(shown, begin, theirs, ours):
     panel = PANELS["accounting/core-hours"]
     assert "whole in the hour in which it began" in panel.note
     [row] = shown.lens("accounting", panel.name).shown(shown.client, begin, begin + HOUR) or [{"core_hours": 0}]
-    steps = shown.grafana("accounting", panel.title).shown(shown.client, begin, begin + HOUR)
+    steps = shown.grafana.panel("accounting", panel.title).shown(shown.client, begin, begin + HOUR)
     page = usage_view(Window(begin, begin + HOUR, HOUR), {}, "cloud", shown.documents, Site(), NOW)["table"]
     assert (row["core_hours"], sum(step["value"] for step in steps)) == (theirs, theirs)
     assert [one["core_hours"] for one in page if one["wall_hours"]] == [ours]
 
 
-@pytest.mark.parametrize("name", [name for name, panel in PANELS.items() if panel.chart == "table" and panel.by[0] != "month"])
+RANKED = [name for name, panel in PANELS.items() if panel.chart == "table" and panel.by[0] != "month"]
+
+
+@pytest.mark.parametrize("name", RANKED)
 def test_the_largest_groups_come_first(shown, name):
     """What is beyond the number of groups that are told apart is the smallest."""
     panel, board = PANELS[name], name.split("/")[0]
     first, title = panel.measures[0].name, panel.measures[0].title
     for rows, group, value in (
         (shown.lens(board, panel.name).shown(shown.client, FROM, UNTIL), panel.by[0], first),
-        (shown.grafana(board, panel.title).shown(shown.client, FROM, UNTIL), panel.by[0].replace("_", " "), title),
+        (shown.grafana.panel(board, panel.title).shown(shown.client, FROM, UNTIL), panel.by[0].replace("_", " "), title),
     ):
-        totals = {}
-        for row in rows:
-            totals[row[group]] = totals.get(row[group], 0) + row[value]
-        assert list(totals.values()) == sorted(totals.values(), reverse=True)
+        assert_ranked(rows, group, value)
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_the_largest_groups_come_first_on_opensearch(opensearch, name):
+    panel, board = PANELS[name], name.split("/")[0]
+    assert_ranked(opensearch.shown(board, panel.name, FROM, UNTIL), panel.by[0], panel.measures[0].name)
+
+
+def assert_ranked(rows, group, value):
+    totals = {}
+    for row in rows:
+        totals[row[group]] = totals.get(row[group], 0) + row[value]
+    assert list(totals.values()) == sorted(totals.values(), reverse=True)

@@ -4,10 +4,12 @@ import base64
 import gzip
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import lab
@@ -107,6 +109,35 @@ def test_what_a_vm_would_refuse_to_unpack_is_refused_before_anything_is_left(wor
     assert "vm.py would refuse the payload, so nothing is left for the vm" in err
     assert "tokens.d/pool" in err
     assert words.office.requests == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "advice"),
+    [
+        *(("--mode", value, "three octal digits") for value in ("999", "", "0o400", "8", "04000", "0400\n", "-400")),
+        *(("--unpack", value, "an absolute path") for value in ("etc/condor", "", "./x", "~/x", "/etc/a\nb")),
+        *(("--owner", value, "USER or USER:GROUP") for value in ("a:b:c", "", ":", "a:", ":b", "a b", "1000", "condor:1000", "a/b")),
+    ],
+)
+def test_options_that_no_vm_can_follow_are_refused_before_anything_is_left(words, monkeypatch, capsys, option, value, advice):
+    code, out, err = ended(monkeypatch, capsys, [*words.arguments("userdata"), option, value])
+    assert (code, out) == (2, "")
+    assert f"'{option}'" in err
+    assert advice in err
+    assert words.office.requests == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"--mode": "400"}, {"--mode": "0640"}, {"--owner": "condor"}, {"--owner": "user@example.org:1st-group"}, {"--unpack": "/a b"}],
+)
+def test_options_that_a_vm_can_follow_reach_its_script(server, run, tmp_path, options):
+    (tmp_path / "payload").write_bytes(archive(member(b"x509up", b"proxy")))
+    given = [word for pair in options.items() for word in pair]
+    done = run("userdata", *leaving(server, "--vm", "host-1", "--payload", tmp_path / "payload"), *given)
+    assert done.exit_code == 0, done.output
+    script = yaml.safe_load(done.stdout)["write_files"][1]
+    assert shlex.join(given) in gzip.decompress(base64.b64decode(script["content"])).decode()
 
 
 def test_a_gzip_is_left_as_it_is_only_where_that_is_said(words, monkeypatch, capsys, tmp_path):
@@ -241,7 +272,8 @@ def sign_anything(key, month, folder):
     """Write a signed statement of a cloud with an odd name."""
     from skytally import signature
 
-    totals = dict.fromkeys(("vm_count", "core_hours", "hs23_hours", "cost", "currency", "coverage", "silent_vms"), 1.0) | {"currency": EVIL}
+    recorded = json.loads((Path(__file__).parent.parent / "recorded" / "statement_format_1.json").read_text())["signed"]["statement"]
+    totals = json.loads(recorded)["totals"] | {"cloud": NAME, "currency": EVIL}
     frozen = {"format": "skytally statement 1", "month": month, "cloud": NAME, "revision": 1, "closed_at": "x", "totals": totals}
     text = json.dumps({**frozen, "changes": None, "boots": []})
     made, public = signature.sign(text, key.read_text())

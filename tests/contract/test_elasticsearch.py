@@ -18,8 +18,7 @@ from elasticsearch import ApiError
 from tcp_proxy import proxy
 from test_documents import AT, HOUR, done, interval, label, usage, window
 
-from localstack import elasticsearch_server as elasticsearch
-from localstack import servers
+from localstack import search_server, servers
 from skytally import retention, service_finding
 from skytally.adapters import documents_elasticsearch as adapter
 from skytally.adapters.documents_elasticsearch import access, sums, templates
@@ -72,7 +71,7 @@ def insist(documents, *writes):
 def test_killed_in_the_middle_of_ingestion_it_loses_nothing(tmp_path):
     """Twelve reporters go on through two SIGKILLs; every month's document ends as the newest that was told to be kept."""
     try:
-        with elasticsearch.node(tmp_path, **{"thread_pool.write.size": 1, "thread_pool.write.queue_size": 4}) as node:
+        with search_server.node("elasticsearch", tmp_path, **{"thread_pool.write.size": 1, "thread_pool.write.queue_size": 4}) as node:
             ingest_through_kills(node, tmp_path)
     except servers.Missing as missing:
         pytest.skip(str(missing))
@@ -116,7 +115,10 @@ def cramped(tmp_path_factory):
     little = {"thread_pool.write.size": 1, "thread_pool.write.queue_size": 1}
     watched = {"cluster.routing.allocation.disk.threshold_enabled": True, "cluster.info.update.interval": "10s"}
     try:
-        with elasticsearch.node(folder, **little, **watched, **watermarks("1b")) as node, node.serving(folder / "log") as server:
+        with (
+            search_server.node("elasticsearch", folder, **little, **watched, **watermarks("1b")) as node,
+            node.serving(folder / "log") as server,
+        ):
             yield node, server
     except servers.Missing as missing:
         pytest.skip(str(missing))
@@ -351,7 +353,7 @@ def test_a_disk_past_the_low_watermark_is_nearly_full_and_no_other(documents):
 @contextlib.contextmanager
 def secured(folder):
     try:
-        with elasticsearch.secured(folder) as (node, server):
+        with search_server.secured("elasticsearch", folder) as (node, server):
             yield node, server
     except servers.Missing as missing:
         pytest.skip(str(missing))

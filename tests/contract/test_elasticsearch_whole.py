@@ -11,8 +11,7 @@ import pytest
 from test_documents import HOUR, STORED, interval, usage
 from test_elasticsearch import insist
 
-from localstack import elasticsearch_server as elasticsearch
-from localstack import servers
+from localstack import search_server, servers
 from skytally.adapters.documents_elasticsearch.answers import answering
 from skytally.closing import statement
 from skytally.cloud import Site
@@ -119,7 +118,7 @@ def close_and_open(store):
 def test_every_answer_is_whole_or_an_outage(tmp_path):
     one_by_one = {"cluster.routing.allocation.node_initial_primaries_recoveries": 2}
     try:
-        with elasticsearch.node(tmp_path, **one_by_one) as node, contextlib.ExitStack() as stack:
+        with search_server.node("elasticsearch", tmp_path, **one_by_one) as node, contextlib.ExitStack() as stack:
             server = stack.enter_context(node.serving(tmp_path / "0.log"))
             settings = {"SKYTALLY_DOCUMENTS": server.url}
             good, mutant = (stack.enter_context(contextlib.closing(open_documents(Config.from_env(settings)))) for _ in range(2))

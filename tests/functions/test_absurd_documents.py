@@ -8,7 +8,7 @@ import lab
 import pytest
 from msgspec import structs
 
-from skytally import wiring
+from skytally import closing, frozen, signature, wiring
 from skytally.documents import Alarm, Anomaly, BootBenchmark, Closing, Cursor, Interval, Usage
 from skytally.ports import Write
 from skytally.records import EARLIEST_MOMENT, LATEST_MOMENT
@@ -124,6 +124,18 @@ def test_timers_health_and_metrics_go_on(ask, client, round_at):
     rows = ask("dashboard/data", view="health").json()["table"]
     assert not [row for row in rows if row["kind"] == "failed_check"]
     assert ask("dashboard/metrics").status_code == 200
+
+
+def test_what_was_closed_of_absurd_documents_can_be_read_and_is_not_closed_again(ask):
+    assert wiring.documents().write(list(absurd())).result()
+    key, after = signature.new_key(), NOW + timedelta(days=10)
+
+    def close():
+        return closing.close("2026-11", ["bad"], wiring.documents(), wiring.site(), lambda text: signature.sign(text, key), after)
+
+    (made,) = close()
+    assert (made.revision, frozen.read(made.text).cloud) == (5, "bad"), "four that cannot be read keep their numbers"
+    assert close() == []
 
 
 def test_a_closing_that_cannot_be_read_is_noted_and_hides_no_cloud(ask, client, reader, at):

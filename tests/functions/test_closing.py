@@ -105,8 +105,9 @@ def test_a_month_is_closed_once_it_is_over_and_what_is_not_new_is_not_signed_aga
     after = month.get(detail="boots").json()
     assert (after["state"], after["revision"]) == ("final", 1)
     assert after["boots"] == before["boots"]
-    settled = {"state": "final", "revision": 1, "unsettled_core_hours": 0.0, "unsettled_vms": 0}
-    assert after["clouds"] == [row | settled for row in before["clouds"]]
+    settled = {"state": "final", "revision": 1, "unsettled_core_hours": 0.0, "unsettled_hs23_hours": None, "unsettled_vms": 0}
+    priced = {"uvic": {"unsettled_cost": 0.0}}
+    assert after["clouds"] == [row | settled | priced.get(row["cloud"], {}) for row in before["clouds"]]
     assert month.close() == {}
 
 
@@ -118,11 +119,13 @@ def test_what_comes_late_is_shown_as_not_settled_until_a_new_revision_has_it(mon
     assert (row["core_hours"], row["unsettled_core_hours"], row["unsettled_vms"]) == (160.0, 10.0, 1)
     assert month.get(detail="boots", cloud="uvic").json()["boots"] == first["boots"]
     (made,) = month.close().values()
-    assert (made["cloud"], made["revision"], made["restated"]) == ("uvic", 2, "restated +6.2 %: 1 vm")
+    assert (made["cloud"], made["revision"], made["restated"]) == ("uvic", 2, "restated: core hours +6.2 %, cost +6.2 %, 1 vm")
     rows = month.rows()
     assert (rows["uvic"]["core_hours"], rows["uvic"]["revision"], rows["uvic"]["unsettled_core_hours"]) == (170.0, 2, 0.0)
     assert rows["cern"]["revision"] == 1
     signed = json.loads(month.get(detail="signed", cloud="uvic").json()["statement"])
+    before = signed["changes"]["before"]
+    assert before | {"cpu_hours": None} == {"wall_hours": 20.0, "core_hours": 160.0, "cpu_hours": None, "cost": 80.0}
     assert signed["changes"] | {"cpu_hours": None} == {
         "wall_hours": 5.0,
         "core_hours": 10.0,
@@ -133,6 +136,7 @@ def test_what_comes_late_is_shown_as_not_settled_until_a_new_revision_has_it(mon
         "cost": 5.0,
         "core_hours_share": 0.0625,
         "vm_count": 1,
+        "before": before,
     }
     assert month.rows(revision=1)["uvic"]["core_hours"] == 160.0
     assert month.get(detail="boots", cloud="uvic", revision=1).json()["boots"] == first["boots"]
@@ -269,9 +273,30 @@ def test_apel_is_told_what_was_signed(month):
 def test_another_price_is_another_revision_and_both_are_kept(month):
     month.close()
     month.price(0.75)
-    assert (month.rows()["uvic"]["cost"], month.rows()["uvic"]["unsettled_vms"]) == (80.0, 0)
-    assert set(month.close()) == {"uvic"}
+    row = month.rows()["uvic"]
+    assert (row["cost"], row["unsettled_cost"], row["unsettled_core_hours"], row["unsettled_vms"]) == (80.0, 40.0, 0.0, 0)
+    assert row["unsettled"] == "cost +50.0 %, 0 vms"
+    (line,) = csv.DictReader(io.StringIO(month.get(cloud="uvic", format="csv").text))
+    assert (line["unsettled_cost"], line["unsettled"]) == ("40.00", "cost +50.0 %, 0 vms")
+    assert month.close()["uvic"]["restated"] == "restated: cost +50.0 %, 0 vms"
     assert (month.rows()["uvic"]["cost"], month.rows(revision=1)["uvic"]["cost"]) == (120.0, 80.0)
+
+
+def test_another_calibration_is_named_with_its_hs23_hours(stated):
+    calibrated = SITE.format(price=0.5) + "[calibration]\nkernels = {{ zbs = {factor} }}\n"
+    (stated.home / "clouds.toml").write_text(calibrated.format(factor=1.5))
+    wiring.close()
+    benchmark = {"kernel": "zbs", "kernel_version": "1", "score_wall": 10.0, "score_cpu": 10.0, "copies": 8}
+    stated.report(lab.FakeVm("scored", boot_at=EDGE - timedelta(hours=4)), benchmark=benchmark)
+    stated.close()
+    (stated.home / "clouds.toml").write_text(calibrated.format(factor=1.65))
+    wiring.close()
+    row = stated.rows()["uvic"]
+    assert (row["hs23_hours"], row["unsettled_hs23_hours"], row["unsettled"]) == (480.0, 48.0, "HS23 hours +10.0 %, 1 vm")
+    assert stated.close()["uvic"]["restated"] == "restated: HS23 hours +10.0 %, 1 vm"
+    stated.price(0.5)
+    assert stated.rows()["uvic"]["unsettled"] == "HS23 hours no longer known, 1 vm"
+    assert stated.close()["uvic"]["restated"] == "restated: HS23 hours no longer known, 1 vm"
 
 
 def test_another_currency_is_another_revision_and_another_owner_is_none(month):
@@ -279,9 +304,43 @@ def test_another_currency_is_another_revision_and_another_owner_is_none(month):
     (month.home / "clouds.toml").write_text(SITE.format(price=0.5) + "owner = 'somebody else'\n")
     wiring.close()
     assert month.close() == {}
-    (month.home / "clouds.toml").write_text(SITE.format(price=0.5).replace("CAD", "EUR"))
+    (month.home / "clouds.toml").write_text(SITE.format(price=70).replace("CAD", "JPY"))
     wiring.close()
-    assert set(month.close()) == {"uvic"}
+    row = month.rows()["uvic"]
+    assert (row["cost"], row["currency"], row["unsettled_cost"]) == (80.0, "CAD", None)
+    assert row["unsettled"] == "currency changed from CAD to JPY, 0 vms"
+    assert month.close()["uvic"]["restated"] == "restated: currency changed from CAD to JPY, 0 vms"
+    changes = signed_text(month)["changes"]
+    assert (changes["cost"], changes["before"]) == (None, {"cost": 80.0, "currency": "CAD"})
+
+
+def test_a_first_price_and_a_price_that_is_gone_are_named(month):
+    month.close()
+    (month.home / "clouds.toml").write_text(SITE.format(price=0.5) + "[clouds.cern]\nprice_per_core_hour = 1\ncurrency = 'CHF'\n")
+    wiring.close()
+    assert month.close()["cern"]["restated"] == "restated: cost not known before, currency changed from unknown to CHF, 0 vms"
+    month.price(0.5)
+    assert month.close()["cern"]["restated"] == "restated: cost no longer known, currency changed from CHF to unknown, 0 vms"
+
+
+def test_the_rule_of_rounding_makes_no_new_revision_of_what_was_signed_by_another(month):
+    """80 core hours at 0.03125 are 2.5 of a currency without parts: 2 where halves went to the even, 3 by today's rule."""
+    (month.home / "clouds.toml").write_text("[clouds.cern]\nprice_per_core_hour = 0.03125\ncurrency = 'JPY'\n")
+    wiring.close()
+    assert month.rows()["cern"]["cost"] == 3.0
+    month.close("--cloud", "cern")
+    documents = wiring.documents()
+    documents.refresh()
+    ((_, made),) = documents.find("closing", Closing, {})
+    even = structs.replace(made, revision=2, text=made.text.replace('"cost": 3.0', '"cost": 2.0').replace('"revision": 1', '"revision": 2'))
+    assert even.text != made.text
+    documents.write([Write("closing", closing.key_of(even), 0, even, create=True)]).result()
+    row = month.rows()["cern"]
+    assert (row["revision"], row["cost"], row["unsettled_cost"], row["unsettled"]) == (2, 2.0, 0.0, None)
+    assert month.close("--cloud", "cern") == {}
+    month.report(month.late, "cern")
+    (restated,) = month.close("--cloud", "cern").values()
+    assert (restated["revision"], restated["cost"]) == (3, 3.0)
 
 
 def test_that_details_were_forgotten_is_no_news(month):
@@ -362,6 +421,9 @@ def test_a_cloud_owner_gets_his_own_signed_statement_and_nobody_else_s(month):
     assert month.get(detail="signed", cloud="cern").json()["error"]["code"] == "unknown"
     for wrong in ({"detail": "signed"}, {"detail": "jobs", "revision": 1}, {"cloud": "uvic", "revision": 0}):
         assert month.get(**wrong).status_code == 400, wrong
+    for wrong in ("0", "10000", "1.5", "newest", ""):
+        error = month.get(cloud="uvic", revision=wrong).json()["error"]
+        assert (error["field"], error["message"]) == ("revision", "revision must be a whole number from 1 to 9999")
     assert set(month.rows(clouds=("cern",))) == {"cern"}
 
 

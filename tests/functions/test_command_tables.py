@@ -23,6 +23,7 @@ SITE = f"[clouds.'{CLOUD}']\nowner = 'University of Victoria'\nprice_per_core_ho
 PRINT_NO_TABLE = {
     "dashboards kibana": "NDJSON for Kibana",
     "dashboards grafana": "files for Grafana",
+    "dashboards opensearch": "NDJSON for OpenSearch Dashboards",
     "deploy apply": "progress; `deploy status --json` has the facts",
     "deploy catalog": "JSON",
     "deploy manifests": "YAML for Kubernetes",

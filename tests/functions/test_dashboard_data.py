@@ -153,6 +153,18 @@ def test_a_vm_back_from_a_memory_snapshot_is_not_silent_and_what_it_lacks_is_not
     assert (row["silent_vms"], row["last_sampled_at"], row["wall_hours"], row["coverage"]) == (0, iso(NOW), 3.0, 0.5)
 
 
+@pytest.mark.parametrize(("seconds", "coverage"), [(10, 1.0), (59, 1.0), (-10, 1.0), (600, 0.857143)])
+def test_coverage_of_a_vm_whose_clocks_differ_is_that_of_the_statement(look, client, bearer, reader, seconds, coverage):
+    vm = lab.FakeVm("vm-btime", boot_at=NOW - timedelta(hours=1))
+    sample = vm.sample(NOW) | {"boot_at": lab.stamp(NOW - timedelta(hours=1, seconds=seconds))}
+    token = bearer("reporter", clouds=("other",), issued=NOW - timedelta(minutes=1))
+    assert client.post("usage-report", json={"samples": [sample]}, headers=token).json()["accepted"] == 1
+    headers = bearer("reader", issued=NOW - timedelta(minutes=1))
+    (stated,) = client.get("statement", params={"month": f"{NOW:%Y-%m}", "cloud": "other"}, headers=headers).json()["clouds"]
+    (row,) = look(by="vm", vm="vm-btime").json()["table"]
+    assert (row["coverage"], stated["coverage"]) == (coverage, coverage)
+
+
 def test_silent_vms_are_named_with_when_they_were_last_heard_of(look, monkeypatch):
     monkeypatch.setattr("skytally.web.clock", lambda: NOW + timedelta(hours=2))
     assert (look().json()["totals"]["silent_vms"], "silent" in str(look().json()["doubts"])) == (0, False)

@@ -8,7 +8,7 @@ from gateway import SKYTALLY, TERRAFORM, Gateway, terraform_or_skip
 from test_vm_life import lives_through
 
 from localstack import servers
-from localstack.elasticsearch_server import secured
+from localstack.search_server import secured
 from skytally.adapters.documents_elasticsearch import access
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
@@ -18,7 +18,7 @@ EXAMPLE = "openfaas-ceph"
 @pytest.fixture
 def search(tmp_path):
     try:
-        with secured(tmp_path) as (node, server):
+        with secured("elasticsearch", tmp_path) as (node, server):
             yield node, server
     except servers.Missing as missing:
         pytest.skip(str(missing))

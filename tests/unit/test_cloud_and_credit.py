@@ -9,7 +9,7 @@ from skytally.credit import Rule, Score
 from skytally.documents import BootBenchmark
 from skytally.errors import Forbidden
 from skytally.records import Caller
-from skytally.statement import worth
+from skytally.statement import MS_PER_HOUR, worth
 from skytally.token import digest_of
 
 EXAMPLE = Path(cloud.__file__).parent / "data" / "clouds.example.toml"
@@ -36,6 +36,14 @@ WRONG = {
     "a pue below one": ("[clouds.a]\npue = 0.9\n", "line 2, clouds.a.pue"),
     "a factor of zero": ("[calibration]\nkernels = { zbs = 0 }\n", "line 2, calibration.kernels"),
     "a token in the open": ("[deny]\ntokens = ['eyJ']\n", "line 2, deny.tokens"),
+    "bounds the wrong way round": (
+        "[benchmarks]\nhighest_hs23_per_core = 9\nlowest_hs23_per_core = 10\n",
+        "line 3, benchmarks.lowest_hs23_per_core: the lowest score, 10.0, is above the highest, 9.0",
+    ),
+    "a highest below the lowest that counts without one": (
+        "[benchmarks]\nhighest_hs23_per_core = 0.5\n",
+        "line 2, benchmarks.highest_hs23_per_core: the lowest score, 1.0, is above the highest, 0.5",
+    ),
     "a cloud that is no table": ("[clouds]\na = 1\n", "clouds.a"),
 }
 
@@ -62,9 +70,9 @@ def test_who_is_shut_out():
 
 def test_worth():
     known = cloud.Cloud(price_per_core_hour=0.02, currency="EUR", watts_per_core=10.0, pue=1.5, co2_grams_per_kwh=100.0)
-    assert worth(1_000.0, known) == {"energy_kwh": 15.0, "co2_kg": 1.5, "cost": 20.0, "currency": "EUR"}
-    assert set(worth(1_000.0, cloud.Cloud()).values()) == {None}
-    assert worth(0.0, known)["cost"] == 0.0
+    assert worth(1_000 * MS_PER_HOUR, known) == {"energy_kwh": 15.0, "co2_kg": 1.5, "cost": 20.0, "currency": "EUR"}
+    assert set(worth(1_000 * MS_PER_HOUR, cloud.Cloud()).values()) == {None}
+    assert worth(0, known)["cost"] == 0.0
 
 
 def benchmark(boot_id, *, flavor="c8", **fields):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from localstack import elasticsearch_server
+from localstack import elasticsearch_node
 from skytally.catalog import FUNCTIONS
 from skytally.config import setting_names
 
@@ -62,5 +62,5 @@ def test_our_image_runs_a_function_as_the_dockerfile_makes_it(name):
 
 
 def test_it_is_the_elasticsearch_that_the_tests_run():
-    assert SERVICES["elasticsearch"]["image"].endswith(f":{elasticsearch_server.VERSION}")
-    assert SERVICES["kibana"]["image"].endswith(f":{elasticsearch_server.VERSION}")
+    assert SERVICES["elasticsearch"]["image"].endswith(f":{elasticsearch_node.VERSION}")
+    assert SERVICES["kibana"]["image"].endswith(f":{elasticsearch_node.VERSION}")

@@ -12,6 +12,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,9 +168,9 @@ class Claimant(NamedTuple):
     kind: str
     lab: Lab
 
-    def claim(self, *more: str, prefix: tuple[str, ...] = (), patience: str = "8") -> subprocess.CompletedProcess:
+    def claim(self, *more: str, prefix: tuple[str, ...] = (), patience: str = "8", line_end: str = "\n") -> subprocess.CompletedProcess:
         lab = self.lab
-        (lab.folder / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}\n")
+        (lab.folder / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}{line_end}", newline="")
         options = [
             "--base",
             lab.base,
@@ -218,6 +219,13 @@ def test_a_claim_is_answered_and_opened(claimant):
     line = gzip.decompress(base64.b64decode(form["public_key"])).decode()
     assert line.startswith("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ")
     assert line.endswith(f" {os.uname().nodename}\n")
+
+
+@pytest.mark.parametrize("line_end", ["", "\r\n", "\n\n"])
+def test_however_the_line_of_the_claim_file_ends(claimant, line_end):
+    claimant.lab.office.script.append(Deposit(b"a secret"))
+    done = claimant.claim(line_end=line_end)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["host-2", "odd näme|&=+%"])
@@ -306,6 +314,81 @@ def test_a_refusal_ends_it_with_its_exit_code_and_a_word_on_the_console(claimant
     assert not (claimant.lab.folder / "payload").exists()
     if code != 5:
         assert len(claims(claimant.lab)) == 1
+
+
+def test_the_no_of_somebody_between_us_and_the_server_leaves_claim_and_key(claimant):
+    lab = claimant.lab
+    lab.office.script.append((403, {"Content-Type": "text/html"}, b"<html>a proxy says no</html>"))
+    assert claimant.claim(patience="1").returncode == 3
+    assert (lab.folder / "claim").read_text() == f"{CLAIM}.{EXPIRES}.{SECRET}\n"
+    lab.office.script.append(Deposit(b"late"))
+    done = claimant.claim()
+    assert done.returncode == 0, done.stderr
+    assert len(keys(lab)) == 1
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGALRM", "SIGKILL"])
+def test_open_sh_that_is_ended_while_it_waits_leaves_claim_and_key(tmp_path, name):
+    lab = Lab(tmp_path)
+    lab.world.run(60)
+    lab.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
+    claimant = Claimant("open.sh", lab)
+    with serve(lab.office) as lab.base:
+        lab.office.script.extend([(503, {"Retry-After": "60"}, b"")] * 3)
+        ended = claimant.claim(patience="100", prefix=("timeout", "--signal", name, "4"))
+        assert ended.returncode != 0
+        assert (tmp_path / "claim").read_text() == f"{CLAIM}.{EXPIRES}.{SECRET}\n"
+        lab.office.script.clear()
+        lab.office.script.append(Deposit(b"late"))
+        done = claimant.claim()
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "payload").read_bytes() == b"late"
+        assert len(keys(lab)) == 1
+        assert (tmp_path / "claim").read_bytes() == b""
+
+
+def test_open_sh_that_is_ended_while_the_answer_comes_keeps_it_for_the_next_call(tmp_path):
+    lab = Lab(tmp_path)
+    lab.world.run(60)
+    lab.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
+    deposit = Deposit(b"in time")
+
+    def late(*request):
+        reply = deposit(*request)
+        time.sleep(4)  # the signal comes before the answer
+        return reply
+
+    claimant = Claimant("open.sh", lab)
+    with serve(lab.office) as lab.base:
+        lab.office.script.append(late)
+        # timeout runs it in the foreground, so only the shell is told to end: curl goes on, as under a service manager's KillMode=mixed.
+        assert claimant.claim(prefix=("timeout", "--foreground", "--signal", "TERM", "3")).returncode in (124, 143)
+        done = claimant.claim()
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "payload").read_bytes() == b"in time"
+        assert len(claims(lab)) == 1
+
+
+def test_a_second_open_sh_at_the_same_claim_says_so_and_touches_nothing(tmp_path):
+    lab = Lab(tmp_path)
+    lab.world.run(60)
+    lab.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
+    claimant, seconds = Claimant("open.sh", lab), []
+    deposit = Deposit(b"once")
+
+    def meanwhile(*request):
+        seconds.append(claimant.claim())
+        return deposit(*request)
+
+    with serve(lab.office) as lab.base:
+        lab.office.script.append(meanwhile)
+        first = claimant.claim()
+        assert first.returncode == 0, first.stderr
+    (second,) = seconds
+    assert second.returncode == 6
+    assert "is at this claim" in second.stderr
+    assert (tmp_path / "payload").read_bytes() == b"once"
+    assert len(claims(lab)) == 1
 
 
 def test_a_bundle_for_another_key_is_refused_and_nothing_is_left(claimant):

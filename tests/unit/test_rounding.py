@@ -2,12 +2,16 @@
 
 import json
 from decimal import Decimal
+from fractions import Fraction
+from math import floor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skytally.cloud import Cloud
 from skytally.rounding import money, rounded
+from skytally.statement import worth
 from skytally.table import csv
 
 AMOUNTS = st.floats(-1e12, 1e12)
@@ -18,12 +22,16 @@ CURRENCIES = st.sampled_from(["EUR", "JPY", "KWD", "CLF", "XXX", None])
     ("amount", "currency", "written"),
     [
         (1234.5, "EUR", "1234.50"),
-        (1234.5, "JPY", "1234"),
+        (2.5, "JPY", "3"),
+        (-2.5, "JPY", "-3"),
+        (1.005, "EUR", "1.01"),
+        (1234.5, "JPY", "1235"),
         (1235.5, "JPY", "1236"),
         (1.23456, "KWD", "1.235"),
         (0.0, "CHF", "0.00"),
-        (-0.125, "CAD", "-0.12"),
-        (1e40, "EUR", f"{10000000000000000303786028427003666890752}.00"),
+        (-0.125, "CAD", "-0.13"),
+        (1e40, "EUR", f"{10**40}.00"),
+        (1e308, "EUR", f"{10**308}.00"),
         (1.0, None, "1.00"),
     ],
 )
@@ -47,3 +55,10 @@ def test_differences_of_rounded_numbers_add_up_to_what_is_written(before, after)
     first, second = (rounded({"hours": value})["hours"] for value in (before, after))
     change = rounded({"hours": second - first})["hours"]
     assert Decimal(repr(first)) + Decimal(repr(change)) == Decimal(repr(second))
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**6))
+def test_a_cost_is_that_of_exact_core_time_and_price_rounded_half_up(core_ms, price_millis):
+    exact = Fraction(core_ms, 3_600_000) * Fraction(price_millis, 1_000) * 100
+    cost = worth(core_ms, Cloud(price_per_core_hour=price_millis / 1_000, currency="EUR"))["cost"]
+    assert int(money(cost, "EUR") * 100) == floor(exact + Fraction(1, 2))

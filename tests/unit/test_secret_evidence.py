@@ -1,5 +1,6 @@
 """Evidence: a token in other hands shows, whoever holds it and whatever they say; and nobody fills a store with it."""
 
+from contextlib import closing
 from datetime import timedelta
 
 import msgspec
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from secret_lab import NOW, OTHER_KEY, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
 from skytally import ending, evidence, mark, secret
+from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.cli import cli
 from skytally.errors import Unavailable
@@ -76,12 +78,21 @@ def test_a_proof_from_where_none_is_expected_shows_while_the_secret_waits(store,
         ("vm-1", "vm-10", True),
         ("vm-1", "vm-1@stranger", True),
         (None, "stranger", False),
+        ("vm-1", "root@", False),
+        ("vm-1", "@", False),
+        ("vm-1", ".", False),
+        ("vm-1", "root@.", False),
+        ("vm-1", "root@ ", False),
+        (".", "root@vm-1", False),
     ],
 )
-def test_a_host_is_another_where_its_name_is(store, expected, comment, is_other):
+def test_a_host_is_another_where_its_name_is(store, tmp_path, expected, comment, is_other):
     token = left(store, hostname=expected)
     attempt(store, token, comment=comment)
     assert [one.comment for one in evidence.on_another_host(history(store))] == [comment] * is_other
+    with closing(SqliteDocuments(tmp_path / "documents.sqlite")) as documents:
+        (row,) = evidence.secrets_view(history(store), documents, NOW)["table"]
+    assert (row["other_hostname"] is not None) == is_other
 
 
 def test_a_second_taker_of_one_name_shows_at_that_name(store):

@@ -70,11 +70,16 @@ def in_latin_1(path):
     path.write_bytes("[clouds.a]\nowner = 'Zürich'\n".encode("latin-1"))
 
 
+def bounds_the_wrong_way_round(path):
+    path.write_text("[benchmarks]\nlowest_hs23_per_core = 61\n")
+
+
 FAULTS = {
     broken_by_a_quote: "line 2, clouds.uvic",
     gone: "cannot be read",
     a_folder: "cannot be read",
     in_latin_1: "cannot be read",
+    bounds_the_wrong_way_round: "line 2, benchmarks.lowest_hs23_per_core",
 }
 
 
@@ -91,6 +96,16 @@ def test_the_last_good_data_count_and_the_fault_is_said_with_its_begin(tmp_path,
             assert (data.site(), data.fault().since, data.fault().place) == (good, NOW, FAULTS[fault])
     assert len(caplog.records) == 1
     assert data.site().deny.vms == ("a/bad",)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path):
+    path, store = tmp_path / "clouds.toml", FilesystemObjects(tmp_path / "store")
+    content = GOOD.format("Zürich").encode("utf-8-sig")
+    path.write_bytes(content)
+    store.create("clouds.toml", content)
+    for where in (str(path), f"file://{tmp_path}/store/clouds.toml"):
+        data = SiteData(where, lambda _: store, lambda: NOW)
+        assert (data.site().cloud("a").owner, data.fault()) == ("Zürich", None)
 
 
 def test_what_is_wrong_is_told_to_the_operator_alone(tmp_path):

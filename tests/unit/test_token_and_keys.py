@@ -1,9 +1,13 @@
 """Tokens and keys: signed, expiring, rotated under running vms."""
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -151,6 +155,28 @@ def test_a_missing_or_damaged_key_is_an_outage(folder, tmp_path, clock):
             KeyFiles(place, clock).keyring()
         assert f"the keys in {place}: " in broken.value.for_operator
         assert "keys init" in broken.value.for_operator
+
+
+def test_only_regular_files_are_read_and_doctor_names_the_others(home):
+    assert run("keys", "init").exit_code == 0
+    keys = home / "keys"
+    names = sorted(path.name for path in keys.iterdir())
+    os.mkfifo(keys / "master-20991231235959")
+    (keys / "token-20991231235959").mkdir()
+    linked = keys / "wrapping-20991231235959"
+    (home / "elsewhere").write_text("0" * 64)
+    linked.symlink_to(home / "elsewhere")
+    environment = os.environ | {"SKYTALLY_HOME": str(home), "SKYTALLY_KEYS": str(keys)}
+    for words in (("keys", "list", "--json"), ("doctor", "--json")):
+        command = [Path(sys.executable).with_name("skytally"), *words]
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=30)
+        rows = json.loads(done.stdout)
+        if words[0] == "keys":
+            assert sorted(row["key"] for row in rows) == sorted([*names, linked.name])
+        else:
+            odd = [row["check"] for row in rows if row["part"] == "keys" and row["state"] == "FAILED"]
+            assert odd == ["token-20991231235959", "master-20991231235959"]
+            assert done.returncode == 1
 
 
 def run(*arguments, **how):

@@ -164,7 +164,7 @@ def test_a_request_that_is_refused_whole_is_kept_and_the_next_goes_through(lab, 
 def test_a_token_that_is_not_taken_keeps_everything_waiting(lab, status, capfd):
     lab.office.script.append(error(status, "unauthenticated", "bring another"))
     hours(lab, 3)
-    assert "nothing is dropped" in capfd.readouterr().err
+    assert "the next report tries again" in capfd.readouterr().err
     assert (uptimes(lab.kept["pending"]), lab.kept["refused"]) == ([3660], [])
     hours(lab, 0)
     assert uptimes(lab.office.samples) == [60, 3660, 7260]

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from stat import S_ISREG
 
 from msgspec import Struct
 
@@ -45,6 +46,7 @@ class KeyFiles:
         self._folder, self._clock = folder, clock
         self._lock = threading.Lock()
         self._names: list[str] = []
+        self._odd: list[str] = []
         self._read: dict[str, list[KeyFile]] = {}
 
     def keyring(self) -> Keyring:
@@ -56,16 +58,25 @@ class KeyFiles:
         return Keyring(**{purpose: tuple(_in_use_first(files, self._clock())) for purpose, files in found.items()})
 
     def files(self) -> dict[str, list[KeyFile]]:
-        """Answer the keys of each purpose, newest first, read again where one has come or gone."""
+        """Return the keys of each purpose, newest first, read again where one has come or gone.
+
+        Only regular files are read.
+        """
         with self._lock:
             try:
                 names = sorted((path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
                 if names != self._names or not self._read:
-                    self._read = {purpose: [_file(self._folder / n) for n in names if n.startswith(purpose)] for purpose in PURPOSES}
-                    self._names = names
+                    regular = [name for name in names if S_ISREG((self._folder / name).stat().st_mode)]
+                    self._read = {purpose: [_file(self._folder / n) for n in regular if n.startswith(purpose)] for purpose in PURPOSES}
+                    self._names, self._odd = names, [name for name in names if name not in regular]
             except OSError as error:
                 raise _cannot_read(self._folder, error) from None
             return self._read
+
+    def odd(self) -> list[str]:
+        """Name what is named like a key and is no regular file: a pipe would hold whoever reads it for ever."""
+        self.files()
+        return self._odd
 
     def add(self, purpose: str) -> Path:
         """Make a new key of a purpose, mode 0600; of two made in one second, the later is named by the next."""

@@ -81,9 +81,9 @@ class SiteData:
             log.error(logs.Fields(message=f"the site data are broken, {which}: {broken.reason}"))
 
     def _text(self) -> str:
-        """Return the file's text; raises BrokenSiteData where there is none."""
+        """Return the file's text without a byte order mark; raise BrokenSiteData where there is none."""
         try:
-            return self._object().decode() if self._is_object else Path(self._where).read_text("utf-8")
+            return (self._object() if self._is_object else Path(self._where).read_bytes()).decode("utf-8-sig")
         except Misconfigured as error:
             raise BrokenSiteData(CANNOT_READ, error.reason) from None
         except (NotFound, Unavailable) as error:

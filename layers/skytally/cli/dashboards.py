@@ -1,27 +1,29 @@
-"""`skytally dashboards`: the boards for Kibana and Grafana, as files."""
+"""`skytally dashboards`: the boards for Kibana, OpenSearch Dashboards and Grafana, as files."""
 
 import re
 from pathlib import Path
 
 import click
 
-from skytally.adapters import boards_grafana, boards_kibana
+from skytally.adapters import boards_grafana, boards_kibana, boards_opensearch
 from skytally.cli.terminal import say
 from skytally.config import Config
 from skytally.documents import INDICES
 from skytally.errors import Malformed
 
 PREFIX = click.option("--prefix", help="what the names of the indices begin with; default: SKYTALLY_DOCUMENTS_PREFIX")
+FILE = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="the file to write; default: standard output")
+URL = re.compile(r"(?:(?P<engine>elasticsearch|opensearch)\+)?(?P<url>https?://[^\s/@]+(?:/\S*)?)")
 PREFIX_FORM = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 
 
 @click.group()
 def dashboards() -> None:
-    """Write the dashboards accounting and jobs for Kibana or Grafana, which read the documents in Elasticsearch."""
+    """Write the dashboards accounting and jobs for what reads the documents in Elasticsearch or OpenSearch."""
 
 
 @dashboards.command("kibana")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="the file to write; default: standard output")
+@FILE
 @PREFIX
 def kibana(out: Path | None, prefix: str | None) -> None:
     """Write data views, panels and dashboards as NDJSON, for Kibana 8.9 and later, and 9.
@@ -35,22 +37,41 @@ def kibana(out: Path | None, prefix: str | None) -> None:
         'https://kibana.example.org/api/saved_objects/_import?overwrite=true'
     """
     prefix = _checked(prefix)
-    text = boards_kibana.ndjson(prefix, _names(prefix))
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    _write(out, text)
-    say(f"{out}: import it at Stack Management > Saved Objects, or as --help shows", err=True)
+    _give(out, boards_kibana.ndjson(prefix, _names(prefix)), "Stack Management > Saved Objects")
+
+
+@dashboards.command("opensearch")
+@FILE
+@PREFIX
+def opensearch(out: Path | None, prefix: str | None) -> None:
+    """Write index patterns, visualizations and dashboards as NDJSON, for OpenSearch Dashboards 2.19 and later, and 3.
+
+    The same prefix makes the same bytes with the same ids, so an import with overwrite=true renews what is there.
+
+    \b
+    Example:
+      skytally dashboards opensearch --out skytally.ndjson
+      curl -u admin -H 'osd-xsrf: true' --form file=@skytally.ndjson \\
+        'https://dashboards.example.org/api/saved_objects/_import?overwrite=true'
+    """
+    prefix = _checked(prefix)
+    _give(out, boards_opensearch.ndjson(prefix, _names(prefix)), "Dashboards Management > Saved objects")
 
 
 @dashboards.command("grafana")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="the folder to write, as in provisioning/")
-@click.option("--url", help="where Grafana finds Elasticsearch; default: the first of SKYTALLY_DOCUMENTS")
-@click.option("--key-file", help="where Grafana finds its API key (monitor; read and view_index_metadata on PREFIX-*); default: none")
+@click.option("--url", help="where Grafana finds the search engine; default: the first of SKYTALLY_DOCUMENTS")
+@click.option("--engine", type=click.Choice(sorted(boards_grafana.ENGINES)), help="default: what the URL begins with, or elasticsearch")
+@click.option("--key-file", help="where Grafana finds its API key, OpenSearch's bearer token or, with --user, a password; default: none")
+@click.option("--user", help="the user whose password is in --key-file; what it must be allowed is in the README")
 @click.option("--folder", default="/etc/grafana/provisioning", show_default=True, help="Grafana's folder of provisioning")
 @PREFIX
-def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefix: str | None) -> None:
+def grafana(
+    out: Path, url: str | None, engine: str | None, key_file: str | None, user: str | None, folder: str, prefix: str | None
+) -> None:
     """Write data sources and dashboards for Grafana's provisioning; no key is written, only where it lies.
+
+    For OpenSearch, Grafana 10.4 or later needs the plugin grafana-opensearch-datasource.
 
     \b
     Example:
@@ -60,11 +81,16 @@ def grafana(out: Path, url: str | None, key_file: str | None, folder: str, prefi
     """
     prefix = _checked(prefix)
     url = url or Config.from_env().documents_url.split(",")[0]
-    if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
-        raise Malformed("--url must be where Grafana finds Elasticsearch, as https://search.example.org:9200, without a password")
+    found = URL.fullmatch(url)
+    if not found:
+        raise Malformed("--url must be where Grafana finds the search engine, as https://search.example.org:9200, without a password")
     if key_file and not re.fullmatch(r"[^$}]+", key_file):
         raise Malformed("--key-file must be a path without $ and }: Grafana's provisioning files cannot name any other")
-    for name, text in boards_grafana.files(prefix, _names(prefix), url, key_file, folder).items():
+    if user and not key_file:
+        raise Malformed("--user needs --key-file: the file from which Grafana reads that user's password")
+    source = boards_grafana.ENGINES[engine or found["engine"] or "elasticsearch"]
+    access = boards_grafana.Access(source, found["url"], key_file, user)
+    for name, text in boards_grafana.files(prefix, _names(prefix), access, folder).items():
         _write(out / name, text)
         say(out / name, err=True)
 
@@ -80,6 +106,14 @@ def _names(prefix: str) -> dict[str, str]:
     from skytally.adapters.documents_elasticsearch.templates import alias
 
     return {index: alias(prefix, index) for index in INDICES}
+
+
+def _give(out: Path | None, text: str, page: str) -> None:
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    _write(out, text)
+    say(f"{out}: import it at {page}, or as --help shows", err=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -55,6 +55,8 @@ def _tried(check: Callable[[Config], Iterator[Finding]], config: Config) -> Iter
 
 
 def _keys(_: Config) -> Iterator[Finding]:
+    for name in wiring.key_files().odd():
+        yield "keys", name, "FAILED", "is no regular file, and not read: remove it"
     keyring = wiring.keys()
     for purpose, keys in (("master", keyring.master), ("wrapping", keyring.wrapping), ("token", keyring.token)):
         yield "keys", purpose, "ok", ", ".join(key.name for key in keys)

@@ -15,7 +15,7 @@ from rich.text import Text
 from skytally import ending, evidence, userdata, vm_payload, web, wiring
 from skytally.adapters.http_skytally import Deployment
 from skytally.cli.files import private_file
-from skytally.cli.name import NAME
+from skytally.cli.name import ABSOLUTE_PATH, MODE, NAME, OWNER
 from skytally.cli.terminal import AS_JSON, say, say_json, show, text
 from skytally.errors import Malformed
 from skytally.function_url import is_private
@@ -96,9 +96,11 @@ def deposit(out: Path | None, payload: Path, *, as_json: bool, opaque: bool, **w
 
 @click.command("userdata")
 @_deposit_options
-@click.option("--unpack", default="/etc/skytally/secrets", show_default=True, help="folder on the vm that a tar is unpacked to")
-@click.option("--owner", default="root", show_default=True, help="USER[:GROUP] of the unpacked files")
-@click.option("--mode", default="0400", show_default=True, help="mode of the unpacked files")
+@click.option(
+    "--unpack", type=ABSOLUTE_PATH, default="/etc/skytally/secrets", show_default=True, help="folder on the vm that a tar is unpacked to"
+)
+@click.option("--owner", type=OWNER, default="root", show_default=True, help="USER[:GROUP] of the unpacked files")
+@click.option("--mode", type=MODE, default="0400", show_default=True, help="mode of the unpacked files")
 @click.option("--mirror", "mirrors", multiple=True, help="another URL of vm.py, believed by its digest; repeat it")
 def make_userdata(unpack: str, owner: str, mode: str, mirrors: tuple[str, ...], payload: Path, **wanted: Any) -> None:
     """Leave a secret, and print the cloud-init user-data with which the vm takes it, benchmarks itself and reports from then on.

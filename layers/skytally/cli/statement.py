@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from skytally import bill, closing, reconciliation, signature, web, wiring
+from skytally import bill, closing, frozen, reconciliation, restatement, signature, web, wiring
 from skytally.bill import Billed
 from skytally.cli.files import private_file, text_of
 from skytally.cli.terminal import AS_JSON, say, say_json, show_rows
-from skytally.closing import Frozen
 from skytally.cloud import Site
 from skytally.config import Config
 from skytally.errors import Malformed
+from skytally.frozen import Frozen
 from skytally.ports import Documents
 from skytally.records import month as read_month
 
@@ -76,7 +76,7 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
             made = closing.revisions(wanted, clouds, documents, site, lambda _: ("", ""), web.clock())
         else:
             made = closing.close(wanted, clouds, documents, site, lambda text: signature.sign(text, signing_key), web.clock())
-    rows = [_described(closing.read(one.text)) for one in made]
+    rows = [_described(frozen.read(one.text)) for one in made]
     if as_json:
         say_json(rows)
     elif rows:
@@ -103,7 +103,7 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None, *, as_json: b
     try:
         told = json.loads(file.read_text())
         text, signed, own_key = (str(told[name]) for name in ("statement", "signature", "public_key"))
-        row = _described(closing.read(text))
+        row = _described(frozen.read(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Malformed(f"{file} is no signed statement of format 1 or 2: ask for it with detail=signed") from None
     signature.verify(text, signed, text_of(key_path, "name the public key that you were given") if key_path else own_key)
@@ -170,15 +170,15 @@ def _read_bill(path: Path, decimal: str | None) -> dict[str, Billed]:
         raise Malformed(f"cannot read {path} ({error.strerror}): name the file of the bill") from None
 
 
-def _described(frozen: Frozen) -> dict[str, Any]:
-    totals = frozen.totals
+def _described(text: Frozen) -> dict[str, Any]:
+    totals = text.totals
     return {
-        "month": frozen.month,
-        "cloud": frozen.cloud,
-        "owner": frozen.owner,
-        "contact": frozen.contact,
-        "revision": frozen.revision,
-        "closed_at": frozen.closed_at,
+        "month": text.month,
+        "cloud": text.cloud,
+        "owner": text.owner,
+        "contact": text.contact,
+        "revision": text.revision,
+        "closed_at": text.closed_at,
         **{name: totals[name] for name in SHOWN},
-        "restated": None if frozen.changes is None else closing.sentence(frozen.changes),
+        "restated": restatement.sentence(text),
     }

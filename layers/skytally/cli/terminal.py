@@ -11,15 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from skytally.plain_text import printable
-from skytally.rounding import minor_digits
+from skytally.rounding import CURRENCIES, money
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="print JSON")
 # A column of words is not made narrower than this to let a table fit.
 NARROWEST = 24
 # What rich draws beside the cells of a column: two blanks and a line; and one line more.
 BORDER = 3
-# By which column the currency of an amount is told.
-CURRENCIES = {"cost": "currency", "billed_cost": "billed_currency"}
 
 
 def say(sentence: object, *, err: bool = False) -> None:
@@ -54,9 +52,10 @@ def _word(name: str, row: dict[str, Any]) -> str:
         return ""
     if not isinstance(value, float):
         return str(value)
-    digits = minor_digits(row.get(CURRENCIES[name])) if name in CURRENCIES else 3
+    if name in CURRENCIES:
+        return f"{money(value, row.get(CURRENCIES[name])):,}"
     bound = "≥ " if name == "hs23_hours" and row["hs23_complete"] is False else ""
-    return f"{bound}{value:,.{digits}f}"
+    return f"{bound}{value:,.3f}"
 
 
 def show(

@@ -1,4 +1,4 @@
-"""Boards as files that Grafana reads when it starts, for its Elasticsearch data source; for Grafana 10 and later.
+"""Boards as files that Grafana reads when it starts, for its data source of a search engine; for Grafana 10 and later.
 
 ::
 
@@ -13,14 +13,16 @@ from hashlib import sha256
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 from skytally.adapters.boards_grafana.target import Target
-from skytally.board import ALL_TIME, BOARDS, MOMENTS, Board, Panel, placed
+from skytally.board import ALL_TIME, BOARDS, MOMENTS, Board, Panel, field_kind, placed
 
 Object = dict[str, Any]
 SCHEMA_VERSION = 39
 MAX_UID = 40
 SHAPES = {"number": "stat", "series": "timeseries", "lines": "timeseries", "bars": "barchart", "table": "table"}
+BOOLEANS = [{"type": "value", "options": {"0": {"text": "false"}, "1": {"text": "true"}}}]
 UNITS = {"hours": ("none", 1), "share": ("percentunit", 1), "bytes": ("bytes", 1), "count": ("none", 0)}
 STACKED_BARS = {"drawStyle": "bars", "fillOpacity": 80, "lineWidth": 0, "stacking": {"mode": "normal", "group": "A"}}
 LEGEND = {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []}
@@ -32,21 +34,47 @@ OPTIONS: dict[str, Object] = {
 }
 
 
-def files(prefix: str, names: Mapping[str, str], url: str, key_file: str | None, folder: str) -> dict[str, str]:
-    """Write all boards of a prefix, by the paths that they have in Grafana's folder of provisioning; the same again is the same text.
+class Engine(Struct, frozen=True):
+    """A search engine as Grafana knows it: its data source, which setting names an index, others, how a key is sent."""
 
-    `names` are those of the indices in the Elasticsearch at `url`; Grafana reads its API key from `key_file`, so none is written here.
+    data_source: str
+    index: str
+    settings: Object
+    scheme: str
+
+
+# The plugin needs a version, and treats all of OpenSearch alike.
+OPENSEARCH = {"flavor": "opensearch", "version": "2.19.0"}
+ENGINES = {
+    "elasticsearch": Engine("elasticsearch", "index", {}, "ApiKey"),
+    "opensearch": Engine("grafana-opensearch-datasource", "database", OPENSEARCH, "Bearer"),
+}
+
+
+class Access(Struct, frozen=True):
+    """Where Grafana finds the documents, and who it is: the user whose password a file holds, or whom its key names."""
+
+    engine: Engine
+    url: str
+    key_file: str | None = None
+    user: str | None = None
+
+
+def files(prefix: str, names: Mapping[str, str], access: Access, folder: str) -> dict[str, str]:
+    """Write all boards of a prefix, by their paths in Grafana's folder of provisioning; always the same text.
+
+    `names` are those of the indices in the search engine. Grafana reads its credential from a file: none is written.
     """
-    url, folder = _literal(url), _literal(folder)
+    folder = _literal(folder)
     used = sorted({panel.index for board in BOARDS for panel in board.panels})
-    sources = [_source(prefix, index, names[index], url, key_file) for index in used]
+    sources = [_source(prefix, index, names[index], access) for index in used]
     options = {"path": f"{folder}/dashboards/{prefix}"}
     provider = {"name": prefix, "folder": prefix, "type": "file", "allowUiUpdates": False, "options": options}
-    boards = {f"dashboards/{prefix}/{board.name}.json": _json(_dashboard(prefix, board)) for board in BOARDS}
+    boards = {board.name: _json(_dashboard(prefix, board, access.engine)) for board in BOARDS}
     return {
         f"datasources/{prefix}.yaml": _yaml({"apiVersion": 1, "datasources": sources}),
         f"dashboards/{prefix}.yaml": _yaml({"apiVersion": 1, "providers": [provider]}),
-        **boards,
+        **{f"dashboards/{prefix}/{name}.json": text for name, text in boards.items()},
     }
 
 
@@ -69,17 +97,24 @@ def _uid(prefix: str, name: str) -> str:
     return whole if len(whole) <= MAX_UID else sha256(whole.encode()).hexdigest()[:MAX_UID]
 
 
-def _source(prefix: str, index: str, name: str, url: str, key_file: str | None) -> Object:
-    source = {"name": f"{prefix}: {index}", "uid": _uid(prefix, index), "type": "elasticsearch", "access": "proxy", "url": url}
-    told: Object = {"index": name, "timeField": MOMENTS[index]}
-    if key_file is None:
-        return source | {"jsonData": told}
-    secret = {"httpHeaderValue1": f"ApiKey $__file{{{key_file}}}"}
-    return source | {"jsonData": told | {"httpHeaderName1": "Authorization"}, "secureJsonData": secret}
+def _source(prefix: str, index: str, name: str, access: Access) -> Object:
+    engine = access.engine
+    named = {"name": f"{prefix}: {index}", "uid": _uid(prefix, index), "type": engine.data_source}
+    source = {**named, "access": "proxy", "url": _literal(access.url)}
+    settings = {engine.index: name, "timeField": MOMENTS[index], **engine.settings}
+    if access.key_file is None:
+        return source | {"jsonData": settings}
+    secret = f"$__file{{{access.key_file}}}"
+    if access.user is not None:
+        user = {"basicAuth": True, "basicAuthUser": _literal(access.user)}
+        return source | user | {"jsonData": settings, "secureJsonData": {"basicAuthPassword": secret}}
+    header = {"jsonData": settings | {"httpHeaderName1": "Authorization"}}
+    return source | header | {"secureJsonData": {"httpHeaderValue1": f"{engine.scheme} {secret}"}}
 
 
-def _dashboard(prefix: str, board: Board) -> Object:
+def _dashboard(prefix: str, board: Board, engine: Engine) -> Object:
     used = dict.fromkeys(panel.index for panel in board.panels)
+    sources = {index: {"type": engine.data_source, "uid": _uid(prefix, index)} for index in used}
     return {
         "uid": _uid(prefix, board.name),
         "title": f"{prefix}: {board.title}",
@@ -89,19 +124,17 @@ def _dashboard(prefix: str, board: Board) -> Object:
         "timezone": "utc",
         "time": {"from": f"now-{board.window}", "to": "now"},
         "refresh": "5m",
-        "templating": {"list": [_filter(prefix, index) for index in used]},
-        "panels": [_panel(prefix, panel, number, x, y) for number, (panel, x, y) in enumerate(placed(board), 1)],
+        "templating": {"list": [_filter(index, source) for index, source in sources.items()]},
+        "panels": [_panel(sources[place[0].index], number, *place) for number, place in enumerate(placed(board), 1)],
     }
 
 
-def _filter(prefix: str, index: str) -> Object:
+def _filter(index: str, source: Object) -> Object:
     """Let people hold all panels of an index to a cloud, a vm or whatever else it has."""
-    source = {"type": "elasticsearch", "uid": _uid(prefix, index)}
     return {"name": index, "label": f"{index} where", "type": "adhoc", "datasource": source, "filters": [], "hide": 0}
 
 
-def _panel(prefix: str, panel: Panel, number: int, x: int, y: int) -> Object:
-    source = {"type": "elasticsearch", "uid": _uid(prefix, panel.index)}
+def _panel(source: Object, number: int, panel: Panel, x: int, y: int) -> Object:
     target, shape = Target(panel), SHAPES[panel.chart]
     sorting = {"sortBy": [{"displayName": "month" if "month" in panel.by else panel.measures[0].title, "desc": True}]}
     return {
@@ -147,4 +180,8 @@ def _fields(panel: Panel) -> Object:
         unit, decimals = UNITS[measure.unit]
         properties = [{"id": "unit", "value": unit}, {"id": "decimals", "value": decimals}]
         overrides.append({"matcher": {"id": "byName", "options": measure.title}, "properties": properties})
+    # OpenSearch's data source shows booleans as the numbers that the engine keeps.
+    words = [{"id": "mappings", "value": BOOLEANS}]
+    booleans = (name for name in panel.by if field_kind(panel.index, name)[0] is bool)
+    overrides += [{"matcher": {"id": "byName", "options": name}, "properties": words} for name in booleans]
     return {"defaults": {"custom": {"filterable": True}}, "overrides": overrides}

@@ -23,7 +23,8 @@ class Target:
         self._metrics: dict[str, Object] = {}
         self._sums: dict[str, str] = {}
         self._measures = {self._measure(measure): measure for measure in panel.measures}
-        self._rank = self._sum(panel.rank)
+        # Older versions of OpenSearch's data source ask for an aggregation `count`, which there is not.
+        self._rank = "_count" if panel.rank == "count" else self._sum(panel.rank)
         for number, metric in self._metrics.items():
             metric["hide"] = number not in self._measures
 
@@ -63,16 +64,10 @@ class Target:
 
     def _measure(self, measure: Measure) -> str:
         """Answer the number of what answers a measure."""
-        if measure.distinct:
-            return self._metric("cardinality", field=measure.distinct)
-        if measure.mean_of:
-            return self._metric("avg", field=measure.mean_of)
-        if measure.sums == ("count",) and not measure.over:
-            return self._sum("count")
-        above, below = (" + ".join(f"params.{term}" for term in terms) for terms in (measure.sums, measure.over))
-        text = f"({above})" if len(measure.sums) > 1 else above
-        text += f" / {measure.scale}" if measure.scale != 1 else ""
-        text += f" / {below}" if below else ""
+        if measure.aggregation:
+            kind, field = measure.aggregation
+            return self._metric(kind, field=field) if field else self._sum("count")
+        text = measure.arithmetic(lambda term: f"params.{term}")
         variables = [{"name": term, "pipelineAgg": self._sum(term)} for term in (*measure.sums, *measure.over)]
         return self._metric("bucket_script", pipelineVariables=variables, settings={"script": text})
 
