@@ -4,14 +4,14 @@ from pathlib import Path
 
 import functions_framework.aio
 
+from skytally import callers, metrics, openapi, openapi_page, page, web, wiring
 from skytally import dashboard as rules
-from skytally import metrics, openapi, openapi_page, page, web, wiring
 
 HTML = "text/html; charset=utf-8"
 PAGE = Path(__file__).parent / "page"
 
 
-def reader(request: web.Request) -> web.Admission | None:
+def reader(request: web.Request) -> callers.Admission | None:
     """Admit readers to the page's data; its files are anybody's."""
     return wiring.dashboard_reader(request) if page.name_of(request.path) in {"data", "metrics"} else None
 
@@ -39,7 +39,7 @@ def dashboard(request: web.Request) -> web.Reply:
 
 def asked(request: web.Request) -> rules.Asked:
     """Bring together what is asked, by whom, and where the answer lies."""
-    clouds = wiring.readable_clouds(request.caller, request.queries("cloud"))
+    clouds = callers.readable_clouds(request.caller, request.queries("cloud"))
     return rules.Asked(
         query=request.query,
         clouds=clouds,

@@ -2,7 +2,7 @@
 
 import functions_framework.aio
 
-from skytally import apel, apel_export, apel_source, closing, cloud_name, job_list, records, table, web, wiring
+from skytally import apel, apel_export, apel_source, callers, closing, cloud_name, job_list, records, table, web, wiring
 from skytally.errors import Malformed
 
 FORMATS = ("json", "csv", *apel_export.FORMATS)
@@ -21,7 +21,7 @@ def statement(request: web.Request) -> web.Reply:
     form = query.get("format", DETAILS.get(detail, FORMATS)[0])
     if form not in DETAILS.get(detail, ()) or (detail == "signed" and len(named) != 1) or (detail == "jobs" and revision is not None):
         raise Malformed(f"detail may be boots (json, csv), jobs (csv) or signed (json, one cloud); format may be {', '.join(FORMATS)}")
-    clouds, documents, site = wiring.readable_clouds(reader, named), wiring.documents(), wiring.site()
+    clouds, documents, site = callers.readable_clouds(reader, named), wiring.documents(), wiring.site()
     cloud_name.check(named, documents, site, reader.clouds)
     if detail == "jobs":
         jobs = job_list.job_rows(month, clouds, documents)

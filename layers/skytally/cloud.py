@@ -16,7 +16,6 @@ from msgspec import Meta, Struct
 from skytally import batch
 from skytally.errors import Forbidden, Misconfigured
 from skytally.records import Caller, Rejection, Sample, Text
-from skytally.token import digest_of
 
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 # What is for APEL is judged where it is sent: it must not cost the other clouds, or what else the file says.
@@ -131,9 +130,9 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Answer what is known of a cloud, which may be nothing."""
         return self.clouds.get(name, Cloud())
 
-    def check(self, caller: Caller, token: str) -> None:
+    def check(self, caller: Caller, token_digest: str) -> None:
         """Raise Forbidden for a token on the deny list, for one that was renewed from it, and for a vm's that is on it."""
-        if any(digest in self.deny.tokens for digest in (*caller.chain, digest_of(token))):
+        if any(digest in self.deny.tokens for digest in (*caller.chain, token_digest)):
             raise _shut_out("this caller")
         if caller.vm is not None:
             self.check_vm(caller, caller.vm)

@@ -15,18 +15,16 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import Struct
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response, StreamingResponse
 
 from skytally import bodies, errors, logs, workers
+from skytally.callers import Admission
 from skytally.catalog import FUNCTIONS, service_of
 from skytally.clock import now
-from skytally.cloud import Site
 from skytally.errors import Forbidden, Malformed, Misconfigured, SkytallyError, Unauthenticated, Unavailable
 from skytally.http_error import HttpError, too_large
-from skytally.keyring import Key
 from skytally.records import Caller
 from skytally.workers import Party, Workers
 
@@ -67,15 +65,6 @@ def clock() -> datetime:
     return now()
 
 
-class Admission(Struct, frozen=True):
-    """Who calls, by which site data and keys that was found out, and the id of the token's chain; none of a caller without a token."""
-
-    caller: Caller
-    site: Site
-    token_keys: tuple[Key, ...] = ()
-    chain_id: str = ""
-
-
 class Request:
     """What a function gets: the request, read whole, under its cap; whoever authorises it sees the same without its body."""
 
@@ -89,7 +78,7 @@ class Request:
         self._request = request
 
     @property
-    def admitted(self) -> "Admission":
+    def admitted(self) -> Admission:
         """Return what the function's `authorise` found out."""
         assert self.admission is not None  # noqa: S101
         return self.admission

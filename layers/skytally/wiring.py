@@ -11,24 +11,24 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from skytally import token, web
+from skytally import callers, web
 from skytally.adapters.keys_files import KeyFiles
 from skytally.adapters.site_files import SiteData
 from skytally.alarm import Teller, Untold
 from skytally.boot import Register
+from skytally.callers import Admission
 from skytally.catalog import FUNCTIONS
 from skytally.cloud import Site, SiteFault
 from skytally.config import OBJECT_STORE, Config, setting_names
 from skytally.credential import Credential
-from skytally.errors import Forbidden, Misconfigured, NotYours
+from skytally.errors import Misconfigured
 from skytally.keyring import Keyring
 from skytally.limit import Limits
 from skytally.ports import Documents, JobStates, Objects, ProbedObjects
 from skytally.preflight import Gate
-from skytally.records import Caller
 from skytally.tally import Tallies
 from skytally.unreadable import Notes
-from skytally.web import Admission, Request
+from skytally.web import Request
 
 if TYPE_CHECKING:
     from skytally.panda import JobRows
@@ -244,33 +244,16 @@ def caller(role: str, report: str = "") -> web.Authorise:
 
     def authorise(request: Request) -> Admission:
         with tallies().refusals(report, request.received_at) if report else nullcontext():
-            return _admit(request, role)
+            return callers.admit(request.bearer, role, keys().token, site(), request.received_at)
 
     return authorise
-
-
-def _admit(request: Request, role: str) -> Admission:
-    """Return who calls, or raise: Unauthenticated without a good token, Forbidden for another role's or on the deny list."""
-    text, token_keys, site_now = request.bearer, keys().token, site()
-    holder = token.read(text, token_keys, request.received_at)
-    site_now.check(holder, text)
-    if holder.role != role:
-        raise Forbidden(f"this needs a {role}'s token, not a {holder.role}'s")
-    return Admission(holder, site_now, token_keys, token.chain_id(text, holder))
 
 
 def dashboard_reader(request: Request) -> Admission:
     """Admit a reader to the dashboard's data; anybody reads everything where the settings open it."""
     if config().open_dashboard:
-        return Admission(Caller(role="reader", issued=0, expires=0), site())
-    return _admit(request, "reader")
-
-
-def readable_clouds(reader: Caller, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the clouds that a reader asked for and may see; none named is all of its own, and an empty answer is every cloud."""
-    if not all(map(reader.may_touch, wanted)):
-        raise NotYours("this reader's token does not name that cloud")
-    return wanted or reader.clouds
+        return callers.admit_anybody(site())
+    return callers.admit(request.bearer, "reader", keys().token, site(), request.received_at)
 
 
 @cache

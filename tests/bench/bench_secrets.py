@@ -61,8 +61,8 @@ class Memory:
 
 def leave(objects, keyring, count):
     now, caller = datetime.now(UTC), Caller(role="scheduler", issued=0, expires=2**40)
-    wanted = Deposit(cloud="uvic", vm="vm", payload=os.urandom(4_096))
-    return [deposit.deposit(wanted, caller, objects, keyring, now, deposit.new_intent(3_600, now))["token"] for _ in range(count)]
+    wanted = Deposit(cloud="uvic", vm="vm", payload=os.urandom(4_096), expires_in_seconds=3_600)
+    return [deposit.deposit(wanted, caller, objects, keyring, now)["token"] for _ in range(count)]
 
 
 def server_time(keyring):

@@ -1,6 +1,5 @@
 """Site data that name the line where they are wrong, and what a core hour is worth."""
 
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from skytally.documents import BootBenchmark
 from skytally.errors import Forbidden
 from skytally.records import Caller
 from skytally.statement import MS_PER_HOUR, worth
+from skytally.token import digest_of
 
 EXAMPLE = Path(cloud.__file__).parent / "data" / "clouds.example.toml"
 
@@ -58,14 +58,14 @@ def test_what_is_wrong_is_named_with_its_line(name):
 
 
 def test_who_is_shut_out():
-    site = cloud.parse(f"[deny]\nvms = ['uvic/bad']\ntokens = ['{sha256(b'leaked').hexdigest()}']\n")
+    site = cloud.parse(f"[deny]\nvms = ['uvic/bad']\ntokens = ['{digest_of('leaked')}']\n")
     good = Caller(role="reporter", issued=0, expires=0, clouds=("uvic",), vm="good")
-    site.check(good, "token")
+    site.check(good, digest_of("token"))
     bad = Caller(role="reporter", issued=0, expires=0, clouds=("uvic",), vm="bad")
     for caller, token in ((bad, "token"), (good, "leaked")):
         with pytest.raises(Forbidden):
-            site.check(caller, token)
-    site.check(Caller(role="reporter", issued=0, expires=0, clouds=("cern",), vm="bad"), "token")
+            site.check(caller, digest_of(token))
+    site.check(Caller(role="reporter", issued=0, expires=0, clouds=("cern",), vm="bad"), digest_of("token"))
 
 
 def test_worth():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request as StarletteRequest
 
 from skytally import logs, web
+from skytally.callers import Admission
 from skytally.cloud import Site
 from skytally.errors import Expired, Malformed, NotYours, SkytallyError, Taken, Unauthenticated, Unavailable
 from skytally.records import Caller
@@ -121,7 +122,7 @@ def test_what_the_head_shows_to_be_wrong_is_said_before_anybody_asks_who_calls()
 
 def test_a_function_gets_its_caller_and_whoever_asks_for_one_without_a_door_gets_none():
     mine = Caller(role="reporter", issued=0, expires=1, clouds=("uvic",))
-    function = web.endpoint(methods=("POST",), authorise=lambda _: web.Admission(mine, Site()))(lambda r: web.json_reply(r.caller.clouds))
+    function = web.endpoint(methods=("POST",), authorise=lambda _: Admission(mine, Site()))(lambda r: web.json_reply(r.caller.clouds))
     assert asyncio.run(function(request())).body == b'["uvic"]'
     assert answer(lambda r: web.json_reply(r.caller.clouds)).status_code == 500
 
