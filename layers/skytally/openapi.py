@@ -31,9 +31,9 @@ FORM, TAR = "application/x-www-form-urlencoded", "application/x-tar"
 ANY_TEXT: Schema = {"type": "string"}
 DESCRIPTION = """What vms, schedulers and readers send to skytally, and what it answers.
 
-Tokens come from `skytally token` and are sent as `Authorization: Bearer …`; the roles that may call are named at each path. Timers
-take anybody's POST, because a platform's timer sends no token. Whatever takes GET takes HEAD, too. Bodies are read up to a cap for
-each function. Moments are ISO 8601 in UTC with Z, and what is not known is null, never 0."""
+Tokens come from `skytally token` and are sent as `Authorization: Bearer …`; the roles that may call are named at each
+path. Timers take anybody's POST, because a platform's timer sends no token. Whatever takes GET takes HEAD, too. Bodies
+are read up to a cap for each function. Moments are ISO 8601 in UTC with Z, and what is not known is null, never 0."""
 TAGS = {
     "secrets": "a payload for one vm, taken once",
     "reports": "what vms and schedulers know",
