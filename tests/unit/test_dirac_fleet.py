@@ -1,4 +1,4 @@
-"""Two days of a fleet: 300 vms, 5 000 jobs, and every way in which reports get lost and jobs go wrong.
+"""Two days of a fleet: 100 vms, 1 600 jobs, and every way in which reports get lost and jobs go wrong.
 
 A vm keeps what the server did not answer to, and tells it again in order, as `vm.py jobs` does; only what a vm takes to its grave is lost.
 The pretended DIRAC keeps its times as the real server does: StartExecTime is the first run's for ever, EndExecTime that of the first run
@@ -20,10 +20,10 @@ from skytally.documents import Job
 from skytally.errors import Unavailable
 from skytally.ports import JobState
 
-VMS, JOBS = 300, 5_000
+VMS, JOBS = 100, 1_600
 ROUND, CALL = 15 * MINUTE, 30 * MINUTE
 DIRAC_AWAY, ALL_DEAF = (20 * HOUR, 23 * HOUR), (9 * HOUR, 9.5 * HOUR)
-DEAF_FOR, DYING = 2 * HOUR, 40
+DEAF_FOR, DYING = 2 * HOUR, 14
 
 
 class Run(Struct):
