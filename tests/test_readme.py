@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from localstack.halves import HALVES
+from localstack.suite import GROUPS
 from skytally import deployment, userdata
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
@@ -132,8 +132,8 @@ def test_the_numbers_of_a_statement_are_explained_in_the_words_that_are_signed()
     assert [dict(table) for table in tables] == [DEFINITIONS["totals"], DEFINITIONS["changes"], DEFINITIONS["boots"]]
 
 
-def test_every_test_is_in_one_half():
-    named = [path for half in HALVES for path in half]
+def test_every_test_is_in_one_group():
+    named = [path for group in GROUPS for path in group]
     files = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")]
     for file in files:
         assert sum(file.is_relative_to(path) for path in named) == 1, file
