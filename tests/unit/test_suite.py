@@ -13,15 +13,16 @@ from localstack import suite
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "import sys; from pathlib import Path; from localstack import suite; suite.ROOT = Path(sys.argv[1]); "
-RUN += "suite.GROUPS = (('first',), ('second',), ('third',)); suite.COVERED_PERCENT = 0; suite.MEMORY = suite.ROOT / 'memory'; "
+RUN += "suite.GROUPS = (('first/*',), ('second/*',), ('**/*',)); suite.COVERED_PERCENT = 0; suite.MEMORY = suite.ROOT / 'memory'; "
 RUN += "sys.exit(suite.main())"
 GOOD, BAD, LONG = "assert True", "assert 'the reason' == ''", "import time; time.sleep(120)"
 
 
 def start(folder: Path, *bodies: str) -> "subprocess.Popen[str]":
     for name, body in zip(("first", "second", "third"), bodies, strict=True):
-        (folder / name).mkdir()
-        (folder / name / f"test_{name}.py").write_text(f"def test_{name}():\n    open('{name}.began', 'w').close()\n    {body}\n")
+        test = folder / "tests" / name / f"test_{name}.py"
+        test.parent.mkdir(parents=True)
+        test.write_text(f"def test_{name}():\n    open('{name}.began', 'w').close()\n    {body}\n")
     (folder / "memory").mkdir()
     only_coverage = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_cov"}
     environment = os.environ | only_coverage | {"TMPDIR": f"{folder}/memory"}
@@ -53,6 +54,12 @@ def test_a_run_that_is_broken_off_ends_its_groups_and_shows_what_was_over(tmp_pa
     left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False).stdout
     assert left == ""
     assert list((tmp_path / "memory").iterdir()) == []
+
+
+def test_every_test_is_in_one_group():
+    files = [path for files in suite.files_of_groups() for path in files]
+    assert sorted(files) == sorted((ROOT / "tests").rglob("test_*.py"))
+    assert all(suite.files_of_groups())
 
 
 def test_temporary_files_are_in_memory_only_where_it_has_room(tmp_path, monkeypatch):
