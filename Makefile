@@ -25,7 +25,7 @@ demo: $(READY) ## a server with a pretended fleet and its jobs on its page; PORT
 
 test: $(READY) lint ## every test, on every real server that this machine can run
 	@$(BIN)/python localstack/provide.py
-	@$(BIN)/python localstack/halves.py
+	@$(BIN)/python localstack/suite.py
 
 check: $(READY) lint ## format, lint, types, import rules and unit tests, in seconds
 	@$(BIN)/pytest -q tests/unit tests/test_readme.py -m "not slow"

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 import pytest
 
-from localstack.halves import HALVES
 from skytally import deployment, userdata
 from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
@@ -130,13 +129,6 @@ def test_the_numbers_of_a_statement_are_explained_in_the_words_that_are_signed()
     text = (ROOT / "docs" / "statement.md").read_text().partition("## What the numbers mean")[2]
     tables = [re.findall(r"^\| `(\w+)` \| (.*) \|$", part, re.MULTILINE) for part in text.split("\n### ")[1:]]
     assert [dict(table) for table in tables] == [DEFINITIONS["totals"], DEFINITIONS["changes"], DEFINITIONS["boots"]]
-
-
-def test_every_test_is_in_one_half():
-    named = [path for half in HALVES for path in half]
-    files = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")]
-    for file in files:
-        assert sum(file.is_relative_to(path) for path in named) == 1, file
 
 
 def test_how_long_a_first_boot_tries_to_fetch_vm_py_is_what_its_script_does():

@@ -121,22 +121,29 @@ def false_alarms(months, seed, **world):
     return len(raised)
 
 
+# ---- simulated months; their lines are counted above, and counting again takes four times as long as simulating ----
+
+
+@pytest.mark.no_cover
 def test_a_few_faulty_clouds_are_found():
     assert sum(found_within_an_hour(seed, 0.6) for seed in range(8)) == 8
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_of_clouds_that_fail_half_of_their_jobs_95_in_a_hundred_are_found_within_an_hour():
-    assert sum(found_within_an_hour(seed, 0.5) for seed in range(1_000, 1_200)) >= 0.95 * 200
+    assert sum(found_within_an_hour(seed, 0.5) for seed in range(1_000, 1_100)) >= 95
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("world", [{}, {"clumps": 0.1, "bad_tasks": 0.06, "usual": 0.2, "odds_spread": 0.25}], ids=["usual", "rough"])
 def test_fifteen_healthy_clouds_raise_at_most_one_false_alarm_a_month(world):
     assert false_alarms(1, 7_000, **world) <= 1
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_an_alarm_of_a_faulty_cloud_does_not_flap():
     for seed in range(5):
         fleet = Fleet(seed)

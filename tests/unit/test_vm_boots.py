@@ -4,8 +4,10 @@ import base64
 import gzip
 import json
 import os
+import shutil
 import signal
 import stat
+import subprocess
 import sys
 import time
 import urllib.parse
@@ -59,8 +61,36 @@ class OnceOnly(Deposit):
         return LOST if key_of(body) == key_in(self.forms[0]) else (409, {}, LOST[2].replace(b"duplicate", b"contested"))
 
 
+@pytest.fixture(scope="module")
+def made_keys():
+    """Make two keys as vm.py does: a process that is killed takes one at most, and so does the next."""
+    return [subprocess.run(["openssl", "genrsa", "3072"], check=True, capture_output=True).stdout for _ in range(2)]
+
+
 @pytest.fixture
-def lab(tmp_path):
+def fill_keys(tmp_path, made_keys, monkeypatch):
+    """Put an openssl on the PATH that hands out made keys, each once, and does all else as the real one, which it calls.
+
+    Making a key takes a second, and this file takes some 400 claims. Real keys are made in test_openers.py.
+    """
+    keys, wrapper = tmp_path / "made-keys", tmp_path / "wrapper" / "openssl"
+    keys.mkdir()
+    wrapper.parent.mkdir()
+    hand_out = f'[ "$*" = "genrsa 3072" ] && cd {keys} && set -- * && cat "$1" && exec rm "$1"'
+    wrapper.write_text(f'#!/bin/sh\n{hand_out}\nexec {shutil.which("openssl")} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=os.pathsep)
+
+    def fill():
+        for number, key in enumerate(made_keys):
+            (keys / str(number)).write_bytes(key)
+
+    return fill
+
+
+@pytest.fixture
+def lab(tmp_path, fill_keys):
+    fill_keys()
     one = Lab(tmp_path)
     one.world.run(60)
     one.office.token = "eyJyb2xlIjoicmVwb3J0ZXIifQ.c2lnbmF0dXJl"
@@ -327,22 +357,24 @@ def killed_at(lab, line):
     """Boot in a process that dies as by SIGKILL when it comes to this line; say whether it came there."""
     pid = os.fork()
     if not pid:
-        sys.settrace(
-            lambda frame, *_: (
-                None
-                if Path(frame.f_code.co_filename) != VM_PY
-                else lambda frame, event, _: os.kill(os.getpid(), signal.SIGKILL) if event == "line" and frame.f_lineno == line else None
-            )
-        )
+        vm_py = str(VM_PY)
+
+        def in_vm_py(frame, event, _):
+            if event == "line" and frame.f_lineno == line:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return in_vm_py
+
+        sys.settrace(lambda frame, *_: in_vm_py if frame.f_code.co_filename == vm_py else None)
         os._exit(boot(lab))
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("part", range(8))
-def test_a_kill_at_any_line_of_a_claim_ends_with_the_secret_or_with_the_sentence(tmp_path, part):
+def test_a_kill_at_any_line_of_a_claim_ends_with_the_secret_or_with_the_sentence(tmp_path, fill_keys, part):
     """In eight parts, for the time that all lines take."""
     reached, ends = 0, set()
     for line in lines_of_a_claim()[part::8]:
+        fill_keys()
         folder = tmp_path / str(line)
         folder.mkdir()
         lab = Lab(folder)
