@@ -1,6 +1,7 @@
 """A claim by vm.py whatever ends it: the answer, the machine, a kill at any line. It is never another taker, and never silent."""
 
 import base64
+import contextlib
 import gzip
 import json
 import os
@@ -330,10 +331,8 @@ def test_sigterm_while_the_answer_comes_keeps_the_bundle_and_the_next_call_opens
         lab.agent()
         pid = os.fork()
         if not pid:
-            try:
+            with ending():
                 os._exit(boot(lab))
-            except SystemExit as end:
-                os._exit(end.code)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
         assert left_in_memory(lab) == ["bundle", "key.pem"]
         assert boot(lab) == 0
@@ -353,6 +352,18 @@ def lines_of_a_claim():
     return sorted({line.lineno for node in functions for line in ast.walk(node) if isinstance(line, ast.stmt)})
 
 
+@contextlib.contextmanager
+def ending():
+    """End a forked process here, whatever happens: it would wait without end for the threads that it has not."""
+    code = 70
+    try:
+        yield
+    except SystemExit as end:
+        code = end.code
+    finally:
+        os._exit(code)
+
+
 def killed_at(lab, line):
     """Boot in a process that dies as by SIGKILL when it comes to this line; say whether it came there."""
     pid = os.fork()
@@ -364,8 +375,9 @@ def killed_at(lab, line):
                 os.kill(os.getpid(), signal.SIGKILL)
             return in_vm_py
 
-        sys.settrace(lambda frame, *_: in_vm_py if frame.f_code.co_filename == vm_py else None)
-        os._exit(boot(lab))
+        with ending():
+            sys.settrace(lambda frame, *_: in_vm_py if frame.f_code.co_filename == vm_py else None)
+            os._exit(boot(lab))
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
