@@ -18,7 +18,6 @@ from skytally.documents import Job
 from skytally.errors import Malformed, Misconfigured, Unavailable
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
-THIRD_PARTY = Path(__file__).resolve().parents[3] / "shared" / "recorded" / "panda_real_record_2017_es.json"
 NOW = datetime(2026, 11, 24, 5, tzinfo=UTC)
 HOUR_MS = 3_600_000
 
@@ -68,16 +67,31 @@ def test_nobody_s_name_is_kept():
     assert "atlas-mc" not in told
 
 
-@pytest.mark.skipif(not THIRD_PARTY.exists(), reason="the third party's record is not here")
-def test_a_real_job_of_another_decade():
-    real = json.loads(THIRD_PARTY.read_text())
-    source = real.get("_source", real)
-    told = {name.lower(): value for name, value in source.items()}
-    made = panda.job(told, NOW)
-    assert made.job_id == str(told["pandaid"])
-    assert made.cpu_ms / made.core_ms_with_cpu == pytest.approx(told["cpu_eff"], abs=1e-6)
-    assert (made.wall_ms, made.doubt, made.error) == (1_000 * told["wall_time"], None, None)
-    assert (made.transformation, made.host, made.batch_number) == ("runAthena-00-00-11", told["modificationhost"], f"{told['batchid']}.0")
+def test_a_job_as_panda_told_it_in_2017():
+    """No `durationsec`, a batch id of digits alone, the CPU model in the unit, and the transformation as a URL."""
+    made = panda.job(
+        {
+            "pandaid": 1_700_000_001,
+            "jobstatus": "finished",
+            "corecount": 1,
+            "actualcorecount": 1,
+            "cpuconsumptiontime": 900,
+            "cpuconsumptionunit": "s+Imaginary(R) CPU E5 @ 2.60GHz 20480 KB",
+            "creationtime": "2017-06-05T06:00:00",
+            "starttime": "2017-06-05T06:30:00",
+            "endtime": "2017-06-05T06:50:00",
+            "statechangetime": "2017-06-05T07:00:00",
+            "modificationtime": "2017-06-05T07:00:00",
+            "batchid": "12345678",
+            "modificationhost": "node1.example.org",
+            "transformation": "http://panda.example.org:25080/trf/user/runAthena-00-00-11",
+            "piloterrorcode": 0,
+        },
+        NOW,
+    )
+    assert (made.job_id, made.cpu_ms / made.core_ms_with_cpu) == ("1700000001", 0.75)
+    assert (made.wall_ms, made.doubt, made.error) == (1_200_000, None, None)
+    assert (made.transformation, made.host, made.batch_number) == ("runAthena-00-00-11", "node1.example.org", "12345678.0")
 
 
 @pytest.mark.parametrize(
