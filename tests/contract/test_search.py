@@ -342,7 +342,7 @@ def test_pages_of_sums_are_exact_and_none_is_asked_for_in_vain(documents, monkey
     names = [f"v{n:02}" for n in range(vms)]
     done(documents, *(interval(name, AT, AT + HOUR, 100 + n, vm=name) for n, name in enumerate(names)))
     pages, search = [], documents._searched
-    monkeypatch.setattr(documents, "_searched", lambda **request: pages.append(request) or search(**request))
+    monkeypatch.setattr(documents, "_searched", lambda index, **request: pages.append(request) or search(index, **request))
     rows = window(documents, AT, AT + HOUR, by=("vm",))
     assert [(row["vm"], row["core_ms"]) for row in rows] == [(name, 100 + n) for n, name in enumerate(names)]
     # One more asks for what an edge of the window cuts, and finds nothing.
