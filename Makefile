@@ -24,7 +24,7 @@ demo: $(READY) ## a server with a pretended fleet and its jobs on its page; PORT
 	@$(BIN)/python -m localstack.demo
 
 test: $(READY) lint ## every test, on every real server that this machine can run
-	@$(BIN)/python localstack/provide.py
+	@$(BIN)/python -m localstack.provide
 	@$(BIN)/python localstack/suite.py
 
 check: $(READY) lint ## format, lint, types, import rules and unit tests, in seconds
@@ -55,7 +55,7 @@ format: $(READY) ## put the code into its one format
 	@$(BIN)/ruff check --fix --quiet .
 
 contract: $(READY) ## every adapter against the contract of its port, on the real servers
-	@$(BIN)/python localstack/provide.py
+	@$(BIN)/python -m localstack.provide
 	@$(BIN)/pytest -q tests/contract
 
 localstack: $(READY) ## object contracts and journeys on LocalStack's S3, without Docker or an account

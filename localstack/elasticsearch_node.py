@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from localstack.search_server import HEAP, Archive, Node, kept, run
+from localstack.search_node import HEAP, Archive, Node, kept, run
 from localstack.server_process import Missing
 
 VERSION = "8.19.16"

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import yaml
 
 from localstack.ca import CertificateAuthority
-from localstack.search_server import HEAP, Archive, Node, java_home, kept, run
+from localstack.search_node import HEAP, Archive, Node, java_home, kept, run
 
 INTEG_TEST = "org.opensearch.distribution.integ-test-zip:opensearch"
 SECURITY = "org.opensearch.plugin:opensearch-security"

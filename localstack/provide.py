@@ -12,6 +12,10 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from localstack.opensearch_node import OpenSearch3
+from localstack.search_node import java_home
+from localstack.server_process import MissingOptional
+
 PACKAGES = {
     "chromium": "chromium",
     "openssl": "openssl",
@@ -37,8 +41,8 @@ WITHOUT = {
     "soffice": "CSV is not tested in a spreadsheet",
     "promtool": "the rule for Prometheus and the form of the metrics are not tested by Prometheus's own tool",
     "npm": "accessibility is not tested",
-    "java": "Elasticsearch is not tested",
-    "mvn": "Elasticsearch is not tested",
+    "java": "Elasticsearch and OpenSearch are not tested",
+    "mvn": "Elasticsearch and OpenSearch are not tested",
     "go": "versitygw, fake-gcs-server, Alertmanager and what Kubernetes is given are not tested",
     "terraform": "the deployment is not tested, and of infra/ the syntax alone",
 }
@@ -58,7 +62,16 @@ def main() -> int:
     left_out = [tool for tool in WITHOUT if shutil.which(tool) is None]
     for tool in left_out:
         print(f"without {tool}: {WITHOUT[tool]}")
+    say_optional()
     return 1 if left_out and os.environ.get("CI") == "true" else 0
+
+
+def say_optional() -> None:
+    """Say what is left out because of tools that Debian lacks, which CI need not have either."""
+    try:
+        java_home(OpenSearch3.java, f"OpenSearch {OpenSearch3.version}")
+    except MissingOptional as missing:
+        print(missing)
 
 
 def apt(*words: str, folder: str = "/") -> None:

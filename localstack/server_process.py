@@ -32,6 +32,10 @@ class Missing(Exception):
     """This machine lacks what the server needs; the text says in one line what is not tested for it."""
 
 
+class MissingOptional(Missing):
+    """What it lacks is nowhere required, also where CI asks for everything."""
+
+
 @dataclass
 class Server:
     """A running server: where it answers, and the settings with which skytally uses it."""

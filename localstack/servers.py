@@ -20,9 +20,9 @@ from pathlib import Path
 from localstack.localstack_server import localstack_s3
 from localstack.replicas import free_port
 from localstack.search_server import unsecured
-from localstack.server_process import GoProgram, Missing, Server, running
+from localstack.server_process import GoProgram, Missing, MissingOptional, Server, running
 
-__all__ = ["SERVERS", "Missing", "Server"]
+__all__ = ["SERVERS", "Missing", "MissingOptional", "Server"]
 
 VERSITYGW = GoProgram(
     "versitygw", "github.com/versity/versitygw", "v1.8.0", "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=", "./cmd/versitygw"

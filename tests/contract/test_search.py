@@ -6,6 +6,7 @@ import secrets
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -68,15 +69,19 @@ def put(documents, path, body):
     documents.client.perform("PUT", path, body=body)
 
 
-def insist(documents, *writes):
-    """Send it again until it is kept, as every caller does."""
+def insist(documents, *writes, patience_seconds=240):
+    """Send it again until it is kept, as every caller does; an outage that does not pass is raised."""
+    deadline = time.monotonic() + patience_seconds
     while True:
         try:
             return done(documents, *writes)
         except Unavailable:
+            if time.monotonic() > deadline:
+                raise
             time.sleep(0.2)
 
 
+@pytest.mark.timeout(900)  # three starts of a server, of two minutes each where the machine is busy
 def test_killed_in_the_middle_of_ingestion_it_loses_nothing(tmp_path, engine):
     """Twelve reporters go on through two SIGKILLs; every month's document ends as the newest that was told to be kept."""
     try:
@@ -102,15 +107,14 @@ def ingest_through_kills(node, folder):
                     interval(f"b{n}", AT + version * HOUR, AT + (version + 1) * HOUR, 100),
                 )
 
-        threads = [threading.Thread(target=report, args=(n,)) for n in range(reporters)]
-        for thread in threads:
-            thread.start()
-        for n in (1, 2):
-            time.sleep(0.7)
-            server.kill()
-            server = stack.enter_context(node.serving(folder / f"{n}.log"))
-        for thread in threads:
-            thread.join(timeout=120)
+        with ThreadPoolExecutor(reporters) as pool:
+            reported = [pool.submit(report, n) for n in range(reporters)]
+            for n in (1, 2):
+                time.sleep(0.7)
+                server.kill()
+                server = stack.enter_context(node.serving(folder / f"{n}.log"))
+        for one in reported:
+            one.result()
         stores[0].refresh()
         assert stores[0].count("usage") == reporters
         assert {version for _, version, _ in stores[0].stored("usage", Usage)} == {versions}
@@ -255,6 +259,26 @@ def test_an_answer_that_does_not_come_is_an_outage_and_the_same_again_is_harmles
         far.close()
 
 
+SILENT_THREADS = 60
+
+
+def test_a_node_that_falls_silent_keeps_nobody_longer_than_a_request(settings, monkeypatch):
+    """Also before it was seen which engine it is, and with more threads than the engine's client has connections by itself."""
+    monkeypatch.setattr(adapter, "REQUEST_SECONDS", 2)
+    target = urlsplit(settings["SKYTALLY_DOCUMENTS"])
+    with proxy((target.hostname, target.port)) as slow, ThreadPoolExecutor(SILENT_THREADS) as pool:
+        far = {**settings, "SKYTALLY_DOCUMENTS": f"http://127.0.0.1:{slow.port}"}
+        with contextlib.closing(open_documents(Config.from_env(far))) as documents:
+            for is_seen_before in (False, True):
+                if is_seen_before:
+                    slow.holds_back.clear()
+                    assert documents.get("label", "k", Label) is None
+                slow.holds_back.set()
+                reads = [pool.submit(documents.get, "label", "k", Label) for _ in range(SILENT_THREADS)]
+                assert not wait(reads, timeout=8).not_done
+                assert all(isinstance(read.exception(), Unavailable) for read in reads)
+
+
 def test_a_document_that_the_mapping_refuses_is_rejected_by_itself(documents, prefix):
     documents.client.perform("DELETE", f"/{prefix}-label")
     wrong = templates.mappings("label")
@@ -318,7 +342,7 @@ def test_pages_of_sums_are_exact_and_none_is_asked_for_in_vain(documents, monkey
     names = [f"v{n:02}" for n in range(vms)]
     done(documents, *(interval(name, AT, AT + HOUR, 100 + n, vm=name) for n, name in enumerate(names)))
     pages, search = [], documents._searched
-    monkeypatch.setattr(documents, "_searched", lambda **request: pages.append(request) or search(**request))
+    monkeypatch.setattr(documents, "_searched", lambda index, **request: pages.append(request) or search(index, **request))
     rows = window(documents, AT, AT + HOUR, by=("vm",))
     assert [(row["vm"], row["core_ms"]) for row in rows] == [(name, 100 + n) for n, name in enumerate(names)]
     # One more asks for what an edge of the window cuts, and finds nothing.

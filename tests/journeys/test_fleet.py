@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from lab import SEARCH_ENGINES
+from running import Server
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -21,3 +25,15 @@ def test_a_day_of_a_fleet_is_exact(server):
 def test_two_months_of_a_few_vms_are_exact(server):
     done = fleet(server, "--vms", "8", "--days", "62", "--lost", "0.5", "--doubled", "0.3", "--check")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("engine", SEARCH_ENGINES)
+def test_a_day_of_a_fleet_is_exact_on_a_search_engine(engine, document_settings, tmp_path):
+    server = Server(tmp_path, **document_settings(engine)).start()
+    try:
+        done = fleet(server, "--vms", "100", "--days", "1", "--check")
+    finally:
+        server.stop()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "agree to the last digit" in done.stdout

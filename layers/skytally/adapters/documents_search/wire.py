@@ -7,6 +7,7 @@ says it outright, for sites that may not ask. An engine that is another, too old
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from skytally.adapters.documents_search.credential import Credential
@@ -16,6 +17,12 @@ from skytally.errors import Unavailable
 SCHEME = re.compile(r"(?:(elasticsearch|opensearch)\+)?(https?://.*)", re.DOTALL)
 CHECK = "check SKYTALLY_DOCUMENTS"
 UNAUTHENTICATED, FORBIDDEN = 401, 403
+# More than the threads of a process. A thread that waits for a connection waits beyond the time that its request may take.
+CONNECTIONS = 64
+
+
+# Which engine a host is, and its version, as far as it says.
+Engine = tuple[str | None, tuple[int, ...] | None]
 
 
 class Refused(Exception):
@@ -72,9 +79,10 @@ class Client:
     def dialect(self) -> Dialect:
         """Return what differs between engines, asking which one is there at the first call; raises as `perform`."""
         if self._dialect is None:
+            # Not under the lock: of hosts that stay silent, each thread would wait for all threads before it.
+            dialect = self._engine()
             with self._lock:
                 if self._dialect is None:
-                    dialect = self._engine()
                     if dialect.name == "opensearch":
                         self._wire.close()
                         self._wire = _opensearch(self._hosts, *self._how)
@@ -94,17 +102,13 @@ class Client:
         self._wire.close()
 
     def _engine(self) -> Dialect:
-        """Ask each host which engine it is; hosts that are away or may not be asked say nothing."""
-        answers: set[tuple[str | None, tuple[int, ...] | None]] = set()
-        fault: Away | Refused | None = None
-        for host in self._hosts:
-            try:
-                answers.add(_engine_of(host, *self._how))
-            except (Away, Refused) as error:
-                fault = error
+        """Ask all hosts at once which engine they are; hosts that are away or may not be asked say nothing."""
+        with ThreadPoolExecutor(len(self._hosts)) as threads:
+            replies = list(threads.map(self._reply, self._hosts))
+        answers = {reply for reply in replies if not isinstance(reply, Exception)}
+        if not answers:
+            raise next(reply for reply in reversed(replies) if isinstance(reply, Exception))
         engines = {engine for engine, _ in answers if engine is not None}
-        if not answers and fault is not None:
-            raise fault
         if len(engines) > 1:
             raise Unavailable(f"the hosts of SKYTALLY_DOCUMENTS are of two engines ({' and '.join(sorted(engines))}): name those of one")
         engine = next(iter(engines), None)
@@ -122,8 +126,14 @@ class Client:
                 raise Unavailable(f"the document store is an older {dialect.title} than {needed}: use {needed} or later")
         return dialect
 
+    def _reply(self, host: str) -> Engine | Away | Refused:
+        try:
+            return _engine_of(host, *self._how)
+        except (Away, Refused) as error:
+            return error
 
-def _engine_of(host: str, credential: Credential, ca_file: str, seconds: float) -> tuple[str | None, tuple[int, ...] | None]:
+
+def _engine_of(host: str, credential: Credential, ca_file: str, seconds: float) -> Engine:
     """Return which engine a host is and its version, as far as it says."""
     wire = _elasticsearch([host], credential, ca_file, seconds)
     try:

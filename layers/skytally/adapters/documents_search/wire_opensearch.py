@@ -11,10 +11,8 @@ from opensearchpy.exceptions import OpenSearchException, SerializationError, Tra
 from opensearchpy.serializer import JSONSerializer
 
 from skytally.adapters.documents_search.credential import Credential
-from skytally.adapters.documents_search.wire import Away, Refused
+from skytally.adapters.documents_search.wire import CONNECTIONS, Away, Refused
 
-# As many as threads may ask at once; beyond them connections are made and thrown away.
-CONNECTIONS = 64
 # The client writes a line for each request that is refused.
 logging.getLogger("opensearch").setLevel(logging.ERROR)
 
