@@ -22,9 +22,9 @@ from typing import Any
 
 from rich.progress import track
 
-from skytally import token
+from skytally.access import tokens
 from skytally.adapters.keys_files import KeyFiles
-from skytally.records import Caller, iso
+from skytally.core.records import Caller, iso
 
 HOUR_MS = 3_600_000
 CONNECTIONS = 16
@@ -136,7 +136,7 @@ def reporter_tokens(home: Path, clouds: Iterable[str]) -> dict[str, str]:
     now = datetime.now(UTC)
     keys = KeyFiles(home / "keys", lambda: now).keyring().token
     issued, expires = int(now.timestamp()), int((now + timedelta(days=1)).timestamp())
-    return {cloud: token.issue(Caller(role="reporter", clouds=(cloud,), issued=issued, expires=expires), keys) for cloud in clouds}
+    return {cloud: tokens.issue(Caller(role="reporter", clouds=(cloud,), issued=issued, expires=expires), keys) for cloud in clouds}
 
 
 async def post_all(base: str, tokens: dict[str, str], queue: list[tuple[str, list[dict[str, Any]]]]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from localstack.replicas import free_port
 from localstack.server_process import Missing
-from skytally.deployment import SECRETS_FOLDER
+from skytally.deployment.descriptions import SECRETS_FOLDER
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = Path("/var/tmp/skytally")  # noqa: S108  layers are worth keeping, and must lie where overlayfs can

@@ -37,8 +37,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from localstack import image
 from localstack.elasticsearch_node import Elasticsearch
 from localstack.servers import S3_USER, SERVERS, VERSITYGW, versitygw
-from skytally.catalog import FUNCTIONS
-from skytally.deployment import SECRETS_FOLDER
+from skytally.deployment.catalog import FUNCTIONS
+from skytally.deployment.descriptions import SECRETS_FOLDER
 
 ROOT = Path(__file__).resolve().parent.parent
 NODE = ROOT / "localstack" / "knative_node" / "node.sh"

@@ -1,4 +1,4 @@
-"""Functions as processes of this machine: one `python -m skytally.asgi` each, with its own port, environment and secrets."""
+"""Functions as processes of this machine: one `python -m skytally.app.asgi` each, with its own port, environment and secrets."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from skytally.deployment import SECRETS_FOLDER
+from skytally.deployment.descriptions import SECRETS_FOLDER
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 30
@@ -85,7 +85,7 @@ async def start(spec: dict[str, Any], secrets: Path, folder: Path, volumes: tupl
     told = {name: value.replace(SECRETS_FOLDER, str(mounted)) for name, value in spec["envVars"].items()}
     given = {**told, "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1"}
     with (folder / "log").open("wb") as log:
-        command = (*_read_only(mounted, volumes), sys.executable, "-m", "skytally.asgi")
+        command = (*_read_only(mounted, volumes), sys.executable, "-m", "skytally.app.asgi")
         process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env={**kept, **given}, stdout=log, stderr=log)
     replica = Replica(process, port, folder)
     try:

@@ -20,13 +20,16 @@ from cronsim import CronSim
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from skytally import asgi, logs, token, web, wiring
+from skytally.access import tokens
 from skytally.adapters.keys_files import KeyFiles
-from skytally.catalog import FUNCTIONS, service_of
-from skytally.config import Config
-from skytally.errors import SkytallyError
-from skytally.http_error import HttpError
-from skytally.records import Caller
+from skytally.app import asgi, wiring
+from skytally.core import clock, logs
+from skytally.core.config import Config
+from skytally.core.errors import SkytallyError
+from skytally.core.records import Caller
+from skytally.deployment.catalog import FUNCTIONS, service_of
+from skytally.http import web
+from skytally.http.http_error import HttpError
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 4
@@ -147,7 +150,7 @@ def _now() -> datetime:
 
 def first_start(config: Config) -> None:
     """Make the keys, and the operator's two tokens, where they are not there yet."""
-    key_files = KeyFiles(config.keys_path, web.clock)
+    key_files = KeyFiles(config.keys_path, clock.now)
     key_files.init()
     folder = config.home_path / "tokens"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -155,7 +158,7 @@ def first_start(config: Config) -> None:
         if not (folder / role).exists():
             expires = _now() + timedelta(days=365)
             caller = Caller(role=role, issued=int(_now().timestamp()), expires=int(expires.timestamp()))
-            write_private(folder / role, token.issue(caller, key_files.keyring().token))
+            write_private(folder / role, tokens.issue(caller, key_files.keyring().token))
 
 
 def write_private(path: Path, text: str) -> None:

@@ -16,11 +16,13 @@ from starlette.testclient import TestClient
 
 from localstack import servers
 from localstack.serve import AllFunctions, first_start
-from skytally import timer, token, wiring
+from skytally.access import tokens
 from skytally.adapters.documents_search.wire import Refused
-from skytally.config import Config
-from skytally.records import Caller
-from skytally.wiring import open_documents
+from skytally.app import wiring
+from skytally.app.wiring import open_documents
+from skytally.core.config import Config
+from skytally.core.records import Caller
+from skytally.operation import timer
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -69,7 +71,7 @@ def bearer(home: Path) -> Callable[..., Headers]:
     def make(role: str, *, lifetime: timedelta = timedelta(days=1), issued: datetime | None = None, **fields: object) -> Headers:
         begin = issued or datetime.now(UTC)
         times = {"issued": int(begin.timestamp()), "expires": int((begin + lifetime).timestamp())}
-        return {"Authorization": f"Bearer {token.issue(Caller(role=role, **times, **fields), wiring.keys().token)}"}
+        return {"Authorization": f"Bearer {tokens.issue(Caller(role=role, **times, **fields), wiring.keys().token)}"}
 
     return make
 

@@ -6,9 +6,9 @@ from functools import cache
 
 import jsonschema_rs
 
-from skytally import openapi
+from skytally.openapi import api_document
 
-DESCRIBED = openapi.description()
+DESCRIBED = api_document.description()
 PREFIX = "/function/"
 
 

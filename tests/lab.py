@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import strategies as st
 
-from skytally import envelope, records
 from skytally.adapters.documents_search.templates import is_month, written_to
-from skytally.records import HeartbeatReport
+from skytally.core import records
+from skytally.core.records import HeartbeatReport
+from skytally.secrets import envelope
 
 SEARCH_ENGINES = ("elasticsearch", "opensearch")
 DOCUMENT_STORES = ("sqlite", *SEARCH_ENGINES)

@@ -6,18 +6,18 @@ import lab
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from skytally import deposit, envelope, secret
-from skytally.errors import SkytallyError, Unavailable
-from skytally.keyring import Key, Keyring
-from skytally.ports import Created
-from skytally.records import Caller, Claim, Deposit
-from skytally.unreadable import Notes
+from skytally.access.keyring import Key, Keyring
+from skytally.core.errors import SkytallyError, Unavailable
+from skytally.core.ports import Created
+from skytally.core.records import Caller, Claim, Deposit
+from skytally.core.unreadable import Notes
+from skytally.secrets import claims, deposits, envelope
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 KEYS = Keyring(master=(Key("master-1", b"m" * 32),), wrapping=(Key("wrapping-1", b"w" * 32),), token=(Key("token-1", b"t" * 32),))
 SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
 OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
-ORIGIN = secret.Origin("192.0.2.1", "vm.py")
+ORIGIN = claims.Origin("192.0.2.1", "vm.py")
 PAYLOAD = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -94,14 +94,14 @@ def clock():
 def left(store, *, keys=KEYS, now=NOW, request_key=None, **fields):
     """Leave a secret; answers its token."""
     wanted = Deposit(**({"cloud": "uvic", "payload": PAYLOAD} | ({} if "vms" in fields else {"vm": "vm-1"}) | fields))
-    repeatable = None if request_key is None else deposit.Repeatable(request_key, msgspec.json.encode(wanted))
-    return deposit.deposit(wanted, SCHEDULER, store, keys, now, repeatable)["token"]
+    repeatable = None if request_key is None else deposits.Repeatable(request_key, msgspec.json.encode(wanted))
+    return deposits.deposit(wanted, SCHEDULER, store, keys, now, repeatable)["token"]
 
 
 def attempt(store, token, private_key=lab.SHARED_KEY, vm=None, *, keys=KEYS, clock=clock, origin=ORIGIN, comment="root@vm"):
     """Claim; answers the bundle."""
     form = lab.claim_form(token, lab.public_key(private_key, comment), vm)
-    return secret.claim(msgspec.convert(form, Claim, strict=False), store, keys, origin, clock)
+    return claims.claim(msgspec.convert(form, Claim, strict=False), store, keys, origin, clock)
 
 
 def opened(bundle, token, vm=None, private_key=lab.SHARED_KEY):

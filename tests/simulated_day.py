@@ -8,10 +8,10 @@ from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from skytally import wiring
-from skytally.errors import Unavailable
-from skytally.panda_collection import Collection
-from skytally.timer import Deadline
+from skytally.app import wiring
+from skytally.core.errors import Unavailable
+from skytally.jobs.panda_collector import Collection
+from skytally.operation.timer import Deadline
 
 BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
 STATUSES = ("finished",) * 8 + ("failed", "cancelled")
@@ -116,7 +116,7 @@ class Day:
             undead.start()
         for seconds in (0, 1):
             moment = at + timedelta(seconds=seconds)
-            monkeypatch.setattr("skytally.web.clock", lambda moment=moment: moment)
+            monkeypatch.setattr("skytally.core.clock.now", lambda moment=moment: moment)
             client.post("panda-collect")
         if undead.ident is not None:
             undead.join()

@@ -70,7 +70,7 @@ def served_alone(function, home, **more):
     environment = {**clean, **settings, "SKYTALLY_HOME": str(home), **more}
     with (
         (home / "function.log").open("a") as log,
-        subprocess.Popen([sys.executable, "-m", "skytally.asgi"], env=environment, stderr=log) as process,
+        subprocess.Popen([sys.executable, "-m", "skytally.app.asgi"], env=environment, stderr=log) as process,
     ):
         try:
             for _ in range(400):

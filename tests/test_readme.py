@@ -9,14 +9,16 @@ from pathlib import Path
 import click
 import pytest
 
-from skytally import deployment, userdata
-from skytally.catalog import FUNCTIONS
+from skytally.accounting.definitions import DEFINITIONS
 from skytally.cli import cli
 from skytally.cli.deploy import deploy
-from skytally.config import setting_names, settings
-from skytally.definition import DEFINITIONS
+from skytally.core.config import setting_names, settings
+from skytally.deployment import descriptions
+from skytally.deployment.catalog import FUNCTIONS
+from skytally.secrets import user_data
 
 ROOT = Path(__file__).resolve().parent.parent
+SKYTALLY, DESIGN = ROOT / "layers" / "skytally", ROOT / "docs" / "design.md"
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -85,9 +87,12 @@ def test_every_command_that_is_named_is_there_with_its_options():
 
 
 def test_every_module_is_on_the_map():
-    named = set(re.findall(r"`(?:layers/skytally/)?([a-z_]+\.py)`", section("Map")))
-    there = {path.name for path in (ROOT / "layers" / "skytally").glob("*.py")} - {"__init__.py"}
-    assert there - named == set()
+    rows = dict(re.findall(r"^\| `(\w+)/` \|[^|\n]*\| ([^|\n]*) \|$", DESIGN.read_text(), re.MULTILINE))
+    packages = {path.parent for path in SKYTALLY.glob("*/__init__.py")}
+    assert rows.keys() == {package.name for package in packages}
+    for package in packages:
+        there = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+        assert set(re.findall(r"`(\w+)`", rows[package.name])) == there - {"__init__"}, package.name
 
 
 def test_the_catalog_is_the_folders():
@@ -122,7 +127,7 @@ def test_operating_takes_ten_commands_that_exist():
 
 def test_the_description_that_is_shown_is_one():
     (shown,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(deployment.specifications(deployment.parse(shown.encode()))) == len(FUNCTIONS)
+    assert len(descriptions.specifications(descriptions.parse(shown.encode()))) == len(FUNCTIONS)
 
 
 def test_the_numbers_of_a_statement_are_explained_in_the_words_that_are_signed():
@@ -132,6 +137,6 @@ def test_the_numbers_of_a_statement_are_explained_in_the_words_that_are_signed()
 
 
 def test_how_long_a_first_boot_tries_to_fetch_vm_py_is_what_its_script_does():
-    text, script = section("Handing out a secret"), Path(userdata.__file__).read_text()
+    text, script = section("Handing out a secret"), Path(user_data.__file__).read_text()
     assert "left=1800 " in script
     assert "the vm tries for half an hour to fetch `vm.py`" in text

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import functions_framework.aio
 
-from skytally import web
-from skytally.errors import NotFound
+from skytally.core.errors import NotFound
+from skytally.http import web
 
 SCRIPTS = ("open.sh", "scheduler.py", "vm.py")
 

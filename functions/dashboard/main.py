@@ -4,8 +4,12 @@ from pathlib import Path
 
 import functions_framework.aio
 
-from skytally import callers, metrics, openapi, openapi_page, page, web, wiring
-from skytally import dashboard as rules
+from skytally.access import callers
+from skytally.app import wiring
+from skytally.dashboard import metrics
+from skytally.dashboard import query as rules
+from skytally.http import page_files, web
+from skytally.openapi import api_document, api_page
 
 HTML = "text/html; charset=utf-8"
 PAGE = Path(__file__).parent / "page"
@@ -13,16 +17,16 @@ PAGE = Path(__file__).parent / "page"
 
 def reader(request: web.Request) -> callers.Admission | None:
     """Admit readers to the page's data; its files are anybody's."""
-    return wiring.dashboard_reader(request) if page.name_of(request.path) in {"data", "metrics"} else None
+    return wiring.dashboard_reader(request) if page_files.name_of(request.path) in {"data", "metrics"} else None
 
 
 @functions_framework.aio.http
 @web.endpoint(methods=("GET", "HEAD"), paths=True, authorise=reader)
 def dashboard(request: web.Request) -> web.Reply:
     """Answer a file of the page to anybody, and its data to readers."""
-    name = page.name_of(request.path)
+    name = page_files.name_of(request.path)
     if name == "data":
-        return page.data_reply(rules.data(asked(request)), request.query, request.headers)
+        return page_files.data_reply(rules.data(asked(request)), request.query, request.headers)
     if name == "metrics":
         told, off = asked(request), wiring.config().timers_off
         rules.check_cloud(told)
@@ -31,10 +35,10 @@ def dashboard(request: web.Request) -> web.Reply:
     if name == "access":
         return web.json_reply({"token_needed": not wiring.config().open_dashboard})
     if name == "openapi.json":
-        return web.json_reply(openapi.description())
+        return web.json_reply(api_document.description())
     if name == "openapi.html":
-        return web.Reply(openapi_page.page(), headers={"Content-Security-Policy": openapi_page.POLICY}, media_type=HTML)
-    return page.file_reply(PAGE, name, request.headers)
+        return web.Reply(api_page.page(), headers={"Content-Security-Policy": api_page.POLICY}, media_type=HTML)
+    return page_files.file_reply(PAGE, name, request.headers)
 
 
 def asked(request: web.Request) -> rules.Asked:

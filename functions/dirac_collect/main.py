@@ -2,8 +2,12 @@
 
 import functions_framework.aio
 
-from skytally import dirac_collection, timer, web, wiring
-from skytally.timer import Deadline
+from skytally.app import wiring
+from skytally.core import clock
+from skytally.http import web
+from skytally.jobs import dirac_collector
+from skytally.operation import timer
+from skytally.operation.timer import Deadline
 
 
 @functions_framework.aio.http
@@ -14,7 +18,7 @@ def dirac_collect(_: web.Request) -> web.Reply:
     if door is None:
         return web.json_reply({"state": "off"})
 
-    def work(deadline: Deadline) -> dirac_collection.DiracCounts:
-        return dirac_collection.settle(door, deadline.guard(wiring.documents()), deadline)
+    def work(deadline: Deadline) -> dirac_collector.DiracCounts:
+        return dirac_collector.settle(door, deadline.guard(wiring.documents()), deadline)
 
-    return web.json_reply(timer.run("dirac_collect", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))
+    return web.json_reply(timer.run("dirac_collect", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now))

@@ -2,8 +2,11 @@
 
 import functions_framework.aio
 
-from skytally import retention, timer, web, wiring
-from skytally.timer import Deadline
+from skytally.app import wiring
+from skytally.core import clock
+from skytally.http import web
+from skytally.operation import retention, timer
+from skytally.operation.timer import Deadline
 
 
 @functions_framework.aio.http
@@ -14,4 +17,4 @@ def documents_forget(request: web.Request) -> web.Reply:
     def work(deadline: Deadline) -> dict[str, int]:
         return retention.forget(deadline.guard(wiring.documents()), wiring.config().kept_days, request.received_at, deadline.is_over)
 
-    return web.json_reply(timer.run("documents_forget", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))
+    return web.json_reply(timer.run("documents_forget", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now))

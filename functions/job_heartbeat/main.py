@@ -2,7 +2,10 @@
 
 import functions_framework.aio
 
-from skytally import heartbeat, records, web, wiring
+from skytally.app import wiring
+from skytally.core import records
+from skytally.http import web
+from skytally.jobs import heartbeats
 
 
 @functions_framework.aio.http
@@ -12,6 +15,6 @@ def job_heartbeat(request: web.Request) -> web.Reply:
     with wiring.tallies().report("job_heartbeat", request.received_at) as count_items:
         report = records.parse_report(request.body, records.HeartbeatReport)
         request.admitted.site.check_vm(request.caller, report.vm)
-        receipt = heartbeat.record(report, request.caller, wiring.documents(), request.received_at)
+        receipt = heartbeats.record(report, request.caller, wiring.documents(), request.received_at)
         count_items(receipt)
     return web.json_reply(receipt)

@@ -2,7 +2,9 @@
 
 import functions_framework.aio
 
-from skytally import placement, web, wiring
+from skytally.app import wiring
+from skytally.http import web
+from skytally.jobs import placements
 
 
 @functions_framework.aio.http
@@ -12,6 +14,6 @@ from skytally import placement, web, wiring
 def placement_report(request: web.Request) -> web.Reply:
     """Answer what became of each item, once the good ones are durable and the jobs that they concern are on their clouds."""
     with wiring.tallies().report("placement_report", request.received_at) as count_items:
-        receipt = placement.record(request.body, request.caller, wiring.documents(), request.received_at)
+        receipt = placements.record(request.body, request.caller, wiring.documents(), request.received_at)
         count_items(receipt)
     return web.json_reply(receipt)

@@ -2,7 +2,10 @@
 
 import functions_framework.aio
 
-from skytally import records, secret, web, wiring
+from skytally.app import wiring
+from skytally.core import clock, records
+from skytally.http import web
+from skytally.secrets import claims
 
 
 @functions_framework.aio.http
@@ -10,5 +13,5 @@ from skytally import records, secret, web, wiring
 def secret_claim(request: web.Request) -> web.Reply:
     """Answer the bundle to whoever is first and proves that it holds the claim secret."""
     claim = records.convert(request.fields, records.Claim, strict=False)
-    origin = secret.Origin(wiring.address(request), request.headers.get("user-agent", "")[:200])
-    return web.tar_reply(secret.claim(claim, wiring.objects(), wiring.keys(), origin, web.clock))
+    origin = claims.Origin(wiring.address(request), request.headers.get("user-agent", "")[:200])
+    return web.tar_reply(claims.claim(claim, wiring.objects(), wiring.keys(), origin, clock.now))

@@ -2,7 +2,10 @@
 
 import functions_framework.aio
 
-from skytally import deposit, records, web, wiring
+from skytally.app import wiring
+from skytally.core import records
+from skytally.http import web
+from skytally.secrets import deposits
 
 
 @functions_framework.aio.http
@@ -12,6 +15,6 @@ def secret_deposit(request: web.Request) -> web.Reply:
     wanted = records.parse(request.body, records.Deposit)
     wiring.gate().check(wiring.objects())
     request_key = request.headers.get("idempotency-key")
-    repeatable = None if request_key is None else deposit.Repeatable(request_key, request.body)
-    answer = deposit.deposit(wanted, request.caller, wiring.objects(), wiring.keys(), request.received_at, repeatable)
+    repeatable = None if request_key is None else deposits.Repeatable(request_key, request.body)
+    answer = deposits.deposit(wanted, request.caller, wiring.objects(), wiring.keys(), request.received_at, repeatable)
     return web.json_reply(answer, 201)

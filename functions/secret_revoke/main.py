@@ -2,7 +2,10 @@
 
 import functions_framework.aio
 
-from skytally import ending, records, web, wiring
+from skytally.app import wiring
+from skytally.core import records
+from skytally.http import web
+from skytally.secrets import revocations
 
 
 @functions_framework.aio.http
@@ -10,6 +13,6 @@ from skytally import ending, records, web, wiring
 def secret_revoke(request: web.Request) -> web.Reply:
     """Answer once nobody can take it any more, or who has it already."""
     revocation = records.parse(request.body, records.Revocation)
-    ending.revoke(revocation, request.caller, wiring.objects(), request.received_at)
-    answer: ending.RevocationAnswer = {"state": "revoked"}
+    revocations.revoke(revocation, request.caller, wiring.objects(), request.received_at)
+    answer: revocations.RevocationAnswer = {"state": "revoked"}
     return web.json_reply(answer)

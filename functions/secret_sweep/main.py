@@ -2,8 +2,12 @@
 
 import functions_framework.aio
 
-from skytally import ending, timer, web, wiring
-from skytally.timer import Deadline
+from skytally.app import wiring
+from skytally.core import clock
+from skytally.http import web
+from skytally.operation import timer
+from skytally.operation.timer import Deadline
+from skytally.secrets import revocations
 
 
 @functions_framework.aio.http
@@ -11,8 +15,8 @@ from skytally.timer import Deadline
 def secret_sweep(_: web.Request) -> web.Reply:
     """Do a round of the sweep if one is due; what takes longer than a round is left to the next."""
 
-    def work(deadline: Deadline) -> ending.SweepCounts:
+    def work(deadline: Deadline) -> revocations.SweepCounts:
         objects, notes = deadline.guard(wiring.objects()), wiring.notes()
-        return {"expired": ending.sweep(objects, deadline, notes), "forgotten": ending.forget(objects, deadline, notes)}
+        return {"expired": revocations.sweep(objects, deadline, notes), "forgotten": revocations.forget(objects, deadline, notes)}
 
-    return web.json_reply(timer.run("secret_sweep", work, wiring.documents(), wiring.config().timer_min_seconds, web.clock))
+    return web.json_reply(timer.run("secret_sweep", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now))

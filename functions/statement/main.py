@@ -2,8 +2,13 @@
 
 import functions_framework.aio
 
-from skytally import apel, apel_export, apel_source, callers, closing, cloud_name, job_list, records, table, web, wiring
-from skytally.errors import Malformed
+from skytally.access import callers
+from skytally.accounting import apel_export, apel_format, apel_source, closing, cloud_names
+from skytally.app import wiring
+from skytally.core import records
+from skytally.core.errors import Malformed
+from skytally.http import csv_table, web
+from skytally.jobs import job_list
 
 FORMATS = ("json", "csv", *apel_export.FORMATS)
 DETAILS = {None: FORMATS, "boots": ("json", "csv"), "jobs": ("csv",), "signed": ("json",)}
@@ -22,21 +27,21 @@ def statement(request: web.Request) -> web.Reply:
     if form not in DETAILS.get(detail, ()) or (detail == "signed" and len(named) != 1) or (detail == "jobs" and revision is not None):
         raise Malformed(f"detail may be boots (json, csv), jobs (csv) or signed (json, one cloud); format may be {', '.join(FORMATS)}")
     clouds, documents, site = callers.readable_clouds(reader, named), wiring.documents(), wiring.site()
-    cloud_name.check(named, documents, site, reader.clouds)
+    cloud_names.check(named, documents, site, reader.clouds)
     if detail == "jobs":
         jobs = job_list.job_rows(month, clouds, documents)
-        return as_file(web.stream_reply(table.csv_pieces(jobs, job_list.COLUMNS, decimal), CSV), month, detail)
+        return as_file(web.stream_reply(csv_table.csv_pieces(jobs, job_list.COLUMNS, decimal), CSV), month, detail)
     if detail == "signed":
         return web.json_reply(closing.signed(month, clouds[0], documents, revision))
     whole = closing.statement(month, clouds, documents, site, request.received_at, revision)
     if form in apel_export.FORMATS:
         made = apel_export.export(form, whole, clouds, documents, site, request.received_at)
         left_out = {"X-Skytally-Left-Out": apel_source.summary(made.left_out)} if made.left_out else {}
-        return web.Reply(apel.part(made.messages, query.get("part")), headers=left_out, media_type="text/plain; charset=us-ascii")
+        return web.Reply(apel_format.part(made.messages, query.get("part")), headers=left_out, media_type="text/plain; charset=us-ascii")
     if form == "csv":
         rows = [{"month": month} | row for row in whole[detail or "clouds"]]
         names = ("month", *closing.COLUMNS[detail or "clouds"])
-        return as_file(web.Reply(table.csv(rows, names, decimal), media_type=CSV), month, detail)
+        return as_file(web.Reply(csv_table.csv(rows, names, decimal), media_type=CSV), month, detail)
     return web.json_reply(whole if detail else {name: value for name, value in whole.items() if name != "boots"})
 
 

@@ -3,7 +3,10 @@
 import functions_framework.aio
 import msgspec
 
-from skytally import samples, token, usage, web, wiring
+from skytally.access import tokens
+from skytally.accounting import samples, usage
+from skytally.app import wiring
+from skytally.http import web
 
 
 @functions_framework.aio.http
@@ -14,5 +17,5 @@ async def usage_report(request: web.Request) -> web.Reply:
         items = request.admitted.site.judged(samples.parse(request.body), request.caller)
         receipt = await usage.record(items, request.caller, wiring.register(), wiring.documents(), request.received_at)
         count_items(receipt)
-    fresh = token.renewed(request.bearer, request.caller, request.admitted.token_keys, request.received_at)
+    fresh = tokens.renewed(request.bearer, request.caller, request.admitted.token_keys, request.received_at)
     return web.json_reply(receipt if fresh is None else msgspec.structs.replace(receipt, token=fresh))

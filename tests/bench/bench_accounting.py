@@ -128,10 +128,10 @@ def agent_cost():
 def sizes_and_view():
     """Fill a month of a thousand vms, and look at it."""
     from skytally.adapters.documents_sqlite import SqliteDocuments
-    from skytally.cloud import Site
-    from skytally.samples import month_end_at
-    from skytally.view import usage_view
-    from skytally.window import window
+    from skytally.core.months import month_end_at
+    from skytally.core.site_data import Site
+    from skytally.dashboard.time_range import window
+    from skytally.dashboard.usage_view import usage_view
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "documents.sqlite"
@@ -157,9 +157,9 @@ def fill(documents, now):
     """Keep the documents of a month's reports, by the rules themselves."""
     import msgspec
 
-    from skytally import samples, usage
-    from skytally.boot import Register
-    from skytally.records import Caller
+    from skytally.accounting import samples, usage
+    from skytally.accounting.boots import Register
+    from skytally.core.records import Caller
 
     register, caller = Register(documents), Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
     for n in range(VMS):

@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "unit"))
 
 from jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet, Watch
 
-from skytally import job_finding, payload_finding
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.documents import Job
-from skytally.ports import Write
+from skytally.alarms import job_checks, payload_checks
+from skytally.core.documents import Job
+from skytally.core.ports import Write
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CLOUDS, FAULTS = 200, (0.3, 0.4, 0.5, 0.6, 0.8)
@@ -64,8 +64,8 @@ def cost():
         for start in range(0, JOBS_A_DAY + RUNNING, 20_000):
             documents.write([Write("job", f"panda/{n}", 1, job(n)) for n in range(start, start + 20_000)]).result()
         for name, look in (
-            ("ended", lambda: list(job_finding.findings((), documents, NOW))),
-            ("running", lambda: list(payload_finding.findings(documents, NOW))),
+            ("ended", lambda: list(job_checks.findings((), documents, NOW))),
+            ("running", lambda: list(payload_checks.findings(documents, NOW))),
         ):
             began = time.process_time()
             look()

@@ -20,8 +20,9 @@ from agent_lab import VM_PY, load_agent  # noqa: E402
 from dirac_lab import AT, CALLER, HOUR, Door, state  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from skytally import dirac_collection, heartbeat  # noqa: E402
 from skytally.adapters.documents_sqlite import SqliteDocuments  # noqa: E402
+from skytally.jobs import dirac_collector  # noqa: E402
+from skytally.jobs import heartbeats as heartbeat_rules
 
 PROCESSES, VARIABLES = 200, 150
 VMS, JOBS_A_VM, SILENT = 300, 8, 10_000
@@ -65,7 +66,7 @@ def heartbeats(documents):
     for quarter in range(4):
         for vm in range(VMS):
             ids = tuple(str(vm * JOBS_A_VM + n + 1) for n in range(JOBS_A_VM))
-            heartbeat.record(lab.heartbeat(*ids, vm=f"vm-{vm}"), CALLER, documents, AT + timedelta(minutes=15 * quarter))
+            heartbeat_rules.record(lab.heartbeat(*ids, vm=f"vm-{vm}"), CALLER, documents, AT + timedelta(minutes=15 * quarter))
     took = time.perf_counter() - began
     console.print(f"job_heartbeat: {4 * VMS / took:,.0f} reports/s of {JOBS_A_VM} jobs, each durable, on one connection")
 
@@ -74,11 +75,11 @@ def rounds(documents):
     """Settle many silent jobs, then watch them."""
     for start in range(0, SILENT, 5_000):
         ids = tuple(str(start + n + 1) for n in range(5_000))
-        heartbeat.record(lab.heartbeat(*ids, vm=f"vm-{start}"), CALLER, documents, AT)
+        heartbeat_rules.record(lab.heartbeat(*ids, vm=f"vm-{start}"), CALLER, documents, AT)
     door = Door(*(state(job_id=n + 1, ended=1) for n in range(SILENT)))
     for what, at in (("settled", 2), ("watched", 3)):
         calls, began = door.calls, time.perf_counter()
-        dirac_collection.settle(door, documents, dirac_lab.unhurried(lambda at=at: AT + at * HOUR))
+        dirac_collector.settle(door, documents, dirac_lab.unhurried(lambda at=at: AT + at * HOUR))
         console.print(f"dirac_collect: {SILENT:,} silent jobs {what} in {time.perf_counter() - began:.2f} s, {door.calls - calls} call")
 
 

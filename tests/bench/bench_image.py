@@ -22,7 +22,7 @@ from rich.table import Table  # noqa: E402
 from localstack.image import Image, image  # noqa: E402
 from localstack.server_process import Missing  # noqa: E402
 from skytally.adapters.keys_files import KeyFiles  # noqa: E402
-from skytally.catalog import FUNCTIONS  # noqa: E402
+from skytally.deployment.catalog import FUNCTIONS  # noqa: E402
 
 STARTS = 9
 AIM_SIZE_MB, AIM_SECONDS, AIM_MEMORY_MB = 120, 0.30, 36

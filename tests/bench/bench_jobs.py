@@ -19,14 +19,15 @@ from starlette.testclient import TestClient  # noqa: E402
 
 from localstack.bigpanda import bigpanda  # noqa: E402
 from localstack.serve import AllFunctions, first_start  # noqa: E402
-from skytally import placement, wiring  # noqa: E402
 from skytally.adapters.documents_sqlite import SqliteDocuments  # noqa: E402
-from skytally.config import Config  # noqa: E402
-from skytally.documents import Cursor, Job  # noqa: E402
-from skytally.panda_collection import Collection  # noqa: E402
-from skytally.ports import Write  # noqa: E402
-from skytally.records import Caller  # noqa: E402
-from skytally.timer import Deadline  # noqa: E402
+from skytally.app import wiring  # noqa: E402
+from skytally.core.config import Config  # noqa: E402
+from skytally.core.documents import Cursor, Job  # noqa: E402
+from skytally.core.ports import Write  # noqa: E402
+from skytally.core.records import Caller  # noqa: E402
+from skytally.jobs import placements  # noqa: E402
+from skytally.jobs.panda_collector import Collection  # noqa: E402
+from skytally.operation.timer import Deadline  # noqa: E402
 
 SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
 REPORT_JOBS = 5_000
@@ -129,7 +130,7 @@ def report(day, documents):
     runs = [run for _, run in day.reports]
     began = time.perf_counter()
     for start in range(0, len(runs), REPORT_JOBS):
-        placement.record(msgspec.json.encode({"jobs": runs[start : start + REPORT_JOBS]}), SCHEDULER, documents, day.end)
+        placements.record(msgspec.json.encode({"jobs": runs[start : start + REPORT_JOBS]}), SCHEDULER, documents, day.end)
     return time.perf_counter() - began
 
 

@@ -23,8 +23,8 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from skytally.adapters.documents_sqlite import SqliteDocuments  # noqa: E402
-from skytally.documents import BootBenchmark  # noqa: E402
-from skytally.ports import Write  # noqa: E402
+from skytally.core.documents import BootBenchmark  # noqa: E402
+from skytally.core.ports import Write  # noqa: E402
 
 HOURS, VISITS = 24, 7
 DISPLAYS = {"clouds": "view=usage", "vms": "view=usage&by=vm"}

@@ -22,14 +22,14 @@ from rich.table import Table  # noqa: E402
 
 from localstack.search_server import node  # noqa: E402
 from skytally.adapters.documents_search import SearchDocuments, connect  # noqa: E402
-from skytally.cloud import Site  # noqa: E402
-from skytally.config import Config  # noqa: E402
-from skytally.documents import Interval, Usage  # noqa: E402
-from skytally.ports import Write  # noqa: E402
-from skytally.samples import month_end_at, month_of  # noqa: E402
-from skytally.view import usage_view  # noqa: E402
-from skytally.window import window  # noqa: E402
-from skytally.wiring import open_documents  # noqa: E402
+from skytally.app.wiring import open_documents  # noqa: E402
+from skytally.core.config import Config  # noqa: E402
+from skytally.core.documents import Interval, Usage  # noqa: E402
+from skytally.core.months import month_end_at, month_of  # noqa: E402
+from skytally.core.ports import Write  # noqa: E402
+from skytally.core.site_data import Site  # noqa: E402
+from skytally.dashboard.time_range import window  # noqa: E402
+from skytally.dashboard.usage_view import usage_view  # noqa: E402
 
 BULK, ROUNDS = 2_000, 20
 PARTS = ("raw", "reports", "grown")

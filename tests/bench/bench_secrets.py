@@ -25,11 +25,13 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from localstack import servers  # noqa: E402
-from skytally import deposit, secret, wiring  # noqa: E402
 from skytally.adapters.keys_files import KeyFiles  # noqa: E402
-from skytally.config import Config  # noqa: E402
-from skytally.ports import Created, Exists  # noqa: E402
-from skytally.records import Caller, Claim, Deposit  # noqa: E402
+from skytally.app import wiring  # noqa: E402
+from skytally.core.config import Config  # noqa: E402
+from skytally.core.ports import Created, Exists  # noqa: E402
+from skytally.core.records import Caller, Claim, Deposit  # noqa: E402
+from skytally.secrets import claims as claim_rules
+from skytally.secrets import deposits  # noqa: E402
 
 CLAIMS = 400
 CLIENTS = (1, 16)
@@ -62,7 +64,7 @@ class Memory:
 def leave(objects, keyring, count):
     now, caller = datetime.now(UTC), Caller(role="scheduler", issued=0, expires=2**40)
     wanted = Deposit(cloud="uvic", vm="vm", payload=os.urandom(4_096), expires_in_seconds=3_600)
-    return [deposit.deposit(wanted, caller, objects, keyring, now)["token"] for _ in range(count)]
+    return [deposits.deposit(wanted, caller, objects, keyring, now)["token"] for _ in range(count)]
 
 
 def server_time(keyring):
@@ -71,7 +73,7 @@ def server_time(keyring):
     claims = [msgspec.convert(lab.claim_form(token, PUBLIC), Claim, strict=False) for token in leave(store, keyring, 200)]
     store.trips, began = 0, time.process_time()
     for claim in claims:
-        secret.claim(claim, store, keyring, secret.Origin("", ""), lambda: datetime.now(UTC))
+        claim_rules.claim(claim, store, keyring, claim_rules.Origin("", ""), lambda: datetime.now(UTC))
     return (time.process_time() - began) / len(claims) * 1e3, store.trips / len(claims)
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx2
 import lab
 
-from skytally import token
+from skytally.access import tokens
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.keys_files import KeyFiles
-from skytally.documents import Job
-from skytally.ports import Write
-from skytally.records import Caller
+from skytally.core.documents import Job
+from skytally.core.ports import Write
+from skytally.core.records import Caller
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,7 +122,7 @@ class Site:
         now = datetime.now(UTC)
         issued = int(now.timestamp())
         caller = Caller(role=role, issued=issued, expires=issued + lives_seconds, **fields)
-        return token.issue(caller, KeyFiles(self.home / "keys", lambda: now).keyring().token)
+        return tokens.issue(caller, KeyFiles(self.home / "keys", lambda: now).keyring().token)
 
     def report(self, cloud: str, samples: list[dict[str, object]], **labels: str | None) -> None:
         signed = self.signed("reporter", clouds=(cloud,), **labels)

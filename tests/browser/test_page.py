@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import expect
 from site_of_strangers import EMOJI, LIFE_HOURS, LONG, MARKUP, RIGHT_TO_LEFT, ROOT, STRANGERS
 
-from skytally.catalog import FUNCTIONS
+from skytally.deployment.catalog import FUNCTIONS
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = ROOT / "screenshots"

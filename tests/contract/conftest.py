@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from lab import DOCUMENT_STORES
 
-from skytally.config import Config
-from skytally.ports import Documents, Objects
-from skytally.wiring import open_documents, open_objects
+from skytally.app.wiring import open_documents, open_objects
+from skytally.core.config import Config
+from skytally.core.ports import Documents, Objects
 
 STORES = ("files", "versitygw", "ministack", "fake-gcs")
 

@@ -30,12 +30,13 @@ import lab  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
 from localstack import servers  # noqa: E402
-from skytally import deposit, wiring  # noqa: E402
 from skytally.adapters.keys_files import KeyFiles  # noqa: E402
-from skytally.config import Config  # noqa: E402
-from skytally.envelope import parse_public_key  # noqa: E402
-from skytally.mark import mark_key, read_mark  # noqa: E402
-from skytally.records import Caller, Deposit  # noqa: E402
+from skytally.app import wiring  # noqa: E402
+from skytally.core.config import Config  # noqa: E402
+from skytally.core.records import Caller, Deposit  # noqa: E402
+from skytally.secrets import deposits  # noqa: E402
+from skytally.secrets.envelope import parse_public_key  # noqa: E402
+from skytally.secrets.outcomes import mark_key, read_mark  # noqa: E402
 
 RACERS = 16
 FINAL = {200, 400, 403, 409, 410}
@@ -135,7 +136,7 @@ def leave(count, objects, keyring):
         age_seconds = 3_600 - SHORT_SECONDS if n % 10 == 9 else 0
         wanted = Deposit(cloud="uvic", vm=f"vm-{n}", payload=b"payload of %d" % n, expires_in_seconds=3_600)
         left_at = datetime.now(UTC) - timedelta(seconds=age_seconds)
-        tokens.append(deposit.deposit(wanted, caller, objects, keyring, left_at)["token"])
+        tokens.append(deposits.deposit(wanted, caller, objects, keyring, left_at)["token"])
     return tokens
 
 

@@ -8,9 +8,10 @@ import sys
 from typing import Any
 
 from localstack import serve
-from skytally import secret, wiring
-from skytally.config import Config
-from skytally.errors import NotFound, Unavailable
+from skytally.app import wiring
+from skytally.core.config import Config
+from skytally.core.errors import NotFound, Unavailable
+from skytally.secrets import claims
 
 
 class LossyObjects:
@@ -32,12 +33,12 @@ class LossyObjects:
         return made
 
 
-def check_then_delete(objects: Any, key: str, mark: secret.Mark) -> Any:
+def check_then_delete(objects: Any, key: str, mark: claims.Mark) -> Any:
     """Look whether anybody has it, then write down that we do: what must never decide a claim."""
     try:
-        return secret.read_mark(objects, key), None
+        return claims.read_mark(objects, key), None
     except NotFound:
-        objects.create(key, secret.msgspec.json.encode(mark))
+        objects.create(key, claims.msgspec.json.encode(mark))
         return mark, None
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     store = LossyObjects(wiring.open_objects(Config.from_env()), lost_share)
     wiring.objects = lambda: store
     if "--mutant" in sys.argv:
-        secret.decide = check_then_delete
+        claims.decide = check_then_delete
     sys.argv = ["serve.py", "--port", sys.argv[1]]
     serve.main()
 

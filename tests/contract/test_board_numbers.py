@@ -12,19 +12,20 @@ from board_lab import GrafanaPanel, Lens, refer, saved_objects
 from click.testing import CliRunner
 from test_documents import done, interval, usage
 
-from skytally import job_view, view
+from skytally.accounting.closing import statement
+from skytally.accounting.statement_rows import hours, ratio
 from skytally.adapters.documents_search import connect
 from skytally.adapters.documents_search.templates import alias, mappings
-from skytally.board import BOARDS
+from skytally.app.wiring import open_documents
+from skytally.boards.board import BOARDS
 from skytally.cli import cli
-from skytally.closing import statement
-from skytally.cloud import Site
-from skytally.config import Config
-from skytally.documents import Job
-from skytally.ports import Query, Write
-from skytally.statement import hours, ratio
-from skytally.view import Window, usage_view
-from skytally.wiring import open_documents
+from skytally.core.config import Config
+from skytally.core.documents import Job
+from skytally.core.ports import Query, Write
+from skytally.core.site_data import Site
+from skytally.dashboard import jobs_view
+from skytally.dashboard import usage_view as view_rules
+from skytally.dashboard.usage_view import Window, usage_view
 
 pytestmark = pytest.mark.servers
 HOUR = timedelta(hours=1)
@@ -81,7 +82,7 @@ def jobs(chance):
         some |= {"wall_ms": wall_ms, "core_ms": wall_ms * cores, "wasted_core_ms": wall_ms * cores if failed else 0}
         some |= {"cpu_ms": wall_ms // 2 if known else 0, "core_ms_with_cpu": wall_ms * cores if known else 0}
         some |= {"processing_type": chance.choice(["simul", "evgen", None]), "release": chance.choice(["23.0", "24.0", None])}
-        some |= {name: chance.choice([chance.randrange(2**33), None]) for name in job_view.MEANS}
+        some |= {name: chance.choice([chance.randrange(2**33), None]) for name in jobs_view.MEANS}
         if failed:
             some |= {
                 "error": chance.choice(["pilot 1099", "exe 65"]),
@@ -201,32 +202,32 @@ def truth(panel, documents):
         return list(hourly(panel, documents))
     if panel.index == "interval":
         return used(panel, documents)
-    if panel.by in job_view.DISPLAYS.values():
-        by = next(name for name, dimensions in job_view.DISPLAYS.items() if dimensions == panel.by)
-        rows = job_view.jobs_view(SHOWN, {}, by, documents, NOW)["table"]
+    if panel.by in jobs_view.DISPLAYS.values():
+        by = next(name for name, dimensions in jobs_view.DISPLAYS.items() if dimensions == panel.by)
+        rows = jobs_view.jobs_view(SHOWN, {}, by, documents, NOW)["table"]
     else:
         query = Query(index="job", moment="final_at", from_at=FROM, until_at=UNTIL, by=panel.by, sums=SUMS)
-        rows = [job_view._measures(key, group) for key, group in job_view._merged(panel.by, documents.table(query))]
+        rows = [jobs_view._measures(key, group) for key, group in jobs_view._merged(panel.by, documents.table(query))]
     return [row for row in rows if panel.known is None or row[panel.known] is not None]
 
 
-SUMS = (*job_view.SPENT, *job_view.MEANS, *(f"count:{name}" for name in job_view.MEANS))
+SUMS = (*jobs_view.SPENT, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS))
 
 
 def used(panel, documents):
-    for by, dimensions in view.DIMENSIONS.items():
+    for by, dimensions in view_rules.DIMENSIONS.items():
         if panel.by == dimensions:
             return [row for row in usage_view(SHOWN, {}, by, documents, Site(), NOW)["table"] if row["wall_hours"]]
     by = (*panel.by, *(name for name in ("cloud", "vm", "label") if name not in panel.by))
     groups = {}
-    for row in documents.table(Query(index="interval", from_at=FROM, until_at=UNTIL, by=by, sums=view.USAGE_SUMS)):
+    for row in documents.table(Query(index="interval", from_at=FROM, until_at=UNTIL, by=by, sums=view_rules.USAGE_SUMS)):
         groups.setdefault(tuple(row[name] for name in panel.by), []).append(row)
-    return [dict(zip(panel.by, key, strict=True)) | view._measures(rows, [], {}, SHOWN, NOW) for key, rows in groups.items()]
+    return [dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}, SHOWN, NOW) for key, rows in groups.items()]
 
 
 def hourly(panel, documents):
     moment = {"moment": "final_at"} if panel.index == "job" else {}
-    sums = view.USAGE_SUMS if panel.index == "interval" else job_view.SPENT
+    sums = view_rules.USAGE_SUMS if panel.index == "interval" else jobs_view.SPENT
     for row in documents.series(Query(index=panel.index, from_at=FROM, until_at=UNTIL, by=panel.by, sums=sums, **moment), HOUR):
         cpu_ms = row["cpu_ms"] if panel.index == "job" else row["user_ms"] + row["nice_ms"] + row["system_ms"]
         measures = {

@@ -23,10 +23,10 @@ from running import Server
 from tar_lab import archive, member
 
 from skytally import cli as command_line
-from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
 from skytally.cli.terminal import show, text
-from skytally.plain_text import printable
+from skytally.core.plain_text import printable
+from skytally.deployment.catalog import FUNCTIONS
 
 pytestmark = pytest.mark.servers
 
@@ -42,7 +42,7 @@ def server(tmp_path):
 def run(server, monkeypatch):
     """Run a command as the operator of this server; answers the result."""
     monkeypatch.setenv("SKYTALLY_HOME", str(server.home))
-    from skytally import wiring
+    from skytally.app import wiring
 
     wiring.close()
 
@@ -270,7 +270,7 @@ def test_names_are_text_in_statements(server, run, tmp_path, wide, monkeypatch):
 
 def sign_anything(key, month, folder):
     """Write a signed statement of a cloud with an odd name."""
-    from skytally import signature
+    from skytally.accounting import signature
 
     recorded = json.loads((Path(__file__).parent.parent / "recorded" / "statement_format_1.json").read_text())["signed"]["statement"]
     totals = json.loads(recorded)["totals"] | {"cloud": NAME, "currency": EVIL}

@@ -17,7 +17,7 @@ from localstack.condor import CLOUD, SPOOL, pool
 from localstack.replicas import free_port
 from localstack.server_process import Missing
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.documents import PlacedVm, Placement
+from skytally.core.documents import PlacedVm, Placement
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 SCRIPT = Path(__file__).resolve().parents[2] / "functions" / "agent" / "scheduler.py"

@@ -10,12 +10,12 @@ from lab import SEARCH_ENGINES, remove
 from test_documents import AT, HOUR, done, interval, label, usage
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.app.wiring import open_documents
 from skytally.cli import cli
 from skytally.cli import documents as command
-from skytally.config import Config
-from skytally.documents import INDICES, Label, Usage
-from skytally.errors import Unavailable
-from skytally.wiring import open_documents
+from skytally.core.config import Config
+from skytally.core.documents import INDICES, Label, Usage
+from skytally.core.errors import Unavailable
 
 pytestmark = pytest.mark.servers
 COUNT = 4_500

@@ -9,9 +9,10 @@ import lab
 import pytest
 
 from localstack.diracx import diracx
-from skytally import heartbeat, wiring
-from skytally.documents import Job
-from skytally.records import Caller
+from skytally.app import wiring
+from skytally.core.documents import Job
+from skytally.core.records import Caller
+from skytally.jobs import heartbeats
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 BEFORE = timedelta(hours=3)
@@ -34,7 +35,7 @@ def collect(home, client, dirac, monkeypatch):
 
 
 def named(*ids, ago=BEFORE, vm="vm-1"):
-    heartbeat.record(lab.heartbeat(*map(str, ids), vm=vm), CALLER, wiring.documents(), datetime.now(UTC) - ago)
+    heartbeats.record(lab.heartbeat(*map(str, ids), vm=vm), CALLER, wiring.documents(), datetime.now(UTC) - ago)
 
 
 def known(job_id):

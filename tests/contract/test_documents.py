@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from skytally.config import Config
-from skytally.documents import Interval, Label, Round, Turn, Usage
-from skytally.errors import Unavailable
-from skytally.ports import Outcome, Query, Write
-from skytally.wiring import open_documents
+from skytally.app.wiring import open_documents
+from skytally.core.config import Config
+from skytally.core.documents import Interval, Label, Round, Turn, Usage
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Outcome, Query, Write
 
 pytestmark = pytest.mark.servers
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)

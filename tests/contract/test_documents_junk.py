@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_documents import AT, HOUR, STORED, done, interval, label, usage
 
-from skytally import storable
-from skytally.documents import Interval, Job, Label, Round, Turn, Unreadable, Usage
-from skytally.ports import Outcome, Query, Write
+from skytally.core import storable
+from skytally.core.documents import Interval, Job, Label, Round, Turn, Unreadable, Usage
+from skytally.core.ports import Outcome, Query, Write
 
 pytestmark = pytest.mark.servers
 REJECTED = Outcome.REJECTED

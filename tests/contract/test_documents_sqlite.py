@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytally.adapters.documents_sqlite import SqliteDocuments, hours
-from skytally.documents import Interval, Job
-from skytally.ports import Query, Write
+from skytally.core.documents import Interval, Job
+from skytally.core.ports import Query, Write
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 BLANK = dict.fromkeys(Job.__struct_fields__) | {"system": "dirac", "job_id": "1", "status": "Running", "cloud": "uvic", "multicore": False}

@@ -12,17 +12,17 @@ import pytest
 
 from localstack import image as images
 from localstack.server_process import Missing
-from skytally import token
+from skytally.access import tokens
 from skytally.adapters.keys_files import KeyFiles
-from skytally.catalog import FUNCTIONS
-from skytally.records import Caller
+from skytally.core.records import Caller
+from skytally.deployment.catalog import FUNCTIONS
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(900)]
 TIMERS = {function.name for function in FUNCTIONS if function.schedule}
 # The modules that every function loads, and whether their bytecode is there and taken as it is: its flags are 1, a hash that nobody checks.
 LOADED = """
 import pathlib, struct, sys
-import skytally.asgi, skytally.wiring
+import skytally.app.asgi, skytally.app.wiring
 cached = [pathlib.Path(module.__cached__) for module in list(sys.modules.values()) if getattr(module, "__cached__", None)]
 bad = [str(path) for path in cached if not path.is_file() or struct.unpack("<I", path.read_bytes()[4:8]) != (1,)]
 print(len(cached), *bad, sep="\\n")
@@ -41,7 +41,8 @@ BUILDERS = "import importlib.util as found\nprint([name for name in ('pip', 'set
 PAYLOADS = """
 from importlib.resources import files
 from pathlib import Path
-from skytally import errors, vm_payload
+from skytally.core import errors
+from skytally.secrets import vm_payload
 print((files("skytally") / "data" / "vm.py").read_bytes() == Path("/app/functions/agent/vm.py").read_bytes())
 try:
     vm_payload.plain_tar(b"hunter2")
@@ -78,7 +79,7 @@ def issue(secrets_of):
     def issue(role, **fields):
         now = datetime.now(UTC)
         times = {"issued": int(now.timestamp()), "expires": int((now + timedelta(days=1)).timestamp())}
-        return token.issue(Caller(role=role, **times, **fields), KeyFiles(secrets_of("statement"), lambda: now).keyring().token)
+        return tokens.issue(Caller(role=role, **times, **fields), KeyFiles(secrets_of("statement"), lambda: now).keyring().token)
 
     return issue
 

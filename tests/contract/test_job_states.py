@@ -21,8 +21,8 @@ from localstack.diracx import diracx
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.jobs_dirac import HEADER, DiracCommandJobStates, parse_csv
 from skytally.adapters.jobs_diracx import DiracxJobStates
-from skytally.errors import Unavailable
-from skytally.ports import JobState, UnreadState
+from skytally.core.errors import Unavailable
+from skytally.core.ports import JobState, UnreadState
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded" / "dirac_cli_vs_classic_server.txt"
 
@@ -240,7 +240,7 @@ from pathlib import Path
 from credential_lab import credential
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.jobs_diracx import DiracxJobStates
-from skytally.errors import Unavailable
+from skytally.core.errors import Unavailable
 
 url, token_file, store, job_id = sys.argv[1:]
 documents = SqliteDocuments(Path(store))

@@ -20,14 +20,14 @@ from click.testing import CliRunner
 
 from localstack.knative_api import ADMINISTRATORS, knative_api
 from localstack.server_process import Missing
-from skytally import deployment, rollout
 from skytally.adapters.functions_knative import KnativeFunctions, cluster, kubeconfig, manifests
 from skytally.adapters.functions_knative.cluster import Cluster
 from skytally.adapters.functions_knative.manifests import Site, all_manifests, dump
-from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
-from skytally.errors import Forbidden, Malformed, NotFound, Unavailable
-from skytally.rollout import Drift, Pace
+from skytally.core.errors import Forbidden, Malformed, NotFound, Unavailable
+from skytally.deployment import descriptions, rollout
+from skytally.deployment.catalog import FUNCTIONS
+from skytally.deployment.rollout import Drift, Pace
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(120, func_only=True)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def platform_of(api, site, user, group=None):
 
 
 def specifications(**change):
-    return {one.service: one for one in deployment.specifications(deployment.parse(json.dumps(DESCRIPTION | change).encode()))}
+    return {one.service: one for one in descriptions.specifications(descriptions.parse(json.dumps(DESCRIPTION | change).encode()))}
 
 
 def path_of(kind, namespace, name=""):

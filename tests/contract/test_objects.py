@@ -15,11 +15,11 @@ import pytest
 from broken_store import broken_store
 
 from localstack import servers
-from skytally.config import Config
-from skytally.errors import NotFound, Unavailable
-from skytally.ports import Created, Exists
-from skytally.preflight import HalfwayBody
-from skytally.wiring import open_objects
+from skytally.app.wiring import open_objects
+from skytally.core.config import Config
+from skytally.core.errors import NotFound, Unavailable
+from skytally.core.ports import Created, Exists
+from skytally.secrets.preflight import HalfwayBody
 
 pytestmark = pytest.mark.servers
 RACERS, NAMES = 4, 40

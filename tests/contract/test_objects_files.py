@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
-from skytally.config import Config
-from skytally.errors import Misconfigured, Unavailable
-from skytally.ports import Created
-from skytally.wiring import open_objects
+from skytally.app.wiring import open_objects
+from skytally.core.config import Config
+from skytally.core.errors import Misconfigured, Unavailable
+from skytally.core.ports import Created
 
 CREATE = """
 import sys

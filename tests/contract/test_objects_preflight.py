@@ -9,11 +9,11 @@ from broken_store import broken_store
 from click.testing import CliRunner
 
 from localstack import servers
-from skytally import preflight
+from skytally.app.wiring import open_objects
 from skytally.cli import cli
-from skytally.config import Config
-from skytally.errors import Unavailable
-from skytally.wiring import open_objects
+from skytally.core.config import Config
+from skytally.core.errors import Unavailable
+from skytally.secrets import preflight
 
 pytestmark = pytest.mark.servers
 
@@ -114,7 +114,7 @@ def test_doctor_says_so_and_ends_with_a_code(faulty, fault, code, home, monkeypa
 
 
 def test_a_deposit_on_a_store_that_is_not_safe_is_refused(faulty, home, client, scheduler, monkeypatch):
-    from skytally import wiring
+    from skytally.app import wiring
 
     for name, value in faulty("two winners").items():
         monkeypatch.setenv(name, value)

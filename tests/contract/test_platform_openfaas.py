@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner
 from gateway import Gateway, wait_until
 
-from skytally import deployment, rollout
 from skytally.adapters.functions_openfaas import OpenFaasFunctions, body_of
 from skytally.cli import cli
-from skytally.errors import Conflict, Forbidden, Malformed, Unavailable
-from skytally.rollout import Drift, Pace
+from skytally.core.errors import Conflict, Forbidden, Malformed, Unavailable
+from skytally.deployment import descriptions, rollout
+from skytally.deployment.rollout import Drift, Pace
 
 IMAGE, QUICK = "registry.example.org/skytally:1", Pace(seconds=8.0)
 pytestmark = pytest.mark.slow
@@ -41,8 +41,8 @@ def platform(gateway):
 
 def wanted(image=IMAGE, secrets=(), **settings):
     """Want the function that needs no store."""
-    described = deployment.Description(image=image, settings=settings, secrets=secrets)
-    return next(one for one in deployment.specifications(described) if one.service == "agent")
+    described = descriptions.Description(image=image, settings=settings, secrets=secrets)
+    return next(one for one in descriptions.specifications(described) if one.service == "agent")
 
 
 def roll_out(platform, *specs, pace=QUICK):
@@ -117,7 +117,7 @@ def test_a_process_can_write_neither_its_root_nor_its_secrets(gateway, platform,
     folder = tmp_path / "functions" / "agent"
     folder.mkdir(parents=True)
     (folder / "main.py").write_text(
-        "import os\nimport functions_framework.aio\nfrom skytally import web\n\n"
+        "import os\nimport functions_framework.aio\nfrom skytally.http import web\n\n"
         "def can_write(folder):\n    try:\n        open(os.path.join(folder, 'written'), 'w').close()\n"
         "        os.unlink(os.path.join(folder, 'written'))\n    except OSError:\n        return False\n    return True\n\n"
         "@functions_framework.aio.http\n@web.endpoint(methods=('GET',))\ndef agent(_):\n"

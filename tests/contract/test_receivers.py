@@ -15,9 +15,11 @@ import lab
 import pandas
 import pytest
 
-from skytally import job_list, table, wiring
-from skytally.documents import Job
-from skytally.ports import Write
+from skytally.app import wiring
+from skytally.core.documents import Job
+from skytally.core.ports import Write
+from skytally.http import csv_table
+from skytally.jobs import job_list
 
 NOW = datetime(2026, 11, 24, 19, tzinfo=UTC)
 MONTH = "2026-11"
@@ -117,7 +119,7 @@ def files(home, client, bearer, monkeypatch, tmp_path_factory):
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
     (home / "clouds.toml").write_text(SITE)
     wiring.close()
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     for cloud in ("uvic", "kék; 1,5"):
         vms = [lab.FakeVm(name, NOW - timedelta(seconds=19_201 * n, milliseconds=7), n, 0.37) for n, name in enumerate(NAMES, 1)]
         samples = [vm.sample(NOW, benchmark=BENCHMARK if vm.cores % 2 else None, memory_bytes=2**35 + vm.cores) for vm in vms]
@@ -191,7 +193,7 @@ def test_pandas_reads_numbers_truths_moments_and_names(files, decimal):
 
 def written(text):
     """Return a text as a cell of ours has it: an apostrophe makes no formula of it."""
-    return next(iter(csv.reader(io.StringIO(table.csv([{"text": text}]).partition("\r\n")[2], newline=""))))[0]
+    return next(iter(csv.reader(io.StringIO(csv_table.csv([{"text": text}]).partition("\r\n")[2], newline=""))))[0]
 
 
 @pytest.mark.parametrize("decimal", SEPARATORS)

@@ -21,16 +21,17 @@ from tcp_proxy import proxy
 from test_documents import AT, HOUR, done, interval, label, usage, window
 
 from localstack import search_server, servers
-from skytally import retention, service_finding
 from skytally.adapters import documents_search as adapter
 from skytally.adapters.documents_search import access, sums, templates
 from skytally.adapters.documents_search.wire import Refused
+from skytally.alarms import service_checks
+from skytally.app.wiring import open_documents
 from skytally.cli import cli
-from skytally.config import Config
-from skytally.documents import INDICES, Alarm, Label, Turn, Usage
-from skytally.errors import Unavailable
-from skytally.ports import Installed, Outcome, Write
-from skytally.wiring import open_documents
+from skytally.core.config import Config
+from skytally.core.documents import INDICES, Alarm, Label, Turn, Usage
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Installed, Outcome, Write
+from skytally.operation import retention
 
 pytestmark = pytest.mark.servers
 STORED = Outcome.STORED
@@ -382,7 +383,7 @@ def test_a_disk_past_the_low_watermark_is_nearly_full_and_no_other(documents, en
         finally:
             put(documents, "/_cluster/settings", {"transient": {f"{WATERMARK}.{n}": None for n in marks}})
         assert room.needed_bytes == (needed or pytest.approx(0.99 * room.total_bytes, rel=1e-6))
-        assert [one.kind for one in service_finding.full_stores([room], ())] == (["store_nearly_full"] if low != "1b" else [])
+        assert [one.kind for one in service_checks.full_stores([room], ())] == (["store_nearly_full"] if low != "1b" else [])
 
 
 @contextlib.contextmanager

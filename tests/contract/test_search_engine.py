@@ -15,11 +15,11 @@ from test_search import insist
 from skytally.adapters import documents_search as adapter
 from skytally.adapters.documents_search import listing
 from skytally.adapters.documents_search.wire import Refused
-from skytally.config import Config
-from skytally.documents import Interval, Label
-from skytally.errors import Unavailable
-from skytally.ports import Write
-from skytally.wiring import open_documents
+from skytally.app.wiring import open_documents
+from skytally.core.config import Config
+from skytally.core.documents import Interval, Label
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Write
 
 pytestmark = pytest.mark.servers
 TITLES = {"elasticsearch": "Elasticsearch", "opensearch": "OpenSearch"}

@@ -10,16 +10,16 @@ from lab import SEARCH_ENGINES
 from test_documents import AT, HOUR, STORED, done, interval, label, usage, window
 from test_search import opened, put, secured, set_up
 
-from skytally import retention
 from skytally.adapters import documents_search as adapter
 from skytally.adapters.documents_search import bulk, templates
 from skytally.adapters.documents_search.wire import Refused
+from skytally.app.wiring import open_documents
 from skytally.cli import cli
-from skytally.config import Config
-from skytally.documents import Alarm, Interval, Label, Usage
-from skytally.errors import Unavailable
-from skytally.ports import Outcome, Write
-from skytally.wiring import open_documents
+from skytally.core.config import Config
+from skytally.core.documents import Alarm, Interval, Label, Usage
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Outcome, Write
+from skytally.operation import retention
 
 pytestmark = pytest.mark.servers
 STALE, REJECTED = Outcome.STALE, Outcome.REJECTED

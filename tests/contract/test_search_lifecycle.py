@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from lab import SEARCH_ENGINES
 
 from skytally.adapters.documents_search import lifecycle, templates
+from skytally.app.wiring import open_documents
 from skytally.cli import cli
-from skytally.config import Config
-from skytally.errors import Malformed
-from skytally.wiring import open_documents
+from skytally.core.config import Config
+from skytally.core.errors import Malformed
 
 pytestmark = pytest.mark.servers
 

@@ -13,14 +13,14 @@ from test_documents import HOUR, STORED, interval, usage
 from test_search import insist
 
 from localstack import search_server, servers
+from skytally.accounting.closing import statement
 from skytally.adapters.documents_search.answers import answering
-from skytally.closing import statement
-from skytally.cloud import Site
-from skytally.config import Config
-from skytally.documents import Interval, Usage
-from skytally.errors import Unavailable
-from skytally.ports import Query, Write
-from skytally.wiring import open_documents
+from skytally.app.wiring import open_documents
+from skytally.core.config import Config
+from skytally.core.documents import Interval, Usage
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Query, Write
+from skytally.core.site_data import Site
 
 pytestmark = pytest.mark.servers
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

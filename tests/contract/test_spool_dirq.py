@@ -11,7 +11,7 @@ import pytest
 from dirq.QueueSimple import QueueSimple
 
 from skytally.adapters import spool_dirq
-from skytally.errors import Malformed
+from skytally.core.errors import Malformed
 
 NOW = datetime(2026, 11, 5, 12, 34, 56, 999_999, tzinfo=UTC)
 

@@ -12,8 +12,8 @@ import yaml
 
 from localstack import cloud_init
 from localstack.server_process import Missing
-from skytally import userdata
-from skytally.errors import Malformed
+from skytally.core.errors import Malformed
+from skytally.secrets import user_data
 
 SITE = """#cloud-config
 merge_type: "list(append)+dict(recurse_array)+str()"
@@ -24,7 +24,7 @@ write_files:
 runcmd:
 - [systemctl, start, condor]
 """
-TAKING = userdata.Taking(unpack="/etc/condor", owner="condor", mode="0600")
+TAKING = user_data.Taking(unpack="/etc/condor", owner="condor", mode="0600")
 TOKEN = f"{'k' * 26}.1795000000.{'0' * 64}"
 
 
@@ -37,11 +37,11 @@ CERTIFICATE = certificate()
 
 
 def door(ca=CERTIFICATE):
-    return userdata.Door("https://sky.example.org", ca=ca)
+    return user_data.Door("https://sky.example.org", ca=ca)
 
 
 def ours(**change):
-    return userdata.text_of(userdata.cloud_config(door(), TOKEN, "d" * 64, TAKING) | change)
+    return user_data.text_of(user_data.cloud_config(door(), TOKEN, "d" * 64, TAKING) | change)
 
 
 def sent(*parts):
@@ -74,22 +74,22 @@ def content(file):
 def test_what_a_site_s_user_data_write_and_run_is_done_too(parts):
     made = read(sent(*parts))
     files = {file["path"]: content(file) for file in made["write_files"]}
-    assert files.keys() == {"/etc/condor/config.d/local", userdata.CLAIM_FILE, userdata.SCRIPT, userdata.CA_FILE}
-    assert (files["/etc/condor/config.d/local"], files[userdata.CLAIM_FILE]) == ("A = 1\n", TOKEN)
-    assert files[userdata.CA_FILE] == CERTIFICATE
-    assert files[userdata.SCRIPT].startswith("#!/bin/sh\n")
-    assert sorted(made["runcmd"]) == [list(userdata.RUN), ["systemctl", "start", "condor"]]
+    assert files.keys() == {"/etc/condor/config.d/local", user_data.CLAIM_FILE, user_data.SCRIPT, user_data.CA_FILE}
+    assert (files["/etc/condor/config.d/local"], files[user_data.CLAIM_FILE]) == ("A = 1\n", TOKEN)
+    assert files[user_data.CA_FILE] == CERTIFICATE
+    assert files[user_data.SCRIPT].startswith("#!/bin/sh\n")
+    assert sorted(made["runcmd"]) == [list(user_data.RUN), ["systemctl", "start", "condor"]]
 
 
 @pytest.mark.parametrize("packed", [str.encode, lambda text: gzip.compress(text.encode())], ids=["plain", "gzip"])
 def test_ours_alone_is_read_as_it_is_or_packed(packed):
     made = read(packed(ours()))
-    assert [file["path"] for file in made["write_files"]] == [userdata.CLAIM_FILE, userdata.SCRIPT, userdata.CA_FILE]
+    assert [file["path"] for file in made["write_files"]] == [user_data.CLAIM_FILE, user_data.SCRIPT, user_data.CA_FILE]
 
 
 def test_without_merge_how_ours_would_wipe_a_site_s():
     made = read(sent(SITE, ours(merge_how="dict(replace)+list()+str()")))
-    assert made["runcmd"] == [list(userdata.RUN)]
+    assert made["runcmd"] == [list(user_data.RUN)]
 
 
 def test_no_line_but_the_first_begins_with_what_cloudscheduler_takes_away():
@@ -105,39 +105,39 @@ def test_no_line_but_the_first_begins_with_what_cloudscheduler_takes_away():
 
 
 def test_user_data_with_one_certificate_leave_most_of_the_room_to_the_site():
-    assert len(ours()) < userdata.MOST_BYTES / 4
-    userdata.check_size(door(), "d" * 64, TAKING)
+    assert len(ours()) < user_data.MOST_BYTES / 4
+    user_data.check_size(door(), "d" * 64, TAKING)
 
 
 def test_a_file_goes_in_its_shorter_encoding_and_is_always_the_same_bytes():
     encodings = {file["path"]: file.get("encoding") for file in yaml.safe_load(ours())["write_files"]}
-    assert encodings == {userdata.CLAIM_FILE: None, userdata.SCRIPT: "gz+b64", userdata.CA_FILE: "gz+b64"}
-    short = userdata.text_of(userdata.cloud_config(door("short\n"), TOKEN, "d" * 64, TAKING))
+    assert encodings == {user_data.CLAIM_FILE: None, user_data.SCRIPT: "gz+b64", user_data.CA_FILE: "gz+b64"}
+    short = user_data.text_of(user_data.cloud_config(door("short\n"), TOKEN, "d" * 64, TAKING))
     assert yaml.safe_load(short)["write_files"][2]["encoding"] == "b64"
     assert ours() == ours()
 
 
 def test_a_bundle_is_refused_with_what_to_do_before_a_secret_is_left():
     with pytest.raises(Malformed) as refused:
-        userdata.check_size(door("".join(certificate() for _ in range(137))), "d" * 64, TAKING)
+        user_data.check_size(door("".join(certificate() for _ in range(137))), "d" * 64, TAKING)
     for words in ("clouds take 16384", "holds 137 certificates", "the one of the CA that signed", "SSL_CERT_FILE"):
         assert words in refused.value.message
 
 
 def test_the_check_holds_for_the_longest_token_there_is():
-    noise = base64.b64encode(os.urandom(userdata.MOST_BYTES)).decode()
+    noise = base64.b64encode(os.urandom(user_data.MOST_BYTES)).decode()
 
     def taking(length):
-        return userdata.Taking(unpack=noise[:length], owner="root", mode="0400")
+        return user_data.Taking(unpack=noise[:length], owner="root", mode="0400")
 
     def size(length):
-        return len(userdata.text_of(userdata.cloud_config(door(), userdata.LONGEST_TOKEN, "d" * 64, taking(length))))
+        return len(user_data.text_of(user_data.cloud_config(door(), user_data.LONGEST_TOKEN, "d" * 64, taking(length))))
 
-    longest = bisect.bisect(range(userdata.MOST_BYTES), userdata.MOST_BYTES, key=size) - 1
-    assert size(longest) <= userdata.MOST_BYTES < size(longest + 1)
-    userdata.check_size(door(), "d" * 64, taking(longest))
+    longest = bisect.bisect(range(user_data.MOST_BYTES), user_data.MOST_BYTES, key=size) - 1
+    assert size(longest) <= user_data.MOST_BYTES < size(longest + 1)
+    user_data.check_size(door(), "d" * 64, taking(longest))
     with pytest.raises(Malformed, match="shorten --base, --unpack or --owner"):
-        userdata.check_size(door(), "d" * 64, taking(longest + 1))
+        user_data.check_size(door(), "d" * 64, taking(longest + 1))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_the_check_holds_for_the_longest_token_there_is():
     ],
 )
 def test_of_a_ca_file_only_certificates_go_into_user_data(file, certificates):
-    found = userdata.certificates_of(file)
+    found = user_data.certificates_of(file)
     assert len(found) == certificates
     assert not any(word in "".join(found) for word in ("PRIVATE", "comment", "subject"))
     assert all(one.endswith("-----END CERTIFICATE-----\n") for one in found)
@@ -160,4 +160,4 @@ def test_of_a_ca_file_only_certificates_go_into_user_data(file, certificates):
 @pytest.mark.parametrize("file", ["", "none", CERTIFICATE.replace("CERTIFICATE", "PRIVATE KEY"), CERTIFICATE[:200]])
 def test_a_ca_file_without_a_certificate_is_refused(file):
     with pytest.raises(Malformed, match="holds no certificate in PEM"):
-        userdata.certificates_of(file)
+        user_data.certificates_of(file)

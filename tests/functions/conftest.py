@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from skytally import wiring
+from skytally.app import wiring
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def now(request, monkeypatch):
 @pytest.fixture
 def at(monkeypatch):
     def set_clock(moment):
-        monkeypatch.setattr("skytally.web.clock", lambda: moment)
+        monkeypatch.setattr("skytally.core.clock.now", lambda: moment)
 
     return set_clock
 

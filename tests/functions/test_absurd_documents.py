@@ -8,10 +8,11 @@ import lab
 import pytest
 from msgspec import structs
 
-from skytally import closing, frozen, signature, wiring
-from skytally.documents import Alarm, Anomaly, BootBenchmark, Closing, Cursor, Interval, Usage
-from skytally.ports import Write
-from skytally.records import EARLIEST_MOMENT, LATEST_MOMENT
+from skytally.accounting import closing, frozen, signature
+from skytally.app import wiring
+from skytally.core.documents import Alarm, Anomaly, BootBenchmark, Closing, Cursor, Interval, Usage
+from skytally.core.ports import Write
+from skytally.core.records import EARLIEST_MOMENT, LATEST_MOMENT
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LARGE = 2**52
@@ -31,7 +32,7 @@ def ask(request, document_settings, client, bearer, home, monkeypatch):
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
     wiring.close()
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     issued = NOW - timedelta(minutes=1)
     benchmark = {"kernel": "zbs", "score_hs23": 14.5}
     for n in range(1, 4):

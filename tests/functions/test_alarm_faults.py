@@ -8,9 +8,12 @@ import secret_lab
 from lab import DOCUMENT_STORES
 from prometheus_client.parser import text_string_to_metric_families
 
-from skytally import alarm, mark, unreadable, vm_finding, wiring
 from skytally.adapters.documents_search import SearchDocuments
 from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.alarms import alarm_round, vm_checks
+from skytally.app import wiring
+from skytally.core import unreadable
+from skytally.secrets import outcomes
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 pytestmark = pytest.mark.usefixtures("now", "on_each_store")
@@ -88,17 +91,22 @@ def test_a_token_that_invents_boots_leaves_its_neighbours_and_the_receiver_alone
     silent(client, bearer, "far", cloud="cern")
     told = round_at(NOW)
     alarms = open_alarms(client, reader, "silent_vm")
-    assert (len(alarms), told["open"]) == (alarm.MOST_OPEN + 2, alarm.MOST_OPEN + 2)
+    assert (len(alarms), told["open"]) == (alarm_round.MOST_OPEN + 2, alarm_round.MOST_OPEN + 2)
     names = [row["subject"] for row in alarms]
     assert all(any(name.startswith(f"good-{n}-") for name in names) for n in range(5))
     assert [row["cloud"] for row in alarms if row["subject"].startswith("far-")] == ["cern"]
     (more,) = (row for row in alarms if row["subject"] == "uvic: more")
     assert more["message"].startswith("155 more silent_vm of uvic")
-    assert metric(client, reader, "skytally_alarms_open", kind="silent_vm", cloud="uvic") == [alarm.MOST_OPEN + 1]
+    assert metric(client, reader, "skytally_alarms_open", kind="silent_vm", cloud="uvic") == [alarm_round.MOST_OPEN + 1]
     for minutes in (5, 10):
-        assert round_at(NOW + timedelta(minutes=minutes)) == {"state": "done", "open": alarm.MOST_OPEN + 2, "raised": 0, "resolved": 0}
+        assert round_at(NOW + timedelta(minutes=minutes)) == {
+            "state": "done",
+            "open": alarm_round.MOST_OPEN + 2,
+            "raised": 0,
+            "resolved": 0,
+        }
     silent(client, bearer, "late")
-    assert round_at(NOW + timedelta(minutes=15)) == {"state": "done", "open": alarm.MOST_OPEN + 2, "raised": 1, "resolved": 0}
+    assert round_at(NOW + timedelta(minutes=15)) == {"state": "done", "open": alarm_round.MOST_OPEN + 2, "raised": 1, "resolved": 0}
     assert any(row["subject"].startswith("late-") for row in open_alarms(client, reader, "silent_vm"))
     assert {body["state"] for body in webhook.heard} == {"raised"}
 
@@ -125,9 +133,9 @@ def test_a_check_that_crashes_is_an_alarm_and_stops_no_other(client, bearer, rea
 def test_a_vm_that_makes_a_check_crash_costs_itself(client, bearer, reader, webhook, round_at, monkeypatch):
     silent(client, bearer, "bad", "good")
     round_at(NOW)
-    real = vm_finding.is_silent
+    real = vm_checks.is_silent
     with monkeypatch.context() as broken:
-        broken.setattr(vm_finding, "is_silent", lambda usage, now: 1 / 0 if usage.vm == "bad" else real(usage, now))
+        broken.setattr(vm_checks, "is_silent", lambda usage, now: 1 / 0 if usage.vm == "bad" else real(usage, now))
         silent(client, bearer, "far", cloud="cern")
         told = round_at(NOW + timedelta(minutes=5))
     failed = open_alarms(client, reader, "failed_check")
@@ -161,7 +169,7 @@ def test_broken_site_data_are_alarmed_and_shown_until_they_are_mended(client, re
 
 def test_a_mark_that_cannot_be_read_is_a_contested_secret_where_somebody_proves_the_token(client, scheduler, reader, round_at):
     token = client.post("secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler).json()["token"]
-    junk(mark.mark_key(*secret_lab.parts(token)))
+    junk(outcomes.mark_key(*secret_lab.parts(token)))
     assert client.post("secret-claim", data=lab.claim_form(token, lab.public_key())).status_code == 409
     round_at(NOW + timedelta(minutes=1))
     assert len(open_alarms(client, reader, "contested_secret")) == 1

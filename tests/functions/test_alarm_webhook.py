@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from localstack import servers
-from skytally import wiring
 from skytally.adapters import alarms_webhook
 from skytally.adapters.alarms_webhook import AlarmWebhook
-from skytally.documents import Alarm
-from skytally.errors import Unavailable
-from skytally.ports import Write
+from skytally.app import wiring
+from skytally.core.documents import Alarm
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Write
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -167,7 +167,7 @@ def test_a_dead_receiver_is_not_asked_about_every_alarm(client, bearer, webhook,
 
 
 def test_one_round_tells_a_bounded_number_and_the_next_the_rest(client, bearer, webhook, round_at, monkeypatch):
-    monkeypatch.setattr("skytally.alarm.MOST_TOLD", 2)
+    monkeypatch.setattr("skytally.alarms.alarm_round.MOST_TOLD", 2)
     silent(client, bearer, 3)
     assert round_at(NOW)["raised"] == 2
     assert round_at(NOW + timedelta(minutes=5))["raised"] == 1

@@ -7,8 +7,8 @@ import lab
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from skytally import wiring
-from skytally.catalog import FUNCTIONS
+from skytally.app import wiring
+from skytally.deployment.catalog import FUNCTIONS
 
 OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 

@@ -9,11 +9,13 @@ from apel_server import ApelServer
 from click.testing import CliRunner
 from dirq.QueueSimple import QueueSimple
 
-from skytally import apel, retention, wiring
+from skytally.accounting import apel_format
+from skytally.app import wiring
 from skytally.cli import cli
-from skytally.documents import Job
-from skytally.errors import Conflict, NotFound
-from skytally.ports import Write
+from skytally.core.documents import Job
+from skytally.core.errors import Conflict, NotFound
+from skytally.core.ports import Write
+from skytally.operation import retention
 
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
@@ -37,7 +39,7 @@ class Fleet:
     def __init__(self, client, bearer, home, monkeypatch):
         self.client, self.bearer, self.home = client, bearer, home
         self.spool, self.server = home / "outgoing", ApelServer()
-        monkeypatch.setattr("skytally.web.clock", lambda: NOW)
+        monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
         self.calibrate(2.0)
         for number, (cloud, group, cores, score) in enumerate(
             [
@@ -88,7 +90,7 @@ class Fleet:
     def arrive(self, form):
         """Load what lies in the spool, and let the server sum up a day later."""
         for text in self.sent():
-            apel.check(text, NOW)
+            apel_format.check(text, NOW)
             self.server.load(text)
         self.server.now += timedelta(days=1)
         if form == "apel-cloud":
@@ -193,16 +195,16 @@ def test_many_vms_are_several_messages_of_a_thousand(fleet):
     fleet.close()
     done = fleet.export("apel-cloud", "--spool", fleet.spool, "--cloud", "cern")
     assert (done.exit_code, done.stdout) == (0, f"1201 records in 2 messages: {fleet.spool}\n")
-    assert [apel.check(text, NOW) for text in fleet.sent()] == [1_000, 201]
+    assert [apel_format.check(text, NOW) for text in fleet.sent()] == [1_000, 201]
     done = fleet.export("apel-cloud", "--output", fleet.home / "cern.txt", "--cloud", "cern")
     assert done.exit_code == 0
-    assert [apel.check((fleet.home / f"cern-{n}.txt").read_text(), NOW) for n in (1, 2)] == [1_000, 201]
+    assert [apel_format.check((fleet.home / f"cern-{n}.txt").read_text(), NOW) for n in (1, 2)] == [1_000, 201]
 
 
 def test_a_file_may_be_written_instead(fleet):
     fleet.close()
     done = fleet.export("apel-cloud-summary", "--output", fleet.home / "month.txt")
-    assert (done.exit_code, apel.check((fleet.home / "month.txt").read_text(), NOW)) == (3, 5)
+    assert (done.exit_code, apel_format.check((fleet.home / "month.txt").read_text(), NOW)) == (3, 5)
     assert fleet.export("apel-cloud", "--output", fleet.home).exit_code == 2
     assert fleet.run("export", "--month", "2026-10", "--format", "apel-cloud").exit_code == 2
     assert fleet.export("apel-cloud", "--output", fleet.home / "no" / "folder.txt").exit_code == 1

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import lab
 import pytest
 
-from skytally import wiring
-from skytally.catalog import FUNCTIONS
+from skytally.app import wiring
+from skytally.deployment.catalog import FUNCTIONS
 
 SECRET = "s3cret"
 # What needs no site data: whoever claims proves it by the token, and these timers look at none.

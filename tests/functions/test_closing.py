@@ -15,12 +15,14 @@ import pytest
 from click.testing import CliRunner
 from msgspec import structs
 
-from skytally import closing, retention, signature, wiring
+from skytally.accounting import closing, signature
+from skytally.accounting.definitions import DEFINITIONS
+from skytally.app import wiring
 from skytally.cli import cli
-from skytally.definition import DEFINITIONS
-from skytally.documents import Anomaly, Closing, PlacedVm, Usage
-from skytally.errors import Changed, Conflict, Malformed, NotFound
-from skytally.ports import Write
+from skytally.core.documents import Anomaly, Closing, PlacedVm, Usage
+from skytally.core.errors import Changed, Conflict, Malformed, NotFound
+from skytally.core.ports import Write
+from skytally.operation import retention
 
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
@@ -37,7 +39,7 @@ class Month:
         self.late = lab.FakeVm("vm-late", boot_at=EDGE - timedelta(hours=5), cores=2)
 
     def now(self, at):
-        self._monkeypatch.setattr("skytally.web.clock", lambda: at)
+        self._monkeypatch.setattr("skytally.core.clock.now", lambda: at)
 
     def price(self, price):
         (self.home / "clouds.toml").write_text(SITE.format(price=price))

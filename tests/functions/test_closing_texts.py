@@ -11,11 +11,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from skytally import closing, frozen, restatement, signature, wiring
-from skytally.definition import BOOTS, CHANGES, TOTALS
-from skytally.documents import Closing, Unreadable
-from skytally.frozen import Before, BootRow, Changes, Totals
-from skytally.ports import Write
+from skytally.accounting import closing, frozen, restatement, signature
+from skytally.accounting.definitions import BOOTS, CHANGES, TOTALS
+from skytally.accounting.frozen import Before, BootRow, Changes, Totals
+from skytally.app import wiring
+from skytally.core.documents import Closing, Unreadable
+from skytally.core.ports import Write
 
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
@@ -40,7 +41,7 @@ def closed(home, monkeypatch, client, bearer):
     (home / "clouds.toml").write_text(SITE)
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
     wiring.close()
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     documents, key = wiring.documents(), signature.new_key()
 
     def close():

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
 
-from skytally import wiring
+from skytally.app import wiring
 from skytally.cli import cli
 from skytally.cli.terminal import show
 
@@ -68,7 +68,7 @@ def run(home, monkeypatch, client, bearer, scheduler):
     for vm in ("vm-1", "vm-2"):
         body = {"vm": vm, "cloud": CLOUD, "payload": "aaaa"}
         assert client.post("secret-deposit", json=body, headers=scheduler).status_code == 201
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     vms = [lab.FakeVm(f"vm-{n}", boot_at=EDGE - timedelta(seconds=2_222_221 + n), cores=64_000) for n in range(3)]
     samples = [vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, vm.cores)) for vm in vms]
     reporter = bearer("reporter", clouds=(CLOUD,), issued=NOW)
@@ -125,7 +125,7 @@ def test_a_command_prints_json_and_a_table_that_fits(run, name, monkeypatch):
         (run.home / "clouds.toml").write_text(SITE.replace("117.3", "118.3"))
         wiring.close()
     if name == "doctor":
-        monkeypatch.setattr("skytally.web.clock", lambda: datetime.now(UTC))
+        monkeypatch.setattr("skytally.core.clock.now", lambda: datetime.now(UTC))
     call = (*name.split(), *COMMANDS[name](run.home))
     in_json, printed = run(*call, "--json"), run(*call)
     assert in_json.exit_code == printed.exit_code == 0, in_json.output + printed.output

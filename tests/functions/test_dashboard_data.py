@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import lab
 import pytest
 
-from skytally import wiring
-from skytally.records import iso
+from skytally.app import wiring
+from skytally.core.records import iso
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CLOUD = "uvic"
@@ -20,7 +20,7 @@ def look(request, document_settings, client, bearer, monkeypatch):
     for setting, value in document_settings(getattr(request, "param", "sqlite")).items():
         monkeypatch.setenv(setting, value)
     wiring.close()
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     issued = NOW - timedelta(minutes=1)
     for n in range(1, 13):
         vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2), cores=n)
@@ -166,9 +166,9 @@ def test_coverage_of_a_vm_whose_clocks_differ_is_that_of_the_statement(look, cli
 
 
 def test_silent_vms_are_named_with_when_they_were_last_heard_of(look, monkeypatch):
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW + timedelta(hours=2))
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW + timedelta(hours=2))
     assert (look().json()["totals"]["silent_vms"], "silent" in str(look().json()["doubts"])) == (0, False)
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW + timedelta(hours=2, seconds=1))
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW + timedelta(hours=2, seconds=1))
     silent = next(one for one in look().json()["doubts"] if one["kind"] == "silent")
     assert (silent["vm_count"], silent["vms"][0]) == (12, {"cloud": CLOUD, "vm": "vm-1", "value": "2026-11-25T12:00:00Z"})
 

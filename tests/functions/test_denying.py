@@ -6,7 +6,8 @@ import lab
 import pytest
 from lab import DOCUMENT_STORES
 
-from skytally import token, wiring
+from skytally.access import tokens
+from skytally.app import wiring
 
 LONG_AGO = timedelta(days=60)
 
@@ -39,7 +40,7 @@ def renewed(client, headers, vm="vm-1"):
 
 
 def digest(headers):
-    return token.digest_of(headers["Authorization"].removeprefix("Bearer "))
+    return tokens.digest_of(headers["Authorization"].removeprefix("Bearer "))
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_token_that_is_shut_out_takes_all_its_renewals_along(client, bearer, d
 def test_the_id_of_a_chain_shuts_out_all_of_it_and_nobody_gets_a_fresh_token(client, deny, chain):
     (first, *_, last) = chain
     text = last["Authorization"].removeprefix("Bearer ")
-    deny(tokens=[token.chain_id(text, token.content(text))])
+    deny(tokens=[tokens.chain_id(text, tokens.content(text))])
     answers = [client.post(name, json={}, headers=headers) for headers in chain for name in ("usage-report", "job-heartbeat")]
     assert {answer.status_code for answer in answers} == {403}
     assert not any("token" in answer.json() for answer in answers)

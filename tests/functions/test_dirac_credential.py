@@ -9,10 +9,11 @@ import lab
 import pytest
 from click.testing import CliRunner
 
-from skytally import heartbeat, wiring
+from skytally.app import wiring
 from skytally.cli import cli
-from skytally.documents import Alarm
-from skytally.records import Caller
+from skytally.core.documents import Alarm
+from skytally.core.records import Caller
+from skytally.jobs import heartbeats
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 
@@ -79,9 +80,9 @@ def collect(client, dirac, monkeypatch):
     """Do a round in which something is asked, as a process that has just begun."""
 
     def round_at(at):
-        monkeypatch.setattr("skytally.web.clock", lambda: at)
+        monkeypatch.setattr("skytally.core.clock.now", lambda: at)
         wiring.close()
-        heartbeat.record(lab.heartbeat(str(dirac.count + 1), vm="vm-1"), CALLER, wiring.documents(), at - timedelta(hours=2))
+        heartbeats.record(lab.heartbeat(str(dirac.count + 1), vm="vm-1"), CALLER, wiring.documents(), at - timedelta(hours=2))
         return client.post("dirac-collect")
 
     return round_at

@@ -9,9 +9,10 @@ import lab
 import pytest
 from lab import DOCUMENT_STORES, FakeVm
 
-from skytally import heartbeat, wiring
-from skytally.documents import Heartbeat, Job, Unreadable
-from skytally.records import Caller
+from skytally.app import wiring
+from skytally.core.documents import Heartbeat, Job, Unreadable
+from skytally.core.records import Caller
+from skytally.jobs import heartbeats
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 JOB = classic_dirac.RECORDED_MORE | {"RescheduleTime": None, "EndExecTime": None}
@@ -29,7 +30,7 @@ def collect(request, client, document_settings, tmp_path, monkeypatch):
 
 def named(*job_ids, hours_ago=3.0, vm="vm-1"):
     at = datetime.now(UTC) - timedelta(hours=hours_ago)
-    heartbeat.record(lab.heartbeat(*job_ids, vm=vm), CALLER, wiring.documents(), at)
+    heartbeats.record(lab.heartbeat(*job_ids, vm=vm), CALLER, wiring.documents(), at)
 
 
 def job(job_id):
@@ -118,7 +119,7 @@ def test_what_cannot_be_read_of_one_job_stops_no_other_and_is_noted(collect, tmp
 def test_a_round_that_crashes_is_an_outage_with_an_incident_and_the_next_one_is_due(collect, monkeypatch):
     named("1")
     with monkeypatch.context() as broken:
-        broken.setattr("skytally.dirac_answer.until", lambda *_: 1 / 0)
+        broken.setattr("skytally.jobs.dirac_rows.until", lambda *_: 1 / 0)
         answer = collect()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert "incident" in answer.json()["error"]["message"]

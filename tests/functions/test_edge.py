@@ -10,7 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from localstack.serve import AllFunctions
-from skytally import logs, wiring
+from skytally.app import wiring
+from skytally.core import logs
 
 BASE = "http://skytally.test/function/"
 
@@ -18,7 +19,7 @@ BASE = "http://skytally.test/function/"
 def stand_still(monkeypatch):
     """Read the settings anew, and stop the clock: no bucket fills while a slow machine asks."""
     now = datetime.now(UTC)
-    monkeypatch.setattr("skytally.web.clock", lambda: now)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: now)
     wiring.close()
 
 
@@ -98,7 +99,7 @@ def test_log_lines_carry_the_requests_id(client, monkeypatch):
     log.addHandler(handler)
     try:
         with monkeypatch.context() as patched:
-            patched.setattr("skytally.records.convert", lambda *_, **__: 1 / 0)
+            patched.setattr("skytally.core.records.convert", lambda *_, **__: 1 / 0)
             crashed = client.post("secret-claim", data={"claim": "x"}, headers={"X-Request-Id": "mine-2"})
     finally:
         log.removeHandler(handler)

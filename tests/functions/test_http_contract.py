@@ -8,8 +8,8 @@ import described
 import lab
 import pytest
 
-from skytally import openapi_page
-from skytally.catalog import FUNCTIONS
+from skytally.deployment.catalog import FUNCTIONS
+from skytally.openapi import api_page
 
 TIMERS = sorted(f.service for f in FUNCTIONS if f.schedule)
 POSTS = ("secret-deposit", "secret-claim", "secret-revoke", "usage-report", *TIMERS)
@@ -188,7 +188,7 @@ def test_a_crash_answers_an_incident_and_logs_no_body(client, bearer, monkeypatc
     def crash(*_):
         raise RuntimeError("the payload was hunter2")
 
-    monkeypatch.setattr("skytally.deposit.deposit", crash)
+    monkeypatch.setattr("skytally.secrets.deposits.deposit", crash)
     body = {"vm": "v", "cloud": "c", "payload": "aHVudGVyMg=="}
     answer = client.post("secret-deposit", json=body, headers=bearer("scheduler"))
     assert (answer.status_code, code(answer)) == (500, "internal")
@@ -275,7 +275,7 @@ def test_the_description_names_every_function(client):
 def test_the_description_is_a_page_that_needs_nothing_else(client):
     answer = client.get("dashboard/openapi.html")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert answer.headers["content-security-policy"] == openapi_page.POLICY
+    assert answer.headers["content-security-policy"] == api_page.POLICY
     assert not re.findall(r"<script|<link|<img|src=|url\(|href=\"(?!#|openapi\.json)", answer.text)
     links, targets = (set(re.findall(rf'{word}="{mark}([^"]+)"', answer.text)) for word, mark in (("href", "#"), ("id", "")))
     assert links <= targets

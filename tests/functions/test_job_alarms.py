@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from lab import DOCUMENT_STORES
 
-from skytally import wiring
-from skytally.dirac import ZOMBIE
-from skytally.documents import Alarm, Cursor, Heartbeat, Job
-from skytally.ports import Write
+from skytally.app import wiring
+from skytally.core.documents import Alarm, Cursor, Heartbeat, Job
+from skytally.core.ports import Write
+from skytally.jobs.dirac_state import ZOMBIE
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

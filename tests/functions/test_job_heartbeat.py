@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 from lab import DOCUMENT_STORES
 
-from skytally import wiring
-from skytally.documents import Heartbeat
+from skytally.app import wiring
+from skytally.core.documents import Heartbeat
 
 
 @pytest.fixture(params=DOCUMENT_STORES)

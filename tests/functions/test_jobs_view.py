@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from lab import DOCUMENT_STORES
 
-from skytally import wiring
-from skytally.documents import Job
-from skytally.ports import Write
+from skytally.app import wiring
+from skytally.core.documents import Job
+from skytally.core.ports import Write
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR_MS = 3_600_000
@@ -33,7 +33,7 @@ def view(request, home, document_settings, monkeypatch, client, reader):
     for setting, value in document_settings(request.param).items():
         monkeypatch.setenv(setting, value)
     wiring.close()
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     jobs = [job(n) for n in range(3)] + [job(n, cloud="cern", **FAILED) for n in range(10, 14)] + [job(20, **RUNNING)]
     jobs += [job(30, final_at=NOW - timedelta(days=3)), job(31, cloud="unknown", **KIND), job(32, multicore=False, **KIND, **FAILED)]
     wiring.documents().write(jobs).result()
@@ -102,7 +102,7 @@ def test_single_jobs_with_what_is_known_of_each_newest_first(view):
 
 
 def test_too_many_single_jobs_are_told_and_not_listed(view, monkeypatch):
-    monkeypatch.setattr("skytally.job_view.MOST_JOBS", 4)
+    monkeypatch.setattr("skytally.dashboard.jobs_view.MOST_JOBS", 4)
     assert view(by="job", cloud="cern")["row_count"] == 4
     with pytest.raises(AssertionError, match="name a vm, an error or a shorter window"):
         view(by="job")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import lab
 
-from skytally import envelope
+from skytally.secrets import envelope
 
 
 def test_a_vm_takes_its_secret_reports_and_is_on_the_statement(client, scheduler, reader):

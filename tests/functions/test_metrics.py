@@ -13,11 +13,12 @@ import yaml
 from lab import DOCUMENT_STORES
 from prometheus_client.parser import text_string_to_metric_families
 
-from skytally import preflight, wiring
-from skytally.catalog import FUNCTIONS, longest_gap_seconds
-from skytally.documents import Alarm, Cursor, Round, Tally
-from skytally.ports import Write
-from skytally.tally import ITEMS, KEPT_EVERY, REQUESTS
+from skytally.app import wiring
+from skytally.core.documents import Alarm, Cursor, Round, Tally
+from skytally.core.ports import Write
+from skytally.deployment.catalog import FUNCTIONS, longest_gap_seconds
+from skytally.operation.report_counters import ITEMS, KEPT_EVERY, REQUESTS
+from skytally.secrets import preflight
 
 NOW = datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
 SUCCEEDED, PERIOD = "skytally_round_succeeded_timestamp_seconds", "skytally_timer_period_seconds"

@@ -9,12 +9,13 @@ import simulated_day
 from lab import DOCUMENT_STORES
 
 from localstack.bigpanda import FAULTS, bigpanda
-from skytally import panda, panda_collection, wiring
 from skytally.adapters import jobs_panda
-from skytally.documents import Alarm, Cursor, Job, Unreadable
-from skytally.errors import Unavailable
-from skytally.ports import Write
-from skytally.timer import Deadline
+from skytally.app import wiring
+from skytally.core.documents import Alarm, Cursor, Job, Unreadable
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Write
+from skytally.jobs import panda_collector, panda_rows
+from skytally.operation.timer import Deadline
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 NOW = datetime(2026, 11, 24, 5, 0, 30, tzinfo=UTC)
@@ -36,7 +37,7 @@ def collect(client, monitor, monkeypatch):
     """Do a round at a moment."""
 
     def round_at(at=NOW):
-        monkeypatch.setattr("skytally.web.clock", lambda: at)
+        monkeypatch.setattr("skytally.core.clock.now", lambda: at)
         monitor.now = lambda: at.replace(tzinfo=None)
         return client.post("panda-collect")
 
@@ -60,7 +61,7 @@ def ended(number, at, **fields):
     """Make a row of a job that ended at a time."""
     began = {"starttime": "2026-11-24T00:00:00", "endtime": at, "durationsec": 60, "batchid": None, "modificationhost": "vm-1"}
     known = {"pandaid": number, "computingsite": "CA-IAAS-T3", "jobstatus": "finished"} | began | changed_at(at)
-    return dict.fromkeys(panda.FIELDS) | known | fields
+    return dict.fromkeys(panda_rows.FIELDS) | known | fields
 
 
 def use_queues(monkeypatch, queues):
@@ -167,7 +168,7 @@ def test_a_second_that_holds_more_than_any_usual_answer(collect, monitor):
     monitor.rows = [ended(n, "2026-11-24T04:30:00") for n in range(1, 5_500)]
     assert collect().json()["state"] == "done"
     assert len(jobs()) == 5_499
-    assert {query["limit"] for query in monitor.queries} == {str(panda.LIMIT), str(panda.RAISED_LIMIT)}
+    assert {query["limit"] for query in monitor.queries} == {str(panda_rows.LIMIT), str(panda_rows.RAISED_LIMIT)}
 
 
 def test_one_queue_s_failure_is_its_own(collect, monitor, monkeypatch, client, reader):
@@ -242,7 +243,7 @@ def test_a_placement_days_later_moves_the_job_and_the_totals(collect, monitor, c
 
 def test_a_round_that_has_no_time_left_goes_on_where_it_stopped(monitor, client):
     moments = iter([NOW] * 10 + [NOW + timedelta(seconds=n) for n in range(50, 5_000, 50)])
-    round_of = panda_collection.Collection(
+    round_of = panda_collector.Collection(
         wiring.panda(), ("CA-IAAS-T3",), wiring.documents(), Deadline(lambda: next(moments), NOW + timedelta(seconds=40))
     )
     assert round_of.run()["behind_seconds"] > 3_600
@@ -263,7 +264,7 @@ class Slow:
     def round(self, *queues):
         """Do a round of ten seconds, and say how far behind it is."""
         deadline = Deadline(lambda: self.now, self.now + timedelta(seconds=10))
-        told = panda_collection.Collection(self, queues, wiring.documents(), deadline).run()
+        told = panda_collector.Collection(self, queues, wiring.documents(), deadline).run()
         return told["behind_seconds"]
 
 
@@ -378,7 +379,7 @@ def store(request, monitor, document_settings, monkeypatch):
     wiring.close()
 
 
-NOTHING = dict.fromkeys(panda.FIELDS)
+NOTHING = dict.fromkeys(panda_rows.FIELDS)
 NONSENSE = [
     *(None, 5, "row", [], {}, NOTHING, NOTHING | {"pandaid": True}, NOTHING | {"pandaid": 1.5} | changed_at("2026-11-24T04:00:00")),
     *(
@@ -452,7 +453,7 @@ def test_a_crash_over_one_queue_is_that_queue_s_failure(monitor, caplog):
     monitor.now = lambda: NOW.replace(tzinfo=None)
     queues = ("CA-IAAS-T3", "BAD")
     source = Broken(wiring.panda(), "BAD")
-    round_of = panda_collection.Collection(source, queues, wiring.documents(), Deadline(lambda: NOW, NOW + timedelta(seconds=40)))
+    round_of = panda_collector.Collection(source, queues, wiring.documents(), Deadline(lambda: NOW, NOW + timedelta(seconds=40)))
     assert round_of.run()["failed_queues"] == 1
     assert (len(jobs()), cursor().error) == (6, None)
     assert cursor("BAD").stands_at < NOW - timedelta(hours=23)

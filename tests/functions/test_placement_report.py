@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lab import ANY_JSON, DOCUMENT_STORES
 
-from skytally import join, wiring
-from skytally.documents import Job, PlacedVm, Placement
+from skytally.app import wiring
+from skytally.core.documents import Job, PlacedVm, Placement
+from skytally.jobs import placement_join
 
 VM = {"vm": "vm-1", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "cores": 8}
 JOB = {"batch_id": "sched#7.0#1795467074", "vm": "slot1_1@vm-1", "started_at": "2026-11-24T01:00:00Z", "state": "running"}
@@ -150,7 +151,7 @@ def test_what_one_cloud_invents_moves_no_job_of_another_on_every_store(store, re
     known = {"batch_id": JOB["batch_id"], "batch_number": "7.0", "host": "vm-1", "started_at": began, "changed_at": began}
     blank = dict.fromkeys(Job.__struct_fields__) | {"system": "panda", "job_id": "1", "status": "running", "cloud": "unknown"}
     numbers = dict.fromkeys(("cores", "wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 0)
-    join.store([Job(**blank | numbers | known | {"multicore": False, "seen_at": began})], wiring.documents())
+    placement_join.store([Job(**blank | numbers | known | {"multicore": False, "seen_at": began})], wiring.documents())
     invented = {**JOB, "cloud": "evil", "started_at": "2026-11-20T00:00:00Z"}
     report(headers=bearer("scheduler", clouds=("uvic",)), vms=[VM], jobs=[JOB])
     report(headers=bearer("scheduler", clouds=("evil",)), jobs=[invented], vms=[{**VM, "cloud": "evil", "vm": "vm-2"}])

@@ -17,8 +17,8 @@ import slow_senders
 from slow_senders import ROOT, converse, head
 
 from localstack import fleet
-from skytally import wiring
-from skytally.catalog import FUNCTIONS
+from skytally.app import wiring
+from skytally.deployment.catalog import FUNCTIONS
 
 ENDS_WITHIN_SECONDS = 25
 WRONG = [
@@ -41,7 +41,7 @@ WRONG = [
 def test_a_wrong_setting_is_one_sentence_and_exit_code_78(home, name, settings, setting):
     environment = {"PATH": os.environ["PATH"], "SKYTALLY_HOME": str(home), "FUNCTION_TARGET": name, "PORT": "0", **settings}
     done = subprocess.run(
-        [sys.executable, "-m", "skytally.asgi"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "skytally.app.asgi"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (78, "", 1), done.stderr
     assert done.stderr.startswith("skytally: ")
@@ -120,7 +120,7 @@ def test_a_process_that_is_told_to_stop_while_it_loads_ends_at_once(home, tmp_pa
     main.write_text(f"open({str(gate)!r}).read()\n")
     environment = {"PATH": os.environ["PATH"], "FUNCTION_TARGET": "agent", "FUNCTION_SOURCE": str(tmp_path), "SKYTALLY_HOME": str(home)}
     with (
-        subprocess.Popen([sys.executable, "-m", "skytally.asgi"], cwd=ROOT, env={**environment, "PORT": "0"}) as process,
+        subprocess.Popen([sys.executable, "-m", "skytally.app.asgi"], cwd=ROOT, env={**environment, "PORT": "0"}) as process,
         gate.open("w"),  # Opens once the function is being loaded.
     ):
         process.terminate()

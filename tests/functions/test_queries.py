@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skytally import wiring
+from skytally.app import wiring
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 EDGES = ["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z", "9998-12-31T00:00:00Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"]
@@ -76,7 +76,7 @@ def ask(request, document_settings, client, bearer, monkeypatch):
     for setting, value in document_settings(request.param).items():
         monkeypatch.setenv(setting, value)
     wiring.close()
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     issued = NOW - timedelta(minutes=1)
     for n in range(1, 3):
         vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2))

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 import pytest
 from slow_senders import served, served_alone
 
-from skytally import timer, wiring
-from skytally.documents import Round
-from skytally.http_client import REQUEST_SECONDS
+from skytally.adapters.http_client import REQUEST_SECONDS
+from skytally.app import wiring
+from skytally.core.documents import Round
+from skytally.operation import timer
 
 pytestmark = pytest.mark.slow
 

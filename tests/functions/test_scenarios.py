@@ -7,7 +7,7 @@ import scenario
 from lab import DOCUMENT_STORES
 from scenario import FOLDER
 
-from skytally import wiring
+from skytally.app import wiring
 
 
 @pytest.fixture(params=DOCUMENT_STORES)

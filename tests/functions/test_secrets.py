@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from skytally import envelope, stored_deposit, wiring
+from skytally.app import wiring
 from skytally.cli import cli
-from skytally.records import iso
+from skytally.core.records import iso
+from skytally.secrets import envelope, stored_deposits
 
 PAYLOAD = b"-----BEGIN CERTIFICATE-----"
 OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
@@ -45,7 +46,7 @@ def at(monkeypatch):
     """Set the server's clock."""
 
     def set_clock(moment):
-        monkeypatch.setattr("skytally.web.clock", lambda: moment)
+        monkeypatch.setattr("skytally.core.clock.now", lambda: moment)
 
     return set_clock
 
@@ -270,7 +271,7 @@ def test_a_bad_key_burns_nothing(client, scheduler):
 def test_a_changed_deposit_is_noticed_and_burns_nothing(client, scheduler):
     token = left(client, scheduler).json()["token"]
     (key,) = wiring.objects().list("prep/")
-    box = msgspec.msgpack.decode(wiring.objects().get(key), type=stored_deposit.Box)
+    box = msgspec.msgpack.decode(wiring.objects().get(key), type=stored_deposits.Box)
     wiring.objects().delete(key)
     wiring.objects().create(key, msgspec.msgpack.encode(msgspec.structs.replace(box, content_key_wrapped=b"\x00" * 60)))
     assert refusal(claimed(client, token)) == (403, "forbidden")

@@ -12,9 +12,9 @@ import slow_senders
 from slow_senders import converse, head, locked
 
 from localstack import fleet
-from skytally import token as tokens
-from skytally import workers
+from skytally.access import tokens
 from skytally.adapters.keys_files import KeyFiles
+from skytally.http import workers
 
 JSON = "Content-Type: application/json"
 

@@ -9,9 +9,11 @@ import pytest
 from apel_server import ApelServer
 from msgspec import structs
 
-from skytally import apel, retention, wiring
-from skytally.documents import Job, Usage
-from skytally.ports import Write
+from skytally.accounting import apel_format
+from skytally.app import wiring
+from skytally.core.documents import Job, Usage
+from skytally.core.ports import Write
+from skytally.operation import retention
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR_MS = 3_600_000
@@ -47,7 +49,7 @@ def ask(request, home, document_settings, monkeypatch, client, bearer, reader):
     for setting, value in ({"SKYTALLY_CLOUDS": str(home / "clouds.toml")} | document_settings(request.param)).items():
         monkeypatch.setenv(setting, value)
     wiring.close()
-    monkeypatch.setattr("skytally.web.clock", lambda: NOW)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     old = lab.FakeVm("vm-1", boot_at=datetime(2026, 10, 20, tzinfo=UTC))
     new = lab.FakeVm("vm-ü", boot_at=NOW - timedelta(hours=10), cores=4)
     other = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2), cores=2)
@@ -70,7 +72,7 @@ def ask(request, home, document_settings, monkeypatch, client, bearer, reader):
 
 def records(text):
     """Read a message that our own check has passed."""
-    apel.check(text, NOW)
+    apel_format.check(text, NOW)
     header, _, rest = text.partition("\n")
     return header, [dict(line.split(": ", 1) for line in record.strip().splitlines()) for record in rest.split("%%") if record.strip()]
 

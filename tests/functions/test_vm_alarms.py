@@ -7,10 +7,10 @@ from typing import NamedTuple
 import lab
 import pytest
 
-from skytally import wiring
-from skytally.documents import Alarm
-from skytally.ports import Room
-from skytally.service_finding import full_stores
+from skytally.alarms.service_checks import full_stores
+from skytally.app import wiring
+from skytally.core.documents import Alarm
+from skytally.core.ports import Room
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 pytestmark = pytest.mark.usefixtures("now")

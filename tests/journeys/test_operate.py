@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from gateway import COMMAND_SECONDS, ROOT, SKYTALLY, Gateway
 
-from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
+from skytally.deployment.catalog import FUNCTIONS
 
 DOCUMENT = (ROOT / "docs" / "operate.md").read_text()
 

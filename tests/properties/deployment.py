@@ -15,11 +15,13 @@ from starlette.testclient import TestClient
 
 from localstack.bigpanda import bigpanda
 from localstack.serve import AllFunctions
-from skytally import job_view, token, view, wiring
+from skytally.access import tokens
 from skytally.adapters.objects_filesystem import FilesystemObjects
-from skytally.catalog import service_of
-from skytally.ports import Created
-from skytally.records import Caller
+from skytally.app import wiring
+from skytally.core.ports import Created
+from skytally.core.records import Caller
+from skytally.dashboard import jobs_view, usage_view
+from skytally.deployment.catalog import service_of
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -98,7 +100,7 @@ def caller(role: str, cloud: str | None = None, **fields: Any) -> Headers:
     times = {"issued": int((NOW - 60 * DAY).timestamp()), "expires": int((NOW + 400 * DAY).timestamp())}
     labels = LABELS if role == "reporter" else {}
     holder = Caller(role=role, clouds=(cloud,) if cloud else (), **times, **labels, **fields)
-    return {"Authorization": f"Bearer {token.issue(holder, wiring.keys().token)}"}
+    return {"Authorization": f"Bearer {tokens.issue(holder, wiring.keys().token)}"}
 
 
 def paths_of(cloud: str | None, windows: tuple[str, ...] = WINDOWS) -> Iterator[str]:
@@ -106,11 +108,11 @@ def paths_of(cloud: str | None, windows: tuple[str, ...] = WINDOWS) -> Iterator[
     yield from (
         f"dashboard/data?view=usage&window={window}&by={by}"
         for window in windows
-        for by in view.DIMENSIONS
+        for by in usage_view.DIMENSIONS
         if by != "interval"
     )
     yield from (f"dashboard/data?view=usage&window={window}&by=interval&vm=vm-1" for window in windows)
-    yield from (f"dashboard/data?view=jobs&window={window}&by={by}" for window in windows for by in job_view.DISPLAYS)
+    yield from (f"dashboard/data?view=jobs&window={window}&by={by}" for window in windows for by in jobs_view.DISPLAYS)
     yield from (f"dashboard/data?view={view}&window={window}" for window in windows for view in ("secrets", "health"))
     yield from (f"dashboard/data?view={view}&format=csv" for view in ("usage", "jobs", "secrets", "health"))
     yield "dashboard/data?view=usage&by=vm&from=2026-01-01T00:00:00Z&until=2027-01-01T00:00:00Z"
@@ -136,7 +138,7 @@ class _Disk(FilesystemObjects):
 
     def create_streamed(self, key, body):
         made = super().create_streamed(key, body)
-        return Created(wiring.web.clock()) if isinstance(made, Created) else made
+        return Created(wiring.clock.now()) if isinstance(made, Created) else made
 
 
 @contextlib.contextmanager
@@ -145,8 +147,7 @@ def deployed(jobs: list[dict[str, Any]], door: Door) -> Iterator[Site]:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch, bigpanda() as (monitor, base):
         monitor.rows, monitor.now = jobs, lambda: clock.at.replace(tzinfo=None)
-        for name in ("skytally.clock.now", "skytally.web.now"):
-            patch.setattr(name, clock)
+        patch.setattr("skytally.core.clock.now", clock)
         patch.setattr(
             wiring, "open_objects", lambda settings: _Disk(Path(settings.objects_url.removeprefix("file://")))
         )

@@ -12,8 +12,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from skytally import openapi
-from skytally.catalog import service_of
+from skytally.deployment.catalog import service_of
+from skytally.openapi import api_document
 from tests.properties.json_edges import KEYS, MOMENTS, TEXTS, json_values
 
 Path = tuple[str | int, ...]
@@ -82,7 +82,7 @@ class Place:
 
 def places(function: str, body: Any) -> list[Place]:
     """List every place of a function's body, those too at which this body has nothing."""
-    description = openapi.description()
+    description = api_document.description()
     schemas = description["components"]["schemas"]
 
     def walk(schema: Schema, path: Path, value: Any) -> Iterator[Place]:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from httpx2 import Response
 from hypothesis import strategies as st
 
-from skytally import envelope, wiring
-from skytally.documents import INDICES
+from skytally.app import wiring
+from skytally.core.documents import INDICES
+from skytally.secrets import envelope
 from tests.properties.bodies import BODIES, LISTS, Kind
 from tests.properties.deployment import NOW, A, B, Headers, Site, caller
 from tests.properties.generators import Edit, edited, edits

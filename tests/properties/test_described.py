@@ -11,7 +11,7 @@ from schemathesis import Case
 from schemathesis.generation import GenerationMode
 from schemathesis.schemas import APIOperation
 
-from skytally.catalog import service_of
+from skytally.deployment.catalog import service_of
 from tests.properties.budget import budget, is_thorough
 from tests.properties.deployment import NOW, TIMERS, A, Headers, Site, caller
 

@@ -61,7 +61,7 @@ def parse(body):
 """
 MUTANTS = {
     "a moment without bounds": Mutant(
-        "records.py",
+        "core/records.py",
         replaced("for field in _moments_of(type(self)):", "for field in ():"),
         {
             f"{SMALL}test_a_placement_at_the_end_of_time_is_refused_and_nothing_is_kept_of_it": "AssertionError",
@@ -74,7 +74,7 @@ MUTANTS = {
         {f"{SMALL}test_a_cluster_at_its_shard_limit_is_an_outage_and_refuses_nothing": "for good"},
     ),
     "one try for a whole report": Mutant(
-        "samples.py",
+        "accounting/samples.py",
         redefined("parse", BATCH_WIDE),
         {
             f"{SMALL}test_a_bad_sample_leaves_the_good_one_beside_it": "malformed_time",

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from skytally import wiring
+from skytally.app import wiring
 from skytally.cli import cli
-from skytally.documents import INDICES
-from skytally.records import EARLIEST_MOMENT, LATEST_MOMENT
+from skytally.core.documents import INDICES
+from skytally.core.records import EARLIEST_MOMENT, LATEST_MOMENT
 from tests.properties.beginning import Beginning
 from tests.properties.bodies import BODIES, LISTS
 from tests.properties.budget import budget, is_long, is_thorough

@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner
 from lab import DOCUMENT_STORES, SEARCH_ENGINES, FakeVm
 
-from skytally import wiring
-from skytally.catalog import service_of
+from skytally.app import wiring
 from skytally.cli import cli
-from skytally.documents import PlacedVm, Placement
+from skytally.core.documents import PlacedVm, Placement
+from skytally.deployment.catalog import service_of
 from tests.properties.deployment import APEL, DAY, MINUTE, NOW, TIMERS
 
 MONTH = "2026-11"
@@ -106,8 +106,7 @@ class Clouds:
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch):
-    for clock in ("skytally.web.now", "skytally.clock.now"):
-        monkeypatch.setattr(clock, lambda: NOW)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from dirac_lab import Door
 from httpx2 import Response
 
-from skytally import closing, panda, signature, wiring
+from skytally.accounting import closing, signature
 from skytally.adapters.keys_files import KeyFiles
-from skytally.ports import JobState
+from skytally.app import wiring
+from skytally.core.ports import JobState
+from skytally.jobs import panda_rows
 from tests.properties.deployment import DAY, HOUR, LABELS, MINUTE, NOW, A, B, Site, caller
 
 EDGE = datetime.fromisoformat("2026-11-01T00:00:00Z")
@@ -206,7 +208,7 @@ def panda_jobs(cloud: str) -> Iterator[dict[str, Any]]:
             "starttime": ended_at - 10 * MINUTE,
         }
         yield {
-            **dict.fromkeys(panda.FIELDS),
+            **dict.fromkeys(panda_rows.FIELDS),
             **{name: f"{moment:%Y-%m-%dT%H:%M:%S}" for name, moment in times.items()},
             "pandaid": int(job_id(cloud, n)),
             "jeditaskid": 7,

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from skytally.credential import Credential
-from skytally.keyring import Key, Keyring
+from skytally.access.credentials import Credential
+from skytally.access.keyring import Key, Keyring
 
 OLD, NEW = Key("wrapping-20261101000000", b"o" * 32), Key("wrapping-20261102000000", b"n" * 32)
 KEYS = Keyring(master=(), wrapping=(OLD,), token=())

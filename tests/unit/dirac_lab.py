@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import lab
 
-from skytally import dirac_collection, heartbeat
-from skytally.documents import Job
-from skytally.errors import Unavailable
-from skytally.ports import JobState
-from skytally.records import Caller
-from skytally.timer import Deadline
+from skytally.core.documents import Job
+from skytally.core.errors import Unavailable
+from skytally.core.ports import JobState
+from skytally.core.records import Caller
+from skytally.jobs import dirac_collector, heartbeats
+from skytally.operation.timer import Deadline
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -38,7 +38,7 @@ class Door:
 def beat(documents, *job_ids, at=0.0, vm="vm-1", caller=CALLER, told=None):
     """Let a vm name jobs, so many hours after the beginning, and tell it then or later."""
     report = lab.heartbeat(*job_ids, vm=vm, seen_at=None if told is None else AT + at * HOUR)
-    return heartbeat.record(report, caller, documents, AT + (at if told is None else told) * HOUR)
+    return heartbeats.record(report, caller, documents, AT + (at if told is None else told) * HOUR)
 
 
 def unhurried(now):
@@ -47,7 +47,7 @@ def unhurried(now):
 
 
 def settle(documents, door, at):
-    return dirac_collection.settle(door, documents, unhurried(lambda: AT + at * HOUR))
+    return dirac_collector.settle(door, documents, unhurried(lambda: AT + at * HOUR))
 
 
 def job(documents, job_id="1"):

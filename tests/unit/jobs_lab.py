@@ -7,7 +7,7 @@ import math
 import random
 from collections import defaultdict, deque
 
-from skytally.comparison import Cell, Comparison, faulty
+from skytally.alarms.failure_rate_test import Cell, Comparison, faulty
 
 STEPS_AN_HOUR = 3
 STEPS_A_MONTH = 24 * 30 * STEPS_AN_HOUR

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from apel_server import ApelServer
 
-from skytally import apel, apel_job, cloud_name, retention
+from skytally.accounting import apel_format, apel_jobs, cloud_names
+from skytally.accounting.apel_source import Source
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.apel_source import Source
-from skytally.cloud import Cloud, Site, parse
-from skytally.documents import Job
-from skytally.errors import Conflict, NotFound
-from skytally.ports import Write
+from skytally.core.documents import Job
+from skytally.core.errors import Conflict, NotFound
+from skytally.core.ports import Write
+from skytally.core.site_data import Cloud, Site, parse
+from skytally.operation import retention
 
 MONTH, END = "2026-10", datetime(2026, 10, 20, 12, tzinfo=UTC)
 NOW = datetime(2026, 11, 5, tzinfo=UTC)
@@ -39,7 +40,7 @@ def told(documents, **more):
     boots = [{"cloud": cloud, "vm": "vm", "core_seconds": 10.0, "hs23_per_core": 12.0} for cloud in ("uvic", "UVic", "cern")]
     source = Source({"month": MONTH, "clouds": [], "boots": boots}, [], documents, SITE, NOW, closed_only=False)
     server = ApelServer()
-    server.load(apel.message(apel.JOB_SUMMARY, apel_job.job_summaries(source, more.get("clouds", ()))))
+    server.load(apel_format.message(apel_format.JOB_SUMMARY, apel_jobs.job_summaries(source, more.get("clouds", ()))))
     return sorted(
         (row["SubmitHost"].lower(), row["NumberOfJobs"], row["NormalisedWallDuration"]) for row in server.job_summaries.values()
     ), [(one.cloud, one.count) for one in source.left_out]
@@ -61,7 +62,7 @@ def test_absurd_jobs_are_left_out_and_the_rest_goes(documents):
 def test_only_a_month_of_which_no_job_can_be_forgotten_is_told(documents):
     keep(documents, 1, "uvic")
     start = datetime(2026, 10, 1, tzinfo=UTC)
-    for before in (start - apel_job.CHANGED_BEFORE_END, start - timedelta(days=300)):
+    for before in (start - apel_jobs.CHANGED_BEFORE_END, start - timedelta(days=300)):
         retention.forget(documents, 1, before + timedelta(days=1))
         assert told(documents)[0] == [("uvic", 1, 43_200)]
     retention.forget(documents, 1, start + timedelta(days=1))
@@ -71,14 +72,14 @@ def test_only_a_month_of_which_no_job_can_be_forgotten_is_told(documents):
 
 def test_a_cloud_is_known_by_the_site_data_or_by_its_vms_or_jobs(documents):
     keep(documents, 1, "jobs-only")
-    cloud_name.check(["uvic", "jobs-only", "unknown", "elsewhere"], documents, SITE)
+    cloud_names.check(["uvic", "jobs-only", "unknown", "elsewhere"], documents, SITE)
     with pytest.raises(NotFound, match=r"no cloud 'typo': known are UVic, cern, jobs-only, uvic$"):
-        cloud_name.check(["uvic", "typo"], documents, SITE)
+        cloud_names.check(["uvic", "typo"], documents, SITE)
     with pytest.raises(NotFound, match=r"no cloud 'typo': known are cern$"):
-        cloud_name.check(["typo"], documents, SITE, ("cern", "typo"))
+        cloud_names.check(["typo"], documents, SITE, ("cern", "typo"))
     with pytest.raises(NotFound, match="none is known yet"):
-        cloud_name.check(["typo"], documents, Site(), ("typo",))
+        cloud_names.check(["typo"], documents, Site(), ("typo",))
     many = Site(clouds={f"cloud-{number:04}": Cloud() for number in range(1_000)})
     with pytest.raises(NotFound, match=r"cloud-0049 and 951 more$") as refusal:
-        cloud_name.check(["x" * 100_000], documents, many)
+        cloud_names.check(["x" * 100_000], documents, many)
     assert len(refusal.value.message) < 1_000

@@ -10,9 +10,9 @@ from apel_server import ApelServer, RefusedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skytally import apel, apel_record, apel_source
-from skytally.apel_source import Source
-from skytally.cloud import Site, parse
+from skytally.accounting import apel_format, apel_records, apel_source
+from skytally.accounting.apel_source import Source
+from skytally.core.site_data import Site, parse
 
 MONTH, EDGE = "2026-10", datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
@@ -64,11 +64,11 @@ def send(server, boots, others=(), **more):
     """Send a month as records, or else as summaries if so told, and let the server add it up; answers what was left out."""
     as_summaries = more.pop("as_summaries", False)
     month = source(boots, others, **more)
-    kind = apel.CLOUD_SUMMARY if as_summaries else apel.CLOUD
-    records = (apel_record.cloud_summaries if as_summaries else apel_record.cloud_records)(month)
-    for part in apel.parts(records):
-        text = apel.message(kind, part)
-        apel.check(text, NOW)
+    kind = apel_format.CLOUD_SUMMARY if as_summaries else apel_format.CLOUD
+    records = (apel_records.cloud_summaries if as_summaries else apel_records.cloud_records)(month)
+    for part in apel_format.parts(records):
+        text = apel_format.message(kind, part)
+        apel_format.check(text, NOW)
         server.load(text)
     server.now += timedelta(days=1)
     if not as_summaries:
@@ -206,17 +206,18 @@ def test_a_group_that_a_revision_drops_is_sent_as_zeros():
 
 
 def test_a_summary_s_benchmark_is_never_null_and_what_is_not_known_of_a_vm_is_left_out():
-    records = apel_record.cloud_summaries(source([boot(1, hs23_per_core=None), boot(2, cores=4, memory_bytes=16 * 10**9, disk_bytes=1)]))
+    records = apel_records.cloud_summaries(source([boot(1, hs23_per_core=None), boot(2, cores=4, memory_bytes=16 * 10**9, disk_bytes=1)]))
     by_cores = {record["CpuCount"]: record for record in records}
     assert (by_cores[8.0]["BenchmarkType"], by_cores[8.0]["Benchmark"]) == ("HEPscore23", 0.0)
     assert (by_cores[8.0]["Memory"], by_cores[8.0]["Disk"]) == (None, None)
     assert (by_cores[4.0]["Memory"], by_cores[4.0]["Disk"]) == (16_000, None)
     texts = [
-        apel.message(apel.CLOUD, [record]) for record in apel_record.cloud_records(source([boot(1), boot(2, disk_bytes=1, memory_bytes=0)]))
+        apel_format.message(apel_format.CLOUD, [record])
+        for record in apel_records.cloud_records(source([boot(1), boot(2, disk_bytes=1, memory_bytes=0)]))
     ]
     assert not any(name in text for text in texts for name in ("Memory", "Disk"))
     with pytest.raises(RefusedError, match="Benchmark"):
-        ApelServer().load(apel.message(apel.CLOUD_SUMMARY, [by_cores[8.0] | {"Benchmark": None}]))
+        ApelServer().load(apel_format.message(apel_format.CLOUD_SUMMARY, [by_cores[8.0] | {"Benchmark": None}]))
 
 
 def test_a_vm_without_a_score_is_not_credited_with_the_others_mean():
@@ -298,9 +299,9 @@ def test_clouds_that_the_server_takes_for_one_are_one_group():
 
 def test_no_order_of_the_boots_changes_what_is_told():
     boots = [boot(number, wall=100.4 * number, hs23_per_core=number % 3 or None) for number in range(1, 30)]
-    records = apel_record.cloud_records(source(boots))
+    records = apel_records.cloud_records(source(boots))
     random.Random(1).shuffle(boots)
-    assert apel_record.cloud_records(source(boots)) == records
+    assert apel_records.cloud_records(source(boots)) == records
 
 
 def test_what_was_left_out_is_one_bounded_line_of_ascii_that_begins_with_its_number():
@@ -315,7 +316,7 @@ def test_what_was_left_out_is_one_bounded_line_of_ascii_that_begins_with_its_num
 
 @given(st.lists(st.floats(0, 1e6), max_size=50))
 def test_rounded_neighbours_add_up(values):
-    rounded = apel.whole_numbers(values)
+    rounded = apel_format.whole_numbers(values)
     assert all(number >= 0 for number in rounded)
     assert abs(sum(rounded) - sum(values)) <= 0.5 + 1e-6
     for first in range(len(values)):

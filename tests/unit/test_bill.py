@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytally.bill import MAX_CLOUDS, Billed, read
-from skytally.errors import Malformed
+from skytally.accounting.bill import MAX_CLOUDS, Billed, read
+from skytally.core.errors import Malformed
 
 MINUS = {"before": "-{}", "typographic": "−{}", "behind": "{}-", "in brackets": "({})"}
 CLOUDS = st.text("abcü éÄß-_.'\",;\t", min_size=1, max_size=8).map(str.strip).filter(bool)

@@ -9,12 +9,13 @@ import yaml
 from board_lab import TRANSFORMATIONS, interpolated, lens_layer, refer, saved_objects
 from click.testing import CliRunner
 
-from skytally import job_view, measure, view
+from skytally.accounting import measures
+from skytally.accounting.measures import JOB_SUMS, JOBS
 from skytally.adapters.documents_search.templates import mappings
-from skytally.board import BOARDS, COLUMNS, placed
+from skytally.boards.board import BOARDS, COLUMNS, placed
 from skytally.cli import cli
-from skytally.errors import Malformed
-from skytally.measure import JOB_SUMS, JOBS
+from skytally.core.errors import Malformed
+from skytally.dashboard import jobs_view, usage_view
 
 PREFIX = "t-1"
 OLDEST = {"index-pattern": "8.0.0", "lens": "8.9.0", "dashboard": "8.9.0"}
@@ -340,10 +341,10 @@ def test_measures_are_what_their_names_say():
         "mean_output_bytes": 5,
     }
     used = {"wall_ms": 3_600_000, "core_ms": 28_800_000, "user_ms": 7_200_000, "nice_ms": 3_600_000, "system_ms": 3_600_000}
-    assert (measure.CPU_HOURS.value(used), measure.EFFICIENCY.value(used)) == (4, 0.5)
+    assert (measures.CPU_HOURS.value(used), measures.EFFICIENCY.value(used)) == (4, 0.5)
 
 
 def test_measures_need_no_other_sums_than_the_page_asks_for():
-    assert set(JOB_SUMS) == {*job_view.SPENT, *job_view.MEANS, *(f"count:{name}" for name in job_view.MEANS)}
+    assert set(JOB_SUMS) == {*jobs_view.SPENT, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS)}
     usage = {one for board in BOARDS for panel in board.panels if panel.index != "job" for one in panel.measures}
-    assert {term for one in usage for term in (*one.sums, *one.over)} <= set(view.USAGE_SUMS)
+    assert {term for one in usage for term in (*one.sums, *one.over)} <= set(usage_view.USAGE_SUMS)

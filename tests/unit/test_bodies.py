@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from skytally import bodies
-from skytally.bodies import FREE_BYTES, Memory
-from skytally.errors import Malformed, Unavailable
-from skytally.http_error import HttpError
+from skytally.core.errors import Malformed, Unavailable
+from skytally.http import bodies
+from skytally.http.bodies import FREE_BYTES, Memory
+from skytally.http.http_error import HttpError
 
 CAP = 100_000
 

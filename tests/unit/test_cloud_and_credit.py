@@ -4,19 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from skytally import cloud, credit
-from skytally.credit import Rule, Score
-from skytally.documents import BootBenchmark
-from skytally.errors import Forbidden
-from skytally.records import Caller
-from skytally.statement import MS_PER_HOUR, worth
-from skytally.token import digest_of
+from skytally.access.tokens import digest_of
+from skytally.accounting import hs23
+from skytally.accounting.hs23 import Rule, Score
+from skytally.accounting.statement_rows import MS_PER_HOUR, worth
+from skytally.core import site_data
+from skytally.core.documents import BootBenchmark
+from skytally.core.errors import Forbidden
+from skytally.core.records import Caller
 
-EXAMPLE = Path(cloud.__file__).parent / "data" / "clouds.example.toml"
+EXAMPLE = Path(site_data.__file__).parents[1] / "data" / "clouds.example.toml"
 
 
 def test_the_example_is_read():
-    site = cloud.parse(EXAMPLE.read_text())
+    site = site_data.parse(EXAMPLE.read_text())
     assert site.cloud("uvic").currency == "CAD"
     assert site.cloud("research cloud 2").pue == 1.5
     assert site.cloud("nobody knows").price_per_core_hour is None
@@ -51,14 +52,14 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_named_with_its_line(name):
     text, words = WRONG[name]
-    with pytest.raises(cloud.BrokenSiteData) as broken:
-        cloud.parse(text)
+    with pytest.raises(site_data.BrokenSiteData) as broken:
+        site_data.parse(text)
     assert words in broken.value.reason
     assert broken.value.code == "unavailable"
 
 
 def test_who_is_shut_out():
-    site = cloud.parse(f"[deny]\nvms = ['uvic/bad']\ntokens = ['{digest_of('leaked')}']\n")
+    site = site_data.parse(f"[deny]\nvms = ['uvic/bad']\ntokens = ['{digest_of('leaked')}']\n")
     good = Caller(role="reporter", issued=0, expires=0, clouds=("uvic",), vm="good")
     site.check(good, digest_of("token"))
     bad = Caller(role="reporter", issued=0, expires=0, clouds=("uvic",), vm="bad")
@@ -69,9 +70,9 @@ def test_who_is_shut_out():
 
 
 def test_worth():
-    known = cloud.Cloud(price_per_core_hour=0.02, currency="EUR", watts_per_core=10.0, pue=1.5, co2_grams_per_kwh=100.0)
+    known = site_data.Cloud(price_per_core_hour=0.02, currency="EUR", watts_per_core=10.0, pue=1.5, co2_grams_per_kwh=100.0)
     assert worth(1_000 * MS_PER_HOUR, known) == {"energy_kwh": 15.0, "co2_kg": 1.5, "cost": 20.0, "currency": "EUR"}
-    assert set(worth(1_000 * MS_PER_HOUR, cloud.Cloud()).values()) == {None}
+    assert set(worth(1_000 * MS_PER_HOUR, site_data.Cloud()).values()) == {None}
     assert worth(0, known)["cost"] == 0.0
 
 
@@ -81,16 +82,16 @@ def benchmark(boot_id, *, flavor="c8", **fields):
 
 
 def test_a_score_is_hs23_where_anybody_says_how():
-    site = cloud.parse("[calibration]\nkernels = { zbs = 1.5 }\ncpu_models = { fast = 20.0 }\n")
-    assert credit.own_score(benchmark("a", score_hs23=15.0, score_wall=99.0), site) == Score(15.0, Rule.REPORTED)
-    assert credit.own_score(benchmark("b", score_wall=10.0, score_cpu=12.0), site) == Score(15.0, Rule.KERNEL)
-    assert credit.own_score(benchmark("c", score_cpu=12.0), site) == Score(18.0, Rule.KERNEL)
-    assert credit.own_score(benchmark("d", score_wall=10.0, cpu_model="fast"), site) == Score(20.0, Rule.CPU_MODEL)
-    assert credit.own_score(benchmark("e", kernel="DB12", score_wall=10.0), site) == credit.UNSCORED
+    site = site_data.parse("[calibration]\nkernels = { zbs = 1.5 }\ncpu_models = { fast = 20.0 }\n")
+    assert hs23.own_score(benchmark("a", score_hs23=15.0, score_wall=99.0), site) == Score(15.0, Rule.REPORTED)
+    assert hs23.own_score(benchmark("b", score_wall=10.0, score_cpu=12.0), site) == Score(15.0, Rule.KERNEL)
+    assert hs23.own_score(benchmark("c", score_cpu=12.0), site) == Score(18.0, Rule.KERNEL)
+    assert hs23.own_score(benchmark("d", score_wall=10.0, cpu_model="fast"), site) == Score(20.0, Rule.CPU_MODEL)
+    assert hs23.own_score(benchmark("e", kernel="DB12", score_wall=10.0), site) == hs23.UNSCORED
 
 
 def judged(*benchmarks, site="[clouds]"):
-    found = credit.scores(benchmarks, cloud.parse(site))
+    found = hs23.scores(benchmarks, site_data.parse(site))
     return {name: (score.hs23, score.rule) for name, score in found.items()}
 
 

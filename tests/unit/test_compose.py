@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from localstack import elasticsearch_node
-from skytally.catalog import FUNCTIONS
-from skytally.config import setting_names
+from skytally.core.config import setting_names
+from skytally.deployment.catalog import FUNCTIONS
 
 HERE = Path(__file__).resolve().parents[2] / "localstack"
 COMPOSE = yaml.safe_load((HERE / "compose.yml").read_text())

@@ -2,8 +2,8 @@
 
 import pytest
 
-from skytally.config import Config, setting_names, settings
-from skytally.errors import Misconfigured
+from skytally.core.config import Config, setting_names, settings
+from skytally.core.errors import Misconfigured
 
 
 def test_defaults_are_the_laptop():

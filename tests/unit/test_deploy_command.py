@@ -17,7 +17,7 @@ from skytally.adapters.functions_knative.kubeconfig import Access
 from skytally.adapters.functions_openfaas import OpenFaasFunctions
 from skytally.cli import cli
 from skytally.cli.deploy import deploy
-from skytally.errors import Unavailable
+from skytally.core.errors import Unavailable
 
 IMAGE = "registry.example.org/skytally:1"
 NOBODY = "http://127.0.0.1:9"

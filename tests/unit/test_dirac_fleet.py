@@ -15,11 +15,11 @@ import pytest
 from dirac_lab import AT, CALLER, HOUR, MINUTE, OTHER, OURS, Door
 from msgspec import Struct, field
 
-from skytally import dirac_collection, heartbeat
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.documents import Job
-from skytally.errors import Unavailable
-from skytally.ports import JobState
+from skytally.core.documents import Job
+from skytally.core.errors import Unavailable
+from skytally.core.ports import JobState
+from skytally.jobs import dirac_collector, heartbeats
 
 VMS, JOBS = 100, 1_600
 ROUND, CALL = 15 * MINUTE, 30 * MINUTE
@@ -234,7 +234,7 @@ class Fleet:
         seen_at, jobs = told
         if jobs:
             report = lab.heartbeat(*(str(life.number) for life, _ in jobs), vm=vm, seen_at=seen_at)
-            heartbeat.record(report, CALLER, documents, at)
+            heartbeats.record(report, CALLER, documents, at)
         return self.chance.random() > 0.01
 
 
@@ -256,7 +256,7 @@ def live(folder):
         door.now = AT + (quarter + 1) * ROUND
         if quarter < 4 * 48 or quarter % 4 == 0:
             try:
-                dirac_collection.settle(door, documents, dirac_lab.unhurried(lambda: door.now))
+                dirac_collector.settle(door, documents, dirac_lab.unhurried(lambda: door.now))
             except Unavailable:
                 continue
     known = {int(one.job_id): one for _, one in documents.find("job", Job, {"system": ["dirac"]})}

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from skytally import dirac_collection, heartbeat
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.errors import Unavailable
-from skytally.ports import JobState
+from skytally.core.errors import Unavailable
+from skytally.core.ports import JobState
+from skytally.jobs import dirac_collector, heartbeats
 
 FINAL = {"Done", "Failed", "Killed"}
 PATIENCE = settings(suppress_health_check=[HealthCheck.too_slow])
@@ -62,12 +62,12 @@ class Story:
     def beat(self, vm, late_minutes):
         """Take a report that was kept late: its time is when it came in."""
         came_at = max(AT, self.now - timedelta(minutes=late_minutes))
-        heartbeat.record(lab.heartbeat("1", vm=vm), CALLER, self.documents, came_at)
+        heartbeats.record(lab.heartbeat("1", vm=vm), CALLER, self.documents, came_at)
 
     def late(self, vm, late_minutes):
         """Take a report that the vm kept and dates itself."""
         report = lab.heartbeat("1", vm=vm, seen_at=max(AT, self.now - timedelta(minutes=late_minutes)))
-        heartbeat.record(report, CALLER, self.documents, self.now)
+        heartbeats.record(report, CALLER, self.documents, self.now)
 
     def wait(self, minutes):
         self.now += timedelta(minutes=minutes)
@@ -123,7 +123,7 @@ class Round:
     def run(self):
         self.turn.acquire()
         try:
-            dirac_collection.settle(self, self, dirac_lab.unhurried(lambda: self.story.now))
+            dirac_collector.settle(self, self, dirac_lab.unhurried(lambda: self.story.now))
         except Unavailable:
             pass
         except Exception as error:  # noqa: BLE001
@@ -180,7 +180,7 @@ def check(documents, steps):
     story.is_away = False
     for _ in range(3):
         story.wait(61)
-        dirac_collection.settle(quick(story), documents, dirac_lab.unhurried(lambda: story.now))
+        dirac_collector.settle(quick(story), documents, dirac_lab.unhurried(lambda: story.now))
     known, truth = job(documents), story.truth
     assert (known.status, known.attempt) == (truth.status, truth.reschedule_count), known
     assert (known.final_at is not None) == (truth.status in FINAL), known
@@ -213,15 +213,15 @@ def test_any_order_of_heartbeats_and_rounds_ends_as_dirac_says(documents, steps)
 
 
 def let_the_last_win(monkeypatch):
-    monkeypatch.setattr(dirac_collection, "whole_ms", lambda _: 2**50)
+    monkeypatch.setattr(dirac_collector, "whole_ms", lambda _: 2**50)
 
 
 def stamp_with_the_begin_of_the_round(monkeypatch):
-    def settle(door, documents, deadline, real=dirac_collection.settle):
+    def settle(door, documents, deadline, real=dirac_collector.settle):
         begin = deadline.now()
         return real(door, documents, dirac_lab.unhurried(lambda: begin))
 
-    monkeypatch.setattr(dirac_collection, "settle", settle)
+    monkeypatch.setattr(dirac_collector, "settle", settle)
 
 
 @pytest.mark.parametrize("mutate", [let_the_last_win, stamp_with_the_begin_of_the_round])

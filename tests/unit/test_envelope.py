@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytally import envelope
-from skytally.errors import Changed, Forbidden, Malformed
+from skytally.access import key_wrapping
+from skytally.core.errors import Changed, Forbidden, Malformed
+from skytally.secrets import envelope
 
 CLAIM, EXPIRES = "abcdefghijklmnopqrstuvwxyz", 1_800_000_000
 SECRET = envelope.claim_secret(b"m" * 32, CLAIM, EXPIRES)
@@ -190,12 +191,12 @@ def test_order_number_and_kind_of_members_count():
 
 
 def test_a_wrapped_key_opens_only_with_what_it_came_with():
-    wrapped = envelope.wrap(b"r" * 32, b"k" * 32, b"a deposit")
-    assert envelope.unwrap(wrapped, b"k" * 32, b"a deposit") == b"r" * 32
+    wrapped = key_wrapping.wrap(b"r" * 32, b"k" * 32, b"a deposit")
+    assert key_wrapping.unwrap(wrapped, b"k" * 32, b"a deposit") == b"r" * 32
     cases = ((wrapped, b"k", b"another"), (wrapped, b"x", b"a deposit"), (wrapped[:-1], b"k", b"a deposit"), (b"", b"k", b"a deposit"))
     for data, key, bound in cases:
         with pytest.raises(Changed):
-            envelope.unwrap(data, key * 32, bound)
+            key_wrapping.unwrap(data, key * 32, bound)
 
 
 def test_a_proof_is_for_one_claim_key_and_name():

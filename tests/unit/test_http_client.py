@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from skytally import http_client
-from skytally.http_client import HttpClient, NotSent
+from skytally.adapters import http_client
+from skytally.adapters.http_client import HttpClient, NotSent
 
 SECONDS = 0.5
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"

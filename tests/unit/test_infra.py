@@ -9,7 +9,7 @@ import hcl2
 import pytest
 
 from skytally.adapters.documents_search import access
-from skytally.catalog import FUNCTIONS
+from skytally.deployment.catalog import FUNCTIONS
 
 TERRAFORM = Path(__file__).resolve().parents[2] / "infra" / "terraform"
 FILES = sorted(path for path in TERRAFORM.rglob("*") if path.suffix in {".tf", ".hcl"} and ".terraform" not in path.parts)

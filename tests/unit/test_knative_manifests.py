@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skytally import deployment
 from skytally.adapters.functions_knative import manifests
 from skytally.adapters.functions_knative.manifests import DIGEST, OURS, Site, all_manifests, dump, secret_manifest
-from skytally.catalog import FUNCTIONS
 from skytally.cli import cli
+from skytally.deployment import descriptions
+from skytally.deployment.catalog import FUNCTIONS
 
 KEYS = ("master-20261101000000", "token-20261101000000")
 DESCRIPTION = {"image": "registry.example.org:5000/skytally:1", "settings": {"SKYTALLY_DOCUMENTS": "sqlite:///x"}, "secrets": [*KEYS, "s3"]}
@@ -39,7 +39,7 @@ SITES = st.builds(
 
 
 def specifications(**change):
-    return deployment.specifications(deployment.parse(json.dumps(DESCRIPTION | change).encode()))
+    return descriptions.specifications(descriptions.parse(json.dumps(DESCRIPTION | change).encode()))
 
 
 def of_kind(kind, made):
@@ -110,10 +110,10 @@ def check_mounts(pod, container, wanted):
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert volumes[mounts["/tmp"]["name"]] == {"name": "tmp", "emptyDir": {}}
-    assert set(mounts) == ({"/tmp", deployment.SECRETS_FOLDER} if wanted.secrets else {"/tmp"})
+    assert set(mounts) == ({"/tmp", descriptions.SECRETS_FOLDER} if wanted.secrets else {"/tmp"})
     if wanted.secrets:
-        projected = volumes[mounts[deployment.SECRETS_FOLDER]["name"]]["projected"]
-        assert mounts[deployment.SECRETS_FOLDER]["readOnly"] is True
+        projected = volumes[mounts[descriptions.SECRETS_FOLDER]["name"]]["projected"]
+        assert mounts[descriptions.SECRETS_FOLDER]["readOnly"] is True
         assert projected["defaultMode"] == 0o444
         assert projected["sources"] == [{"secret": {"name": s, "items": [{"key": s, "path": s}]}} for s in wanted.secrets]
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from localstack.knative_api import Authority
 from skytally.adapters.functions_knative import kubeconfig
 from skytally.cli import cli
-from skytally.errors import Malformed
+from skytally.core.errors import Malformed
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytally import logs
+from skytally.core import logs
 
 
 @pytest.fixture

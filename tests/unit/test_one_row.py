@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from lab import ANY_JSON
 from msgspec import structs
 
-from skytally import dirac_answer, foreign_value, panda, panda_collection
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.documents import Job, Unreadable
-from skytally.ports import JobState, UnreadState
-from skytally.timer import Deadline
+from skytally.core.documents import Job, Unreadable
+from skytally.core.ports import JobState, UnreadState
+from skytally.jobs import dirac_rows, foreign_values, panda_collector, panda_rows
+from skytally.operation.timer import Deadline
 
 NUMBERS = itertools.count(7_300_001, 10)
 QUIET = [HealthCheck.function_scoped_fixture]
@@ -43,22 +43,22 @@ class Rows:
 
 def read(text):
     """Read a row as doors read it."""
-    return foreign_value.parsed(text.encode())
+    return foreign_values.parsed(text.encode())
 
 
 def panda_row(number, status="finished"):
     times = dict.fromkeys(("modificationtime", "statechangetime", "endtime"), STAMP) | {"starttime": "2026-11-25T11:00:00"}
     known = {"pandaid": number, "jobstatus": status, "computingsite": "A", "durationsec": 1_800, "modificationhost": "vm-1"}
-    return dict.fromkeys(panda.FIELDS) | known | times
+    return dict.fromkeys(panda_rows.FIELDS) | known | times
 
 
 def collected(documents, rows):
     """Do a round; answer its counts."""
-    return panda_collection.Collection(Rows(rows), ("A",), documents, Deadline(lambda: AT, AT + timedelta(minutes=1))).run()
+    return panda_collector.Collection(Rows(rows), ("A",), documents, Deadline(lambda: AT, AT + timedelta(minutes=1))).run()
 
 
 @settings(max_examples=150, suppress_health_check=QUIET)
-@given(column=st.sampled_from([*panda.FIELDS, None]), value=ANY_JSON, at=st.integers(0, 2))
+@given(column=st.sampled_from([*panda_rows.FIELDS, None]), value=ANY_JSON, at=st.integers(0, 2))
 @example(column="pandaid", value="true", at=0)
 @example(column="statechangetime", value='"9999-12-31T23:59:59"', at=0)
 def test_any_value_in_any_column_of_panda_leaves_the_other_jobs_alone(documents, column, value, at):
@@ -70,7 +70,7 @@ def test_any_value_in_any_column_of_panda_leaves_the_other_jobs_alone(documents,
     assert counts["failed_queues"] == 0
     for number in (first, first + 1):
         known = documents.get("job", f"panda/{number}", Job)
-        assert known == panda.job(panda_row(number), AT)
+        assert known == panda_rows.job(panda_row(number), AT)
     if column not in {None, "pandaid", "modificationtime"}:
         assert counts["unreadable"] == 0
         assert documents.get("job", f"panda/{first + 2}", Job).changed_at <= AT
@@ -96,7 +96,7 @@ def test_any_value_in_any_column_of_dirac_leaves_the_other_jobs_alone(documents,
     numbers = [first, first + 1, first + 2]
     beat(documents, *map(str, numbers))
     door = Door()
-    door.states = lambda job_ids: dirac_answer.states(set(job_ids), [row for row in rows if row is not None or column is None])
+    door.states = lambda job_ids: dirac_rows.states(set(job_ids), [row for row in rows if row is not None or column is None])
     settle(documents, door, 2)
     for number in numbers[:2]:
         made = job(documents, str(number))
@@ -109,13 +109,13 @@ def test_any_value_in_any_column_of_dirac_leaves_the_other_jobs_alone(documents,
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "\ud800", b"1", object(), {}, "9" * 10**6])
 def test_no_value_of_any_kind_raises(value):
-    read = (foreign_value.number, foreign_value.whole_number, foreign_value.identity, lambda it: foreign_value.moment(it, AT))
+    read = (foreign_values.number, foreign_values.whole_number, foreign_values.identity, lambda it: foreign_values.moment(it, AT))
     assert [one(value) for one in read] in ([None] * 4, [1.0, 1, None, None])
-    assert not (foreign_value.word(value) or "").encode("ascii", "replace").count(b"?")
+    assert not (foreign_values.word(value) or "").encode("ascii", "replace").count(b"?")
 
 
 def test_where_a_row_is_nobody_s_nobody_is_unknown_to_dirac():
-    read = dirac_answer.states({1, 2}, [dirac_row(1), dirac_row(3)])
+    read = dirac_rows.states({1, 2}, [dirac_row(1), dirac_row(3)])
     assert (read[1].status, read[2]) == ("Done", UnreadState("row 1", "a row that names no job that was asked about"))
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from skytally import preflight
 from skytally.adapters.objects_filesystem import FilesystemObjects
-from skytally.errors import Unavailable
-from skytally.preflight import Check, Gate, HalfwayBody, Verdict
+from skytally.core.errors import Unavailable
+from skytally.secrets import preflight
+from skytally.secrets.preflight import Check, Gate, HalfwayBody, Verdict
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SAFE = Verdict(NOW, (Check("versions", True, "not kept"), Check("reading", True, "fine")))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skytally import records
-from skytally.errors import Malformed
-from skytally.records import TOO_DEEP
+from skytally.core import records
+from skytally.core.errors import Malformed
+from skytally.core.records import TOO_DEEP
 
 JSON = st.recursive(
     st.none() | st.text(st.sampled_from('[]{}"\\a')) | st.integers(-9, 9),

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytally.cloud import Cloud
-from skytally.rounding import money, rounded
-from skytally.statement import worth
-from skytally.table import csv
+from skytally.accounting.statement_rows import worth
+from skytally.core.rounding import money, rounded
+from skytally.core.site_data import Cloud
+from skytally.http.csv_table import csv
 
 AMOUNTS = st.floats(-1e12, 1e12)
 CURRENCIES = st.sampled_from(["EUR", "JPY", "KWD", "CLF", "XXX", None])

@@ -19,12 +19,12 @@ import pytest
 import secret_lab
 from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, Watched, attempt, keys_of, left, word
 
-from skytally import ending, mark
 from skytally.adapters.objects_filesystem import FilesystemObjects
-from skytally.errors import Expired, SkytallyError, Unavailable
-from skytally.ports import Created
-from skytally.records import Revocation
-from skytally.timer import Deadline
+from skytally.core.errors import Expired, SkytallyError, Unavailable
+from skytally.core.ports import Created
+from skytally.core.records import Revocation
+from skytally.operation.timer import Deadline
+from skytally.secrets import outcomes, revocations
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_the_table(store, token, step, copy_of):
     prep = "there" if keys_of(store, "prep") else "gone"
     same, other = word(copy_of(store), token), word(copy_of(store), token, OTHER_KEY)
     late = secret_lab.after(token)
-    ending.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
-    final = mark.read_mark(store, mark.mark_key(*secret_lab.parts(token))).state
+    revocations.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
+    final = outcomes.read_mark(store, outcomes.mark_key(*secret_lab.parts(token))).state
     swept = final + (", prep gone" if final == "delivered" and prep == "there" else "")
     assert keys_of(store, "prep") == []
     deliveries = "≤ 1" if made == "–" else "0"
@@ -160,27 +160,27 @@ def test_a_sweep_and_a_claim_race_on_one_mark(store, token):
 
     class SweptFirst(Watched):
         def create(self, key, data):
-            ending.sweep(self.store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
+            revocations.sweep(self.store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
             return super().create(key, data)
 
     with pytest.raises(Expired):
         attempt(SweptFirst(store), token)
-    assert mark.read_mark(store, keys_of(store, "mark")[0]).state == "expired"
+    assert outcomes.read_mark(store, keys_of(store, "mark")[0]).state == "expired"
 
 
 def revoked(store, token):
     claim, expires = secret_lab.parts(token)
-    ending.revoke(Revocation(claim=claim, expires=expires), SCHEDULER, store, NOW)
+    revocations.revoke(Revocation(claim=claim, expires=expires), SCHEDULER, store, NOW)
 
 
 def swept(store, token):
     late = secret_lab.after(token)
-    ending.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
+    revocations.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
 
 
 def forgotten(store, token):
     late = secret_lab.after(token) + timedelta(days=400)
-    ending.forget(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
+    revocations.forget(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
 
 
 def claimed_by_b(store, token):

@@ -6,11 +6,11 @@ import pytest
 import secret_lab
 from secret_lab import KEYS, NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
-from skytally import ending, mark
 from skytally.adapters.objects_filesystem import FilesystemObjects
-from skytally.errors import Expired, NotFound, NotYours, Taken
-from skytally.records import Caller, Revocation
-from skytally.timer import Deadline
+from skytally.core.errors import Expired, NotFound, NotYours, Taken
+from skytally.core.records import Caller, Revocation
+from skytally.operation.timer import Deadline
+from skytally.secrets import outcomes, revocations
 
 ROUND = timedelta(seconds=20)
 
@@ -21,20 +21,20 @@ def store(tmp_path):
 
 
 def sweep(store, at, until=None, notes=None):
-    return ending.sweep(store, Deadline(lambda: at, until or at + ROUND), notes or NoNotes())
+    return revocations.sweep(store, Deadline(lambda: at, until or at + ROUND), notes or NoNotes())
 
 
 def forget(store, at, until=None, notes=None):
-    return ending.forget(store, Deadline(lambda: at, until or at + ROUND), notes or NoNotes())
+    return revocations.forget(store, Deadline(lambda: at, until or at + ROUND), notes or NoNotes())
 
 
 def revoke(store, token, caller=SCHEDULER):
     claim, expires = parts(token)
-    ending.revoke(Revocation(claim=claim, expires=expires), caller, store, NOW)
+    revocations.revoke(Revocation(claim=claim, expires=expires), caller, store, NOW)
 
 
 def states(store):
-    return sorted(mark.read_mark(store, key).state for key in keys_of(store, "mark"))
+    return sorted(outcomes.read_mark(store, key).state for key in keys_of(store, "mark"))
 
 
 class Ticking:
@@ -70,7 +70,7 @@ def test_a_round_ends_in_time_and_the_next_goes_on(store):
     rounds = []
     while keys_of(store, "prep"):
         now = NOW + timedelta(hours=2)
-        rounds.append(ending.sweep(store, Deadline(Ticking(now), now + timedelta(seconds=8)), NoNotes()))
+        rounds.append(revocations.sweep(store, Deadline(Ticking(now), now + timedelta(seconds=8)), NoNotes()))
     assert sum(rounds) == 10
     assert len(rounds) > 2
 
@@ -81,7 +81,7 @@ def test_a_batch_too_large_for_one_round_is_swept_in_several(store):
     rounds = 0
     while keys_of(store, "prep"):
         now = NOW + timedelta(hours=2)
-        ending.sweep(store, Deadline(Ticking(now), now + timedelta(seconds=10)), NoNotes())
+        revocations.sweep(store, Deadline(Ticking(now), now + timedelta(seconds=10)), NoNotes())
         assert keys_of(store, "prep") or len(keys_of(store, "mark")) == 30
         rounds += 1
     assert 3 < rounds < 12
@@ -203,21 +203,23 @@ def test_forgetting_ends_in_time(store):
     for _ in range(10):
         attempt(store, left(store))
     now = NOW + timedelta(days=40)
-    assert 0 < ending.forget(store, Deadline(Ticking(now), now + timedelta(seconds=5)), NoNotes()) < 10
+    assert 0 < revocations.forget(store, Deadline(Ticking(now), now + timedelta(seconds=5)), NoNotes()) < 10
     assert forget(store, now) > 0
     assert keys_of(store, "mark") == []
 
 
 def test_a_mark_is_never_forgotten_before_the_longest_claim_is_over():
-    assert timedelta(days=7) < ending.MARKS_KEPT
-    assert timedelta(days=7) < ending.IDEMPOTENCY_KEPT
+    assert timedelta(days=7) < revocations.MARKS_KEPT
+    assert timedelta(days=7) < revocations.IDEMPOTENCY_KEPT
 
 
 @pytest.mark.parametrize("moment", ["2026-12-31T23:59:59+00:00", "2028-02-29T00:00:00+00:00"])
 def test_a_marks_day_is_its_expirys(moment):
     expires = int(datetime.fromisoformat(moment).timestamp())
     assert (
-        mark.mark_key("c" * 26, expires).split("/")[1] == f"{datetime.fromtimestamp(expires, UTC):%Y%m%d}" == moment[:10].replace("-", "")
+        outcomes.mark_key("c" * 26, expires).split("/")[1]
+        == f"{datetime.fromtimestamp(expires, UTC):%Y%m%d}"
+        == moment[:10].replace("-", "")
     )
 
 

@@ -9,13 +9,13 @@ import secret_lab
 from click.testing import CliRunner
 from secret_lab import NOW, OTHER_KEY, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
-from skytally import ending, evidence, mark, secret
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.cli import cli
-from skytally.errors import Unavailable
-from skytally.records import Revocation
-from skytally.timer import Deadline
+from skytally.core.errors import Unavailable
+from skytally.core.records import Revocation
+from skytally.operation.timer import Deadline
+from skytally.secrets import audit, claims, outcomes, revocations
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def store(tmp_path):
 
 
 def history(store, days=3, now=NOW + timedelta(seconds=5), claim=None, notes=None):
-    return evidence.history(store, now, days, notes or NoNotes(), claim)
+    return audit.history(store, now, days, notes or NoNotes(), claim)
 
 
 def others(one):
@@ -36,7 +36,7 @@ def test_a_second_key_shows_whatever_name_it_gives(store, said):
     token = left(store)
     attempt(store, token)
     assert word(store, token, OTHER_KEY, vm=said) == "taken contested"
-    (one,) = evidence.contested(history(store))
+    (one,) = audit.contested(history(store))
     assert (one.vm, one.state, others(one)) == ("vm-1", "delivered", [("contested", None)])
 
 
@@ -45,7 +45,7 @@ def test_a_proxys_retry_is_written_down_and_alarms_nobody(store):
     attempt(store, token)
     assert word(store, token) == "taken duplicate"
     assert len(keys_of(store, "audit")) == 1
-    assert evidence.contested(history(store)) == []
+    assert audit.contested(history(store)) == []
 
 
 REFUSALS = {
@@ -60,7 +60,7 @@ REFUSALS = {
 def test_a_proof_from_where_none_is_expected_shows_while_the_secret_waits(store, fields, vm, reason):
     token = left(store, **fields)
     assert word(store, token, vm=vm) == "forbidden"
-    found = evidence.contested(history(store))
+    found = audit.contested(history(store))
     assert [one.vm for one in found] == list(reversed(fields.get("vms", ("vm-1",))))
     assert {one.state for one in found} == {"waiting"}
     assert others(found[0]) == [("refused", reason)]
@@ -89,9 +89,9 @@ def test_a_proof_from_where_none_is_expected_shows_while_the_secret_waits(store,
 def test_a_host_is_another_where_its_name_is(store, tmp_path, expected, comment, is_other):
     token = left(store, hostname=expected)
     attempt(store, token, comment=comment)
-    assert [one.comment for one in evidence.on_another_host(history(store))] == [comment] * is_other
+    assert [one.comment for one in audit.on_another_host(history(store))] == [comment] * is_other
     with closing(SqliteDocuments(tmp_path / "documents.sqlite")) as documents:
-        (row,) = evidence.secrets_view(history(store), documents, NOW)["table"]
+        (row,) = audit.secrets_view(history(store), documents, NOW)["table"]
     assert (row["other_hostname"] is not None) == is_other
 
 
@@ -100,18 +100,18 @@ def test_a_second_taker_of_one_name_shows_at_that_name(store):
     for vm in ("a", "b"):
         attempt(store, token, vm=vm)
     assert word(store, token, OTHER_KEY, vm="a") == "taken contested"
-    assert [one.vm for one in evidence.contested(history(store))] == ["a"]
+    assert [one.vm for one in audit.contested(history(store))] == ["a"]
 
 
 def test_asking_hundreds_of_times_fills_no_store(store, monkeypatch):
-    monkeypatch.setattr(secret, "EVIDENCE_SLOTS", 10)
+    monkeypatch.setattr(claims, "EVIDENCE_SLOTS", 10)
     token = left(store)
     attempt(store, token)
     for n in range(300):
-        origin = secret.Origin(f"192.0.2.{n % 250}", f"agent {n}")
+        origin = claims.Origin(f"192.0.2.{n % 250}", f"agent {n}")
         assert word(store, token, OTHER_KEY, vm=f"vm-{n}", origin=origin) == "taken contested"
     assert len(keys_of(store, "audit")) == 10
-    assert len(evidence.contested(history(store))) == 1
+    assert len(audit.contested(history(store))) == 1
 
 
 def test_the_first_of_a_kind_stays(store):
@@ -128,7 +128,7 @@ def test_evidence_of_a_long_claims_first_day_is_there_to_its_end(store):
     attempt(store, token)
     word(store, token, OTHER_KEY)
     for days in (1, 7, 9):
-        assert len(evidence.contested(history(store, 3, NOW + timedelta(days=days)))) == 1
+        assert len(audit.contested(history(store, 3, NOW + timedelta(days=days)))) == 1
 
 
 def test_every_state_is_listed_newest_first(store):
@@ -137,9 +137,9 @@ def test_every_state_is_listed_newest_first(store):
     tokens["damaged"] = left(store, vm="damaged")
     attempt(store, tokens["delivered"])
     claim, expires = parts(tokens["revoked"])
-    ending.revoke(Revocation(claim=claim, expires=expires), secret_lab.SCHEDULER, store, NOW + timedelta(seconds=1))
+    revocations.revoke(Revocation(claim=claim, expires=expires), secret_lab.SCHEDULER, store, NOW + timedelta(seconds=1))
     late = NOW + timedelta(seconds=61)
-    ending.sweep(store, Deadline(lambda: late, late + timedelta(seconds=1)), NoNotes())
+    revocations.sweep(store, Deadline(lambda: late, late + timedelta(seconds=1)), NoNotes())
     damaged = next(key for key in keys_of(store, "prep") if tokens["damaged"].split(".")[0] in key)
     store.delete(damaged)
     store.create(damaged, b"rubbish")
@@ -192,15 +192,15 @@ def test_the_expected_host_name_is_shown_and_is_no_permission(store):
 )
 def test_a_source_may_come_in_either_dress(store, address, inside):
     token = left(store, sources=("192.0.2.0/24", "2001:db8::/32"))
-    assert word(store, token, origin=secret.Origin(address, "")) == ("delivered" if inside else "forbidden")
+    assert word(store, token, origin=claims.Origin(address, "")) == ("delivered" if inside else "forbidden")
 
 
 def test_nobodys_words_colour_the_operators_terminal(home):
-    from skytally import wiring
+    from skytally.app import wiring
 
     store = wiring.objects()
     claim = "c" * 26
-    held = mark.Mark(
+    held = outcomes.Mark(
         state="delivered",
         claim=claim,
         expires=int(NOW.timestamp()),
@@ -209,7 +209,7 @@ def test_nobodys_words_colour_the_operators_terminal(home):
         vm="[bold]x",
         address="\x1b[2J",
     )
-    store.create(mark.mark_key(claim, held.expires), msgspec.json.encode(held))
+    store.create(outcomes.mark_key(claim, held.expires), msgspec.json.encode(held))
     listed = CliRunner().invoke(cli, ["secrets", "list"], env={"COLUMNS": "200"})
     assert listed.exit_code == 0, listed.output
     assert "[bold]x" in listed.output

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, attempt, keys_of, left, opened, parts
 
-from skytally import ending, mark, secret
 from skytally.adapters.objects_filesystem import FilesystemObjects
-from skytally.envelope import spki_sha256
-from skytally.errors import NotFound, SkytallyError, Unavailable
-from skytally.ports import Created
-from skytally.records import Revocation
-from skytally.timer import Deadline
+from skytally.core.errors import NotFound, SkytallyError, Unavailable
+from skytally.core.ports import Created
+from skytally.core.records import Revocation
+from skytally.operation.timer import Deadline
+from skytally.secrets import claims, outcomes, revocations
+from skytally.secrets.envelope import spki_sha256
 
 FATES = ("done", "done", "done", "lost before", "lost after", "killed before", "killed after")
 
@@ -100,12 +100,12 @@ def claiming(token, key, vm=None):
 
 def late_sweep(token):
     late = secret_lab.after(token)
-    return lambda store: ending.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
+    return lambda store: revocations.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
 
 
 def revoking(token):
     claim, expires = parts(token)
-    return lambda store: ending.revoke(Revocation(claim=claim, expires=expires), SCHEDULER, store, NOW)
+    return lambda store: revocations.revoke(Revocation(claim=claim, expires=expires), SCHEDULER, store, NOW)
 
 
 def cast(token, names):
@@ -122,7 +122,7 @@ def what_is_wrong(store, token, names, results):
     wrong = [] if keys_of(store, "prep") == [] else ["a payload is left"]
     for name in names or (None,):
         delivered = [result for result in results if isinstance(result, tuple) and result[0] == name]
-        made = mark.read_mark(store, mark.mark_key(claim, expires, name))
+        made = outcomes.read_mark(store, outcomes.mark_key(claim, expires, name))
         if len(delivered) > 1:
             wrong.append(f"{name} was delivered {len(delivered)} times")
         for _, key, bundle in delivered:
@@ -154,23 +154,23 @@ def test_at_most_once_in_any_order(tmp_path_factory, names):
 def check_then_delete(objects, key, wanted):
     """Look whether anybody has it, then write down that we do."""
     try:
-        return mark.read_mark(objects, key), None
+        return outcomes.read_mark(objects, key), None
     except NotFound:
-        objects.create(key, secret.msgspec.json.encode(wanted))
+        objects.create(key, claims.msgspec.json.encode(wanted))
         return wanted, None
 
 
 def trust_a_lost_reply(objects, key, wanted):
     """Believe that a create was done because nobody said otherwise."""
     try:
-        return mark.decide(objects, key, wanted) if not isinstance(objects.create(key, b"{}"), Created) else (wanted, None)
+        return outcomes.decide(objects, key, wanted) if not isinstance(objects.create(key, b"{}"), Created) else (wanted, None)
     except Unavailable:
         return wanted, None
 
 
 @pytest.mark.parametrize("mutant", [check_then_delete, trust_a_lost_reply])
 def test_what_must_never_decide_a_claim_is_found_out(tmp_path_factory, monkeypatch, mutant):
-    monkeypatch.setattr(secret, "decide", mutant)
+    monkeypatch.setattr(claims, "decide", mutant)
     for seed in range(200):
         dice = random.Random(seed)
         store = FilesystemObjects(tmp_path_factory.mktemp("play"))

@@ -11,13 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from secret_lab import NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, attempt, keys_of, left, parts, word
 
-from skytally import ending, evidence, mark, preflight, wiring
 from skytally.adapters.objects_filesystem import FilesystemObjects
+from skytally.app import wiring
 from skytally.cli import cli
-from skytally.errors import Changed, Exists, Taken
-from skytally.mark import Mark
-from skytally.records import Revocation, iso
-from skytally.timer import Deadline
+from skytally.core.errors import Changed, Exists, Taken
+from skytally.core.records import Revocation, iso
+from skytally.operation.timer import Deadline
+from skytally.secrets import audit, outcomes, preflight, revocations
+from skytally.secrets.outcomes import Mark
 
 CLAIM = "c" * 26
 LATER = NOW + timedelta(hours=2)
@@ -62,7 +63,7 @@ def store(tmp_path):
 
 
 def history(store, notes, now=NOW + timedelta(seconds=5)):
-    return evidence.history(store, now, 3, notes)
+    return audit.history(store, now, 3, notes)
 
 
 @pytest.mark.parametrize("data", CONTENTS.values(), ids=CONTENTS)
@@ -70,27 +71,27 @@ def history(store, notes, now=NOW + timedelta(seconds=5)):
 def test_a_mark_that_cannot_be_read_lets_nobody_have_the_secret(store, data, names):
     token = left(store, **names)
     vm = "a" if names else None
-    key = mark.mark_key(*parts(token), vm)
+    key = outcomes.mark_key(*parts(token), vm)
     store.create(key, data)
     for private_key in (secret_lab.lab.SHARED_KEY, OTHER_KEY):
         assert word(store, token, private_key, vm=vm) == "taken contested"
     if names:
         assert word(store, token, vm="b") == "delivered"
     notes = Noted()
-    assert len(evidence.contested(history(store, notes))) == 1
+    assert len(audit.contested(history(store, notes))) == 1
     assert notes.keys == [("mark", key)]
     with pytest.raises(Taken):
-        ending.revoke(Revocation(claim=parts(token)[0], expires=parts(token)[1]), SCHEDULER, store, NOW)
+        revocations.revoke(Revocation(claim=parts(token)[0], expires=parts(token)[1]), SCHEDULER, store, NOW)
     assert store.get(key) == data
 
 
 @pytest.mark.parametrize("data", [b"", b"junk"])
 def test_a_sweep_ends_a_deposit_whose_mark_cannot_be_read_and_goes_on(store, data):
     first, second = left(store, expires_in_seconds=60), left(store)
-    store.create(mark.mark_key(*parts(first)), data)
-    assert ending.sweep(store, Deadline(lambda: LATER, LATER + timedelta(seconds=20)), NoNotes()) == 2
+    store.create(outcomes.mark_key(*parts(first)), data)
+    assert revocations.sweep(store, Deadline(lambda: LATER, LATER + timedelta(seconds=20)), NoNotes()) == 2
     assert keys_of(store, "prep") == []
-    assert mark.read_mark(store, mark.mark_key(*parts(second))).state == "expired"
+    assert outcomes.read_mark(store, outcomes.mark_key(*parts(second))).state == "expired"
     assert word(store, first) in {"expired", "taken contested"}
 
 
@@ -147,13 +148,13 @@ def test_names_that_are_none_of_ours_stay_and_stop_no_round(store):
     old = NOW - timedelta(days=400)
     for number, vm in enumerate(("gone-1", "gone-2")):
         left(store, vm=vm, now=old, request_key=f"key-{number}")
-    ending.sweep(store, Deadline(lambda: old + timedelta(days=1), old + timedelta(days=2)), NoNotes())
+    revocations.sweep(store, Deadline(lambda: old + timedelta(days=1), old + timedelta(days=2)), NoNotes())
     for key in NAMES:
         store.create(key, b"x")
     recent = left(store)
     notes, until = Noted(), NOW + timedelta(seconds=20)
-    assert ending.sweep(store, Deadline(lambda: NOW, until), notes) == 0
-    assert ending.forget(store, Deadline(lambda: NOW, until), notes) == 6
+    assert revocations.sweep(store, Deadline(lambda: NOW, until), notes) == 0
+    assert revocations.forget(store, Deadline(lambda: NOW, until), notes) == 6
     assert [one.vm for one in history(store, notes)] == ["vm-1"]
     assert sorted(key for _, key in notes.keys) == sorted(NAMES)
     assert {key for folder in ("mark", "audit", "begun", "prep") for key in keys_of(store, folder)} == {
@@ -172,19 +173,19 @@ def test_an_intent_that_cannot_be_read_stops_neither_deposits_nor_forgetting(sto
         left(store, request_key="key")
     assert left(store, request_key="another")
     notes = Noted()
-    assert ending.forget(store, Deadline(lambda: NOW, NOW + timedelta(seconds=20)), notes) == 1
+    assert revocations.forget(store, Deadline(lambda: NOW, NOW + timedelta(seconds=20)), notes) == 1
     assert notes.keys == [("idempotency", intent)]
 
 
 def test_a_deposit_that_makes_the_sweep_crash_costs_itself(store, monkeypatch):
     bad, good = left(store, vm="bad", expires_in_seconds=60), left(store)
-    real = ending.read_box
-    monkeypatch.setattr(ending, "read_box", lambda objects, claim, expires: 1 / 0 if claim in bad else real(objects, claim, expires))
+    real = revocations.read_box
+    monkeypatch.setattr(revocations, "read_box", lambda objects, claim, expires: 1 / 0 if claim in bad else real(objects, claim, expires))
     notes = Noted()
-    assert ending.sweep(store, Deadline(lambda: LATER, LATER + timedelta(seconds=20)), notes) == 1
+    assert revocations.sweep(store, Deadline(lambda: LATER, LATER + timedelta(seconds=20)), notes) == 1
     assert [source for source, _ in notes.keys] == ["prep"]
     assert keys_of(store, "prep") == [f"prep/{parts(bad)[1]}/{parts(bad)[0]}"]
-    assert keys_of(store, "mark") == [mark.mark_key(*parts(good))]
+    assert keys_of(store, "mark") == [outcomes.mark_key(*parts(good))]
 
 
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3))
@@ -193,7 +194,7 @@ fields = st.dictionaries(st.sampled_from([*MARK, *EVIDENCE]), json_values | st.s
 
 @given(st.binary() | st.builds(lambda whole, odd: msgspec.json.encode(whole | odd), st.sampled_from([MARK, EVIDENCE, {}]), fields))
 def test_whatever_lies_there_is_a_record_or_changed(data):
-    for parse, key in ((mark.parse_mark, f"mark/{NOW:%Y%m%d}/{CLAIM}"), (mark.parse_evidence, f"audit/{NOW:%Y%m%d}/{CLAIM}/x-000")):
+    for parse, key in ((outcomes.parse_mark, f"mark/{NOW:%Y%m%d}/{CLAIM}"), (outcomes.parse_evidence, f"audit/{NOW:%Y%m%d}/{CLAIM}/x-000")):
         try:
             record = parse(key, data)
         except Changed:
@@ -201,7 +202,7 @@ def test_whatever_lies_there_is_a_record_or_changed(data):
         assert record.claim == CLAIM
         assert datetime.fromisoformat(record.at) < datetime(2100, 1, 2, tzinfo=UTC)
         if isinstance(record, Mark):
-            assert evidence._ended(record).expires_at
+            assert audit._ended(record).expires_at
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -209,7 +210,7 @@ def test_whatever_lies_there_is_a_record_or_changed(data):
 def test_no_bytes_at_a_marks_name_free_the_claim(tmp_path_factory, data):
     store = FilesystemObjects(tmp_path_factory.mktemp("junk"))
     token = left(store)
-    store.create(mark.mark_key(*parts(token)), data)
+    store.create(outcomes.mark_key(*parts(token)), data)
     assert word(store, token) == "taken contested"
 
 

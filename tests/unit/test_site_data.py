@@ -11,18 +11,18 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytally import cloud
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.adapters.site_files import OBJECT_KEPT, SiteData
 from skytally.cli import cli, main
-from skytally.cloud import BrokenSiteData, Site
-from skytally.errors import Misconfigured, NotFound, Unavailable
+from skytally.core import site_data
+from skytally.core.errors import Misconfigured, NotFound, Unavailable
+from skytally.core.site_data import BrokenSiteData, Site
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 GOOD = "[clouds.a]\nowner = '{}'\n"
 FORGOTTEN_QUOTE = '[clouds.uvic]\nowner = "UVic\n'
 SECRET = "s3cret"
-EXAMPLE = (Path(cloud.__file__).parent / "data" / "clouds.example.toml").read_text().splitlines()
+EXAMPLE = (Path(site_data.__file__).parents[1] / "data" / "clouds.example.toml").read_text().splitlines()
 
 
 def test_a_file_counts_from_the_next_look(tmp_path):
@@ -191,7 +191,7 @@ lines = st.lists(st.sampled_from([*EXAMPLE, "[", "=", "clouds = 1", "[deny.vms]"
 @given(st.one_of(st.text(), lines.map("\n".join), st.integers(1, 5_000).map(lambda n: "a=" + "[" * n + "9" * n)))
 def test_no_text_is_anything_but_site_data_or_broken_site_data(text):
     try:
-        assert isinstance(cloud.parse(text), Site)
+        assert isinstance(site_data.parse(text), Site)
     except BrokenSiteData as broken:
         found = broken
     else:

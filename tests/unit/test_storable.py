@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from test_documents import AT, HOUR, interval, label, usage
 
-from skytally import storable
-from skytally.documents import INDICES, Label, Round, Turn
-from skytally.ports import Query, Write
+from skytally.core import storable
+from skytally.core.documents import INDICES, Label, Round, Turn
+from skytally.core.ports import Query, Write
 
 FAR_EAST = timezone(timedelta(hours=14))
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from skytally import timer
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.documents import Cursor, Round, Turn
-from skytally.errors import Malformed, Unavailable
-from skytally.http_client import REQUEST_SECONDS
-from skytally.ports import Outcome, Write
-from skytally.timer import Deadline, TimeIsUp, take_turn
+from skytally.adapters.http_client import REQUEST_SECONDS
+from skytally.core.documents import Cursor, Round, Turn
+from skytally.core.errors import Malformed, Unavailable
+from skytally.core.ports import Outcome, Write
+from skytally.operation import timer
+from skytally.operation.timer import Deadline, TimeIsUp, take_turn
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -287,10 +287,10 @@ SCRIPT = """
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from skytally import timer
+from skytally.operation import timer
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.documents import Cursor
-from skytally.ports import Write
+from skytally.core.documents import Cursor
+from skytally.core.ports import Write
 
 timer.LEASE, timer.WORKS_SECONDS, timer.ENDS_SECONDS = timedelta(seconds=3), 1.0, 2.0
 documents = SqliteDocuments(Path(sys.argv[1]))
@@ -314,7 +314,7 @@ except Exception as error:
 def process(tmp_path, kind):
     """Run a round in a process of its own, until it has begun."""
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "documents.sqlite"), kind]
-    environment = {**os.environ, "PYTHONPATH": str(Path(timer.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(timer.__file__).parents[2])}
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout.readline() == "begun\n"

@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 from itsdangerous.encoding import base64_decode
 
-from skytally import token
+from skytally.access import tokens
+from skytally.access.keyring import Key
 from skytally.adapters.keys_files import ACCEPTED_BEFORE_USE, HANDED_OUT_WITHIN, PURPOSES, KeyFiles
 from skytally.cli import cli
-from skytally.errors import Malformed, Unauthenticated, Unavailable
-from skytally.keyring import Key
-from skytally.records import Caller
+from skytally.core.errors import Malformed, Unauthenticated, Unavailable
+from skytally.core.records import Caller
 
 # Ahead of the real clock, which the key files bear: by it a key file that comes late is used late.
 NOW = datetime(2100, 11, 25, 12, tzinfo=UTC)
@@ -39,63 +39,63 @@ def caller(**fields):
 
 
 def test_a_token_says_what_it_was_made_of_until_it_expires():
-    text = token.issue(caller(), (NEW, OLD))
-    assert token.read(text, (NEW, OLD), NOW) == caller()
+    text = tokens.issue(caller(), (NEW, OLD))
+    assert tokens.read(text, (NEW, OLD), NOW) == caller()
     with pytest.raises(Unauthenticated, match="expired"):
-        token.read(text, (NEW, OLD), NOW + timedelta(days=90))
+        tokens.read(text, (NEW, OLD), NOW + timedelta(days=90))
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.b", "e30.", "x" * 5_000, "\udcff", "🦉.🦉"])
 def test_rubbish_is_one_error(text):
     with pytest.raises(Unauthenticated, match="none of ours"):
-        token.read(text, (NEW,), NOW)
+        tokens.read(text, (NEW,), NOW)
 
 
 def test_every_changed_letter_is_noticed():
-    text = token.issue(caller(), (NEW,))
+    text = tokens.issue(caller(), (NEW,))
     for at in range(len(text) - 1):
         changed = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
         with pytest.raises(Unauthenticated):
-            token.read(changed, (NEW,), NOW)
+            tokens.read(changed, (NEW,), NOW)
 
 
 def test_a_token_is_renewed_past_half_its_life_or_under_an_old_key():
-    fresh, old = token.issue(caller(), (NEW,)), token.issue(caller(), (OLD,))
-    assert token.renewed(fresh, caller(), (NEW, OLD), NOW + timedelta(days=44)) is None
+    fresh, old = tokens.issue(caller(), (NEW,)), tokens.issue(caller(), (OLD,))
+    assert tokens.renewed(fresh, caller(), (NEW, OLD), NOW + timedelta(days=44)) is None
     for text, now in ((fresh, NOW + timedelta(days=46)), (old, NOW)):
-        again = token.read(token.renewed(text, caller(), (NEW, OLD), now), (NEW,), now)
+        again = tokens.read(tokens.renewed(text, caller(), (NEW, OLD), now), (NEW,), now)
         assert (again.vm, again.clouds, again.expires - again.issued) == ("v", ("c",), 90 * 86_400)
         assert again.issued == int(now.timestamp())
 
 
 def test_a_renewed_token_names_those_before_it_and_the_first_is_the_id_of_all():
-    text, at = token.issue(caller(), (NEW,)), NOW
-    first = token.digest_of(text)
+    text, at = tokens.issue(caller(), (NEW,)), NOW
+    first = tokens.digest_of(text)
     digests = []
     for _ in range(20):
-        digests.append(token.digest_of(text))
-        assert token.chain_id(text, token.read(text, (NEW,), at)) == first
+        digests.append(tokens.digest_of(text))
+        assert tokens.chain_id(text, tokens.read(text, (NEW,), at)) == first
         at += timedelta(days=46)
-        text = token.renewed(text, token.read(text, (NEW,), at), (NEW,), at)
-        chain = token.read(text, (NEW,), at).chain
-        assert chain == (tuple(digests) if len(digests) <= token.CHAIN_LENGTH else (first, *digests[1 - token.CHAIN_LENGTH :]))
+        text = tokens.renewed(text, tokens.read(text, (NEW,), at), (NEW,), at)
+        chain = tokens.read(text, (NEW,), at).chain
+        assert chain == (tuple(digests) if len(digests) <= tokens.CHAIN_LENGTH else (first, *digests[1 - tokens.CHAIN_LENGTH :]))
 
 
 def test_a_token_with_the_longest_names_can_be_renewed_for_ever():
     name = "é" * 127
-    text, at = token.issue(caller(vm=name, clouds=(name,), site=name, group=name, flavor=name), (NEW,)), NOW
+    text, at = tokens.issue(caller(vm=name, clouds=(name,), site=name, group=name, flavor=name), (NEW,)), NOW
     for _ in range(12):
         at += timedelta(days=46)
-        text = token.renewed(text, token.read(text, (NEW,), at), (NEW,), at)
-    assert token.read(text, (NEW,), at).vm == name
+        text = tokens.renewed(text, tokens.read(text, (NEW,), at), (NEW,), at)
+    assert tokens.read(text, (NEW,), at).vm == name
 
 
 def test_a_token_of_an_earlier_build_begins_its_chain_with_its_first_renewal():
     """It was written before tokens had chains: its text says nothing of one."""
-    text = token.issue(caller(), (NEW,))
+    text = tokens.issue(caller(), (NEW,))
     assert b"chain" not in base64_decode(text.partition(".")[0])
-    fresh = token.renewed(text, caller(), (NEW,), NOW + timedelta(days=46))
-    assert token.read(fresh, (NEW,), NOW + timedelta(days=46)).chain == (sha256(text.encode()).hexdigest(),)
+    fresh = tokens.renewed(text, caller(), (NEW,), NOW + timedelta(days=46))
+    assert tokens.read(fresh, (NEW,), NOW + timedelta(days=46)).chain == (sha256(text.encode()).hexdigest(),)
 
 
 def test_no_key_shows_itself():
@@ -198,10 +198,10 @@ def test_rotation_from_the_command_line(home):
     assert states.count("in use") == 3
     assert sum(state.startswith("in use from") for state in states) == 3
     assert not any((home / "keys" / name).read_text() in listed for name in {path.name for path in (home / "keys").iterdir()})
-    assert token.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC)).role == "reader"
+    assert tokens.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC)).role == "reader"
     assert run("keys", "rotate", "--purpose", "token", "--now").output.count("removed") == 2
     with pytest.raises(Unauthenticated):
-        token.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC))
+        tokens.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC))
     assert before
 
 

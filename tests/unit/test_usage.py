@@ -13,17 +13,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from skytally import batch, samples, usage
+from skytally.accounting import samples, usage
+from skytally.accounting.boots import VM_BOOTS_AN_HOUR, Register, label_of, within
+from skytally.accounting.closing import statement
 from skytally.adapters.documents_search.templates import month_of_key
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.documents_sqlite.tables import TABLES
-from skytally.boot import VM_BOOTS_AN_HOUR, Register, label_of, within
-from skytally.closing import statement
-from skytally.cloud import Site
-from skytally.documents import Boot, BootBenchmark, Interval, Label, Usage
-from skytally.errors import Malformed
-from skytally.ports import Write
-from skytally.records import Caller, Rejection
+from skytally.core import batch
+from skytally.core.documents import Boot, BootBenchmark, Interval, Label, Usage
+from skytally.core.errors import Malformed
+from skytally.core.ports import Write
+from skytally.core.records import Caller, Rejection
+from skytally.core.site_data import Site
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CALLER = Caller(role="reporter", issued=0, expires=2**40, vm="vm-1", clouds=("uvic",), site="Victoria", group="atlas", flavor="c8")

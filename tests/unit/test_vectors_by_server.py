@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from skytally import envelope
-from skytally.errors import Forbidden
+from skytally.core.errors import Forbidden
+from skytally.secrets import envelope
 
 VECTORS = sorted((Path(__file__).resolve().parents[1] / "vectors").glob("*.txt"))
 

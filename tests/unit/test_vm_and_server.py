@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from agent_lab import Lab, Office
 
-from skytally import samples, usage
+from skytally.accounting import samples, usage
+from skytally.accounting.boots import Register
+from skytally.accounting.closing import statement
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.boot import Register
-from skytally.closing import statement
-from skytally.cloud import Site
-from skytally.records import Caller
+from skytally.core.records import Caller
+from skytally.core.site_data import Site
 
 HOUR = 3600
 CALLER = Caller(role="reporter", issued=0, expires=2**40, vm="vm-1", clouds=("uvic",))

@@ -13,7 +13,7 @@ from agent_lab import Lab, at, load_agent, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skytally import records
+from skytally.core import records
 
 vm = load_agent()
 NOW = at("2026-11-25T10:00:00")

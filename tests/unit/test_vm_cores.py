@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from agent_lab import Lab, interpreters, serve
 
-from skytally import samples
-from skytally.records import Caller, Sample
+from skytally.accounting import samples
+from skytally.core.records import Caller, Sample
 
 HERTZ = os.sysconf("SC_CLK_TCK")
 HOUR = 3600

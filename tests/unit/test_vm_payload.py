@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tar_lab import FORMS, HOSTILE, archive, good, header, member
 
-from skytally.errors import Malformed
-from skytally.records import MOST_PAYLOAD_BYTES
-from skytally.vm_payload import looks_packed, plain_tar
+from skytally.core.errors import Malformed
+from skytally.core.records import MOST_PAYLOAD_BYTES
+from skytally.secrets.vm_payload import looks_packed, plain_tar
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request as StarletteRequest
 
-from skytally import logs, web
-from skytally.callers import Admission
-from skytally.cloud import Site
-from skytally.errors import Expired, Malformed, NotYours, SkytallyError, Taken, Unauthenticated, Unavailable
-from skytally.records import Caller
+from skytally.access.callers import Admission
+from skytally.core import logs
+from skytally.core.errors import Expired, Malformed, NotYours, SkytallyError, Taken, Unauthenticated, Unavailable
+from skytally.core.records import Caller
+from skytally.core.site_data import Site
+from skytally.http import web
 
 
 def request(method="POST", headers=(), body=b"", client=("198.51.100.7", 4711), path="", query=b"", pause=0.0):

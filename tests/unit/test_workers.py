@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skytally import logs, workers
-from skytally.errors import Unavailable
-from skytally.http_error import HttpError
-from skytally.workers import LoopThreads, Party, Share, Workers
+from skytally.core import logs
+from skytally.core.errors import Unavailable
+from skytally.http import workers
+from skytally.http.http_error import HttpError
+from skytally.http.workers import LoopThreads, Party, Share, Workers
 
 ONE, TWO = Share(running=1, waiting=2), Share(running=2, waiting=8)
 

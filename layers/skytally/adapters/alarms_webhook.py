@@ -20,12 +20,12 @@ from typing import Any
 import tenacity
 import urllib3
 
-from skytally.clock import Countdown
-from skytally.documents import Alarm
-from skytally.errors import Unavailable
-from skytally.http_client import REQUEST_SECONDS, HttpClient
-from skytally.plain_text import visible
-from skytally.records import iso
+from skytally.adapters.http_client import REQUEST_SECONDS, HttpClient
+from skytally.core.clock import Countdown
+from skytally.core.documents import Alarm
+from skytally.core.errors import Unavailable
+from skytally.core.plain_text import visible
+from skytally.core.records import iso
 
 TRIES = tenacity.stop_after_attempt(3)
 PAUSES = tenacity.wait_exponential_jitter(multiplier=0.2, max=2)

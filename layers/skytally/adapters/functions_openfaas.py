@@ -29,9 +29,9 @@ import msgspec
 import tenacity
 import urllib3
 
-from skytally.errors import Forbidden, Malformed, Unavailable
-from skytally.plain_text import printable
-from skytally.ports import Running, Specification
+from skytally.core.errors import Forbidden, Malformed, Unavailable
+from skytally.core.plain_text import printable
+from skytally.core.ports import Running, Specification
 
 # A gateway that pulls the image before it answers takes its time.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0

@@ -7,9 +7,9 @@ from typing import Any
 import tenacity
 import urllib3
 
-from skytally.errors import Forbidden, Malformed, Unauthenticated, Unavailable
-from skytally.function_url import check_base, url_of
-from skytally.plain_text import printable
+from skytally.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
+from skytally.core.plain_text import printable
+from skytally.deployment.function_urls import check_base, url_of
 
 SECONDS = urllib3.Timeout(connect=5.0, read=60.0)
 TRIES, PAUSES = tenacity.stop_after_attempt(5), tenacity.wait_exponential(multiplier=0.5, max=4)

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from skytally import dirac_answer
-from skytally.clock import Countdown
-from skytally.errors import Unavailable
-from skytally.foreign_value import MAX_IDENTITY
-from skytally.http_client import REQUEST_SECONDS
-from skytally.ports import JobState, UnreadState
+from skytally.adapters.http_client import REQUEST_SECONDS
+from skytally.core.clock import Countdown
+from skytally.core.errors import Unavailable
+from skytally.core.ports import JobState, UnreadState
+from skytally.jobs import dirac_rows
+from skytally.jobs.foreign_values import MAX_IDENTITY
 
 CALL_JOBS = 500
 # A command takes seconds; of more jobs than these nothing can be told in one round.
@@ -71,7 +71,7 @@ class DiracCommandJobStates:
         found: dict[int, JobState | UnreadState] = {}
         for start in range(0, len(wanted), CALL_JOBS):
             asked = wanted[start : start + CALL_JOBS]
-            found |= dirac_answer.states(set(asked), self._rows(asked))
+            found |= dirac_rows.states(set(asked), self._rows(asked))
         return found
 
     def _rows(self, job_ids: list[int]) -> list[Row]:

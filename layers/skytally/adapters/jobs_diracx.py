@@ -15,12 +15,12 @@ from typing import Any
 
 import urllib3
 
-from skytally import dirac_answer, foreign_value
-from skytally.clock import Countdown
-from skytally.credential import SIGN_IN, Credential, NotExchanged, Refused, Tokens, parsed
-from skytally.errors import Unavailable
-from skytally.http_client import REQUEST_SECONDS, HttpClient, NotSent
-from skytally.ports import JobState, UnreadState
+from skytally.access.credentials import SIGN_IN, Credential, NotExchanged, Refused, Tokens, parsed
+from skytally.adapters.http_client import REQUEST_SECONDS, HttpClient, NotSent
+from skytally.core.clock import Countdown
+from skytally.core.errors import Unavailable
+from skytally.core.ports import JobState, UnreadState
+from skytally.jobs import dirac_rows, foreign_values
 
 PAGE_JOBS = 5_000
 MAX_JOB_ID = 2**63 - 1
@@ -62,7 +62,7 @@ class DiracxJobStates:
         found: dict[int, JobState | UnreadState] = {}
         for start in range(0, len(wanted), PAGE_JOBS):
             asked = wanted[start : start + PAGE_JOBS]
-            found |= dirac_answer.states(set(asked), self._search(asked, countdown))
+            found |= dirac_rows.states(set(asked), self._search(asked, countdown))
         return found
 
     def _search(self, job_ids: list[int], countdown: Countdown) -> Iterator[Any]:
@@ -126,7 +126,7 @@ def _is_last(content_range: str) -> bool:
 
 def _rows(data: bytes) -> list[Any]:
     try:
-        rows = foreign_value.parsed(data)
+        rows = foreign_values.parsed(data)
     except ValueError:
         rows = None
     if not isinstance(rows, list):

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import urllib3
 
-from skytally.errors import Unavailable
-from skytally.foreign_value import parsed
-from skytally.http_client import HttpClient
-from skytally.panda import FIELDS, Slice
+from skytally.adapters.http_client import HttpClient
+from skytally.core.errors import Unavailable
+from skytally.jobs.foreign_values import parsed
+from skytally.jobs.panda_rows import FIELDS, Slice
 
 AGENT = "skytally panda_collect"
 

@@ -18,8 +18,8 @@ from stat import S_ISREG
 
 from msgspec import Struct
 
-from skytally.errors import Misconfigured, Unavailable
-from skytally.keyring import Key, Keyring
+from skytally.access.keyring import Key, Keyring
+from skytally.core.errors import Misconfigured, Unavailable
 
 HOW_TO_BEGIN = "run `skytally keys init`, or mount the secrets there; SKYTALLY_KEYS names the folder"
 PURPOSES = ("master", "wrapping", "token")

@@ -20,8 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from skytally.errors import NotFound, Unavailable
-from skytally.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
+from skytally.core.errors import NotFound, Unavailable
+from skytally.core.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
 
 LEFT_OVER_AFTER = timedelta(hours=1)
 # Each try loses only to a delete that falls between two calls; a busy machine can make many of those fall.

@@ -24,8 +24,8 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from skytally.errors import NotFound, Unavailable
-from skytally.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
+from skytally.core.errors import NotFound, Unavailable
+from skytally.core.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
 
 T = TypeVar("T")
 SECONDS = (2, 6)

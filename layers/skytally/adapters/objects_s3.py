@@ -21,8 +21,8 @@ import boto3
 from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from skytally.errors import Misconfigured, NotFound, Unavailable
-from skytally.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
+from skytally.core.errors import Misconfigured, NotFound, Unavailable
+from skytally.core.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
 
 T = TypeVar("T")
 CONNECT_SECONDS, READ_SECONDS = 2, 6

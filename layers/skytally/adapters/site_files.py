@@ -6,10 +6,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from skytally import cloud, logs
-from skytally.cloud import BrokenSiteData, Site, SiteFault
-from skytally.errors import Misconfigured, NotFound, Unavailable
-from skytally.ports import Objects
+from skytally.core import logs, site_data
+from skytally.core.errors import Misconfigured, NotFound, Unavailable
+from skytally.core.ports import Objects
+from skytally.core.site_data import BrokenSiteData, Site, SiteFault
 
 OBJECT_KEPT = timedelta(seconds=30)
 CANNOT_READ = "cannot be read"
@@ -68,7 +68,7 @@ class SiteData:
 
     def _read(self) -> None:
         try:
-            self._site, self._fault = cloud.parse(self._text()), None
+            self._site, self._fault = site_data.parse(self._text()), None
         except BrokenSiteData as broken:
             self._note(broken)
 

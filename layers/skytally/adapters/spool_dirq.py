@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from skytally.errors import Malformed
+from skytally.core.errors import Malformed
 
 GRANULARITY_SECONDS = 60
 

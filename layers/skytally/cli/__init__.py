@@ -15,7 +15,7 @@ from skytally.cli.search import search_revoke, search_setup
 from skytally.cli.secrets import deposit, make_userdata, secrets
 from skytally.cli.statement import statement
 from skytally.cli.terminal import say
-from skytally.errors import Misconfigured, SkytallyError
+from skytally.core.errors import Misconfigured, SkytallyError
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 5
 COMMANDS: tuple[click.Command, ...] = (

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import click
 
-from skytally.adapters import boards_grafana, boards_kibana, boards_opensearch
+from skytally.boards import grafana as grafana_files
+from skytally.boards import kibana as kibana_files
+from skytally.boards import opensearch as opensearch_files
 from skytally.cli.terminal import say
-from skytally.config import Config
-from skytally.documents import INDICES
-from skytally.errors import Malformed
+from skytally.core.config import Config
+from skytally.core.documents import INDICES
+from skytally.core.errors import Malformed
 
 PREFIX = click.option("--prefix", help="what the names of the indices begin with; default: SKYTALLY_DOCUMENTS_PREFIX")
 FILE = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="the file to write; default: standard output")
@@ -37,7 +39,7 @@ def kibana(out: Path | None, prefix: str | None) -> None:
         'https://kibana.example.org/api/saved_objects/_import?overwrite=true'
     """
     prefix = _checked(prefix)
-    _give(out, boards_kibana.ndjson(prefix, _names(prefix)), "Stack Management > Saved Objects")
+    _give(out, kibana_files.ndjson(prefix, _names(prefix)), "Stack Management > Saved Objects")
 
 
 @dashboards.command("opensearch")
@@ -55,13 +57,13 @@ def opensearch(out: Path | None, prefix: str | None) -> None:
         'https://dashboards.example.org/api/saved_objects/_import?overwrite=true'
     """
     prefix = _checked(prefix)
-    _give(out, boards_opensearch.ndjson(prefix, _names(prefix)), "Dashboards Management > Saved objects")
+    _give(out, opensearch_files.ndjson(prefix, _names(prefix)), "Dashboards Management > Saved objects")
 
 
 @dashboards.command("grafana")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="the folder to write, as in provisioning/")
 @click.option("--url", help="where Grafana finds the search engine; default: the first of SKYTALLY_DOCUMENTS")
-@click.option("--engine", type=click.Choice(sorted(boards_grafana.ENGINES)), help="default: what the URL begins with, or elasticsearch")
+@click.option("--engine", type=click.Choice(sorted(grafana_files.ENGINES)), help="default: what the URL begins with, or elasticsearch")
 @click.option("--key-file", help="where Grafana finds its API key, OpenSearch's bearer token or, with --user, a password; default: none")
 @click.option("--user", help="the user whose password is in --key-file; what it must be allowed is in the README")
 @click.option("--folder", default="/etc/grafana/provisioning", show_default=True, help="Grafana's folder of provisioning")
@@ -88,9 +90,9 @@ def grafana(
         raise Malformed("--key-file must be a path without $ and }: Grafana's provisioning files cannot name any other")
     if user and not key_file:
         raise Malformed("--user needs --key-file: the file from which Grafana reads that user's password")
-    source = boards_grafana.ENGINES[engine or found["engine"] or "elasticsearch"]
-    access = boards_grafana.Access(source, found["url"], key_file, user)
-    for name, text in boards_grafana.files(prefix, _names(prefix), access, folder).items():
+    source = grafana_files.ENGINES[engine or found["engine"] or "elasticsearch"]
+    access = grafana_files.Access(source, found["url"], key_file, user)
+    for name, text in grafana_files.files(prefix, _names(prefix), access, folder).items():
         _write(out / name, text)
         say(out / name, err=True)
 

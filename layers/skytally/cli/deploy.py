@@ -13,17 +13,17 @@ import click
 import yaml
 from rich.console import Console
 
-from skytally import catalog, deployment, rollout
 from skytally.adapters import functions_openfaas
 from skytally.adapters.functions_knative import KnativeFunctions, kubeconfig, manifests
 from skytally.adapters.functions_knative.cluster import Cluster
 from skytally.adapters.functions_knative.manifests import Site
 from skytally.cli.terminal import AS_JSON, say, say_json, show
-from skytally.config import Config, setting_names
-from skytally.errors import Malformed, Misconfigured
-from skytally.function_url import check_gateway
-from skytally.ports import FunctionPlatform, Specification
-from skytally.rollout import Drift, Pace
+from skytally.core.config import Config, setting_names
+from skytally.core.errors import Malformed, Misconfigured
+from skytally.core.ports import FunctionPlatform, Specification
+from skytally.deployment import catalog, descriptions, rollout
+from skytally.deployment.function_urls import check_gateway
+from skytally.deployment.rollout import Drift, Pace
 
 EXIT_DRIFT, DEFAULT_SECONDS = 3, 120.0
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
@@ -258,7 +258,7 @@ def put_secrets(platform: FunctionPlatform, folder: Path, *, as_json: bool) -> N
         files = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
         raise Malformed(f"cannot read {folder}: {error.strerror}") from None
-    values = {path.name: rollout.read_secret(path) for path in files if deployment.KEY_NAME.fullmatch(path.name)}
+    values = {path.name: rollout.read_secret(path) for path in files if descriptions.KEY_NAME.fullmatch(path.name)}
     if not values:
         raise Malformed(f"{folder} holds no key of a function, such as master-20261101000000: `skytally keys init` makes them")
     left_out = ((path.name, "left out") for path in files if path.name not in values)
@@ -278,7 +278,7 @@ def put_secret(platform: FunctionPlatform, name: str, file: Path, *, as_json: bo
     Example:
       skytally deploy secret s3-credentials credentials
     """
-    deployment.check_secret_name(name)
+    descriptions.check_secret_name(name)
     _say_states([(name, _kept(platform, name, rollout.read_secret(file)))], as_json=as_json)
 
 
@@ -326,7 +326,7 @@ def show_catalog() -> None:
 
     functions = [{"name": f.name, "service": f.service, "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS]
     groups = {group: list(map(catalog.service_of, names)) for group, names in access.FUNCTIONS.items()}
-    say_json({"functions": functions, "secrets_folder": deployment.SECRETS_FOLDER, "search_groups": groups})
+    say_json({"functions": functions, "secrets_folder": descriptions.SECRETS_FOLDER, "search_groups": groups})
 
 
 @deploy.command("stack-file")
@@ -361,9 +361,9 @@ def show_manifests(description: Any, site: Site) -> None:
     click.echo("---\n".join(manifests.dump(manifest) for manifest in manifests.all_manifests(wanted, site)), nl=False)
 
 
-def _read(description: Any) -> tuple[deployment.Description, list[Specification]]:
-    described = deployment.parse(description.read())
-    wanted = deployment.specifications(described)
+def _read(description: Any) -> tuple[descriptions.Description, list[Specification]]:
+    described = descriptions.parse(description.read())
+    wanted = descriptions.specifications(described)
     for one in wanted:
         _check_settings(one.settings)
     return described, wanted

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from skytally import credential, preflight, web, wiring
+from skytally.access import credentials
+from skytally.app import wiring
 from skytally.cli.terminal import AS_JSON, say, say_json, show, text
-from skytally.config import Config
-from skytally.documents import Boot
-from skytally.errors import SkytallyError
+from skytally.core import clock
+from skytally.core.config import Config
+from skytally.core.documents import Boot
+from skytally.core.errors import SkytallyError
+from skytally.secrets import preflight
 
 Finding = tuple[str, str, str, str]
 
@@ -33,7 +36,7 @@ def doctor(as_json: bool, install: bool) -> None:
     config = Config.from_env()
     if install:
         with contextlib.closing(wiring.open_documents(config)) as documents:
-            installed = documents.install(web.clock())
+            installed = documents.install(clock.now())
         say(f"made {', '.join(installed.made)}" if installed.made else "the document store is set up", err=True)
         if installed.left:
             say(installed.left, err=True)
@@ -80,7 +83,7 @@ def _credentials(config: Config) -> Iterator[Finding]:
     if config.dirac_url.startswith("http"):
         with contextlib.closing(wiring.open_documents(config)) as documents:
             state, message = wiring.dirac_credential(documents).state()
-        yield "credentials", "dirac", "ok" if state == credential.WELL else "FAILED", message
+        yield "credentials", "dirac", "ok" if state == credentials.WELL else "FAILED", message
 
 
 def _kind(url: str) -> str:
@@ -92,7 +95,7 @@ def _kind(url: str) -> str:
 def _objects(config: Config) -> Iterator[Finding]:
     yield "objects", "kind", "ok", _kind(config.objects_url)
     pools = (wiring.open_objects(config), wiring.open_objects(config))
-    verdict = preflight.examine(pools, web.clock)
+    verdict = preflight.examine(pools, clock.now)
     preflight.keep(verdict, pools[0])
     for row in preflight.rows(verdict):
         yield ("objects", *row)

@@ -13,14 +13,16 @@ import msgspec
 from msgspec import Struct
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from skytally import retention, web, wiring
+from skytally.app import wiring
 from skytally.cli.files import private_file
 from skytally.cli.terminal import AS_JSON, say_json, show
-from skytally.config import MOST_KEPT_DAYS, Config
-from skytally.documents import INDICES, Document
-from skytally.errors import Malformed
-from skytally.ports import Documents, Outcome, Write
-from skytally.unreadable import plain
+from skytally.core import clock
+from skytally.core.config import MOST_KEPT_DAYS, Config
+from skytally.core.documents import INDICES, Document
+from skytally.core.errors import Malformed
+from skytally.core.ports import Documents, Outcome, Write
+from skytally.core.unreadable import plain
+from skytally.operation import retention
 
 PAGE_WRITES = 2_000
 # Who may run a round, and what cannot be read, concern the old store alone.
@@ -171,5 +173,5 @@ def forget(days: int | None) -> None:
     """
     config = Config.from_env()
     with contextlib.closing(wiring.open_documents(config)) as documents:
-        gone = retention.forget(documents, config.kept_days if days is None else days, web.clock())
+        gone = retention.forget(documents, config.kept_days if days is None else days, clock.now())
     say_json(gone)

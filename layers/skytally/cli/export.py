@@ -8,16 +8,18 @@ from pathlib import Path
 import click
 import msgspec
 
-from skytally import apel_export, closing, cloud_name, web, wiring
+from skytally.accounting import apel_export, closing, cloud_names
+from skytally.accounting.apel_export import Export
+from skytally.accounting.apel_source import LeftOut
+from skytally.accounting.statement_rows import FINAL
 from skytally.adapters import spool_dirq
-from skytally.apel_export import Export
-from skytally.apel_source import LeftOut
+from skytally.app import wiring
 from skytally.cli.statement import MONTH
 from skytally.cli.terminal import AS_JSON, say_json
-from skytally.config import Config
-from skytally.errors import Conflict, Malformed
-from skytally.records import month as read_month
-from skytally.statement import FINAL
+from skytally.core import clock
+from skytally.core.config import Config
+from skytally.core.errors import Conflict, Malformed
+from skytally.core.records import month as read_month
 
 EXIT_LEFT_OUT = 3
 
@@ -61,7 +63,7 @@ def export(
     made = _export(wanted, form, clouds, closed_only=not provisional)
     files: Sequence[Path] = ()
     if made.record_count:
-        files = spool_dirq.add(spool, made.messages, web.clock()) if spool else _write(output, made.messages)
+        files = spool_dirq.add(spool, made.messages, clock.now()) if spool else _write(output, made.messages)
     if as_json:
         left_out = [msgspec.structs.asdict(one) for one in made.left_out]
         say_json({"records": made.record_count, "messages": list(map(str, files)), "left_out": left_out})
@@ -72,9 +74,9 @@ def export(
 
 
 def _export(month: str, form: str, clouds: Sequence[str], *, closed_only: bool) -> Export:
-    now, site = web.clock(), wiring.site()
+    now, site = clock.now(), wiring.site()
     with contextlib.closing(wiring.open_documents(Config.from_env())) as documents:
-        cloud_name.check(clouds, documents, site)
+        cloud_names.check(clouds, documents, site)
         whole = closing.statement(month, clouds, documents, site, now)
         if closed_only and all(row["state"] != FINAL for row in whole["clouds"]):
             raise Conflict(f"{month} is not closed: do `skytally statement close` first, or say --provisional", code="not_closed")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from skytally.errors import Malformed
+from skytally.core.errors import Malformed
 
 
 def text_of(path: Path, advice: str) -> str:

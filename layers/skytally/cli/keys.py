@@ -7,14 +7,15 @@ from pathlib import Path
 import click
 from msgspec import to_builtins
 
-from skytally import token, web
+from skytally.access import tokens
+from skytally.access.keyring import Key
 from skytally.adapters.keys_files import PURPOSES, KeyFile, KeyFiles, needed_until
 from skytally.cli.files import private_file, text_of
 from skytally.cli.name import NAME
 from skytally.cli.terminal import AS_JSON, say, say_json, show
-from skytally.config import Config
-from skytally.keyring import Key
-from skytally.records import Caller, convert, iso
+from skytally.core import clock
+from skytally.core.config import Config
+from skytally.core.records import Caller, convert, iso
 
 
 @click.group()
@@ -49,7 +50,7 @@ def keys_list(*, as_json: bool) -> None:
     key_files = _key_files()
     ring = key_files.keyring()
     rows = [
-        {"key": file.key.name, "state": _state(file, getattr(ring, purpose)[0], web.clock()), "needed_until": _needed_until(file, files)}
+        {"key": file.key.name, "state": _state(file, getattr(ring, purpose)[0], clock.now()), "needed_until": _needed_until(file, files)}
         for purpose, files in key_files.files().items()
         for file in files
     ]
@@ -134,10 +135,10 @@ def make_token(role: str | None, clouds: tuple[str, ...], vm: str | None, days: 
         raise click.UsageError("a reporter's token names exactly one --cloud")
     if vm is not None and role != "reporter":
         raise click.UsageError("--vm is for --role reporter")
-    lifetime = timedelta(days=days) if days else (token.REPORTER_LIFETIME if role == "reporter" else token.DEFAULT_LIFETIME)
-    now = web.clock()
+    lifetime = timedelta(days=days) if days else (tokens.REPORTER_LIFETIME if role == "reporter" else tokens.DEFAULT_LIFETIME)
+    now = clock.now()
     fields = {"role": role, "issued": int(now.timestamp()), "expires": int((now + lifetime).timestamp()), "clouds": clouds, "vm": vm}
-    text = token.issue(convert(fields, Caller), _key_files().keyring().token)
+    text = tokens.issue(convert(fields, Caller), _key_files().keyring().token)
     with private_file(out) as file:
         file.write(f"{text}\n")
 
@@ -145,11 +146,11 @@ def make_token(role: str | None, clouds: tuple[str, ...], vm: str | None, days: 
 def _content(path: Path) -> dict[str, object]:
     """Return what a token says, by its own word: whether it is one of ours is not looked at."""
     text = text_of(path, "name a file that `skytally token --out` wrote").strip()
-    caller = token.content(text)
+    caller = tokens.content(text)
     times = {name: iso(datetime.fromtimestamp(getattr(caller, name), UTC)) for name in ("issued", "expires")}
     fields: dict[str, object] = to_builtins(caller)
-    return fields | times | {"chain": token.chain_id(text, caller)}
+    return fields | times | {"chain": tokens.chain_id(text, caller)}
 
 
 def _key_files() -> KeyFiles:
-    return KeyFiles(Config.from_env().keys_path, web.clock)
+    return KeyFiles(Config.from_env().keys_path, clock.now)

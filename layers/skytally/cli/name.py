@@ -6,7 +6,7 @@ import click
 import msgspec
 from msgspec import Meta
 
-from skytally.records import Name
+from skytally.core.records import Name
 
 
 class WordType(click.ParamType):  # type: ignore[type-arg]

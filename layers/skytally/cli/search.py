@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skytally import web
-from skytally.catalog import service_of
 from skytally.cli.files import private_file
 from skytally.cli.terminal import AS_JSON, say, say_json
-from skytally.config import Config
+from skytally.core import clock
+from skytally.core.config import Config
+from skytally.deployment.catalog import service_of
 
 if TYPE_CHECKING:
     from skytally.adapters.documents_search.wire import Client
@@ -57,7 +57,7 @@ def search_setup(user: str, password_file: Path, out: Path | None, days: int, il
     if ilm_days and ilm_days < LEAST_ILM_DAYS:
         raise click.UsageError(f"--ilm-days must leave two months at least: {LEAST_ILM_DAYS}, or 0")
     with _administrator(user, password_file) as (client, prefix):
-        installed = install(client, prefix, web.clock())
+        installed = install(client, prefix, clock.now())
         say(f"made {', '.join(installed.made)}" if installed.made else "templates and indices are as they should be", err=True)
         if installed.left:
             say(installed.left, err=True)
@@ -67,7 +67,7 @@ def search_setup(user: str, password_file: Path, out: Path | None, days: int, il
             click.echo(f"{by} removes intervals after {ilm_days} days" if ilm_days else f"{by} removes nothing", err=True)
         keys = [(out / group, group) for group in access.FUNCTIONS] if out else []
         for path, group in keys:
-            _write_key(path, access.make_credential(client, prefix, group, days, web.clock()))
+            _write_key(path, access.make_credential(client, prefix, group, days, clock.now()))
             if not as_json:
                 say(f"{path}: for {', '.join(map(service_of, access.FUNCTIONS[group])) or '`skytally statement`'}")
     if as_json:

@@ -12,20 +12,22 @@ import click
 import msgspec
 from rich.text import Text
 
-from skytally import ending, evidence, userdata, vm_payload, web, wiring
 from skytally.adapters.http_skytally import Deployment
+from skytally.app import wiring
 from skytally.cli.files import private_file
 from skytally.cli.name import ABSOLUTE_PATH, MODE, NAME, OWNER
 from skytally.cli.terminal import AS_JSON, say, say_json, show, text
-from skytally.errors import Malformed
-from skytally.function_url import is_private
-from skytally.mark import short
-from skytally.ports import Write
-from skytally.unreadable import Notes
+from skytally.core import clock
+from skytally.core.errors import Malformed
+from skytally.core.ports import Write
+from skytally.core.unreadable import Notes
+from skytally.deployment.function_urls import is_private
+from skytally.secrets import audit, revocations, user_data, vm_payload
+from skytally.secrets.outcomes import short
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FILE_OR_STDIN = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
-DAYS_KEPT = ending.MARKS_KEPT.days
+DAYS_KEPT = revocations.MARKS_KEPT.days
 CLAIM_TOKEN = re.compile(r"[a-z0-9]{20,64}\.[0-9]{1,12}\.[0-9a-f]{64}")
 
 
@@ -118,14 +120,14 @@ def make_userdata(unpack: str, owner: str, mode: str, mirrors: tuple[str, ...], 
     """
     base, ca, names = wanted["base"], wanted["ca"], wanted["vms"]
     data = vm_payload.plain_tar(_content(payload))
-    certificates = userdata.certificates_of(ca.read_text("ascii", "replace")) if ca else []
+    certificates = user_data.certificates_of(ca.read_text("ascii", "replace")) if ca else []
     digests = Deployment(base, ca_file=ca, insecure=wanted["insecure"]).get("agent/SHA256SUMS").decode("ascii", "replace")
-    digest = userdata.digest_of("vm.py", digests)
-    takes = userdata.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
-    door = userdata.Door(base, insecure=wanted["insecure"], ca="".join(certificates) or None, mirrors=mirrors)
-    userdata.check_size(door, digest, takes)
-    made = userdata.text_of(userdata.cloud_config(door, _leave(payload=data, **wanted)["token"], digest, takes))
-    say(f"{len(made)} of the {userdata.MOST_BYTES} bytes that clouds take, together with the site's own user-data", err=True)
+    digest = user_data.digest_of("vm.py", digests)
+    takes = user_data.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
+    door = user_data.Door(base, insecure=wanted["insecure"], ca="".join(certificates) or None, mirrors=mirrors)
+    user_data.check_size(door, digest, takes)
+    made = user_data.text_of(user_data.cloud_config(door, _leave(payload=data, **wanted)["token"], digest, takes))
+    say(f"{len(made)} of the {user_data.MOST_BYTES} bytes that clouds take, together with the site's own user-data", err=True)
     click.echo(made, nl=False)
 
 
@@ -182,9 +184,9 @@ def list_secrets(days: int, state: str | None, as_json: bool) -> None:
     """
     held = _history(days)
     if state == "contested":
-        held = evidence.contested(held)
+        held = audit.contested(held)
     elif state == "unreported":
-        held = evidence.unreported(held, wiring.documents(), web.clock())
+        held = audit.unreported(held, wiring.documents(), clock.now())
     elif state is not None:
         held = [one for one in held if one.state == state]
     if as_json:
@@ -206,20 +208,20 @@ def show_secret(claim: str) -> None:
     say_json(found)
 
 
-def _history(days: int, claim: str | None = None) -> list[evidence.Held]:
+def _history(days: int, claim: str | None = None) -> list[audit.Held]:
     """Read the object store, and say how much of it is no record of ours."""
     skipped: list[Write] = []
-    held = evidence.history(wiring.objects(), web.clock(), days, Notes(skipped.extend), claim)
+    held = audit.history(wiring.objects(), clock.now(), days, Notes(skipped.extend), claim)
     if skipped:
         click.echo(f"{len(skipped)} objects are no records of ours and left out: the health view names them", err=True)
     return held
 
 
-def _show(held: list[evidence.Held]) -> None:
+def _show(held: list[audit.Held]) -> None:
     columns = ("vm", "cloud", "state", "at", "from", "key", "others")
     show(columns, map(_row, held), caption=f"{len(held)} secrets")
 
 
-def _row(one: evidence.Held) -> list[str | Text]:
+def _row(one: audit.Held) -> list[str | Text]:
     words = (one.vm, one.cloud, one.state, one.at, one.address, short(one.spki_sha256) if one.spki_sha256 else "")
-    return [*(word or "" for word in words), text(evidence.described(one), "red")]
+    return [*(word or "" for word in words), text(audit.described(one), "red")]

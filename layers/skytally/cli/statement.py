@@ -9,16 +9,18 @@ from typing import Any
 
 import click
 
-from skytally import bill, closing, frozen, reconciliation, restatement, signature, web, wiring
-from skytally.bill import Billed
+from skytally.accounting import bill, closing, frozen, reconciliation, restatement, signature
+from skytally.accounting.bill import Billed
+from skytally.accounting.frozen import Frozen
+from skytally.app import wiring
 from skytally.cli.files import private_file, text_of
 from skytally.cli.terminal import AS_JSON, say, say_json, show_rows
-from skytally.cloud import Site
-from skytally.config import Config
-from skytally.errors import Malformed
-from skytally.frozen import Frozen
-from skytally.ports import Documents
-from skytally.records import month as read_month
+from skytally.core import clock
+from skytally.core.config import Config
+from skytally.core.errors import Malformed
+from skytally.core.ports import Documents
+from skytally.core.records import month as read_month
+from skytally.core.site_data import Site
 
 MONTH = click.option("--month", required=True, help="YYYY-MM, in UTC")
 KEY = click.option("--key", "key_path", type=click.Path(path_type=Path), help="the signing key (default: statement.pem in SKYTALLY_KEYS)")
@@ -73,9 +75,9 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
     signing_key = "" if dry_run else text_of(key_path or _default_key(), "make one by `skytally statement keygen`")
     with _stores() as (documents, site):
         if dry_run:
-            made = closing.revisions(wanted, clouds, documents, site, lambda _: ("", ""), web.clock())
+            made = closing.revisions(wanted, clouds, documents, site, lambda _: ("", ""), clock.now())
         else:
-            made = closing.close(wanted, clouds, documents, site, lambda text: signature.sign(text, signing_key), web.clock())
+            made = closing.close(wanted, clouds, documents, site, lambda text: signature.sign(text, signing_key), clock.now())
     rows = [_described(frozen.read(one.text)) for one in made]
     if as_json:
         say_json(rows)
@@ -141,7 +143,7 @@ def compare(month: str, bill_path: Path | None, decimal: str | None, as_json: bo
     wanted = read_month(month)
     billed = _read_bill(bill_path, decimal) if bill_path else {}
     with _stores() as (documents, site):
-        whole = closing.statement(wanted, (), documents, site, web.clock())
+        whole = closing.statement(wanted, (), documents, site, clock.now())
         rows = reconciliation.reconciliation(whole["clouds"], wanted, documents, billed)
     if as_json:
         say_json(rows)

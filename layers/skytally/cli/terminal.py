@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from skytally.plain_text import printable
-from skytally.rounding import CURRENCIES, money
+from skytally.core.plain_text import printable
+from skytally.core.rounding import CURRENCIES, money
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="print JSON")
 # A column of words is not made narrower than this to let a table fit.

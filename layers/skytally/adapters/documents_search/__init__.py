@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from skytally import storable
 from skytally.adapters.documents_search import bulk, credential, listing, rooms, sums
 from skytally.adapters.documents_search.answers import INDEX_NOT_FOUND, SECURITY, answering, whole
 from skytally.adapters.documents_search.installation import install
@@ -28,11 +27,12 @@ from skytally.adapters.documents_search.templates import (
     written_to,
 )
 from skytally.adapters.documents_search.wire import Client, Refused
-from skytally.commits import CommitQueue, Fate
-from skytally.documents import Document
-from skytally.errors import Unavailable
-from skytally.ports import Installed, Outcome, Query, Room, Row, Skipped, Write
-from skytally.unreadable import Notes
+from skytally.core import storable
+from skytally.core.commit_queue import CommitQueue, Fate
+from skytally.core.documents import Document
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Installed, Outcome, Query, Room, Row, Skipped, Write
+from skytally.core.unreadable import Notes
 
 __all__ = ["SearchDocuments", "as_user", "connect", "install"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from skytally.adapters.documents_search.groups import SEES_DISKS, allowed, makes_months
 from skytally.adapters.documents_search.templates import MONTHLY, alias
 from skytally.adapters.documents_search.wire import FORBIDDEN, Client, Refused
-from skytally.errors import Malformed, Unavailable
+from skytally.core.errors import Malformed, Unavailable
 
 API = "/_plugins/_security/api"
 SEEN = ("indices:admin/mappings/get*", "indices:admin/get", "indices:admin/aliases/get")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import tenacity
 
 from skytally.adapters.documents_search.wire import CHECK, UNAUTHENTICATED, Away, Refused
-from skytally.errors import Unavailable
+from skytally.core.errors import Unavailable
 
 A = TypeVar("A")
 

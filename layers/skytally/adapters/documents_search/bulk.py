@@ -10,9 +10,9 @@ from typing import Any
 
 from skytally.adapters.documents_search.answers import BUSY, answering, is_busy, patiently
 from skytally.adapters.documents_search.wire import Client
-from skytally.commits import Fate
-from skytally.errors import Unavailable
-from skytally.ports import Outcome
+from skytally.core.commit_queue import Fate
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Outcome
 
 BULK_BYTES = 4 * 1_024 * 1_024
 NEWER = "version_conflict_engine_exception"

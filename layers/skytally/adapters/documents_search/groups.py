@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from skytally.adapters.documents_search.templates import MONTHLY, alias
-from skytally.documents import INDICES
+from skytally.core.documents import INDICES
 
 # What each group writes, looks at besides, and removes. Whoever reads may meet what cannot be read, and notes it.
 REPORTS = (

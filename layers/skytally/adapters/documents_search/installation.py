@@ -21,8 +21,8 @@ from skytally.adapters.documents_search.templates import (
     written_to,
 )
 from skytally.adapters.documents_search.wire import FORBIDDEN, Client, Refused
-from skytally.documents import INDICES
-from skytally.ports import Installed
+from skytally.core.documents import INDICES
+from skytally.core.ports import Installed
 
 MONTHS_BEFORE, MONTHS_AHEAD = 3, 24
 

@@ -12,7 +12,7 @@ from typing import Any
 from skytally.adapters.documents_search.installation import put_component
 from skytally.adapters.documents_search.templates import MONTHLY, alias, lifecycle_component, other_months
 from skytally.adapters.documents_search.wire import Client, Refused
-from skytally.errors import Malformed
+from skytally.core.errors import Malformed
 
 # An index begins with its month, so that its last interval is a month younger than it.
 MONTH_DAYS = 31

@@ -12,7 +12,7 @@ from typing import Any
 from skytally.adapters.documents_search.answers import TOO_MANY, answering, is_busy, patiently, whole
 from skytally.adapters.documents_search.templates import MONTHLY, alias, is_month
 from skytally.adapters.documents_search.wire import Away, Client, Refused
-from skytally.errors import Unavailable
+from skytally.core.errors import Unavailable
 
 PIT_KEPT = "1m"
 # A corrected clock moves an interval by less than a month from the one that its key says.

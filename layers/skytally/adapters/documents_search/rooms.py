@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from skytally.adapters.documents_search.wire import Client
-from skytally.ports import Room
+from skytally.core.ports import Room
 
 WATERMARK = "cluster.routing.allocation.disk.watermark"
 UNITS = {"b": 1, "kb": 1_024, "mb": 1_024**2, "gb": 1_024**3, "tb": 1_024**4, "pb": 1_024**5}

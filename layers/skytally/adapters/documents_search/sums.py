@@ -13,10 +13,10 @@ from typing import Any
 
 from msgspec import structs
 
-from skytally import storable
 from skytally.adapters.documents_search.templates import CUT
-from skytally.documents import Document
-from skytally.ports import Query, Row
+from skytally.core import storable
+from skytally.core.documents import Document
+from skytally.core.ports import Query, Row
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 # Each page reads all that matches anew, so few pages; a server lets nobody have more than 65 536 buckets at once.

@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from skytally import storable
-from skytally.documents import INDICES, Interval
+from skytally.core import storable
+from skytally.core.documents import INDICES, Interval
 
 VERSION = 5
 MAX_ID_BYTES = 512

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from skytally.adapters.documents_search.credential import Credential
 from skytally.adapters.documents_search.dialect import DIALECTS, Dialect
-from skytally.errors import Unavailable
+from skytally.core.errors import Unavailable
 
 SCHEME = re.compile(r"(?:(elasticsearch|opensearch)\+)?(https?://.*)", re.DOTALL)
 CHECK = "check SKYTALLY_DOCUMENTS"

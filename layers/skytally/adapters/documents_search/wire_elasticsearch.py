@@ -11,7 +11,7 @@ from elasticsearch.serializer import JsonSerializer
 
 from skytally.adapters.documents_search.credential import Credential
 from skytally.adapters.documents_search.wire import CHECK, CONNECTIONS, Away, Refused
-from skytally.errors import Unavailable
+from skytally.core.errors import Unavailable
 
 PRODUCT = "x-elastic-product"
 

@@ -21,14 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skytally import storable
 from skytally.adapters.documents_sqlite import days, exact, hours, intervals, points
 from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted, to_ms
-from skytally.commits import CommitQueue
-from skytally.documents import Document
-from skytally.errors import Unavailable
-from skytally.ports import Installed, Outcome, Query, Room, Row, Skipped, Write
-from skytally.unreadable import Notes
+from skytally.core import storable
+from skytally.core.commit_queue import CommitQueue
+from skytally.core.documents import Document
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Installed, Outcome, Query, Room, Row, Skipped, Write
+from skytally.core.unreadable import Notes
 
 D = TypeVar("D", bound=Document)
 S = TypeVar("S", int, range)

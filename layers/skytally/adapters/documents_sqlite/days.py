@@ -31,7 +31,7 @@ from skytally.adapters.documents_sqlite.intervals import (
     worth_keeping,
 )
 from skytally.adapters.documents_sqlite.tables import COVERED, conditions, quoted
-from skytally.ports import Query, Row
+from skytally.core.ports import Query, Row
 
 # What is read of intervals by an index alone.
 SUMS = tuple(name for name in COVERED[INDEX] if name.endswith("_ms"))

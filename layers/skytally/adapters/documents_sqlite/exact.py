@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from skytally import storable
-from skytally.ports import Query, Row
+from skytally.core import storable
+from skytally.core.ports import Query, Row
 
 # Writes a statement, given the name of the function that adds up in it.
 Statement = Callable[[str], str]

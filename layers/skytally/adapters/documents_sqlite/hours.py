@@ -21,7 +21,7 @@ from msgspec import structs
 from skytally.adapters.documents_sqlite import exact
 from skytally.adapters.documents_sqlite.intervals import HOUR_MS, INDEX, Source, asks_only, gaps, inside_sum, sources, whole, worth_keeping
 from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
-from skytally.ports import Query, Row
+from skytally.core.ports import Query, Row
 
 # What plots show.
 DIMENSIONS = ("cloud", "site", "group")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from skytally.adapters.documents_sqlite.tables import LATEST_MS, conditions, quoted, to_ms
-from skytally.ports import Query
+from skytally.core.ports import Query
 
 INDEX = "interval"
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000

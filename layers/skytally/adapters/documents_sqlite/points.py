@@ -6,7 +6,7 @@ from typing import Any
 
 from skytally.adapters.documents_sqlite import exact
 from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
-from skytally.ports import Query, Row
+from skytally.core.ports import Query, Row
 
 HOUR_MS = 3_600_000
 

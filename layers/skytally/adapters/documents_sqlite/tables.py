@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-from skytally import storable
-from skytally.documents import INDICES, Document
-from skytally.ports import Write
+from skytally.core import storable
+from skytally.core.documents import INDICES, Document
+from skytally.core.ports import Write
 
 INDEXED = {
     "usage": ("month",),

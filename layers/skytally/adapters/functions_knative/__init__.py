@@ -27,9 +27,9 @@ from skytally.adapters.functions_knative.manifests import (
     site_manifests,
     timer_manifests,
 )
-from skytally.errors import Forbidden, Malformed, NotFound
-from skytally.plain_text import printable
-from skytally.ports import Running, Specification
+from skytally.core.errors import Forbidden, Malformed, NotFound
+from skytally.core.plain_text import printable
+from skytally.core.ports import Running, Specification
 
 SELECTOR = ",".join(f"{name}={value}" for name, value in OURS.items())
 # Waiting does not mend these; a pull that failed once may be tried again by the kubelet.

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlencode
 import urllib3
 
 from skytally.adapters.functions_knative.kubeconfig import Access
-from skytally.errors import Forbidden, Malformed, NotFound, SkytallyError, Unavailable
-from skytally.plain_text import printable
+from skytally.core.errors import Forbidden, Malformed, NotFound, SkytallyError, Unavailable
+from skytally.core.plain_text import printable
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 MOST_LETTERS = 500

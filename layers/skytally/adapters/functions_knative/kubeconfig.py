@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from skytally.errors import Malformed
-from skytally.plain_text import printable
+from skytally.core.errors import Malformed
+from skytally.core.plain_text import printable
 
 POD_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 POD_SERVER = "https://kubernetes.default.svc"

@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
-from skytally.catalog import FUNCTIONS
-from skytally.deployment import DNS_LABEL, SECRETS_FOLDER
-from skytally.errors import Malformed
-from skytally.ports import Specification
+from skytally.core.errors import Malformed
+from skytally.core.ports import Specification
+from skytally.deployment.catalog import FUNCTIONS
+from skytally.deployment.descriptions import DNS_LABEL, SECRETS_FOLDER
 
 Manifest = dict[str, Any]
 DIGEST = "skytally/digest"

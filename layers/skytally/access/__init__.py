@@ -1,0 +1,1 @@
+"""Who calls, how often, and by which keys and credentials."""

@@ -1,0 +1,80 @@
+"""Tokens: who calls, and what about; signed by us and kept by nobody.
+
+A token that is renewed names the tokens before it by their SHA-256. So whoever shuts out one of them shuts out all that were renewed from
+it, and the first one's digest is the id of the whole chain.
+"""
+
+import hmac
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+import msgspec
+from itsdangerous import BadData, Signer
+from itsdangerous.encoding import base64_decode, base64_encode
+
+from skytally.access.keyring import Key
+from skytally.core.errors import Malformed, Unauthenticated
+from skytally.core.records import Caller
+
+REPORTER_LIFETIME = timedelta(days=90)
+DEFAULT_LIFETIME = timedelta(days=365)
+MAX_LENGTH = 8_192
+# The first, and the last ones: those in between expired long ago.
+CHAIN_LENGTH = 8
+_SALT = "skytally/v1 token"
+
+
+def issue(caller: Caller, keys: tuple[Key, ...]) -> str:
+    """Write a token that says what the caller is, signed by the key in use: `base64url(json).signature`."""
+    return _signer(keys[0]).sign(base64_encode(msgspec.json.encode(caller))).decode()
+
+
+def read(token: str, keys: tuple[Key, ...], now: datetime) -> Caller:
+    """Return who holds this token, or raise one Unauthenticated for whatever is wrong with it.
+
+    A token is one text: other spellings of the same signature are refused, since a deny list knows a token by its digest.
+    """
+    if len(token) > MAX_LENGTH or not any(_signed_by(key, token) for key in keys):
+        raise Unauthenticated("the token is none of ours: ask the operator for one")
+    caller = content(token)
+    if now.timestamp() >= caller.expires:
+        raise Unauthenticated("the token has expired: ask the operator for a new one")
+    return caller
+
+
+def content(token: str) -> Caller:
+    """Return what a token says, whoever signed it; raises Malformed for what is no token at all."""
+    try:
+        return msgspec.json.decode(base64_decode(token.partition(".")[0]), type=Caller)
+    except (BadData, msgspec.DecodeError, UnicodeError):
+        raise Malformed("this is no token") from None
+
+
+def digest_of(token: str) -> str:
+    """Return the name under which deny lists know a token."""
+    return sha256(token.encode()).hexdigest()
+
+
+def chain_id(token: str, caller: Caller) -> str:
+    """Return the digest of the first token of a token's chain."""
+    return caller.chain[0] if caller.chain else digest_of(token)
+
+
+def renewed(token: str, caller: Caller, keys: tuple[Key, ...], now: datetime) -> str | None:
+    """Return a fresh token of the same chain where this one is past half its life or its key is being retired."""
+    half = (caller.issued + caller.expires) / 2
+    if now.timestamp() < half and _signed_by(keys[0], token):
+        return None
+    issued = int(now.timestamp())
+    chain = (*caller.chain, digest_of(token))
+    chain = (*chain[:1], *chain[1:][1 - CHAIN_LENGTH :])
+    return issue(msgspec.structs.replace(caller, issued=issued, expires=issued + caller.expires - caller.issued, chain=chain), keys)
+
+
+def _signed_by(key: Key, token: str) -> bool:
+    value, _, signature = token.encode(errors="backslashreplace").rpartition(b".")
+    return hmac.compare_digest(_signer(key).get_signature(value), signature)
+
+
+def _signer(key: Key) -> Signer:
+    return Signer(key.secret, salt=_SALT, digest_method=sha256, key_derivation="hmac")

@@ -1,0 +1,212 @@
+"""Closing: a cloud's month is frozen and signed; what becomes known later makes a new revision that says what it changes.
+
+Invariant: a revision is created once and never written again, so what was signed is what is shown for ever. A statement shows the newest
+revision of each cloud and beside it, as not settled, what is known by now and not in it. A revision that cannot be read is noted and left
+out: it hides no other cloud's.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import count
+from typing import Any, TypedDict
+
+import msgspec
+
+from skytally.accounting import cloud_names
+from skytally.accounting.definitions import BOOTS, DEFINITIONS, TOTALS
+from skytally.accounting.frozen import FORMAT, Frozen, read
+from skytally.accounting.restatement import changes_to, words
+from skytally.accounting.statement_rows import FINAL, LiveCloud, live_clouds
+from skytally.core.documents import Closing
+from skytally.core.errors import Conflict, NotFound
+from skytally.core.months import month_end_at, month_start_at
+from skytally.core.ports import Documents, Outcome, Write
+from skytally.core.records import iso
+from skytally.core.rounding import rounded
+from skytally.core.site_data import Site
+from skytally.core.unreadable import Notes
+
+# A new price or calibration changes these and the numbers of no vm.
+UNSETTLED_SUMS = ("core_hours", "hs23_hours", "cost")
+UNSETTLED = (*(f"unsettled_{name}" for name in UNSETTLED_SUMS), "unsettled_vms", "unsettled")
+# What a statement's rows have, whichever version froze them.
+COLUMNS = {"clouds": (*TOTALS, "state", "revision", *UNSETTLED), "boots": (*BOOTS,)}
+Signer = Callable[[str], tuple[str, str]]
+
+
+class SignedStatement(TypedDict):
+    """A cloud's closed month: the text that was signed, its Ed25519 signature and the public key."""
+
+    statement: str
+    signature: str
+    public_key: str
+
+
+def statement(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime, revision: int | None = None
+) -> dict[str, Any]:
+    """Answer a month's statement, of some clouds or of all; it holds everything that was accepted before the call.
+
+    A cloud whose month was closed shows its newest revision, or the one asked for; raises NotFound where there is none such.
+    """
+    documents.refresh()
+    live = {cloud.name: cloud for cloud in live_clouds(month, clouds, documents, site, now)}
+    revisions = closings(month, clouds, documents)
+    closed = {name: frozen for name, found in revisions.items() if (frozen := _newest(_chosen(found, revision), documents))}
+    if revision is not None and not closed:
+        raise NotFound(f"there is no revision {revision} of {month}")
+    names = sorted(closed if revision is not None else live.keys() | closed.keys())
+    rows = [_closed_row(closed[name], live.get(name)) if name in closed else _open_row(live[name]) for name in names]
+    return {
+        "month": month,
+        "state": FINAL if rows and all(row["state"] == FINAL for row in rows) else "provisional",
+        "revision": max((row["revision"] for row in rows), default=0),
+        "generated_at": now,
+        "clouds": rows,
+        "boots": sorted(
+            (boot for name in names for boot in (closed.get(name) or live[name]).boots),
+            key=lambda boot: str(boot.get("document")),
+        ),
+    }
+
+
+def _open_row(live: LiveCloud) -> dict[str, Any]:
+    return live.totals | {"state": "provisional", "revision": 0} | dict.fromkeys(UNSETTLED)
+
+
+def _closed_row(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any]:
+    changes = changes_to(frozen, live)
+    nothing = {name: None if frozen.totals[name] is None else 0.0 for name in UNSETTLED_SUMS}
+    unsettled = {name: changes[name] for name in UNSETTLED_SUMS} if changes else nothing
+    return rounded(
+        frozen.totals
+        | {"state": FINAL, "revision": frozen.revision}
+        | {f"unsettled_{name}": value for name, value in unsettled.items()}
+        | {"unsettled_vms": changes["vm_count"] if changes else 0}
+        | {"unsettled": words(changes, live.totals) if changes and live else None}
+    )
+
+
+def closings(month: str, clouds: Sequence[str], documents: Documents) -> dict[str, list[Closing]]:
+    """Return the revisions of each cloud's month, oldest first."""
+    revisions: dict[str, list[Closing]] = {}
+    for _, closing in documents.find("closing", Closing, {"month": [month], **({"cloud": clouds} if clouds else {})}):
+        revisions.setdefault(closing.cloud, []).append(closing)
+    return {cloud: sorted(each, key=lambda closing: closing.revision) for cloud, each in revisions.items()}
+
+
+def all_revisions(month: str, clouds: Sequence[str], documents: Documents) -> Iterator[Frozen]:
+    """List every revision of a month that can be read, of some clouds or of all."""
+    every = (_frozen(closing, documents) for each in closings(month, clouds, documents).values() for closing in each)
+    return (frozen for frozen in every if frozen is not None)
+
+
+def _chosen(revisions: Sequence[Closing], revision: int | None) -> list[Closing]:
+    return [closing for closing in revisions if revision in {None, closing.revision}]
+
+
+def _newest(revisions: Sequence[Closing], documents: Documents) -> Frozen | None:
+    """Return the newest revision that can be read."""
+    every = (_frozen(closing, documents) for closing in reversed(revisions))
+    return next((frozen for frozen in every if frozen is not None), None)
+
+
+def _frozen(closing: Closing, documents: Documents) -> Frozen | None:
+    """Return what was signed; None where the text is not of this revision, whoever wrote it: then it is noted."""
+    try:
+        frozen = read(closing.text)
+        if (frozen.month, frozen.cloud, frozen.revision) == (closing.month, closing.cloud, closing.revision):
+            return frozen
+        reason = "it is of another month, cloud or revision"
+    except ValueError as error:
+        reason = str(error)
+    Notes(documents.write).add("document", "closing", key_of(closing), f"its text is no such statement: {reason}")
+    return None
+
+
+def close(month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime) -> list[Closing]:
+    """Freeze and sign what a month's clouds have not had signed yet; answers the new revisions, none where nothing is new.
+
+    Raises Conflict before the month is over, or where somebody else closes it at the same time.
+    """
+    made = revisions(month, clouds, documents, site, sign, now)
+    writes = [Write("closing", key_of(one), 0, one, create=True) for one in made]
+    if Outcome.STALE in documents.write(writes).result():
+        raise Conflict("somebody else is closing this month: look at it, then do this again", code="taken")
+    return made
+
+
+def revisions(month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime) -> list[Closing]:
+    """Return the revisions that a month needs now; raises Conflict before it is over, NotFound for a cloud that nobody knows."""
+    if now < month_end_at(month):
+        raise Conflict(f"{month} is not over: close it from {iso(month_end_at(month))} on", code="not_over")
+    cloud_names.check(clouds, documents, site)
+    documents.refresh()
+    closed = closings(month, clouds, documents)
+    made = []
+    for live in live_clouds(month, clouds, documents, site, now):
+        before = closed.get(live.name, [])
+        last = _newest(before, documents)
+        changes = changes_to(last, live) if last else None
+        if last is None or changes:
+            frozen = _freeze(month, live, _free_number(last, before), changes, site, now)
+            made.append(_signed(frozen, sign, now))
+    return made
+
+
+def _free_number(last: Frozen | None, before: Sequence[Closing]) -> int:
+    """Return the number after the newest revision that can be read; one that cannot keeps its own."""
+    taken = {closing.revision for closing in before}
+    return next(number for number in count(last.revision + 1 if last else 1) if number not in taken)
+
+
+def _freeze(month: str, live: LiveCloud, revision: int, changes: dict[str, Any] | None, site: Site, now: datetime) -> Frozen:
+    return Frozen(
+        format=FORMAT,
+        month=month,
+        from_at=iso(month_start_at(month)),
+        until_at=iso(month_end_at(month)),
+        cloud=live.name,
+        owner=site.cloud(live.name).owner,
+        contact=site.operator.contact,
+        revision=revision,
+        closed_at=iso(now),
+        rates=live.rates,
+        calibration=live.calibration,
+        totals=live.totals,
+        changes=changes,
+        definitions=DEFINITIONS,
+        boots=live.boots,
+    )
+
+
+def _signed(frozen: Frozen, sign: Signer, now: datetime) -> Closing:
+    text = msgspec.json.format(msgspec.json.encode(frozen), indent=1).decode() + "\n"
+    signature, public_key = sign(text)
+    return Closing(
+        month=frozen.month,
+        cloud=frozen.cloud,
+        revision=frozen.revision,
+        closed_at=now,
+        text=text,
+        signature=signature,
+        public_key=public_key,
+    )
+
+
+def key_of(closing: Closing) -> str:
+    """Return a closing's key."""
+    return f"{closing.month}/{closing.revision:04}/{closing.cloud}"
+
+
+def signed(month: str, cloud: str, documents: Documents, revision: int | None = None) -> SignedStatement:
+    """Return a cloud's closed month as it was signed, the newest that can be read or the revision asked for.
+
+    Raise NotFound where there is none.
+    """
+    documents.refresh()
+    chosen = _chosen(closings(month, [cloud], documents).get(cloud, []), revision)
+    newest = next((closing for closing in reversed(chosen) if _frozen(closing, documents)), None)
+    if newest is None:
+        raise NotFound(f"{cloud} has no {'such ' if revision else ''}closed statement of {month}")
+    return {"statement": newest.text, "signature": newest.signature, "public_key": newest.public_key}

@@ -1,0 +1,183 @@
+"""Samples: which of them are refused, and why; and when one counts whose clock is wrong.
+
+Invariants: a sample that is refused costs itself. What passes holds no more than its boot can have done in its time on its cores, in
+all, in its month, and since the sample before; and it lies in no future and in no month that its clock made up.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from skytally.core import batch, records
+from skytally.core.documents import Boot
+from skytally.core.errors import Malformed, NotYours, SkytallyError
+from skytally.core.months import month_end_at, month_of, month_start_at
+from skytally.core.records import Benchmark, Caller, Counters, Rejection, Sample, Samples
+
+AHEAD_ALLOWED = timedelta(minutes=5)
+# Beyond a day ahead a clock is not merely wrong; of boot times, uptimes and baselines it is the tolerance.
+CLOCK_TOLERANCE = timedelta(days=1)
+CLOSING_ALLOWED = timedelta(seconds=60)
+TOLERANCE_SECONDS = 60.0
+TOLERANCE_FACTOR = 1.02
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+NEVER_BACKWARDS = ("wall_seconds", "core_seconds", "user_seconds", "system_seconds", "idle_seconds")
+
+_sample_decoder = msgspec.json.Decoder(Sample)
+
+
+def parse(body: bytes) -> list[Sample | Rejection]:
+    """Decode a report; an item that is no sample becomes a rejection and leaves its neighbours alone."""
+    return [_parse_one(index, raw) for index, raw in enumerate(records.parse_report(body, Samples).samples)]
+
+
+def _parse_one(index: int, raw: msgspec.Raw) -> Sample | Rejection:
+    try:
+        return _sample_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return batch.rejection(index, records.malformed(error))
+    except Exception as error:  # noqa: BLE001
+        return batch.rejection(index, error)
+
+
+def check(sample: Sample, caller: Caller, now: datetime) -> None:
+    """Refuse what a sample shows by itself: another vm, an impossible time, counters that cannot be; raises SkytallyError."""
+    _check_owner(sample, caller)
+    _check_times(sample, now)
+    _check_month(sample, now)
+    _check_counters(sample)
+
+
+def _check_owner(sample: Sample, caller: Caller) -> None:
+    if caller.vm is not None and sample.vm != caller.vm:
+        raise NotYours("the token is another vm's: report about the vm that the token names")
+    if sample.cloud is not None and sample.cloud not in caller.clouds:
+        raise NotYours("the token is another cloud's: leave cloud out, or name the token's")
+    for name in ("site", "group", "flavor"):
+        if getattr(sample, name) not in (None, getattr(caller, name)):
+            raise NotYours(f"{name} comes from the token: leave it out of the sample")
+
+
+def _check_times(sample: Sample, now: datetime) -> None:
+    if sample.sampled_at < EARLIEST:
+        raise Malformed("sampled_at is before 2020: set the vm's clock by this answer's server_time", code="malformed_time")
+    if sample.boot_at > sample.sampled_at:
+        raise Malformed("boot_at is after sampled_at", code="malformed_time")
+    _check_not_ahead("sampled_at", sample.sampled_at, now)
+    if sample.previous is not None:
+        _check_not_ahead("previous.sampled_at", sample.previous.sampled_at, now)
+        if sample.previous.uptime_seconds > sample.uptime_seconds:
+            raise Malformed("previous has a larger uptime_seconds than the sample itself", code="malformed_previous")
+    if sample.month > month_of(now + AHEAD_ALLOWED):
+        raise Malformed("month has not begun: set the vm's clock by this answer's server_time", code="future_month")
+
+
+def _check_not_ahead(name: str, moment: datetime, now: datetime) -> None:
+    if moment > now + CLOCK_TOLERANCE:
+        raise Malformed(f"{name} is over a day ahead: set the vm's clock by this answer's server_time", code="malformed_time")
+
+
+def _check_month(sample: Sample, now: datetime) -> None:
+    """Allow the month of sampled_at, and the one that ended just then; and no more wall time than the month has had."""
+    month, at = sample.month, sample.sampled_at
+    edge = month_end_at(month)
+    if month != month_of(at) and not edge <= at <= edge + CLOSING_ALLOWED:
+        raise Malformed("month is neither that of sampled_at nor the one that ended at it", code="wrong_month")
+    # Without a baseline the boot began in this month: then its wall time is its uptime, which needs no clock that was right at the edge.
+    allowed = CLOCK_TOLERANCE if sample.month_start.wall_seconds else timedelta(0)
+    elapsed_seconds = (min(at, now + AHEAD_ALLOWED) - month_start_at(month) + allowed).total_seconds()
+    if sample.counters.wall_seconds - sample.month_start.wall_seconds > bound(elapsed_seconds):
+        raise Malformed(
+            "more wall time since month_start than the month has had: month_start is not this month's",
+            code="wrong_baseline",
+        )
+
+
+def _check_counters(sample: Sample) -> None:
+    now, start = sample.counters, sample.month_start
+    for name in NEVER_BACKWARDS:
+        if getattr(start, name) > getattr(now, name):
+            raise Malformed(f"month_start.{name} is above counters.{name}", code="baseline_above_counters")
+    if now.wall_seconds + now.suspended_seconds > bound(sample.uptime_seconds):
+        raise Malformed("wall_seconds and suspended_seconds together exceed uptime_seconds", code="wall_above_uptime")
+    if not now.core_seconds and now.wall_seconds > TOLERANCE_SECONDS:
+        raise Malformed("core_seconds is 0, and a vm that runs has a core", code="no_core_time")
+    for since, before in _spans(sample):
+        if now.cpu_seconds - before.cpu_seconds > bound(now.core_seconds - before.core_seconds):
+            raise Malformed(f"user, nice and system seconds together exceed core_seconds {since}", code="cpu_above_cores")
+
+
+def check_cores(sample: Sample, most_cores: int) -> None:
+    """Refuse more core time than the boot's cores can have had: since the boot, in the month, and since the sample before.
+
+    `most_cores` is the highest number of cores that the boot was ever seen with. Raises Malformed.
+    """
+    for since, before in _spans(sample):
+        wall_seconds = sample.counters.wall_seconds - before.wall_seconds
+        if sample.counters.core_seconds - before.core_seconds > bound(wall_seconds) * most_cores:
+            raise Malformed(f"core_seconds exceed wall_seconds times {most_cores} cores {since}", code="core_above_wall")
+
+
+def exceeds(sample: Sample, most_cores: int) -> bool:
+    """Say whether `check_cores` would refuse a sample."""
+    try:
+        check_cores(sample, most_cores)
+    except Malformed:
+        return True
+    return False
+
+
+def _spans(sample: Sample) -> Iterator[tuple[str, Counters]]:
+    """List what is judged of a sample: since when, in words, and the counters then."""
+    yield "since the boot", NOTHING
+    yield "since month_start", sample.month_start
+    if sample.previous is not None:
+        yield "since previous", sample.previous.counters
+
+
+NOTHING = Counters(wall_seconds=0.0, core_seconds=0.0, user_seconds=0.0, system_seconds=0.0, idle_seconds=0.0)
+
+
+def check_age(sample: Sample, boot: Boot, now: datetime) -> None:
+    """Refuse an uptime that reaches beyond the boot's whole age, so that nothing is kept for a time to come; raises Malformed.
+
+    A boot's time may be a clock's tolerance late, and so may a sample's own.
+    """
+    age = now + 2 * CLOCK_TOLERANCE - boot.boot_at
+    if sample.uptime_seconds > age.total_seconds():
+        raise Malformed("uptime_seconds is more than the time since this boot began", code="uptime_above_age")
+
+
+def benchmark_of(sample: Sample, now: datetime) -> Benchmark | None:
+    """Return a sample's benchmark, None where it has none.
+
+    Raises Malformed with the code `malformed_benchmark`; the sample itself counts all the same.
+    """
+    try:
+        benchmark = records.benchmark_of(sample)
+        if benchmark is not None and benchmark.measured_at is not None:
+            _check_not_ahead("measured_at", benchmark.measured_at, now)
+    except SkytallyError as error:
+        raise Malformed(f"the sample counts without its benchmark: {error.message}", code="malformed_benchmark") from None
+    return benchmark
+
+
+def bound(seconds: float) -> float:
+    """Return the most that another clock or counter may show of so many seconds."""
+    return seconds * TOLERANCE_FACTOR + TOLERANCE_SECONDS
+
+
+def sampled_at(sample: Sample, now: datetime) -> datetime:
+    """Return when a sample counts: its own time, or the server's where its clock is too far ahead."""
+    return now if sample.sampled_at > now + AHEAD_ALLOWED else sample.sampled_at
+
+
+def booted_at(sample: Sample, now: datetime) -> datetime:
+    """Return when a sample's boot began: as the sample says, unless a wrong clock says so; then the uptime does.
+
+    Wrong is a time to come, one before 2020, and one that is over a day away from what the uptime says.
+    """
+    by_uptime = sampled_at(sample, now) - timedelta(seconds=sample.uptime_seconds)
+    is_sane = EARLIEST <= sample.boot_at <= now + AHEAD_ALLOWED and abs(sample.boot_at - by_uptime) <= CLOCK_TOLERANCE
+    return sample.boot_at if is_sane else by_uptime

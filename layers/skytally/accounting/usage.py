@@ -1,0 +1,298 @@
+"""Usage: what the samples of a boot say of a month, and of the time between two of them.
+
+Everything is cumulative since boot, so of a month only the last sample counts, whatever arrived before it, twice or never.
+The version of a document is the uptime, which grows strictly within a boot and knows no clock.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from skytally.accounting import samples
+from skytally.accounting.boots import Candidate, Register, check_owner, cores_write
+from skytally.core import batch
+from skytally.core.documents import Anomaly, Boot, BootBenchmark, Interval, Usage
+from skytally.core.errors import SkytallyError
+from skytally.core.ports import Documents, Outcome, Write
+from skytally.core.records import Benchmark, Caller, Counters, Labels, Previous, Receipt, Rejection, Sample
+
+# A vm's agent makes a sample at each month's edge, so what is longer lost its state; it is a hole in the coverage.
+LONGEST_INTERVAL = timedelta(days=62)
+COUNTED = (
+    "wall_ms",
+    "core_ms",
+    "user_ms",
+    "nice_ms",
+    "system_ms",
+    "idle_ms",
+    "iowait_ms",
+    "steal_ms",
+    "suspended_ms",
+    "network_received_bytes",
+    "network_sent_bytes",
+)
+
+
+def candidate(sample: Sample, caller: Caller, now: datetime) -> Candidate:
+    """Return the sample's boot with the labels that the token gives."""
+    labels = Labels(cloud=caller.clouds[0], site=caller.site, group=caller.group, flavor=caller.flavor)
+    return Candidate(str(sample.boot_id), sample.vm, samples.booted_at(sample, now), labels, _cores(sample), caller.vm is not None)
+
+
+def _cores(sample: Sample) -> int:
+    return max(sample.cores, sample.most_cores or 0)
+
+
+def usage_document(sample: Sample, boot: Boot, now: datetime) -> Usage:
+    """Total the month so far: counters less what they were when the month began."""
+    return Usage(
+        month=sample.month,
+        boot_id=boot.boot_id,
+        label=boot.label,
+        vm=boot.vm,
+        cloud=boot.cloud,
+        site=boot.site,
+        group=boot.group,
+        flavor=boot.flavor,
+        boot_at=boot.boot_at,
+        last_sampled_at=samples.sampled_at(sample, now),
+        final=sample.final,
+        estimated=sample.estimated,
+        clock_ahead=sample.sampled_at > now + samples.AHEAD_ALLOWED,
+        clock_offset_seconds=sample.clock_offset_seconds,
+        cores=sample.cores,
+        memory_bytes=sample.memory_bytes,
+        disk_bytes=sample.disk_bytes,
+        cpu_model=sample.cpu_model,
+        agent_version=sample.agent_version,
+        uptime_ms=ms(sample.uptime_seconds),
+        **difference(sample.counters, sample.month_start),
+    )
+
+
+def interval_document(sample: Sample, previous: Previous, boot: Boot, now: datetime) -> Interval:
+    """Take the difference to the sample before, in the time that it really lasted."""
+    until_at = samples.sampled_at(sample, now)
+    return Interval(
+        label=boot.label,
+        vm=boot.vm,
+        cloud=boot.cloud,
+        site=boot.site,
+        group=boot.group,
+        flavor=boot.flavor,
+        from_at=interval_start(sample, previous, until_at),
+        until_at=until_at,
+        cores=sample.cores,
+        **difference(sample.counters, previous.counters),
+    )
+
+
+def benchmark_document(benchmark: Benchmark, boot: Boot) -> BootBenchmark:
+    """Keep a boot's scores with all that they depend on."""
+    version = benchmark.kernel_version
+    return BootBenchmark(
+        boot_id=boot.boot_id,
+        cloud=boot.cloud,
+        flavor=boot.flavor,
+        kernel=benchmark.kernel,
+        kernel_version=None if version is None else str(version),
+        score_wall=benchmark.score_wall,
+        score_cpu=benchmark.score_cpu,
+        score_hs23=benchmark.score_hs23,
+        copies=benchmark.copies,
+        steal_fraction=benchmark.steal_fraction,
+        duration_seconds=benchmark.duration_seconds,
+        interpreter=benchmark.interpreter,
+        cpu_model=benchmark.cpu_model,
+        measured_at=benchmark.measured_at,
+    )
+
+
+def interval_start(sample: Sample, previous: Previous, until_at: datetime) -> datetime:
+    """Answer the previous sample's time, unless the clock was stepped in between: then the uptimes say how long it was.
+
+    No interval is shorter than the millisecond in which stores count: its parts are shares of its length.
+    """
+    lasted_seconds = sample.uptime_seconds - previous.uptime_seconds
+    apart_seconds = (until_at - previous.sampled_at).total_seconds()
+    if apart_seconds >= 0.001 and abs(apart_seconds - lasted_seconds) <= samples.bound(lasted_seconds) - lasted_seconds:
+        return previous.sampled_at
+    return until_at - timedelta(milliseconds=max(1, ms(lasted_seconds)))
+
+
+def difference(now: Counters, before: Counters) -> dict[str, int]:
+    """Subtract in whole milliseconds and bytes, so that differences of a chain of samples add up to the last digit.
+
+    Some kernels let counters such as iowait run backwards: that counts as nothing, never as less than nothing.
+    """
+    return {name: n - b if n > b else 0 for name, n, b in zip(COUNTED, _whole(now), _whole(before), strict=True)}
+
+
+def _whole(counters: Counters) -> tuple[int, ...]:
+    """Put counters into the order of COUNTED, in milliseconds and bytes."""
+    return (
+        round(counters.wall_seconds * 1_000),
+        round(counters.core_seconds * 1_000),
+        round(counters.user_seconds * 1_000),
+        round(counters.nice_seconds * 1_000),
+        round(counters.system_seconds * 1_000),
+        round(counters.idle_seconds * 1_000),
+        round(counters.iowait_seconds * 1_000),
+        round(counters.steal_seconds * 1_000),
+        round(counters.suspended_seconds * 1_000),
+        counters.network_received_bytes,
+        counters.network_sent_bytes,
+    )
+
+
+def ms(seconds: float) -> int:
+    """Round to whole milliseconds."""
+    return round(seconds * 1_000)
+
+
+def _lasted(sample: Sample, previous: Previous) -> timedelta:
+    return timedelta(milliseconds=ms(sample.uptime_seconds) - ms(previous.uptime_seconds))
+
+
+class Item(Struct):
+    """One good sample of a report on its way: its boot, what is to be kept of it, and what of it is refused."""
+
+    index: int
+    sample: Sample
+    boot: Boot
+    writes: list[Write] = []
+    refused: list[Rejection] = []
+
+    def judge(self, caller: Caller, most_cores: int, now: datetime) -> None:
+        """Make the documents of the sample: usage first, then the interval and the benchmark where there are any.
+
+        Raises SkytallyError for a sample that cannot be; what is wrong with a benchmark costs only that.
+        """
+        sample, boot, version = self.sample, self.boot, ms(self.sample.uptime_seconds)
+        check_owner(boot, candidate(sample, caller, now))
+        samples.check_age(sample, boot, now)
+        samples.check_cores(sample, most_cores)
+        self.writes = [Write("usage", f"{boot.label}-{sample.month}", version, usage_document(sample, boot, now))]
+        if sample.previous is not None and timedelta(0) < _lasted(sample, sample.previous) <= LONGEST_INTERVAL:
+            key = f"{boot.label}-{ms(sample.previous.uptime_seconds)}"
+            self.writes.append(Write("interval", key, version, interval_document(sample, sample.previous, boot, now)))
+        try:
+            benchmark = samples.benchmark_of(sample, now)
+            if benchmark is not None:
+                self.writes.append(Write("benchmark", boot.boot_id, version, benchmark_document(benchmark, boot)))
+        except Exception as error:  # noqa: BLE001
+            self.refused.append(batch.rejection(self.index, error))
+
+    def settle(self, outcomes: Mapping[str, Outcome]) -> Outcome:
+        """Return what became of the sample, by what the store did with each of its documents."""
+        rejected = {index for index, outcome in outcomes.items() if outcome is Outcome.REJECTED}
+        if rejected - {"benchmark"}:
+            self.refused = [Rejection(self.index, "rejected", "the document store refuses this sample for good")]
+            return Outcome.REJECTED
+        if rejected:
+            self.refused.append(Rejection(self.index, "malformed_benchmark", "the document store refuses this benchmark for good"))
+        return outcomes["usage"]
+
+
+async def record(items: Sequence[Sample | Rejection], caller: Caller, register: Register, documents: Documents, now: datetime) -> Receipt:
+    """Keep every good sample of a report, durably, before answering.
+
+    Invariant: whatever one sample holds, its neighbours are kept. Raises Unavailable, and then the whole report may be sent again.
+    """
+    rejected = [item for item in items if isinstance(item, Rejection)]
+    checked: list[tuple[int, Sample]] = []
+    for index, sample in enumerate(items):
+        if isinstance(sample, Sample):
+            with batch.judging(index, rejected):
+                samples.check(sample, caller, now)
+                checked.append((index, sample))
+    boots = await _boots([sample for _, sample in checked], caller, register, now)
+    known: list[Item] = []
+    for index, sample in checked:
+        with batch.judging(index, rejected):
+            known.append(Item(index, sample, _boot(boots, sample)))
+    most_cores = await _most_cores(known, register)
+    good: list[Item] = []
+    for item in known:
+        with batch.judging(item.index, rejected):
+            item.judge(caller, most_cores[item.boot.boot_id], now)
+            good.append(item)
+    more_cores = register.more_cores((item.boot, _cores(item.sample)) for item in good)
+    writes = [write for item in good for write in item.writes]
+    kept = await asyncio.wrap_future(documents.write([*writes, *map(cores_write, more_cores)]))
+    register.remember_cores(more_cores)
+    counts: Counter[Outcome] = Counter()
+    stale: list[Write] = []
+    outcomes = iter(kept)
+    for item in good:
+        settled = item.settle({write.index: next(outcomes) for write in item.writes})
+        counts[settled] += 1
+        stale += item.writes[:1] if settled is Outcome.STALE else []
+    await _note_anomalies(stale, documents)
+    rejected += [refusal for item in good for refusal in item.refused]
+    rejected.sort(key=lambda rejection: rejection.index)
+    return Receipt(accepted=counts[Outcome.STORED], stale=counts[Outcome.STALE], rejected=rejected, server_time=now)
+
+
+async def _boots(found: Iterable[Sample], caller: Caller, register: Register, now: datetime) -> dict[str, Boot | SkytallyError]:
+    """Return the boot of each sample, or why it has none."""
+    known: dict[str, Boot | SkytallyError] = {}
+    unknown: dict[str, Candidate] = {}
+    for sample in found:
+        boot_id = str(sample.boot_id)
+        boot = register.known(boot_id)
+        if boot is not None:
+            known[boot_id] = boot
+        elif boot_id not in unknown:
+            unknown[boot_id] = candidate(sample, caller, now)
+    return known | await asyncio.to_thread(register.enrol, list(unknown.values()), now) if unknown else known
+
+
+def _boot(boots: Mapping[str, Boot | SkytallyError], sample: Sample) -> Boot:
+    boot = boots[str(sample.boot_id)]
+    if isinstance(boot, SkytallyError):
+        raise boot
+    return boot
+
+
+async def _most_cores(items: Sequence[Item], register: Register) -> dict[str, int]:
+    """Return the highest number of cores that each boot was ever seen with; the store is asked only where a sample needs more."""
+    most_cores: dict[str, int] = {}
+    for item in items:
+        seen = most_cores.get(item.boot.boot_id) or register.most_cores(item.boot)
+        most_cores[item.boot.boot_id] = max(seen, _cores(item.sample))
+    short = {item.boot.boot_id for item in items if samples.exceeds(item.sample, most_cores[item.boot.boot_id])}
+    stored = await asyncio.to_thread(register.read_cores, list(short)) if short else {}
+    return {boot_id: max(cores, stored.get(boot_id, 0)) for boot_id, cores in most_cores.items()}
+
+
+async def _note_anomalies(stale: Sequence[Write], documents: Documents) -> None:
+    """Write down the boots whose samples are stale by their uptime and yet later in time than what is known."""
+    if stale:
+        known = await asyncio.to_thread(documents.get_many, "usage", [write.key for write in stale], Usage)
+        noted = [anomaly(write, usage) for write, usage in zip(stale, known, strict=True) if usage is not None and _went_back(write, usage)]
+        await asyncio.wrap_future(documents.write(noted))
+
+
+def _went_back(write: Write, known: Usage) -> bool:
+    late, sample = timedelta(seconds=samples.TOLERANCE_SECONDS), write.document
+    return isinstance(sample, Usage) and sample.last_sampled_at > known.last_sampled_at + late and sample.uptime_ms < known.uptime_ms
+
+
+def anomaly(write: Write, known: Usage) -> Write:
+    """Describe a boot whose uptime went back."""
+    sample = write.document
+    assert isinstance(sample, Usage)  # noqa: S101
+    found = Anomaly(
+        label=known.label,
+        vm=known.vm,
+        cloud=known.cloud,
+        month=known.month,
+        at=sample.last_sampled_at,
+        uptime_ms=sample.uptime_ms,
+        known_uptime_ms=known.uptime_ms,
+    )
+    return Write("anomaly", write.key, round(sample.last_sampled_at.timestamp() * 1_000), found)

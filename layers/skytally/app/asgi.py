@@ -1,0 +1,263 @@
+"""A function as an application that a server can run: functions-framework's, with JSON for what it refuses by itself.
+
+`python -m skytally.app.asgi` serves the one function that FUNCTION_TARGET names on PORT, as the image does on every platform.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from functions_framework.aio import create_asgi_app
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skytally.access import rate_limit
+from skytally.access.rate_limit import Limits
+from skytally.app import wiring
+from skytally.core import clock, logs
+from skytally.core.config import Config
+from skytally.core.errors import Misconfigured, Unavailable
+from skytally.http import connections, web, workers
+from skytally.http.connections import Bounds
+from skytally.http.http_error import HttpError, too_many
+from skytally.http.web import Reply, error_reply, unknown_path
+from skytally.operation import timer
+
+log = logging.getLogger("skytally")
+ALIVE_PATHS, READY_PATH = frozenset({"/healthz", "/_/health"}), "/_/ready"
+# A platform goes on sending until it has seen that a process is not ready; together these are less than the 25 s that platforms wait.
+LINGER_SECONDS, STOP_SECONDS, LEAVE_SECONDS = 2.0, 21, 0.5
+READ_AHEAD_BYTES, SEND_AHEAD_BYTES = 64 * 1_024, 128 * 1_024
+LIMITED_TOLD_EVERY = timedelta(minutes=1)
+METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
+
+
+class FunctionApp:
+    """One function: its requests, its health, and JSON for the errors that never reach it.
+
+    `/healthz` and `/_/health` say that the process is alive, `/_/ready` that it can answer and is not `stopping`.
+    """
+
+    def __init__(self, target: str, source: Path, stopping: threading.Event | None = None) -> None:
+        self._name = target
+        self._stopping = stopping or threading.Event()
+        self._app: ASGIApp = create_asgi_app(target, source=str(source))
+        self._told_at: datetime | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or the server's lifespan."""
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, with_headers(scope, send))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in ALIVE_PATHS:
+            await web.json_reply({"state": "up"})(scope, receive, send)
+        elif scope["path"] == READY_PATH:
+            await self._readiness()(scope, receive, send)
+        elif scope["method"] not in METHODS:
+            refusal = HttpError(405, "method_not_allowed", "use GET or POST", {"Allow": "GET, POST"})
+            await error_reply(refusal)(scope, receive, send)
+        else:
+            await self._answer_within_limits(scope, receive, send)
+
+    def _readiness(self) -> Reply:
+        if self._stopping.is_set():
+            return error_reply(Unavailable("this process is ending: another one answers"))
+        try:
+            wiring.check(self._name)
+        except Unavailable as error:
+            return error_reply(error)
+        return web.json_reply({"state": "ready", "deployment": wiring.config().deployment})
+
+    async def _answer_within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
+        try:
+            address = web.address_of(connection, wiring.config().trusted_hops)
+            wait_seconds = self._wait_seconds(wiring.limits(), address, connection)
+        except Misconfigured:
+            address, wait_seconds = "", 0  # The function meets the same settings, and says what is wrong with them.
+        if wait_seconds:
+            await error_reply(too_many(wait_seconds))(scope, receive, send)
+        else:
+            place = rate_limit.place_of(address) or ""
+            await self._app({**scope, web.PLACE: place}, receive, json_errors(scope, receive, send))
+
+    def _wait_seconds(self, limits: Limits, address: str, connection: HTTPConnection) -> int:
+        """Ask the limits; that callers are refused is said once a minute, since a line for each would be the next flood."""
+        now = clock.now()
+        wait_seconds = limits.wait_seconds(self._name, address, connection.headers.get("authorization", ""), now)
+        if wait_seconds and (self._told_at is None or now - self._told_at >= LIMITED_TOLD_EVERY):
+            self._told_at = now
+            log.warning(logs.Fields(function=self._name, status=429, address=address, message="a caller asks too often"))
+        return wait_seconds
+
+
+def with_headers(scope: Scope, send: Send) -> Send:
+    """Give a request its id, which its log lines carry too, and its answer the headers that every answer has."""
+    request_id = logs.id_for(HTTPConnection(scope).headers.get("x-request-id", ""))
+    logs.request_id.set(request_id)
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in web.SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            headers["X-Request-Id"] = request_id
+        await send(message)
+
+    return send_with_headers
+
+
+def json_errors(scope: Scope, receive: Receive, send: Send) -> Send:
+    """Pass everything on but the framework's plain-text errors, which become JSON."""
+    replaced = False
+
+    async def send_json(message: Message) -> None:
+        nonlocal replaced
+        if message["type"] == "http.response.start" and message["status"] >= 400 and _is_plain(message):
+            replaced = True
+            await _framework_error(message["status"])(scope, receive, send)
+        elif not replaced:
+            await send(message)
+
+    return send_json
+
+
+def _is_plain(message: Message) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in message.get("headers", []))
+
+
+def _framework_error(status: int) -> Reply:
+    if status == 404:
+        return unknown_path("there is nothing at this path: see openapi.json")
+    return error_reply(
+        HttpError(status, "internal" if status >= 500 else "refused", "the request was refused before it reached a function")
+    )
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Handle a server's start and stop: give the loop its threads; at the end record what rounds came to, and let go of the stores."""
+    asyncio.get_running_loop().set_default_executor(workers.LoopThreads())
+    while (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+    await asyncio.to_thread(timer.end_rounds)
+    wiring.close()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+class Server(uvicorn.Server):
+    """A server that goes on listening for a moment after it was told to stop, answers what is in flight, and ends the process."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event, linger_seconds: float) -> None:
+        super().__init__(config)
+        self._stopping, self._linger_seconds = stopping, linger_seconds
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop; a thread that goes on by then is broken off, since nobody waits for its answer any more."""
+        await super().serve(sockets)
+        _later(LEAVE_SECONDS, os._exit, 0)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop after the moment; at once when told a second time."""
+        if self._stopping.is_set():
+            super().handle_exit(sig, frame)
+        else:
+            self._stopping.set()
+            timer.stop_rounds()
+            _later(self._linger_seconds, super().handle_exit, sig, frame)
+
+
+def _later(seconds: float, call: Callable[..., object], *arguments: object) -> None:
+    alarm = threading.Timer(seconds, call, arguments)
+    alarm.daemon = True
+    alarm.start()
+
+
+def server(app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threading.Event, linger_seconds: float = 0) -> Server:
+    """Set up the one server that all run with: what is in flight at SIGTERM is answered, and the process ends with 0."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        loop="uvloop",
+        http=connections.protocol(bounds),
+        ws="none",
+        timeout_keep_alive=math.ceil(bounds.idle_seconds),
+        timeout_graceful_shutdown=stop_seconds,
+        server_header=False,
+        # Whom to believe about addresses is a setting of ours, and uvicorn would believe whoever calls from this machine.
+        proxy_headers=False,
+        log_config=None,
+    )
+    made = Server(config, stopping, linger_seconds)
+    # Uvicorn hears signals only while it serves, and raises them once more at its end: before it serves, it must not begin.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, made.handle_exit)
+    return made
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket of a server; raises Misconfigured where that cannot be.
+
+    What the system keeps of its connections is bounded, too, since it counts as the server's memory.
+    """
+    try:
+        listener = socket.create_server((host, port), backlog=1_024)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else type(error).__name__
+        reason = f"nothing can listen on {host}:{port} ({why}): name another port or address"
+        raise Misconfigured.setting("PORT", reason) from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AHEAD_BYTES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_AHEAD_BYTES)
+    return listener
+
+
+def bounds_of(config: Config) -> Bounds:
+    """Return what the settings allow connections."""
+    return Bounds(
+        head_seconds=config.head_seconds,
+        idle_seconds=config.idle_seconds,
+        body_seconds=config.body_seconds,
+        connections=config.connections,
+    )
+
+
+def main() -> None:
+    """Serve one function until SIGTERM; where a setting keeps it from ever answering, exit with one sentence and EX_CONFIG."""
+    logs.to_stream()
+    # A container's first process ignores what it has no handler for, and the server has one only once the function is loaded.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    stopping = threading.Event()
+    try:
+        app, listener = start(stopping)
+    except Unavailable as error:
+        sys.stderr.write(f"skytally: {error.for_operator}\n")
+        sys.exit(os.EX_CONFIG)
+    server(app, STOP_SECONDS, bounds_of(wiring.config()), stopping=stopping, linger_seconds=LINGER_SECONDS).run(sockets=[listener])
+
+
+def start(stopping: threading.Event) -> tuple[FunctionApp, socket.socket]:
+    """Return the function that the settings name and the socket where they put it; raises Unavailable where they are wrong."""
+    config = wiring.config()
+    wiring.check(config.function_target)
+    source = Path(config.function_source) / config.function_target / "main.py"
+    if not source.is_file():
+        raise Misconfigured.setting("FUNCTION_SOURCE", f"there is no {source}: name the folder of all functions")
+    return FunctionApp(config.function_target, source, stopping), listen(config.host, config.port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Files for Kibana and Grafana; nothing here speaks to either."""

@@ -1,0 +1,269 @@
+"""Settings: the only reader of the environment. Each is a name, a default and a line that the README's table repeats."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from skytally.core.errors import Misconfigured
+
+# A hundred years: beyond, and before the year 1, there are no dates to count back to.
+MOST_KEPT_DAYS = 36_500
+OBJECT_STORE = r"file:///[^?#]+|(s3|gs)://[^/?#]+(/[^?#]*)?"
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """All settings of a process, read once."""
+
+    home: Annotated[str, Meta(title="SKYTALLY_HOME", description="where a local run keeps its state")] = ".skytally"
+    port: Annotated[int, Meta(title="PORT", description="the port of the local server, and of a function in an image", ge=0, le=65_535)] = (
+        8080
+    )
+    host: Annotated[str, Meta(title="SKYTALLY_HOST", description="the address that a function in an image listens on")] = "0.0.0.0"  # noqa: S104
+    function_target: Annotated[str, Meta(title="FUNCTION_TARGET", description="the function that an image serves")] = ""
+    deployment: Annotated[
+        str, Meta(title="SKYTALLY_DEPLOYMENT", description="which version of a function this is, as `skytally deploy` named it")
+    ] = ""
+    function_source: Annotated[str, Meta(title="FUNCTION_SOURCE", description="the folder of all functions in an image")] = "functions"
+    documents: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_DOCUMENTS",
+            description="the document store: `sqlite:///path`, or `https://host:9200` of Elasticsearch or OpenSearch, several parted "
+            "by commas; `elasticsearch+https://` and `opensearch+https://` say which; empty: `documents.sqlite` in SKYTALLY_HOME",
+            pattern=r"^(sqlite:///.+|((elasticsearch|opensearch)\+)?https?://.+)?$",
+        ),
+    ] = ""
+    documents_api_key_file: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_DOCUMENTS_API_KEY_FILE",
+            description="file with what the search engine knows its caller by, as `skytally search-setup` made it: an API key, "
+            "`user:password`, a bearer token, or a certificate with its key (PEM)",
+        ),
+    ] = ""
+    documents_ca_file: Annotated[
+        str, Meta(title="SKYTALLY_DOCUMENTS_CA_FILE", description="file with the CA that signed the search engine's certificate")
+    ] = ""
+    documents_prefix: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_DOCUMENTS_PREFIX",
+            description="what the names of all indices in a search engine begin with",
+            pattern=r"^[a-z][a-z0-9_-]{0,99}$",
+        ),
+    ] = "skytally"
+    objects: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_OBJECTS",
+            description="the object store: `file:///path`, `s3://bucket/prefix` or `gs://bucket/prefix`; empty: `objects` in SKYTALLY_HOME",
+            pattern=f"^({OBJECT_STORE})?$",
+        ),
+    ] = ""
+    s3_endpoint: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_S3_ENDPOINT",
+            description="URL of an S3 other than AWS; credentials as boto3 finds them",
+            pattern=r"^https?://[^/]",
+        ),
+    ] = ""
+    gcs_emulator: Annotated[
+        str, Meta(title="STORAGE_EMULATOR_HOST", description="URL of an emulator of Google Cloud Storage, for tests")
+    ] = ""
+    keys: Annotated[str, Meta(title="SKYTALLY_KEYS", description="folder of key files; empty: `keys` in SKYTALLY_HOME")] = ""
+    clouds: Annotated[
+        str, Meta(title="SKYTALLY_CLOUDS", description="the site data, a path or an object's URL; see `clouds.example.toml`")
+    ] = ""
+    panda_url: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_PANDA_URL", description="BigPanDA monitor's base URL; empty: panda_collect is off", pattern=r"^(https?://.+)?$"
+        ),
+    ] = ""
+    panda_queues: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_PANDA_QUEUES",
+            description="PanDA queues whose jobs count, parted by commas",
+            pattern=r"^( *[A-Za-z0-9_.:/-]{1,128} *(, *|$))*$",
+        ),
+    ] = ""
+    panda_token_file: Annotated[
+        str, Meta(title="SKYTALLY_PANDA_TOKEN_FILE", description="file with the BigPanDA key of a service account")
+    ] = ""
+    dirac_url: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_DIRAC_URL",
+            description="DiracX's base URL, or `dirac-cli:` for the classic command line; empty: dirac_collect is off",
+            pattern=r"^(https?://.+|dirac-cli:)?$",
+        ),
+    ] = ""
+    dirac_token_file: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_DIRAC_TOKEN_FILE",
+            description="file with a robot's DiracX token, or its JSON with a refresh token; only read: what that is renewed to lies "
+            "sealed in the document store",
+        ),
+    ] = ""
+    dirac_ca_file: Annotated[str, Meta(title="SKYTALLY_DIRAC_CA_FILE", description="file with the CA of DiracX's certificate")] = ""
+    alarm_webhook: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_ALARM_WEBHOOK",
+            description="URL that alarms are POSTed to as JSON; empty: kept and shown only",
+            pattern=r"^(https?://[^/].*)?$",
+        ),
+    ] = ""
+    timer_min_seconds: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_TIMER_MIN_SECONDS",
+            description="a timer function called sooner after its last round began does nothing; at most a day",
+            ge=0,
+            le=86_400,
+        ),
+    ] = 60
+    kept_days: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_KEPT_DAYS",
+            description="how long intervals, jobs and placements are kept; 0: for ever",
+            ge=0,
+            le=MOST_KEPT_DAYS,
+        ),
+    ] = 760
+    trusted_hops: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_TRUSTED_HOPS",
+            description="how many proxies in front of the functions write X-Forwarded-For truly",
+            ge=0,
+            le=8,
+        ),
+    ] = 0
+    calls_per_second: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_CALLS_PER_SECOND",
+            description="calls a second that one token, and one address, may make of a function's process, a minute's worth at once; "
+            "more is answered 429; 0: any",
+            ge=0,
+        ),
+    ] = 2_000
+    claims_per_second: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_CLAIMS_PER_SECOND",
+            description="claims a second from one address, likewise; 0: any",
+            ge=0,
+        ),
+    ] = 200
+    head_seconds: Annotated[
+        int, Meta(title="SKYTALLY_HEAD_SECONDS", description="how long a request's head may take; more is answered 408", ge=1, le=3_600)
+    ] = 10
+    body_seconds: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_BODY_SECONDS",
+            description="how long a request's body may take, and a second more for each 8 KiB of it; more is answered 408",
+            ge=1,
+            le=3_600,
+        ),
+    ] = 20
+    idle_seconds: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_IDLE_SECONDS",
+            description="how long a connection may be without a request, or take nothing of an answer",
+            ge=1,
+            le=3_600,
+        ),
+    ] = 30
+    connections: Annotated[
+        int,
+        Meta(
+            title="SKYTALLY_CONNECTIONS",
+            description="connections that a process has at once; for one more the slowest sender makes room, else it is answered 503",
+            ge=1,
+            le=65_536,
+        ),
+    ] = 512
+    open_dashboard: Annotated[bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data needs no token")] = (
+        False
+    )
+    local_names: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_LOCAL_NAMES",
+            description="names, parted by commas, by which the local server may be called beside this machine's own while its dashboard is "
+            "open: a page of another site must not read it",
+        ),
+    ] = ""
+
+    @staticmethod
+    def from_env(environ: Mapping[str, str] | None = None) -> "Config":
+        """Read the environment; raises Misconfigured with the setting's name."""
+        source = os.environ if environ is None else environ  # noqa: TID251
+        given = {field: source[name] for field, name in setting_names().items() if source.get(name)}
+        try:
+            return msgspec.convert(given, Config, strict=False)
+        except msgspec.ValidationError as error:
+            field = str(error).rpartition("$.")[2].rstrip("`")
+            meta, expected = _metas()[field], str(error).partition(" - ")[0]
+            shape = "" if " matching regex " in expected else f" ({expected})"
+            raise Misconfigured.setting(str(meta.title), f"must be {meta.description}{shape}") from None
+
+    @property
+    def home_path(self) -> Path:
+        """Answer the state folder."""
+        return Path(self.home).absolute()
+
+    @property
+    def documents_url(self) -> str:
+        """Answer the document store's URL."""
+        return self.documents or f"sqlite:///{self.home_path}/documents.sqlite"
+
+    @property
+    def objects_url(self) -> str:
+        """Answer the object store's URL."""
+        return self.objects or (self.home_path / "objects").as_uri()
+
+    @property
+    def keys_path(self) -> Path:
+        """Answer the folder of key files."""
+        return Path(self.keys).absolute() if self.keys else self.home_path / "keys"
+
+    @property
+    def timers_off(self) -> frozenset[str]:
+        """Return the timers that have nothing to do, because no setting names their source."""
+        sources = {"panda_collect": self.panda_url, "dirac_collect": self.dirac_url}
+        return frozenset(name for name, url in sources.items() if not url)
+
+
+def settings() -> list[tuple[str, str, str]]:
+    """List name, default and meaning of every setting, as the README has them."""
+    metas = _metas()
+    return [
+        (
+            str(metas[field.name].title),
+            str(field.default).lower() if isinstance(field.default, bool) else str(field.default),
+            str(metas[field.name].description),
+        )
+        for field in msgspec.structs.fields(Config)
+    ]
+
+
+def setting_names() -> dict[str, str]:
+    """Answer the environment's name of each field."""
+    return {field: str(meta.title) for field, meta in _metas().items()}
+
+
+def _metas() -> dict[str, Meta]:
+    return {name: hint.__metadata__[0] for name, hint in get_type_hints(Config, include_extras=True).items()}

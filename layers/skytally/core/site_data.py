@@ -1,0 +1,246 @@
+"""Clouds: what a site knows of them and no vm can measure: owner, price, power, and how benchmarks translate. Data, never code.
+
+The file is TOML, documented in data/clouds.example.toml. A cloud that it does not name is accounted all the same, with the columns of
+money and energy empty.
+"""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from skytally.core import batch
+from skytally.core.errors import Forbidden, Misconfigured
+from skytally.core.records import Caller, Rejection, Sample, Text
+
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+# What is for APEL is judged where it is sent: it must not cost the other clouds, or what else the file says.
+ForApel = Annotated[str, Meta(max_length=255)]
+
+
+class Rates(Struct, frozen=True):
+    """What turns core hours into money, energy and CO2; None is not known."""
+
+    price_per_core_hour: float | None = None
+    currency: str | None = None
+    watts_per_core: float | None = None
+    pue: float | None = None
+    co2_grams_per_kwh: float | None = None
+
+
+class Cloud(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of one cloud; None is not known."""
+
+    owner: Text | None = None
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")] | None = None
+    price_per_core_hour: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] | None = None
+    watts_per_core: Positive | None = None
+    pue: Annotated[float, Meta(ge=1, le=10)] = 1.0
+    co2_grams_per_kwh: Annotated[float, Meta(ge=0, le=10_000)] | None = None
+    apel_site: ForApel | None = None
+
+    @property
+    def rates(self) -> Rates:
+        """Return its rates."""
+        return Rates(**{name: getattr(self, name) for name in Rates.__struct_fields__})
+
+
+class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """HS23 per point of a benchmark kernel's score, or the HS23 of one CPU model's core."""
+
+    kernels: dict[str, Positive] = {}
+    cpu_models: dict[str, Positive] = {}
+
+
+class Benchmarks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which scores are believed: not far from the median of their peers and within bounds, or of a boot that a person confirmed."""
+
+    quarantine_factor: Annotated[float, Meta(gt=1, le=100)] = 1.5
+    lowest_hs23_per_core: Positive = 1.0
+    highest_hs23_per_core: Positive = 60.0
+    confirmed_boots: tuple[str, ...] = ()
+
+    def allows(self, hs23_per_core: float) -> bool:
+        """Whether a core of any machine can be worth so much."""
+        return self.lowest_hs23_per_core <= hs23_per_core <= self.highest_hs23_per_core
+
+
+class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is shut out at once: vms as `cloud/vm`, whoever reports about them; tokens by the SHA-256 of their text, with their renewals."""
+
+    vms: tuple[str, ...] = ()
+    tokens: tuple[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")], ...] = ()
+
+
+class Alarms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Alarms that nobody wants to hear of, as patterns of `kind:subject`; and the body that the webhook's receiver understands."""
+
+    muted: tuple[str, ...] = ()
+    form: Literal["skytally", "alertmanager", "chat"] = "skytally"
+
+
+class Apel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What APEL is told beside the numbers: virtual organisations, each by a system of jobs, a group of vms, or a cloud."""
+
+    virtual_organisations: dict[str, ForApel] = {}
+
+
+class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who runs this skytally: the contact stands on signed statements."""
+
+    contact: Text | None = None
+
+
+class BrokenSiteData(Misconfigured):
+    """The site data cannot be used. `place` says where they are wrong for any reader: it quotes nothing but the name of a table."""
+
+    def __init__(self, place: str, sentence: str, *, quoting: str = "") -> None:
+        reason = f"clouds.toml, {quoting or place}: {sentence}"
+        super().__init__("the server's site data are broken: tell its operator, and ask again", reason=reason)
+        self.place = place
+
+
+class SiteFault(Struct, frozen=True):
+    """Site data that cannot be used, so that the last good ones count: since when, where they are wrong, and for the operator, how."""
+
+    since: datetime
+    place: str
+    reason: str
+
+
+class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All site data."""
+
+    clouds: dict[str, Cloud] = {}
+    operator: Operator = Operator()
+    calibration: Calibration = Calibration()
+    benchmarks: Benchmarks = Benchmarks()
+    deny: Deny = Deny()
+    alarms: Alarms = Alarms()
+    apel: Apel = Apel()
+    # The lines that say which cloud is which site of APEL's.
+    apel_lines: dict[str, int | None] = {}
+
+    def cloud(self, name: str) -> Cloud:
+        """Answer what is known of a cloud, which may be nothing."""
+        return self.clouds.get(name, Cloud())
+
+    def check(self, caller: Caller, token_digest: str) -> None:
+        """Raise Forbidden for a token on the deny list, for one that was renewed from it, and for a vm's that is on it."""
+        if any(digest in self.deny.tokens for digest in (*caller.chain, token_digest)):
+            raise _shut_out("this caller")
+        if caller.vm is not None:
+            self.check_vm(caller, caller.vm)
+
+    def check_vm(self, caller: Caller, vm: str) -> None:
+        """Raise Forbidden for a vm on the deny list, whoever reports about it."""
+        if any(f"{cloud}/{vm}" in self.deny.vms for cloud in caller.clouds):
+            raise _shut_out("this vm")
+
+    def judged(self, items: Sequence[Sample | Rejection], caller: Caller) -> list[Sample | Rejection]:
+        """Return a report's items, with a rejection in place of each sample about a vm on the deny list."""
+        return [self._judged(index, item, caller) if self.deny.vms else item for index, item in enumerate(items)]
+
+    def _judged(self, index: int, item: Sample | Rejection, caller: Caller) -> Sample | Rejection:
+        try:
+            if isinstance(item, Sample):
+                self.check_vm(caller, item.vm)
+        except Forbidden as error:
+            return batch.rejection(index, error)
+        return item
+
+
+def _shut_out(who: str) -> Forbidden:
+    return Forbidden(f"{who} is shut out by the site's deny list: ask the operator")
+
+
+def parse(text: str) -> Site:
+    """Read site data, or raise BrokenSiteData with the line and the field; no text whatever raises anything else."""
+    try:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_toml(text, error) from None
+    if not tables:
+        raise BrokenSiteData("the whole file", "it says nothing: a disk that was full, or a copy under way, leaves it so")
+    known = {"clouds", *_KINDS}
+    for name in sorted(tables.keys() - known):
+        raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(known))}", is_ours=False)
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise _wrong(text, name, None, "must be a table")
+    clouds = {name: _table(text, f"clouds.{name}", fields, Cloud) for name, fields in tables.get("clouds", {}).items()}
+    rest = {name: _table(text, name, tables[name], kind) for name, kind in _KINDS.items() if name in tables}
+    lines = {name: _line(text, f"clouds.{name}", "apel_site") for name, cloud in clouds.items() if cloud.apel_site is not None}
+    site = Site(clouds=clouds, **rest, apel_lines=lines)
+    for name, cloud in clouds.items():
+        if cloud.price_per_core_hour is not None and cloud.currency is None:
+            raise _wrong(text, f"clouds.{name}", "price_per_core_hour", "a price needs its currency")
+    bounds = site.benchmarks
+    if bounds.lowest_hs23_per_core > bounds.highest_hs23_per_core:
+        field = next(name for name in ("lowest_hs23_per_core", "highest_hs23_per_core") if name in tables["benchmarks"])
+        sentence = (
+            f"the lowest score, {bounds.lowest_hs23_per_core}, is above the highest, {bounds.highest_hs23_per_core}: none would count"
+        )
+        raise _wrong(text, "benchmarks", field, sentence)
+    return site
+
+
+_KINDS: dict[str, type] = {
+    "operator": Operator,
+    "calibration": Calibration,
+    "benchmarks": Benchmarks,
+    "deny": Deny,
+    "alarms": Alarms,
+    "apel": Apel,
+}
+_HEAD = re.compile(r"\s*\[\s*([A-Za-z0-9_. \"'-]{1,100})\]")
+
+
+def _no_toml(text: str, error: Exception) -> BrokenSiteData:
+    """Name the line that is no TOML, and the table that it stands in."""
+    lines = text.split("\n")
+    found = re.search(r"at line (\d+)", str(error))
+    line = int(found[1]) if found else len(lines)
+    heads = [head[1].strip() for head in map(_HEAD.match, lines[:line]) if head]
+    return BrokenSiteData(", ".join([f"line {line}", *heads[-1:]]), str(error))
+
+
+def _table(text: str, name: str, fields: Any, kind: type) -> Any:
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        sentence, _, path = str(error).partition(" - at `$.")
+        unknown = re.search(r"unknown field `(.*)`", sentence)
+        field = unknown[1] if unknown else re.split(r"[.\[`]", path)[0]
+        raise _wrong(text, name, field, sentence, is_ours=unknown is None) from None
+
+
+def _wrong(text: str, table: str, field: str | None, sentence: str, *, is_ours: bool = True) -> BrokenSiteData:
+    """Name the line where the field stands, or else its table's; what is not ours of their names is for the operator alone."""
+    line = _line(text, table, field)
+    whole = f"{table}.{field}" if field else table
+    readable = whole if is_ours else table if field else ""
+    places = [", ".join(part for part in (f"line {line}" if line else "", name) if part) for name in (readable, whole)]
+    return BrokenSiteData(places[0] or "a table", sentence, quoting=places[1])
+
+
+def _line(text: str, table: str, field: str | None) -> int | None:
+    lines = text.split("\n")
+    heads = [n for n, line in enumerate(lines) if _bare(line).startswith((f"[{_bare(table)}]", f"[{_bare(table)}."))]
+    start = heads[0] if heads else -1
+    for n, line in enumerate(lines[start + 1 :], start + 1):
+        if field and re.match(rf"\s*[\"']?{re.escape(field)}[\"']?\s*[=.]", line):
+            return n + 1
+        if line.lstrip().startswith("[") and start >= 0:
+            break
+    return start + 1 if start >= 0 else None
+
+
+def _bare(text: str) -> str:
+    """Return a table's head or name without what may be written in several ways."""
+    return re.sub(r"[\s\"']", "", text)

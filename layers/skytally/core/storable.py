@@ -1,0 +1,115 @@
+"""What a store may keep: one rule on the way in and on the way out, for every store.
+
+Invariant: a document that `check` lets through can be read again, and nothing that is made of what `read` returns
+overflows: moments lie from 1970 to 2199, integers have 64 bits, other numbers are finite, and texts are UTF-8.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from math import isfinite
+from operator import attrgetter
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import msgspec
+
+from skytally.core.documents import INDICES, Document, Interval
+from skytally.core.ports import Query, Write
+
+D = TypeVar("D", bound=Document)
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+END_OF_INTEGERS = 2**63
+
+
+class NotStorable(ValueError):
+    """A document that no store keeps and no reader takes; the text says why, and holds nothing of its content."""
+
+
+def check(write: Write) -> None:
+    """Raise NotStorable for a write that could not be read again."""
+    kind = INDICES.get(write.index)
+    if kind is None or type(write.document) is not kind:
+        raise NotStorable("the document is not of its index's kind")
+    if not 0 <= write.version < END_OF_INTEGERS:
+        raise NotStorable("the version is negative or has more than 64 bits")
+    read(write.key, msgspec.structs.asdict(write.document), kind)
+
+
+def read(key: Any, fields: Mapping[str, Any], kind: type[D]) -> D:
+    """Return the record of what a store holds, or raise NotStorable; fields that no record has are passed over."""
+    if not is_key(key):
+        raise NotStorable("the key is no text, or an empty one, or holds half a surrogate pair")
+    try:
+        document = msgspec.convert(fields, kind)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise NotStorable(str(error) if isinstance(error, msgspec.ValidationError) else type(error).__name__) from None
+    _check_fields(document)
+    return document
+
+
+def is_key(key: Any) -> bool:
+    """Say whether a document can have this key."""
+    return isinstance(key, str) and bool(key) and _is_text(key)
+
+
+def within_reach(query: Query) -> Query:
+    """Return a query whose window ends where moments end: what cannot be read counts in no sum."""
+    if query.from_at >= EARLIEST and query.until_at <= LATEST:
+        return query
+    return msgspec.structs.replace(query, from_at=max(query.from_at, EARLIEST), until_at=min(query.until_at, LATEST))
+
+
+@cache
+def field_types(kind: type[Document]) -> dict[str, type]:
+    """Return the type of each field of a record, without None."""
+    hints = get_type_hints(kind)
+    return {field.name: _parts(hints[field.name])[0] for field in msgspec.structs.fields(kind)}
+
+
+@cache
+def required(index: str) -> frozenset[str]:
+    """Name the fields that every readable document of an index has."""
+    hints = get_type_hints(INDICES[index])
+    return frozenset(name for name in field_types(INDICES[index]) if hints[name] is _parts(hints[name])[0])
+
+
+def _parts(hint: Any) -> list[type]:
+    return [part for part in (get_args(hint) if isinstance(hint, UnionType) else (hint,)) if part is not type(None)]
+
+
+@cache
+def _values(kind: type[Document], wanted: type) -> Callable[[Document], tuple[Any, ...]]:
+    """Return what reads all fields of one type from a record of a kind."""
+    names = [name for name, found in field_types(kind).items() if found is wanted]
+    return attrgetter(*names) if len(names) > 1 else lambda document: tuple(getattr(document, name) for name in names)
+
+
+def _check_fields(document: Document) -> None:
+    kind = type(document)
+    for value in _values(kind, datetime)(document):
+        if value is not None and not (value.tzinfo and EARLIEST <= value < LATEST):
+            raise NotStorable(f"{_name(document, value)} has no zone, or does not lie from 1970 to 2199")
+    for value in _values(kind, int)(document):
+        if value is not None and not -END_OF_INTEGERS <= value < END_OF_INTEGERS:
+            raise NotStorable(f"{_name(document, value)} has more than 64 bits")
+    for value in _values(kind, float)(document):
+        if value is not None and not isfinite(value):
+            raise NotStorable(f"{_name(document, value)} is not finite")
+    for value in _values(kind, str)(document):
+        if value is not None and not value.isascii() and not _is_text(value):
+            raise NotStorable(f"{_name(document, value)} holds half a surrogate pair")
+    if isinstance(document, Interval) and document.until_at < document.from_at:
+        raise NotStorable("until_at is before from_at")
+
+
+def _name(document: Document, value: Any) -> str:
+    return next(name for name in document.__struct_fields__ if getattr(document, name) is value)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,1 @@
+"""What the page and `dashboard/data` show."""

@@ -1,0 +1,49 @@
+"""Doubt: what the numbers of a view cannot know, and of which vms."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from skytally.accounting.hs23 import UNSCORED, Score
+from skytally.core.documents import Usage
+from skytally.core.records import iso
+
+# A report's way takes seconds; a clock that is this wrong is.
+CLOCK_OFFSET = timedelta(seconds=30)
+MOST_NAMED = 12
+BootKey = tuple[str, str]
+
+
+def boot_key(usage: Usage) -> BootKey:
+    """Return what tells boots apart: a cloud gives names to its own alone."""
+    return usage.cloud, usage.label
+
+
+def usage_doubts(boots: Iterable[Usage], worth: Mapping[BootKey, Score], silent: Callable[[Usage], bool]) -> list[dict[str, Any]]:
+    """Name what is not known of the boots of a window: silent vms, wrong clocks, estimates, benchmarks that do not count."""
+    ordered = sorted(boots, key=lambda usage: (usage.cloud, usage.vm))
+    kinds: dict[str, Callable[[Usage], Any]] = {
+        "silent": lambda usage: iso(usage.last_sampled_at) if silent(usage) else None,
+        "clock_offset": _clock_offset,
+        "clock_ahead": lambda usage: usage.clock_ahead or None,
+        "estimated_edge": lambda usage: usage.estimated or None,
+        "quarantined_benchmark": lambda usage: worth[boot_key(usage)].quarantined or None,
+        "no_hs23": lambda usage: True if worth.get(boot_key(usage), UNSCORED).hs23 is None else None,
+    }
+    found = (doubt(kind, [(usage, of(usage)) for usage in ordered]) for kind, of in kinds.items())
+    return [one for one in found if one["vm_count"]]
+
+
+def _clock_offset(usage: Usage) -> float | None:
+    offset = usage.clock_offset_seconds
+    return None if offset is None or abs(offset) < CLOCK_OFFSET.total_seconds() else offset
+
+
+def doubt(kind: str, told: list[tuple[Usage, Any]]) -> dict[str, Any]:
+    """Count the vms of which there is something to tell, and name the first of them with it."""
+    vms: dict[tuple[str, str], Any] = {}
+    for usage, value in told:
+        if value is not None:
+            vms.setdefault((usage.cloud, usage.vm), value)
+    named = [{"cloud": cloud, "vm": vm, "value": value} for (cloud, vm), value in list(vms.items())[:MOST_NAMED]]
+    return {"kind": kind, "vm_count": len(vms), "vms": named}

@@ -1,0 +1,154 @@
+"""The dashboard's data: which view a query asks for, over what, in which order and how much of it."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from skytally.accounting import cloud_names
+from skytally.core.concurrently import at_once
+from skytally.core.errors import Malformed
+from skytally.core.ports import Documents, Objects
+from skytally.core.records import iso
+from skytally.core.site_data import Site, SiteFault
+from skytally.core.unreadable import Notes
+from skytally.dashboard import health_view, jobs_view, usage_view
+from skytally.dashboard.paging import cut, listed
+from skytally.dashboard.time_range import Window, step_end, step_start, window
+from skytally.secrets import audit
+
+SECRETS_DAYS = 31
+SECRET_STATES = ("waiting", "delivered", "expired", "revoked", "damaged")
+PARTS = {"table": ("table",), "series": ("series",), "all": ("table", "series")}
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """A query of a reader, and where its answer lies.
+
+    `clouds` are those that it is about, `visible` those that the reader may see; none named are all.
+    """
+
+    query: Mapping[str, str]
+    clouds: Sequence[str]
+    visible: Sequence[str]
+    documents: Documents
+    objects: Objects
+    notes: Notes
+    site: Site
+    site_fault: SiteFault | None
+    now: datetime
+
+
+def data(asked: Asked) -> dict[str, Any]:
+    """Return what the query's view shows.
+
+    Raises Malformed for a view, window, dimension, order or part that there is not, and NotFound for a cloud that
+    nobody knows. A cloud of which something is shown is known: it is looked up only where nothing is.
+    """
+    parts = PARTS[_one_of("part", asked.query.get("part", "all"), PARTS)]
+    asked_cut = cut(asked.query)
+    view_name = _one_of("view", asked.query.get("view", "usage"), VIEWS)
+    answer = VIEWS[view_name](asked, parts)
+    rows = answer.get("table", [])
+    if view_name == "health" or not (rows or answer.get("series")):
+        check_cloud(asked)
+    return answer | {"table": listed(rows, asked_cut), "row_count": len(rows)}
+
+
+def check_cloud(asked: Asked) -> None:
+    """Raise NotFound where the query names a cloud that nobody knows."""
+    named = [asked.query["cloud"]] if "cloud" in asked.query else []
+    cloud_names.check(named, asked.documents, asked.site, asked.visible)
+
+
+def _one_of(field: str, value: str, known: Mapping[str, Any]) -> str:
+    if value not in known:
+        raise Malformed(f"{field} must be one of {', '.join(known)}", field=field)
+    return value
+
+
+def _usage(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
+    by = _one_of("by", asked.query.get("by", "cloud"), usage_view.DIMENSIONS)
+    shown, where = window(asked.query, asked.now), _where(asked, usage_view.FILTERS)
+    table = partial(usage_view.usage_view, shown, where, by, asked.documents, asked.site, asked.now)
+    return usage_view.frame("usage", shown, asked.now) | _parts(
+        parts, table, partial(usage_view.usage_series, shown, where, asked.documents)
+    )
+
+
+def _parts(parts: Sequence[str], table: Callable[[], dict[str, Any]], series: Callable[[], list[Any]]) -> dict[str, Any]:
+    """Answer the parts that are asked for, both in the time of one."""
+    if len(parts) == 1:
+        return table() | {"series": []} if "table" in parts else {"series": series()}
+    answer, points = at_once(table, series)
+    return answer | {"series": points}
+
+
+def _where(asked: Asked, filters: Sequence[str]) -> usage_view.Where:
+    """Hold what is shown to what the query names and the reader may see."""
+    named = {name: (asked.query[name],) for name in filters if name in asked.query}
+    return named | ({"cloud": asked.clouds} if asked.clouds else {})
+
+
+def _jobs(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
+    by = _one_of("by", asked.query.get("by", "cloud"), jobs_view.DISPLAYS)
+    shown, where = window(asked.query, asked.now), _where(asked, jobs_view.FILTERS)
+    table = partial(jobs_view.jobs_view, shown, where, by, asked.documents, asked.now)
+    return usage_view.frame("jobs", shown, asked.now) | _parts(parts, table, partial(jobs_view.jobs_series, shown, where, asked.documents))
+
+
+def _secrets(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
+    """Show what waits, and what came to its end in the window: of the last month, where none is named."""
+    since = asked.now - timedelta(days=SECRETS_DAYS)
+    named = {"window", "from", "until"} & asked.query.keys()
+    shown = window(asked.query if named else {"from": iso(since)}, asked.now)
+    held = audit.history(asked.objects, asked.now, min((asked.now - shown.from_at).days + 1, SECRETS_DAYS), asked.notes)
+    mine = [one for one in held if _is_asked(one, asked) and (one.state == "waiting" or _inside(one.at, shown))]
+    counts = Counter(one.state for one in mine)
+    answer = audit.secrets_view(mine, asked.documents, asked.now)
+    return (
+        answer
+        | usage_view.frame("secrets", shown, asked.now)
+        | {
+            "series": _ends(mine, shown),
+            "totals": {f"{state}_count": counts[state] for state in SECRET_STATES}
+            | {
+                "contested_count": sum(bool(row["contested_count"]) for row in answer["table"]),
+                "unreported_count": sum(row["reported"] is False for row in answer["table"]),
+            },
+            "doubts": [{"kind": "kept_days", "days": SECRETS_DAYS}] if shown.from_at < since else [],
+            "choices": {"cloud": sorted({one.cloud for one in mine})},
+        }
+    )
+
+
+def _is_asked(one: audit.Held, asked: Asked) -> bool:
+    return (not asked.clouds or one.cloud in asked.clouds) and asked.query.get("vm", one.vm) == one.vm
+
+
+def _inside(at: str, shown: Window) -> bool:
+    return shown.from_at <= datetime.fromisoformat(at) < shown.until_at
+
+
+def _ends(held: Sequence[audit.Held], shown: Window) -> list[dict[str, Any]]:
+    """Count what came to its end in each step, by its state."""
+    moments = ((datetime.fromisoformat(one.at), one.state) for one in held if one.state != "waiting" and _inside(one.at, shown))
+    counts = Counter((step_start(at, shown), state) for at, state in moments)
+    return [
+        {"at": iso(at), "until": iso(step_end(at, shown)), "state": state, "secret_count": count}
+        for (at, state), count in sorted(counts.items())
+    ]
+
+
+def _health(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
+    """Show how skytally is now, whatever window is asked for."""
+    now = iso(asked.now)
+    answer = health_view.health_view(asked.clouds, asked.documents, asked.site_fault, asked.now)
+    return {"from": now, "until": now, "doubts": [], "choices": {}} | answer
+
+
+View = Callable[[Asked, Sequence[str]], dict[str, Any]]
+VIEWS: dict[str, View] = {"usage": _usage, "jobs": _jobs, "secrets": _secrets, "health": _health}

@@ -1,0 +1,285 @@
+"""View answers: what the JSON of `dashboard/data` holds, view by view.
+
+OpenAPI is made from these types, and the tests hold every answer to them. A measure that is not known is null.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from msgspec import Meta, Struct, defstruct, structs
+
+from skytally.access.credentials import FAILING, WELL
+from skytally.accounting.measures import JOBS
+from skytally.core.documents import Job
+from skytally.core.records import IsoMoment
+from skytally.dashboard.jobs_view import DISPLAYS, TOLD
+from skytally.secrets.audit import LOST, REPORTS, TAKEN, WAITING
+from skytally.secrets.outcomes import DELIVERED, EXPIRED, REVOKED
+
+Count = Annotated[int, Meta(ge=0)]
+# The columns of `by=job` that are known of every job.
+JOB_KEY = ("system", "job_id")
+JOB_TIMES = ("started_at", "ended_at", "final_at")
+HEALTH_KINDS = ("timer", "source", "credential", "site_data", "unreadable")
+HEALTH_STATES = (FAILING, WELL, "running", "skipped", "raised")
+SECRET_STATES = (WAITING, DELIVERED, EXPIRED, REVOKED, "damaged")
+BOOT_STATES = (WAITING, TAKEN, REPORTS, LOST)
+
+Span = TypedDict("Span", {"from": IsoMoment, "until": IsoMoment})
+
+
+class ViewAnswer(Span):
+    """What every view has: its window, its table, and how many rows that has in all."""
+
+    generated_at: IsoMoment
+    table: list[Any]
+    row_count: Annotated[Count, Meta(description="rows of the whole table, of which offset and limit cut a part")]
+    series: list[Any]
+
+
+class WindowAnswer(ViewAnswer):
+    """A view of a window that is drawn in steps."""
+
+    step_seconds: float
+
+
+class UsageMeasures(TypedDict):
+    """What intervals and boots of a window add up to."""
+
+    vm_count: Count
+    wall_hours: float
+    core_hours: float
+    cpu_hours: float
+    efficiency: float | None
+    hs23_hours: float | None
+    scored_core_hours: float
+    hs23_complete: bool | None
+    coverage: float | None
+    silent_vms: Count
+    largest_clock_offset_seconds: float | None
+    estimated_edges: Count
+    quarantined_benchmarks: Count
+    last_sampled_at: IsoMoment | None
+
+
+class UsageCloudRow(UsageMeasures):
+    """A cloud, with `by=cloud`."""
+
+    cloud: str
+
+
+class UsageVmRow(UsageMeasures):
+    """A vm, with `by=vm`."""
+
+    cloud: str
+    vm: str
+
+
+class IntervalRow(Span):
+    """An interval of one vm, with `by=interval`; one that the window cuts counts by its part inside."""
+
+    cloud: str
+    vm: str
+    boot_at: IsoMoment
+    cores: int
+    wall_hours: float
+    core_hours: float
+    cpu_hours: float
+    efficiency: float | None
+    iowait_core_hours: float
+    steal_core_hours: float
+    suspended_hours: float
+    network_received_bytes: Count
+    network_sent_bytes: Count
+
+
+class UsagePoint(TypedDict):
+    """What ran in a step, of a cloud."""
+
+    at: IsoMoment
+    until: IsoMoment
+    cloud: str
+    core_hours: float
+    cpu_hours: float
+
+
+class DoubtfulVm(TypedDict):
+    """A vm with its value: since when it is silent, how many seconds its clock is off, or true."""
+
+    cloud: str
+    vm: str
+    value: str | float | bool
+
+
+class UsageDoubt(TypedDict):
+    """What the numbers cannot know, of how many vms, and the first of them by name."""
+
+    kind: Literal["silent", "clock_offset", "clock_ahead", "estimated_edge", "quarantined_benchmark", "no_hs23"]
+    vm_count: Count
+    vms: list[DoubtfulVm]
+
+
+class UsageChoices(TypedDict):
+    """What the window can be held to."""
+
+    cloud: list[str]
+    site: list[str]
+    group: list[str]
+
+
+class UsageAnswer(WindowAnswer):
+    """view=usage. With part=series there is no more than the series."""
+
+    view: Literal["usage"]
+    coverage: NotRequired[float | None]
+    last_sampled_at: NotRequired[IsoMoment | None]
+    totals: NotRequired[UsageMeasures]
+    doubts: NotRequired[list[UsageDoubt]]
+    choices: NotRequired[UsageChoices]
+
+
+_DIMENSIONS = {field.name: field.type for field in structs.fields(Job)}
+_MEASURES = [(measure.name, measure.value_type) for measure in JOBS]
+
+
+def _job_row(by: str) -> type[Struct]:
+    """Return what a row of a jobs display holds."""
+    named: list[tuple[str, Any]] = [(name, _DIMENSIONS[name]) for name in DISPLAYS[by]]
+    if by == "job":
+        told = [(name, _DIMENSIONS[name] | None) for name in TOLD]
+        named += [*told, *((name, IsoMoment | None) for name in JOB_TIMES)]
+    return defstruct(f"JobsBy{by.title()}Row", [*named, *_MEASURES], kw_only=True, namespace={"__doc__": f"by={by}"})
+
+
+JOB_ROWS = [_job_row(by) for by in DISPLAYS]
+JobsTotals = defstruct("JobsTotals", _MEASURES, kw_only=True, namespace={"__doc__": "What jobs add up to."})
+
+
+class JobsPoint(TypedDict):
+    """Jobs that ended in a step, of a cloud."""
+
+    at: IsoMoment
+    until: IsoMoment
+    cloud: str
+    job_count: Count
+    core_hours: float
+    wasted_core_hours: float
+
+
+class JobsDoubt(TypedDict):
+    """Jobs whose cloud nobody knows, or whose times cannot be."""
+
+    kind: Literal["unknown_cloud", "impossible_times"]
+    job_count: Count
+
+
+class JobsChoices(TypedDict):
+    """What the window can be held to."""
+
+    cloud: list[str]
+    site: list[str]
+    queue: list[str]
+
+
+class JobsAnswer(WindowAnswer):
+    """view=jobs. With part=series there is no more than the series."""
+
+    view: Literal["jobs"]
+    coverage: NotRequired[Annotated[float | None, Meta(description="share of the ended jobs whose cloud is known")]]
+    totals: NotRequired[JobsTotals]  # type: ignore[valid-type]
+    doubts: NotRequired[list[JobsDoubt]]
+    choices: NotRequired[JobsChoices]
+
+
+class SecretRow(TypedDict):
+    """A secret of one vm: what became of it, who took it, and who else proved that it holds the token."""
+
+    claim: str
+    vm: str | None
+    cloud: str
+    state: str
+    at: IsoMoment
+    expires_at: IsoMoment
+    address: str | None
+    spki_sha256: str | None
+    comment: str | None
+    expected_hostname: str | None
+    other_hostname: str | None
+    contested_count: Count
+    others: list[str]
+    boot: str | None
+    reported: bool | None
+
+
+class SecretPoint(TypedDict):
+    """Secrets that came to an end in a step, by their state."""
+
+    at: IsoMoment
+    until: IsoMoment
+    state: str
+    secret_count: Count
+
+
+class SecretTotals(TypedDict):
+    """Secrets by their state, and those that a person must look at."""
+
+    waiting_count: Count
+    delivered_count: Count
+    expired_count: Count
+    revoked_count: Count
+    damaged_count: Count
+    contested_count: Count
+    unreported_count: Count
+
+
+class SecretsDoubt(TypedDict):
+    """The window begins before the days that are kept."""
+
+    kind: Literal["kept_days"]
+    days: int
+
+
+class SecretsChoices(TypedDict):
+    """What the window can be held to."""
+
+    cloud: list[str]
+
+
+class SecretsAnswer(WindowAnswer):
+    """view=secrets."""
+
+    view: Literal["secrets"]
+    coverage: None
+    totals: SecretTotals
+    doubts: list[SecretsDoubt]
+    choices: SecretsChoices
+
+
+class HealthRow(TypedDict):
+    """A timer, source, credential, fault or open alarm."""
+
+    kind: str
+    subject: str
+    cloud: str | None
+    state: str | None
+    since: IsoMoment | None
+    message: str | None
+
+
+class HealthTotals(TypedDict):
+    """What of it needs a person."""
+
+    open_alarms: Count
+    failing_timers: Count
+    timers_never_run: Count
+    failing_sources: Count
+    unreadable_things: Count
+
+
+class HealthAnswer(ViewAnswer):
+    """view=health: how skytally is now, whatever window is named."""
+
+    view: Literal["health"]
+    coverage: None
+    totals: HealthTotals
+    doubts: Annotated[list[Any], Meta(max_length=0)]
+    choices: Annotated[dict[str, Any], Meta(max_length=0)]

@@ -1,0 +1,58 @@
+"""Where functions answer: at `<base>/function/<name>`, or each at a host of its own where the base holds `{function}`."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from skytally.core.errors import Malformed
+
+FUNCTION = "{function}"
+
+
+def url_of(base: str, path: str) -> str:
+    """Return the URL of a function's path, such as `agent/vm.py`."""
+    name, slash, rest = path.partition("/")
+    there = base.rstrip("/") if FUNCTION in base else f"{base.rstrip('/')}/function/{FUNCTION}"
+    return there.replace(FUNCTION, name) + slash + rest
+
+
+def check_base(base: str, *, insecure: bool) -> None:
+    """Raise Malformed for a base that is no URL, or that would let tokens and payloads travel in clear without anybody having said so."""
+    if not _is_url(url_of(base, "name")):
+        raise Malformed(f"--base is a URL such as https://sky.example.org, or https://{FUNCTION}.example.org, and {base!r} is none")
+    _check_not_in_clear(url_of(base, "name"), base, "token and payload", insecure=insecure)
+
+
+def check_gateway(gateway: str, *, insecure: bool) -> None:
+    """Raise Malformed for a gateway that is no URL, or whose password would travel in clear though nobody said so."""
+    if not _is_url(gateway):
+        raise Malformed(f"--gateway is a URL such as https://gateway.example.org, and {gateway!r} is none")
+    _check_not_in_clear(gateway, gateway, "the password", insecure=insecure)
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return host is not None and parts.scheme in {"http", "https"}
+
+
+def _check_not_in_clear(url: str, name: str, what: str, *, insecure: bool) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not insecure and not is_this_machine(parts.hostname or ""):
+        raise Malformed(f"{name} is http: {what} would travel in clear. Use https, or say --insecure where the network is yours")
+
+
+def is_private(base: str) -> bool:
+    """Say whether nobody else can read what is sent to a base that was checked."""
+    parts = urlsplit(url_of(base, "name"))
+    return parts.scheme == "https" or is_this_machine(parts.hostname or "")
+
+
+def is_this_machine(host: str) -> bool:
+    """Say whether a host is where this runs, so that nothing travels."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,1 @@
+"""HTTP's edge: what every function need not know."""

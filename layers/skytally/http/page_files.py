@@ -1,0 +1,68 @@
+"""The page's edge of HTTP: its files, which browsers keep, under its strict policy; and its data, as JSON or CSV, packed."""
+
+import functools
+import gzip
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from skytally.core.errors import Malformed, NotFound
+from skytally.http import csv_table
+from skytally.http.web import Reply, json_reply
+
+MEDIA = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+CSV = "text/csv; charset=utf-8"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PACKED_FROM_BYTES, PACKED_LEVEL = 1_024, 5
+
+
+def name_of(path: str) -> str:
+    """Return which file a path asks for: the page names its files so that they resolve with and without a slash behind its own address."""
+    return path.removeprefix("dashboard/") or "index.html"
+
+
+def file_reply(folder: Path, name: str, headers: Mapping[str, str]) -> Reply:
+    """Answer a file of the page's folder, or that the caller's is the same; raises NotFound for any other name.
+
+    Browsers keep it and ask each time whether it has changed: a new version shows at once, and an old one costs no bytes.
+    """
+    if name not in {path.name for path in folder.iterdir()}:
+        raise NotFound("the page has no such file")
+    path = folder / name
+    whole, packed, tag = _read(path, path.stat().st_mtime_ns)
+    told = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
+    if tag in headers.get("if-none-match", ""):
+        return Reply(status_code=304, headers=told)
+    if _takes_gzip(headers):
+        return Reply(packed, media_type=MEDIA[path.suffix], headers={**told, "Content-Encoding": "gzip"})
+    return Reply(whole, media_type=MEDIA[path.suffix], headers=told)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, _modified_ns: int) -> tuple[bytes, bytes, str]:
+    """Answer a file, the same with gzip, and a name of its content, a weak one because both go by it."""
+    whole = path.read_bytes()
+    return whole, gzip.compress(whole, mtime=0), f'W/"{hashlib.sha256(whole).hexdigest()[:32]}"'
+
+
+def _takes_gzip(headers: Mapping[str, str]) -> bool:
+    codings = (part.replace(" ", "").partition(";") for part in headers.get("accept-encoding", "").lower().split(","))
+    return any(name == "gzip" and weight not in {"q=0", "q=0.0"} for name, _, weight in codings)
+
+
+def data_reply(answer: Mapping[str, Any], query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+    """Answer JSON, or its table as CSV; with gzip, where it is of some size, to whoever takes that."""
+    form = query.get("format", "json")
+    if form not in {"json", "csv"}:
+        raise Malformed("format must be json or csv", field="format")
+    reply = (
+        json_reply(answer) if form == "json" else Reply(csv_table.csv(answer["table"], decimal=query.get("decimal", ".")), media_type=CSV)
+    )
+    if _takes_gzip(headers) and len(reply.body) >= PACKED_FROM_BYTES:
+        packed = gzip.compress(reply.body, PACKED_LEVEL, mtime=0)
+        return Reply(packed, media_type=reply.media_type, headers={"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
+    return reply

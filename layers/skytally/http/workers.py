@@ -1,0 +1,199 @@
+"""Workers: the threads in which a function does its work, and how many of them one caller may hold.
+
+Invariant: a caller holds at most its share of a function's threads, so whatever one caller sends, threads are left for the others. What is
+beyond the share waits without a thread, in order. What would wait behind too many others, or has waited too long, is refused.
+"""
+
+import asyncio
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from functools import cache, partial
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from skytally.core.errors import Unavailable
+from skytally.http.http_error import too_many
+
+R = TypeVar("R")
+THREADS = 16
+WAIT_SECONDS = 10.0
+RETRY_AFTER_SECONDS = 5
+# Looks at tokens, by keys and site data: nothing that a caller can make slow runs here.
+DOOR = ThreadPoolExecutor(2, "door")
+
+
+class Share(Struct, frozen=True):
+    """How many requests of one caller run, and how many more wait."""
+
+    running: int
+    waiting: int
+
+
+# An address may be that of many vms, or of a proxy.
+TOKEN, ADDRESS = Share(running=THREADS // 4, waiting=32), Share(running=THREADS // 2, waiting=256)
+
+
+class Party(Struct, frozen=True):
+    """Whoever has one share: the holder of a token, or else all who come from one address."""
+
+    name: str
+    share: Share
+
+
+class Work(Struct, eq=False):
+    """A call that waits for a thread, or has one."""
+
+    party: Party
+    call: Callable[[], Any]
+    future: "Future[Any]"
+
+    def take(self) -> "tuple[Future[Any], Callable[[], Any]]":
+        """Return the future and the call, and keep neither."""
+        taken = self.future, self.call
+        self.future, self.call = Future(), _nothing
+        return taken
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _settle(future: "Future[Any]", call: Callable[[], Any]) -> None:
+    """Give whoever waits for a call what it returns or raises, as executors do.
+
+    An error keeps the frames that it passed, and those that called them. None of them may keep the error's future: the circle would hold
+    the request, with its body, until garbage is collected, which is rare.
+    """
+    try:
+        if future.set_running_or_notify_cancel():
+            future.set_result(call())
+    except BaseException as error:  # noqa: BLE001
+        future.set_exception(error)
+    finally:
+        del future
+
+
+class Workers:
+    """The threads of one function."""
+
+    def __init__(self, threads: int = THREADS, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._threads = ThreadPoolExecutor(threads, "worker")
+        self._wait_seconds = wait_seconds
+        self._lock = threading.Lock()
+        self._running: Counter[str] = Counter()
+        self._waiting: dict[str, deque[Work]] = {}
+
+    async def run(self, party: Party, call: Callable[[], R]) -> R:
+        """Make a blocking call in one of a caller's threads.
+
+        Raises HttpError where too many calls of the caller wait, and Unavailable where this one has waited too long.
+        """
+        if len(self._waiting.get(party.name, ())) >= party.share.waiting:
+            raise too_many(RETRY_AFTER_SECONDS, "this caller has too many requests under way")
+        future: Future[R] = Future()
+        work = Work(party, partial(copy_context().run, call), future)
+        self._begin(work)
+        too_late = asyncio.get_running_loop().call_later(self._wait_seconds, future.cancel)
+        task = asyncio.current_task()
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            self._forget(work)
+            if task is not None and task.cancelling():
+                raise
+            raise Unavailable("too many requests are under way: send this again") from None
+        finally:
+            too_late.cancel()
+            del future  # As in `_settle`.
+
+    def submit(self, party: Party, call: Callable[[], R]) -> "Future[R]":
+        """Begin a call once a thread of the caller's share is free; the future can be cancelled until then."""
+        future: Future[R] = Future()
+        self._begin(Work(party, call, future))
+        return future
+
+    def _begin(self, work: Work) -> None:
+        name = work.party.name
+        with self._lock:
+            if self._running[name] < work.party.share.running:
+                self._running[name] += 1
+                self._threads.submit(self._do, work)
+            else:
+                self._waiting.setdefault(name, deque()).append(work)
+
+    def _do(self, work: Work) -> None:
+        """Do one call, then hand the thread on to the same caller's next, where one waits."""
+        _settle(*work.take())
+        name = work.party.name
+        with self._lock:
+            if name in self._waiting:
+                self._threads.submit(self._do, self._waiting[name].popleft())
+                self._drop_empty(name)
+            else:
+                self._running[name] -= 1
+                if not self._running[name]:
+                    del self._running[name]
+
+    def _forget(self, work: Work) -> None:
+        """Let go of a call that was cancelled while it waited, with the body that it holds."""
+        name = work.party.name
+        with self._lock:
+            if work in self._waiting.get(name, ()):
+                self._waiting[name].remove(work)
+                self._drop_empty(name)
+
+    def _drop_empty(self, name: str) -> None:
+        if not self._waiting[name]:
+            del self._waiting[name]
+
+
+@cache
+def of(_function: str) -> Workers:
+    """Return a function's threads; in a process of several functions each has its own."""
+    return Workers()
+
+
+# What large bodies become takes memory, several times their size: two at once, of two callers.
+LARGE, ONE_LARGE = Workers(2), Share(running=1, waiting=8)
+_turn: ContextVar[tuple[Workers, Party] | None] = ContextVar("turn", default=None)
+
+
+def act_for(workers: Workers, party: Party) -> None:
+    """Let what this task does in threads from now on count as a caller's."""
+    _turn.set((workers, party))
+
+
+class LoopThreads(ThreadPoolExecutor):
+    """A loop's default executor: what a request hands to a thread runs within its caller's share, all else in threads of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(THREADS, "loop")
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **named: Any) -> "Future[Any]":
+        """Begin a call in a thread."""
+        turn = _turn.get()
+        if turn is None:
+            return super().submit(call, *args, **named)
+        workers, party = turn
+        return workers.submit(party, partial(call, *args, **named))
+
+
+class _Inline(ThreadPoolExecutor):
+    """Makes each call right where it is submitted."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **named: Any) -> "Future[Any]":
+        """Make a call."""
+        future: Future[Any] = Future()
+        _settle(future, partial(call, *args, **named))
+        return future
+
+
+def alone(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine to its end in this thread, on a loop of its own; what it hands to threads is done here, too."""
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(_Inline(1))
+        return runner.run(coroutine)

@@ -1,0 +1,1 @@
+"""What ran on which cloud, as PanDA, DIRAC and HTCondor say."""

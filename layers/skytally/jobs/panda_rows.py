@@ -1,0 +1,255 @@
+"""PanDA: BigPanDA's rows as job documents, and time slices of which no limit cuts anything.
+
+Times are naive UTC and sizes of memory kB; numbers may come as text. A job is final by its status alone: endtime is set
+before, and by archiving even where a job never began. Once final its modificationtime moves no more, so that is when it
+became final; a late word of its batch system moves only statechangetime, and with it the version. What cannot be, such
+as a time in the future, is as if it were not told.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from msgspec import Struct, structs
+
+from skytally.core.documents import Job
+from skytally.core.errors import Malformed, Misconfigured, Unavailable
+from skytally.jobs.batch_id import host_of, number_of
+from skytally.jobs.foreign_values import AHEAD, identity, moment, number, whole_number, word
+from skytally.jobs.panda_errors import COMPONENTS, error_of
+from skytally.jobs.placement_join import UNKNOWN
+
+WELL = ("finished", "subfinished")
+FINAL = ("finished", "failed", "cancelled", "closed")
+UNFINISHED = ("failed", "cancelled", "closed")
+ACTIVE = ("running", "holding", "transferring", "merging", "starting")
+FIELDS = (
+    *("pandaid", "jeditaskid", "parentid", "attemptnr", "computingsite", "jobstatus", "jobsubstatus", "batchid", "modificationhost", "wn"),
+    *("creationtime", "starttime", "endtime", "modificationtime", "statechangetime", "durationsec", "corecount", "actualcorecount"),
+    *("cpuconsumptiontime", "maxpss", "jobmetrics", "inputfilebytes", "outputfilebytes", "inputfiletype", "outputfiletype"),
+    *("transformation", "processingtype", "homepackage", "atlasrelease"),
+    *(f"{column}{end}" for column in COMPONENTS.values() for end in ("code", "diag") if f"{column}{end}" != "transexitdiag"),
+)
+LIMIT, RAISED_LIMIT = 5_000, 50_000
+TIME_PARTS = 8
+SECOND = timedelta(seconds=1)
+# Above these a number is nonsense, and sums of it would not be exact any more.
+MAX_SECONDS, MAX_CORES, MAX_BYTES, MAX_ATTEMPT = 10**8, 10**4, 10**13, 10**6
+_WORK_FOLDER = re.compile(r"\bworkDirSize=(\d{1,13})\b", re.ASCII)
+
+
+def queues_of(setting: str) -> tuple[str, ...]:
+    """Read the queues' names, each once; raises Misconfigured where there is none."""
+    queues = tuple(dict.fromkeys(queue.strip() for queue in setting.split(",") if queue.strip()))
+    if not queues:
+        raise Misconfigured.setting("SKYTALLY_PANDA_QUEUES", "names no queue")
+    return queues
+
+
+class Slice(Struct, frozen=True, kw_only=True):
+    """What is asked in one request: jobs of which a moment lies between two seconds, both included."""
+
+    queues: tuple[str, ...]
+    statuses: tuple[str, ...]
+    from_at: datetime
+    until_at: datetime
+    limit: int = LIMIT
+    moment: str = "modificationtime"
+
+
+class JobRows(Protocol):
+    """A source of PanDA jobs as rows of columns, of which nothing was looked at."""
+
+    def rows(self, asked: Slice) -> list[Any]:
+        """Return a slice; one with `limit` rows or more may have been cut. Unavailable for anything that is no answer."""
+
+
+def whole(source: JobRows, asked: Slice) -> Iterator[tuple[Slice, list[Any]]]:
+    """Return all rows of a slice, in as many parts as it takes, earlier ones first; an answer that may be cut is never believed.
+
+    Raises Unavailable where even a second of one queue and status holds more than any limit allows.
+    """
+    rows = source.rows(asked)
+    if len(rows) < asked.limit:
+        yield asked, rows
+        return
+    for part in _parts(asked, rows):
+        yield from whole(source, part)
+
+
+def _parts(asked: Slice, rows: list[Any]) -> list[Slice]:
+    """Cut a slice: by time, unless most rows are of tables that know no time; then by status and queue; at last ask for more."""
+    outside = sum(not _inside(asked, row) for row in rows)
+    if asked.until_at > asked.from_at and (outside < len(rows) // 2 or len(asked.statuses) == 1):
+        return _parts_by_time(asked)
+    if len(asked.statuses) > 1:
+        return [structs.replace(asked, statuses=(status,)) for status in asked.statuses]
+    if len(asked.queues) > 1:
+        return [structs.replace(asked, queues=(queue,)) for queue in asked.queues]
+    if asked.limit < RAISED_LIMIT:
+        return [structs.replace(asked, limit=RAISED_LIMIT)]
+    raise Unavailable(f"PanDA has more than {RAISED_LIMIT} jobs in one second of {asked.queues[0]}: they cannot be told whole")
+
+
+def _parts_by_time(asked: Slice) -> list[Slice]:
+    """Cut a slice into so many that one answer is believed soon: a round may have time for few."""
+    length = (asked.until_at - asked.from_at) // TIME_PARTS // SECOND * SECOND
+    parts, begin = [], asked.from_at
+    while begin <= asked.until_at:
+        end = min(begin + length, asked.until_at)
+        parts.append(structs.replace(asked, from_at=begin, until_at=end))
+        begin = end + SECOND
+    return parts
+
+
+def across_archive(source: JobRows, asked: Slice) -> list[Any]:
+    """Answer a slice in one request, since its parts would not all ask the archive; Unavailable where it may have been cut."""
+    rows = source.rows(asked)
+    if len(rows) < asked.limit:
+        return rows
+    raise Unavailable(f"PanDA has more than {asked.limit} jobs of {asked.queues[0]} at its archive's edge: they cannot be told whole")
+
+
+def _inside(asked: Slice, row: Any) -> bool:
+    at = moment(row.get(asked.moment), asked.until_at) if isinstance(row, Mapping) else None
+    return at is not None and asked.from_at <= at
+
+
+def number_of_row(row: Any) -> int | None:
+    """Return the number of a row's job, or None."""
+    return identity(row.get("pandaid")) if isinstance(row, Mapping) else None
+
+
+def queue_of_row(row: Any) -> str | None:
+    """Return the queue that a row names, or None."""
+    return word(row.get("computingsite")) if isinstance(row, Mapping) else None
+
+
+def job(row: Any, seen_at: datetime) -> Job:
+    """Make a job of a row; raises Malformed for one without a number or a time of change."""
+    panda_id, latest = number_of_row(row), seen_at + AHEAD
+    if panda_id is None:
+        raise Malformed("pandaid is no whole number above zero")
+    modified_at = moment(row.get("modificationtime"), latest)
+    if modified_at is None:
+        raise Malformed("modificationtime is no time until now")
+    status = word(row.get("jobstatus")) or "unknown"
+    is_final = status in FINAL or status in WELL
+    started_at, ended_at = moment(row.get("starttime"), latest), moment(row.get("endtime"), latest)
+    error = error_of(row) if status not in WELL and (is_final or status == "holding") else None
+    batch_id = word(row.get("batchid"))
+    return Job(
+        system="panda",
+        job_id=str(panda_id),
+        task_id=_id(row.get("jeditaskid")),
+        parent_job_id=_id(row.get("parentid")),
+        attempt=_at_most(MAX_ATTEMPT, row.get("attemptnr")),
+        queue=word(row.get("computingsite")),
+        site=None,
+        status=status,
+        substatus=word(row.get("jobsubstatus")),
+        application_status=None,
+        cloud=UNKNOWN,
+        vm=None,
+        joined_by=None,
+        batch_id=batch_id,
+        batch_number=None if batch_id is None else number_of(batch_id),
+        host=_host(row) if started_at else None,
+        created_at=moment(row.get("creationtime"), latest),
+        started_at=started_at,
+        ended_at=ended_at if started_at else None,
+        changed_at=max(modified_at, moment(row.get("statechangetime"), latest) or modified_at),
+        final_at=modified_at if is_final else None,
+        seen_at=seen_at,
+        multicore=(whole_number(row.get("corecount")) or 1) > 1,
+        max_pss_bytes=_kilobytes(row.get("maxpss")),
+        work_folder_bytes=_work_folder(row.get("jobmetrics")),
+        input_bytes=_at_most(MAX_BYTES, row.get("inputfilebytes")),
+        output_bytes=_at_most(MAX_BYTES, row.get("outputfilebytes")),
+        transformation=_last_part(row.get("transformation")),
+        processing_type=word(row.get("processingtype")),
+        input_type=word(row.get("inputfiletype")),
+        output_type=word(row.get("outputfiletype")),
+        release=word(row.get("homepackage")) or word(row.get("atlasrelease")),
+        error=error.name if error else None,
+        error_component=error.component if error else None,
+        error_category=error.category if error else None,
+        error_message=error.message if error else None,
+        error_raw=error.raw if error else None,
+        history=None,
+        **structs.asdict(_effort(row, started_at, ended_at, is_wasted=is_final and status not in WELL)),
+    )
+
+
+class Effort(Struct, frozen=True):
+    """What a job used, in whole milliseconds, and what about that cannot be."""
+
+    cores: int
+    wall_ms: int
+    cpu_ms: int
+    core_ms: int
+    core_ms_with_cpu: int
+    wasted_core_ms: int
+    doubt: str | None
+
+
+def _effort(row: Mapping[str, Any], started_at: datetime | None, ended_at: datetime | None, *, is_wasted: bool) -> Effort:
+    cores = min(max(1, whole_number(row.get("actualcorecount")) or whole_number(row.get("corecount")) or 1), MAX_CORES)
+    if started_at is None:
+        return Effort(cores, 0, 0, 0, 0, 0, None)
+    wall_ms = round(min(max(0.0, _wall_seconds(row, started_at, ended_at)), MAX_SECONDS) * 1_000)
+    cpu_ms = round((number(row.get("cpuconsumptiontime")) or 0.0) * 1_000)
+    doubt = _doubt(wall_ms, cpu_ms, cores, started_at, ended_at)
+    core_ms = 0 if doubt == "ends before it begins" else wall_ms * cores
+    known_cpu_ms = cpu_ms if cpu_ms > 0 and doubt is None else 0
+    return Effort(cores, wall_ms, known_cpu_ms, core_ms, core_ms if known_cpu_ms else 0, core_ms if is_wasted else 0, doubt)
+
+
+def _wall_seconds(row: Mapping[str, Any], started_at: datetime, ended_at: datetime | None) -> float:
+    told = number(row.get("durationsec"))
+    return told if told is not None else (ended_at - started_at).total_seconds() if ended_at else 0.0
+
+
+def _doubt(wall_ms: int, cpu_ms: int, cores: int, started_at: datetime, ended_at: datetime | None) -> str | None:
+    if ended_at is not None and ended_at < started_at:
+        return "ends before it begins"
+    if cpu_ms < 0:
+        return "negative CPU time"
+    if cpu_ms > 2 * wall_ms * cores:
+        return "more CPU time than its cores have"
+    return None
+
+
+def _host(row: Mapping[str, Any]) -> str | None:
+    for name in ("modificationhost", "wn"):
+        host = word(row.get(name))
+        if host and host != "Unknown":
+            return host_of(host)
+    return None
+
+
+def _kilobytes(value: Any) -> int | None:
+    found = _at_most(MAX_BYTES // 1_024, value)
+    return found * 1_024 if found else None
+
+
+def _at_most(most: int, value: Any) -> int | None:
+    """Return a count, or None for what cannot be one."""
+    found = whole_number(value)
+    return found if found is not None and 0 <= found <= most else None
+
+
+def _work_folder(value: Any) -> int | None:
+    match = _WORK_FOLDER.search(value) if isinstance(value, str) else None
+    return int(match[1]) if match else None
+
+
+def _last_part(value: Any) -> str | None:
+    path = word(value)
+    return path.rstrip("/").rpartition("/")[2] or None if path else None
+
+
+def _id(value: Any) -> str | None:
+    found = whole_number(value)
+    return str(found) if found else None

@@ -1,0 +1,1 @@
+"""Timers, what they count, and how long documents are kept."""

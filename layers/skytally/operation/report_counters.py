@@ -1,0 +1,84 @@
+"""Tallies: how many reports came and what became of them, counted by each process and kept as documents.
+
+A process counts in its memory and keeps the counts of an hour in one document of its own, beside the reports' own writes and at most every
+`KEPT_EVERY`. The document is replaced by later counts of the same hour, so nothing is counted twice; a process that is killed takes with it
+what it has counted since. No report waits for its count, and none fails with it.
+"""
+
+import contextlib
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import cache
+
+from skytally.core.documents import Tally
+from skytally.core.errors import SkytallyError, Unavailable
+from skytally.core.ports import Documents, Write
+from skytally.core.records import Receipt
+
+KEPT_EVERY = timedelta(seconds=10)
+ANSWERED, REFUSED, UNAVAILABLE, CRASHED = "answered", "refused", "unavailable", "crashed"
+REQUESTS, ITEMS = (ANSWERED, REFUSED, UNAVAILABLE, CRASHED), ("accepted", "stale", "rejected")
+
+
+class Tallies:
+    """The counts of one process; safe from any thread."""
+
+    def __init__(self, documents: Callable[[], Documents]) -> None:
+        # Asked for once: a count that comes after the end must not open a store that nobody would close.
+        self._documents = cache(documents)
+        self._process = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, datetime], Counter[str]] = {}
+        self._kept_at: dict[str, datetime] = {}
+
+    @contextlib.contextmanager
+    def report(self, function: str, now: datetime) -> Iterator[Callable[[Receipt], None]]:
+        """Count one report by how the caller's block ends, and its items where it hands over their receipt."""
+        counted: Counter[str] = Counter()
+
+        def items(receipt: Receipt) -> None:
+            counted.update(accepted=receipt.accepted, stale=receipt.stale, rejected=len(receipt.rejected))
+
+        outcome = CRASHED
+        try:
+            yield items
+            outcome = ANSWERED
+        except Unavailable:
+            outcome = UNAVAILABLE
+            raise
+        except SkytallyError:
+            outcome = REFUSED
+            raise
+        finally:
+            counted[outcome] += 1
+            self._add(function, counted, now)
+
+    @contextlib.contextmanager
+    def refusals(self, function: str, now: datetime) -> Iterator[None]:
+        """Count a report that the caller's block refuses, and none that it lets through: that one is counted when it ends."""
+        try:
+            yield
+        except SkytallyError as error:
+            self._add(function, Counter([UNAVAILABLE if isinstance(error, Unavailable) else REFUSED]), now)
+            raise
+
+    def _add(self, function: str, counted: Counter[str], now: datetime) -> None:
+        hour_at = now.replace(minute=0, second=0, microsecond=0)
+        with self._lock:
+            self._counts.setdefault((function, hour_at), Counter()).update(counted)
+            if now - self._kept_at.get(function, hour_at - KEPT_EVERY) < KEPT_EVERY:
+                return
+            self._kept_at[function] = now
+            writes = [self._write(function, at, now) for name, at in self._counts if name == function]
+            with contextlib.suppress(Unavailable):
+                self._documents().write(writes)
+                for at in [at for name, at in self._counts if name == function and at < hour_at]:
+                    del self._counts[function, at]
+
+    def _write(self, function: str, hour_at: datetime, now: datetime) -> Write:
+        counts = self._counts[function, hour_at]
+        tally = Tally(function=function, hour_at=hour_at, counted_at=now, **{name: counts[name] for name in (*REQUESTS, *ITEMS)})
+        return Write("tally", f"{function}-{self._process}-{hour_at:%Y%m%dT%H}", sum(counts[name] for name in REQUESTS), tally)

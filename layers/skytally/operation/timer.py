@@ -1,0 +1,238 @@
+"""Timers: functions that anybody may call, and that do no more when called a thousand times than when called once.
+
+Invariant: of all calls that could follow a round, in any number of processes, one runs the next, because each round's successor is one
+document that is created once (`take_turn`). A round begins nothing new after `WORKS_SECONDS` and is over after `ENDS_SECONDS`, whatever
+it does then. One that fails, in whatever way, is on record at once, and the next is due as usual. One of a process that is gone blocks
+the next for `LEASE`.
+
+Nothing is written for a round that is over: its stores refuse (`Deadline.guard`), and what a request under way still brings has the version
+of its round, so it loses against the next round's. `http_client.REQUEST_SECONDS` bounds a request, so the last one ends within the lease.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
+from contextlib import suppress
+from contextvars import copy_context
+from copy import copy
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Literal, TypeVar, cast
+
+from msgspec import Struct, structs
+
+from skytally.core import logs
+from skytally.core.clock import Countdown
+from skytally.core.documents import Round, Turn
+from skytally.core.errors import SkytallyError, Unavailable
+from skytally.core.ports import Documents, Outcome, Write
+
+S = TypeVar("S")
+T = TypeVar("T")
+WORKS_SECONDS, ENDS_SECONDS = 10.0, 20.0
+LEASE = timedelta(seconds=30)
+# How long rounds may take to stop when their process ends, and then to be recorded.
+STOPS_SECONDS, RECORDED_SECONDS = 3.0, 2.0
+# Threads that live on, since a store's connection may belong to its thread. One whose round hangs is lost until that ends.
+THREADS = ThreadPoolExecutor(8, "round")
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class TimeIsUp(Unavailable):
+    """A round's time is over: what is left is the next round's."""
+
+    def __init__(self) -> None:
+        super().__init__("the time of this round was up: the next one goes on")
+
+
+class Deadline:
+    """When a round must begin nothing new, and when it must be over."""
+
+    def __init__(self, now: Callable[[], datetime], stops_at: datetime, ends_at: datetime | None = None) -> None:
+        self.now = now
+        self._stops_at, self._ends_at = stops_at, ends_at or stops_at + timedelta(seconds=ENDS_SECONDS - WORKS_SECONDS)
+        self._is_stopped, self._is_ended = threading.Event(), threading.Event()
+
+    def is_over(self) -> bool:
+        """Say whether nothing new may begin."""
+        return self._is_stopped.is_set() or self.now() >= self._stops_at
+
+    def sooner(self, seconds: float) -> "Deadline":
+        """Return the same deadline for a part of the round, which begins nothing new so many seconds earlier."""
+        other = copy(self)
+        other._stops_at -= timedelta(seconds=seconds)  # noqa: SLF001
+        return other
+
+    def check(self) -> None:
+        """Raise TimeIsUp where nothing new may begin."""
+        if self.is_over():
+            raise TimeIsUp
+
+    def stop(self) -> None:
+        """Let the round begin nothing new from now on."""
+        self._is_stopped.set()
+
+    def end(self) -> None:
+        """Let the round be over now."""
+        self._is_stopped.set()
+        self._is_ended.set()
+
+    def guard(self, store: S) -> S:
+        """Return a store that raises TimeIsUp for whatever is asked of it once the round is over."""
+        return cast("S", _Guarded(store, self.check_end))
+
+    def guard_reading(self, store: S) -> S:
+        """Return a store that raises TimeIsUp for whatever is asked of it once nothing new may begin."""
+        return cast("S", _Guarded(store, self.check))
+
+    def check_end(self) -> None:
+        """Raise TimeIsUp where the round is over."""
+        if self._is_ended.is_set() or self.now() >= self._ends_at:
+            raise TimeIsUp
+
+
+class _Guarded:
+    """A store, as long as there is time for it."""
+
+    def __init__(self, store: Any, check: Callable[[], None]) -> None:
+        self._store, self._check = store, check
+
+    def __getattr__(self, name: str) -> Any:
+        self._check()
+        return getattr(self._store, name)
+
+
+# What a timer answers beside its counts; off is one whose source has no setting.
+State = Literal["done", "not_due", "busy", "off"]
+Work = Callable[[Deadline], Mapping[str, Any]]
+
+
+class _UnderWay(Struct, eq=False):
+    """A round of this process: what becomes of it, and whether that is on record."""
+
+    deadline: Deadline
+    counts: "Future[Mapping[str, Any]]"
+    is_recorded: threading.Event
+
+
+_under_way: set[_UnderWay] = set()
+
+
+def run(name: str, work: Work, documents: Documents, min_seconds: int, clock: Callable[[], datetime]) -> dict[str, Any]:
+    """Do a round if it is due and nobody else does it; return `{"state": "done"|"not_due"|"busy", …counts}`.
+
+    Raises Unavailable when a source or store is away, when the round took too long, or with an incident id when it crashed. That is on
+    record, and the next round tries again.
+    """
+    countdown, started_at = Countdown(ENDS_SECONDS), clock()
+    last = documents.get("round", name, Round)
+    last_at = last.started_at if last else None
+    if last is not None and (state := _waiting(last, started_at, min_seconds)):
+        return {"state": state}
+    this = Round(name=name, started_at=started_at, finished_at=None, succeeded_at=last.succeeded_at if last else None, error=None)
+    # Where a later round than `last` began meanwhile, the turn may be free and the record is not.
+    if not take_turn(name, last_at, documents, started_at) or not _keep(this, documents):
+        return {"state": "busy"}
+    stops_at, ends_at = (started_at + timedelta(seconds=seconds) for seconds in (WORKS_SECONDS, ENDS_SECONDS))
+    round_ = _UnderWay(Deadline(clock, stops_at, ends_at), Future(), threading.Event())
+    _under_way.add(round_)
+    try:
+        failure = _failure(name, _error(round_, work, countdown.left_seconds()))
+        well_at = this.succeeded_at if failure else clock()
+        ended = structs.replace(this, finished_at=clock(), succeeded_at=well_at, error=failure and failure.message)
+        is_latest = _keep(ended, documents)
+    finally:
+        round_.is_recorded.set()
+        _under_way.discard(round_)
+    if failure is not None:
+        raise failure
+    if not is_latest:
+        raise Unavailable(f"this round of {name} outlived its lease, and another has begun")
+    return {"state": "done", **round_.counts.result()}
+
+
+def _error(round_: _UnderWay, work: Work, seconds: float) -> BaseException | None:
+    """Do a round's work in a thread, and return what it raised, or that it did not end in time."""
+    THREADS.submit(copy_context().run, _settle, round_, work)
+    try:
+        return round_.counts.exception(seconds)
+    except TimeoutError:
+        return Unavailable(f"this round took longer than {ENDS_SECONDS:.0f} s, and what it was waiting for is away")
+    finally:
+        round_.deadline.end()
+
+
+def _settle(round_: _UnderWay, work: Work) -> None:
+    """Work, unless the round was over before a thread was free; what comes of it after that is nobody's."""
+    with suppress(InvalidStateError):
+        try:
+            round_.deadline.check()
+            round_.counts.set_result(work(round_.deadline))
+        except BaseException as error:  # noqa: BLE001  a round that crashes must not look as if it were still going on
+            round_.counts.set_exception(error)
+
+
+def _failure(name: str, error: BaseException | None) -> Unavailable | None:
+    """Return what is told of a round that failed; of a crash the id of its log line, and nothing of what was in the exception."""
+    if error is None or isinstance(error, Unavailable):
+        return error
+    if isinstance(error, SkytallyError):
+        return Unavailable(error.message)
+    return Unavailable(f"this round of {name} crashed, which is a bug: tell the operator the incident {logs.incident(error)}")
+
+
+def shuffled(items: Iterable[T], name: Callable[[T], str], now: datetime) -> list[T]:
+    """Return items in an order that the time decides, so that where rounds have no time for all, none is always the last."""
+    return sorted(items, key=lambda item: sha256(f"{now.timestamp()} {name(item)}".encode()).digest())
+
+
+def stop_rounds() -> None:
+    """Let the rounds of this process begin nothing new."""
+    for round_ in list(_under_way):
+        round_.deadline.stop()
+
+
+def end_rounds() -> None:
+    """Stop the rounds of this process; those that do not end by themselves are recorded as failed before this returns."""
+    stop_rounds()
+    rounds = list(_under_way)
+    wait([round_.counts for round_ in rounds], STOPS_SECONDS)
+    for round_ in rounds:
+        with suppress(InvalidStateError):
+            round_.counts.set_exception(Unavailable("the process was told to end, and this round with it"))
+    countdown = Countdown(RECORDED_SECONDS)
+    for round_ in rounds:
+        round_.is_recorded.wait(countdown.left_seconds())
+
+
+def _waiting(last: Round, now: datetime, min_seconds: int) -> State | None:
+    """Say what there is to wait for: a round that goes on, or the time of the next; one whose lease is over was killed."""
+    if last.finished_at is None:
+        return "busy" if now - last.started_at < LEASE else None
+    return "not_due" if now - last.started_at < timedelta(seconds=min_seconds) else None
+
+
+def take_turn(name: str, after: datetime | None, documents: Documents, now: datetime) -> bool:
+    """Take the turn that follows one of a moment (None: the first), and hold it for `LEASE`; False where somebody else holds it.
+
+    A turn of which nothing came within its lease is followed by the next.
+    """
+    while True:
+        key = f"{name}-{_ms(after or BEGINNING)}"
+        if documents.write([Write("turn", key, 0, Turn(taken_at=now), create=True)]).result() == [Outcome.STORED]:
+            return True
+        turn = documents.get("turn", key, Turn)
+        if turn is not None and now - turn.taken_at < LEASE:
+            return False
+        # One that cannot be read is followed, too, by whoever is first.
+        behind = (after or BEGINNING) + timedelta(milliseconds=1)
+        after = behind if turn is None else max(turn.taken_at, behind)
+
+
+def _keep(this: Round, documents: Documents) -> bool:
+    """Write a round down; False where a later one is on record."""
+    return documents.write([Write("round", this.name, _ms(this.started_at), this)]).result() != [Outcome.STALE]
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000)

@@ -1,0 +1,1 @@
+"""One bundle, one vm, once."""

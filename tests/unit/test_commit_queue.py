@@ -1,0 +1,97 @@
+"""One commit for all that wait: what one caller sends costs nobody else."""
+
+import contextlib
+import threading
+
+import pytest
+
+from skytally.core.commit_queue import CommitQueue
+from skytally.core.documents import Label
+from skytally.core.errors import Unavailable
+from skytally.core.ports import Outcome, Write
+
+STORED, REJECTED, STALE = Outcome.STORED, Outcome.REJECTED, Outcome.STALE
+AWAY = Unavailable("this index is closed")
+
+
+def label(key):
+    return Write("label", key, 0, Label(boot_id="x"))
+
+
+class Store:
+    """Keeps keys as they say, once somebody has let it begin: all that was put before shares one commit."""
+
+    def __init__(self):
+        self.commits, self.began, self.may_go_on = [], threading.Event(), threading.Event()
+
+    def commit(self, keys):
+        self.began.set()
+        assert self.may_go_on.wait(10)
+        self.commits.append(keys)
+        if "crash" in keys:
+            raise ZeroDivisionError
+        if "all away" in keys:
+            raise Unavailable("the store is away")
+        return [{"closed": AWAY, "old": STALE}.get(key, STORED) for key in keys]
+
+
+def prepare(write):
+    return write.key if write.key != "bug" else 1 / 0
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def queue(store):
+    with contextlib.closing(CommitQueue(prepare, store.commit, writers=1, most_writes=100)) as queue:
+        yield queue
+        store.may_go_on.set()
+
+
+def shared(store, queue, *batches):
+    """Let several callers' batches share one commit; return what each is answered."""
+    first = queue.put([label("first")])
+    assert store.began.wait(10)
+    futures = [queue.put([label(key) for key in keys]) for keys in batches]
+    store.may_go_on.set()
+    assert first.result(10) == [STORED]
+    for future in futures:
+        with contextlib.suppress(Unavailable):
+            future.result(10)
+    assert len(store.commits) <= 2
+    return [future.exception(10) or future.result(10) for future in futures]
+
+
+def test_what_a_store_cannot_keep_of_one_caller_is_that_callers_alone(store, queue):
+    answers = shared(store, queue, ["a", "b"], ["c", "closed", "d"], ["e", "old"])
+    assert answers == [[STORED, STORED], AWAY, [STORED, STALE]]
+
+
+def test_a_write_that_no_store_takes_is_rejected_and_never_reaches_one(store, queue):
+    answers = shared(store, queue, ["a", "", "b"], ["\ud800"], ["c"])
+    assert answers == [[STORED, REJECTED, STORED], [REJECTED], [STORED]]
+    assert store.commits[1] == ["a", "b", "c"]
+
+
+def test_a_crash_while_one_write_is_prepared_is_that_writes_rejection(store, queue):
+    assert shared(store, queue, ["a", "bug", "b"], ["c"]) == [[STORED, REJECTED, STORED], [STORED]]
+
+
+def test_a_batch_of_nothing_but_rejections_asks_the_store_nothing(store, queue):
+    assert shared(store, queue, ["", ""]) == [[REJECTED, REJECTED]]
+    assert len(store.commits) == 1
+
+
+def test_a_store_that_is_away_is_away_for_all_and_the_next_commit_goes_on(store, queue):
+    answers = shared(store, queue, ["a"], ["all away"])
+    assert [str(answer) for answer in answers] == ["the store is away"] * 2
+    assert queue.put([label("b")]).result(10) == [STORED]
+
+
+def test_a_crash_of_the_store_is_an_outage_and_the_next_commit_goes_on(store, queue):
+    answers = shared(store, queue, ["a"], ["crash"])
+    assert all(isinstance(answer, Unavailable) and "incident" in answer.message for answer in answers)
+    assert queue.put([label("b")]).result(10) == [STORED]
