@@ -53,4 +53,4 @@ def look(deadline: Deadline, now: datetime) -> alarm_round.AlarmCounts:
         Check("what cannot be read", service_checks.UNREADABLE_KINDS, lambda _: service_checks.unreadable_things(documents, now)),
         Check("site data", service_checks.SITE_KINDS, lambda _: service_checks.broken_site_data(wiring.site_fault())),
     )
-    return alarm_round.round_of(checks, wiring.alarm_teller(now), stored, site, now, deadline)
+    return alarm_round.round_of(checks, wiring.alarm_notifier(now), stored, site, now, deadline)

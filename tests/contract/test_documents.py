@@ -9,7 +9,7 @@ import pytest
 
 from skytally.app.wiring import open_documents
 from skytally.core.config import Config
-from skytally.core.documents import Interval, Label, Round, Turn, Usage
+from skytally.core.documents import Interval, Label, Round, TimerSlot, Usage
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Query, Write
 
@@ -105,11 +105,11 @@ def test_keys_may_be_what_people_call_their_vms(documents, key):
 
 def test_what_has_its_moment_in_a_span_is_listed_in_its_order(documents):
     moments = [AT + timedelta(seconds=n % 3) for n in range(6_000)]
-    done(documents, *(Write("turn", f"k{n:04}", 0, Turn(taken_at=at), create=True) for n, at in enumerate(moments)))
+    done(documents, *(Write("turn", f"k{n:04}", 0, TimerSlot(taken_at=at), create=True) for n, at in enumerate(moments)))
     documents.refresh()
     expected = sorted((at, f"k{n:04}") for n, at in enumerate(moments))
     span = AT, AT + timedelta(seconds=2)
-    found = [(turn.taken_at, key) for key, turn in documents.during("turn", Turn, "taken_at", span, {})]
+    found = [(turn.taken_at, key) for key, turn in documents.during("turn", TimerSlot, "taken_at", span, {})]
     assert found == [(at, key) for at, key in expected if at < span[1]]
     done(documents, interval("v-1", AT, AT + HOUR, 8), interval("w-1", AT, AT + 2 * HOUR, 8, cloud="cern"))
     documents.refresh()
@@ -289,7 +289,7 @@ def test_what_is_old_is_forgotten_and_nothing_else(documents):
 def test_what_is_left_when_time_is_up_goes_the_next_time(documents, monkeypatch):
     for page in ("documents_sqlite.PAGE_ROWS", "documents_search.PAGE"):
         monkeypatch.setattr(f"skytally.adapters.{page}", 4)
-    done(documents, *(Write("turn", f"t-{n}", 0, Turn(taken_at=AT)) for n in range(10)))
+    done(documents, *(Write("turn", f"t-{n}", 0, TimerSlot(taken_at=AT)) for n in range(10)))
     documents.refresh()
     assert documents.forget("turn", "taken_at", AT + HOUR, lambda: True) == 0
     looks = iter([False, False, True])

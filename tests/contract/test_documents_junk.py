@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_documents import AT, HOUR, STORED, done, interval, label, usage
 
 from skytally.core import storable
-from skytally.core.documents import Interval, Job, Label, Round, Turn, Unreadable, Usage
+from skytally.core.documents import Interval, Job, Label, Round, TimerSlot, Unreadable, Usage
 from skytally.core.ports import Outcome, Query, Write
 
 pytestmark = pytest.mark.servers
@@ -41,11 +41,11 @@ BAD = {
     "no key": label("", "a"),
     "a negative version": label("bad", "a", -1),
     "a version beyond 64 bits": label("bad", "a", 2**63),
-    "another index's record": Write("label", "bad", 1, Turn(taken_at=AT)),
+    "another index's record": Write("label", "bad", 1, TimerSlot(taken_at=AT)),
     "an index that is not": Write("nowhere", "bad", 1, Label(boot_id="a")),
-    "the first moment": Write("turn", "bad", 0, Turn(taken_at=datetime(1, 1, 1, tzinfo=FAR_EAST)), create=True),
-    "the last moment": Write("turn", "bad", 0, Turn(taken_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=14))))),
-    "a moment without zone": Write("turn", "bad", 0, Turn(taken_at=AT.replace(tzinfo=None))),
+    "the first moment": Write("turn", "bad", 0, TimerSlot(taken_at=datetime(1, 1, 1, tzinfo=FAR_EAST)), create=True),
+    "the last moment": Write("turn", "bad", 0, TimerSlot(taken_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=14))))),
+    "a moment without zone": Write("turn", "bad", 0, TimerSlot(taken_at=AT.replace(tzinfo=None))),
     "an end before the beginning": interval("bad", AT, AT - HOUR, 5),
 }
 
@@ -65,7 +65,7 @@ def test_a_bad_write_costs_itself(documents):
 @pytest.mark.parametrize("hours", [-23.9, -18.5, -14, 0, 14, 18.5, 23.9])
 def test_a_moment_is_kept_whatever_its_zone_is(documents, hours):
     at = AT.astimezone(timezone(timedelta(hours=hours)))
-    wanted = [Write("turn", f"k{hours}", 1, Turn(taken_at=at)), interval(f"i{hours}", at, at + HOUR, 8)]
+    wanted = [Write("turn", f"k{hours}", 1, TimerSlot(taken_at=at)), interval(f"i{hours}", at, at + HOUR, 8)]
     assert done(documents, *wanted) == [STORED, STORED]
     assert [documents.get(one.index, one.key, type(one.document)) for one in wanted] == [one.document for one in wanted]
 

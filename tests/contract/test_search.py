@@ -28,7 +28,7 @@ from skytally.alarms import service_checks
 from skytally.app.wiring import open_documents
 from skytally.cli import cli
 from skytally.core.config import Config
-from skytally.core.documents import INDICES, Alarm, Label, Turn, Usage
+from skytally.core.documents import INDICES, Alarm, Label, TimerSlot, Usage
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Installed, Outcome, Write
 from skytally.operation import retention
@@ -567,7 +567,7 @@ def may(ask):
 def test_details_that_are_old_go_and_nothing_else(documents, prefix):
     moments = {f"v-2026{month:02}01T000000Z-0": datetime(2026, month, 1, tzinfo=UTC) for month in range(1, 10)}
     done(documents, *(Write("interval", key, 1, interval(key, at, at + HOUR, 5).document) for key, at in moments.items()))
-    turns = [Write("turn", f"t{n}", 0, Turn(taken_at=AT - n * HOUR), create=True) for n in range(100)]
+    turns = [Write("turn", f"t{n}", 0, TimerSlot(taken_at=AT - n * HOUR), create=True) for n in range(100)]
     done(documents, *turns, usage("u", "2019-01", "uvic"))
     documents.refresh()
     gone = retention.forget(documents, kept_days=30, now=datetime(2026, 7, 15, tzinfo=UTC))

@@ -68,8 +68,8 @@ def test_a_receiver_that_hangs_costs_one_request_s_time_however_often_it_is_trie
     monkeypatch.setattr(alarms_webhook, "REQUEST_SECONDS", 0.5)
     monkeypatch.setattr(alarms_webhook, "REMINDED_AT_ONCE", 1)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        teller = AlarmWebhook(f"http://127.0.0.1:{deaf.getsockname()[1]}/", "alertmanager", NOW)
-        for call in (lambda: teller.tell(alarm()), lambda: teller.remind([alarm("a"), alarm("b"), alarm("c")])):
+        notifier = AlarmWebhook(f"http://127.0.0.1:{deaf.getsockname()[1]}/", "alertmanager", NOW)
+        for call in (lambda: notifier.tell(alarm()), lambda: notifier.remind([alarm("a"), alarm("b"), alarm("c")])):
             begin = time.monotonic()
             with pytest.raises(Unavailable, match="does not answer"):
                 call()
@@ -104,10 +104,10 @@ def _texts(value):
 
 
 def test_alertmanager_gets_a_list_whose_labels_are_the_identity(webhook):
-    teller = AlarmWebhook(f"http://127.0.0.1:{webhook.server_port}/", "alertmanager", NOW)
-    teller.tell(alarm())
-    teller.tell(alarm(state="resolved", resolved_at=NOW, message="other words"))
-    teller.remind([alarm(f"vm-{n}", cloud=None) for n in range(alarms_webhook.REMINDED_AT_ONCE + 1)])
+    notifier = AlarmWebhook(f"http://127.0.0.1:{webhook.server_port}/", "alertmanager", NOW)
+    notifier.tell(alarm())
+    notifier.tell(alarm(state="resolved", resolved_at=NOW, message="other words"))
+    notifier.remind([alarm(f"vm-{n}", cloud=None) for n in range(alarms_webhook.REMINDED_AT_ONCE + 1)])
     raised, resolved, *reminders = webhook.heard
     assert [len(body) for body in (raised, resolved, *reminders)] == [1, 1, 500, 1]
     assert (

@@ -271,7 +271,7 @@ def test_a_bad_key_burns_nothing(client, scheduler):
 def test_a_changed_deposit_is_noticed_and_burns_nothing(client, scheduler):
     token = left(client, scheduler).json()["token"]
     (key,) = wiring.objects().list("prep/")
-    box = msgspec.msgpack.decode(wiring.objects().get(key), type=stored_deposits.Box)
+    box = msgspec.msgpack.decode(wiring.objects().get(key), type=stored_deposits.SealedDeposit)
     wiring.objects().delete(key)
     wiring.objects().create(key, msgspec.msgpack.encode(msgspec.structs.replace(box, content_key_wrapped=b"\x00" * 60)))
     assert refusal(claimed(client, token)) == (403, "forbidden")

@@ -10,7 +10,7 @@ import pytest
 from skytally.alarms.service_checks import full_stores
 from skytally.app import wiring
 from skytally.core.documents import Alarm
-from skytally.core.ports import Room
+from skytally.core.ports import DiskUsage
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 pytestmark = pytest.mark.usefixtures("now")
@@ -111,8 +111,8 @@ def test_a_full_disk_is_told_once_and_is_over_when_there_is_room_again(client, w
 
 def test_how_much_room_a_disk_needs():
     gib = 1_024**3
-    assert [one.subject for one in full_stores([Room.of_disk("small", 4 * gib, 50 * gib), Room.of_disk("ok", 6 * gib, 50 * gib)], ())] == [
-        "small"
-    ]
-    assert [one.subject for one in full_stores([Room.of_disk("ok", 6 * gib, 50 * gib)], ["ok"])] == ["ok"]
-    assert [one.subject for one in full_stores([Room.of_disk("large", 11 * gib, 4_000 * gib)], ())] == []
+    assert [
+        one.subject for one in full_stores([DiskUsage.of_disk("small", 4 * gib, 50 * gib), DiskUsage.of_disk("ok", 6 * gib, 50 * gib)], ())
+    ] == ["small"]
+    assert [one.subject for one in full_stores([DiskUsage.of_disk("ok", 6 * gib, 50 * gib)], ["ok"])] == ["ok"]
+    assert [one.subject for one in full_stores([DiskUsage.of_disk("large", 11 * gib, 4_000 * gib)], ())] == []

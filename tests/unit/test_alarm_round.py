@@ -18,7 +18,7 @@ from skytally.alarms.alarm_round import (
     Checked,
     Crash,
     Finding,
-    Untold,
+    NullNotifier,
     each,
     in_turn,
     run_checks,
@@ -228,7 +228,7 @@ def test_a_check_for_which_no_time_is_left_is_as_if_nobody_could_look_and_is_amo
         now = moment[0] = NOW + timedelta(minutes=minutes)
         deadline = Deadline(lambda: moment[0], now + timedelta(seconds=10))
         before = len(looked)
-        alarm_round.round_of(checks, Untold(), documents, Site(), now, deadline)
+        alarm_round.round_of(checks, NullNotifier(), documents, Site(), now, deadline)
         assert len(looked) - before == 2
     assert set(looked) == set(names)
     found = dict(documents.find("alarm", Alarm, {}))
@@ -239,7 +239,7 @@ def test_a_check_for_which_no_time_is_left_is_as_if_nobody_could_look_and_is_amo
 def test_people_are_told_until_time_is_up_and_the_rest_in_the_next_round(tmp_path):
     documents, moment = SqliteDocuments(tmp_path / "documents.sqlite"), [NOW]
 
-    class SlowTeller(Untold):
+    class SlowTeller(NullNotifier):
         told, reminded = [], 0
 
         def tell(self, alarm):
@@ -249,12 +249,12 @@ def test_people_are_told_until_time_is_up_and_the_rest_in_the_next_round(tmp_pat
         def remind(self, _):
             self.reminded += 1
 
-    teller = SlowTeller()
+    notifier = SlowTeller()
     checks = [Check("vms", ("silent_vm",), lambda _: [finding("vm", n) for n in range(5)])]
     for minutes, count, reminded in ((0, 2, 0), (5, 4, 0), (10, 5, 1)):
         now = moment[0] = NOW + timedelta(minutes=minutes)
-        alarm_round.round_of(checks, teller, documents, Site(), now, Deadline(lambda: moment[0], now + timedelta(seconds=10)))
-        assert (len(set(teller.told)), len(teller.told), teller.reminded) == (count, count, reminded)
+        alarm_round.round_of(checks, notifier, documents, Site(), now, Deadline(lambda: moment[0], now + timedelta(seconds=10)))
+        assert (len(set(notifier.told)), len(notifier.told), notifier.reminded) == (count, count, reminded)
     documents.close()
 
 
@@ -288,14 +288,19 @@ class Picky:
 
 
 def test_what_a_receiver_never_takes_stands_before_no_other_for_ever(tmp_path):
-    documents, teller = SqliteDocuments(tmp_path / "documents.sqlite"), Picky()
+    documents, notifier = SqliteDocuments(tmp_path / "documents.sqlite"), Picky()
     findings = [finding("vm", number, cloud=f"bad-{number}") for number in range(8)] + [finding("vm", 9, cloud="good")]
     for minutes in range(60):
         with pytest.raises(Unavailable):
             alarm_round.round_of(
-                [Check("vms", ("silent_vm",), lambda _: findings)], teller, documents, Site(), NOW + timedelta(minutes=minutes), unhurried()
+                [Check("vms", ("silent_vm",), lambda _: findings)],
+                notifier,
+                documents,
+                Site(),
+                NOW + timedelta(minutes=minutes),
+                unhurried(),
             )
-        if teller.taken:
+        if notifier.taken:
             break
     documents.close()
-    assert teller.taken == ["vm-9"]
+    assert notifier.taken == ["vm-9"]

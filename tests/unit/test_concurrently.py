@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from skytally.core import logs
-from skytally.core.concurrently import READERS, at_once
+from skytally.core.concurrently import READERS, concurrently
 
 
 def test_both_run_at_the_same_time_and_each_answer_keeps_its_place():
@@ -16,7 +16,7 @@ def test_both_run_at_the_same_time_and_each_answer_keeps_its_place():
         met.wait()
         return name
 
-    assert at_once(lambda: read("here"), lambda: read("beside")) == ("here", "beside")
+    assert concurrently(lambda: read("here"), lambda: read("beside")) == ("here", "beside")
 
 
 @pytest.mark.parametrize("failing", ["here", "beside"])
@@ -32,13 +32,13 @@ def test_what_one_raises_is_raised_and_not_before_the_other_is_over(failing):
         over.append(not threading.Event().wait(0.2))
 
     with pytest.raises(KeyError, match=failing):
-        at_once(*((fail, read) if failing == "here" else (read, fail)))
+        concurrently(*((fail, read) if failing == "here" else (read, fail)))
     assert over == [True]
 
 
 def test_what_either_logs_belongs_to_the_same_request():
     logs.request_id.set("r-1")
-    assert at_once(logs.request_id.get, logs.request_id.get) == ("r-1", "r-1")
+    assert concurrently(logs.request_id.get, logs.request_id.get) == ("r-1", "r-1")
 
 
 @pytest.fixture
@@ -52,16 +52,16 @@ def busy():
 
 
 def test_where_all_readers_are_busy_the_caller_does_both(busy):
-    assert at_once(lambda: 1, threading.get_ident) == (1, threading.get_ident())
+    assert concurrently(lambda: 1, threading.get_ident) == (1, threading.get_ident())
     with pytest.raises(KeyError, match="beside"):
-        at_once(lambda: 1, lambda: {}["beside"])
+        concurrently(lambda: 1, lambda: {}["beside"])
     with pytest.raises(KeyError, match="here"):
-        at_once(lambda: {}["here"], lambda: pytest.fail("it was done for nobody"))
+        concurrently(lambda: {}["here"], lambda: pytest.fail("it was done for nobody"))
 
 
 def test_reads_within_reads_hold_one_another_up_in_no_number():
     def read(depth):
-        return 1 if depth == 0 else sum(at_once(lambda: read(depth - 1), lambda: read(depth - 1)))
+        return 1 if depth == 0 else sum(concurrently(lambda: read(depth - 1), lambda: read(depth - 1)))
 
     with ThreadPoolExecutor(16) as callers:
         assert list(callers.map(lambda _: read(5), range(32), timeout=60)) == [32] * 32

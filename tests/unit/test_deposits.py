@@ -62,7 +62,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_who_may_take_it_cannot_be_changed_in_the_store(store, change):
     token = left(store, sources=("192.0.2.0/24",), hostname="host-1")
-    box = msgspec.msgpack.decode(stored(store), type=stored_deposits.Box)
+    box = msgspec.msgpack.decode(stored(store), type=stored_deposits.SealedDeposit)
     prep = msgspec.msgpack.encode(msgspec.structs.replace(box.open(), **change))
     replace_prep(store, msgspec.msgpack.encode(msgspec.structs.replace(box, prep=prep)))
     assert word(store, token) == "forbidden"

@@ -61,9 +61,7 @@ def copy(tmp_path_factory):
 def lint(folder):
     """Return the contracts that are broken in a copy, and all that was said."""
     code = "import sys; sys.path.insert(0, 'layers'); from importlinter.cli import lint_imports_command; lint_imports_command()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--no-cache"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code, "--no-cache"], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     said = done.stdout + done.stderr
     broken = {name for name in CONTRACTS if f"{name} BROKEN" in said}
     assert (done.returncode != 0) == bool(broken), said

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytally.core.errors import Malformed
-from skytally.dashboard.paging import Cut, Drafts, cut, listed
+from skytally.dashboard.paging import LazyRows, PageRequest, cut, listed
 
 
 def rows(*values):
@@ -13,14 +13,14 @@ def rows(*values):
 
 
 def test_names_order_as_people_count_and_what_is_not_known_comes_last_either_way():
-    assert [row["name"] for row in listed(rows("vm-10", None, "VM-9", "vm-2"), Cut("name-up"))] == ["vm-2", "VM-9", "vm-10", None]
-    assert [row["name"] for row in listed(rows("vm-10", None, "VM-9", "vm-2"), Cut("name-down"))] == ["vm-10", "VM-9", "vm-2", None]
-    assert [row["name"] for row in listed(rows(2.5, None, -1, 0), Cut("name-down"))] == [2.5, 0, -1, None]
+    assert [row["name"] for row in listed(rows("vm-10", None, "VM-9", "vm-2"), PageRequest("name-up"))] == ["vm-2", "VM-9", "vm-10", None]
+    assert [row["name"] for row in listed(rows("vm-10", None, "VM-9", "vm-2"), PageRequest("name-down"))] == ["vm-10", "VM-9", "vm-2", None]
+    assert [row["name"] for row in listed(rows(2.5, None, -1, 0), PageRequest("name-down"))] == [2.5, 0, -1, None]
 
 
 def test_a_part_is_cut_after_the_order():
-    assert [row["name"] for row in listed(rows(3, 1, 2, 5, 4), Cut("name-up", offset=1, limit=2))] == [2, 3]
-    assert listed(rows(1, 2), Cut(offset=5)) == []
+    assert [row["name"] for row in listed(rows(3, 1, 2, 5, 4), PageRequest("name-up", offset=1, limit=2))] == [2, 3]
+    assert listed(rows(1, 2), PageRequest(offset=5)) == []
 
 
 def test_without_an_order_rows_stay_as_they_are():
@@ -29,8 +29,8 @@ def test_without_an_order_rows_stay_as_they_are():
 
 @given(st.lists(st.none() | st.text()), st.sampled_from(["up", "down"]), st.integers(1, 5))
 def test_pages_hold_every_row_once_whatever_it_is_named(values, way, limit):
-    whole = listed(rows(*values), Cut(f"name-{way}"))
-    paged = [row for offset in range(0, len(values), limit) for row in listed(rows(*values), Cut(f"name-{way}", offset, limit))]
+    whole = listed(rows(*values), PageRequest(f"name-{way}"))
+    paged = [row for offset in range(0, len(values), limit) for row in listed(rows(*values), PageRequest(f"name-{way}", offset, limit))]
     assert paged == whole
     assert sorted(str(row["name"]) for row in whole) == sorted(map(str, values))
 
@@ -38,7 +38,7 @@ def test_pages_hold_every_row_once_whatever_it_is_named(values, way, limit):
 @pytest.mark.parametrize("sort", ["name", "name-", "name-sideways", "-up", "other-up", "__class__-up"])
 def test_an_order_that_there_is_not_is_refused(sort):
     with pytest.raises(Malformed, match="sort must be one of name"):
-        listed(rows(1), Cut(sort))
+        listed(rows(1), PageRequest(sort))
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "", "many", "1e3", "٣", "9" * 10])
@@ -56,8 +56,8 @@ def test_drafts_list_as_their_whole_rows_do_and_only_those_shown_are_worked_out(
         worked_out.append(at)
         return {"rest": -values[at]}
 
-    asked = Cut(sort, offset=1, limit=limit)
-    shown = listed(Drafts(rows(*values), rest), asked)
+    asked = PageRequest(sort, offset=1, limit=limit)
+    shown = listed(LazyRows(rows(*values), rest), asked)
     assert shown == listed([row | {"rest": -row["name"]} for row in rows(*values)], asked)
     assert len(worked_out) == len(set(worked_out))
     if not sort.startswith("rest"):

@@ -7,7 +7,7 @@ import pytest
 from test_documents import AT, HOUR, interval, label, usage
 
 from skytally.core import storable
-from skytally.core.documents import INDICES, Label, Round, Turn
+from skytally.core.documents import INDICES, Label, Round, TimerSlot
 from skytally.core.ports import Query, Write
 
 FAR_EAST = timezone(timedelta(hours=14))
@@ -56,7 +56,7 @@ def test_what_can_be_read_again_is_kept(write):
         (label("k", "a", -1), "version"),
         (label("k", "a", 2**63), "version"),
         (Write("nowhere", "k", 1, Label(boot_id="a")), "kind"),
-        (Write("label", "k", 1, Turn(taken_at=AT)), "kind"),
+        (Write("label", "k", 1, TimerSlot(taken_at=AT)), "kind"),
         (round_at(datetime(1, 1, 1, tzinfo=FAR_EAST)), "started_at"),
         (round_at(datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-14)))), "started_at"),
         (round_at(storable.EARLIEST - timedelta(microseconds=1)), "started_at"),

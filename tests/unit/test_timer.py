@@ -17,7 +17,7 @@ import pytest
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.http_client import REQUEST_SECONDS
-from skytally.core.documents import Cursor, Round, Turn
+from skytally.core.documents import Cursor, Round, TimerSlot
 from skytally.core.errors import Malformed, Unavailable
 from skytally.core.ports import Outcome, Write
 from skytally.operation import timer
@@ -142,7 +142,9 @@ def test_a_turn_is_held_by_one_for_a_lease_each(documents):
 
 
 def test_a_turn_that_cannot_be_read_or_that_lies_before_the_one_it_follows_blocks_nobody(documents, tmp_path):
-    documents.write([Write("turn", f"x-{round(NOW.timestamp() * 1_000)}", 0, Turn(taken_at=NOW - timedelta(days=1)), create=True)]).result()
+    documents.write(
+        [Write("turn", f"x-{round(NOW.timestamp() * 1_000)}", 0, TimerSlot(taken_at=NOW - timedelta(days=1)), create=True)]
+    ).result()
     assert take_turn("x", NOW, documents, NOW + SECOND)
     assert not take_turn("x", NOW, documents, NOW + 2 * SECOND)
     assert take_turn("y", NOW, documents, NOW)

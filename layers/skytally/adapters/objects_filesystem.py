@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from skytally.core.errors import NotFound, Unavailable
-from skytally.core.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
+from skytally.core.ports import OBJECT_KEY, Created, DiskUsage, Exists, checked_key, checked_prefix
 
 LEFT_OVER_AFTER = timedelta(hours=1)
 # Each try loses only to a delete that falls between two calls; a busy machine can make many of those fall.
@@ -73,14 +73,14 @@ class FilesystemObjects:
         with _answering("read"):
             yield from self._walk(folder + slash, prefix)
 
-    def rooms(self) -> Sequence[Room]:
+    def rooms(self) -> Sequence[DiskUsage]:
         """Answer the disk that the folder lies on; none before anything was written."""
         with _answering("read"):
             try:
                 disk = shutil.disk_usage(self._root)
             except FileNotFoundError:
                 return []
-        return [Room.of_disk("the disk of the objects", disk.free, disk.total)]
+        return [DiskUsage.of_disk("the disk of the objects", disk.free, disk.total)]
 
     def versioned(self) -> bool:
         """Answer no: a file that is removed is gone for everybody who opens it by name."""

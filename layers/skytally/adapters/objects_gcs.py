@@ -25,7 +25,7 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from skytally.core.errors import NotFound, Unavailable
-from skytally.core.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
+from skytally.core.ports import OBJECT_KEY, Created, DiskUsage, Exists, checked_key, checked_prefix
 
 T = TypeVar("T")
 SECONDS = (2, 6)
@@ -82,7 +82,7 @@ class GcsObjects:
                 return
             yield from filter(OBJECT_KEY.fullmatch, (blob.name.removeprefix(self._prefix) for blob in page))
 
-    def rooms(self) -> Sequence[Room]:
+    def rooms(self) -> Sequence[DiskUsage]:
         """Answer none: a bucket has no end that can be asked for."""
         return ()
 

@@ -22,7 +22,7 @@ from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from skytally.core.errors import Misconfigured, NotFound, Unavailable
-from skytally.core.ports import OBJECT_KEY, Created, Exists, Room, checked_key, checked_prefix
+from skytally.core.ports import OBJECT_KEY, Created, DiskUsage, Exists, checked_key, checked_prefix
 
 T = TypeVar("T")
 CONNECT_SECONDS, READ_SECONDS = 2, 6
@@ -85,7 +85,7 @@ class S3Objects:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
 
-    def rooms(self) -> Sequence[Room]:
+    def rooms(self) -> Sequence[DiskUsage]:
         """Answer none: a bucket has no end that can be asked for."""
         return ()
 

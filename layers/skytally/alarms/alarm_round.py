@@ -100,7 +100,7 @@ class Checked(Struct, frozen=True):
         return alarm.kind in self.kinds or f"{alarm.kind}:{alarm.subject}" in self.identities
 
 
-class Teller(Protocol):
+class Notifier(Protocol):
     """Who tells people of alarms."""
 
     def tell(self, alarm: Alarm) -> None:
@@ -110,8 +110,8 @@ class Teller(Protocol):
         """Say which alarms are open to a receiver that forgets what it does not hear of again, or raise Unavailable."""
 
 
-class Untold:
-    """The teller of a site that names no receiver: alarms are kept and shown only."""
+class NullNotifier:
+    """The notifier of a site that names no receiver: alarms are kept and shown only."""
 
     def tell(self, alarm: Alarm) -> None:
         """Do nothing."""
@@ -131,7 +131,9 @@ def each(items: Iterable[T], about: Callable[[T], tuple[str, str | None]], find:
             yield Crash(*about(item), logs.incident(crash))
 
 
-def round_of(checks: Sequence[Check], teller: Teller, documents: Documents, site: Site, now: datetime, deadline: Deadline) -> AlarmCounts:
+def round_of(
+    checks: Sequence[Check], notifier: Notifier, documents: Documents, site: Site, now: datetime, deadline: Deadline
+) -> AlarmCounts:
     """Raise what is new, resolve what is over, tell people of both; return counts.
 
     What is left when time is up is the next round's. Raises Unavailable at the end where a store was away from a check, or people could not
@@ -144,9 +146,9 @@ def round_of(checks: Sequence[Check], teller: Teller, documents: Documents, site
     errors = list(checked.outages)
     kept = [_kept(identity, alarm, now) for identity, alarm in alarms.items() if not _is_news(alarm) and alarm != known.get(identity)]
     documents.write(kept).result()
-    told = _told(alarms, teller, documents, now, errors, deadline)
+    told = _told(alarms, notifier, documents, now, errors, deadline)
     if not deadline.is_over():
-        _remind([alarm for alarm in alarms.values() if alarm.told and alarm.state != RESOLVED], teller, errors)
+        _remind([alarm for alarm in alarms.values() if alarm.told and alarm.state != RESOLVED], notifier, errors)
     if errors:
         raise errors[0]
     states = Counter(alarm.state for alarm in alarms.values())
@@ -292,7 +294,7 @@ def _is_news(alarm: Alarm) -> bool:
 
 
 def _told(
-    alarms: Mapping[str, Alarm], teller: Teller, documents: Documents, now: datetime, errors: list[Unavailable], deadline: Deadline
+    alarms: Mapping[str, Alarm], notifier: Notifier, documents: Documents, now: datetime, errors: list[Unavailable], deadline: Deadline
 ) -> list[str]:
     """Tell people what is new, and keep each alarm once they know; return the states that they were told of, in bounded number.
 
@@ -302,7 +304,7 @@ def _told(
     for identity, alarm in _news(alarms, now):
         if deadline.is_over():
             break
-        error = _failure(teller, alarm)
+        error = _failure(notifier, alarm)
         if error is None:
             documents.write([_kept(identity, structs.replace(alarm, told=alarm.state), now)]).result()
             told.append(alarm.state)
@@ -315,9 +317,9 @@ def _told(
     return told
 
 
-def _failure(teller: Teller, alarm: Alarm) -> Unavailable | None:
+def _failure(notifier: Notifier, alarm: Alarm) -> Unavailable | None:
     try:
-        teller.tell(alarm)
+        notifier.tell(alarm)
     except Unavailable as error:
         return error
     except Exception as crash:  # noqa: BLE001  an alarm that cannot be told costs itself
@@ -340,8 +342,8 @@ def _kept(identity: str, alarm: Alarm, now: datetime) -> Write:
     return Write("alarm", identity, round(now.timestamp() * 1_000), alarm)
 
 
-def _remind(alarms: Sequence[Alarm], teller: Teller, errors: list[Unavailable]) -> None:
+def _remind(alarms: Sequence[Alarm], notifier: Notifier, errors: list[Unavailable]) -> None:
     try:
-        teller.remind(alarms)
+        notifier.remind(alarms)
     except Unavailable as error:
         errors.append(error)

@@ -7,14 +7,14 @@ from datetime import datetime
 from skytally.alarms.alarm_round import Crash, Finding, each
 from skytally.core.ports import Documents
 from skytally.secrets import audit
-from skytally.secrets.audit import Held
+from skytally.secrets.audit import SecretRecord
 from skytally.secrets.outcomes import short
 
 KINDS = ("contested_secret", "unreported_secret", "other_host")
 OTHERS_NAMED = 5
 
 
-def findings(held: Iterable[Held], documents: Documents, now: datetime) -> Iterator[Finding | Crash]:
+def findings(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> Iterator[Finding | Crash]:
     """Find all of them."""
     secrets = list(held)
     yield from contested_secrets(secrets)
@@ -22,14 +22,14 @@ def findings(held: Iterable[Held], documents: Documents, now: datetime) -> Itera
     yield from other_hosts(secrets)
 
 
-def _about(one: Held) -> tuple[str, str]:
+def _about(one: SecretRecord) -> tuple[str, str]:
     return f"{one.claim}/{one.vm}", one.cloud
 
 
-def contested_secrets(held: Iterable[Held]) -> Iterator[Finding | Crash]:
+def contested_secrets(held: Iterable[SecretRecord]) -> Iterator[Finding | Crash]:
     """Find secrets whose token somebody else holds, too."""
 
-    def find(one: Held) -> Iterator[Finding]:
+    def find(one: SecretRecord) -> Iterator[Finding]:
         taken = f"was taken from {one.address} at {one.at} with key {short(one.spki_sha256)}" if one.address else f"is {one.state}"
         others = ", ".join(f"{other.address} at {other.at} with key {short(other.spki_sha256)}" for other in one.contested[:OTHERS_NAMED])
         message = (
@@ -40,20 +40,20 @@ def contested_secrets(held: Iterable[Held]) -> Iterator[Finding | Crash]:
     return each(audit.contested(held), _about, find)
 
 
-def unreported_secrets(held: Iterable[Held], documents: Documents, now: datetime) -> Iterator[Finding | Crash]:
+def unreported_secrets(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> Iterator[Finding | Crash]:
     """Find secrets that left us and after which the vm was never heard of."""
 
-    def find(one: Held) -> Iterator[Finding]:
+    def find(one: SecretRecord) -> Iterator[Finding]:
         message = f"the secret of {one.vm} went to {one.address} at {one.at}, and the vm never reported: if it is lost, deposit anew"
         yield Finding("unreported_secret", *_about(one), message, one.vm)
 
     return each(audit.unreported(held, documents, now), _about, find)
 
 
-def other_hosts(held: Iterable[Held]) -> Iterator[Finding | Crash]:
+def other_hosts(held: Iterable[SecretRecord]) -> Iterator[Finding | Crash]:
     """Find secrets that a host took which calls itself something else than the scheduler expected. Who has the token may, too."""
 
-    def find(one: Held) -> Iterator[Finding]:
+    def find(one: SecretRecord) -> Iterator[Finding]:
         message = (
             f"the secret of {one.vm} went at {one.at} to {one.address}, which calls itself {one.comment}, not {one.expected_hostname}: "
             f"see whether that host is yours, and if not, replace what the secret holds"

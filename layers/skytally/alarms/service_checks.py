@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from skytally.alarms.alarm_round import Finding
 from skytally.core import unreadable
 from skytally.core.documents import Cursor, Round
-from skytally.core.ports import Documents, Room
+from skytally.core.ports import DiskUsage, Documents
 from skytally.core.records import iso
 from skytally.core.site_data import SiteFault
 from skytally.deployment import catalog
@@ -38,7 +38,7 @@ def stale_sources(documents: Documents, now: datetime) -> Iterator[Finding]:
             yield Finding("stale_source", name, None, f"{name} is collected until {iso(cursor.stands_at)}: {cursor.error}")
 
 
-def full_stores(rooms: Iterable[Room], known: Collection[str]) -> Iterator[Finding]:
+def full_stores(rooms: Iterable[DiskUsage], known: Collection[str]) -> Iterator[Finding]:
     """Find disks of the stores with less room than they need to go on."""
     for room in rooms:
         more = STAYS_SHARE * room.total_bytes if room.name in known else 0

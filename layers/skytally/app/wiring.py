@@ -19,7 +19,7 @@ from skytally.access.rate_limit import Limits
 from skytally.accounting.boots import Register
 from skytally.adapters.keys_files import KeyFiles
 from skytally.adapters.site_files import SiteData
-from skytally.alarms.alarm_round import Teller, Untold
+from skytally.alarms.alarm_round import Notifier, NullNotifier
 from skytally.core import clock
 from skytally.core.config import OBJECT_STORE, Config, setting_names
 from skytally.core.errors import Misconfigured
@@ -233,12 +233,12 @@ def dirac_credential(store: Documents) -> Credential:
     return Credential("dirac", "SKYTALLY_DIRAC_TOKEN_FILE", Path(config().dirac_token_file), store, keys, clock.now)
 
 
-def alarm_teller(now: datetime) -> Teller:
+def alarm_notifier(now: datetime) -> Notifier:
     """Answer how people are told of an alarm: by the webhook, in the form that the site's data name, or not at all."""
     from skytally.adapters.alarms_webhook import AlarmWebhook
 
     url = config().alarm_webhook
-    return AlarmWebhook(url, site().alarms.form, now) if url else Untold()
+    return AlarmWebhook(url, site().alarms.form, now) if url else NullNotifier()
 
 
 def caller(role: str, report: str = "") -> web.Authorise:

@@ -208,7 +208,7 @@ def show_secret(claim: str) -> None:
     say_json(found)
 
 
-def _history(days: int, claim: str | None = None) -> list[audit.Held]:
+def _history(days: int, claim: str | None = None) -> list[audit.SecretRecord]:
     """Read the object store, and say how much of it is no record of ours."""
     skipped: list[Write] = []
     held = audit.history(wiring.objects(), clock.now(), days, Notes(skipped.extend), claim)
@@ -217,11 +217,11 @@ def _history(days: int, claim: str | None = None) -> list[audit.Held]:
     return held
 
 
-def _show(held: list[audit.Held]) -> None:
+def _show(held: list[audit.SecretRecord]) -> None:
     columns = ("vm", "cloud", "state", "at", "from", "key", "others")
     show(columns, map(_row, held), caption=f"{len(held)} secrets")
 
 
-def _row(one: audit.Held) -> list[str | Text]:
+def _row(one: audit.SecretRecord) -> list[str | Text]:
     words = (one.vm, one.cloud, one.state, one.at, one.address, short(one.spki_sha256) if one.spki_sha256 else "")
     return [*(word or "" for word in words), text(audit.described(one), "red")]

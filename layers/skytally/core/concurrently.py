@@ -12,7 +12,7 @@ B = TypeVar("B")
 READERS = ThreadPoolExecutor(8, "reader")
 
 
-def at_once(here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
+def concurrently(here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
     """Return what both calls do, the first of them in the caller's thread, both for the same request.
 
     Raises what either raises, and never before both are over. Invariant: nobody waits for a call that has not begun. What no reader has

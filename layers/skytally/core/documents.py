@@ -165,7 +165,7 @@ class Alarm(Document, frozen=True, kw_only=True):
     resolved_at: datetime | None
 
 
-class Turn(Document, frozen=True, kw_only=True):
+class TimerSlot(Document, frozen=True, kw_only=True):
     """index turn, key `{name}-{ms of the turn before}`: that somebody does what is to be done once, such as a timer's next round.
 
     Created once, and held for `timer.LEASE`.
@@ -384,7 +384,7 @@ INDICES: dict[str, type[Document]] = {
     "anomaly": Anomaly,
     "closing": Closing,
     "alarm": Alarm,
-    "turn": Turn,
+    "turn": TimerSlot,
     "round": Round,
     "tally": Tally,
     "placed_vm": PlacedVm,

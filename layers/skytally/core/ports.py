@@ -69,7 +69,7 @@ class Installed(Struct, frozen=True):
     left: str = ""
 
 
-class Room(Struct, frozen=True):
+class DiskUsage(Struct, frozen=True):
     """One disk of a store: its name, what is free, what there is, and how much must stay free for the store to go on well."""
 
     name: str
@@ -78,9 +78,9 @@ class Room(Struct, frozen=True):
     needed_bytes: int
 
     @staticmethod
-    def of_disk(name: str, free_bytes: int, total_bytes: int) -> "Room":
+    def of_disk(name: str, free_bytes: int, total_bytes: int) -> "DiskUsage":
         """Describe a disk of files: a tenth of it must stay free, or ten GiB where that is less."""
-        return Room(name, free_bytes, total_bytes, min(total_bytes // 10, 10 * 1_024**3))
+        return DiskUsage(name, free_bytes, total_bytes, min(total_bytes // 10, 10 * 1_024**3))
 
 
 # Called with the key of a document that cannot be read, and why.
@@ -144,7 +144,7 @@ class Documents(Protocol):
     def refresh(self) -> None:
         """Make what was accepted before this call visible to find, table and series."""
 
-    def rooms(self) -> list[Room]:
+    def rooms(self) -> list[DiskUsage]:
         """Answer the disks on which the store lies."""
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ class Objects(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """Name every key that starts with the prefix, in key order, lazily."""
 
-    def rooms(self) -> Sequence[Room]:
+    def rooms(self) -> Sequence[DiskUsage]:
         """Answer the disks on which the store lies; none where it has no end."""
 
 

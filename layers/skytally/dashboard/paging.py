@@ -14,7 +14,7 @@ WAYS = {"up": False, "down": True}
 MOST_DIGITS = 9
 
 
-class Cut(Struct, frozen=True):
+class PageRequest(Struct, frozen=True):
     """An order, a column with -up or -down behind it, and a part of a listing; all rows in their own order, where nothing is asked for."""
 
     sort: str = ""
@@ -22,10 +22,10 @@ class Cut(Struct, frozen=True):
     limit: int | None = None
 
 
-def cut(query: Mapping[str, str]) -> Cut:
+def cut(query: Mapping[str, str]) -> PageRequest:
     """Read the order and the part that a query asks for; raises Malformed."""
     limit = _number(query, "limit") if "limit" in query else None
-    return Cut(query.get("sort", ""), _number(query, "offset") if "offset" in query else 0, limit)
+    return PageRequest(query.get("sort", ""), _number(query, "offset") if "offset" in query else 0, limit)
 
 
 def _number(query: Mapping[str, str], field: str) -> int:
@@ -35,7 +35,7 @@ def _number(query: Mapping[str, str], field: str) -> int:
     return int(text)
 
 
-class Drafts(Sequence[Mapping[str, Any]]):
+class LazyRows(Sequence[Mapping[str, Any]]):
     """Rows of which some columns are known, and the rest is worked out of those rows alone that somebody looks at."""
 
     def __init__(self, known: Sequence[Mapping[str, Any]], rest: Callable[[int], Mapping[str, Any]]) -> None:
@@ -55,7 +55,7 @@ class Drafts(Sequence[Mapping[str, Any]]):
         return self._row(places) if isinstance(places, int) else [self._row(place) for place in places]
 
 
-def listed(rows: Rows, asked: Cut) -> Rows:
+def listed(rows: Rows, asked: PageRequest) -> Rows:
     """Order rows and cut them. Names order as people count (vm-2 before vm-10); what is not known comes last, whichever way."""
     places = _ordered(rows, asked.sort) if asked.sort and rows else range(len(rows))
     return [rows[place] for place in places[asked.offset :][: asked.limit]]
@@ -66,7 +66,7 @@ def _ordered(rows: Rows, sort: str) -> Sequence[int]:
     name, _, way = sort.rpartition("-")
     if way not in WAYS or name not in rows[0]:
         raise Malformed(f"sort must be one of {', '.join(rows[0])}, with -up or -down behind it", field="sort")
-    sketched = rows.known if isinstance(rows, Drafts) and name in rows.known[0] else rows
+    sketched = rows.known if isinstance(rows, LazyRows) and name in rows.known[0] else rows
     told = {place: _order(row[name]) for place, row in enumerate(sketched) if row[name] is not None}
     known = sorted(told, key=lambda place: told[place], reverse=WAYS[way])
     return [*known, *(place for place in range(len(rows)) if place not in told)]

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from skytally.accounting import cloud_names
-from skytally.core.concurrently import at_once
+from skytally.core.concurrently import concurrently
 from skytally.core.errors import Malformed
 from skytally.core.ports import Documents, Objects
 from skytally.core.records import iso
@@ -83,7 +83,7 @@ def _parts(parts: Sequence[str], table: Callable[[], dict[str, Any]], series: Ca
     """Answer the parts that are asked for, both in the time of one."""
     if len(parts) == 1:
         return table() | {"series": []} if "table" in parts else {"series": series()}
-    answer, points = at_once(table, series)
+    answer, points = concurrently(table, series)
     return answer | {"series": points}
 
 
@@ -125,7 +125,7 @@ def _secrets(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def _is_asked(one: audit.Held, asked: Asked) -> bool:
+def _is_asked(one: audit.SecretRecord, asked: Asked) -> bool:
     return (not asked.clouds or one.cloud in asked.clouds) and asked.query.get("vm", one.vm) == one.vm
 
 
@@ -133,7 +133,7 @@ def _inside(at: str, shown: Window) -> bool:
     return shown.from_at <= datetime.fromisoformat(at) < shown.until_at
 
 
-def _ends(held: Sequence[audit.Held], shown: Window) -> list[dict[str, Any]]:
+def _ends(held: Sequence[audit.SecretRecord], shown: Window) -> list[dict[str, Any]]:
     """Count what came to its end in each step, by its state."""
     moments = ((datetime.fromisoformat(one.at), one.state) for one in held if one.state != "waiting" and _inside(one.at, shown))
     counts = Counter((step_start(at, shown), state) for at, state in moments)

@@ -11,7 +11,7 @@ from skytally.accounting.hs23 import UNSCORED, Score, scores
 from skytally.accounting.measures import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.accounting.samples import AHEAD_ALLOWED
 from skytally.accounting.statement_rows import SILENT_AFTER, elapsed_ms, hs23, month_documents, ratio, up_ms
-from skytally.core.concurrently import at_once
+from skytally.core.concurrently import concurrently
 from skytally.core.documents import BootBenchmark, Usage
 from skytally.core.errors import Malformed
 from skytally.core.months import month_end_at, month_of
@@ -21,7 +21,7 @@ from skytally.core.rounding import DECIMALS
 from skytally.core.site_data import Site
 from skytally.dashboard.caveats import BootKey, boot_key, usage_doubts
 from skytally.dashboard.interval_view import interval_rows
-from skytally.dashboard.paging import Drafts
+from skytally.dashboard.paging import LazyRows
 from skytally.dashboard.time_range import Window, step_end
 
 DIMENSIONS = {"cloud": ("cloud",), "vm": ("cloud", "vm"), "interval": ("cloud", "vm", "label")}
@@ -42,7 +42,7 @@ def usage_view(shown: Window, where: Where, by: str, documents: Documents, site:
         raise Malformed("intervals are shown of one vm: name it", field="vm")
     documents.refresh()
     sums = structs.replace(_span(shown, where), by=("cloud", "vm", "label"))
-    (boots, worth), rows = at_once(lambda: _boots(shown, where, documents, site, now), lambda: documents.table(sums))
+    (boots, worth), rows = concurrently(lambda: _boots(shown, where, documents, site, now), lambda: documents.table(sums))
     totals = _measures(rows, list(boots.values()), worth, shown, now)
     intervals = by == "interval"
     table = list(interval_rows(boots.values(), shown, documents)) if intervals else _table(rows, boots, worth, DIMENSIONS[by], shown, now)
@@ -80,7 +80,7 @@ def frame(name: str, shown: Window, now: datetime) -> dict[str, Any]:
 
 def _table(
     rows: list[Row], boots: dict[BootKey, Usage], worth: dict[BootKey, Score], by: tuple[str, ...], shown: Window, now: datetime
-) -> Drafts:
+) -> LazyRows:
     """Bring together what was heard of (rows) and what was up (boots), by the dimensions of the table."""
     heard: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -89,7 +89,9 @@ def _table(
     for usage in boots.values():
         up[tuple(getattr(usage, name) for name in by)].append(usage)
     keys = sorted(heard.keys() | up.keys())
-    return Drafts([dict(zip(by, key, strict=True)) for key in keys], lambda at: _measures(heard[keys[at]], up[keys[at]], worth, shown, now))
+    return LazyRows(
+        [dict(zip(by, key, strict=True)) for key in keys], lambda at: _measures(heard[keys[at]], up[keys[at]], worth, shown, now)
+    )
 
 
 def _boots(

@@ -23,7 +23,7 @@ from msgspec import Struct, structs
 
 from skytally.core import logs
 from skytally.core.clock import Countdown
-from skytally.core.documents import Round, Turn
+from skytally.core.documents import Round, TimerSlot
 from skytally.core.errors import SkytallyError, Unavailable
 from skytally.core.ports import Documents, Outcome, Write
 
@@ -219,9 +219,9 @@ def take_turn(name: str, after: datetime | None, documents: Documents, now: date
     """
     while True:
         key = f"{name}-{_ms(after or BEGINNING)}"
-        if documents.write([Write("turn", key, 0, Turn(taken_at=now), create=True)]).result() == [Outcome.STORED]:
+        if documents.write([Write("turn", key, 0, TimerSlot(taken_at=now), create=True)]).result() == [Outcome.STORED]:
             return True
-        turn = documents.get("turn", key, Turn)
+        turn = documents.get("turn", key, TimerSlot)
         if turn is not None and now - turn.taken_at < LEASE:
             return False
         # One that cannot be read is followed, too, by whoever is first.

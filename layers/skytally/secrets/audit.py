@@ -26,7 +26,7 @@ READERS = 16
 VMS_A_QUERY = 500
 
 
-class Held(Struct, frozen=True, kw_only=True):
+class SecretRecord(Struct, frozen=True, kw_only=True):
     """One secret of one vm, with whoever else proved that it has the token.
 
     `state` is waiting, delivered, expired or revoked; damaged is a deposit that somebody changed in the store.
@@ -46,7 +46,7 @@ class Held(Struct, frozen=True, kw_only=True):
     contested: tuple[Evidence, ...] = ()
 
 
-def history(objects: Objects, now: datetime, days: int, notes: Notes, claim: str | None = None) -> list[Held]:
+def history(objects: Objects, now: datetime, days: int, notes: Notes, claim: str | None = None) -> list[SecretRecord]:
     """List the secrets that wait and those whose time ended within some days, or one claim's, newest first.
 
     What is no record of ours is noted and left out. Raises Unavailable rather than list a part.
@@ -90,20 +90,20 @@ class _Reading(Struct, frozen=True):
         keys = [key for day in listed for key in day if self.claim in {None, key.split("/")[2].partition(".")[0]}]
         return [record for record in self.readers.map(read, keys) if record is not None]
 
-    def waiting(self) -> list[Held]:
+    def waiting(self) -> list[SecretRecord]:
         """Read the deposits that nobody took yet."""
         names = [found for found in deposits(self.objects, self.notes) if self.claim in {None, found[1]}]
         return [one for few in self.readers.map(lambda found: self._deposit(*found), names) for one in few]
 
-    def _deposit(self, expires: int, claim: str) -> list[Held]:
+    def _deposit(self, expires: int, claim: str) -> list[SecretRecord]:
         try:
             prep = read_box(self.objects, claim, expires).open()
         except NotFound:
             return []
         except Changed as error:
             self.notes.add("object", "prep", prep_key(claim, expires), error.message)
-            return [Held(claim=claim, vm=None, cloud="unknown", state="damaged", at=_moment(expires), expires_at=_moment(expires))]
-        left = Held(
+            return [SecretRecord(claim=claim, vm=None, cloud="unknown", state="damaged", at=_moment(expires), expires_at=_moment(expires))]
+        left = SecretRecord(
             claim=claim,
             vm=prep.vm,
             cloud=prep.cloud,
@@ -115,16 +115,16 @@ class _Reading(Struct, frozen=True):
         return [structs.replace(left, vm=vm) for vm in prep.names or (prep.vm,)]
 
 
-def _ended(mark: Mark) -> Held:
-    shared = {name: getattr(mark, name) for name in Held.__struct_fields__ if name not in {"expires_at", "contested"}}
-    return Held(**shared, expires_at=_moment(mark.expires))
+def _ended(mark: Mark) -> SecretRecord:
+    shared = {name: getattr(mark, name) for name in SecretRecord.__struct_fields__ if name not in {"expires_at", "contested"}}
+    return SecretRecord(**shared, expires_at=_moment(mark.expires))
 
 
 def _moment(unix_seconds: int) -> str:
     return iso(datetime.fromtimestamp(unix_seconds, UTC))
 
 
-def _with_others(held: list[Held], evidence: list[Evidence]) -> Iterator[Held]:
+def _with_others(held: list[SecretRecord], evidence: list[Evidence]) -> Iterator[SecretRecord]:
     """Give each secret the evidence of its vm, and of any name that is none of its claim's: who holds the token may say anything."""
     by_claim: dict[str, list[Evidence]] = defaultdict(list)
     for other in evidence:
@@ -136,22 +136,22 @@ def _with_others(held: list[Held], evidence: list[Evidence]) -> Iterator[Held]:
         yield structs.replace(one, contested=others)
 
 
-def contested(held: Iterable[Held]) -> list[Held]:
+def contested(held: Iterable[SecretRecord]) -> list[SecretRecord]:
     """Name the secrets whose token somebody else holds: another key, source or name came with a valid proof."""
     return [one for one in held if one.contested]
 
 
-def unreported(held: Iterable[Held], documents: Documents, now: datetime) -> list[Held]:
+def unreported(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> list[SecretRecord]:
     """Name the deliveries after which the vm never reported: its first report is the acknowledgement that the secret arrived."""
     return [one for one, boot in _boots(held, documents, now) if boot == LOST]
 
 
-def on_another_host(held: Iterable[Held]) -> list[Held]:
+def on_another_host(held: Iterable[SecretRecord]) -> list[SecretRecord]:
     """Name the secrets that a machine took which calls itself something else than the scheduler expected."""
     return [one for one in held if _other_host(one)]
 
 
-def _other_host(one: Held) -> str | None:
+def _other_host(one: SecretRecord) -> str | None:
     """Return the host that the key's comment names, `USER@HOST` or `HOST`, where another was expected.
 
     Where one of the two is a host's short name, the other's domain is not compared. A comment such as `root@` names
@@ -168,14 +168,14 @@ def _other_host(one: Held) -> str | None:
     return None if is_same else named
 
 
-def _boots(held: Iterable[Held], documents: Documents, now: datetime) -> list[tuple[Held, str | None]]:
+def _boots(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> list[tuple[SecretRecord, str | None]]:
     """Say of each secret how far its vm's boot is; of one that nobody will take any more, nothing."""
     known = list(held)
     heard = _heard({one.vm or "" for one in known if one.state == DELIVERED}, documents)
     return [(one, _boot(one, heard.get((one.vm, one.cloud)), now)) for one in known]
 
 
-def _boot(one: Held, heard_at: datetime | None, now: datetime) -> str | None:
+def _boot(one: SecretRecord, heard_at: datetime | None, now: datetime) -> str | None:
     if one.state != DELIVERED:
         return WAITING if one.state == WAITING else None
     taken_at = datetime.fromisoformat(one.at)
@@ -194,14 +194,14 @@ def _heard(vms: set[str], documents: Documents) -> dict[tuple[str | None, str], 
     return heard
 
 
-def secrets_view(held: Iterable[Held], documents: Documents, now: datetime) -> dict[str, Any]:
+def secrets_view(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> dict[str, Any]:
     """Answer the dashboard's table of secrets, and a count for each state."""
     documents.refresh()
     rows = [_row(one) | {"boot": boot, "reported": REPORTED.get(boot or "")} for one, boot in _boots(held, documents, now)]
     return {"view": "secrets", "generated_at": iso(now), "table": rows, "series": [], "coverage": None}
 
 
-def _row(one: Held) -> dict[str, Any]:
+def _row(one: SecretRecord) -> dict[str, Any]:
     row = {
         name: getattr(one, name)
         for name in ("vm", "cloud", "state", "at", "expires_at", "address", "spki_sha256", "comment", "expected_hostname", "claim")
@@ -210,6 +210,6 @@ def _row(one: Held) -> dict[str, Any]:
     return row | {"contested_count": sum(other.kind == CONTESTED for other in one.contested), "others": described(one)}
 
 
-def described(one: Held) -> list[str]:
+def described(one: SecretRecord) -> list[str]:
     """Say in a few words each who else proved that it has the token."""
     return [f"{o.kind}{f' ({o.reason})' if o.reason else ''} {o.address} {o.at}" for o in one.contested]

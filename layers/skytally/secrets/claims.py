@@ -41,7 +41,7 @@ from skytally.secrets.outcomes import (
     read_mark,
     short,
 )
-from skytally.secrets.stored_deposits import Box, Prep, prep_key, read_box
+from skytally.secrets.stored_deposits import SealedDeposit, StoredDeposit, prep_key, read_box
 
 EVIDENCE_SLOTS = 1_000
 
@@ -131,7 +131,7 @@ def _expired() -> Expired:
     return Expired("this claim's time is over: boot the vm anew with a fresh deposit")
 
 
-def _opened(attempt: Attempt, keys: Keyring) -> tuple[Prep, bytes]:
+def _opened(attempt: Attempt, keys: Keyring) -> tuple[StoredDeposit, bytes]:
     """Answer a deposit that nobody changed, with its content key; leaves evidence of one that somebody did."""
     try:
         box = _read_box(attempt)
@@ -141,7 +141,7 @@ def _opened(attempt: Attempt, keys: Keyring) -> tuple[Prep, bytes]:
         raise
 
 
-def _read_box(attempt: Attempt) -> Box:
+def _read_box(attempt: Attempt) -> SealedDeposit:
     request = attempt.request
     try:
         return read_box(attempt.objects, request.claim, request.expires)
@@ -179,7 +179,7 @@ def _refusal(holder: Mark, attempt: Attempt) -> SkytallyError:
     return Taken(f"somebody took this secret {by} with key {short(holder.spki_sha256)}: stop, and tell the operator", kind=kind)
 
 
-def _check_policy(prep: Prep, attempt: Attempt) -> None:
+def _check_policy(prep: StoredDeposit, attempt: Attempt) -> None:
     """Refuse a source or a name that the deposit does not allow, leaving evidence; the key's comment is never a permission."""
     name, reason = attempt.request.vm, None
     if prep.sources and not _inside(attempt.origin.address, prep.sources):
@@ -203,7 +203,7 @@ def _inside(address: str, sources: tuple[str, ...]) -> bool:
     return any(plain in ipaddress.ip_network(source) for source in sources)
 
 
-def _answer(prep: Prep, content_key: bytes, secret: bytes, attempt: Attempt, keys: Keyring) -> bytes:
+def _answer(prep: StoredDeposit, content_key: bytes, secret: bytes, attempt: Attempt, keys: Keyring) -> bytes:
     """Build the whole bundle before anything is decided, so that a failure here burns nothing."""
     request, sealed = attempt.request, prep.sealed
     if prep.names and request.vm is not None:
@@ -213,7 +213,7 @@ def _answer(prep: Prep, content_key: bytes, secret: bytes, attempt: Attempt, key
     return envelope.bundle(sealed, content_key, secret, attempt.key, request.claim, request.expires, request.vm)
 
 
-def _delivery(prep: Prep, attempt: Attempt) -> Mark:
+def _delivery(prep: StoredDeposit, attempt: Attempt) -> Mark:
     """Describe who takes it."""
     return Mark(
         state=DELIVERED,
@@ -230,7 +230,7 @@ def _delivery(prep: Prep, attempt: Attempt) -> Mark:
     )
 
 
-def _tidy(prep: Prep, objects: Objects) -> None:
+def _tidy(prep: StoredDeposit, objects: Objects) -> None:
     """Remove what nobody may take any more, where the store allows it now; the sweep does it otherwise."""
     try:
         if not prep.names or not open_names(objects, prep.claim, prep.expires, prep.names):

@@ -21,7 +21,7 @@ from skytally.core.ports import Created, Objects
 from skytally.core.records import Caller, ClaimId, Deposit, IsoMoment, iso
 from skytally.secrets import envelope
 from skytally.secrets.outcomes import open_names
-from skytally.secrets.stored_deposits import Box, Intent, Prep, intent_key, prep_key, read_intent
+from skytally.secrets.stored_deposits import Intent, SealedDeposit, StoredDeposit, intent_key, prep_key, read_intent
 
 CLAIM_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 CLAIM_LENGTH = 26
@@ -118,7 +118,7 @@ def _body_mac(body: bytes, intent: Intent, keys: Keyring) -> str:
 def _box(wanted: Deposit, intent: Intent, secret: bytes, keys: Keyring, now: datetime) -> bytes:
     """Seal a deposit for the store."""
     content_key, wrapping = envelope.new_content_key(), keys.wrapping[0]
-    bare = Prep(
+    bare = StoredDeposit(
         claim=intent.claim,
         expires=intent.expires,
         sealed=b"",
@@ -136,10 +136,10 @@ def _box(wanted: Deposit, intent: Intent, secret: bytes, keys: Keyring, now: dat
     reporter = reporter_token(bare, wanted.vm, keys, now) if wanted.vm else ""
     sealed = envelope.seal_payload(wanted.payload, reporter, secret, content_key, intent.claim)
     prep = msgspec.msgpack.encode(msgspec.structs.replace(bare, sealed=sealed))
-    return msgspec.msgpack.encode(Box(wrapping.name, key_wrapping.wrap(content_key, wrapping.secret, prep), prep))
+    return msgspec.msgpack.encode(SealedDeposit(wrapping.name, key_wrapping.wrap(content_key, wrapping.secret, prep), prep))
 
 
-def open_content_key(box: Box, keys: Keyring) -> bytes:
+def open_content_key(box: SealedDeposit, keys: Keyring) -> bytes:
     """Open the content key; raises Changed where anything was changed, Unavailable where the key for it is missing."""
     key = named(keys.wrapping, box.wrapping_key)
     if key is None:
@@ -147,7 +147,7 @@ def open_content_key(box: Box, keys: Keyring) -> bytes:
     return key_wrapping.unwrap(box.content_key_wrapped, key.secret, box.prep)
 
 
-def reporter_token(prep: Prep, vm: str, keys: Keyring, now: datetime) -> str:
+def reporter_token(prep: StoredDeposit, vm: str, keys: Keyring, now: datetime) -> str:
     """Make the credential that a vm reports with: itself, and where it belongs as the scheduler said."""
     issued = int(now.timestamp())
     expires = issued + int(tokens.REPORTER_LIFETIME.total_seconds())

@@ -18,7 +18,7 @@ from skytally.core.records import Caller, Revocation, iso
 from skytally.core.unreadable import Notes
 from skytally.operation.timer import Deadline
 from skytally.secrets.outcomes import DELIVERED, EXPIRED, REVOKED, Mark, decide, mark_key, mark_keys, open_names, read_mark
-from skytally.secrets.stored_deposits import Prep, deposits, intent_key, prep_key, read_box, read_intent
+from skytally.secrets.stored_deposits import StoredDeposit, deposits, intent_key, prep_key, read_box, read_intent
 
 NAMES = {
     "mark": re.compile(r"mark/([0-9]{8})/([a-z0-9]{20,64})(?:\.[0-9a-f]{32})?"),
@@ -70,7 +70,7 @@ def _check_revoked(marks: list[Mark]) -> None:
         raise Expired("this claim expired by itself before: there is nothing to revoke")
 
 
-def _end(prep: Prep, name: str | None, state: str, objects: Objects, now: datetime) -> Mark:
+def _end(prep: StoredDeposit, name: str | None, state: str, objects: Objects, now: datetime) -> Mark:
     """Make the mark that nobody took it, or answer the one that was first."""
     mark = Mark(state=state, claim=prep.claim, expires=prep.expires, at=iso(now), cloud=prep.cloud, vm=name or prep.vm)
     return decide(objects, mark_key(prep.claim, prep.expires, name), mark)[0]
@@ -102,7 +102,7 @@ def _sweep_one(claim: str, expires: int, objects: Objects, deadline: Deadline) -
     except NotFound:
         return True
     except Changed:
-        prep = Prep(claim=claim, expires=expires, sealed=b"", cloud="unknown")
+        prep = StoredDeposit(claim=claim, expires=expires, sealed=b"", cloud="unknown")
     for name in open_names(objects, claim, expires, prep.names) if prep.names else (None,):
         if deadline.is_over():
             return False

@@ -22,7 +22,7 @@ from skytally.secrets.outcomes import LATEST, Expiry, decoded
 _PREP_KEY = re.compile(r"prep/([0-9]{10})/([a-z0-9]{20,64})")
 
 
-class Prep(Struct, frozen=True, kw_only=True):
+class StoredDeposit(Struct, frozen=True, kw_only=True):
     """What was left, and who may take it; `names` are a batch's vms and empty for a single vm's deposit."""
 
     claim: ClaimId
@@ -40,16 +40,16 @@ class Prep(Struct, frozen=True, kw_only=True):
     deposited_at: Expiry = 0
 
 
-class Box(Struct, frozen=True, array_like=True):
+class SealedDeposit(Struct, frozen=True, array_like=True):
     """A deposit as it lies in the store: a Prep's bytes, and its content key bound to exactly these."""
 
     wrapping_key: str
     content_key_wrapped: bytes
     prep: bytes
 
-    def open(self) -> Prep:
+    def open(self) -> StoredDeposit:
         """Read what was left; only `deposit.open_content_key` shows that nobody changed it."""
-        return msgspec.msgpack.decode(self.prep, type=Prep)
+        return msgspec.msgpack.decode(self.prep, type=StoredDeposit)
 
 
 class Intent(Struct, frozen=True, kw_only=True):
@@ -76,11 +76,11 @@ def deposits(objects: Objects, notes: Notes) -> Iterator[tuple[int, str]]:
             notes.add("object", "prep", key, "no deposit of ours has such a name")
 
 
-def read_box(objects: Objects, claim: str, expires: int) -> Box:
+def read_box(objects: Objects, claim: str, expires: int) -> SealedDeposit:
     """Read a deposit; raises NotFound, or Changed where what lies there is no deposit of this claim."""
     data = objects.get(prep_key(claim, expires))
     try:
-        box = msgspec.msgpack.decode(data, type=Box)
+        box = msgspec.msgpack.decode(data, type=SealedDeposit)
         prep = box.open()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Changed("what lies there is no deposit: tell the operator") from None

@@ -31,7 +31,7 @@ from skytally.core import storable
 from skytally.core.commit_queue import CommitQueue, Fate
 from skytally.core.documents import Document
 from skytally.core.errors import Unavailable
-from skytally.core.ports import Installed, Outcome, Query, Room, Row, Skipped, Write
+from skytally.core.ports import DiskUsage, Installed, Outcome, Query, Row, Skipped, Write
 from skytally.core.unreadable import Notes
 
 __all__ = ["SearchDocuments", "as_user", "connect", "install"]
@@ -179,7 +179,7 @@ class SearchDocuments:
         with self._ready():
             whole(self.client.perform("POST", f"/{self._prefix}-*/_refresh"))
 
-    def rooms(self) -> list[Room]:
+    def rooms(self) -> list[DiskUsage]:
         """Return the disks of the data nodes; none to a credential that may not see the cluster's. See the port."""
         with self._ready():
             try:

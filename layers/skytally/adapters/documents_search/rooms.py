@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from skytally.adapters.documents_search.wire import Client
-from skytally.core.ports import Room
+from skytally.core.ports import DiskUsage
 
 WATERMARK = "cluster.routing.allocation.disk.watermark"
 UNITS = {"b": 1, "kb": 1_024, "mb": 1_024**2, "gb": 1_024**3, "tb": 1_024**4, "pb": 1_024**5}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgtp]?b)", re.IGNORECASE)
 
 
-def rooms(client: Client) -> Iterator[Room]:
+def rooms(client: Client) -> Iterator[DiskUsage]:
     """Answer each disk of each data node; needs the cluster privilege `monitor`."""
     settings = client.perform("GET", "/_cluster/settings", {"include_defaults": True, "filter_path": f"*.{WATERMARK}"})
     low, headroom = watermark(settings)
@@ -25,7 +25,7 @@ def rooms(client: Client) -> Iterator[Room]:
             for disk in node.get("fs", {}).get("data", ()):
                 total = disk["total_in_bytes"]
                 needed = needed_bytes(low, headroom, total)
-                yield Room(f"the disk of {client.dialect.title}'s {node['name']}", disk["available_in_bytes"], total, needed)
+                yield DiskUsage(f"the disk of {client.dialect.title}'s {node['name']}", disk["available_in_bytes"], total, needed)
 
 
 def watermark(settings: dict[str, Any]) -> tuple[str, str | None]:

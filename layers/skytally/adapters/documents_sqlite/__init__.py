@@ -27,7 +27,7 @@ from skytally.core import storable
 from skytally.core.commit_queue import CommitQueue
 from skytally.core.documents import Document
 from skytally.core.errors import Unavailable
-from skytally.core.ports import Installed, Outcome, Query, Room, Row, Skipped, Write
+from skytally.core.ports import DiskUsage, Installed, Outcome, Query, Row, Skipped, Write
 from skytally.core.unreadable import Notes
 
 D = TypeVar("D", bound=Document)
@@ -177,13 +177,13 @@ class SqliteDocuments:
                 if span in missing():
                     keep(self._reader(), span)
 
-    def rooms(self) -> list[Room]:
+    def rooms(self) -> list[DiskUsage]:
         """Answer the disk that the file lies on; see the port."""
         try:
             disk = shutil.disk_usage(self._path.parent)
         except OSError:
             raise Unavailable("the document store's disk cannot be looked at: check SKYTALLY_DOCUMENTS") from None
-        return [Room.of_disk("the disk of the documents", disk.free, disk.total)]
+        return [DiskUsage.of_disk("the disk of the documents", disk.free, disk.total)]
 
     def refresh(self) -> None:
         """Do nothing: SQLite shows every commit at once."""
