@@ -1,6 +1,9 @@
-"""Ask pip-audit what is known of the packages in the image: `make audit`. Ends with 1 where something is, and says where nobody could tell.
+"""Ask pip-audit what is known of the packages in the image: `make audit`.
 
-A network without a service that knows vulnerabilities is no vulnerability: then it says in one line that nothing was audited.
+Ends with 1 where something is, and says where nobody could tell.
+
+A network without a service that knows vulnerabilities is no vulnerability: then it says in one line that nothing was
+audited.
 """
 
 import json
@@ -14,7 +17,17 @@ SECONDS = 300
 
 def main() -> int:
     """Audit the lock file with the program that the command line names; answers the exit code."""
-    command = [sys.argv[1], "--disable-pip", "--require-hashes", "--requirement", LOCK, "--format", "json", "--progress-spinner", "off"]
+    command = [
+        sys.argv[1],
+        "--disable-pip",
+        "--require-hashes",
+        "--requirement",
+        LOCK,
+        "--format",
+        "json",
+        "--progress-spinner",
+        "off",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         dependencies = json.loads(done.stdout)["dependencies"]
@@ -32,8 +45,14 @@ def told(dependencies: list[dict[str, Any]]) -> int:
         return 0
     found = [(one, flaw) for one in dependencies for flaw in one.get("vulns", ())]
     for one, flaw in found:
-        print(f"{one['name']} {one['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'no version yet'}")
-    print(f"{len(dependencies) - len(unknown)} packages audited, {len(found)} vulnerabilities known, {len(unknown)} packages not known")
+        print(
+            f"{one['name']} {one['version']}: {flaw['id']}, mended in "
+            f"{', '.join(flaw['fix_versions']) or 'no version yet'}"
+        )
+    print(
+        f"{len(dependencies) - len(unknown)} packages audited, {len(found)} vulnerabilities known, {len(unknown)} "
+        "packages not known"
+    )
     return 1 if found else 0
 
 

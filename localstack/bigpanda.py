@@ -1,10 +1,12 @@
-"""A stand-in for the BigPanDA monitor: its rules for parameters, tables, limits and times, over jobs of a test, with faults on demand.
+"""A stand-in for the BigPanDA monitor: its rules for parameters,
+tables, limits and times, over jobs of a test, with faults on demand.
 
-What is known of the real one: `|` means or; a comma means and, so several queues by comma are nobody's, and several statuses by comma
-keep the archive from being asked; `*` and a leading `!` are operators, `+ ' #` do not survive. With several statuses the tables of active
-jobs know no time. The archive is asked only for windows that reach back 72 hours, and by statechangetime. Each table is cut to `limit`,
-newest modification first. `fields` is taken literally; one task is answered by other rules; bad values are 400; times are naive UTC; the
-same question again is answered from a cache for ten minutes.
+What is known of the real one: `|` means or; a comma means and, so several queues by comma are nobody's, and several
+statuses by comma keep the archive from being asked; `*` and a leading `!` are operators, `+ ' #` do not survive. With
+several statuses the tables of active jobs know no time. The archive is asked only for windows that reach back 72 hours,
+and by statechangetime. Each table is cut to `limit`, newest modification first. `fields` is taken literally; one task
+is answered by other rules; bad values are 400; times are naive UTC; the same question again is answered from a cache
+for ten minutes.
 """
 
 import gzip
@@ -70,7 +72,11 @@ class Monitor:
         """Answer what the monitor would; raises Refused, and anything else where the real one fails."""
         _check(query)
         named = {column: query[column].lower() for column in SELECTORS if column in query}
-        rows = [row for row in self.rows if all(_is_named(str(row.get(name)).lower(), name, asked) for name, asked in named.items())]
+        rows = [
+            row
+            for row in self.rows
+            if all(_is_named(str(row.get(name)).lower(), name, asked) for name, asked in named.items())
+        ]
         found: dict[int, Row] = {}
         in_table: dict[str, list[Row]] = {table: [] for table in TABLES}
         now = self.now()
@@ -85,7 +91,11 @@ class Monitor:
             raise TypeError("'<' not supported between instances of 'NoneType' and 'str'")
         told = [_told(row, query) for row in found.values()]
         told += [row for row in told if self.random.random() < self.doubled_share] + self.nonsense
-        aside = [] if query.get("outputs") == "jobs" else [{"field": "jobstatus", "list": sorted({row["jobstatus"] for row in rows})}]
+        aside = (
+            []
+            if query.get("outputs") == "jobs"
+            else [{"field": "jobstatus", "list": sorted({row["jobstatus"] for row in rows})}]
+        )
         return {"selectionsummary": aside, "jobs": told, "errsByCount": []}
 
     def _of_table(self, table: str, rows: list[Row], query: Query) -> list[Row]:
@@ -107,7 +117,11 @@ class Monitor:
         usual = TASK_HOURS if "jeditaskid" in query else BATCH_ID_HOURS if "batchid" in query else USUAL_HOURS
         hours = int(query["hours"]) if "hours" in query else 24 * int(query["days"]) if "days" in query else usual
         end = _moment(query["date_to"]) if "date_to" in query else self.now()
-        return _moment(query["date_from"]) if "date_from" in query else end - timedelta(hours=hours), end, "modificationtime"
+        return (
+            _moment(query["date_from"]) if "date_from" in query else end - timedelta(hours=hours),
+            end,
+            "modificationtime",
+        )
 
 
 def _table(row: Row, now: datetime) -> str:
@@ -201,7 +215,9 @@ class Handler(BaseHTTPRequestHandler):
             return 400, json.dumps({"error": str(refused)}).encode()
         except (TypeError, KeyError, ValueError):
             return FAULTY_BODIES["500"]
-        monitor.cache = {path: kept for path, kept in monitor.cache.items() if now - kept[0] < CACHED_FOR} | {self.path: (now, body)}
+        monitor.cache = {path: kept for path, kept in monitor.cache.items() if now - kept[0] < CACHED_FOR} | {
+            self.path: (now, body)
+        }
         return 200, body
 
     def _fault(self, query: Query) -> str | None:

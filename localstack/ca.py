@@ -18,17 +18,29 @@ class CertificateAuthority:
         self.folder, self.file = folder, folder / "ca.pem"
         self._key, self._name = _new_key(), _name("tests")
         constraints = x509.BasicConstraints(ca=True, path_length=None)
-        made = self._builder(self._name, self._key).add_extension(constraints, critical=True).sign(self._key, hashes.SHA256())
+        made = (
+            self._builder(self._name, self._key)
+            .add_extension(constraints, critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
         self.file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, days: float = 1) -> tuple[Path, Path]:
-        """Issue a certificate for a server on loopback or a client of this name; return the certificate's file and the key's."""
+        """Issue a certificate for a server on loopback or a client of this name;
+        return the certificate's file and the key's.
+        """
         key = _new_key()
         names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))])
         uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        builder = self._builder(_name(name), key, days).add_extension(names, critical=False).add_extension(uses, critical=False)
+        builder = (
+            self._builder(_name(name), key, days)
+            .add_extension(names, critical=False)
+            .add_extension(uses, critical=False)
+        )
         made = builder.sign(self._key, hashes.SHA256())
-        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
         certificate_file, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
         key_file.write_bytes(private)

@@ -1,4 +1,6 @@
-"""cloud-init's own reading and merging of user-data, from Debian's package: fetched by apt, unpacked, never installed."""
+"""cloud-init's own reading and merging of user-data, from Debian's package:
+fetched by apt, unpacked, never installed.
+"""
 
 import json
 import shutil
@@ -27,7 +29,9 @@ json.dump(merged, sys.stdout)
 def read(user_data: bytes) -> dict[str, Any]:
     """Return what cloud-init makes of the cloud-configs in a vm's user-data; raises Missing where it cannot be had."""
     command = [sys.executable, "-c", READING]
-    done = subprocess.run(command, input=user_data, env={"PYTHONPATH": str(_package())}, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        command, input=user_data, env={"PYTHONPATH": str(_package())}, capture_output=True, check=True, timeout=60
+    )
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
@@ -38,11 +42,18 @@ def _package() -> Path:
     package = root / "usr" / "lib" / "python3" / "dist-packages"
     if not (package / "cloudinit" / "mergers").is_dir():
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-            raise Missing("without apt-get and dpkg-deb: that cloud-init reads our user-data with a site's is not tested")
+            raise Missing(
+                "without apt-get and dpkg-deb: that cloud-init reads our user-data with a site's is not tested"
+            )
         fresh = CACHE / "cloud-init.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        how: dict[str, Any] = {"cwd": fresh, "stdin": subprocess.DEVNULL, "capture_output": True, "timeout": FETCH_SECONDS}
+        how: dict[str, Any] = {
+            "cwd": fresh,
+            "stdin": subprocess.DEVNULL,
+            "capture_output": True,
+            "timeout": FETCH_SECONDS,
+        }
         if subprocess.run(["apt-get", "download", "-qq", "cloud-init"], check=False, **how).returncode:
             raise Missing("without Debian's packages: that cloud-init reads our user-data with a site's is not tested")
         (archive,) = fresh.glob("cloud-init_*.deb")

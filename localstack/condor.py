@@ -1,7 +1,8 @@
-"""A real HTCondor pool of one machine: Debian's package in a folder of its own (root only), with short cycles and small history files.
+"""A real HTCondor pool of one machine:
+Debian's package in a folder of its own (root only), with short cycles and small history files.
 
-Made once by debootstrap (some minutes, 600 MB) and kept where the daemons' own user can reach it. Debian's archive keys vouch for every
-package. `with pool() as one: one.submit("sleep 1")`.
+Made once by debootstrap (some minutes, 600 MB) and kept where the daemons' own user can reach it. Debian's archive keys
+vouch for every package. `with pool() as one: one.submit("sleep 1")`.
 """
 
 import contextlib
@@ -66,11 +67,16 @@ class Pool:
     def inside(self, *words: str, check: bool = True) -> str:
         """Run a command in the pool's folder and answer what it printed."""
         command = ["chroot", str(self.root), *words]
-        return subprocess.run(command, check=check, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120).stdout
+        return subprocess.run(
+            command, check=check, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
+        ).stdout
 
     def submit(self, script: str, count: int = 1, *, more: str = "") -> str:
         """Submit jobs that run a line of shell; answers their cluster."""
-        told = f"executable=/bin/sh\narguments=\"-c '{script}'\"\nrequest_cpus=1\nrequest_memory=64\n{more}\nqueue {count}\n"
+        told = (
+            f"executable=/bin/sh\narguments=\"-c '{script}'\"\nrequest_cpus=1\nrequest_memory=64\n{more}\nqueue "
+            f"{count}\n"
+        )
         (self.root / "home" / USER / "job.sub").write_text(told)
         return self.inside("su", USER, "-c", "cd && condor_submit -terse job.sub").split(".")[0]
 
@@ -103,7 +109,9 @@ class Pool:
 
 @contextlib.contextmanager
 def pool(port: int) -> Iterator[Pool]:
-    """Run a pool with an empty queue and history until the caller is done, after any other caller; raises Missing where that cannot be."""
+    """Run a pool with an empty queue and history until the caller is done,
+    after any other caller; raises Missing where that cannot be.
+    """
     with _alone():
         root = _root()
         _empty(root, port)
@@ -112,7 +120,9 @@ def pool(port: int) -> Iterator[Pool]:
             one.inside("condor_master")
             try:
                 one.wait_for(
-                    lambda: one.inside("condor_status", "-af", "Name", check=False).strip() != "", "the pool has no slot", READY_SECONDS
+                    lambda: one.inside("condor_status", "-af", "Name", check=False).strip() != "",
+                    "the pool has no slot",
+                    READY_SECONDS,
                 )
                 yield one
             finally:
@@ -157,16 +167,28 @@ def _root() -> Path:
 
 def _build(command: list[str], environment: dict[str, str]) -> None:
     done = subprocess.run(
-        command, env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_SECONDS
+        command,
+        env=environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
     )
     if done.returncode:
-        raise Missing(f"{command[0]} failed, so HTCondor is not tested: {' '.join((done.stdout + done.stderr).split())[-300:]}")
+        raise Missing(
+            f"{command[0]} failed, so HTCondor is not tested: {' '.join((done.stdout + done.stderr).split())[-300:]}"
+        )
 
 
 @contextlib.contextmanager
 def _mounted(root: Path) -> Iterator[None]:
     """Mount what the daemons need; the folder on itself, without which the starter's private mounts fail."""
-    mounts = [(["--bind", str(root)], root), (["-t", "proc", "proc"], root / "proc"), (["--bind", "/dev"], root / "dev")]
+    mounts = [
+        (["--bind", str(root)], root),
+        (["-t", "proc", "proc"], root / "proc"),
+        (["--bind", "/dev"], root / "dev"),
+    ]
     with contextlib.ExitStack() as stack:
         for words, target in mounts:
             subprocess.run(["mount", *words, str(target)], check=True)

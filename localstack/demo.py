@@ -1,7 +1,9 @@
-"""A server with something worth looking at: a pretended fleet, the PanDA jobs that ran on it, and a cloud that breaks them: `make demo`.
+"""A server with something worth looking at: a pretended fleet,
+the PanDA jobs that ran on it, and a cloud that breaks them: `make demo`.
 
-Everything comes by the ordinary way: samples and placements are reported, jobs are collected from a stand-in for BigPanDA, and the alarms
-are raised by their timer. Nothing of it is left in any other server's state: its home is `.skytally-demo`.
+Everything comes by the ordinary way: samples and placements are reported, jobs are collected from a stand-in for
+BigPanDA, and the alarms are raised by their timer. Nothing of it is left in any other server's state: its home is
+`.skytally-demo`.
 """
 
 import argparse
@@ -33,18 +35,33 @@ KINDS = (
     ("simul", "Sim_tf.py", "EVNT", "HITS", "Athena/23.0.53", 110, 8, 2.1, (41_000_101, 41_000_102, 41_000_103)),
     ("pile", "Reco_tf.py", "HITS", "AOD", "Athena/24.0.41", 70, 8, 14.0, (41_000_201, 41_000_202)),
     ("evgen", "Gen_tf.py", "TXT", "EVNT", "AthGeneration/23.6.31", 40, 1, 1.4, (41_000_301,)),
-    ("panda-client-1.5.69-jedi-run", "runGen-00-00-02", "DAOD", "root", "AnalysisBase/25.2.12", 15, 1, 0.9, (41_000_401, 41_000_402)),
+    (
+        "panda-client-1.5.69-jedi-run",
+        "runGen-00-00-02",
+        "DAOD",
+        "root",
+        "AnalysisBase/25.2.12",
+        15,
+        1,
+        0.9,
+        (41_000_401, 41_000_402),
+    ),
 )
 ERRORS = (
     {"piloterrorcode": 1099, "piloterrordiag": "Failed to stage-in file: mc23_13p6TeV.{n}.pool.root: lfn not found"},
     {"piloterrorcode": 1305, "piloterrordiag": "Failed to execute payload"},
     {"exeerrorcode": 65, "exeerrordiag": "Non-zero failure code returned by transform"},
 )
-FAULT = {"piloterrorcode": 1151, "piloterrordiag": "File transfer timed out during stage-in: mc23_13p6TeV.{n}.pool.root after 3600 s"}
+FAULT = {
+    "piloterrorcode": 1151,
+    "piloterrordiag": "File transfer timed out during stage-in: mc23_13p6TeV.{n}.pool.root after 3600 s",
+}
 
 
 def jobs(vms: list[fleet.Vm], until: datetime, seed: int = 1) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Make the jobs that ended within a day on some vms, as PanDA's rows, each with its placement; on one cloud they fail of late."""
+    """Make the jobs that ended within a day on some vms, as PanDA's rows,
+    each with its placement; on one cloud they fail of late.
+    """
     dice = random.Random(seed)
     faulty = Counter(vm.cloud for vm in vms if vm.end_at is None).most_common(2)[-1][0]
     for number in range(JOBS_AN_HOUR * 23):
@@ -78,7 +95,9 @@ def jobs(vms: list[fleet.Vm], until: datetime, seed: int = 1) -> Iterator[tuple[
             "modificationtime": _naive(ended),
             "statechangetime": _naive(ended),
             "durationsec": int((ended - began).total_seconds()),
-            "cpuconsumptiontime": int((ended - began).total_seconds() * cores * dice.uniform(0.75, 0.95) * (0.05 if breaks else 1)),
+            "cpuconsumptiontime": int(
+                (ended - began).total_seconds() * cores * dice.uniform(0.75, 0.95) * (0.05 if breaks else 1)
+            ),
             "maxpss": int(pss_gb * 1e6 * dice.uniform(0.8, 1.2)),
             "jobmetrics": f"workDirSize={int(dice.uniform(1, 12) * 1e9)}",
             "inputfilebytes": int(dice.uniform(0.5, 4) * 1e9),
@@ -98,7 +117,9 @@ def call(base: str, path: str, token: str = "", body: Any = None) -> Any:
     """Ask the server; raises where it does not answer 200."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(f"{base}/function/{path}", data, headers), timeout=300) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{base}/function/{path}", data, headers), timeout=300
+    ) as answer:
         return json.load(answer)
 
 

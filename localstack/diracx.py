@@ -1,7 +1,8 @@
 """A real DiracX for tests: its REST server from PyPI, on SQLite, on a free port of this machine's loopback.
 
-The environment is made once under ~/.cache/skytally from `diracx.lock`, which pins every package by hash. `with diracx(folder) as server`
-answers a server whose `token()` signs robots in; `python -m localstack.diracx FOLDER` starts one to try things by hand.
+The environment is made once under ~/.cache/skytally from `diracx.lock`, which pins every package by hash. `with
+diracx(folder) as server` answers a server whose `token()` signs robots in; `python -m localstack.diracx FOLDER` starts
+one to try things by hand.
 """
 
 import base64
@@ -67,8 +68,11 @@ async def main():
     async with database.engine_context(), database:
         who = {{"sub": "{USER}", "preferred_username": "localuser"}}
         config = await asyncio.to_thread(ConfigSource.create().read)
-        access, refresh = await exchange_token(database, "{SCOPE}", who, config, settings, SecurityProperty.available_properties())
-    print(json.dumps({{"access_token": create_token(access, settings), "refresh_token": create_token(refresh, settings)}}))
+        access, refresh = await exchange_token(
+            database, "{SCOPE}", who, config, settings, SecurityProperty.available_properties()
+        )
+    tokens = {{"access_token": create_token(access, settings), "refresh_token": create_token(refresh, settings)}}
+    print(json.dumps(tokens))
 
 asyncio.run(main())
 """
@@ -106,18 +110,30 @@ class Diracx:
 
     def token(self, lifetime_seconds: int = 3_600) -> str:
         """Sign a robot in: NormalUser and JobAdministrator."""
-        command = [str(self._commands / "python"), "-c", TOKEN_SCRIPT, str(self._folder / "jwks.json"), str(lifetime_seconds)]
-        return subprocess.run(command, env=self._settings, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+        command = [
+            str(self._commands / "python"),
+            "-c",
+            TOKEN_SCRIPT,
+            str(self._folder / "jwks.json"),
+            str(lifetime_seconds),
+        ]
+        return subprocess.run(
+            command, env=self._settings, capture_output=True, text=True, check=True, timeout=60
+        ).stdout.strip()
 
     def token_pair(self) -> dict[str, Any]:
         """Sign a robot in as DIRAC's own proxy tools do: an access token, and one to renew it with."""
         query = urllib.parse.urlencode({"preferred_username": "localuser", "scope": SCOPE})
         headers = {"Authorization": f"Bearer diracx:legacy:{base64.urlsafe_b64encode(EXCHANGE_KEY).decode()}"}
-        pair: dict[str, Any] = _answer(urllib.request.Request(f"{self.url}/api/auth/legacy-exchange?{query}", headers=headers))
+        pair: dict[str, Any] = _answer(
+            urllib.request.Request(f"{self.url}/api/auth/legacy-exchange?{query}", headers=headers)
+        )
         return pair
 
     def login_pair(self) -> dict[str, str]:
-        """Sign a robot in as a person does: of this pair a refresh token works once, and the second use ends all of the user's sessions."""
+        """Sign a robot in as a person does: of this pair a refresh token works once,
+        and the second use ends all of the user's sessions.
+        """
         command = [str(self._commands / "python"), "-c", PAIR_SCRIPT, str(self._folder / "jwks.json")]
         done = subprocess.run(command, env=self._settings, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
@@ -159,7 +175,9 @@ def _answer(request: urllib.request.Request) -> Any:
         except urllib.error.HTTPError as error:
             with error:
                 if error.code != 503:
-                    raise AssertionError(f"{request.method} {request.selector}: {error.code} {error.read().decode()[:300]}") from error
+                    raise AssertionError(
+                        f"{request.method} {request.selector}: {error.code} {error.read().decode()[:300]}"
+                    ) from error
             time.sleep(1)
     raise AssertionError("DiracX is not ready")
 
@@ -171,8 +189,22 @@ def diracx(folder: Path) -> Iterator[Diracx]:
     folder.mkdir(parents=True, exist_ok=True)
     port, store_port = free_port(), free_port()
     settings = set_up(commands, folder, port, store_port)
-    store = {"GATEWAY_PORT": str(store_port), "BIND_HOST": "127.0.0.1", "SERVICES": "s3", "PATH": os.environ["PATH"], "HOME": str(folder)}
-    server = [commands / "uvicorn", "--factory", "diracx.testing.routers:create_app", "--port", str(port), "--log-level", "warning"]
+    store = {
+        "GATEWAY_PORT": str(store_port),
+        "BIND_HOST": "127.0.0.1",
+        "SERVICES": "s3",
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+    }
+    server = [
+        commands / "uvicorn",
+        "--factory",
+        "diracx.testing.routers:create_app",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+    ]
     with (
         (folder / "log").open("wb") as log,
         running([Path(sys.executable).parent / "ministack"], store, log),
@@ -214,7 +246,13 @@ def set_up(commands: Path, folder: Path, port: int, store_port: int) -> dict[str
 
     def step(*command: object) -> str:
         done = subprocess.run(
-            [str(part) for part in command], env=path, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+            [str(part) for part in command],
+            env=path,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
         if done.returncode:
             raise AssertionError(f"{command}: {done.stdout}{done.stderr}")
@@ -227,7 +265,11 @@ def set_up(commands: Path, folder: Path, port: int, store_port: int) -> dict[str
     names = (f"--vo={VO}", "--group=admin", f"--sub={USER}", "--preferred-username=localuser")
     step(commands / "dirac", "internal", "add-user", configuration, *names)
     databases = step(commands / "python", "-m", "diracx.db", "generate-local-urls", folder)
-    store = {"endpoint_url": f"http://127.0.0.1:{store_port}", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    store = {
+        "endpoint_url": f"http://127.0.0.1:{store_port}",
+        "aws_access_key_id": "test",
+        "aws_secret_access_key": "test",
+    }
     return {
         **path,
         **exported(databases),

@@ -49,12 +49,21 @@ class Elasticsearch(Node):
 
     def environment(self) -> dict[str, str]:
         """Return what the programs read; see Node."""
-        return {"ES_JAVA_OPTS": f"-Xms{HEAP} -Xmx{HEAP}", "ES_TMPDIR": str(self.folder / "tmp"), "HOME": str(self.folder)}
+        return {
+            "ES_JAVA_OPTS": f"-Xms{HEAP} -Xmx{HEAP}",
+            "ES_TMPDIR": str(self.folder / "tmp"),
+            "HOME": str(self.folder),
+        }
 
     def keep_password(self) -> None:
         """Put the first user's password into the keystore."""
         if self.password is not None:
-            how = {**self.how, "input": self.password, "stdin": None, "env": {"PATH": os.environ["PATH"], **self.environment()}}
+            how = {
+                **self.how,
+                "input": self.password,
+                "stdin": None,
+                "env": {"PATH": os.environ["PATH"], **self.environment()},
+            }
             run(*self._program("keystore", "add", "-x", "-f", "bootstrap.password"), **how)
 
     def _program(self, program: str, *arguments: str) -> list[str]:
@@ -79,7 +88,14 @@ def _complete(folder: Path) -> Path:
     plugin.mkdir(parents=True)
     run("javac", "--release", "17", "-nowarn", "-cp", f"{server}/lib/*", "-d", str(classes), str(PARTS))
     run("jar", "cf", str(plugin / "skytally.jar"), "-C", str(classes), ".")
-    described = {"name": "skytally", "version": "1", "description": "parts for tests", "classname": "skytally.ElasticsearchParts"}
+    described = {
+        "name": "skytally",
+        "version": "1",
+        "description": "parts for tests",
+        "classname": "skytally.ElasticsearchParts",
+    }
     described |= {"java.version": "17", "elasticsearch.version": VERSION}
-    (plugin / "plugin-descriptor.properties").write_text("".join(f"{name}={value}\n" for name, value in described.items()))
+    (plugin / "plugin-descriptor.properties").write_text(
+        "".join(f"{name}={value}\n" for name, value in described.items())
+    )
     return server

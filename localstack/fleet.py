@@ -1,9 +1,13 @@
-"""Pretend vms with a known truth: what they report, what gets lost, doubled and shuffled on the way, and what must come out all the same.
+"""Pretend vms with a known truth: what they report, what gets lost,
+doubled and shuffled on the way, and what must come out all the same.
 
-    python -m localstack.fleet --vms 60 --days 3                fill the page of a server that `make serve` runs (what `make demo` does)
-    python -m localstack.fleet --vms 10000 --days 1 --check     a day of reports, one request each, and every total compared
+    python -m localstack.fleet --vms 60 --days 3                fill the page of a server that `make serve` runs (what
+                                                                `make demo` does)
+    python -m localstack.fleet --vms 10000 --days 1 --check     a day of reports, one request each, and every total
+                                                                compared
 
-Counters are whole milliseconds, so the truth is exact. A vm behaves as vm.py does: a report that got no answer goes along with the next.
+Counters are whole milliseconds, so the truth is exact. A vm behaves as vm.py does: a report that got no answer goes
+along with the next.
 """
 
 import argparse
@@ -93,7 +97,9 @@ class Vm:
         while start < end:
             edge = (start.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1)
             stop = min(edge, end)
-            at_start, at_stop = (self.counters_ms((moment - self.boot_at) // timedelta(milliseconds=1)) for moment in (start, stop))
+            at_start, at_stop = (
+                self.counters_ms((moment - self.boot_at) // timedelta(milliseconds=1)) for moment in (start, stop)
+            )
             totals[f"{start:%Y-%m}"] = {name: at_stop[name] - at_start[name] for name in at_start}
             start = edge
         return totals
@@ -104,7 +110,11 @@ def make(count: int, days: float, until: datetime, seed: int) -> list[Vm]:
     dice, vms = random.Random(seed), []
     for n in range(count):
         cloud = CLOUDS[min(int(dice.expovariate(0.45)), len(CLOUDS) - 1)]
-        cores, busy, hs23 = dice.choice((4, 8, 8, 16, 32)), dice.randrange(60, 96), dice.choice((None, 14.5, 15.5, 16.0))
+        cores, busy, hs23 = (
+            dice.choice((4, 8, 8, 16, 32)),
+            dice.randrange(60, 96),
+            dice.choice((None, 14.5, 15.5, 16.0)),
+        )
         begin = until - timedelta(days=days) * (1 if dice.random() < 0.6 else dice.random())
         begin -= timedelta(microseconds=begin.microsecond)
         ends = begin + (until - begin) * dice.random() if dice.random() < 0.3 else None
@@ -115,8 +125,12 @@ def make(count: int, days: float, until: datetime, seed: int) -> list[Vm]:
     return vms
 
 
-def requests(vms: Iterable[Vm], until: datetime, lost: float, doubled: float, seed: int) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Answer what arrives, shuffled: (cloud, samples) each; a lost report goes along with the vm's next, and the last always arrives."""
+def requests(
+    vms: Iterable[Vm], until: datetime, lost: float, doubled: float, seed: int
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Answer what arrives, shuffled: (cloud, samples) each;
+    a lost report goes along with the vm's next, and the last always arrives.
+    """
     dice, arrived = random.Random(seed), []
     for vm in vms:
         spool: list[dict[str, Any]] = []
@@ -136,7 +150,10 @@ def reporter_tokens(home: Path, clouds: Iterable[str]) -> dict[str, str]:
     now = datetime.now(UTC)
     keys = KeyFiles(home / "keys", lambda: now).keyring().token
     issued, expires = int(now.timestamp()), int((now + timedelta(days=1)).timestamp())
-    return {cloud: tokens.issue(Caller(role="reporter", clouds=(cloud,), issued=issued, expires=expires), keys) for cloud in clouds}
+    return {
+        cloud: tokens.issue(Caller(role="reporter", clouds=(cloud,), issued=issued, expires=expires), keys)
+        for cloud in clouds
+    }
 
 
 async def post_all(base: str, tokens: dict[str, str], queue: list[tuple[str, list[dict[str, Any]]]]) -> None:
@@ -161,15 +178,25 @@ async def post_all(base: str, tokens: dict[str, str], queue: list[tuple[str, lis
 
 
 def differences(base: str, home: Path, vms: list[Vm], until: datetime) -> list[str]:
-    """Compare every boot's month with the truth, and the page of each whole month with the statement; answers what differs."""
+    """Compare every boot's month with the truth,
+    and the page of each whole month with the statement; answers what differs.
+    """
     wanted = {(vm.boot_id, month): totals for vm in vms for month, totals in vm.truth(until).items()}
     wrong: list[str] = []
     for month in sorted({month for _, month in wanted}):
         statement = read(base, home, f"statement?month={month}&detail=boots")
         found = {(boot["boot_id"], month): boot for boot in statement["boots"]}
         for key in {key for key in wanted if key[1] == month} | set(found):
-            wrong += [f"{key}: {name}" for name in ("wall", "core", "user", "system", "idle") if not _same(wanted, found, key, name)]
-        wrong += [f"{month} {cloud['cloud']}: coverage {cloud['coverage']}" for cloud in statement["clouds"] if cloud["coverage"] != 1]
+            wrong += [
+                f"{key}: {name}"
+                for name in ("wall", "core", "user", "system", "idle")
+                if not _same(wanted, found, key, name)
+            ]
+        wrong += [
+            f"{month} {cloud['cloud']}: coverage {cloud['coverage']}"
+            for cloud in statement["clouds"]
+            if cloud["coverage"] != 1
+        ]
         wrong += _page_differs(base, home, month, statement["clouds"])
     return wrong
 
@@ -183,13 +210,19 @@ def _page_differs(base: str, home: Path, month: str, clouds: list[dict[str, Any]
     page = read(base, home, f"dashboard/data?window=month&until={end:%Y-%m-%d}T00:00:00Z")["table"]
     shown = {row["cloud"]: row for row in page}
     names = ("vm_count", "wall_hours", "core_hours", "cpu_hours", "hs23_hours", "coverage")
-    return [f"{month} {c['cloud']}: page {name}" for c in clouds for name in names if shown.get(c["cloud"], {}).get(name) != c[name]]
+    return [
+        f"{month} {c['cloud']}: page {name}"
+        for c in clouds
+        for name in names
+        if shown.get(c["cloud"], {}).get(name) != c[name]
+    ]
 
 
 def read(base: str, home: Path, path: str) -> Any:
     """Read as the operator's reader."""
     request = urllib.request.Request(
-        f"{base}/function/{path}", headers={"Authorization": f"Bearer {(home / 'tokens' / 'reader').read_text().strip()}"}
+        f"{base}/function/{path}",
+        headers={"Authorization": f"Bearer {(home / 'tokens' / 'reader').read_text().strip()}"},
     )
     with urllib.request.urlopen(request, timeout=300) as answer:
         return json.load(answer)
@@ -199,15 +232,24 @@ def main() -> int:
     """Send a fleet's reports to a running server; answers 1 where something does not come out as it must."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--base", default=f"http://127.0.0.1:{os.environ.get('PORT', '8080')}", help="the server (default: PORT on this machine)"
+        "--base",
+        default=f"http://127.0.0.1:{os.environ.get('PORT', '8080')}",
+        help="the server (default: PORT on this machine)",
     )
-    parser.add_argument("--home", type=Path, default=Path(os.environ.get("SKYTALLY_HOME", ".skytally")), help="the server's state folder")
+    parser.add_argument(
+        "--home",
+        type=Path,
+        default=Path(os.environ.get("SKYTALLY_HOME", ".skytally")),
+        help="the server's state folder",
+    )
     parser.add_argument("--vms", type=int, default=60, help="how many vms (default 60)")
     parser.add_argument("--days", type=float, default=3.0, help="how long they have lived until now (default 3)")
     parser.add_argument("--lost", type=float, default=0.1, help="share of reports that are lost at first (default 0.1)")
     parser.add_argument("--doubled", type=float, default=0.1, help="share that arrives twice (default 0.1)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same fleet (default 1)")
-    parser.add_argument("--check", action="store_true", help="compare every total with the truth; wants a server without other boots")
+    parser.add_argument(
+        "--check", action="store_true", help="compare every total with the truth; wants a server without other boots"
+    )
     options = parser.parse_args()
     until = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     vms = make(options.vms, options.days, until, options.seed)
@@ -220,7 +262,10 @@ def main() -> int:
     if not options.check:
         return 0
     wrong = differences(options.base, options.home, vms, until)
-    print("\n".join(wrong[:20]) or f"all totals of {len(vms)} boots are exact, and the page and the statement agree to the last digit")
+    print(
+        "\n".join(wrong[:20])
+        or f"all totals of {len(vms)} boots are exact, and the page and the statement agree to the last digit"
+    )
     return 1 if wrong else 0
 
 

@@ -1,7 +1,8 @@
 """The functions' image as this checkout makes it, built by buildah and run without a container's daemon (root only).
 
-No registry of images is asked: the base is Debian's own Python, made once by debootstrap (a minute, 270 MB) and kept with buildah's layers
-under /var/tmp/skytally, so that a build repeats only what changed. `with image() as built, built.running("agent", {}, folder) as one:`.
+No registry of images is asked: the base is Debian's own Python, made once by debootstrap (a minute, 270 MB) and kept
+with buildah's layers under /var/tmp/skytally, so that a build repeats only what changed. `with image() as built,
+built.running("agent", {}, folder) as one:`.
 """
 
 import contextlib
@@ -31,7 +32,8 @@ BASE = f"localhost/skytally-base:{SUITE}-{sha256(PACKAGES.encode()).hexdigest()[
 TAG = "localhost/skytally:test"
 BUILD_SECONDS, READY_SECONDS, STOP_SECONDS = 1_200, 60, 30
 MOST_IMAGES = 300  # a dozen are one build, and 70 MB
-# What a platform does with an image: a root that nobody can write, a /tmp, the secrets as files, and a user without any right.
+# What a platform does with an image: a root that nobody can write, a /tmp, the secrets as files, and a user without any
+# right.
 ENTER = """
 set -e
 mount --bind "$1" "$1"
@@ -110,16 +112,22 @@ class Image:
     def run(self, words: list[str], settings: Mapping[str, str], secrets: Path) -> "subprocess.CompletedProcess[str]":
         """Run words inside to their end."""
         command = self.command(words, settings, secrets)
-        return subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=READY_SECONDS)
+        return subprocess.run(
+            command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=READY_SECONDS
+        )
 
     @contextlib.contextmanager
     def running(self, name: str, settings: Mapping[str, str], secrets: Path, log: Path) -> Iterator[Function]:
-        """Run a function until the caller is done; the settings put its state into its own /tmp where they name no other."""
+        """Run a function until the caller is done;
+        the settings put its state into its own /tmp where they name no other.
+        """
         port = free_port()
         here = {"FUNCTION_TARGET": name, "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1", "SKYTALLY_HOME": "/tmp"}  # noqa: S108
         command = self.command(self.config["Cmd"], here | {"SKYTALLY_KEYS": SECRETS_FOLDER} | dict(settings), secrets)
         with log.open("wb") as output:
-            process = subprocess.Popen(command, env={"PATH": os.environ["PATH"]}, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            process = subprocess.Popen(
+                command, env={"PATH": os.environ["PATH"]}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
         try:
             yield Function(process, port, log)
         finally:
@@ -129,7 +137,9 @@ class Image:
 
 @contextlib.contextmanager
 def image() -> Iterator[Image]:
-    """Build the image, or what changed of it, and hold its file system until the caller is done; raises Missing where that cannot be."""
+    """Build the image, or what changed of it, and hold its file system until the caller is done;
+    raises Missing where that cannot be.
+    """
     missing = [tool for tool in ("buildah", "debootstrap", "unshare", "chroot") if shutil.which(tool) is None]
     if os.geteuid() != 0 or missing:
         raise Missing(f"without {' and '.join(missing) or 'root'}: the image is not tested")
@@ -193,17 +203,29 @@ def _buildah(*words: str) -> str:
 
 
 def _driver() -> str:
-    """Return the storage driver: overlayfs cannot lie on an overlayfs, where copies of whole file systems have to do."""
+    """Return the storage driver: overlayfs cannot lie on an overlayfs,
+    where copies of whole file systems have to do.
+    """
     KEPT.mkdir(parents=True, exist_ok=True)
-    kind = subprocess.run(["stat", "--file-system", "--format=%T", str(KEPT)], check=True, capture_output=True, text=True).stdout.strip()
+    kind = subprocess.run(
+        ["stat", "--file-system", "--format=%T", str(KEPT)], check=True, capture_output=True, text=True
+    ).stdout.strip()
     return "vfs" if kind == "overlayfs" else "overlay"
 
 
 def _run(*words: str) -> str:
     environment = {"PATH": os.environ["PATH"], "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
-        words, env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_SECONDS
+        words,
+        env=environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
     )
     if done.returncode:
-        raise Missing(f"{words[0]} failed, so the image is not tested: {' '.join((done.stdout + done.stderr).split())[-600:]}")
+        raise Missing(
+            f"{words[0]} failed, so the image is not tested: {' '.join((done.stdout + done.stderr).split())[-600:]}"
+        )
     return done.stdout.strip()

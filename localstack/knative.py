@@ -3,9 +3,9 @@
     python -m localstack.knative [drive | down]
 
 The node (knative_node/node.sh) runs in namespaces of its own. `drive` is what happens inside: stores on the node, one
-`skytally deploy apply`, a vm's life, five timers, a roll under load, a setting that is wrong, a burst of deposits into no
-pods, a forged address, new keys, removal. Each step says what it saw and how long it took; one that sees something else
-than it must ends the run with exit code 1.
+`skytally deploy apply`, a vm's life, five timers, a roll under load, a setting that is wrong, a burst of deposits into
+no pods, a forged address, new keys, removal. Each step says what it saw and how long it took; one that sees something
+else than it must ends the run with exit code 1.
 """
 
 import base64
@@ -157,7 +157,9 @@ class Drive:
                 "AWS_DEFAULT_REGION": S3_USER["AWS_DEFAULT_REGION"],
                 "AWS_SHARED_CREDENTIALS_FILE": f"{SECRETS_FOLDER}/s3-credentials",
             }
-            credentials = f"aws_access_key_id={S3_USER['AWS_ACCESS_KEY_ID']}\naws_secret_access_key={S3_USER['AWS_SECRET_ACCESS_KEY']}\n"
+            credentials = "".join(
+                f"{name.lower()}={S3_USER[name]}\n" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+            )
             (self.folder / "s3-credentials").write_text(f"[default]\n{credentials}")
             self.skytally("keys", "init")
             local = {"SKYTALLY_DOCUMENTS": documents.url, "SKYTALLY_S3_ENDPOINT": objects.url}
@@ -189,17 +191,23 @@ class Drive:
         (self.folder / "vm.py").write_bytes(script)
         benchmark = self.folder / "benchmark.json"
         benchmark.write_text(
-            '{"app": "HEPscore23", "profiles": {"hepscore": {"score": 16.0, "app_info": {"config_hash": "x"}}}, "host": {}}'
+            '{"app": "HEPscore23", "profiles": {"hepscore": {"score": 16.0, "app_info": {"config_hash": "x"}}}, '
+            '"host": {}}'
         )
         payload = self.folder / "payload"
-        self.vm("boot", "--claim-file", "-", "--payload", str(payload), "--benchmark-report", str(benchmark), stdin=token)
+        self.vm(
+            "boot", "--claim-file", "-", "--payload", str(payload), "--benchmark-report", str(benchmark), stdin=token
+        )
         _must(payload.read_bytes() == PAYLOAD, "the payload is not the one that was left")
         self.vm("report")
         self.vm("stop")
         time.sleep(2)  # Elasticsearch shows what was written after a second.
         statement = self.json(f"statement?month={datetime.now(UTC):%Y-%m}&detail=boots")
         _must([boot["vm"] for boot in statement["boots"]] == ["vm-1"], f"the statement has {statement['boots']}")
-        _must([row["cloud"] for row in self.json("dashboard/data?window=day")["table"]] == ["uvic"], "the page lacks the cloud")
+        _must(
+            [row["cloud"] for row in self.json("dashboard/data?window=day")["table"]] == ["uvic"],
+            "the page lacks the cloud",
+        )
         return "deposit, boot, report, stop, statement, page"
 
     def ticks(self) -> str:
@@ -214,7 +222,9 @@ class Drive:
     def refuses_forged_addresses(self) -> str:
         """Claim from an address that the caller made up: refused; from its own: delivered."""
         for number, forged in enumerate((FORGED, ", ".join([FORGED] * 6))):
-            refused = self.claim(self.deposit(f"vm-f{number}", sources=[f"{FORGED}/32"])["token"], {"X-Forwarded-For": forged})
+            refused = self.claim(
+                self.deposit(f"vm-f{number}", sources=[f"{FORGED}/32"])["token"], {"X-Forwarded-For": forged}
+            )
             _must(refused[0] == 403, f"a forged address was believed: {refused}")
         own = self.claim(self.deposit("vm-own", sources=[f"{NODE_ADDRESS}/32"])["token"], {"X-Forwarded-For": FORGED})
         _must(own[0] == 200, f"its own address was refused: {own}")
@@ -244,8 +254,13 @@ class Drive:
         _until(lambda: not pods("secret-deposit"), "secret-deposit does not scale to zero", 180)
         refused = Counter[int]()
         with ThreadPoolExecutor(BURST) as pool:
-            took = list(pool.map(lambda number: _timed(lambda: self.deposit_as_told(f"burst-{number}", refused)), range(BURST)))
-        return f"{len(took)} deposits at once into no pods, slowest {max(took):.1f} s; asked to come again: {dict(refused)}"
+            took = list(
+                pool.map(lambda number: _timed(lambda: self.deposit_as_told(f"burst-{number}", refused)), range(BURST))
+            )
+        return (
+            f"{len(took)} deposits at once into no pods, slowest {max(took):.1f} s; asked to come again: "
+            f"{dict(refused)}"
+        )
 
     def deposit_as_told(self, vm: str, refused: Counter[int]) -> None:
         """Leave a secret, coming again where one caller has too much under way; any other answer is wrong."""
@@ -281,7 +296,9 @@ class Drive:
         kinds = "ksvc,httproute,cronjob,job,secret,networkpolicy,pod"
         ours = ["-l", "app.kubernetes.io/name=skytally", "-o", "name"]
         _until(lambda: not kubectl("get", kinds, *ours), "something is left", 180)
-        _must(kubectl("get", "serviceaccount", "-o", "name").split() == ["serviceaccount/default"], "an account is left")
+        _must(
+            kubectl("get", "serviceaccount", "-o", "name").split() == ["serviceaccount/default"], "an account is left"
+        )
         return "nothing of ours is in the namespace"
 
     def secret_names(self) -> list[str]:
@@ -292,8 +309,15 @@ class Drive:
         """Apply the description, or one that differs; return what it said."""
         names = self.secret_names()
         files = {name: str(self.folder / name if name == "s3-credentials" else self.keys / name) for name in names}
-        described = {"image": IMAGE, "settings": settings or self.settings, "secrets": secrets or names, "secret_files": files}
-        return self.deploy("apply", "--seconds", "300", "-", stdin=msgspec.json.encode(described).decode(), expected=expected)
+        described = {
+            "image": IMAGE,
+            "settings": settings or self.settings,
+            "secrets": secrets or names,
+            "secret_files": files,
+        }
+        return self.deploy(
+            "apply", "--seconds", "300", "-", stdin=msgspec.json.encode(described).decode(), expected=expected
+        )
 
     def deploy(self, command: str, *words: str, stdin: str | None = None, expected: int = 0) -> str:
         """Run a command of `skytally deploy`; `-` without other input is the present description."""
@@ -304,13 +328,19 @@ class Drive:
         access += [] if self.by_host else ["--route-gateway", GATEWAY]
         return self.skytally("deploy", command, *access, *words, stdin=stdin, expected=expected)
 
-    def skytally(self, *words: str, stdin: str | None = None, expected: int = 0, settings: dict[str, str] | None = None) -> str:
+    def skytally(
+        self, *words: str, stdin: str | None = None, expected: int = 0, settings: dict[str, str] | None = None
+    ) -> str:
         """Run the command line with the site's keys; return what it said."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "KUBECONFIG") if name in os.environ}
         environment = {**kept, "SKYTALLY_KEYS": str(self.keys), **(settings or {})}
-        done = subprocess.run([SKYTALLY, *words], input=stdin, env=environment, capture_output=True, text=True, timeout=1_800, check=False)
+        done = subprocess.run(
+            [SKYTALLY, *words], input=stdin, env=environment, capture_output=True, text=True, timeout=1_800, check=False
+        )
         said = (done.stdout + done.stderr).strip()
-        _must(done.returncode == expected, f"skytally {' '.join(words[:2])} ended with {done.returncode}: {said[-2_000:]}")
+        _must(
+            done.returncode == expected, f"skytally {' '.join(words[:2])} ended with {done.returncode}: {said[-2_000:]}"
+        )
         return said
 
     def vm(self, verb: str, *words: str, stdin: str | None = None) -> None:
@@ -326,7 +356,9 @@ class Drive:
     def claim(self, token: str, headers: dict[str, str]) -> tuple[int, bytes]:
         """Claim a secret for a new key."""
         form = urllib.parse.urlencode(_claim(token, rsa.generate_private_key(65_537, 3_072))).encode()
-        return self.call("secret-claim", form, role=None, headers={"Content-Type": "application/x-www-form-urlencoded", **headers})
+        return self.call(
+            "secret-claim", form, role=None, headers={"Content-Type": "application/x-www-form-urlencoded", **headers}
+        )
 
     def json(self, path: str, body: Any = None, role: str = "reader") -> Any:
         """Call a function that must answer with JSON."""
@@ -334,7 +366,9 @@ class Drive:
         _must(status in {200, 201}, f"{path}: {status} {answer[:500]!r}")
         return json.loads(answer)
 
-    def call(self, path: str, body: bytes | None = None, *, role: str | None, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    def call(
+        self, path: str, body: bytes | None = None, *, role: str | None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
         """Call a function by its path."""
         told = {"Content-Type": "application/json", **(headers or {})}
         if role:
@@ -352,7 +386,9 @@ class Drive:
 
     @contextlib.contextmanager
     def load(self) -> Iterator[Counter[int]]:
-        """Let callers deposit and read until the caller is done; yield how often each status was answered, 0 for none at all."""
+        """Let callers deposit and read until the caller is done;
+        yield how often each status was answered, 0 for none at all.
+        """
         answers, ended = Counter[int](), threading.Event()
         body = {"vm": "load", "cloud": "uvic", "payload": base64.b64encode(PAYLOAD).decode()}
 
@@ -403,7 +439,10 @@ def pods(service: str) -> str:
 
 def _run(*words: str, stdin: str | None = None) -> str:
     done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=300, check=False)
-    _must(done.returncode == 0, f"{words[0]} {' '.join(words[1:4])} ended with {done.returncode}: {(done.stdout + done.stderr)[-1_000:]}")
+    _must(
+        done.returncode == 0,
+        f"{words[0]} {' '.join(words[1:4])} ended with {done.returncode}: {(done.stdout + done.stderr)[-1_000:]}",
+    )
     return done.stdout.strip()
 
 

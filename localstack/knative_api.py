@@ -1,8 +1,10 @@
-"""A real kube-apiserver and etcd with today's definitions of Knative and of the Gateway API: manifests are checked as a cluster does.
+"""A real kube-apiserver and etcd with today's definitions of Knative and of the Gateway API:
+manifests are checked as a cluster does.
 
-Nothing reconciles: a Service is kept as it was applied and never becomes ready. `with knative_api(folder) as api:` gives kubeconfigs, the
-one of an administrator and those of users with rights of their own. kube-apiserver is built by Go (minutes of CPU, once), etcd comes from
-Debian's package, unpacked beside it, so that no service of the machine is started.
+Nothing reconciles: a Service is kept as it was applied and never becomes ready. `with knative_api(folder) as api:`
+gives kubeconfigs, the one of an administrator and those of users with rights of their own. kube-apiserver is built by
+Go (minutes of CPU, once), etcd comes from Debian's package, unpacked beside it, so that no service of the machine is
+started.
 """
 
 import contextlib
@@ -32,8 +34,12 @@ from skytally.adapters.functions_knative.kubeconfig import from_kubeconfig
 
 KUBERNETES = "1.34.1"
 MODULE = Path(__file__).resolve().parent / "knative_node" / "kubernetes"
-SERVING = GoProgram("knative-serving", "knative.dev/serving", "v0.51.0", "h1:yN2Q7eYqJgoPfZkATjoBZyGbZ2P1Qhns9HIMU4mF+to=")
-GATEWAY_API = GoProgram("gateway-api", "sigs.k8s.io/gateway-api", "v1.4.0", "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ=")
+SERVING = GoProgram(
+    "knative-serving", "knative.dev/serving", "v0.51.0", "h1:yN2Q7eYqJgoPfZkATjoBZyGbZ2P1Qhns9HIMU4mF+to="
+)
+GATEWAY_API = GoProgram(
+    "gateway-api", "sigs.k8s.io/gateway-api", "v1.4.0", "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ="
+)
 BUILD_SECONDS, READY_SECONDS, DAYS = 3_600, 60, 2
 ADMINISTRATORS = "system:masters"
 
@@ -63,7 +69,11 @@ class Authority:
             decipher_only=False,
         )
         name = _name("localstack")
-        unsigned = _unsigned(name, name, key.public_key()).add_extension(basic, critical=True).add_extension(signing, critical=True)
+        unsigned = (
+            _unsigned(name, name, key.public_key())
+            .add_extension(basic, critical=True)
+            .add_extension(signing, critical=True)
+        )
         certificate = unsigned.sign(key, hashes.SHA256())
         (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return cls(folder, key, certificate)
@@ -74,7 +84,11 @@ class Authority:
         names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1")), x509.DNSName("localhost")])
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         unsigned = _unsigned(_name(user, group), self.certificate.subject, key.public_key())
-        certificate = unsigned.add_extension(names, critical=False).add_extension(usage, critical=False).sign(self.key, hashes.SHA256())
+        certificate = (
+            unsigned.add_extension(names, critical=False)
+            .add_extension(usage, critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
         files = self.folder / f"{user}.pem", self.folder / f"{user}.key"
         files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         files[1].write_bytes(_pem(key))
@@ -108,7 +122,9 @@ class KnativeApi:
         context = from_kubeconfig(self.kubeconfig("admin", ADMINISTRATORS)).context
         headers = {"Content-Type": "application/json"}
         with urllib3.PoolManager(ssl_context=context, retries=False, timeout=READY_SECONDS) as pool:
-            return pool.request(method, self.url + path, body=None if body is None else msgspec.json.encode(body), headers=headers)
+            return pool.request(
+                method, self.url + path, body=None if body is None else msgspec.json.encode(body), headers=headers
+            )
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """Ask as an administrator for what is there, or make something; raises where that is refused."""
@@ -122,7 +138,9 @@ class KnativeApi:
         if shutil.which("kubectl") is None:
             raise Missing("without kubectl: that it takes the printed manifests is not tested")
         command = ["kubectl", f"--kubeconfig={self.kubeconfig('admin', ADMINISTRATORS)}", *words]
-        return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True, timeout=READY_SECONDS).stdout
+        return subprocess.run(
+            command, input=stdin, check=True, capture_output=True, text=True, timeout=READY_SECONDS
+        ).stdout
 
 
 @contextlib.contextmanager
@@ -134,8 +152,18 @@ def knative_api(folder: Path) -> Iterator[KnativeApi]:
     account_key = folder / "accounts.key"
     account_key.write_bytes(_pem(rsa.generate_private_key(public_exponent=65_537, key_size=2_048)))
     store_url, peer_url, port = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}", free_port()
-    etcd_command = [etcd, "--data-dir", folder / "etcd", f"--listen-client-urls={store_url}", f"--advertise-client-urls={store_url}"]
-    etcd_command += [f"--listen-peer-urls={peer_url}", f"--initial-advertise-peer-urls={peer_url}", f"--initial-cluster=default={peer_url}"]
+    etcd_command = [
+        etcd,
+        "--data-dir",
+        folder / "etcd",
+        f"--listen-client-urls={store_url}",
+        f"--advertise-client-urls={store_url}",
+    ]
+    etcd_command += [
+        f"--listen-peer-urls={peer_url}",
+        f"--initial-advertise-peer-urls={peer_url}",
+        f"--initial-cluster=default={peer_url}",
+    ]
     command = [
         program,
         f"--etcd-servers={store_url}",
@@ -175,7 +203,18 @@ def kube_apiserver() -> Path:
     program.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=program.parent) as folder:
         built = Path(folder) / "kube-apiserver"
-        command = ["nice", "-n", "10", "go", "build", "-p=1", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w"]
+        command = [
+            "nice",
+            "-n",
+            "10",
+            "go",
+            "build",
+            "-p=1",
+            "-mod=readonly",
+            "-buildvcs=false",
+            "-trimpath",
+            "-ldflags=-s -w",
+        ]
         _run(*command, "-o", str(built), "k8s.io/kubernetes/cmd/kube-apiserver", folder=MODULE, seconds=BUILD_SECONDS)
         built.rename(program)
     return program
@@ -201,7 +240,14 @@ def _etcd() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         _run("apt-get", "download", "etcd-server", folder=Path(folder), seconds=READY_SECONDS)
-        _run("dpkg-deb", "--extract", *map(str, Path(folder).glob("*.deb")), f"{folder}/root", folder=Path(folder), seconds=READY_SECONDS)
+        _run(
+            "dpkg-deb",
+            "--extract",
+            *map(str, Path(folder).glob("*.deb")),
+            f"{folder}/root",
+            folder=Path(folder),
+            seconds=READY_SECONDS,
+        )
         (Path(folder) / "root").rename(CACHE / "etcd")
     return kept
 
@@ -227,7 +273,14 @@ def _run(*words: str, folder: Path, seconds: int) -> None:
     environment = {**os.environ, "GOFLAGS": "", "GOWORK": "off", "CGO_ENABLED": "0"}
     try:
         subprocess.run(
-            words, cwd=folder, env=environment, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
+            words,
+            cwd=folder,
+            env=environment,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
         )
     except subprocess.CalledProcessError as error:
         said = " ".join((error.stderr or error.stdout).split())
@@ -243,9 +296,17 @@ def _name(user: str, group: str | None = None) -> x509.Name:
 
 def _unsigned(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key).serial_number(x509.random_serial_number())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+    )
     return builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=DAYS))
 
 
 def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,7 +1,8 @@
-"""LocalStack's S3 for tests, without Docker or an account: its last release that asks for none, from `localstack.lock`, on loopback.
+"""LocalStack's S3 for tests, without Docker or an account:
+its last release that asks for none, from `localstack.lock`, on loopback.
 
-The environment is made once under ~/.cache/skytally; every package is pinned by hash. It is a big program for what it does here (half a
-gigabyte, some seconds to start), so it runs when it is asked for: `make localstack`.
+The environment is made once under ~/.cache/skytally; every package is pinned by hash. It is a big program for what it
+does here (half a gigabyte, some seconds to start), so it runs when it is asked for: `make localstack`.
 """
 
 import contextlib
@@ -15,7 +16,15 @@ from localstack.replicas import free_port
 from localstack.server_process import CACHE, Missing, Server, running
 
 LOCK = Path(__file__).with_name("localstack.lock")
-INSTALL = ("install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--requirement", str(LOCK))
+INSTALL = (
+    "install",
+    "--quiet",
+    "--disable-pip-version-check",
+    "--no-deps",
+    "--require-hashes",
+    "--requirement",
+    str(LOCK),
+)
 SETTINGS = {
     "SERVICES": "s3",
     "EAGER_SERVICE_LOADING": "1",
@@ -29,7 +38,10 @@ SETTINGS = {
 
 
 def environment() -> Path:
-    """Make LocalStack's environment where it is not there yet; answers its Python. Raises Missing where it cannot be made."""
+    """Make LocalStack's environment where it is not there yet; answers its Python.
+
+    Raises Missing where it cannot be made.
+    """
     name = f"localstack-{sha256(LOCK.read_bytes()).hexdigest()[:12]}-py{sys.version_info[0]}{sys.version_info[1]}"
     folder = CACHE / name
     if not (folder / ".ready").exists():
@@ -47,9 +59,15 @@ def environment() -> Path:
 def localstack_s3(folder: Path) -> Iterator[Server]:
     """Run LocalStack with nothing but S3, everything in its memory."""
     program, port = environment(), free_port()
-    told = SETTINGS | {"GATEWAY_LISTEN": f"127.0.0.1:{port}", "LOCALSTACK_VOLUME_DIR": str(folder / "volume"), "HOME": str(folder)}
+    told = SETTINGS | {
+        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        "LOCALSTACK_VOLUME_DIR": str(folder / "volume"),
+        "HOME": str(folder),
+    }
     url = f"http://127.0.0.1:{port}/_localstack/health"
     # Away from the repository, whose own folder bears the same name as its package.
-    with running([program, "-m", "localstack.runtime.main"], told, url, folder / "localstack.log", cwd=folder) as server:
+    with running(
+        [program, "-m", "localstack.runtime.main"], told, url, folder / "localstack.log", cwd=folder
+    ) as server:
         server.url = f"http://127.0.0.1:{port}"
         yield server

@@ -1,4 +1,6 @@
-"""How two programs that speak OpenFaaS's API differ in what they do: faas-netes on Kubernetes, and faasd on one host."""
+"""How two programs that speak OpenFaaS's API differ in what they do:
+faas-netes on Kubernetes, and faasd on one host.
+"""
 
 from msgspec import Struct
 
@@ -6,7 +8,8 @@ from msgspec import Struct
 class Manner(Struct, frozen=True):
     """What one of them answers, and what it does, where they are not alike.
 
-    `keeps_old` says whether the version that answers goes on until the one after it is ready, or is removed before that one is started.
+    `keeps_old` says whether the version that answers goes on until the one after it is ready, or is removed before that
+    one is started.
     """
 
     name: str
@@ -25,7 +28,8 @@ MANNERS = {
             name="faas-netes",
             keeps_old=True,
             made_twice=409,
-            # Its handler answers 200 for every error of a change but that the function is not there, and changes nothing.
+            # Its handler answers 200 for every error of a change but that the function is not there, and changes
+            # nothing.
             faulty_change=200,
             unpullable_make=202,
             absent_secret=404,

@@ -1,7 +1,8 @@
-"""OpenSearch for tests: its builds from Maven as they are; where it asks who calls, with the security plugin of a neighbouring version.
+"""OpenSearch for tests: its builds from Maven as they are;
+where it asks who calls, with the security plugin of a neighbouring version.
 
-Secured, it speaks TLS, and takes the passwords of its own users, bearer tokens (JWT, HS256) and client certificates: the
-certificate's common name is the user. `folder/tls` holds ca.pem, and key and certificate of node, admin and others.
+Secured, it speaks TLS, and takes the passwords of its own users, bearer tokens (JWT, HS256) and client certificates:
+the certificate's common name is the user. `folder/tls` holds ca.pem, and key and certificate of node, admin and others.
 """
 
 import base64
@@ -30,8 +31,12 @@ class OpenSearch(Node):
 
     engine, version, user = "opensearch", "2.19.6", "admin"
     java: ClassVar[int] = 17
-    archive: ClassVar[Archive] = Archive(f"{INTEG_TEST}:2.19.6:zip", "71d6d8b1c637f3faecda0752b184b1cc526fc6eaad59ec1408c6327bb00b9293")
-    security: ClassVar[Archive] = Archive(f"{SECURITY}:2.19.4.0:zip", "1f673622c462c4171a8c53f9b1ad20e5b839834cb79b0d3b388da180a0e514e8")
+    archive: ClassVar[Archive] = Archive(
+        f"{INTEG_TEST}:2.19.6:zip", "71d6d8b1c637f3faecda0752b184b1cc526fc6eaad59ec1408c6327bb00b9293"
+    )
+    security: ClassVar[Archive] = Archive(
+        f"{SECURITY}:2.19.4.0:zip", "1f673622c462c4171a8c53f9b1ad20e5b839834cb79b0d3b388da180a0e514e8"
+    )
 
     @classmethod
     def fetched(cls) -> Path:
@@ -41,7 +46,9 @@ class OpenSearch(Node):
         return kept(name, cls.archive.checksum, lambda folder: cls.archive.unpack(folder) / name)
 
     def prepare(self) -> None:
-        """Copy what the server reads from its `conf` folder; with a password, add the plugin to a copy of the server."""
+        """Copy what the server reads from its `conf` folder;
+        with a password, add the plugin to a copy of the server.
+        """
         shutil.copy(self.home / "config" / "log4j2.properties", self.folder / "conf")
         if self.password is not None:
             self.home, self.signing_key = self._with_security(), base64.b64encode(secrets.token_bytes(32)).decode()
@@ -54,9 +61,17 @@ class OpenSearch(Node):
         """Return what the security plugin is told."""
         if self.password is None:
             return {}
-        files = {"pemcert_filepath": "tls/node.pem", "pemkey_filepath": "tls/node.key", "pemtrustedcas_filepath": "tls/ca.pem"}
+        files = {
+            "pemcert_filepath": "tls/node.pem",
+            "pemkey_filepath": "tls/node.key",
+            "pemtrustedcas_filepath": "tls/ca.pem",
+        }
         return {
-            **{f"plugins.security.ssl.{layer}.{name}": value for layer in ("transport", "http") for name, value in files.items()},
+            **{
+                f"plugins.security.ssl.{layer}.{name}": value
+                for layer in ("transport", "http")
+                for name, value in files.items()
+            },
             "plugins.security.ssl.transport.enforce_hostname_verification": False,
             "plugins.security.ssl.http.enabled": True,
             "plugins.security.ssl.http.clientauth_mode": "OPTIONAL",
@@ -103,7 +118,9 @@ class OpenSearch(Node):
         return (text + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
     def _with_security(self) -> Path:
-        return kept(f"opensearch-{self.version}-secured", self.archive.checksum + self.security.checksum, self._add_security)
+        return kept(
+            f"opensearch-{self.version}-secured", self.archive.checksum + self.security.checksum, self._add_security
+        )
 
     def _add_security(self, folder: Path) -> Path:
         """Copy the server and add the plugin; it takes no other version's unless its description says so."""
@@ -111,7 +128,9 @@ class OpenSearch(Node):
         shutil.copytree(self.home, server)
         plugin = self.security.unpack(server / "plugins" / "opensearch-security")
         description = plugin / "plugin-descriptor.properties"
-        described = re.sub(r"(?m)^opensearch\.version=.*$", f"opensearch.version={self.version}", description.read_text())
+        described = re.sub(
+            r"(?m)^opensearch\.version=.*$", f"opensearch.version={self.version}", description.read_text()
+        )
         description.write_text(described)
         for jar in plugin.glob("bc*-fips-*.jar"):
             if any((server / "lib").glob(f"{jar.name.partition('-fips-')[0]}-fips-*.jar")):
@@ -120,13 +139,21 @@ class OpenSearch(Node):
 
     def _write_users(self) -> None:
         """Write the first user, and which ways of saying who calls there are."""
-        source, target = self.home / "plugins" / "opensearch-security" / "config", self.folder / "conf" / "opensearch-security"
+        source, target = (
+            self.home / "plugins" / "opensearch-security" / "config",
+            self.folder / "conf" / "opensearch-security",
+        )
         shutil.copytree(source, target)
         environment = {**os.environ, "PASSWORD": str(self.password)}
         java = str(java_home(self.java, self.engine) / "bin" / "java")
         classes = f"{self.home}/plugins/opensearch-security/*:{self.home}/lib/*"
-        digest = run(java, "-cp", classes, "org.opensearch.security.tools.Hasher", "-env", "PASSWORD", env=environment).split()[-1]
-        users = {"_meta": {"type": "internalusers", "config_version": 2}, "admin": {"hash": digest, "backend_roles": ["admin"]}}
+        digest = run(
+            java, "-cp", classes, "org.opensearch.security.tools.Hasher", "-env", "PASSWORD", env=environment
+        ).split()[-1]
+        users = {
+            "_meta": {"type": "internalusers", "config_version": 2},
+            "admin": {"hash": digest, "backend_roles": ["admin"]},
+        }
         (target / "internal_users.yml").write_text(yaml.safe_dump(users))
         config = yaml.safe_load((target / "config.yml").read_text())
         domains = config["config"]["dynamic"]["authc"]

@@ -1,6 +1,8 @@
-"""Functions as a platform keeps them: each asked for once, as a process that comes with its first call and goes when it is idle.
+"""Functions as a platform keeps them: each asked for once,
+as a process that comes with its first call and goes when it is idle.
 
-What is deployed lies in `functions.json`, secrets lie beside it as files, and each process has a folder of its own below `replicas/`.
+What is deployed lies in `functions.json`, secrets lie beside it as files, and each process has a folder of its own
+below `replicas/`.
 """
 
 import asyncio
@@ -173,7 +175,10 @@ class Provider:
         text, at = function.said, function.said_at
         if not text and function.replica is not None:
             file = function.replica.folder / "log"
-            text, at = file.read_text(errors="replace")[-MOST_LOG_LETTERS:], datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            text, at = (
+                file.read_text(errors="replace")[-MOST_LOG_LETTERS:],
+                datetime.fromtimestamp(file.stat().st_mtime, UTC),
+            )
         if since is not None and at < since:
             return []
         line = {"name": name, "instance": "1", "namespace": NAMESPACE, "timestamp": at.isoformat()}
@@ -210,7 +215,9 @@ class Provider:
         return function.spec is spec and self.functions.get(spec["service"]) is function
 
     async def replica(self, name: str) -> Replica | None:
-        """Return the process of a function, starting one where it sleeps; None for an unknown function, NotReady where none comes."""
+        """Return the process of a function, starting one where it sleeps;
+        None for an unknown function, NotReady where none comes.
+        """
         function = self.functions.get(name)
         if function is None:
             return None
@@ -257,7 +264,11 @@ class Provider:
             await asyncio.sleep(WATCH_SECONDS)
             for function in list(self.functions.values()):
                 replica = function.replica
-                if replica is None or replica.in_flight or (function.rolling is not None and not function.rolling.done()):
+                if (
+                    replica is None
+                    or replica.in_flight
+                    or (function.rolling is not None and not function.rolling.done())
+                ):
                     continue
                 over = replica.memory_bytes > memory_limit(function.spec)
                 if over or time.monotonic() - replica.used_at > self._idle_seconds:
@@ -286,7 +297,9 @@ class Provider:
                 async for _ in answer.body_iterator:
                     pass
 
-    async def call(self, name: str, method: str, rest: str, body: Any, headers: dict[str, str]) -> StreamingResponse | None:
+    async def call(
+        self, name: str, method: str, rest: str, body: Any, headers: dict[str, str]
+    ) -> StreamingResponse | None:
         """Pass a request on to a function; None where there is no such function."""
         replica = await self.replica(name)
         if replica is None:

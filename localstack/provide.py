@@ -1,4 +1,5 @@
-"""Bring what the tests use beside Python packages, where this machine lets us; say in one line each what it has to do without.
+"""Bring what the tests use beside Python packages, where this machine lets us;
+say in one line each what it has to do without.
 
 As root on Debian: chromium for the page, debootstrap for a pool of HTCondor, it and
 buildah for the image, LibreOffice for CSV (90 MB), openssl, strace, promtool, systemd-analyze. Elsewhere nothing

@@ -1,9 +1,11 @@
-"""OpenFaaS's gateway over processes of this machine, so that one `terraform apply` deploys the whole system to a laptop.
+"""OpenFaaS's gateway over processes of this machine,
+so that one `terraform apply` deploys the whole system to a laptop.
 
-It is as strict as the real ones, in the manner of faas-netes (which keeps the version that answers until the next is ready) or of faasd
-(which removes it first): names are DNS labels, what is not there cannot be changed, 202 comes before anything runs, an image that cannot be
-pulled is told by nobody. Secrets and root cannot be written where this runs as root and finds `unshare`. Elsewhere
-functions may write what you may, and a line at the start says so. `--volume` names what they may write beside /tmp.
+It is as strict as the real ones, in the manner of faas-netes (which keeps the version that answers until the next is
+ready) or of faasd (which removes it first): names are DNS labels, what is not there cannot be changed, 202 comes before
+anything runs, an image that cannot be pulled is told by nobody. Secrets and root cannot be written where this runs as
+root and finds `unshare`. Elsewhere functions may write what you may, and a line at the start says so. `--volume` names
+what they may write beside /tmp.
 
 ::
 
@@ -11,7 +13,8 @@ functions may write what you may, and a line at the start says so. `--volume` na
     GET|POST|PUT|DELETE /system/secrets   GET /system/namespaces   GET /system/info   GET /system/logs?name=&since=
     ANY /function/NAME[.ns][/path]   POST /async-function/NAME                      basic auth on /system
 
-Idle functions go and come back with the next request; timers are called by their cron expressions in UTC. Listens on loopback only.
+Idle functions go and come back with the next request; timers are called by their cron expressions in UTC. Listens on
+loopback only.
 """
 
 import argparse
@@ -66,7 +69,9 @@ class Api:
 
     def _refused(self, request: Request) -> Response | None:
         good = hmac.compare_digest(request.headers.get("authorization", ""), self._expected)
-        return None if good else PlainTextResponse("unauthorized", 401, {"WWW-Authenticate": 'Basic realm="Restricted"'})
+        return (
+            None if good else PlainTextResponse("unauthorized", 401, {"WWW-Authenticate": 'Basic realm="Restricted"'})
+        )
 
     async def functions(self, request: Request) -> Response:
         """List, make, change or remove functions."""
@@ -154,7 +159,9 @@ class Api:
         return PlainTextResponse("OK")
 
 
-def application(folder: Path, password: str, idle_seconds: float, manner: Manner, volumes: tuple[Path, ...]) -> Starlette:
+def application(
+    folder: Path, password: str, idle_seconds: float, manner: Manner, volumes: tuple[Path, ...]
+) -> Starlette:
     """Make the whole provider over a state folder."""
     provider = Provider(folder, idle_seconds, manner, volumes)
 
@@ -175,12 +182,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8081, help="port on 127.0.0.1 (default 8081)")
     parser.add_argument(
-        "--state", type=Path, default=Path(".skytally/provider"), help="folder of functions and secrets (default .skytally/provider)"
+        "--state",
+        type=Path,
+        default=Path(".skytally/provider"),
+        help="folder of functions and secrets (default .skytally/provider)",
     )
-    parser.add_argument("--idle-seconds", type=float, default=900.0, help="a function that nobody calls for so long ends (default 900)")
-    parser.add_argument("--like", choices=sorted(MANNERS), default="faas-netes", help="whose manner it has (default faas-netes)")
     parser.add_argument(
-        "--volume", type=Path, action="append", help="folder that functions may write (repeat it; default: the one that holds --state)"
+        "--idle-seconds", type=float, default=900.0, help="a function that nobody calls for so long ends (default 900)"
+    )
+    parser.add_argument(
+        "--like", choices=sorted(MANNERS), default="faas-netes", help="whose manner it has (default faas-netes)"
+    )
+    parser.add_argument(
+        "--volume",
+        type=Path,
+        action="append",
+        help="folder that functions may write (repeat it; default: the one that holds --state)",
     )
     options = parser.parse_args()
     options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -189,10 +206,14 @@ def main() -> None:
         password_file.touch(mode=0o600)
         password_file.write_text(secrets.token_urlsafe(24))
     volumes = tuple(folder.absolute() for folder in options.volume or [options.state.absolute().parent])
-    app = application(options.state.absolute(), password_file.read_text(), options.idle_seconds, MANNERS[options.like], volumes)
+    app = application(
+        options.state.absolute(), password_file.read_text(), options.idle_seconds, MANNERS[options.like], volumes
+    )
     if not replicas.can_be_read_only():
         print("functions may write what you may: read-only roots need root and `unshare`", file=sys.stderr)
-    print(f"ready http://127.0.0.1:{options.port}  (user admin, password in {password_file})", file=sys.stderr, flush=True)
+    print(
+        f"ready http://127.0.0.1:{options.port}  (user admin, password in {password_file})", file=sys.stderr, flush=True
+    )
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning", timeout_graceful_shutdown=25)
 
 

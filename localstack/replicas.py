@@ -1,4 +1,6 @@
-"""Functions as processes of this machine: one `python -m skytally.app.asgi` each, with its own port, environment and secrets."""
+"""Functions as processes of this machine:
+one `python -m skytally.app.asgi` each, with its own port, environment and secrets.
+"""
 
 import asyncio
 import os
@@ -86,7 +88,9 @@ async def start(spec: dict[str, Any], secrets: Path, folder: Path, volumes: tupl
     given = {**told, "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1"}
     with (folder / "log").open("wb") as log:
         command = (*_read_only(mounted, volumes), sys.executable, "-m", "skytally.app.asgi")
-        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env={**kept, **given}, stdout=log, stderr=log)
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=ROOT, env={**kept, **given}, stdout=log, stderr=log
+        )
     replica = Replica(process, port, folder)
     try:
         await _answers(replica)
@@ -102,7 +106,9 @@ def can_be_read_only() -> bool:
 
 
 def _read_only(mounted: Path, volumes: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return what a command is run by: a root that nobody can write, but for /tmp and volumes, and secrets that nobody can."""
+    """Return what a command is run by: a root that nobody can write,
+    but for /tmp and volumes, and secrets that nobody can.
+    """
     if not can_be_read_only():
         return ()
     return ("unshare", "--mount", "sh", "-c", READ_ONLY, "sh", "/tmp", *map(str, volumes), "--", str(mounted))  # noqa: S108

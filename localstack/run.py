@@ -1,7 +1,7 @@
 """The main job on this very machine: `make run`.
 
-Starts every function in one process, then does what a scheduler and a vm do: deposit a secret, fetch vm.py, claim, open, benchmark,
-report; shows the statement; and leaves the dashboard up while vm.py goes on reporting.
+Starts every function in one process, then does what a scheduler and a vm do: deposit a secret, fetch vm.py, claim,
+open, benchmark, report; shows the statement; and leaves the dashboard up while vm.py goes on reporting.
 """
 
 import argparse
@@ -34,9 +34,13 @@ def main() -> int:
     """Take this machine through a vm's life, then wait; answers the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--port", default=os.environ.get("PORT", "8080"), help="the dashboard's port, 0 for any free one (default PORT, else 8080)"
+        "--port",
+        default=os.environ.get("PORT", "8080"),
+        help="the dashboard's port, 0 for any free one (default PORT, else 8080)",
     )
-    parser.add_argument("--once", action="store_true", help="end after the statement instead of leaving the dashboard up")
+    parser.add_argument(
+        "--once", action="store_true", help="end after the statement instead of leaving the dashboard up"
+    )
     options = parser.parse_args()
     os.umask(0o077)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -44,7 +48,10 @@ def main() -> int:
     with server(home, options.port) as base:
         live(base, home)
         show_statement(base, home)
-        console.print(f"\n[bold]dashboard[/bold]  {base}/function/dashboard   (this machine reports on while this runs; Ctrl-C ends it)")
+        console.print(
+            f"\n[bold]dashboard[/bold]  {base}/function/dashboard   (this machine reports on while this runs; Ctrl-C "
+            "ends it)"
+        )
         return 0 if options.once else report_on(base, home)
 
 
@@ -55,7 +62,10 @@ def server(home: Path, port: str) -> Iterator[str]:
     command = [sys.executable, str(HERE / "serve.py"), "--port", port]
     home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
-    with log.open("w") as said, subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True) as process:
+    with (
+        log.open("w") as said,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+    ):
         try:
             yield address_of(process, log)
         finally:
@@ -69,7 +79,9 @@ def address_of(process: "subprocess.Popen[str]", log: Path) -> str:
     if not line.startswith("ready "):
         process.wait()
         said = log.read_text().strip().splitlines()
-        raise SystemExit(f"the server did not start: {said[-1] if said else 'no reason given'} (`PORT=0 make run` takes a free port)")
+        raise SystemExit(
+            f"the server did not start: {said[-1] if said else 'no reason given'} (`PORT=0 make run` takes a free port)"
+        )
     return line.split()[1].partition("/function/")[0]
 
 

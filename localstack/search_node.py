@@ -1,4 +1,5 @@
-"""What the search engines for tests have in common: a server fetched from Maven, pinned by checksum, one node with folders of its own.
+"""What the search engines for tests have in common:
+a server fetched from Maven, pinned by checksum, one node with folders of its own.
 
 Engines refuse to run as root, so root's are kept and run where another user may read them.
 """
@@ -48,7 +49,15 @@ class Archive:
         """Download and unpack it into a folder, and return that; any other content than the pinned is refused."""
         _, name, version, _ = self.artifact.split(":")
         into.mkdir(exist_ok=True)
-        run("mvn", "-B", "-q", MAVEN_COPY, f"-Dartifact={self.artifact}", f"-DoutputDirectory={into}", f"-Dmaven.repo.local={into}/maven")
+        run(
+            "mvn",
+            "-B",
+            "-q",
+            MAVEN_COPY,
+            f"-Dartifact={self.artifact}",
+            f"-DoutputDirectory={into}",
+            f"-Dmaven.repo.local={into}/maven",
+        )
         archive = into / f"{name}-{version}.zip"
         digest = sha256(archive.read_bytes()).hexdigest()
         if digest != self.checksum:
@@ -86,7 +95,9 @@ def _java_release(home: Path) -> int:
 
 
 def kept(name: str, parts: str, make: Callable[[Path], Path]) -> Path:
-    """Return a server's folder, made the first time by `make` in a folder of its own; a new version of its parts is a new folder."""
+    """Return a server's folder, made the first time by `make` in a folder of its own;
+    a new version of its parts is a new folder.
+    """
     if shutil.which("mvn") is None:
         raise Missing(f"without mvn: {name} is not tested")
     target = KEPT_IN / f"{name}-{sha256(parts.encode()).hexdigest()[:8]}"
@@ -109,7 +120,9 @@ def run(*command: str, **how: Any) -> str:
         command, capture_output=True, text=True, timeout=600, check=False, **{"stdin": subprocess.DEVNULL, **how}
     )
     if done.returncode:
-        raise Missing(f"{command[0]} failed, so its server is not tested: {' '.join((done.stdout + done.stderr).split())[-300:]}")
+        raise Missing(
+            f"{command[0]} failed, so its server is not tested: {' '.join((done.stdout + done.stderr).split())[-300:]}"
+        )
     return done.stdout
 
 

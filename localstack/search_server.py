@@ -2,7 +2,8 @@
 
     python -m localstack.servers start opensearch
 
-`node(engine, folder)` makes a server that can be started more than once; `secured(engine, folder)` runs one that asks who calls.
+`node(engine, folder)` makes a server that can be started more than once; `secured(engine, folder)` runs one that asks
+who calls.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Every function in one process, on SQLite and files: `make serve`.
 
-Runs each folder of functions/ through functions-framework, as a platform would, behind one port; the timer functions run on their
-schedules. State, keys and tokens live under SKYTALLY_HOME. `--port 0` takes any free port.
+Runs each folder of functions/ through functions-framework, as a platform would, behind one port; the timer functions
+run on their schedules. State, keys and tokens live under SKYTALLY_HOME. `--port 0` takes any free port.
 """
 
 import argparse
@@ -68,10 +68,12 @@ class AllFunctions:
 
 
 class NamedHere:
-    """An application whose data need no token: it answers those who call it by one of its names, and no page of another site.
+    """An application whose data need no token:
+    it answers those who call it by one of its names, and no page of another site.
 
-    A browser on this machine reaches 127.0.0.1 for any page that it shows. A page whose own name was made to lead here would read the
-    answers: its requests say that name in `Host`. Others could not read, but send: their requests say where they come from.
+    A browser on this machine reaches 127.0.0.1 for any page that it shows. A page whose own name was made to lead here
+    would read the answers: its requests say that name in `Host`. Others could not read, but send: their requests say
+    where they come from.
     """
 
     def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
@@ -87,7 +89,9 @@ class NamedHere:
 
     def _refusal(self, headers: Mapping[str, str]) -> HttpError | None:
         if host_of(f"//{headers.get('host', '')}") not in self._names:
-            return HttpError(421, "misdirected", "call this server by this machine's name, or add yours to SKYTALLY_LOCAL_NAMES")
+            return HttpError(
+                421, "misdirected", "call this server by this machine's name, or add yours to SKYTALLY_LOCAL_NAMES"
+            )
         is_foreign = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
         if is_foreign or ("origin" in headers and host_of(headers["origin"]) not in self._names):
             return HttpError(403, "forbidden", "a page of another site may not ask this server")
@@ -103,7 +107,9 @@ def host_of(url: str) -> str | None:
 
 
 def names_of(config: Config, host: str) -> frozenset[str]:
-    """Return the names by which the local server may be called: this machine's, the address it listens on, and those of the settings."""
+    """Return the names by which the local server may be called:
+    this machine's, the address it listens on, and those of the settings.
+    """
     names = (name.strip().strip("[]").lower() for name in (host, *config.local_names.split(",")))
     return (THIS_MACHINE | {name for name in names if name}) - ANY_ADDRESS
 
@@ -140,7 +146,9 @@ async def _call(functions: AllFunctions, name: str) -> int:
         "scheme": "http",
         "path": f"/function/{service_of(name)}",
     }
-    await functions(scope | {"raw_path": None, "query_string": b"", "headers": [], "client": None, "server": None}, receive, send)
+    await functions(
+        scope | {"raw_path": None, "query_string": b"", "headers": [], "client": None, "server": None}, receive, send
+    )
     return answered
 
 

@@ -1,7 +1,8 @@
-"""A real server as a process of this machine: started, waited for, ended with its caller; and the programs that Go builds for it.
+"""A real server as a process of this machine: started, waited for,
+ended with its caller; and the programs that Go builds for it.
 
-A program's source is pinned by the one checksum in its `GoProgram`: the source holds its go.sum, and the build takes nothing that is not
-in there. Programs are kept under ~/.cache/skytally/bin by version.
+A program's source is pinned by the one checksum in its `GoProgram`: the source holds its go.sum, and the build takes
+nothing that is not in there. Programs are kept under ~/.cache/skytally/bin by version.
 """
 
 import contextlib
@@ -46,7 +47,9 @@ class Server:
     worker: Path | None = None
 
     def kill(self) -> None:
-        """End it as a crash would; where another process does the work, that one (its number is in the file `worker`)."""
+        """End it as a crash would; where another process does the work,
+        that one (its number is in the file `worker`).
+        """
         if self.worker is not None:
             os.kill(int(self.worker.read_text()), signal.SIGKILL)
         self.process.kill()
@@ -112,7 +115,9 @@ def alone(made: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class GoProgram:
-    """A program that Go builds: its module, version, the checksum of the module's source as in a go.sum, and its package."""
+    """A program that Go builds: its module, version,
+    the checksum of the module's source as in a go.sum, and its package.
+    """
 
     name: str
     module: str
@@ -133,7 +138,16 @@ class GoProgram:
             print(f"building {self.name} {self.version} (some minutes, once)", file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory(dir=program.parent) as folder:
                 built = Path(folder) / self.name
-                self._go("build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-o", str(built), self.package, folder=self.source())
+                self._go(
+                    "build",
+                    "-mod=readonly",
+                    "-buildvcs=false",
+                    "-trimpath",
+                    "-o",
+                    str(built),
+                    self.package,
+                    folder=self.source(),
+                )
                 built.rename(program)
         return program
 
@@ -141,7 +155,9 @@ class GoProgram:
         """Fetch the module's source, and refuse any other than the pinned."""
         found = json.loads(self._go("mod", "download", "-json", f"{self.module}@{self.version}", folder=CACHE))
         if found["Sum"] != self.checksum:
-            raise RuntimeError(f"the source of {self.name} {self.version} has checksum {found['Sum']}, not {self.checksum}")
+            raise RuntimeError(
+                f"the source of {self.name} {self.version} has checksum {found['Sum']}, not {self.checksum}"
+            )
         return Path(found["Dir"])
 
     def _go(self, *arguments: str, folder: Path) -> str:

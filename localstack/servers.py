@@ -1,10 +1,12 @@
-"""Real servers for tests, from package registries: each on a free port of loopback, with a folder of its own, ending with its caller.
+"""Real servers for tests, from package registries:
+each on a free port of loopback, with a folder of its own, ending with its caller.
 
     python -m localstack.servers list
     python -m localstack.servers start versitygw
 
-`with versitygw(folder) as server:` gives `server.url`, and the settings with which skytally uses it. A new server is one function here
-and one entry in SERVERS. One that cannot be had on this machine raises Missing, which says in one line what goes untested.
+`with versitygw(folder) as server:` gives `server.url`, and the settings with which skytally uses it. A new server is
+one function here and one entry in SERVERS. One that cannot be had on this machine raises Missing, which says in one
+line what goes untested.
 """
 
 import contextlib
@@ -25,9 +27,15 @@ from localstack.server_process import GoProgram, Missing, MissingOptional, Serve
 __all__ = ["SERVERS", "Missing", "MissingOptional", "Server"]
 
 VERSITYGW = GoProgram(
-    "versitygw", "github.com/versity/versitygw", "v1.8.0", "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=", "./cmd/versitygw"
+    "versitygw",
+    "github.com/versity/versitygw",
+    "v1.8.0",
+    "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=",
+    "./cmd/versitygw",
 )
-FAKE_GCS = GoProgram("fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1", "h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=")
+FAKE_GCS = GoProgram(
+    "fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1", "h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU="
+)
 ALERTMANAGER = GoProgram(
     "alertmanager",
     "github.com/prometheus/alertmanager",
@@ -73,7 +81,10 @@ def make_bucket(server: Server, bucket: str = "skytally") -> None:
     """Make a bucket by the server's own client."""
     import boto3
 
-    user = {"aws_access_key_id": S3_USER["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": S3_USER["AWS_SECRET_ACCESS_KEY"]}
+    user = {
+        "aws_access_key_id": S3_USER["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": S3_USER["AWS_SECRET_ACCESS_KEY"],
+    }
     boto3.client("s3", endpoint_url=server.url, region_name="us-east-1", **user).create_bucket(Bucket=bucket)
 
 
@@ -91,9 +102,23 @@ def fake_gcs(folder: Path) -> Iterator[Server]:
     """Run a stand-in for Google Cloud Storage, with everything in its memory."""
     program, port = FAKE_GCS.path(), free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [program, "-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory", "-public-host", f"127.0.0.1:{port}"]
+    command = [
+        program,
+        "-scheme",
+        "http",
+        "-host",
+        "127.0.0.1",
+        "-port",
+        port,
+        "-backend",
+        "memory",
+        "-public-host",
+        f"127.0.0.1:{port}",
+    ]
     with running(command, {}, url, folder / "fake-gcs.log") as server:
-        request = urllib.request.Request(f"{url}/storage/v1/b?project=tests", b'{"name": "skytally"}', {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"{url}/storage/v1/b?project=tests", b'{"name": "skytally"}', {"Content-Type": "application/json"}
+        )
         urllib.request.urlopen(request, timeout=10).close()
         server.settings = {"SKYTALLY_OBJECTS": "gs://skytally/tests", "STORAGE_EMULATOR_HOST": url}
         yield server
@@ -101,11 +126,19 @@ def fake_gcs(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def alertmanager(folder: Path) -> Iterator[Server]:
-    """Run Prometheus's Alertmanager, alone; its configuration is `folder`/alertmanager.yml, or a receiver that does nothing."""
+    """Run Prometheus's Alertmanager, alone;
+    its configuration is `folder`/alertmanager.yml, or a receiver that does nothing.
+    """
     program, port = ALERTMANAGER.path(), free_port()
     if not (folder / "alertmanager.yml").exists():
         (folder / "alertmanager.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
-    where = ["--storage.path", folder / "data", "--web.listen-address", f"127.0.0.1:{port}", "--cluster.listen-address="]
+    where = [
+        "--storage.path",
+        folder / "data",
+        "--web.listen-address",
+        f"127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
     command = [program, "--config.file", folder / "alertmanager.yml", *where]
     with running(command, {}, f"http://127.0.0.1:{port}/-/ready", folder / "alertmanager.log") as server:
         server.url = f"http://127.0.0.1:{port}"
@@ -136,7 +169,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory() as folder, SERVERS[sys.argv[2]](Path(folder)) as server:
-            print(f"ready {server.url}", *(f"{name}={value}" for name, value in server.settings.items()), sep="\n", flush=True)
+            print(
+                f"ready {server.url}",
+                *(f"{name}={value}" for name, value in server.settings.items()),
+                sep="\n",
+                flush=True,
+            )
             server.process.wait()
     except Missing as missing:
         print(missing, file=sys.stderr)

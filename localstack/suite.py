@@ -50,7 +50,9 @@ def main() -> int:
 
 
 def temporary_root() -> Path | None:
-    """Return the memory where it has room and runs programs, else None: databases write thousands of times through to a disk."""
+    """Return the memory where it has room and runs programs, else None:
+    databases write thousands of times through to a disk.
+    """
     if not MEMORY.is_dir() or os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
         return None
     return MEMORY if shutil.disk_usage(MEMORY).free >= ROOM_BYTES and available_bytes() >= 2 * ROOM_BYTES else None
@@ -63,7 +65,10 @@ def available_bytes() -> int:
 
 
 def run_all(folder: Path) -> bool:
-    """Run all groups, a few at once; return whether all passed. Where the run is broken off, end and show those that still run."""
+    """Run all groups, a few at once; return whether all passed.
+
+    Where the run is broken off, end and show those that still run.
+    """
     waiting, running, codes = list(enumerate(files_of_groups())), list[Group](), []
     try:
         while waiting or running:
@@ -83,7 +88,9 @@ def files_of_groups() -> list[list[Path]]:
     """Return the files of each group; every file of tests is in one."""
     taken, groups = set[Path](), list[list[Path]]()
     for patterns in GROUPS:
-        matching = {path for pattern in patterns for path in (ROOT / "tests").glob(pattern) if path.name.startswith("test_")}
+        matching = {
+            path for pattern in patterns for path in (ROOT / "tests").glob(pattern) if path.name.startswith("test_")
+        }
         groups.append(sorted(matching - taken))
         taken |= matching
     return groups

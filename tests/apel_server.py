@@ -20,18 +20,44 @@ def columns(text):
 
 
 CLOUD_TEXT = columns(
-    "VMUUID SiteName CloudComputeService MachineName LocalUserId LocalGroupId GlobalUserName FQAN Status NetworkType BenchmarkType "
+    "VMUUID SiteName CloudComputeService MachineName LocalUserId LocalGroupId GlobalUserName FQAN Status NetworkType "
+    "BenchmarkType "
     "StorageRecordId ImageId CloudType"
 )
-CLOUD_INTS = columns("SuspendDuration WallDuration CpuDuration NetworkInbound NetworkOutbound PublicIPCount Memory Disk")
-SUMMARY_TEXT = columns("SiteName CloudComputeService GlobalUserName VO VOGroup VORole Status CloudType ImageId BenchmarkType")
+CLOUD_INTS = columns(
+    "SuspendDuration WallDuration CpuDuration NetworkInbound NetworkOutbound PublicIPCount Memory Disk"
+)
+SUMMARY_TEXT = columns(
+    "SiteName CloudComputeService GlobalUserName VO VOGroup VORole Status CloudType ImageId BenchmarkType"
+)
 SUMMARY_INTS = columns("Month Year WallDuration CpuDuration NetworkInbound NetworkOutbound Memory Disk NumberOfVMs")
 JOB_TEXT = columns("Site GlobalUserName VO VOGroup VORole SubmitHost Infrastructure InfrastructureDescription")
 JOB_INTS = columns("Month Year NodeCount Processors WallDuration CpuDuration NumberOfJobs")
 DECIMALS = ["CpuCount", "Benchmark"]
 USER = ("GlobalUserName", "VO", "VOGroup", "VORole")
-SUMMARY_KEY = ("SiteName", "CloudComputeService", "Month", "Year", *USER, "Status", "ImageId", "CpuCount", "BenchmarkType", "Benchmark")
-JOB_KEY = ("Site", "Month", "Year", *USER, "SubmitHost", "Infrastructure", "NodeCount", "Processors", "ServiceLevelType")
+SUMMARY_KEY = (
+    "SiteName",
+    "CloudComputeService",
+    "Month",
+    "Year",
+    *USER,
+    "Status",
+    "ImageId",
+    "CpuCount",
+    "BenchmarkType",
+    "Benchmark",
+)
+JOB_KEY = (
+    "Site",
+    "Month",
+    "Year",
+    *USER,
+    "SubmitHost",
+    "Infrastructure",
+    "NodeCount",
+    "Processors",
+    "ServiceLevelType",
+)
 
 
 class RefusedError(Exception):
@@ -75,7 +101,14 @@ class ApelServer:
             table[key] = row | {"UpdateTime": self.now}
 
     def _cloud_record(self, fields):
-        row = typed(fields, CLOUD_TEXT, CLOUD_INTS, DECIMALS, ["RecordCreateTime", "StartTime", "EndTime"], ["VMUUID", "SiteName"])
+        row = typed(
+            fields,
+            CLOUD_TEXT,
+            CLOUD_INTS,
+            DECIMALS,
+            ["RecordCreateTime", "StartTime", "EndTime"],
+            ["VMUUID", "SiteName"],
+        )
         row |= {name: row[name] or decimal("0") for name in DECIMALS}
         row |= organisation(row["FQAN"])
         at = row["EndTime"] if row["Status"] == "completed" else row["RecordCreateTime"]
@@ -109,14 +142,17 @@ class ApelServer:
         return key_of(row, JOB_KEY), row
 
     def summarise(self, stale_days=2):
-        """Add up cloud records into summaries; a row of an old group stays, unless its month is that of two days ago or later."""
+        """Add up cloud records into summaries;
+        a row of an old group stays, unless its month is that of two days ago or later.
+        """
         groups = defaultdict(list)
         for (vmuuid, _, _), row in self.cloud_records.items():
             groups[key_of(row, SUMMARY_KEY)].append((row, self._before(vmuuid, row)))
         for key, pairs in groups.items():
             first = pairs[0][0]
             sums = {
-                name: sum(row[name] - (before[name] if before else 0) for row, before in pairs) for name in ("WallDuration", "CpuDuration")
+                name: sum(row[name] - (before[name] if before else 0) for row, before in pairs)
+                for name in ("WallDuration", "CpuDuration")
             }
             self.cloud_summaries[key] = (
                 {name: first[name] for name in SUMMARY_KEY}
@@ -183,7 +219,11 @@ def typed(fields, texts, ints, decimals, moments, mandatory):
         raise RefusedError("Data too long for column")
     for name in [*ints, *decimals]:
         limit = (
-            BIGGEST["DECIMAL"] if name in decimals else BIGGEST["INT"] if name in {"NumberOfVMs", "PublicIPCount"} else BIGGEST["BIGINT"]
+            BIGGEST["DECIMAL"]
+            if name in decimals
+            else BIGGEST["INT"]
+            if name in {"NumberOfVMs", "PublicIPCount"}
+            else BIGGEST["BIGINT"]
         )
         if row[name] is not None and row[name] > limit:
             raise RefusedError(f"Out of range value for column '{name}'")
@@ -196,7 +236,9 @@ def decimal(text):
 
 
 def organisation(fqan):
-    """Read the virtual organisation, its group and its role out of a FQAN; one without a slash is the organisation's name."""
+    """Read the virtual organisation, its group and its role out of a FQAN;
+    one without a slash is the organisation's name.
+    """
     first = fqan.partition(";")[0]
     if not first.startswith("/"):
         return {"VO": first, "VOGroup": "None", "VORole": "None"}

@@ -14,7 +14,13 @@ MS = timedelta(milliseconds=1)
 TINYMATH = {"add": operator.add, "divide": operator.truediv}
 LENS_SUMS = {"sum": "sum", "average": "avg", "unique_count": "cardinality"}
 GRAFANA_SUMS = {"sum", "avg", "cardinality"}
-GRAFANA_TITLES = {"count": "Count", "sum": "Sum", "avg": "Average", "cardinality": "Unique Count", "bucket_script": "Bucket Script"}
+GRAFANA_TITLES = {
+    "count": "Count",
+    "sum": "Sum",
+    "avg": "Average",
+    "cardinality": "Unique Count",
+    "bucket_script": "Bucket Script",
+}
 INDEX_SETTINGS = {"elasticsearch": "index", "grafana-opensearch-datasource": "database"}
 SIGNS = {ast.Add: operator.add, ast.Div: operator.truediv}
 
@@ -52,14 +58,20 @@ class Lens:
         groups = [name for name, column in self.columns.items() if column["isBucketed"]]
         filters = [*self._window(from_at, until_at), *kuery(self.state["query"])]
         body = {"query": {"bool": {"filter": filters}}, "aggs": self._aggs(groups)}
-        answer = client.perform("POST", f"/{self.view['title']}/_search", body={"size": 0, "track_total_hits": True, **body})
+        answer = client.perform(
+            "POST", f"/{self.view['title']}/_search", body={"size": 0, "track_total_hits": True, **body}
+        )
         whole = {**answer.get("aggregations", {}), "doc_count": answer["hits"]["total"]["value"]}
         return [self._worked_out(row, bucket) for row, bucket in flat(whole, groups, self._key) if bucket["doc_count"]]
 
     def _window(self, from_at, until_at):
         if "timeFieldName" not in self.view:
             return []
-        moments = {"gte": from_at.isoformat(), "lte": (until_at - MS).isoformat(), "format": "strict_date_optional_time"}
+        moments = {
+            "gte": from_at.isoformat(),
+            "lte": (until_at - MS).isoformat(),
+            "format": "strict_date_optional_time",
+        }
         return [{"range": {self.view["timeFieldName"]: moments}}]
 
     def _aggs(self, groups):
@@ -69,7 +81,11 @@ class Lens:
         column = self.columns[name]
         if column["operationType"] == "date_histogram":
             assert column["sourceField"] == self.view["timeFieldName"]
-            asked = {"field": column["sourceField"], "calendar_interval": column["params"]["interval"], "time_zone": "UTC"}
+            asked = {
+                "field": column["sourceField"],
+                "calendar_interval": column["params"]["interval"],
+                "time_zone": "UTC",
+            }
             return {name: {"date_histogram": asked, "aggs": self._aggs(inner)}}
         return {name: self._terms(column, self._aggs(inner))}
 
@@ -77,7 +93,9 @@ class Lens:
     def _terms(column, inner):
         assert column["operationType"] == "terms"
         params = column["params"]
-        asked = {"field": column["sourceField"], "size": params["size"]} | ({"missing": MISSING} if params["missingBucket"] else {})
+        asked = {"field": column["sourceField"], "size": params["size"]} | (
+            {"missing": MISSING} if params["missingBucket"] else {}
+        )
         if params["orderBy"]["type"] == "alphabetical":
             return {"terms": asked | {"order": {"_key": params["orderDirection"]}}, "aggs": inner}
         assert params["orderBy"] == {"type": "custom"}
@@ -155,17 +173,24 @@ class GrafanaPanel:
         self.metrics = {metric["id"]: metric for metric in self.target["metrics"]}
 
     def shown(self, client, from_at, until_at):
-        """Answer a table's or a bar chart's rows by column, or a row for each value of each series: its labels, `at` and `value`."""
+        """Answer a table's or a bar chart's rows by column,
+        or a row for each value of each series: its labels, `at` and `value`.
+        """
         filters = [self._window(from_at, until_at)]
         if self.target["query"]:
             filters.append({"query_string": {"query": self.target["query"], "analyze_wildcard": True}})
         body = {"query": {"bool": {"filter": filters}}, "aggs": self._aggs(list(self.groups))}
         name = self.source["jsonData"][INDEX_SETTINGS[self.source["type"]]]
         whole = client.perform("POST", f"/{name}/_search", body={"size": 0, **body})["aggregations"]
-        rows = [self._row(row, bucket) for row, bucket in flat(whole, list(self.groups), self._key) if bucket["doc_count"]]
+        rows = [
+            self._row(row, bucket) for row, bucket in flat(whole, list(self.groups), self._key) if bucket["doc_count"]
+        ]
         if any(group["type"] == "date_histogram" for group in self.groups.values()):
             [value] = [number for number, metric in self.metrics.items() if not metric["hide"]]
-            return [{self.groups[name].get("field"): row[name] for name in self.groups} | {"value": row[value]} for row in rows]
+            return [
+                {self.groups[name].get("field"): row[name] for name in self.groups} | {"value": row[value]}
+                for row in rows
+            ]
         for transformation in self.panel["transformations"]:
             rows = TRANSFORMATIONS[transformation["id"]](self._titled(rows), transformation["options"])
         return rows
@@ -186,15 +211,24 @@ class GrafanaPanel:
         inside = self._aggs(inner)
         if group["type"] == "date_histogram":
             assert group["settings"]["interval"] == "auto"
-            return {name: {"date_histogram": {"field": group["field"], "fixed_interval": self.panel["interval"]}, "aggs": inside}}
+            return {
+                name: {
+                    "date_histogram": {"field": group["field"], "fixed_interval": self.panel["interval"]},
+                    "aggs": inside,
+                }
+            }
         assert group["type"] == "terms"
         settings, order = group["settings"], group["settings"]["orderBy"]
         if order in self.metrics:
             metric = self.metrics[order]
-            inside = inside | ({} if metric["type"] == "count" else {order: {metric["type"]: {"field": metric["field"]}}})
+            inside = inside | (
+                {} if metric["type"] == "count" else {order: {metric["type"]: {"field": metric["field"]}}}
+            )
             order = "_count" if metric["type"] == "count" else order
         asked = {"field": group["field"], "size": int(settings["size"]), "order": {order: settings["order"]}}
-        return {name: {"terms": asked | {word: settings[word] for word in ("missing",) if word in settings}, "aggs": inside}}
+        return {
+            name: {"terms": asked | {word: settings[word] for word in ("missing",) if word in settings}, "aggs": inside}
+        }
 
     def _key(self, name, bucket):
         group = self.groups[name]
@@ -219,7 +253,9 @@ class GrafanaPanel:
 
     def _titled(self, rows):
         """Name columns as a table does, which shows hidden ones too."""
-        titles = {name: group["field"] for name, group in self.groups.items()} | {name: self._title(name) for name in self.metrics}
+        titles = {name: group["field"] for name, group in self.groups.items()} | {
+            name: self._title(name) for name in self.metrics
+        }
         assert len(set(titles.values())) == len(titles)
         return [{titles.get(name, name): value for name, value in row.items()} for row in rows]
 
@@ -275,7 +311,9 @@ def grouping_to_matrix(rows, options):
 
 
 def interpolated(value):
-    """Read a value of a provisioning file as Grafana does where no variable is set; what `$__file` names stays unread."""
+    """Read a value of a provisioning file as Grafana does where no variable is set;
+    what `$__file` names stays unread.
+    """
     return "$".join(re.sub(r"\$(?!__file\{)(\w+|\{\w*\})", "", part) for part in value.split("$$"))
 
 

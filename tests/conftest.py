@@ -39,7 +39,9 @@ BASE = "http://skytally.test/function/"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `make localstack` and others choose the one object store that contracts and journeys run on."""
-    parser.addoption("--object-store", choices=sorted(servers.SERVERS), help="run object contracts and journeys on this server alone")
+    parser.addoption(
+        "--object-store", choices=sorted(servers.SERVERS), help="run object contracts and journeys on this server alone"
+    )
 
 
 @pytest.fixture
@@ -56,7 +58,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def client(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """All functions, called without sockets, each answer held to the description; rounds may take as long as a busy machine needs."""
+    """All functions, called without sockets, each answer held to the description;
+    rounds may take as long as a busy machine needs.
+    """
     monkeypatch.setattr(timer, "WORKS_SECONDS", 100.0)
     monkeypatch.setattr(timer, "ENDS_SECONDS", 200.0)
     with TestClient(AllFunctions(), base_url=BASE, raise_server_exceptions=False) as client:
@@ -68,7 +72,9 @@ def client(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
 def bearer(home: Path) -> Callable[..., Headers]:
     """Make the header of a caller: bearer("reporter", vm="v", clouds=("c",))."""
 
-    def make(role: str, *, lifetime: timedelta = timedelta(days=1), issued: datetime | None = None, **fields: object) -> Headers:
+    def make(
+        role: str, *, lifetime: timedelta = timedelta(days=1), issued: datetime | None = None, **fields: object
+    ) -> Headers:
         begin = issued or datetime.now(UTC)
         times = {"issued": int(begin.timestamp()), "expires": int((begin + lifetime).timestamp())}
         return {"Authorization": f"Bearer {tokens.issue(Caller(role=role, **times, **fields), wiring.keys().token)}"}
@@ -146,7 +152,9 @@ def prefixes(running) -> Prefixes:
 
 @pytest.fixture
 def document_settings(prefixes, tmp_path) -> Iterator[Callable[[str], dict[str, str]]]:
-    """Give a function: the settings of a document store with nothing in it, which a test fills, and changes in no other way."""
+    """Give a function: the settings of a document store with nothing in it,
+    which a test fills, and changes in no other way.
+    """
     taken = []
 
     def settings(name: str) -> dict[str, str]:

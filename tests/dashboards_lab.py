@@ -34,7 +34,9 @@ class Tsvb:
         """Return a row for each value of each series: its group, `time` and the series' id."""
         rows = []
         for series in self.params["series"]:
-            answer = ask(self.params["index_pattern"], self._body(series, scripts, from_at, until_at))["aggregations"][series["id"]]
+            answer = ask(self.params["index_pattern"], self._body(series, scripts, from_at, until_at))["aggregations"][
+                series["id"]
+            ]
             groups = answer.get("buckets", [answer])
             rows += [row for group in groups for row in self._rows(series, scripts, group)]
         return rows

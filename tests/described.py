@@ -56,7 +56,9 @@ def check(response):
     operations = DESCRIBED["paths"].get(path, {})
     method = "get" if method == "head" and "get" in operations else method
     if method not in operations:
-        assert response.status_code in {404, 405, 429, 503}, f"{method} {response.request.url.path}: {response.status_code}"
+        assert response.status_code in {404, 405, 429, 503}, (
+            f"{method} {response.request.url.path}: {response.status_code}"
+        )
         if response.content:
             ERROR.validate(body)
         return

@@ -43,9 +43,13 @@ def remove(client: Any, prefix: str) -> None:
 
 
 def empty(documents: Any, prefix: str) -> None:
-    """Make those indices of a prefix anew that were written to; of months, this one is there and others come by themselves."""
+    """Make those indices of a prefix anew that were written to;
+    of months, this one is there and others come by themselves.
+    """
     client, now = documents.client, datetime.now(UTC)
-    stats = client.perform("GET", f"/{prefix}-*/_stats/indexing", {"filter_path": "indices.*.primaries.indexing.index_total"})
+    stats = client.perform(
+        "GET", f"/{prefix}-*/_stats/indexing", {"filter_path": "indices.*.primaries.indexing.index_total"}
+    )
     written = [name for name, row in stats["indices"].items() if row["primaries"]["indexing"]["index_total"]]
     if written:
         client.perform("DELETE", "/" + ",".join(written))
@@ -87,9 +91,15 @@ class FakeVm:
     def moment(self, at: datetime) -> dict[str, Any]:
         """Describe a moment as `previous` does."""
         seconds = (at - self.boot_at).total_seconds()
-        return {"sampled_at": stamp(at), "uptime_seconds": seconds, "counters": counters(seconds, self.cores, self.busy)}
+        return {
+            "sampled_at": stamp(at),
+            "uptime_seconds": seconds,
+            "counters": counters(seconds, self.cores, self.busy),
+        }
 
-    def sample(self, at: datetime, previous: datetime | None = None, *, month: str | None = None, **more: Any) -> dict[str, Any]:
+    def sample(
+        self, at: datetime, previous: datetime | None = None, *, month: str | None = None, **more: Any
+    ) -> dict[str, Any]:
         """Take a sample; `previous` is the boot where none is given."""
         month = month or f"{at.astimezone(UTC):%Y-%m}"
         edge = max(self.boot_at, datetime(int(month[:4]), int(month[5:]), 1, tzinfo=UTC))
@@ -112,12 +122,33 @@ def heartbeat(*job_ids: Any, vm: str = "vm-1", seen_at: datetime | None = None, 
     return records.parse(msgspec.json.encode(body), HeartbeatReport)
 
 
-_PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=300)
-_NESTED = st.recursive(
-    _PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6
+_PLAIN = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=300)
 )
-_MOMENTS = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0000-00-00 00:00:00", "1999-12-31T23:59:59Z", "2099-12-31T00:00:00Z")
-_WORDS = ("\x00", "a\nb", "\u202e", "\u2028", "x" * 256, "😀" * 255, "a@b@1", "x" * 100_000, "NaN", "2026-11-24T00:00:00")
+_NESTED = st.recursive(
+    _PLAIN,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_MOMENTS = (
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+    "0000-00-00 00:00:00",
+    "1999-12-31T23:59:59Z",
+    "2099-12-31T00:00:00Z",
+)
+_WORDS = (
+    "\x00",
+    "a\nb",
+    "\u202e",
+    "\u2028",
+    "x" * 256,
+    "😀" * 255,
+    "a@b@1",
+    "x" * 100_000,
+    "NaN",
+    "2026-11-24T00:00:00",
+)
 _TEXTS = ("1e400", "-1e400", "9" * 5_000, "1e-400", str(2**63), str(-(2**63) - 1), "[" * 800 + "]" * 800, "{}", "[[]]")
 # The text of any JSON value, also of those that no library writes.
 ANY_JSON = _NESTED.map(json.dumps) | st.sampled_from(_TEXTS) | st.sampled_from(_MOMENTS + _WORDS).map(json.dumps)

@@ -3,12 +3,15 @@
 A file of tests/scenarios/ holds::
 
     title = "one sentence"
-    [[vm]]                    name, cloud, cores, boot (ISO), busy (share of core time); boot_id = "same" shares it with the vm before
-    phases = [{ hours = 24, cores = 8, suspended = false, paused = false }, …]      after the boot, in order; the last one goes on.
+    [[vm]]                    name, cloud, cores, boot (ISO), busy (share of core time); boot_id = "same" shares it with
+                              the vm before
+    phases = [{ hours = 24, cores = 8, suspended = false, paused = false }, …]
+                              after the boot, in order; the last one goes on.
                               No clock of a vm that its host pauses counts that time
     [[report]]                in the order of arrival; what is lost is not here
     vm = "…"  at = [hours after boot, …]     one sample each, in one request
-    previous = [hours, …]     of each sample; "boot" is the default for the first, the sample before for others; "none" is null
+    previous = [hours, …]     of each sample; "boot" is the default for the first, the sample before for others; "none"
+                              is null
     month = "YYYY-MM"         for closing samples; default the month of the sample
     shift_hours = 3           the vm's clock is off: sampled_at is so much later
     uptime_shift_hours = -2   the vm was restored from a snapshot
@@ -51,7 +54,14 @@ class Life:
                 wall += span
                 core += span * phase["cores"]
         user, system = core * self.busy * 0.9, core * self.busy * 0.1
-        values = {"wall": wall, "core": core, "user": user, "system": system, "idle": core - user - system, "suspended": suspended}
+        values = {
+            "wall": wall,
+            "core": core,
+            "user": user,
+            "system": system,
+            "idle": core - user - system,
+            "suspended": suspended,
+        }
         return {f"{name}_seconds": round(value * 3_600, 3) for name, value in values.items()}
 
     def _lived(self, hours: float) -> Iterator[tuple[dict[str, Any], float]]:
@@ -78,7 +88,11 @@ class Life:
     def moment(self, hours: float, shift_hours: float = 0.0) -> dict[str, Any]:
         """Describe a moment as a sample and its `previous` do."""
         at = self.boot_at + (hours + shift_hours) * HOUR
-        return {"sampled_at": lab.stamp(at), "uptime_seconds": self.uptime_seconds(hours), "counters": self.counters(hours)}
+        return {
+            "sampled_at": lab.stamp(at),
+            "uptime_seconds": self.uptime_seconds(hours),
+            "counters": self.counters(hours),
+        }
 
     def sample(self, hours: float, previous: float | None, report: dict[str, Any]) -> dict[str, Any]:
         """Take a sample as a right agent does, then spoil it as the report says."""
@@ -124,4 +138,6 @@ def samples(life: Life, report: dict[str, Any]) -> list[dict[str, Any]]:
     """Take a report's samples."""
     times = report["at"]
     befores = report.get("previous") or [report.get("after", 0.0), *times[:-1]]
-    return [life.sample(at, None if before == "none" else before, report) for at, before in zip(times, befores, strict=True)]
+    return [
+        life.sample(at, None if before == "none" else before, report) for at, before in zip(times, befores, strict=True)
+    ]

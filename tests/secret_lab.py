@@ -14,7 +14,9 @@ from skytally.core.unreadable import Notes
 from skytally.secrets import claims, deposits, envelope
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-KEYS = Keyring(master=(Key("master-1", b"m" * 32),), wrapping=(Key("wrapping-1", b"w" * 32),), token=(Key("token-1", b"t" * 32),))
+KEYS = Keyring(
+    master=(Key("master-1", b"m" * 32),), wrapping=(Key("wrapping-1", b"w" * 32),), token=(Key("token-1", b"t" * 32),)
+)
 SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
 OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 ORIGIN = claims.Origin("192.0.2.1", "vm.py")
@@ -37,7 +39,9 @@ class Noted(Notes):
 
     def __init__(self):
         self.keys = []
-        super().__init__(lambda writes: self.keys.extend((one.document.source, one.document.key_text) for one in writes))
+        super().__init__(
+            lambda writes: self.keys.extend((one.document.source, one.document.key_text) for one in writes)
+        )
 
 
 class Killed(BaseException):
@@ -47,8 +51,8 @@ class Killed(BaseException):
 class Watched:
     """A real store that counts, ends the process before or after a step, or loses what it was asked or what it answers.
 
-    `kill` is a step such as "after create mark", or such a word with the number of a call: ("before", 3). `lose` are what becomes of one
-    create of a mark after another: None, "before" it was done, "after".
+    `kill` is a step such as "after create mark", or such a word with the number of a call: ("before", 3). `lose` are
+    what becomes of one create of a mark after another: None, "before" it was done, "after".
     """
 
     def __init__(self, store, kill=None, lose=(), stored_at=NOW):
@@ -98,7 +102,9 @@ def left(store, *, keys=KEYS, now=NOW, request_key=None, **fields):
     return deposits.deposit(wanted, SCHEDULER, store, keys, now, repeatable)["token"]
 
 
-def attempt(store, token, private_key=lab.SHARED_KEY, vm=None, *, keys=KEYS, clock=clock, origin=ORIGIN, comment="root@vm"):
+def attempt(
+    store, token, private_key=lab.SHARED_KEY, vm=None, *, keys=KEYS, clock=clock, origin=ORIGIN, comment="root@vm"
+):
     """Claim; answers the bundle."""
     form = lab.claim_form(token, lab.public_key(private_key, comment), vm)
     return claims.claim(msgspec.convert(form, Claim, strict=False), store, keys, origin, clock)

@@ -1,5 +1,5 @@
-"""A day of PanDA jobs on many clouds with a known truth: placements before, after and never; a monitor that fails, shows jobs late and says
-more of them later; rounds that overlap.
+"""A day of PanDA jobs on many clouds with a known truth: placements before, after and never;
+a monitor that fails, shows jobs late and says more of them later; rounds that overlap.
 """
 
 import random
@@ -50,7 +50,12 @@ class Day:
             "corecount": 8,
             "attemptnr": 1,
         }
-        row |= {"starttime": naive(began), "endtime": naive(ended), "durationsec": (ended - began).total_seconds(), "actualcorecount": 8}
+        row |= {
+            "starttime": naive(began),
+            "endtime": naive(ended),
+            "durationsec": (ended - began).total_seconds(),
+            "actualcorecount": 8,
+        }
         row |= {
             "modificationtime": naive(told),
             "statechangetime": naive(told),
@@ -83,7 +88,9 @@ class Day:
         return dict(Counter((cloud, status) for status, cloud in self.truth.values()))
 
     def live_through(self, monitor, client, scheduler, monkeypatch):
-        """Let the hours pass: the monitor shows what ended, reports arrive, rounds run, some twice, some against a failing monitor."""
+        """Let the hours pass: the monitor shows what ended, reports arrive,
+        rounds run, some twice, some against a failing monitor.
+        """
         monkeypatch.setenv("SKYTALLY_PANDA_QUEUES", "QUEUE_0,QUEUE_1,QUEUE_2")
         monitor.fault_share, monitor.doubled_share = FAILING_SHARE, 0.02
         at = BEGIN
@@ -123,4 +130,9 @@ class Day:
 
     def _undead_round(self, at):
         with suppress(Unavailable):
-            Collection(wiring.panda(), wiring.panda_queues(), wiring.documents(), Deadline(lambda: at, at + timedelta(minutes=1))).run()
+            Collection(
+                wiring.panda(),
+                wiring.panda_queues(),
+                wiring.documents(),
+                Deadline(lambda: at, at + timedelta(minutes=1)),
+            ).run()

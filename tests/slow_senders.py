@@ -1,4 +1,5 @@
-"""Clients that cost a server as much as they can: slow heads and bodies, connections that say nothing, bodies of nobody, gzip bombs.
+"""Clients that cost a server as much as they can: slow heads and bodies,
+connections that say nothing, bodies of nobody, gzip bombs.
 
 Each speaks on a socket of its own in one loop, and can be stopped at any time.
 """
@@ -50,7 +51,11 @@ def served(home, **settings):
     with (
         (home / "server.log").open("a") as log,
         subprocess.Popen(
-            command, env={**clean, "SKYTALLY_HOME": str(home), **settings}, stdout=subprocess.PIPE, stderr=log, text=True
+            command,
+            env={**clean, "SKYTALLY_HOME": str(home), **settings},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         ) as process,
     ):
         line = process.stdout.readline()
@@ -66,7 +71,12 @@ def served_alone(function, home, **more):
     """Run one function as its image does."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SKYTALLY_")}
     port = free_port()
-    settings = {"FUNCTION_TARGET": function, "FUNCTION_SOURCE": str(ROOT / "functions"), "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1"}
+    settings = {
+        "FUNCTION_TARGET": function,
+        "FUNCTION_SOURCE": str(ROOT / "functions"),
+        "PORT": str(port),
+        "SKYTALLY_HOST": "127.0.0.1",
+    }
     environment = {**clean, **settings, "SKYTALLY_HOME": str(home), **more}
     with (
         (home / "function.log").open("a") as log,
@@ -114,7 +124,9 @@ def head(path, *headers, method="POST"):
 
 
 async def converse(port, pieces, pause=0.0, *, reads=True):
-    """Send pieces with a pause behind each, for as long as the server takes them; return what it said once it hung up."""
+    """Send pieces with a pause behind each, for as long as the server takes them;
+    return what it said once it hung up.
+    """
     began = asyncio.get_running_loop().time()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     sending = asyncio.create_task(_send(writer, pieces, pause))
@@ -170,7 +182,12 @@ def large_body_of_nobody(port, path="usage-report", size=8 * MIB):
 
 def bomb(port, token):
     """Send what inflates to far more than it may."""
-    headers = (f"Authorization: Bearer {token}", "Content-Type: application/json", "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}")
+    headers = (
+        f"Authorization: Bearer {token}",
+        "Content-Type: application/json",
+        "Content-Encoding: gzip",
+        f"Content-Length: {len(BOMB)}",
+    )
     return converse(port, [head("usage-report", *headers) + BOMB])
 
 

@@ -36,7 +36,9 @@ def rows(title):
 
 
 def test_the_settings_table_is_the_code():
-    assert rows("Settings") == [(f"`{name}`", f"`{default}`" if default else "", meaning) for name, default, meaning in settings()]
+    assert rows("Settings") == [
+        (f"`{name}`", f"`{default}`" if default else "", meaning) for name, default, meaning in settings()
+    ]
 
 
 def test_every_dependency_says_why_it_is_there():
@@ -71,7 +73,11 @@ def commands(program):
     blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
     lines = (line.partition("  #")[0] for block in blocks.splitlines() for line in block.split("&&"))
     # What stands for a value of the reader's own is a value.
-    told = [shlex.split(line.replace("…", "x").partition(" > ")[0]) for line in lines if f"{program} " in line and not line.startswith("#")]
+    told = [
+        shlex.split(line.replace("…", "x").partition(" > ")[0])
+        for line in lines
+        if f"{program} " in line and not line.startswith("#")
+    ]
     return [words[words.index(program) + 1 :] for words in told if program in words]
 
 
@@ -100,7 +106,8 @@ def test_the_catalog_is_the_folders():
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"/work/", r"/root/", r"pythonhosted", r"\bpypi\.org", r"registry\.npmjs", r"repo1?\.maven", r"proxy\.golang"]
+    "pattern",
+    [r"/work/", r"/root/", r"pythonhosted", r"\bpypi\.org", r"registry\.npmjs", r"repo1?\.maven", r"proxy\.golang"],
 )
 def test_no_committed_file_names_this_machine_or_a_registry(pattern):
     command = ["git", "grep", "-lIE", pattern, "--", ".", ":!tests/test_readme.py"]
@@ -110,7 +117,9 @@ def test_no_committed_file_names_this_machine_or_a_registry(pattern):
 
 
 def test_operating_takes_ten_commands_that_exist():
-    settings, commands = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL)
+    settings, commands = re.findall(
+        r"^```sh\n(.*?)^```", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     named = set(re.findall(r"\b([A-Z0-9_]+)=", settings))
     options = {option.envvar for command in deploy.commands.values() for option in command.params}
     assert named - set(setting_names().values()) - options == {"AWS_SHARED_CREDENTIALS_FILE"}

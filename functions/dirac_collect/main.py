@@ -13,7 +13,9 @@ from skytally.operation.timer import Deadline
 @functions_framework.aio.http
 @web.endpoint(methods=("POST",), max_bytes=64 * web.KIB)
 def dirac_collect(_: web.Request) -> web.Reply:
-    """Do a round if one is due; what takes longer than a round is left to the next, and without a door to DIRAC it is off."""
+    """Do a round if one is due;
+    what takes longer than a round is left to the next, and without a door to DIRAC it is off.
+    """
     door = wiring.dirac()
     if door is None:
         return web.json_reply({"state": "off"})
@@ -21,4 +23,6 @@ def dirac_collect(_: web.Request) -> web.Reply:
     def work(deadline: Deadline) -> dirac_collector.DiracCounts:
         return dirac_collector.settle(door, deadline.guard(wiring.documents()), deadline)
 
-    return web.json_reply(timer.run("dirac_collect", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now))
+    return web.json_reply(
+        timer.run("dirac_collect", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now)
+    )

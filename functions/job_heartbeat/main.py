@@ -9,7 +9,9 @@ from skytally.jobs import heartbeats
 
 
 @functions_framework.aio.http
-@web.endpoint(methods=("POST",), max_bytes=web.MIB, media=(web.JSON,), authorise=wiring.caller("reporter", "job_heartbeat"))
+@web.endpoint(
+    methods=("POST",), max_bytes=web.MIB, media=(web.JSON,), authorise=wiring.caller("reporter", "job_heartbeat")
+)
 def job_heartbeat(request: web.Request) -> web.Reply:
     """Answer what became of each job, once the good ones are durable."""
     with wiring.tallies().report("job_heartbeat", request.received_at) as count_items:

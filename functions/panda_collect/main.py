@@ -21,4 +21,6 @@ def panda_collect(_: web.Request) -> web.Reply:
     def work(deadline: Deadline) -> PandaCounts:
         return Collection(source, wiring.panda_queues(), deadline.guard(wiring.documents()), deadline).run()
 
-    return web.json_reply(timer.run("panda_collect", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now))
+    return web.json_reply(
+        timer.run("panda_collect", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now)
+    )

@@ -17,6 +17,11 @@ def secret_sweep(_: web.Request) -> web.Reply:
 
     def work(deadline: Deadline) -> revocations.SweepCounts:
         objects, notes = deadline.guard(wiring.objects()), wiring.notes()
-        return {"expired": revocations.sweep(objects, deadline, notes), "forgotten": revocations.forget(objects, deadline, notes)}
+        return {
+            "expired": revocations.sweep(objects, deadline, notes),
+            "forgotten": revocations.forget(objects, deadline, notes),
+        }
 
-    return web.json_reply(timer.run("secret_sweep", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now))
+    return web.json_reply(
+        timer.run("secret_sweep", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now)
+    )

@@ -24,8 +24,15 @@ def statement(request: web.Request) -> web.Reply:
     revision = records.revision(query["revision"]) if "revision" in query else None
     decimal = query.get("decimal", ".")
     form = query.get("format", DETAILS.get(detail, FORMATS)[0])
-    if form not in DETAILS.get(detail, ()) or (detail == "signed" and len(named) != 1) or (detail == "jobs" and revision is not None):
-        raise Malformed(f"detail may be boots (json, csv), jobs (csv) or signed (json, one cloud); format may be {', '.join(FORMATS)}")
+    if (
+        form not in DETAILS.get(detail, ())
+        or (detail == "signed" and len(named) != 1)
+        or (detail == "jobs" and revision is not None)
+    ):
+        raise Malformed(
+            "detail may be boots (json, csv), jobs (csv) or signed (json, one cloud); format may be "
+            f"{', '.join(FORMATS)}"
+        )
     clouds, documents, site = callers.readable_clouds(reader, named), wiring.documents(), wiring.site()
     cloud_names.check(named, documents, site, reader.clouds)
     if detail == "jobs":
@@ -37,7 +44,11 @@ def statement(request: web.Request) -> web.Reply:
     if form in apel_export.FORMATS:
         made = apel_export.export(form, whole, clouds, documents, site, request.received_at)
         left_out = {"X-Skytally-Left-Out": apel_source.summary(made.left_out)} if made.left_out else {}
-        return web.Reply(apel_format.part(made.messages, query.get("part")), headers=left_out, media_type="text/plain; charset=us-ascii")
+        return web.Reply(
+            apel_format.part(made.messages, query.get("part")),
+            headers=left_out,
+            media_type="text/plain; charset=us-ascii",
+        )
     if form == "csv":
         rows = [{"month": month} | row for row in whole[detail or "clouds"]]
         names = ("month", *closing.COLUMNS[detail or "clouds"])

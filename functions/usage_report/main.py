@@ -10,7 +10,13 @@ from skytally.http import web
 
 
 @functions_framework.aio.http
-@web.endpoint(methods=("POST",), max_bytes=8 * web.MIB, media=(web.JSON,), gzip=True, authorise=wiring.caller("reporter", "usage_report"))
+@web.endpoint(
+    methods=("POST",),
+    max_bytes=8 * web.MIB,
+    media=(web.JSON,),
+    gzip=True,
+    authorise=wiring.caller("reporter", "usage_report"),
+)
 async def usage_report(request: web.Request) -> web.Reply:
     """Answer what became of each sample, once the good ones are durable."""
     with wiring.tallies().report("usage_report", request.received_at) as count_items:

@@ -1,4 +1,5 @@
-"""What the node is given: `pack` makes an image of a folder, `manifests` writes Knative's objects with images of this machine.
+"""What the node is given: `pack` makes an image of a folder,
+`manifests` writes Knative's objects with images of this machine.
 
 python prepare.py pack NAME:TAG FOLDER OUT.tar ENTRYPOINT
 python prepare.py manifests OUT SERVING NETWORKING CACHING GATEWAY
@@ -15,8 +16,12 @@ from typing import Any
 import yaml
 
 # One Gateway for inside and outside: who may reach it reaches timers by their Host header. A site has two.
-GATEWAY = "- class: contour\n  gateway: ingress/knative\n  service: ingress/envoy\n  supported-features:\n  - HTTPRouteRequestTimeout\n"
-# How this node differs from Knative's defaults: names that end in sky.test, short waits, and images that no registry has.
+GATEWAY = (
+    "- class: contour\n  gateway: ingress/knative\n  service: ingress/envoy\n  supported-features:\n  - "
+    "HTTPRouteRequestTimeout\n"
+)
+# How this node differs from Knative's defaults: names that end in sky.test, short waits, and images that no registry
+# has.
 SETTINGS = {
     "config-network": {"ingress-class": "gateway-api.ingress.networking.knative.dev"},
     "config-domain": {"sky.test": ""},
@@ -57,9 +62,14 @@ def pack(name: str, folder: Path, out: Path, entrypoint: str) -> None:
     how = {"Entrypoint": [entrypoint], "User": "65532"}
     config = json.dumps({"architecture": "amd64", "os": "linux", "config": how, "rootfs": rootfs}).encode()
     described = {"config": _described(config, "config.v1+json"), "layers": [_described(layer, "layer.v1.tar")]}
-    manifest = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", **described}).encode()
+    manifest = json.dumps(
+        {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", **described}
+    ).encode()
     named = _described(manifest, "manifest.v1+json") | {"annotations": {"io.containerd.image.name": name}}
-    files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": json.dumps({"schemaVersion": 2, "manifests": [named]}).encode()}
+    files = {
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [named]}).encode(),
+    }
     files |= {f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}": blob for blob in (config, manifest, layer)}
     with tarfile.open(out, "w") as tar:
         for path, data in files.items():
@@ -81,7 +91,9 @@ def _described(blob: bytes, kind: str) -> dict[str, Any]:
 
 
 def manifests(out: Path, serving: Path, networking: Path, caching: Path, gateway: Path) -> None:
-    """Write definitions and objects; the archives of Go modules hold no links, so what serving links to comes from where it lies."""
+    """Write definitions and objects; the archives of Go modules hold no links,
+    so what serving links to comes from where it lies.
+    """
     core, shared = serving / "config/core", networking / "config"
     definitions = [
         *sorted((core / "300-resources").glob("*.yaml")),

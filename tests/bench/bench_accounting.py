@@ -1,6 +1,8 @@
-"""Accounting in numbers: samples accepted durably through HTTP, bytes a document, a month's view, with the machine that they are of.
+"""Accounting in numbers: samples accepted durably through HTTP,
+bytes a document, a month's view, with the machine that they are of.
 
-Rates depend on the machine and its load: quote ratios of one run. The load generator runs on the same cores as the server.
+Rates depend on the machine and its load: quote ratios of one run. The load generator runs on the same cores as the
+server.
 """
 
 import asyncio
@@ -38,7 +40,9 @@ class Server:
         self.home = Path(self._folder.name)
         environment = {**os.environ, "SKYTALLY_HOME": str(self.home)}
         command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0"]
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         self.base = self.process.stdout.readline().split()[1].partition("/function/")[0]
         return self
 
@@ -60,13 +64,18 @@ def reports(count, per_request):
     made = []
     for n in range(count * per_request):
         vm, hour = vms[n % len(vms)], n // len(vms) % 99
-        made.append(vm.sample(vm.boot_at + timedelta(hours=hour + 1), vm.boot_at + timedelta(hours=hour), f"{until:%Y-%m}"))
+        made.append(
+            vm.sample(vm.boot_at + timedelta(hours=hour + 1), vm.boot_at + timedelta(hours=hour), f"{until:%Y-%m}")
+        )
     return [json.dumps({"samples": made[n : n + per_request]}).encode() for n in range(0, len(made), per_request)]
 
 
 async def send(port, token, bodies, times):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST /function/usage-report HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+    head = (
+        f"POST /function/usage-report HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: "
+        "application/json\r\n"
+    )
     for body in bodies:
         began = time.perf_counter()
         writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -92,11 +101,20 @@ def rate(connections, per_request, count):
         times.sort()
         quantiles = (f"{times[len(times) * share // 100] * 1e3:.1f}" for share in (50, 99))
         cpu_share = f"{(server.cpu_seconds() - cpu) / took:.0%}"
-        return (str(connections), str(per_request), f"{count / took:,.0f}", f"{count * per_request / took:,.0f}", *quantiles, cpu_share)
+        return (
+            str(connections),
+            str(per_request),
+            f"{count / took:,.0f}",
+            f"{count * per_request / took:,.0f}",
+            *quantiles,
+            cpu_share,
+        )
 
 
 def agent_cost():
-    """Let the real vm.py report about this machine and look for jobs on it; answer what each costs, beside how large it is."""
+    """Let the real vm.py report about this machine and look for jobs on it;
+    answer what each costs, beside how large it is.
+    """
     script = ROOT / "functions" / "agent" / "vm.py"
     yield "vm.py", f"{script.stat().st_size:,} bytes"
     with Server() as server, tempfile.TemporaryDirectory() as folder:
@@ -148,7 +166,9 @@ def sizes_and_view():
         documents.close()
         with sqlite3.connect(path) as database:
             for table, count in (("interval", VMS * HOURS), ("usage", VMS)):
-                pages = database.execute("SELECT sum(pgsize) FROM dbstat WHERE name LIKE ?", (f"{table}%",)).fetchone()[0]
+                pages = database.execute("SELECT sum(pgsize) FROM dbstat WHERE name LIKE ?", (f"{table}%",)).fetchone()[
+                    0
+                ]
                 yield f"bytes per {table} document", f"{pages / count:,.0f}"
         database.close()
 
@@ -171,7 +191,8 @@ def fill(documents, now):
 def main():
     load, cores = os.getloadavg()[0], os.cpu_count()
     console.print(
-        f"{platform.machine()}, {cores} cores, load {load:.1f}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+        f"{platform.machine()}, {cores} cores, load {load:.1f}, Python {platform.python_version()}, SQLite "
+        f"{sqlite3.sqlite_version}"
     )
     table = Table(title="usage_report on SQLite, durable before it is answered")
     for column in ("connections", "samples a request", "requests/s", "samples/s", "p50 ms", "p99 ms", "server CPU"):

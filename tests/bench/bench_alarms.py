@@ -1,4 +1,6 @@
-"""How sure the alarm of a faulty cloud is, on simulated clouds, and what a look at jobs costs: `bench_alarms.py [months]`."""
+"""How sure the alarm of a faulty cloud is, on simulated clouds,
+and what a look at jobs costs: `bench_alarms.py [months]`.
+"""
 
 import random
 import sys
@@ -50,7 +52,11 @@ def job(number):
         **dict.fromkeys(Job.__struct_fields__)
         | dict.fromkeys(("wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 3_600_000)
         | {"system": "panda", "job_id": str(number), "cores": 1, "multicore": False, "changed_at": NOW, "seen_at": NOW}
-        | {"cloud": f"cloud-{pick.randrange(15)}", "vm": f"vm-{pick.randrange(500)}", "task_id": str(pick.randrange(600))}
+        | {
+            "cloud": f"cloud-{pick.randrange(15)}",
+            "vm": f"vm-{pick.randrange(500)}",
+            "task_id": str(pick.randrange(600)),
+        }
         | {"processing_type": pick.choice("abc"), "transformation": "x"}
         | {"status": "running" if is_running else "failed" if pick.random() < 0.1 else "finished"}
         | {"final_at": None if is_running else NOW - timedelta(days=pick.random())}
@@ -70,7 +76,8 @@ def cost():
             began = time.process_time()
             look()
             print(
-                f"a look at what is {name}, of {JOBS_A_DAY} jobs a day and {RUNNING} that run: {time.process_time() - began:.1f} s of CPU"
+                f"a look at what is {name}, of {JOBS_A_DAY} jobs a day and {RUNNING} that run: "
+                f"{time.process_time() - began:.1f} s of CPU"
             )
         documents.close()
 
@@ -79,12 +86,18 @@ def main():
     cost()
     for fault in FAULTS:
         steps = [found_after(1_000 + n, fault) for n in range(CLOUDS)]
-        hour, six = (sum(step is not None and step <= limit for step in steps) / CLOUDS for limit in (STEPS_AN_HOUR, 99))
-        print(f"clouds that fail {fault:.0%} of their good jobs: found within an hour {hour:.1%}, within six {six:.1%}", flush=True)
+        hour, six = (
+            sum(step is not None and step <= limit for step in steps) / CLOUDS for limit in (STEPS_AN_HOUR, 99)
+        )
+        print(
+            f"clouds that fail {fault:.0%} of their good jobs: found within an hour {hour:.1%}, within six {six:.1%}",
+            flush=True,
+        )
     months = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     for name, world in WORLDS.items():
         print(
-            f"{name} clouds, none faulty: {sum(false_alarms(9_000 + n, world) for n in range(months))} alarms in {months} months",
+            f"{name} clouds, none faulty: {sum(false_alarms(9_000 + n, world) for n in range(months))} alarms in "
+            f"{months} months",
             flush=True,
         )
 

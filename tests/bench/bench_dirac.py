@@ -22,7 +22,7 @@ from rich.console import Console  # noqa: E402
 
 from skytally.adapters.documents_sqlite import SqliteDocuments  # noqa: E402
 from skytally.jobs import dirac_collector  # noqa: E402
-from skytally.jobs import heartbeats as heartbeat_rules
+from skytally.jobs import heartbeats as heartbeat_rules  # noqa: E402
 
 PROCESSES, VARIABLES = 200, 150
 VMS, JOBS_A_VM, SILENT = 300, 8, 10_000
@@ -31,9 +31,15 @@ console = Console()
 
 def main():
     on_the_vm()
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(SqliteDocuments(Path(folder) / "documents.sqlite")) as documents:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(SqliteDocuments(Path(folder) / "documents.sqlite")) as documents,
+    ):
         heartbeats(documents)
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(SqliteDocuments(Path(folder) / "documents.sqlite")) as documents:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(SqliteDocuments(Path(folder) / "documents.sqlite")) as documents,
+    ):
         rounds(documents)
 
 
@@ -42,13 +48,18 @@ def on_the_vm():
     environment = {f"VARIABLE_{n}": "x" * 40 for n in range(VARIABLES)}
     with contextlib.ExitStack() as stack:
         for n in range(PROCESSES):
-            child = stack.enter_context(subprocess.Popen(["sleep", "600"], env={**environment, "DIRACJOBID": str(n + 1)}))
+            child = stack.enter_context(
+                subprocess.Popen(["sleep", "600"], env={**environment, "DIRACJOBID": str(n + 1)})
+            )
             stack.callback(child.kill)
         agent, vm = load_agent(), types.SimpleNamespace(proc="/proc")
         agent.running_jobs(vm)
         began = time.process_time()
         found, sources = agent.running_jobs(vm)
-        console.print(f"vm.py jobs: {sources['processes']} processes, {len(found)} jobs, {time.process_time() - began:.3f} CPU s to look")
+        console.print(
+            f"vm.py jobs: {sources['processes']} processes, {len(found)} jobs, {time.process_time() - began:.3f} CPU "
+            "s to look"
+        )
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         state_folder = stack.enter_context(tempfile.TemporaryDirectory())
         (Path(state_folder) / "token").write_text("t0")
@@ -66,9 +77,13 @@ def heartbeats(documents):
     for quarter in range(4):
         for vm in range(VMS):
             ids = tuple(str(vm * JOBS_A_VM + n + 1) for n in range(JOBS_A_VM))
-            heartbeat_rules.record(lab.heartbeat(*ids, vm=f"vm-{vm}"), CALLER, documents, AT + timedelta(minutes=15 * quarter))
+            heartbeat_rules.record(
+                lab.heartbeat(*ids, vm=f"vm-{vm}"), CALLER, documents, AT + timedelta(minutes=15 * quarter)
+            )
     took = time.perf_counter() - began
-    console.print(f"job_heartbeat: {4 * VMS / took:,.0f} reports/s of {JOBS_A_VM} jobs, each durable, on one connection")
+    console.print(
+        f"job_heartbeat: {4 * VMS / took:,.0f} reports/s of {JOBS_A_VM} jobs, each durable, on one connection"
+    )
 
 
 def rounds(documents):
@@ -80,7 +95,10 @@ def rounds(documents):
     for what, at in (("settled", 2), ("watched", 3)):
         calls, began = door.calls, time.perf_counter()
         dirac_collector.settle(door, documents, dirac_lab.unhurried(lambda at=at: AT + at * HOUR))
-        console.print(f"dirac_collect: {SILENT:,} silent jobs {what} in {time.perf_counter() - began:.2f} s, {door.calls - calls} call")
+        console.print(
+            f"dirac_collect: {SILENT:,} silent jobs {what} in {time.perf_counter() - began:.2f} s, "
+            f"{door.calls - calls} call"
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Slow senders beside good ones: how long good requests take with and without them, in turns on one server, and what it holds in memory.
+"""Slow senders beside good ones: how long good requests take with and without them,
+in turns on one server, and what it holds in memory.
 
-Rates depend on the machine and its load, so the numbers to quote are the ratios: turns with and without alternate, and both kinds of client
-run on the same cores as the server.
+Rates depend on the machine and its load, so the numbers to quote are the ratios: turns with and without alternate, and
+both kinds of client run on the same cores as the server.
 """
 
 import asyncio
@@ -40,7 +41,9 @@ def reports():
 
 
 async def good(port, token, bodies, until, seconds):
-    """Report until a moment, on a connection for each report as vms do, and write down how long each took until it was accepted."""
+    """Report until a moment, on a connection for each report as vms do,
+    and write down how long each took until it was accepted.
+    """
     headers = (f"Authorization: Bearer {token}", "Content-Type: application/json", "Connection: close")
     while time.perf_counter() < until:
         body, began = next(bodies), time.perf_counter()
@@ -91,7 +94,9 @@ async def turns(server, tokens, name):
             senders.start()
         await asyncio.sleep(1.5)
         until = time.perf_counter() + TURN_SECONDS
-        await asyncio.gather(*(good(server.port, tokens["uvic"], bodies, until, seconds[beside]) for _ in range(CONNECTIONS)))
+        await asyncio.gather(
+            *(good(server.port, tokens["uvic"], bodies, until, seconds[beside]) for _ in range(CONNECTIONS))
+        )
         if beside:
             senders.kill()
             senders.join()
@@ -103,7 +108,10 @@ def quantile_ms(seconds, share):
 
 
 def main():
-    console.print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
+    console.print(
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python "
+        f"{platform.python_version()}"
+    )
     table = Table(title=f"single reports on {CONNECTIONS} connections, {TURNS} turns of {TURN_SECONDS:.0f} s each way")
     for column in ("beside", "reports", "p50 ms", "p99 ms", "p99 ms beside", "p50 ratio", "p99 ratio", "most MiB"):
         table.add_column(column, justify="left" if column == "beside" else "right")
@@ -113,7 +121,12 @@ def main():
             alone, beside = asyncio.run(turns(server, tokens, name))
             ratios = (quantile_ms(beside, share) / quantile_ms(alone, share) for share in (0.5, 0.99))
             numbers = (quantile_ms(alone, 0.5), quantile_ms(alone, 0.99), quantile_ms(beside, 0.99), *ratios)
-            table.add_row(name, str(len(alone) + len(beside)), *(f"{number:.1f}" for number in numbers), f"{server.most_memory_mib:.0f}")
+            table.add_row(
+                name,
+                str(len(alone) + len(beside)),
+                *(f"{number:.1f}" for number in numbers),
+                f"{server.most_memory_mib:.0f}",
+            )
     console.print(table)
 
 

@@ -1,7 +1,9 @@
-"""The image: its size, and for each function how long it takes from exec to the first 200, and how much memory it holds at rest.
+"""The image: its size, and for each function how long it takes from exec to the first 200,
+and how much memory it holds at rest.
 
-Times depend on the machine and its load, which processor time shows. Every function starts from the read-only root, alone, as nobody; the
-file cache is warm. Memory is the proportional set size while all of them run, as on one node: what processes share counts in parts.
+Times depend on the machine and its load, which processor time shows. Every function starts from the read-only root,
+alone, as nobody; the file cache is warm. Memory is the proportional set size while all of them run, as on one node:
+what processes share counts in parts.
 """
 
 import contextlib

@@ -39,7 +39,9 @@ console = Console()
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=50_000)
-    parser.add_argument("--lived", action="store_true", help="also live through the day hour by hour, against failures: minutes")
+    parser.add_argument(
+        "--lived", action="store_true", help="also live through the day hour by hour, against failures: minutes"
+    )
     told = parser.parse_args()
     day = simulated_day.Day(jobs=told.jobs, clouds=15)
     with bigpanda() as (monitor, base), tempfile.TemporaryDirectory() as folder:
@@ -48,7 +50,9 @@ def main():
         monitor.rows, monitor.now = day.rows, lambda: day.end.replace(tzinfo=None)
         console.print(f"placements: {len(day.reports) / report(day, documents):,.0f}/s")
         first_look(day, monitor, documents)
-        console.print(f"the same placements again, with their jobs there: {len(day.reports) / report(day, documents):,.0f}/s")
+        console.print(
+            f"the same placements again, with their jobs there: {len(day.reports) / report(day, documents):,.0f}/s"
+        )
         documents.close()
         documents = SqliteDocuments(Path(folder) / "rounds.sqlite")
         rounds(day, monitor, documents)
@@ -58,7 +62,9 @@ def main():
 
 
 def live(day, monitor, base, home):
-    """Let the day pass as in the tests: a monitor that fails, rounds that overlap, placements before, after and never."""
+    """Let the day pass as in the tests: a monitor that fails,
+    rounds that overlap, placements before, after and never.
+    """
     began = time.perf_counter()
     with pytest.MonkeyPatch.context() as settings:
         for name, value in {"HOME": str(home), "PANDA_URL": base, "TIMER_MIN_SECONDS": "0"}.items():
@@ -66,7 +72,9 @@ def live(day, monitor, base, home):
         wiring.close()
         first_start(Config.from_env())
         scheduler = {"Authorization": f"Bearer {(home / 'tokens' / 'scheduler').read_text()}"}
-        with TestClient(AllFunctions(), base_url="http://skytally.test/function/", raise_server_exceptions=False) as client:
+        with TestClient(
+            AllFunctions(), base_url="http://skytally.test/function/", raise_server_exceptions=False
+        ) as client:
             day.live_through(monitor, client, scheduler, settings)
         tell_right("lived through", day, wiring.documents())
         wiring.close()
@@ -130,7 +138,9 @@ def report(day, documents):
     runs = [run for _, run in day.reports]
     began = time.perf_counter()
     for start in range(0, len(runs), REPORT_JOBS):
-        placements.record(msgspec.json.encode({"jobs": runs[start : start + REPORT_JOBS]}), SCHEDULER, documents, day.end)
+        placements.record(
+            msgspec.json.encode({"jobs": runs[start : start + REPORT_JOBS]}), SCHEDULER, documents, day.end
+        )
     return time.perf_counter() - began
 
 

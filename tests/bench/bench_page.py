@@ -1,6 +1,8 @@
-"""The page in numbers: how long a visitor waits for a day of a small fleet and of a large one, from the address to the last bar.
+"""The page in numbers: how long a visitor waits for a day of a small fleet and of a large one,
+from the address to the last bar.
 
-A real Chromium on the same cores as the server, which is more work at once than either has alone: only ratios of one run mean anything.
+A real Chromium on the same cores as the server, which is more work at once than either has alone: only ratios of one
+run mean anything.
 """
 
 import argparse
@@ -49,7 +51,14 @@ def fill(path, vms, until):
 
 def benchmark(usage):
     blank = dict.fromkeys(BootBenchmark.__struct_fields__)
-    named = {"boot_id": usage.boot_id, "cloud": usage.cloud, "flavor": "m8", "kernel": "skytally", "score_wall": 10.0, "score_hs23": 15.0}
+    named = {
+        "boot_id": usage.boot_id,
+        "cloud": usage.cloud,
+        "flavor": "m8",
+        "kernel": "skytally",
+        "score_wall": 10.0,
+        "score_hs23": 15.0,
+    }
     return Write("benchmark", usage.boot_id, 1, BootBenchmark(**blank | named))
 
 
@@ -57,7 +66,9 @@ def benchmark(usage):
 def serving(home):
     environment = {**os.environ, "SKYTALLY_HOME": str(home), "SKYTALLY_OPEN_DASHBOARD": "true"}
     command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
         try:
             yield server.stdout.readline().split()[1]
         finally:
@@ -77,7 +88,13 @@ def visits(browser, address):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vms", type=int, nargs="*", default=[100, 10_000], help="fleets, the first of which the others are compared with")
+    parser.add_argument(
+        "--vms",
+        type=int,
+        nargs="*",
+        default=[100, 10_000],
+        help="fleets, the first of which the others are compared with",
+    )
     told = parser.parse_args()
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
@@ -99,7 +116,12 @@ def main():
                         took_ms = list(visits(browser, f"{address}#{shown}&until={until:%Y-%m-%dT%H:%M:%SZ}"))
                         median_ms = statistics.median(took_ms)
                         ratio = median_ms / smallest.setdefault(name, median_ms)
-                        table.add_row(f"{vms:,}", name, *(f"{ms:,.0f}" for ms in (took_ms[0], median_ms, max(took_ms))), f"× {ratio:.2f}")
+                        table.add_row(
+                            f"{vms:,}",
+                            name,
+                            *(f"{ms:,.0f}" for ms in (took_ms[0], median_ms, max(took_ms))),
+                            f"× {ratio:.2f}",
+                        )
     console.print(table)
 
 

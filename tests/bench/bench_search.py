@@ -1,4 +1,5 @@
-"""Search engines in numbers: what skytally keeps beside a raw `_bulk` of the same documents, a month's view, and how it grows.
+"""Search engines in numbers:
+what skytally keeps beside a raw `_bulk` of the same documents, a month's view, and how it grows.
 
 Each engine is one node on the same two cores as everything else, so only ratios of one run mean anything.
 `--parts grown --vms 1000 10000 50000 --hours 24` looks at growth alone, `--engines opensearch` at one engine.
@@ -61,7 +62,9 @@ def intervals(vms, hours, until):
 def usages(vms, hours, until):
     """Make the months of the same boots, by which a view knows what was up."""
     blank = dict.fromkeys(Usage.__struct_fields__)
-    blank |= {name: 3_600_000 * hours for name in blank if name.endswith("_ms")} | {name: 0 for name in blank if name.endswith("_bytes")}
+    blank |= {name: 3_600_000 * hours for name in blank if name.endswith("_ms")} | {
+        name: 0 for name in blank if name.endswith("_bytes")
+    }
     blank |= dict.fromkeys(("final", "estimated", "clock_ahead"), False)
     for one in intervals(vms, 1, until):
         boot_at = one.document.from_at - timedelta(hours=hours - 1)
@@ -89,7 +92,9 @@ def batches(writes, size):
 
 
 def beside_raw(documents, until):
-    """Send the same documents in turn by us and by hand on each engine, each to fresh keys; return documents a second."""
+    """Send the same documents in turn by us and by hand on each engine,
+    each to fresh keys; return documents a second.
+    """
     seconds = {(engine, way): 0.0 for engine in documents for way in ("skytally", "raw _bulk")}
     for n, batch in enumerate(batches(intervals(100, 2 * ROUNDS * BULK // 100, until), BULK)):
         for engine, store in documents.items():
@@ -118,16 +123,27 @@ def grown(documents, vms, hours, until):
     for batch in batches(usages(vms, hours, until), BULK):
         documents.write(batch).result()
     documents.refresh()
-    kept = documents.client.perform("GET", f"/{documents._prefix}-interval-*/_stats/store")["_all"]["primaries"]["store"]
+    kept = documents.client.perform("GET", f"/{documents._prefix}-interval-*/_stats/store")["_all"]["primaries"][
+        "store"
+    ]
     times = []
     for name in ("day", "week", "month"):
         taken = []
         for _ in range(3):
             began = time.perf_counter()
-            usage_view(window({"window": name, "until": until.isoformat()}, until), {}, "cloud", documents, Site(), until)
+            usage_view(
+                window({"window": name, "until": until.isoformat()}, until), {}, "cloud", documents, Site(), until
+            )
             taken.append(time.perf_counter() - began)
         times.append(f"{sorted(taken)[1] * 1e3:,.0f}")
-    return [f"{vms:,}", f"{hours}", f"{vms * hours:,}", f"{rate:,.0f}", f"{kept['size_in_bytes'] / vms / hours:,.0f}", *times]
+    return [
+        f"{vms:,}",
+        f"{hours}",
+        f"{vms * hours:,}",
+        f"{rate:,.0f}",
+        f"{kept['size_in_bytes'] / vms / hours:,.0f}",
+        *times,
+    ]
 
 
 def bytes_a_document(documents, codec, until):
@@ -154,7 +170,9 @@ def store(server, prefix):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vms", type=int, nargs="*", default=[1_000], help="fleets whose month is filled and looked at")
+    parser.add_argument(
+        "--vms", type=int, nargs="*", default=[1_000], help="fleets whose month is filled and looked at"
+    )
     parser.add_argument("--hours", type=int, default=720)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--engines", nargs="*", choices=ENGINES, default=ENGINES)
@@ -173,7 +191,11 @@ def main():
 
 @contextlib.contextmanager
 def serving(engine):
-    with tempfile.TemporaryDirectory() as folder, node(engine, Path(folder)) as one, one.serving(Path(folder) / "log") as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        node(engine, Path(folder)) as one,
+        one.serving(Path(folder) / "log") as server,
+    ):
         yield server
 
 

@@ -1,4 +1,5 @@
-"""Secrets in numbers: claims a second on files and on the object-store servers, and what a claim costs without any store.
+"""Secrets in numbers: claims a second on files and on the object-store servers,
+and what a claim costs without any store.
 
 `python tests/bench/bench_secrets.py [files|versitygw|ministack|fake-gcs …]`; default: all that can be had.
 """
@@ -30,7 +31,7 @@ from skytally.app import wiring  # noqa: E402
 from skytally.core.config import Config  # noqa: E402
 from skytally.core.ports import Created, Exists  # noqa: E402
 from skytally.core.records import Caller, Claim, Deposit  # noqa: E402
-from skytally.secrets import claims as claim_rules
+from skytally.secrets import claims as claim_rules  # noqa: E402
 from skytally.secrets import deposits  # noqa: E402
 
 CLAIMS = 400
@@ -70,7 +71,9 @@ def leave(objects, keyring, count):
 def server_time(keyring):
     """Answer CPU milliseconds and store round trips of a claim."""
     store = Memory()
-    claims = [msgspec.convert(lab.claim_form(token, PUBLIC), Claim, strict=False) for token in leave(store, keyring, 200)]
+    claims = [
+        msgspec.convert(lab.claim_form(token, PUBLIC), Claim, strict=False) for token in leave(store, keyring, 200)
+    ]
     store.trips, began = 0, time.process_time()
     for claim in claims:
         claim_rules.claim(claim, store, keyring, claim_rules.Origin("", ""), lambda: datetime.now(UTC))
@@ -82,7 +85,9 @@ def claim_all(port, tokens, times):
     for token in tokens:
         body = urllib.parse.urlencode(lab.claim_form(token, PUBLIC))
         began = time.perf_counter()
-        connection.request("POST", "/function/secret-claim", body, {"Content-Type": "application/x-www-form-urlencoded"})
+        connection.request(
+            "POST", "/function/secret-claim", body, {"Content-Type": "application/x-www-form-urlencoded"}
+        )
         answer = connection.getresponse()
         answer.read()
         assert answer.status == 200
@@ -98,11 +103,15 @@ def rates(name, settings, home):
     keys.init()
     objects = wiring.open_objects(Config.from_env({**settings, "SKYTALLY_HOME": str(home)}))
     command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         port = int(process.stdout.readline().partition("127.0.0.1:")[2].partition("/")[0])
         for clients in CLIENTS:
             tokens, times = leave(objects, keys.keyring(), CLAIMS), []
-            threads = [threading.Thread(target=claim_all, args=(port, tokens[n::clients], times)) for n in range(clients)]
+            threads = [
+                threading.Thread(target=claim_all, args=(port, tokens[n::clients], times)) for n in range(clients)
+            ]
             began = time.perf_counter()
             for thread in threads:
                 thread.start()
@@ -110,17 +119,27 @@ def rates(name, settings, home):
                 thread.join()
             took = time.perf_counter() - began
             times.sort()
-            yield name, str(clients), f"{len(times) / took:,.0f}", *(f"{times[len(times) * share // 100] * 1e3:.1f}" for share in (50, 99))
+            yield (
+                name,
+                str(clients),
+                f"{len(times) / took:,.0f}",
+                *(f"{times[len(times) * share // 100] * 1e3:.1f}" for share in (50, 99)),
+            )
         process.terminate()
 
 
 def main():
-    console.print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
+    console.print(
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python "
+        f"{platform.python_version()}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         keys = KeyFiles(Path(folder) / "keys", lambda: datetime.now(UTC))
         keys.init()
         milliseconds, trips = server_time(keys.keyring())
-    console.print(f"a claim without its store: {milliseconds:.2f} ms of CPU; store round trips: {trips:.0f}; of a wrong proof: 0")
+    console.print(
+        f"a claim without its store: {milliseconds:.2f} ms of CPU; store round trips: {trips:.0f}; of a wrong proof: 0"
+    )
     table = Table(title="secret_claim")
     for column in ("store", "clients", "claims/s", "p50 ms", "p99 ms"):
         table.add_column(column, justify="right")

@@ -43,14 +43,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def blank(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """An empty tab, of a width and a scheme; what a page in it logs as an error, and what its policy forbade, fails the test.
+    """An empty tab, of a width and a scheme;
+    what a page in it logs as an error, and what its policy forbade, fails the test.
 
     A test that provokes errors names in `page.expected_errors` what they contain.
     """
     options = {"width": 1_400, "scheme": "light"} | getattr(request, "param", {})
     page = chromium.new_page(viewport={"width": options["width"], "height": 900}, color_scheme=options["scheme"])
     page.errors, page.expected_errors = [], ()
-    page.on("console", lambda message: page.errors.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on(
+        "console", lambda message: page.errors.append(message.text) if message.type in {"error", "warning"} else None
+    )
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     yield page
     page.close()

@@ -105,7 +105,9 @@ class Site:
     def start(self) -> None:
         command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", str(self.port)]
         with (self.home / "log").open("a") as log:
-            self.process = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command, env=self._environment, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         self.port = int(self.process.stdout.readline().partition("127.0.0.1:")[2].partition("/")[0])
         self.page = f"http://127.0.0.1:{self.port}/function/dashboard"
 
@@ -127,7 +129,9 @@ class Site:
     def report(self, cloud: str, samples: list[dict[str, object]], **labels: str | None) -> None:
         signed = self.signed("reporter", clouds=(cloud,), **labels)
         answer = httpx2.post(
-            f"http://127.0.0.1:{self.port}/function/usage-report", json={"samples": samples}, headers={"Authorization": f"Bearer {signed}"}
+            f"http://127.0.0.1:{self.port}/function/usage-report",
+            json={"samples": samples},
+            headers={"Authorization": f"Bearer {signed}"},
         )
         assert answer.json()["rejected"] == []
 

@@ -1,4 +1,6 @@
-"""The page in a real Chromium: every number is the truth, at every width, and nothing that a stranger named becomes markup."""
+"""The page in a real Chromium: every number is the truth,
+at every width, and nothing that a stranger named becomes markup.
+"""
 
 import base64
 import hashlib
@@ -46,8 +48,12 @@ def table(page):
 def bars(page):
     """Answer (name, value, height) of every bar, and the height of one unit of the axis on their left."""
     expect(page.locator("#shown")).to_have_attribute("aria-busy", "false")
-    found = page.locator("rect.bar").evaluate_all("all => all.map(b => [b.dataset.name, +b.dataset.value, +b.getAttribute('height')])")
-    ticks = page.locator(".y .tick").evaluate_all("all => all.map(t => [+t.textContent, t.transform.baseVal[0].matrix.f])")
+    found = page.locator("rect.bar").evaluate_all(
+        "all => all.map(b => [b.dataset.name, +b.dataset.value, +b.getAttribute('height')])"
+    )
+    ticks = page.locator(".y .tick").evaluate_all(
+        "all => all.map(t => [+t.textContent, t.transform.baseVal[0].matrix.f])"
+    )
     (low, low_y), *_, (high, high_y) = ticks
     return found, (low_y - high_y) / (high - low)
 
@@ -87,9 +93,13 @@ def test_every_bar_is_the_truth(tab, measure, share):
         # Bars are UTC's hours: where hearing began or ended within one, it counts by what was heard of it.
         assert sum(value == pytest.approx(hour, rel=1e-3) for value, _ in mine) >= heard - 3
         assert max(value for value, _ in mine) <= hour * 1.001
-        assert [height for _, height in mine] == pytest.approx([value * unit_height for value, _ in mine], rel=0.01, abs=0.5)
+        assert [height for _, height in mine] == pytest.approx(
+            [value * unit_height for value, _ in mine], rel=0.01, abs=0.5
+        )
     picture = tab.get_by_role("img")
-    assert picture.get_attribute("aria-label").startswith("C" + measure[1:].replace("_", " ").replace("pu", "PU") + " by cloud, 20")
+    assert picture.get_attribute("aria-label").startswith(
+        "C" + measure[1:].replace("_", " ").replace("pu", "PU") + " by cloud, 20"
+    )
     assert (
         picture.locator("rect.bar title", has_text=LONG)
         .nth(1)
@@ -99,7 +109,11 @@ def test_every_bar_is_the_truth(tab, measure, share):
 
 
 def test_the_summary_is_the_truth(tab):
-    facts = dict(tab.locator("#facts div").evaluate_all("all => all.map(d => [d.children[0].textContent, d.children[1].textContent])"))
+    facts = dict(
+        tab.locator("#facts div").evaluate_all(
+            "all => all.map(d => [d.children[0].textContent, d.children[1].textContent])"
+        )
+    )
     heard = [story.heard_hours(24) for story in STRANGERS.values()]
     core_hours = sum(story.heard_hours(24) * story.cores for story in STRANGERS.values())
     coverage = 1_000 * sum(heard) // sum(story.up_hours(24) for story in STRANGERS.values()) / 10
@@ -125,15 +139,23 @@ def test_names_of_strangers_are_text(tab):
     assert set(table(tab)) == {MARKUP, RIGHT_TO_LEFT, EMOJI, LONG}
     assert tab.locator("main img").count() == 0
     assert set(tab.locator("tbody th").all_text_contents()) == set(tab.locator("#legend li").all_text_contents())
-    assert set(tab.get_by_role("combobox", name="Cloud").locator("option").all_text_contents()) == {"all clouds", *STRANGERS}
+    assert set(tab.get_by_role("combobox", name="Cloud").locator("option").all_text_contents()) == {
+        "all clouds",
+        *STRANGERS,
+    }
     cut = tab.locator("tbody bdi", has_text="🦉")
     assert cut.bounding_box()["width"] < 400
-    assert cut.evaluate("name => name.scrollWidth > name.clientWidth && getComputedStyle(name).textOverflow") == "ellipsis"
+    assert (
+        cut.evaluate("name => name.scrollWidth > name.clientWidth && getComputedStyle(name).textOverflow") == "ellipsis"
+    )
 
 
 def test_sixteen_clouds_have_colours_of_their_own_and_keep_them(tab):
     before = tab.locator("#legend rect").evaluate_all("all => all.map(r => r.getAttribute('fill'))")
-    colours = "async names => { const { colourOf } = await import('./dashboard/colours.js'); return names.map(n => colourOf(n)); }"
+    colours = (
+        "async names => { const { colourOf } = await import('./dashboard/colours.js'); return names.map(n => "
+        "colourOf(n)); }"
+    )
     names = [*sorted(STRANGERS), *(f"cloud-{n}" for n in range(16 - len(STRANGERS)))]
     given = tab.evaluate(colours, names)
     assert len(set(given)) == 16
@@ -146,7 +168,11 @@ def test_sixteen_clouds_have_colours_of_their_own_and_keep_them(tab):
 @pytest.mark.parametrize(("window", "hours"), [("Hour", 1), ("Week", LIFE_HOURS), ("Month", LIFE_HOURS)])
 def test_windows(tab, window, hours):
     tab.get_by_label(window, exact=True).check()
-    wanted = {cloud: number(story.heard_hours(hours) * story.cores) for cloud, story in STRANGERS.items() if story.up_hours(hours)}
+    wanted = {
+        cloud: number(story.heard_hours(hours) * story.cores)
+        for cloud, story in STRANGERS.items()
+        if story.up_hours(hours)
+    }
     expect(tab.locator("tbody tr", has_text=LONG).locator("td[data-column=core_hours]")).to_have_text(wanted[LONG])
     assert {cloud: row["core_hours"] for cloud, row in table(tab).items()} == wanted
     assert f"window={window.lower()}" in tab.url
@@ -241,7 +267,9 @@ def test_no_barrier_in_any_view_and_a_screenshot_of_each(blank, site, request):
         assert blank.evaluate("document.documentElement.scrollWidth") <= look["width"]
         blank.evaluate(script)
         found = blank.evaluate("axe.run()")["violations"]
-        assert [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found if v["impact"] in {"serious", "critical"}] == []
+        assert [
+            (v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found if v["impact"] in {"serious", "critical"}
+        ] == []
 
 
 def axe():
@@ -252,9 +280,13 @@ def axe():
         if shutil.which("npm") is None and os.environ.get("CI") != "true":
             pytest.skip("without npm: accessibility is not tested")
         kept.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "pack", package, "--silent"], cwd=kept, check=True, timeout=120, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["npm", "pack", package, "--silent"], cwd=kept, check=True, timeout=120, stdout=subprocess.DEVNULL
+        )
         (archive,) = kept.glob("*.tgz")
-        subprocess.run(["tar", "xzf", archive, "--strip-components=1", f"package/{name}"], cwd=kept, check=True, timeout=60)
+        subprocess.run(
+            ["tar", "xzf", archive, "--strip-components=1", f"package/{name}"], cwd=kept, check=True, timeout=60
+        )
     script = (kept / name).read_bytes()
     assert hashlib.sha256(script).hexdigest() == sha256
     return script.decode()

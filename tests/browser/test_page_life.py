@@ -55,7 +55,8 @@ def test_a_token_that_is_refused_later_leaves_the_last_data(tab):
 
 
 @pytest.mark.parametrize(
-    "fragment", ["view=__proto__", "view=constructor&sort=toString-up", "sort=-&measure=__proto__", "until=&vm=<b>", "%%%&&=&view"]
+    "fragment",
+    ["view=__proto__", "view=constructor&sort=toString-up", "sort=-&measure=__proto__", "until=&vm=<b>", "%%%&&=&view"],
 )
 def test_an_address_that_makes_no_sense_shows_a_page_all_the_same(blank, site, fragment):
     blank.goto(f"{site.page}#{fragment}&token={site.reader()}")
@@ -143,7 +144,12 @@ def test_an_order_that_is_chosen_while_a_window_loads_leaves_no_plot_of_another_
 
 
 def test_a_server_that_goes_away_is_told_and_the_last_data_stay(tab, site):
-    tab.expected_errors = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED")
+    tab.expected_errors = (
+        "ERR_CONNECTION_REFUSED",
+        "ERR_CONNECTION_RESET",
+        "ERR_EMPTY_RESPONSE",
+        "ERR_SOCKET_NOT_CONNECTED",
+    )
     site.stop()
     tab.get_by_label("Week").check()
     expect(tab.get_by_role("alert")).to_contain_text("does not answer")
@@ -206,4 +212,6 @@ def test_the_page_names_all_its_modules_so_that_they_are_fetched_at_once():
 def test_the_page_needs_nobody_else_and_writes_no_markup():
     for path in PAGE.iterdir():
         if path.name != "d3.v7.min.js":
-            assert not re.search(r"https?:|//[a-z]|innerHTML|outerHTML|insertAdjacentHTML|\.html\(|eval\(", path.read_text()), path
+            assert not re.search(
+                r"https?:|//[a-z]|innerHTML|outerHTML|insertAdjacentHTML|\.html\(|eval\(", path.read_text()
+            ), path

@@ -69,7 +69,9 @@ def test_a_first_visit_takes_few_bytes_and_a_later_one_hardly_any(blank, site):
     blank.on("response", hear)
     open_vms(blank, site)
     assert sum(answer.request.sizes()["responseBodySize"] for answer in answers) < MOST_BYTES / 2
-    plain = [httpx2.get(answer.url, headers=answer.request.headers | {"accept-encoding": "identity"}) for answer in answers]
+    plain = [
+        httpx2.get(answer.url, headers=answer.request.headers | {"accept-encoding": "identity"}) for answer in answers
+    ]
     assert sum(len(answer.content) for answer in plain) <= MOST_BYTES
     answers.clear()
     blank.goto("about:blank")

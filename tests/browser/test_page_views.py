@@ -1,4 +1,6 @@
-"""The page's views in a real Chromium: jobs, intervals, filters, free ranges, files, and what it says that it does not know."""
+"""The page's views in a real Chromium: jobs, intervals, filters,
+free ranges, files, and what it says that it does not know.
+"""
 
 import csv
 import io
@@ -9,12 +11,24 @@ from urllib.parse import quote, unquote
 
 import pytest
 from playwright.sync_api import expect
-from site_of_strangers import EMOJI, HOSTILE_MESSAGE, HOSTILE_SITE, HOSTILE_VM, JOBS, LIFE_HOURS, LONG, MARKUP, RIGHT_TO_LEFT, STRANGERS
+from site_of_strangers import (
+    EMOJI,
+    HOSTILE_MESSAGE,
+    HOSTILE_SITE,
+    HOSTILE_VM,
+    JOBS,
+    LIFE_HOURS,
+    LONG,
+    MARKUP,
+    RIGHT_TO_LEFT,
+    STRANGERS,
+)
 from test_page import leave_secret, number, table
 
 pytestmark = pytest.mark.browser
 READ_ROWS = (
-    "rows => rows.map(r => Object.fromEntries([...r.cells].map(c => [c.dataset.column, c.querySelector('bdi')?.title ?? c.textContent])))"
+    "rows => rows.map(r => Object.fromEntries([...r.cells].map(c => [c.dataset.column, "
+    "c.querySelector('bdi')?.title ?? c.textContent])))"
 )
 
 
@@ -28,7 +42,11 @@ def go(tab, site, fragment):
 
 
 def facts(tab):
-    return dict(tab.locator("#facts div").evaluate_all("all => all.map(d => [d.children[0].textContent, d.children[1].textContent])"))
+    return dict(
+        tab.locator("#facts div").evaluate_all(
+            "all => all.map(d => [d.children[0].textContent, d.children[1].textContent])"
+        )
+    )
 
 
 @pytest.mark.parametrize("blank", [{"width": 1_400}, {"width": 400}], indirect=True, ids=str)
@@ -48,7 +66,8 @@ def test_every_number_of_the_jobs_is_the_truth(tab):
             "wasted_core_hours": number(jobs.wasted_core_hours) if jobs.wasted_core_hours else "0",
         }
     cpu_hours, core_hours = (
-        sum(j.count * v for j, v in zip(JOBS, values, strict=True)) for values in zip(*((j.cpu_hours, j.cores) for j in JOBS), strict=True)
+        sum(j.count * v for j, v in zip(JOBS, values, strict=True))
+        for values in zip(*((j.cpu_hours, j.cores) for j in JOBS), strict=True)
     )
     assert facts(tab) == {
         "Jobs": "11",
@@ -86,8 +105,15 @@ def test_a_vm_shows_its_intervals_and_its_jobs(tab, site):
     expect(tab.locator("tbody tr")).to_have_count(24)
     for at, row in enumerate(rows(tab)):
         until_at = site.now - timedelta(hours=at)
-        assert (row["from"], row["until"]) == tuple(f"{t:%Y-%m-%d %H:%M}" for t in (until_at - timedelta(hours=1), until_at))
-        assert (row["core_hours"], row["cpu_hours"], row["efficiency"], row["cores"]) == ("16.0", "8.00", "50.0 %", "16")
+        assert (row["from"], row["until"]) == tuple(
+            f"{t:%Y-%m-%d %H:%M}" for t in (until_at - timedelta(hours=1), until_at)
+        )
+        assert (row["core_hours"], row["cpu_hours"], row["efficiency"], row["cores"]) == (
+            "16.0",
+            "8.00",
+            "50.0 %",
+            "16",
+        )
     assert facts(tab)["Core hours"] == "384.0"
     tab.get_by_role("link", name="its jobs").click()
     expect(tab.locator("tbody tr")).to_have_count(5)
@@ -118,7 +144,9 @@ def test_filters_hold_all_that_is_shown(tab):
     expect(tab.locator("tbody th")).to_have_text([LONG])
     tab.get_by_label("VM", exact=True).fill("vm-of")
     tab.keyboard.press("Enter")
-    expect(tab.locator("#rows p")).to_contain_text("Nothing in this window of group belle, vm vm-of. Names are whole and exact")
+    expect(tab.locator("#rows p")).to_contain_text(
+        "Nothing in this window of group belle, vm vm-of. Names are whole and exact"
+    )
 
 
 def test_a_free_range(tab, site):
@@ -128,7 +156,9 @@ def test_a_free_range(tab, site):
     expect(tab.locator("#age")).to_contain_text(f"{begin:%Y-%m-%d %H:%M} UTC – ")
     seconds = begin.second / 3_600
     for cloud, story in STRANGERS.items():
-        assert float(table(tab)[cloud]["core_hours"]) == pytest.approx((story.heard_hours(30) + seconds) * story.cores, abs=0.06)
+        assert float(table(tab)[cloud]["core_hours"]) == pytest.approx(
+            (story.heard_hours(30) + seconds) * story.cores, abs=0.06
+        )
     tab.expected_errors = ("400",)
     tab.get_by_label("Until").fill(f"{begin:%Y-%m-%dT%H:%M}")
     expect(tab.get_by_role("alert")).to_contain_text("from must be earlier than until")
@@ -145,12 +175,18 @@ def test_files_hold_exactly_what_is_shown(tab):
         tab.get_by_role("button", name="CSV").click()
     assert held.value.suggested_filename.startswith("skytally-usage-cloud-20")
     lines = list(csv.DictReader(io.StringIO(held.value.path().read_text(encoding="utf-8", errors="strict"))))
-    told = [(line["cloud"], number(float(line["core_hours"])), number(float(line["cpu_hours"])), line["silent_vms"]) for line in lines]
+    told = [
+        (line["cloud"], number(float(line["core_hours"])), number(float(line["cpu_hours"])), line["silent_vms"])
+        for line in lines
+    ]
     assert told == shown
     with tab.expect_download() as held:
         tab.get_by_role("button", name="JSON").click()
     answer = json.loads(held.value.path().read_text())
-    assert [(row["cloud"], number(row["core_hours"]), number(row["cpu_hours"]), str(row["silent_vms"])) for row in answer["table"]] == shown
+    assert [
+        (row["cloud"], number(row["core_hours"]), number(row["cpu_hours"]), str(row["silent_vms"]))
+        for row in answer["table"]
+    ] == shown
     expect(tab.locator("#shown")).to_have_attribute("aria-busy", "false")
     bars = tab.locator("rect.bar").evaluate_all("all => all.map(b => [b.dataset.name, b.dataset.at, +b.dataset.value])")
     assert sorted(map(tuple, bars)) == sorted(
@@ -177,7 +213,14 @@ def test_it_says_what_it_does_not_know(tab):
 
 @pytest.mark.parametrize(
     "fragment",
-    ["by=vm", "view=jobs&by=error", "view=jobs&by=job", "view=jobs&by=queue", "view=secrets", "by=interval&vm={vm}&cloud={cloud}"],
+    [
+        "by=vm",
+        "view=jobs&by=error",
+        "view=jobs&by=job",
+        "view=jobs&by=queue",
+        "view=secrets",
+        "by=interval&vm={vm}&cloud={cloud}",
+    ],
 )
 def test_what_strangers_named_is_text_in_every_view(tab, site, fragment):
     leave_secret(site, HOSTILE_VM)
@@ -185,7 +228,12 @@ def test_what_strangers_named_is_text_in_every_view(tab, site, fragment):
     expect(tab.locator("tbody tr").first).to_be_visible()
     assert tab.locator("main :is(img, script, b:not(#figure-title), u)").count() == 0
     said = tab.locator("main").inner_text()
-    wanted = {"by=vm": HOSTILE_VM, "view=secrets": HOSTILE_VM, "view=jobs&by=error": HOSTILE_MESSAGE, "view=jobs&by=queue": "QUEUE<1>"}
+    wanted = {
+        "by=vm": HOSTILE_VM,
+        "view=secrets": HOSTILE_VM,
+        "view=jobs&by=error": HOSTILE_MESSAGE,
+        "view=jobs&by=queue": "QUEUE<1>",
+    }
     assert wanted.get(fragment, "") in said
     if "interval" in fragment:
         assert tab.locator("#trail bdi").all_text_contents()[:3] == ["All clouds", EMOJI, HOSTILE_VM]

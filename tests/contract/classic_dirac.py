@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A stand-in for `dstat` of DIRAC 9.1: prints what the real one printed, of jobs that a file holds, and refuses what the real one refused.
+"""A stand-in for `dstat` of DIRAC 9.1: prints what the real one printed,
+of jobs that a file holds, and refuses what the real one refused.
 
 `set_up(folder)` puts it there as `dstat`, with a file of the jobs beside it; `calls(folder)` answers what it was asked.
 """
@@ -20,7 +21,13 @@ RECORDED = {
     "2": {"Status": "Running", "MinorStatus": "Application", "ApplicationStatus": "Executing basf2; step=2"},
     "3": {"Status": "Failed", "MinorStatus": "Application Finished With Errors", "ApplicationStatus": "exit code=11"},
 }
-RECORDED_MORE = {"Site": "LCG.Victoria.ca", "LastUpdateTime": SEEN_AT, "HeartBeatTime": SEEN_AT, "Owner": "alice", "RescheduleCounter": "0"}
+RECORDED_MORE = {
+    "Site": "LCG.Victoria.ca",
+    "LastUpdateTime": SEEN_AT,
+    "HeartBeatTime": SEEN_AT,
+    "Owner": "alice",
+    "RescheduleCounter": "0",
+}
 
 
 def set_up(folder, jobs=None):
@@ -78,7 +85,9 @@ def as_json(rows, fields):
     if rows and DATES & set(fields):
         print("TypeError: Object of type datetime is not JSON serializable", file=sys.stderr)
         return 1
-    print(json.dumps([{"JobID": int(number), **{name: job.get(name) for name in fields}} for number, job in rows.items()]))
+    print(
+        json.dumps([{"JobID": int(number), **{name: job.get(name) for name in fields}} for number, job in rows.items()])
+    )
     return 0
 
 

@@ -1,9 +1,10 @@
-"""Race for secrets: many claimants for each, over two server processes that are killed at random, on a store that loses replies.
+"""Race for secrets: many claimants for each,
+over two server processes that are killed at random, on a store that loses replies.
 
     python tests/contract/race_secrets.py --secrets 5000 --store files|versitygw|ministack|fake-gcs
 
-Prints what was delivered how often. What must hold: nobody twice, nothing after its expiry, nothing without a proof, and whoever has a
-secret is whom its mark names.
+Prints what was delivered how often. What must hold: nobody twice, nothing after its expiry, nothing without a proof,
+and whoever has a secret is whom its mark names.
 """
 
 import argparse
@@ -84,10 +85,17 @@ class Servers:
         environment = {**self._environment, "PYTHONPATH": str(ROOT)}
         line = ""
         while not line:
-            command = [sys.executable, str(Path(__file__).with_name("race_server.py")), str(self.ports[n]), str(self._lost_share)]
+            command = [
+                sys.executable,
+                str(Path(__file__).with_name("race_server.py")),
+                str(self.ports[n]),
+                str(self._lost_share),
+            ]
             command += ["--mutant"] if self._mutant else []
             with (Path(environment["SKYTALLY_HOME"]) / f"server-{n}.log").open("ab") as log:
-                self._processes[n] = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+                self._processes[n] = subprocess.Popen(
+                    command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+                )
             line = self._processes[n].stdout.readline()
             self.ports[n] = int(line.partition("127.0.0.1:")[2].partition("/")[0]) if line else 0
 
@@ -124,7 +132,9 @@ def race(settings, home, secrets_count, *, lost_share=0.15, kill_every_seconds=2
     disturb.join()
     both.stop()
     result.seconds = time.monotonic() - began
-    result.marks = {claim: mark for claim, expires, _ in map(parts, tokens) if (mark := mark_of(objects, claim, expires))}
+    result.marks = {
+        claim: mark for claim, expires, _ in map(parts, tokens) if (mark := mark_of(objects, claim, expires))
+    }
     return result
 
 

@@ -1,4 +1,5 @@
-"""The local server with a store that loses replies, for the race; `--mutant` decides claims by check-then-delete instead.
+"""The local server with a store that loses replies, for the race;
+`--mutant` decides claims by check-then-delete instead.
 
 Usage: race_server.py PORT LOST_SHARE [--mutant]
 """

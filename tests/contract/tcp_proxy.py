@@ -1,4 +1,6 @@
-"""A proxy of one port that can hold answers back, and can speak TLS: what stands between a function and its store on a bad day."""
+"""A proxy of one port that can hold answers back, and can speak TLS:
+what stands between a function and its store on a bad day.
+"""
 
 import contextlib
 import socket

@@ -1,4 +1,6 @@
-"""The stand-in for BigPanDA answers as the real monitor was recorded to, so that what is tested against it holds there."""
+"""The stand-in for BigPanDA answers as the real monitor was recorded to,
+so that what is tested against it holds there.
+"""
 
 import json
 from datetime import datetime
@@ -15,11 +17,19 @@ NOW = datetime(2026, 11, 24, 4, 51, 16)
 QUERIES = {
     "batchid": {"batchid": "csv2a.heprc.uvic.ca#1235.0#1795488674", "fields": "pandaid,batchid"},
     "comma": {"computingsite": "CA-IAAS-T3,OTHER"},
-    "datefrom": {"date_from": "2026-11-24T04:21:14", "date_to": "2026-11-24T04:41:14", "fields": "pandaid,modificationtime"},
+    "datefrom": {
+        "date_from": "2026-11-24T04:21:14",
+        "date_to": "2026-11-24T04:41:14",
+        "fields": "pandaid,modificationtime",
+    },
     "empty": {"computingsite": "NOBODY"},
     "endtimerange": {"endtimerange": "2026-11-24T04:00:00|2026-11-24T05:00:00", "fields": "pandaid,endtime"},
     "limit": {"limit": "2", "fields": "pandaid,modificationtime"},
-    "pipe": {"computingsite": "CA-IAAS-T3|OTHER", "jobstatus": "finished", "fields": "pandaid,jobstatus,computingsite,batchid"},
+    "pipe": {
+        "computingsite": "CA-IAAS-T3|OTHER",
+        "jobstatus": "finished",
+        "fields": "pandaid,jobstatus,computingsite,batchid",
+    },
     "task": {"jeditaskid": "38000001", "fields": "pandaid,maxvmem,maxpss"},
     "err_empty": {"computingsite": ""},
     "err_hours": {"hours": "abc"},
@@ -37,7 +47,10 @@ def monitor():
 
 def ask(monitor, accept="application/json", **query):
     answer = urllib3.request(
-        "GET", f"{monitor.base}/jobs/?json&{urlencode(query, quote_via=quote)}", headers={"Accept": accept}, retries=False
+        "GET",
+        f"{monitor.base}/jobs/?json&{urlencode(query, quote_via=quote)}",
+        headers={"Accept": accept},
+        retries=False,
     )
     return answer.status, answer.json() if answer.status in {200, 400} else None
 
@@ -65,7 +78,10 @@ def test_recorded_answers(monitor, name):
         ({"jobstatus": "failed,closed"}, [4, 2]),
         ({"date_from": "2026-11-24T04:46:00"}, [6, 5, 4, 3]),
         ({"date_from": "2026-11-24T04:46:00", "date_to": "2026-11-24T04:46:30"}, [3]),
-        ({"date_from": "2026-11-24T04:46:00", "date_to": "2026-11-24T04:46:30", "jobstatus": "running|cancelled"}, [5, 3]),
+        (
+            {"date_from": "2026-11-24T04:46:00", "date_to": "2026-11-24T04:46:30", "jobstatus": "running|cancelled"},
+            [5, 3],
+        ),
         ({"batchid": "csv2a.heprc.uvic.ca"}, []),
     ],
 )
@@ -82,7 +98,10 @@ def test_the_archive_is_asked_by_status_change_and_only_far_back(monitor):
     assert found(monitor, date_from="2026-11-21T04:00:00", **ended) == [1]
     assert found(monitor, date_from="2026-11-20T04:00:00", **ended) == [2, 1]
     assert found(monitor, date_from="2026-11-20T04:00:00", **ended | {"jobstatus": "finished,failed"}) == []
-    assert found(monitor, statechangetimerange="2026-11-19T00:00:00|2026-11-24T00:00:00", jobstatus="finished|failed") == []
+    assert (
+        found(monitor, statechangetimerange="2026-11-19T00:00:00|2026-11-24T00:00:00", jobstatus="finished|failed")
+        == []
+    )
 
 
 def test_a_zone_a_sorting_and_a_page_fail_as_there(monitor):

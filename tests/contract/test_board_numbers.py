@@ -49,7 +49,18 @@ def fleet(chance):
                 wall_ms = seconds * 1_000
                 sums = {name: chance.randrange(wall_ms * cores // 3) for name in ("user_ms", "nice_ms", "system_ms")}
                 end = at + timedelta(seconds=seconds)
-                yield interval(f"b{n}", at, end, wall_ms * cores, cloud, f"vm-{n % 20}", wall_ms=wall_ms, cores=cores, **place, **sums)
+                yield interval(
+                    f"b{n}",
+                    at,
+                    end,
+                    wall_ms * cores,
+                    cloud,
+                    f"vm-{n % 20}",
+                    wall_ms=wall_ms,
+                    cores=cores,
+                    **place,
+                    **sums,
+                )
                 at = end
         for month in ("2026-09", "2026-10", "2026-11")[n % 3 :]:
             yield month_of(chance, f"b{n}-{month}", month, cloud, f"vm-{n % 20}")
@@ -58,9 +69,15 @@ def fleet(chance):
 def month_of(chance, key, month, cloud, vm):
     write = usage(key, month, cloud)
     numbers = {name: chance.randrange(10**9) for name in ("wall_ms", "core_ms", "user_ms", "nice_ms", "system_ms")}
-    times = {"boot_at": datetime(2026, 9, 1, tzinfo=UTC), "last_sampled_at": datetime(2026, int(month[5:]), 20, tzinfo=UTC)}
+    times = {
+        "boot_at": datetime(2026, 9, 1, tzinfo=UTC),
+        "last_sampled_at": datetime(2026, int(month[5:]), 20, tzinfo=UTC),
+    }
     document = type(write.document)(
-        **{name: getattr(write.document, name) for name in write.document.__struct_fields__} | numbers | times | {"vm": vm}
+        **{name: getattr(write.document, name) for name in write.document.__struct_fields__}
+        | numbers
+        | times
+        | {"vm": vm}
     )
     return Write("usage", key, 1, document)
 
@@ -71,17 +88,29 @@ def jobs(chance):
         wall_ms, cores = chance.randrange(10 * 3_600_000), chance.choice([1, 8])
         status = chance.choice(["finished", "finished", "failed", "cancelled", "running"])
         failed, known = status == "failed", chance.random() < 0.8
-        some = {"system": chance.choice(["panda", "dirac"]), "job_id": str(n), "status": status, "cloud": chance.choice(CLOUDS)}
+        some = {
+            "system": chance.choice(["panda", "dirac"]),
+            "job_id": str(n),
+            "status": status,
+            "cloud": chance.choice(CLOUDS),
+        }
         some |= {
             "vm": chance.choice(["v1", "v2", None]),
             "queue": chance.choice(["Q1", "Q2", None]),
             "multicore": cores > 1,
             "cores": cores,
         }
-        some |= {"final_at": None if status == "running" else FROM + chance.uniform(-24, 48) * HOUR, "changed_at": NOW, "seen_at": NOW}
+        some |= {
+            "final_at": None if status == "running" else FROM + chance.uniform(-24, 48) * HOUR,
+            "changed_at": NOW,
+            "seen_at": NOW,
+        }
         some |= {"wall_ms": wall_ms, "core_ms": wall_ms * cores, "wasted_core_ms": wall_ms * cores if failed else 0}
         some |= {"cpu_ms": wall_ms // 2 if known else 0, "core_ms_with_cpu": wall_ms * cores if known else 0}
-        some |= {"processing_type": chance.choice(["simul", "evgen", None]), "release": chance.choice(["23.0", "24.0", None])}
+        some |= {
+            "processing_type": chance.choice(["simul", "evgen", None]),
+            "release": chance.choice(["23.0", "24.0", None]),
+        }
         some |= {name: chance.choice([chance.randrange(2**33), None]) for name in jobs_view.MEANS}
         if failed:
             some |= {
@@ -132,7 +161,9 @@ def shown(running, tmp_path_factory):
     with contextlib.closing(open_documents(Config.from_env(settings))) as documents:
         documents.install(datetime.now(UTC))
         chance = random.Random(3)
-        done(documents, *fleet(chance), *jobs(chance), interval("edge", EDGE - HOUR / 2, EDGE + HOUR / 2, 8 * 3_600_000))
+        done(
+            documents, *fleet(chance), *jobs(chance), interval("edge", EDGE - HOUR / 2, EDGE + HOUR / 2, 8 * 3_600_000)
+        )
         documents.refresh()
         yield Shown(documents, "boards", tmp_path_factory.mktemp("boards"))
 
@@ -197,7 +228,11 @@ def truth(panel, documents):
     """Answer our own table of a panel: a row for each group, and each hour where it is drawn along time."""
     if panel.index == "usage":
         months = ("2026-09", "2026-10", "2026-11")
-        return [{"month": month, **row} for month in months for row in statement(month, [], documents, Site(), NOW)["clouds"]]
+        return [
+            {"month": month, **row}
+            for month in months
+            for row in statement(month, [], documents, Site(), NOW)["clouds"]
+        ]
     if panel.timed:
         return list(hourly(panel, documents))
     if panel.index == "interval":
@@ -220,22 +255,33 @@ def used(panel, documents):
             return [row for row in usage_view(SHOWN, {}, by, documents, Site(), NOW)["table"] if row["wall_hours"]]
     by = (*panel.by, *(name for name in ("cloud", "vm", "label") if name not in panel.by))
     groups = {}
-    for row in documents.table(Query(index="interval", from_at=FROM, until_at=UNTIL, by=by, sums=view_rules.USAGE_SUMS)):
+    for row in documents.table(
+        Query(index="interval", from_at=FROM, until_at=UNTIL, by=by, sums=view_rules.USAGE_SUMS)
+    ):
         groups.setdefault(tuple(row[name] for name in panel.by), []).append(row)
-    return [dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}, SHOWN, NOW) for key, rows in groups.items()]
+    return [
+        dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}, SHOWN, NOW)
+        for key, rows in groups.items()
+    ]
 
 
 def hourly(panel, documents):
     moment = {"moment": "final_at"} if panel.index == "job" else {}
     sums = view_rules.USAGE_SUMS if panel.index == "interval" else jobs_view.SPENT
-    for row in documents.series(Query(index=panel.index, from_at=FROM, until_at=UNTIL, by=panel.by, sums=sums, **moment), HOUR):
+    for row in documents.series(
+        Query(index=panel.index, from_at=FROM, until_at=UNTIL, by=panel.by, sums=sums, **moment), HOUR
+    ):
         cpu_ms = row["cpu_ms"] if panel.index == "job" else row["user_ms"] + row["nice_ms"] + row["system_ms"]
         measures = {
             "core_hours": hours(row["core_ms"]),
             "job_count": row.get("count"),
             "wasted_core_hours": hours(row.get("wasted_core_ms", 0)),
         }
-        yield {**row, **measures, "efficiency": ratio(cpu_ms, row["core_ms_with_cpu" if panel.index == "job" else "core_ms"])}
+        yield {
+            **row,
+            **measures,
+            "efficiency": ratio(cpu_ms, row["core_ms_with_cpu" if panel.index == "job" else "core_ms"]),
+        }
 
 
 def by_group(rows, dimensions, measures):
@@ -243,7 +289,8 @@ def by_group(rows, dimensions, measures):
     made = {tuple(row[name] for name in dimensions): [row[name] for name in measures] for row in rows}
     assert len(made) == len(rows)
     return {
-        key: [value if value is None else pytest.approx(value, rel=1e-9, abs=5.1e-7) for value in values] for key, values in made.items()
+        key: [value if value is None else pytest.approx(value, rel=1e-9, abs=5.1e-7) for value in values]
+        for key, values in made.items()
     }
 
 
@@ -255,7 +302,9 @@ def test_kibana_shows_what_our_own_table_has(shown, name):
     along = ("time", "at") if panel.timed else ()
     expected = by_group(truth(panel, shown.documents), (*panel.by, *along[1:]), names)
     assert len(expected) > 1 or not panel.by
-    assert {tuple(row[name] for name in (*panel.by, *along[:1])): [row[name] for name in names] for row in rows} == expected
+    assert {
+        tuple(row[name] for name in (*panel.by, *along[:1])): [row[name] for name in names] for row in rows
+    } == expected
 
 
 @pytest.mark.parametrize("name", PANELS)
@@ -309,7 +358,9 @@ def assert_dashboards_shows(shown, opensearch, name):
     along = ("time", "at") if panel.timed else ()
     expected = by_group(truth(panel, shown.documents), (*panel.by, *along[1:]), names)
     assert len(expected) > 1 or not panel.by
-    assert {tuple(row[name] for name in (*panel.by, *along[:1])): [row[name] for name in names] for row in rows} == expected
+    assert {
+        tuple(row[name] for name in (*panel.by, *along[:1])): [row[name] for name in names] for row in rows
+    } == expected
 
 
 @pytest.mark.parametrize("apart", [HOUR / 30, HOUR, *(timedelta(days=days) for days in (1, 32, 366, 8_000))])
@@ -320,7 +371,9 @@ def test_a_number_of_opensearch_dashboards_is_of_the_whole_window(opensearch, ap
     opensearch.client.perform("PUT", f"/{name}", body={"mappings": mappings("interval")})
     try:
         for at in (turn - apart / 2, turn + apart / 2):
-            opensearch.client.perform("POST", f"/{name}/_doc", {"refresh": True}, {"from_at": at.isoformat(), "core_ms": 3_600_000})
+            opensearch.client.perform(
+                "POST", f"/{name}/_doc", {"refresh": True}, {"from_at": at.isoformat(), "core_ms": 3_600_000}
+            )
         objects = saved_objects(run("opensearch", "--prefix", prefix))
         [row] = opensearch.shown("accounting", "core-hours", turn - apart, turn + apart, objects)
         assert row["core_hours"] == 2
@@ -349,7 +402,11 @@ def test_the_largest_groups_come_first(shown, name):
     first, title = panel.measures[0].name, panel.measures[0].title
     for rows, group, value in (
         (shown.lens(board, panel.name).shown(shown.client, FROM, UNTIL), panel.by[0], first),
-        (shown.grafana.panel(board, panel.title).shown(shown.client, FROM, UNTIL), panel.by[0].replace("_", " "), title),
+        (
+            shown.grafana.panel(board, panel.title).shown(shown.client, FROM, UNTIL),
+            panel.by[0].replace("_", " "),
+            title,
+        ),
     ):
         assert_ranked(rows, group, value)
 

@@ -1,4 +1,6 @@
-"""The operator's commands against a real server and a real gateway: what they print, how they end, and what they never show."""
+"""The operator's commands against a real server and a real gateway:
+what they print, how they end, and what they never show.
+"""
 
 import base64
 import gzip
@@ -59,7 +61,9 @@ def leaving(server, *more):
 
 
 def test_a_deposit_is_taken_once_and_listed(server, run, tmp_path):
-    done = run("deposit", *leaving(server, "--vm", "vm-1", "--payload", "-", "--out", tmp_path / "claim"), input="hunter2")
+    done = run(
+        "deposit", *leaving(server, "--vm", "vm-1", "--payload", "-", "--out", tmp_path / "claim"), input="hunter2"
+    )
     assert done.exit_code == 0, done.output
     assert "hunter2" not in done.output
     assert stat.S_IMODE((tmp_path / "claim").stat().st_mode) == 0o600
@@ -80,7 +84,10 @@ def test_a_deposit_is_taken_once_and_listed(server, run, tmp_path):
 def test_user_data_are_cloud_configs_that_name_no_secret_in_a_command(server, run, tmp_path):
     (tmp_path / "payload").write_bytes(gzip.compress(archive(member(b"x509up", b"proxy"))))
     names = ["--vm", "host-1", "--vm", "host-2"]
-    done = run("userdata", *leaving(server, *names, "--payload", tmp_path / "payload", "--unpack", "/etc/condor", "--owner", "condor"))
+    done = run(
+        "userdata",
+        *leaving(server, *names, "--payload", tmp_path / "payload", "--unpack", "/etc/condor", "--owner", "condor"),
+    )
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("#cloud-config\n")
     assert "unencrypted" not in done.stderr, "nothing leaves this machine"
@@ -102,7 +109,9 @@ def test_user_data_are_cloud_configs_that_name_no_secret_in_a_command(server, ru
 
 
 @pytest.mark.parametrize("verb", ["userdata", "deposit"])
-def test_what_a_vm_would_refuse_to_unpack_is_refused_before_anything_is_left(words, monkeypatch, capsys, tmp_path, verb):
+def test_what_a_vm_would_refuse_to_unpack_is_refused_before_anything_is_left(
+    words, monkeypatch, capsys, tmp_path, verb
+):
     (tmp_path / "payload").write_bytes(archive(member(b"fine", b"x"), member(b"tokens.d/pool", b"", b"2")))
     code, out, err = ended(monkeypatch, capsys, words.arguments(verb))
     assert (code, out) == (1, "")
@@ -116,10 +125,15 @@ def test_what_a_vm_would_refuse_to_unpack_is_refused_before_anything_is_left(wor
     [
         *(("--mode", value, "three octal digits") for value in ("999", "", "0o400", "8", "04000", "0400\n", "-400")),
         *(("--unpack", value, "an absolute path") for value in ("etc/condor", "", "./x", "~/x", "/etc/a\nb")),
-        *(("--owner", value, "USER or USER:GROUP") for value in ("a:b:c", "", ":", "a:", ":b", "a b", "1000", "condor:1000", "a/b")),
+        *(
+            ("--owner", value, "USER or USER:GROUP")
+            for value in ("a:b:c", "", ":", "a:", ":b", "a b", "1000", "condor:1000", "a/b")
+        ),
     ],
 )
-def test_options_that_no_vm_can_follow_are_refused_before_anything_is_left(words, monkeypatch, capsys, option, value, advice):
+def test_options_that_no_vm_can_follow_are_refused_before_anything_is_left(
+    words, monkeypatch, capsys, option, value, advice
+):
     code, out, err = ended(monkeypatch, capsys, [*words.arguments("userdata"), option, value])
     assert (code, out) == (2, "")
     assert f"'{option}'" in err
@@ -129,7 +143,13 @@ def test_options_that_no_vm_can_follow_are_refused_before_anything_is_left(words
 
 @pytest.mark.parametrize(
     "options",
-    [{"--mode": "400"}, {"--mode": "0640"}, {"--owner": "condor"}, {"--owner": "user@example.org:1st-group"}, {"--unpack": "/a b"}],
+    [
+        {"--mode": "400"},
+        {"--mode": "0640"},
+        {"--owner": "condor"},
+        {"--owner": "user@example.org:1st-group"},
+        {"--unpack": "/a b"},
+    ],
 )
 def test_options_that_a_vm_can_follow_reach_its_script(server, run, tmp_path, options):
     (tmp_path / "payload").write_bytes(archive(member(b"x509up", b"proxy")))
@@ -156,7 +176,9 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(server, run, tmp_path, monke
     (tmp_path / "payload").write_bytes(archive(member(b"x509up", b"proxy")))
     (tmp_path / "bad").write_text("none-of-ours")
     blocks = [base64.encodebytes(os.urandom(900)).decode() for _ in range(20)]
-    (tmp_path / "bundle").write_text("".join(f"-----BEGIN CERTIFICATE-----\n{block}-----END CERTIFICATE-----\n" for block in blocks))
+    (tmp_path / "bundle").write_text(
+        "".join(f"-----BEGIN CERTIFICATE-----\n{block}-----END CERTIFICATE-----\n" for block in blocks)
+    )
     good = leaving(server, "--vm", "v", "--payload", tmp_path / "payload")
     cases = {
         (
@@ -172,7 +194,10 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(server, run, tmp_path, monke
             "--payload",
             tmp_path / "payload",
         ): (1, "none of ours"),
-        ("deposit", *leaving(server, "--vm", "a\nb", "--payload", tmp_path / "payload")): (2, "a name has 1 to 255 characters"),
+        ("deposit", *leaving(server, "--vm", "a\nb", "--payload", tmp_path / "payload")): (
+            2,
+            "a name has 1 to 255 characters",
+        ),
         ("deposit", "--base", "http://127.0.0.1:9", *good[2:]): (5, "does not answer"),
         ("userdata", "--base", f"{server.base}/nowhere", *good[2:]): (1, "no such function"),
         ("userdata", *good, "--ca", tmp_path / "bundle"): (1, "clouds take 16384: --ca holds 20 certificates"),
@@ -221,7 +246,11 @@ def test_printable_text_does_nothing_and_keeps_what_can_be_read(text):
 
 
 @pytest.mark.parametrize(
-    "mark", [*map(chr, (*range(32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))), *"\u200e\u200f\u061c"]
+    "mark",
+    [
+        *map(chr, (*range(32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))),
+        *"\u200e\u200f\u061c",
+    ],
 )
 def test_marks_and_escapes_do_nothing(mark):
     assert printable(f"a{mark}b é :smile: [red]") == "a?b é :smile: [red]"
@@ -239,7 +268,14 @@ def wide(monkeypatch):
 
 def test_names_are_text_in_the_list_of_secrets(server, run, tmp_path, wide):
     (tmp_path / "payload").write_bytes(archive(member(b"x509up", b"proxy")))
-    base = ["--base", server.base, "--token-file", server.home / "tokens" / "scheduler", "--payload", tmp_path / "payload"]
+    base = [
+        "--base",
+        server.base,
+        "--token-file",
+        server.home / "tokens" / "scheduler",
+        "--payload",
+        tmp_path / "payload",
+    ]
     done = run("deposit", *base, "--cloud", NAME, "--vm", NAME, "--out", tmp_path / "claim")
     assert done.exit_code == 0, done.output
     shown = run("secrets", "list").output
@@ -272,9 +308,18 @@ def sign_anything(key, month, folder):
     """Write a signed statement of a cloud with an odd name."""
     from skytally.accounting import signature
 
-    recorded = json.loads((Path(__file__).parent.parent / "recorded" / "statement_format_1.json").read_text())["signed"]["statement"]
+    recorded = json.loads((Path(__file__).parent.parent / "recorded" / "statement_format_1.json").read_text())[
+        "signed"
+    ]["statement"]
     totals = json.loads(recorded)["totals"] | {"cloud": NAME, "currency": EVIL}
-    frozen = {"format": "skytally statement 1", "month": month, "cloud": NAME, "revision": 1, "closed_at": "x", "totals": totals}
+    frozen = {
+        "format": "skytally statement 1",
+        "month": month,
+        "cloud": NAME,
+        "revision": 1,
+        "closed_at": "x",
+        "totals": totals,
+    }
     text = json.dumps({**frozen, "changes": None, "boots": []})
     made, public = signature.sign(text, key.read_text())
     (folder / "signed.json").write_text(json.dumps({"statement": text, "signature": made, "public_key": public}))
@@ -283,7 +328,9 @@ def sign_anything(key, month, folder):
 
 @pytest.mark.parametrize("totals", [{}, {"vm_count": 1}, []])
 def test_a_signed_statement_of_another_form_is_said_to_be_none(server, run, tmp_path, totals):
-    (tmp_path / "odd.json").write_text(json.dumps({"statement": json.dumps({"totals": totals}), "signature": "x", "public_key": "y"}))
+    (tmp_path / "odd.json").write_text(
+        json.dumps({"statement": json.dumps({"totals": totals}), "signature": "x", "public_key": "y"})
+    )
     done = run("statement", "verify", tmp_path / "odd.json")
     assert "no signed statement" in done.exception.message
 
@@ -326,7 +373,9 @@ def words(tmp_path):
 
 
 def ended(monkeypatch, capsys, arguments):
-    """Run the command line as a shell does; return exit code, standard output and standard error, which hold nothing but text."""
+    """Run the command line as a shell does; return exit code,
+    standard output and standard error, which hold nothing but text.
+    """
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as end:
         command_line.main()
@@ -346,7 +395,14 @@ def test_errors_of_a_server_are_one_line_of_text(words, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "body",
-    [b"[]", b"{}", b"[" * 100_000, b"<html>", b"\xff", b'{"claim": "c", "expires_at": "e", "token": "' + EVIL.encode() + b'"}'],
+    [
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b"<html>",
+        b"\xff",
+        b'{"claim": "c", "expires_at": "e", "token": "' + EVIL.encode() + b'"}',
+    ],
 )
 def test_what_is_no_claim_token_is_not_printed(words, monkeypatch, capsys, body):
     words.office.script.append((201, {}, body))
@@ -366,7 +422,9 @@ def test_what_is_said_beside_a_claim_token_is_text(words, monkeypatch, capsys):
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_an_answer_is_bounded_and_not_inflated(words, monkeypatch, capsys, encoding):
     body = b" " * (64 << 20)
-    words.office.script.append((201, {"Content-Encoding": encoding}, gzip.compress(body) if encoding == "gzip" else body))
+    words.office.script.append(
+        (201, {"Content-Encoding": encoding}, gzip.compress(body) if encoding == "gzip" else body)
+    )
     code, out, err = ended(monkeypatch, capsys, words.arguments("deposit"))
     assert (code, out) == (1, "")
     assert ("answered more than" if encoding == "identity" else "answered no JSON") in err
@@ -375,7 +433,9 @@ def test_an_answer_is_bounded_and_not_inflated(words, monkeypatch, capsys, encod
 def test_an_outage_is_waited_out_and_its_words_are_text(words, monkeypatch, capsys):
     token = f"{'a' * 24}.1795000000.{'0' * 64}"
     away = (503, {"Retry-After": "100000"}, json.dumps({"error": {"code": "unavailable", "message": EVIL}}).encode())
-    words.office.script.extend([away, (201, {}, json.dumps({"claim": "c", "expires_at": "e", "token": token}).encode())])
+    words.office.script.extend(
+        [away, (201, {}, json.dumps({"claim": "c", "expires_at": "e", "token": token}).encode())]
+    )
     assert ended(monkeypatch, capsys, words.arguments("deposit"))[0] == 0
     words.office.script.extend([away] * 9)
     code, _, err = ended(monkeypatch, capsys, words.arguments("deposit"))
@@ -393,7 +453,13 @@ def test_a_digest_that_is_none_goes_into_no_script(words, monkeypatch, capsys, d
 
 @pytest.mark.parametrize(
     "arguments",
-    [["secrets", "show", EVIL], [f"--{EVIL}"], [EVIL], ["deposit", "--token-file", EVIL], ["statement", "compare", "--month", EVIL]],
+    [
+        ["secrets", "show", EVIL],
+        [f"--{EVIL}"],
+        [EVIL],
+        ["deposit", "--token-file", EVIL],
+        ["statement", "compare", "--month", EVIL],
+    ],
 )
 def test_wrong_usage_is_text(server, run, monkeypatch, capsys, arguments):
     code, _, err = ended(monkeypatch, capsys, ["skytally", *arguments])

@@ -1,4 +1,6 @@
-"""scheduler.py on a real HTCondor pool, telling real functions, while history rotates and it is killed: every run on its vm and cloud."""
+"""scheduler.py on a real HTCondor pool, telling real functions,
+while history rotates and it is killed: every run on its vm and cloud.
+"""
 
 import contextlib
 import json
@@ -35,18 +37,30 @@ def condor():
 
 
 class Reporter:
-    """The real script beside the pool, telling a server of its own; without `files` it has HTCondor's commands alone."""
+    """The real script beside the pool, telling a server of its own;
+    without `files` it has HTCondor's commands alone.
+    """
 
     def __init__(self, condor, folder, server):
         spool = condor.root / SPOOL
         self.files = ["--history", spool / "history", "--epoch-history", spool / "epoch_history"]
-        self.words = ["report", "--base", server.base, "--token-file", folder / "tokens" / "scheduler", "--state", folder / "state"]
+        self.words = [
+            "report",
+            "--base",
+            server.base,
+            "--token-file",
+            folder / "tokens" / "scheduler",
+            "--state",
+            folder / "state",
+        ]
         self.environment = {**os.environ, "PATH": f"{condor.commands(folder / 'bin')}:{os.environ['PATH']}"}
         self.documents = folder / "documents.sqlite"
 
     def start(self, *more):
         command = [sys.executable, str(SCRIPT), *map(str, [*self.words, *more])]
-        return subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def send(self, *more):
         """Report to the end; answers the exit code and what was said."""
@@ -65,7 +79,8 @@ class Reporter:
         """Answer the runs and the vms that the server has."""
         documents = SqliteDocuments(self.documents)
         runs, vms = (
-            [one for _, one in documents.find(index, kind, {})] for index, kind in (("placement", Placement), ("placed_vm", PlacedVm))
+            [one for _, one in documents.find(index, kind, {})]
+            for index, kind in (("placement", Placement), ("placed_vm", PlacedVm))
         )
         documents.close()
         return runs, vms
@@ -80,7 +95,11 @@ def reporter(condor, tmp_path):
 
 def burst(condor):
     """Run jobs of no length until history has rotated several times, and the awkward ones among them."""
-    clusters = {"burst": [condor.submit("true", 18) for _ in range(3)], "exit": condor.submit("exit 3"), "long": condor.submit("sleep 300")}
+    clusters = {
+        "burst": [condor.submit("true", 18) for _ in range(3)],
+        "exit": condor.submit("exit 3"),
+        "long": condor.submit("sleep 300"),
+    }
     condor.wait(clusters["long"], "2")
     clusters["removed running"] = condor.submit("sleep 300")
     condor.wait(clusters["removed running"], "2")
@@ -90,7 +109,13 @@ def burst(condor):
     clusters["evicted"] = condor.submit("sleep 8")
     condor.wait(clusters["evicted"], "2")
     condor.inside("condor_vacate_job", clusters["evicted"])
-    for cluster in (*clusters["burst"], clusters["exit"], clusters["removed running"], clusters["removed idle"], clusters["evicted"]):
+    for cluster in (
+        *clusters["burst"],
+        clusters["exit"],
+        clusters["removed running"],
+        clusters["removed idle"],
+        clusters["evicted"],
+    ):
         condor.wait(cluster, None)
     return clusters
 
@@ -100,7 +125,9 @@ def runs_of(runs, cluster):
 
 
 def that_ran(condor):
-    return {ad["GlobalJobId"] for ad in json.loads(condor.inside("condor_history", "-json")) if ad.get("LastRemoteHost")}
+    return {
+        ad["GlobalJobId"] for ad in json.loads(condor.inside("condor_history", "-json")) if ad.get("LastRemoteHost")
+    }
 
 
 def test_every_run_is_told_while_history_rotates(condor, reporter):

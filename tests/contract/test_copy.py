@@ -72,7 +72,11 @@ def test_from_one_engine_to_the_other_and_back_is_the_same(old, document_setting
     with contextlib.closing(open_documents(both[0])) as first, contextlib.closing(open_documents(both[1])) as second:
         second.install(AT)
         try:
-            for source, target in ((f"sqlite:///{tmp_path}/old.sqlite", urls[0]), urls, (urls[1], f"sqlite:///{tmp_path}/back.sqlite")):
+            for source, target in (
+                (f"sqlite:///{tmp_path}/old.sqlite", urls[0]),
+                urls,
+                (urls[1], f"sqlite:///{tmp_path}/back.sqlite"),
+            ):
                 moved = copied(source, target)
                 assert moved.exit_code == 0, moved.output
             assert contents(first) == contents(second) == contents(old)
@@ -85,7 +89,9 @@ def test_from_one_engine_to_the_other_and_back_is_the_same(old, document_setting
             remove(second.client, prefix)
 
 
-def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_the_newer(old, settings, copied, tmp_path, monkeypatch):
+def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_the_newer(
+    old, settings, copied, tmp_path, monkeypatch
+):
     with contextlib.closing(open_documents(Config.from_env(settings))) as new:
         done(new, usage("u00007", "2026-11", "cern", 1_000_000))
         write, pages = command._write, []
@@ -97,8 +103,13 @@ def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_th
             return write(*page)
 
         monkeypatch.setattr(command, "_write", stops)
-        assert isinstance(copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exception, Unavailable)
-        assert json.loads((tmp_path / "state.json").read_text())["keys"] == {"label": f"k{COUNT - 1:05}", "usage": "u01999"}
+        assert isinstance(
+            copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exception, Unavailable
+        )
+        assert json.loads((tmp_path / "state.json").read_text())["keys"] == {
+            "label": f"k{COUNT - 1:05}",
+            "usage": "u01999",
+        }
         (tmp_path / "other.sqlite").touch()
         other = copied(f"sqlite:///{tmp_path}/other.sqlite", settings["SKYTALLY_DOCUMENTS"])
         assert "another copy" in str(other.exception)
@@ -142,7 +153,9 @@ def test_what_cannot_be_read_or_is_refused_is_left_out_by_name_and_all_else_is_c
     assert "3 all is there but what was left out" in CliRunner().invoke(cli, ["copy", "--help"]).output
 
 
-def test_a_copy_that_stopped_names_at_its_end_all_that_it_left_out_and_each_once(old, settings, copied, tmp_path, monkeypatch):
+def test_a_copy_that_stopped_names_at_its_end_all_that_it_left_out_and_each_once(
+    old, settings, copied, tmp_path, monkeypatch
+):
     spoil(tmp_path / "old.sqlite")
     write, pages = command._write, []
 
@@ -154,7 +167,9 @@ def test_a_copy_that_stopped_names_at_its_end_all_that_it_left_out_and_each_once
 
     with monkeypatch.context() as patched:
         patched.setattr(command, "_write", stops)
-        assert isinstance(copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exception, Unavailable)
+        assert isinstance(
+            copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exception, Unavailable
+        )
     rest = copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"])
     assert rest.exit_code == 3, rest.output
     assert "4 documents were left out" in rest.stderr
@@ -162,5 +177,7 @@ def test_a_copy_that_stopped_names_at_its_end_all_that_it_left_out_and_each_once
 
 
 def test_a_mistyped_source_is_named_and_not_made(copied, tmp_path):
-    assert "there is no file" in str(copied(f"sqlite:///{tmp_path}/wrong.sqlite", f"sqlite:///{tmp_path}/new.sqlite").exception)
+    assert "there is no file" in str(
+        copied(f"sqlite:///{tmp_path}/wrong.sqlite", f"sqlite:///{tmp_path}/new.sqlite").exception
+    )
     assert not (tmp_path / "wrong.sqlite").exists()

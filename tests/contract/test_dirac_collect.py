@@ -1,4 +1,6 @@
-"""The collector on a real DiracX: jobs are submitted there, named by vms here, driven through their states, and settled."""
+"""The collector on a real DiracX: jobs are submitted there,
+named by vms here, driven through their states, and settled.
+"""
 
 import json
 import os
@@ -69,10 +71,27 @@ def test_each_job_ends_as_dirac_says(dirac, collect):
     named(unheard, ago=timedelta(minutes=5))
     told = collect()
     assert (told["state"], told["asked"], told["final"]) == ("done", 7, 3)
-    ends = {job_id: (known(job_id).status, known(job_id).final_at is not None) for job_id in (done, failed, killed, running, silent)}
-    assert list(ends.values()) == [("Done", True), ("Failed", True), ("Killed", True), ("Running", False), ("Stalled", False)]
-    assert (known(failed).error, known(failed).error_message, known(failed).site) == ("Payload failed", "exit <N>", "LCG.Victoria.ca")
-    assert (known(10**9).status, known(unheard).status, known(unheard).site) == ("Running", "Running", "LCG.Victoria.ca")
+    ends = {
+        job_id: (known(job_id).status, known(job_id).final_at is not None)
+        for job_id in (done, failed, killed, running, silent)
+    }
+    assert list(ends.values()) == [
+        ("Done", True),
+        ("Failed", True),
+        ("Killed", True),
+        ("Running", False),
+        ("Stalled", False),
+    ]
+    assert (known(failed).error, known(failed).error_message, known(failed).site) == (
+        "Payload failed",
+        "exit <N>",
+        "LCG.Victoria.ca",
+    )
+    assert (known(10**9).status, known(unheard).status, known(unheard).site) == (
+        "Running",
+        "Running",
+        "LCG.Victoria.ca",
+    )
     told = collect()
     assert (told["asked"], told["running"], told["final"]) == (6, 1, 0)
 
@@ -127,7 +146,12 @@ def test_what_failed_and_was_rescheduled_after_that_is_reopened(dirac, collect):
     run(dirac, job_id)
     named(job_id, ago=timedelta(0), vm="vm-2")
     collect()
-    assert (known(job_id).status, known(job_id).cloud, known(job_id).vm, known(job_id).doubt) == ("Running", "uvic", "vm-2", None)
+    assert (known(job_id).status, known(job_id).cloud, known(job_id).vm, known(job_id).doubt) == (
+        "Running",
+        "uvic",
+        "vm-2",
+        None,
+    )
 
 
 def test_a_rescheduled_job_is_followed_elsewhere(dirac, collect):
@@ -179,10 +203,18 @@ class TestCommandLine:
     def test_a_job_is_followed_elsewhere(self, collect, tmp_path):
         named(2)
         collect()
-        moved = {"RescheduleCounter": "1", "RescheduleTime": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}", "Site": "LCG.Other.org"}
+        moved = {
+            "RescheduleCounter": "1",
+            "RescheduleTime": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+            "Site": "LCG.Other.org",
+        }
         classic_dirac.tell(tmp_path, {"2": classic_dirac.RECORDED_MORE | classic_dirac.RECORDED["2"] | moved})
         collect()
-        assert (known(2).cloud, known(2).site, known(2).history) == ("elsewhere", "LCG.Other.org", "0: Running at LCG.Victoria.ca")
+        assert (known(2).cloud, known(2).site, known(2).history) == (
+            "elsewhere",
+            "LCG.Other.org",
+            "0: Running at LCG.Victoria.ca",
+        )
 
     @pytest.mark.parametrize("broken", ["", "not json"])
     def test_a_command_that_fails_is_an_outage_that_changes_nothing(self, collect, tmp_path, broken):

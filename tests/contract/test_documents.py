@@ -45,11 +45,19 @@ def interval(name, from_at, until_at, core_ms, cloud="uvic", vm="v", **more):
 
 def window(documents, from_at, until_at, **query):
     documents.refresh()
-    return documents.table(Query(index="interval", from_at=from_at, until_at=until_at, **{"by": ("cloud",), "sums": ("core_ms",)} | query))
+    return documents.table(
+        Query(index="interval", from_at=from_at, until_at=until_at, **{"by": ("cloud",), "sums": ("core_ms",)} | query)
+    )
 
 
 def test_what_was_stored_is_read_back_whole(documents):
-    full = Round(name="x", started_at=AT, finished_at=AT + timedelta(milliseconds=1), succeeded_at=None, error='"quoted" ü 🦉\x00'[:-1])
+    full = Round(
+        name="x",
+        started_at=AT,
+        finished_at=AT + timedelta(milliseconds=1),
+        succeeded_at=None,
+        error='"quoted" ü 🦉\x00'[:-1],
+    )
     assert done(documents, Write("round", "x", 1, full)) == [STORED]
     assert documents.get("round", "x", Round) == full
     assert documents.get("round", "y", Round) is None
@@ -94,7 +102,9 @@ def test_a_batch_keeps_its_order(documents):
     assert done(documents) == []
 
 
-@pytest.mark.parametrize("key", ["🦉" * 255 + "-20261125T120000Z-2026-11", "a b/c?d#e%f", "-", '"', "x" * 2_000], ids=range(5))
+@pytest.mark.parametrize(
+    "key", ["🦉" * 255 + "-20261125T120000Z-2026-11", "a b/c?d#e%f", "-", '"', "x" * 2_000], ids=range(5)
+)
 def test_keys_may_be_what_people_call_their_vms(documents, key):
     assert done(documents, label(key, "here", 1)) == [STORED]
     assert documents.get("label", key, Label).boot_id == "here"
@@ -105,7 +115,9 @@ def test_keys_may_be_what_people_call_their_vms(documents, key):
 
 def test_what_has_its_moment_in_a_span_is_listed_in_its_order(documents):
     moments = [AT + timedelta(seconds=n % 3) for n in range(6_000)]
-    done(documents, *(Write("turn", f"k{n:04}", 0, TimerSlot(taken_at=at), create=True) for n, at in enumerate(moments)))
+    done(
+        documents, *(Write("turn", f"k{n:04}", 0, TimerSlot(taken_at=at), create=True) for n, at in enumerate(moments))
+    )
     documents.refresh()
     expected = sorted((at, f"k{n:04}") for n, at in enumerate(moments))
     span = AT, AT + timedelta(seconds=2)
@@ -119,8 +131,24 @@ def test_what_has_its_moment_in_a_span_is_listed_in_its_order(documents):
 
 def usage(key, month, cloud, version=1):
     blank = dict.fromkeys(Usage.__struct_fields__, 0)
-    fields = {"month": month, "boot_id": key, "label": key, "vm": key, "cloud": cloud, "site": None, "group": None, "flavor": None}
-    fields |= {"boot_at": AT, "last_sampled_at": AT, "final": True, "estimated": False, "clock_ahead": False, "clock_offset_seconds": 0.5}
+    fields = {
+        "month": month,
+        "boot_id": key,
+        "label": key,
+        "vm": key,
+        "cloud": cloud,
+        "site": None,
+        "group": None,
+        "flavor": None,
+    }
+    fields |= {
+        "boot_at": AT,
+        "last_sampled_at": AT,
+        "final": True,
+        "estimated": False,
+        "clock_ahead": False,
+        "clock_offset_seconds": 0.5,
+    }
     fields |= {"cores": 8, "memory_bytes": 2**40, "disk_bytes": None, "cpu_model": None, "agent_version": None}
     return Write("usage", key, version, Usage(**blank | fields))
 
@@ -146,7 +174,14 @@ def test_sums_are_exact(documents):
 @pytest.mark.parametrize("at", [AT, AT + 10 * HOUR], ids=["within a day", "across midnight"])
 def test_an_interval_counts_by_its_part_inside(documents, at):
     done(documents, interval("b", at, at + 4 * HOUR, 8_000))
-    for from_hours, until_hours, core_ms in ((0, 4, 8_000), (1, 2, 2_000), (-5, 1, 2_000), (3, 9, 2_000), (1, 3, 4_000), (-1, 5, 8_000)):
+    for from_hours, until_hours, core_ms in (
+        (0, 4, 8_000),
+        (1, 2, 2_000),
+        (-5, 1, 2_000),
+        (3, 9, 2_000),
+        (1, 3, 4_000),
+        (-1, 5, 8_000),
+    ):
         rows = window(documents, at + from_hours * HOUR, at + until_hours * HOUR)
         assert rows == [{"cloud": "uvic", "core_ms": pytest.approx(core_ms)}]
     for from_hours, until_hours in ((-2, 0), (4, 6)):
@@ -154,7 +189,10 @@ def test_an_interval_counts_by_its_part_inside(documents, at):
 
 
 def test_rows_dimensions_filters_and_counts(documents):
-    writes = [interval(f"b{n}", AT - HOUR, AT, 100 + n, cloud=f"c{n % 3}", vm=f"v{n % 4}", site="s" if n % 2 else None) for n in range(24)]
+    writes = [
+        interval(f"b{n}", AT - HOUR, AT, 100 + n, cloud=f"c{n % 3}", vm=f"v{n % 4}", site="s" if n % 2 else None)
+        for n in range(24)
+    ]
     done(documents, *writes)
     rows = window(documents, AT - HOUR, AT, by=("cloud", "vm"), sums=("core_ms", "cores"))
     assert [(row["cloud"], row["vm"]) for row in rows] == [(f"c{c}", f"v{v}") for c in range(3) for v in range(4)]
@@ -184,7 +222,9 @@ def test_an_interval_that_moves_into_another_month_counts_once(documents):
 
 
 def test_series_are_the_table_step_by_step(documents):
-    writes = [interval(f"b{n}", AT + n * HOUR / 3, AT + (n + 1) * HOUR / 3, 1_000 + n, cloud=f"c{n % 2}") for n in range(30)]
+    writes = [
+        interval(f"b{n}", AT + n * HOUR / 3, AT + (n + 1) * HOUR / 3, 1_000 + n, cloud=f"c{n % 2}") for n in range(30)
+    ]
     writes.append(interval("long", AT + HOUR / 2, AT + 7 * HOUR, 65_000, cloud="c0"))
     done(documents, *writes)
     documents.refresh()
@@ -193,14 +233,24 @@ def test_series_are_the_table_step_by_step(documents):
     assert [row["at"] for row in series] == sorted(row["at"] for row in series)
     for n in range(10):
         step = documents.table(
-            Query(index="interval", from_at=AT + n * HOUR, until_at=AT + min(n + 1, 9.5) * HOUR, by=("cloud",), sums=("core_ms",))
+            Query(
+                index="interval",
+                from_at=AT + n * HOUR,
+                until_at=AT + min(n + 1, 9.5) * HOUR,
+                by=("cloud",),
+                sums=("core_ms",),
+            )
         )
         mine = [{k: v for k, v in row.items() if k != "at"} for row in series if row["at"] == AT + n * HOUR]
         assert mine == [{**row, "core_ms": pytest.approx(row["core_ms"])} for row in step]
 
 
 def test_many_clouds_by_many_hours_are_all_there(documents):
-    writes = [interval(f"{c}-{h}", AT + h * HOUR, AT + (h + 1) * HOUR, 10 * c + 1, cloud=f"c{c:02}") for c in range(50) for h in range(72)]
+    writes = [
+        interval(f"{c}-{h}", AT + h * HOUR, AT + (h + 1) * HOUR, 10 * c + 1, cloud=f"c{c:02}")
+        for c in range(50)
+        for h in range(72)
+    ]
     done(documents, *writes)
     documents.refresh()
     query = Query(index="interval", from_at=AT, until_at=AT + 72 * HOUR, by=("cloud",), sums=("core_ms",))
@@ -300,21 +350,41 @@ def test_what_is_left_when_time_is_up_goes_the_next_time(documents, monkeypatch)
 
 def test_moments_are_counted_whole_where_they_lie(documents):
     ends = [AT + n * HOUR / 2 for n in range(10)]
-    rounds = [Round(name=f"r{n % 2}", started_at=AT, finished_at=at, succeeded_at=None, error=None) for n, at in enumerate(ends)]
+    rounds = [
+        Round(name=f"r{n % 2}", started_at=AT, finished_at=at, succeeded_at=None, error=None)
+        for n, at in enumerate(ends)
+    ]
     never = Round(name="r0", started_at=AT, finished_at=None, succeeded_at=None, error=None)
     done(documents, *(Write("round", f"{n}", 1, one) for n, one in enumerate([*rounds, never])))
     documents.refresh()
-    query = Query(index="round", from_at=AT, until_at=AT + 4 * HOUR, by=("name",), sums=("count",), moment="finished_at")
+    query = Query(
+        index="round", from_at=AT, until_at=AT + 4 * HOUR, by=("name",), sums=("count",), moment="finished_at"
+    )
     assert documents.table(query) == [{"name": "r0", "count": 4}, {"name": "r1", "count": 4}]
     by_hour = documents.series(query, HOUR)
-    assert [(row["at"], row["name"], row["count"]) for row in by_hour] == [(AT + n * HOUR, f"r{k}", 1) for n in range(4) for k in range(2)]
-    query = Query(index="round", from_at=AT, until_at=AT + HOUR, by=("name",), sums=("count", "count:finished_at"), moment="started_at")
+    assert [(row["at"], row["name"], row["count"]) for row in by_hour] == [
+        (AT + n * HOUR, f"r{k}", 1) for n in range(4) for k in range(2)
+    ]
+    query = Query(
+        index="round",
+        from_at=AT,
+        until_at=AT + HOUR,
+        by=("name",),
+        sums=("count", "count:finished_at"),
+        moment="started_at",
+    )
     assert documents.table(query) == [
         {"name": "r0", "count": 6, "count:finished_at": 5},
         {"name": "r1", "count": 5, "count:finished_at": 5},
     ]
     running = Query(
-        index="round", from_at=AT, until_at=AT + HOUR, by=("name",), sums=("count",), moment="started_at", missing="finished_at"
+        index="round",
+        from_at=AT,
+        until_at=AT + HOUR,
+        by=("name",),
+        sums=("count",),
+        moment="started_at",
+        missing="finished_at",
     )
     assert documents.table(running) == [{"name": "r0", "count": 1}]
 
@@ -324,4 +394,6 @@ def test_the_disks_are_told(documents):
         assert 0 < room.free_bytes <= room.total_bytes
         assert 0 < room.needed_bytes < room.total_bytes
     stores = ("the documents", "Elasticsearch", "OpenSearch")
-    assert [room.name.partition("'s ")[0] for room in documents.rooms()] in [[f"the disk of {store}"] for store in stores]
+    assert [room.name.partition("'s ")[0] for room in documents.rooms()] in [
+        [f"the disk of {store}"] for store in stores
+    ]

@@ -1,4 +1,6 @@
-"""What nobody should have written costs itself alone, on every store: a bad write, and a document that cannot be read."""
+"""What nobody should have written costs itself alone, on every store:
+a bad write, and a document that cannot be read.
+"""
 
 import contextlib
 import itertools
@@ -44,7 +46,9 @@ BAD = {
     "another index's record": Write("label", "bad", 1, TimerSlot(taken_at=AT)),
     "an index that is not": Write("nowhere", "bad", 1, Label(boot_id="a")),
     "the first moment": Write("turn", "bad", 0, TimerSlot(taken_at=datetime(1, 1, 1, tzinfo=FAR_EAST)), create=True),
-    "the last moment": Write("turn", "bad", 0, TimerSlot(taken_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=14))))),
+    "the last moment": Write(
+        "turn", "bad", 0, TimerSlot(taken_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=14))))
+    ),
     "a moment without zone": Write("turn", "bad", 0, TimerSlot(taken_at=AT.replace(tzinfo=None))),
     "an end before the beginning": interval("bad", AT, AT - HOUR, 5),
 }
@@ -52,7 +56,9 @@ BAD = {
 
 def test_a_bad_write_costs_itself(documents):
     """Its neighbours in the batch, and the callers that share its commit, are kept."""
-    batches = {name: [label(f"{name} before", "x", 1), bad, label(f"{name} after", "x", 1)] for name, bad in BAD.items()}
+    batches = {
+        name: [label(f"{name} before", "x", 1), bad, label(f"{name} after", "x", 1)] for name, bad in BAD.items()
+    }
     futures = {name: documents.write(batch) for name, batch in batches.items()}
     answers = {name: future.result(timeout=60) for name, future in futures.items()}
     assert answers == {name: [STORED, REJECTED, STORED] for name in BAD}
@@ -112,10 +118,14 @@ def put_raw(documents, index, key, fields):
         columns = {"key": key, "version": 1, **fields}
         with contextlib.closing(sqlite3.connect(documents._path)) as connection, connection:
             names = ", ".join(f'"{name}"' for name in columns)
-            connection.execute(f"INSERT INTO {index} ({names}) VALUES ({', '.join('?' * len(columns))})", list(columns.values()))
+            connection.execute(
+                f"INSERT INTO {index} ({names}) VALUES ({', '.join('?' * len(columns))})", list(columns.values())
+            )
         return
     name = f"{documents._prefix}-{index}{'-other' if index == 'interval' else ''}"
-    documents.client.perform("PUT", f"/{name}/_doc/{key}", body=msgspec.Raw(json.dumps({"key": key, **fields}).encode()))
+    documents.client.perform(
+        "PUT", f"/{name}/_doc/{key}", body=msgspec.Raw(json.dumps({"key": key, **fields}).encode())
+    )
 
 
 def raw(documents, document, **fields):
@@ -155,7 +165,9 @@ def spoilt(documents):
 
 
 def test_what_cannot_be_read_is_skipped_and_noted_and_stops_nothing(documents):
-    good = {f"good-{n}": Round(name="r", started_at=AT, finished_at=None, succeeded_at=None, error=None) for n in range(3)}
+    good = {
+        f"good-{n}": Round(name="r", started_at=AT, finished_at=None, succeeded_at=None, error=None) for n in range(3)
+    }
     done(documents, *(Write("round", key, 1, one) for key, one in good.items()))
     bad = spoilt(documents)
     for key, fields in bad.items():
@@ -166,11 +178,17 @@ def test_what_cannot_be_read_is_skipped_and_noted_and_stops_nothing(documents):
     assert dict(documents.find("round", Round, {})) == good
     assert dict(documents.find("round", Round, {"name": ["r"]})) == good
     assert (
-        dict(documents.during("round", Round, "started_at", (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)), {}))
+        dict(
+            documents.during(
+                "round", Round, "started_at", (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)), {}
+            )
+        )
         == good
     )
     skipped = []
-    assert {key: one for key, _, one in documents.stored("round", Round, skipped=lambda *about: skipped.append(about))} == good
+    assert {
+        key: one for key, _, one in documents.stored("round", Round, skipped=lambda *about: skipped.append(about))
+    } == good
     assert sorted(key for key, _ in skipped) == sorted(bad)
     assert documents.count("round") == len(good) + len(bad)
     noted = noted_keys(documents, len(bad))
@@ -255,18 +273,25 @@ def all_sums(documents):
         steps += (timedelta(minutes=5),) if until_at - from_at < 2 * DAY else ()
         for step in steps:
             found[name, step] = documents.series(msgspec.structs.replace(query, by=("cloud",)), step)
-    return {name: [row for row in rows if "junk" not in {row.get("cloud"), row.get("label")}] for name, rows in found.items()}
+    return {
+        name: [row for row in rows if "junk" not in {row.get("cloud"), row.get("label")}]
+        for name, rows in found.items()
+    }
 
 
 def test_sums_of_all_else_are_what_they_were_whatever_junk_lies_beside_them(documents):
     good = [
-        interval(f"v{n % 4}", AT + n * HOUR / 2, AT + (n + 1) * HOUR / 2, 1_000_000 + n, cloud=f"c{n % 2}", vm=f"v{n % 4}")
+        interval(
+            f"v{n % 4}", AT + n * HOUR / 2, AT + (n + 1) * HOUR / 2, 1_000_000 + n, cloud=f"c{n % 2}", vm=f"v{n % 4}"
+        )
         for n in range(100)
     ]
     good.append(interval("long", AT + HOUR / 3, AT + 50 * HOUR, 9_000_000, cloud="c0"))
     done(documents, *good)
     before = all_sums(documents)
-    assert sum(row["core_ms"] for row in before["three days", ("cloud",)]) == pytest.approx(sum(one.document.core_ms for one in good))
+    assert sum(row["core_ms"] for row in before["three days", ("cloud",)]) == pytest.approx(
+        sum(one.document.core_ms for one in good)
+    )
     junk = interval("junk", AT + HOUR, AT + 2 * HOUR, 10**15, cloud="junk", vm="junk").document
     first, last = (moment(documents, datetime(*day, tzinfo=UTC)) for day in ((1, 1, 1), (9999, 12, 31)))
     far, later = moment(documents, datetime(2190, 1, 1, tzinfo=UTC)), moment(documents, AT + 5 * HOUR)
@@ -319,7 +344,8 @@ def exactly(documents, value):
 
 def test_no_sum_is_too_large(documents):
     large = [
-        interval(f"big-{n % 2}", AT + n * HOUR / 8, AT + (n + 1) * HOUR / 8, LARGEST, cloud="big", wall_ms=LARGEST - n) for n in range(8)
+        interval(f"big-{n % 2}", AT + n * HOUR / 8, AT + (n + 1) * HOUR / 8, LARGEST, cloud="big", wall_ms=LARGEST - n)
+        for n in range(8)
     ]
     small = [interval(f"v{n}", AT + n * HOUR / 8, AT + (n + 1) * HOUR / 8, 100 + n) for n in range(8)]
     done(
@@ -329,7 +355,9 @@ def test_no_sum_is_too_large(documents):
         interval("edge", AT - HOUR / 2, AT + HOUR / 2, -LARGEST, cloud="big", wall_ms=LARGEST),
     )
     documents.refresh()
-    query = Query(index="interval", from_at=AT - HOUR, until_at=AT + 5 * HOUR, by=("cloud",), sums=("core_ms", "wall_ms"))
+    query = Query(
+        index="interval", from_at=AT - HOUR, until_at=AT + 5 * HOUR, by=("cloud",), sums=("core_ms", "wall_ms")
+    )
     for _ in range(2):
         big, usual = documents.table(query)
         assert big == {
@@ -389,9 +417,15 @@ def test_no_sum_of_moments_is_too_large_and_one_of_nothing_is_nought(documents):
 
 def test_a_document_whose_month_is_beyond_reach_is_counted_where_it_lies(documents):
     """A name that no clock of ours gives is as good as any other."""
-    keys = [f"vm-{year:04}0101T000000Z-{days * 86_400_000}" for year in (1, 1969, 2025, 2100, 9999) for days in (0, 20, 10**6)]
+    keys = [
+        f"vm-{year:04}0101T000000Z-{days * 86_400_000}"
+        for year in (1, 1969, 2025, 2100, 9999)
+        for days in (0, 20, 10**6)
+    ]
     done(documents, *(Write("interval", key, 1, interval(key, AT, AT + HOUR, 10).document) for key in keys))
     documents.refresh()
-    assert documents.table(Query(index="interval", from_at=AT, until_at=AT + HOUR, sums=("core_ms",))) == [{"core_ms": 10 * len(keys)}]
+    assert documents.table(Query(index="interval", from_at=AT, until_at=AT + HOUR, sums=("core_ms",))) == [
+        {"core_ms": 10 * len(keys)}
+    ]
     assert all(documents.get_many("interval", keys, Interval))
     assert documents.get("usage", "nobody", Usage) is None

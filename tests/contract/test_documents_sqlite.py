@@ -14,8 +14,18 @@ from skytally.core.documents import Interval, Job
 from skytally.core.ports import Query, Write
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
-BLANK = dict.fromkeys(Job.__struct_fields__) | {"system": "dirac", "job_id": "1", "status": "Running", "cloud": "uvic", "multicore": False}
-JOB = Job(**BLANK | {"changed_at": AT, "seen_at": AT} | dict.fromkeys([name for name in BLANK if "_ms" in name] + ["cores"], 0))
+BLANK = dict.fromkeys(Job.__struct_fields__) | {
+    "system": "dirac",
+    "job_id": "1",
+    "status": "Running",
+    "cloud": "uvic",
+    "multicore": False,
+}
+JOB = Job(
+    **BLANK
+    | {"changed_at": AT, "seen_at": AT}
+    | dict.fromkeys([name for name in BLANK if "_ms" in name] + ["cores"], 0)
+)
 
 
 def test_a_file_of_an_earlier_version_gets_the_columns_and_indices_that_it_lacks(tmp_path):
@@ -37,7 +47,10 @@ def test_a_file_of_an_earlier_version_gets_the_columns_and_indices_that_it_lacks
         assert documents.count("closing") == 0
     with contextlib.closing(sqlite3.connect(path)) as now:
         names = {
-            name for (name,) in now.execute("SELECT name FROM sqlite_master WHERE tbl_name = 'interval' AND sql LIKE '%(\"until_at\"%'")
+            name
+            for (name,) in now.execute(
+                "SELECT name FROM sqlite_master WHERE tbl_name = 'interval' AND sql LIKE '%(\"until_at\"%'"
+            )
         }
         assert names == {"interval_until_at_covering"}
 
@@ -83,7 +96,9 @@ drawn_intervals = st.lists(
     min_size=1,
     max_size=6,
 )
-drawn_windows = st.just((-4_000, 12_000)) | st.tuples(minutes_from_now, st.sampled_from([60, 1_440]) | st.integers(1, 4_000))
+drawn_windows = st.just((-4_000, 12_000)) | st.tuples(
+    minutes_from_now, st.sampled_from([60, 1_440]) | st.integers(1, 4_000)
+)
 
 
 @given(
@@ -92,9 +107,18 @@ drawn_windows = st.just((-4_000, 12_000)) | st.tuples(minutes_from_now, st.sampl
     st.sampled_from(STEPS),
     st.sampled_from([{}, {"cloud": ["uvic"]}, {"vm": ["vm-1", "vm-2"]}]),
 )
-def test_sums_are_those_of_the_intervals_as_they_are_whatever_was_kept_before(tmp_path_factory, rounds, shown, step, where):
+def test_sums_are_those_of_the_intervals_as_they_are_whatever_was_kept_before(
+    tmp_path_factory, rounds, shown, step, where
+):
     begin = AT + shown[0] * MINUTE
-    query = Query(index="interval", from_at=begin, until_at=begin + shown[1] * MINUTE, by=("cloud",), sums=("core_ms",), where=where)
+    query = Query(
+        index="interval",
+        from_at=begin,
+        until_at=begin + shown[1] * MINUTE,
+        by=("cloud",),
+        sums=("core_ms",),
+        where=where,
+    )
     whole_ms, version, now = 0.0, 0, {}
     with contextlib.closing(SqliteDocuments(tmp_path_factory.mktemp("sums") / "documents.sqlite")) as documents:
         for writes in rounds:
@@ -106,7 +130,8 @@ def test_sums_are_those_of_the_intervals_as_they_are_whatever_was_kept_before(tm
             cells = expected(asked, query, step)
             series = {(row["at"], row["cloud"]): row["core_ms"] for row in documents.series(query, step)}
             assert series.keys() >= {key for key, ms in cells.items() if ms >= 1}
-            # A part of a whole number is a whole number: each edge that an interval crosses may take a millisecond to its other side.
+            # A part of a whole number is a whole number: each edge that an interval crosses may take a millisecond to
+            # its other side.
             assert series == pytest.approx({key: cells[key] for key in series}, abs=2 * len(asked) + 1e-3)
             whole_ms = sum(cells.values())
             assert sum(series.values()) == pytest.approx(whole_ms, abs=2 * len(asked) + 1e-3)

@@ -1,4 +1,6 @@
-"""The real image, built and run as a platform does: every function from a read-only root, as nobody, with its own secrets."""
+"""The real image, built and run as a platform does:
+every function from a read-only root, as nobody, with its own secrets.
+"""
 
 import contextlib
 import json
@@ -19,11 +21,13 @@ from skytally.deployment.catalog import FUNCTIONS
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(900)]
 TIMERS = {function.name for function in FUNCTIONS if function.schedule}
-# The modules that every function loads, and whether their bytecode is there and taken as it is: its flags are 1, a hash that nobody checks.
+# The modules that every function loads, and whether their bytecode is there and taken as it is: its flags are 1, a hash
+# that nobody checks.
 LOADED = """
 import pathlib, struct, sys
 import skytally.app.asgi, skytally.app.wiring
-cached = [pathlib.Path(module.__cached__) for module in list(sys.modules.values()) if getattr(module, "__cached__", None)]
+modules = list(sys.modules.values())
+cached = [pathlib.Path(module.__cached__) for module in modules if getattr(module, "__cached__", None)]
 bad = [str(path) for path in cached if not path.is_file() or struct.unpack("<I", path.read_bytes()[4:8]) != (1,)]
 print(len(cached), *bad, sep="\\n")
 """
@@ -37,7 +41,10 @@ for folder in ("/", "/app", "/opt/skytally", "/tmp", "/var/openfaas/secrets"):
     except OSError as error:
         assert error.errno == 30, error
 """
-BUILDERS = "import importlib.util as found\nprint([name for name in ('pip', 'setuptools', 'ensurepip') if found.find_spec(name)])"
+BUILDERS = (
+    "import importlib.util as found\nprint([name for name in ('pip', 'setuptools', 'ensurepip') if "
+    "found.find_spec(name)])"
+)
 PAYLOADS = """
 from importlib.resources import files
 from pathlib import Path
@@ -49,7 +56,10 @@ try:
 except errors.Malformed as refusal:
     print(str(refusal).partition(",")[0])
 """
-CREDENTIALS = "import boto3\nprint([boto3.client(name, region_name='x').meta.service_model.service_name for name in ('s3', 'sts', 'sso')])"
+CREDENTIALS = (
+    "import boto3\nprint([boto3.client(name, region_name='x').meta.service_model.service_name for name in ('s3', "
+    "'sts', 'sso')])"
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +89,9 @@ def issue(secrets_of):
     def issue(role, **fields):
         now = datetime.now(UTC)
         times = {"issued": int(now.timestamp()), "expires": int((now + timedelta(days=1)).timestamp())}
-        return tokens.issue(Caller(role=role, **times, **fields), KeyFiles(secrets_of("statement"), lambda: now).keyring().token)
+        return tokens.issue(
+            Caller(role=role, **times, **fields), KeyFiles(secrets_of("statement"), lambda: now).keyring().token
+        )
 
     return issue
 
@@ -107,13 +119,18 @@ def test_every_function_is_ready_answers_and_ends(image, secrets_of, issue, tmp_
     assert expected.keys() == {function.name for function in FUNCTIONS}
     with contextlib.ExitStack() as stack:
         running = {
-            name: stack.enter_context(image.running(name, {}, secrets_of(name), tmp_path / f"{name}.log")) for name in sorted(expected)
+            name: stack.enter_context(image.running(name, {}, secrets_of(name), tmp_path / f"{name}.log"))
+            for name in sorted(expected)
         }
         for function in running.values():
             function.wait_until_ready()
-        assert {name: running[name].call(path)[0] for name in running for path in ("/healthz", "/_/health")} == dict.fromkeys(running, 200)
+        assert {
+            name: running[name].call(path)[0] for name in running for path in ("/healthz", "/_/health")
+        } == dict.fromkeys(running, 200)
         answers = {name: running[name].call(*call) for name, (call, _) in expected.items()}
-        assert {name: status for name, (status, _) in answers.items()} == {name: status for name, (_, status) in expected.items()}, answers
+        assert {name: status for name, (status, _) in answers.items()} == {
+            name: status for name, (_, status) in expected.items()
+        }, answers
         with ThreadPoolExecutor(len(running)) as platform:
             codes = platform.map(images.Function.stop, running.values())
             assert dict(zip(running, codes, strict=True)) == dict.fromkeys(running, 0)
@@ -186,5 +203,7 @@ def test_make_image_says_what_is_missing(tmp_path):
     for tool in ("make", "sh", "grep", "env"):
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
     environment = {"PATH": str(tmp_path)}
-    done = subprocess.run(["make", "image"], cwd=images.ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "image"], cwd=images.ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, "no docker, podman or buildah works here" in done.stderr) == (2, True), done.stderr

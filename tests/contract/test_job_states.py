@@ -105,7 +105,11 @@ class TestDiracx:
         job = dirac.ids[0]
         dirac.move(job, "LCG.Victoria.ca")
         dirac.set_state(
-            job, now(), Status="Running", MinorStatus="Application", ApplicationStatus="Executing basf2; step=2; Status=Done; Site=X"
+            job,
+            now(),
+            Status="Running",
+            MinorStatus="Application",
+            ApplicationStatus="Executing basf2; step=2; Status=Done; Site=X",
         )
         state = door.states([job])[job]
         assert (state.status, state.minor_status, state.site) == ("Running", "Application", "LCG.Victoria.ca")
@@ -177,7 +181,9 @@ class TestRenewal:
 
         monkeypatch.setattr(door, "_ask", refused)
 
-    def test_a_token_that_ends_between_two_pages_is_renewed_once_and_the_page_read_again(self, dirac, door_of, token_file, monkeypatch):
+    def test_a_token_that_ends_between_two_pages_is_renewed_once_and_the_page_read_again(
+        self, dirac, door_of, token_file, monkeypatch
+    ):
         monkeypatch.setattr("skytally.adapters.jobs_diracx.PAGE_JOBS", 20)
         door, asked = door_of(dirac.url, token_file), []
 
@@ -193,7 +199,15 @@ class TestRenewal:
 
     def test_two_processes_at_the_same_moment_use_a_refresh_token_once(self, dirac, token_file, tmp_path):
         """Each is a process of its own; the server ends every session where it is used twice."""
-        command = [sys.executable, "-c", ASKING, dirac.url, str(token_file), str(tmp_path / "documents.sqlite"), str(dirac.ids[0])]
+        command = [
+            sys.executable,
+            "-c",
+            ASKING,
+            dirac.url,
+            str(token_file),
+            str(tmp_path / "documents.sqlite"),
+            str(dirac.ids[0]),
+        ]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
         told = [process.communicate(timeout=60)[0].split() for process in processes]
@@ -209,7 +223,9 @@ class TestRenewal:
             assert door.states(dirac.ids[:1])
             assert door_of(dirac.url, token_file).states(dirac.ids[:1])
 
-    def test_a_token_that_was_used_elsewhere_needs_a_person_and_is_sent_no_more(self, dirac, door_of, token_file, tmp_path, monkeypatch):
+    def test_a_token_that_was_used_elsewhere_needs_a_person_and_is_sent_no_more(
+        self, dirac, door_of, token_file, tmp_path, monkeypatch
+    ):
         """Were it sent again the server would end the person's new session, too."""
         thief = SqliteDocuments(tmp_path / "elsewhere.sqlite")
         assert DiracxJobStates(dirac.url, credential(token_file, thief)).states(dirac.ids[:1])
@@ -225,7 +241,9 @@ class TestRenewal:
         token_file.write_text(stale(dirac.login_pair()))
         assert door.states(dirac.ids[:1])
 
-    def test_a_pair_that_the_server_does_not_replace_is_renewed_again_and_again(self, dirac, door_of, tmp_path, monkeypatch):
+    def test_a_pair_that_the_server_does_not_replace_is_renewed_again_and_again(
+        self, dirac, door_of, tmp_path, monkeypatch
+    ):
         (tmp_path / "proxy").write_text(stale(dirac.token_pair()))
         for _ in range(3):
             door = door_of(dirac.url, tmp_path / "proxy")
@@ -300,7 +318,16 @@ def test_a_job_that_cannot_be_read_costs_itself_and_is_not_unknown(nonsense, row
 
 
 @pytest.mark.parametrize(
-    "row", [{}, None, [], "x", {"JobID": None, "Status": "Done"}, {"JobID": 4, "Status": "Done"}, {"JobID": True, "Status": "Done"}]
+    "row",
+    [
+        {},
+        None,
+        [],
+        "x",
+        {"JobID": None, "Status": "Done"},
+        {"JobID": 4, "Status": "Done"},
+        {"JobID": True, "Status": "Done"},
+    ],
 )
 def test_where_a_row_is_nobody_s_nobody_is_unknown(nonsense, row):
     nonsense.says([row, GOOD])
@@ -309,15 +336,29 @@ def test_where_a_row_is_nobody_s_nobody_is_unknown(nonsense, row):
     assert isinstance(found[1], UnreadState)
 
 
-@pytest.mark.parametrize("wrong", ["noon", "0000-00-00 00:00:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", 7, True, [], ""])
+@pytest.mark.parametrize(
+    "wrong", ["noon", "0000-00-00 00:00:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", 7, True, [], ""]
+)
 def test_a_time_that_cannot_be_is_as_if_it_were_not_told(nonsense, wrong):
-    nonsense.says([{"JobID": 1, "Status": "Done", "EndExecTime": wrong, "HeartBeatTime": wrong, "LastUpdateTime": "2026-11-24 03:00:00"}])
+    nonsense.says(
+        [
+            {
+                "JobID": 1,
+                "Status": "Done",
+                "EndExecTime": wrong,
+                "HeartBeatTime": wrong,
+                "LastUpdateTime": "2026-11-24 03:00:00",
+            }
+        ]
+    )
     state = nonsense.door.states([1])[1]
     assert (state.ended_at, state.heartbeat_at) == (None, None)
     assert state.last_update_at == datetime(2026, 11, 24, 3, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("answer", [b"<html>", b'[{"JobID": 1, "Sta', b'{"jobs": []}', b"null", b"", b"[" * 100_000, b"5", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "answer", [b"<html>", b'[{"JobID": 1, "Sta', b'{"jobs": []}', b"null", b"", b"[" * 100_000, b"5", b"\xff\xfe"]
+)
 def test_an_answer_that_is_no_list_is_an_outage(nonsense, answer):
     nonsense.says(answer)
     with pytest.raises(Unavailable):
@@ -325,7 +366,9 @@ def test_an_answer_that_is_no_list_is_an_outage(nonsense, answer):
 
 
 def test_a_number_of_a_thousand_digits_costs_its_own_job(nonsense):
-    nonsense.says(b'[{"JobID": 1, "Status": "Done", "RescheduleCounter": ' + b"9" * 5_000 + b'}, {"JobID": 2, "Status": "Done"}]')
+    nonsense.says(
+        b'[{"JobID": 1, "Status": "Done", "RescheduleCounter": ' + b"9" * 5_000 + b'}, {"JobID": 2, "Status": "Done"}]'
+    )
     assert nonsense.door.states([1, 2])[2].status == "Done"
 
 
@@ -338,7 +381,9 @@ def test_pages_without_an_end_are_an_outage(nonsense, part):
     assert nonsense.asked <= 4
 
 
-@pytest.mark.parametrize("token", ["", "{}", "{", '{"access_token": 5}', '{"access_token": "a\\nb"}', "two\nlines", "\u00fc"])
+@pytest.mark.parametrize(
+    "token", ["", "{}", "{", '{"access_token": 5}', '{"access_token": "a\\nb"}', "two\nlines", "\u00fc"]
+)
 def test_a_file_without_a_token_is_an_outage(nonsense, tmp_path, token):
     (tmp_path / "token").write_text(token)
     with pytest.raises(Unavailable, match="SKYTALLY_DIRAC_TOKEN_FILE"):
@@ -354,7 +399,17 @@ def test_a_renewal_that_brings_no_token_is_an_outage(nonsense, renewed):
 
 @pytest.mark.parametrize(
     ("status", "is_over"),
-    [(400, True), (401, True), (403, True), (404, False), (429, False), (500, False), (503, False), (502, True), (504, True)],
+    [
+        (400, True),
+        (401, True),
+        (403, True),
+        (404, False),
+        (429, False),
+        (500, False),
+        (503, False),
+        (502, True),
+        (504, True),
+    ],
 )
 def test_a_renewal_that_fails_is_tried_again_where_the_token_still_holds(nonsense, documents, status, is_over):
     nonsense.status, nonsense.renewal_status = 401, status
@@ -402,7 +457,9 @@ def dstat(tmp_path):
     def make(output, code=0, seconds=0):
         path = tmp_path / "dstat"
         (tmp_path / "output").write_text(output)
-        path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nsleep {seconds}\ncat {tmp_path}/output\nexit {code}\n')
+        path.write_text(
+            f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nsleep {seconds}\ncat {tmp_path}/output\nexit {code}\n'
+        )
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         return DiracCommandJobStates(str(path))
 
@@ -418,7 +475,8 @@ NOTICE = "Running without remote configuration\n"
 NOBODY = "a row that names no job that was asked about"
 TABLE = (
     f"{NOTICE}{HEADER}\n"
-    "1,Done,LCG.Victoria.ca,2026-11-24 04:42:58,2026-11-24 04:42:58,None,None,None,0,Execution Complete,Job Finished Successfully,\n"
+    "1,Done,LCG.Victoria.ca,2026-11-24 04:42:58,2026-11-24 04:42:58,None,None,None,0,Execution Complete,Job Finished "
+    "Successfully,\n"
     "2,Running,LCG.Victoria.ca,2026-11-24 04:42:58,None,None,None,2026-11-24 03:00:00,1,"
     "Application,Executing basf2; step=2, Status=Done,\n\n"
 )
@@ -502,7 +560,10 @@ def test_none_known_is_an_empty_table(dstat):
             "1,Done,S,None,None,None,None,None,many,Minor,App,",
             {1: UnreadState("1", "a job whose RescheduleCounter is no count"), 2: "Running"},
         ),
-        ("1,Done,S,None,None,None,None,noon,1,Minor,App,", {1: UnreadState("1", "a job whose RescheduleTime is no time"), 2: "Running"}),
+        (
+            "1,Done,S,None,None,None,None,noon,1,Minor,App,",
+            {1: UnreadState("1", "a job whose RescheduleTime is no time"), 2: "Running"},
+        ),
         ("1,Done,S,noon,9999-12-31 00:00:00,0000-00-00 00:00:00,None,None,0,Minor,App,", {1: "Done", 2: "Running"}),
         ("1,Done,S,", {1: UnreadState("1", "a job without a status"), 2: "Running"}),
         (

@@ -1,7 +1,8 @@
-"""A real API server with today's definitions of Knative: what is applied is what it takes, twice, by a user with few rights.
+"""A real API server with today's definitions of Knative:
+what is applied is what it takes, twice, by a user with few rights.
 
-Nothing reconciles here: where a test needs a function that is ready, or a pod that is not, it writes the status that Knative or a kubelet
-would write.
+Nothing reconciles here: where a test needs a function that is ready, or a pod that is not, it writes the status that
+Knative or a kubelet would write.
 """
 
 import contextlib
@@ -32,9 +33,15 @@ from skytally.deployment.rollout import Drift, Pace
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(120, func_only=True)]
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ("master-20261101000000", "token-20261101000000")
-DESCRIPTION = {"image": "registry.example.org/skytally:1", "settings": {"SKYTALLY_OBJECTS": "s3://bucket"}, "secrets": list(KEYS)}
+DESCRIPTION = {
+    "image": "registry.example.org/skytally:1",
+    "settings": {"SKYTALLY_OBJECTS": "s3://bucket"},
+    "secrets": list(KEYS),
+}
 TIMERS = {function.service for function in FUNCTIONS if function.schedule}
-PLURALS = {kind: (version, plural) for kind, (version, plural) in cluster.PATHS.items() if kind not in {"Namespace", "Pod"}}
+PLURALS = {
+    kind: (version, plural) for kind, (version, plural) in cluster.PATHS.items() if kind not in {"Namespace", "Pod"}
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +72,17 @@ def platform_of(api, site, user, group=None):
 
 
 def specifications(**change):
-    return {one.service: one for one in descriptions.specifications(descriptions.parse(json.dumps(DESCRIPTION | change).encode()))}
+    return {
+        one.service: one
+        for one in descriptions.specifications(descriptions.parse(json.dumps(DESCRIPTION | change).encode()))
+    }
 
 
 def path_of(kind, namespace, name=""):
     version, plural = cluster.PATHS[kind]
-    return f"/{'api' if version == 'v1' else 'apis'}/{version}/namespaces/{namespace}/{plural}" + (f"/{name}" if name else "")
+    return f"/{'api' if version == 'v1' else 'apis'}/{version}/namespaces/{namespace}/{plural}" + (
+        f"/{name}" if name else ""
+    )
 
 
 def everything(api, site):
@@ -96,7 +108,9 @@ def write_status(api, site, service, status, reason="", message=""):
 
 @contextlib.contextmanager
 def becoming_ready(api, site):
-    """Say of every Service that it is ready, until the caller is done; yield which CronJobs were there before the first was."""
+    """Say of every Service that it is ready, until the caller is done;
+    yield which CronJobs were there before the first was.
+    """
     ended, early = threading.Event(), []
 
     def reconcile():
@@ -117,15 +131,22 @@ def becoming_ready(api, site):
 
 def add_pod(api, site, wanted, name, state, last_state=None):
     """Make the pod that Knative would make of a revision, and say of its container what a kubelet would."""
-    template = next(one for one in manifests.function_manifests(wanted, site) if one["kind"] == "Service")["spec"]["template"]
-    spec = {key: value for key, value in template["spec"].items() if key not in {"containerConcurrency", "timeoutSeconds"}}
+    template = next(one for one in manifests.function_manifests(wanted, site) if one["kind"] == "Service")["spec"][
+        "template"
+    ]
+    spec = {
+        key: value for key, value in template["spec"].items() if key not in {"containerConcurrency", "timeoutSeconds"}
+    }
     for probe in ("readinessProbe", "livenessProbe"):
         spec["containers"][0][probe]["httpGet"]["port"] = 8080
     labels = template["metadata"]["labels"] | {"serving.knative.dev/service": wanted.service}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
     made = api.request("POST", path_of("Pod", site.namespace), pod)
     container = {"name": "function", "image": wanted.image, "imageID": "", "ready": False, "restartCount": 0}
-    made["status"] = {"phase": "Pending", "containerStatuses": [container | {"state": state, "lastState": last_state or {}}]}
+    made["status"] = {
+        "phase": "Pending",
+        "containerStatuses": [container | {"state": state, "lastState": last_state or {}}],
+    }
     api.request("PUT", f"{path_of('Pod', site.namespace, name)}/status", made)
 
 
@@ -176,7 +197,9 @@ def test_a_role_in_the_namespace_is_enough(api, platform, site):
         rollout.roll_out(deployer, list(wanted.values()), Pace(seconds=60), lambda _: None)
         assert {row.drift for row in rollout.status(deployer, list(wanted.values()), KEYS)} == {Drift.NONE}
     write_status(api, site, "agent", "Unknown")
-    add_pod(api, site, wanted["agent"], "agent-1", {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}})
+    add_pod(
+        api, site, wanted["agent"], "agent-1", {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    )
     assert deployer.running(wanted["agent"]).words == "ImagePullBackOff: no such image"
     for name in wanted:
         assert deployer.remove(name)
@@ -280,12 +303,14 @@ def test_timers_begin_once_all_functions_answer(api, site, platform):
     with becoming_ready(api, site) as early:
         rollout.roll_out(platform, list(specifications().values()), Pace(seconds=60), told.append)
     assert not early
-    assert {line for line in told if line.endswith("deployed")} == {f"{function.service}: deployed" for function in FUNCTIONS}
+    assert {line for line in told if line.endswith("deployed")} == {
+        f"{function.service}: deployed" for function in FUNCTIONS
+    }
     assert {name for kind, name in everything(api, site) if kind == "CronJob"} == TIMERS
     off = list(specifications(schedules={"secret-sweep": ""}).values())
-    assert {row.name for row in rollout.status(platform, off, []) if row.kind == "timer" and row.drift is not Drift.NONE} == {
-        "secret-sweep"
-    }
+    assert {
+        row.name for row in rollout.status(platform, off, []) if row.kind == "timer" and row.drift is not Drift.NONE
+    } == {"secret-sweep"}
     with becoming_ready(api, site):
         rollout.roll_out(platform, off, Pace(seconds=60), told.append)
     assert {name for kind, name in everything(api, site) if kind == "CronJob"} == TIMERS - {"secret-sweep"}
@@ -298,11 +323,23 @@ def test_a_route_that_is_not_wanted_any_more_goes(api, platform, site):
 
 
 WRONG = {
-    "an image that cannot be pulled": ({"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}, {}, "no such tag"),
+    "an image that cannot be pulled": (
+        {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}},
+        {},
+        "no such tag",
+    ),
     "a name that is no image": ({"waiting": {"reason": "InvalidImageName", "message": "bad"}}, {}, "InvalidImageName"),
-    "a container that cannot be made": ({"waiting": {"reason": "CreateContainerConfigError", "message": "no key"}}, {}, "no key"),
+    "a container that cannot be made": (
+        {"waiting": {"reason": "CreateContainerConfigError", "message": "no key"}},
+        {},
+        "no key",
+    ),
     "a setting that is wrong": ({"terminated": {"exitCode": 78, "reason": "Error"}}, {}, "78"),
-    "a setting that was wrong a moment ago": ({"running": {}}, {"terminated": {"exitCode": 78, "reason": "Error"}}, "78"),
+    "a setting that was wrong a moment ago": (
+        {"running": {}},
+        {"terminated": {"exitCode": 78, "reason": "Error"}},
+        "78",
+    ),
     "a crash again and again": (
         {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
         {"terminated": {"exitCode": 1, "reason": "Error"}},
@@ -405,10 +442,19 @@ def test_the_command_applies_says_status_and_removes(api, site, tmp_path):
     for name in KEYS:
         (tmp_path / name).write_text("x\n")
     description = DESCRIPTION | {"secret_files": {name: str(tmp_path / name) for name in KEYS}}
-    access = ["--platform", "knative", "--kubeconfig", str(api.kubeconfig("admin", ADMINISTRATORS)), "--namespace", site.namespace]
+    access = [
+        "--platform",
+        "knative",
+        "--kubeconfig",
+        str(api.kubeconfig("admin", ADMINISTRATORS)),
+        "--namespace",
+        site.namespace,
+    ]
 
     def run(*words):
-        return CliRunner().invoke(cli, ["deploy", words[0], *access, *words[1:]], input=msgspec.json.encode(description))
+        return CliRunner().invoke(
+            cli, ["deploy", words[0], *access, *words[1:]], input=msgspec.json.encode(description)
+        )
 
     with becoming_ready(api, site):
         applied = run("apply", "-")
@@ -435,6 +481,10 @@ def test_a_stranger_and_a_cluster_that_is_away_are_told_apart(api, site, tmp_pat
     config["clusters"][0]["cluster"] = {"server": api.url}
     untrusted = api.authority.folder / "untrusted.kubeconfig"
     untrusted.write_text(yaml.safe_dump(config))
-    for path, error, word in ((stranger, Forbidden, "credentials"), (away, Unavailable, "address"), (untrusted, Unavailable, "trusted")):
+    for path, error, word in (
+        (stranger, Forbidden, "credentials"),
+        (away, Unavailable, "address"),
+        (untrusted, Unavailable, "trusted"),
+    ):
         with pytest.raises(error, match=word):
             KnativeFunctions(Cluster(kubeconfig.from_kubeconfig(path), site.namespace), site).services()

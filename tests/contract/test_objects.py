@@ -1,7 +1,7 @@
 """The promises of the objects port, on every adapter and its real server.
 
-What a server here gets wrong and no adapter rests on: fake-gcs-server deletes whatever generation a delete names, and versitygw and files
-cannot keep an object under the name of a folder, so no key is the folder of another.
+What a server here gets wrong and no adapter rests on: fake-gcs-server deletes whatever generation a delete names, and
+versitygw and files cannot keep an object under the name of a folder, so no key is the folder of another.
 """
 
 import multiprocessing
@@ -219,7 +219,10 @@ def test_of_many_processes_one_makes_each_name(store, objects):
 
 def test_of_many_threads_one_makes_each_name(objects):
     won = []
-    with_threads(lambda key: isinstance(objects.create(key, b""), Created) and won.append(key), [f"m/{n % 20}" for n in range(320)])
+    with_threads(
+        lambda key: isinstance(objects.create(key, b""), Created) and won.append(key),
+        [f"m/{n % 20}" for n in range(320)],
+    )
     assert Counter(won) == {f"m/{n}": 1 for n in range(20)}
 
 

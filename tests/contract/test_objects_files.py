@@ -1,4 +1,6 @@
-"""What only the file adapter promises: durability in the right order, nothing left over, and nothing seen that is not an object."""
+"""What only the file adapter promises: durability in the right order,
+nothing left over, and nothing seen that is not an object.
+"""
 
 import os
 import re
@@ -45,10 +47,24 @@ def test_the_data_are_durable_before_the_name_and_the_name_before_the_answer(roo
     if shutil.which("strace") is None:
         pytest.skip("without strace: the order of syncs is not tested")
     log = tmp_path / "strace"
-    strace = ["strace", "-f", "-y", "-e", "trace=fsync,link,linkat", "-o", str(log), sys.executable, "-c", CREATE, str(root)]
+    strace = [
+        "strace",
+        "-f",
+        "-y",
+        "-e",
+        "trace=fsync,link,linkat",
+        "-o",
+        str(log),
+        sys.executable,
+        "-c",
+        CREATE,
+        str(root),
+    ]
     subprocess.run(strace, check=True, timeout=60)
     calls = re.findall(r"(fsync|link)(?:at)?\((.*)\) = 0", log.read_text())
-    steps = [(call, re.search(r"<(.*?)>" if call == "fsync" else r'"([^"]*)"$|"([^"]*)", 0$', what)) for call, what in calls]
+    steps = [
+        (call, re.search(r"<(.*?)>" if call == "fsync" else r'"([^"]*)"$|"([^"]*)", 0$', what)) for call, what in calls
+    ]
     done = [(call, (found[1] or found[2]).removeprefix(str(root))) for call, found in steps if str(root) in found[0]]
     linked = done.index(("link", "/mark/20261125/abc"))
     assert any(call == "fsync" and what.startswith("/.tmp/") for call, what in done[:linked])
@@ -146,7 +162,8 @@ def test_a_folder_that_cannot_be_used_is_an_outage(files, root):
 @pytest.mark.parametrize(
     "url",
     [
-        "file://", "file:objects", "file://data/objects", "objects", "s3:bucket", "s3://", "s3:///prefix", "s3://bucket?x", "gs://bucket/a#b",
+        "file://", "file:objects", "file://data/objects", "objects", "s3:bucket", "s3://", "s3:///prefix", "s3://bucket?x",
+        "gs://bucket/a#b",
         "ftp://bucket",
     ],
 )  # fmt: skip

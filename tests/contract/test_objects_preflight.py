@@ -1,4 +1,6 @@
-"""The preflight says SAFE to every store that keeps the promise, and REFUSE, with the reason, to every one that does not."""
+"""The preflight says SAFE to every store that keeps the promise,
+and REFUSE, with the reason, to every one that does not.
+"""
 
 import json
 from contextlib import ExitStack
@@ -36,7 +38,9 @@ def test_every_store_that_keeps_the_promise_is_safe_and_left_as_it_was(store):
 def test_two_gateways_on_one_folder_are_safe(running, store_settings):
     first = store_settings("versitygw")
     with servers.versitygw(running._folder / "versitygw") as second:
-        assert preflight.examine(pools(first, {**first, "SKYTALLY_S3_ENDPOINT": second.url}), clock).word == preflight.SAFE
+        assert (
+            preflight.examine(pools(first, {**first, "SKYTALLY_S3_ENDPOINT": second.url}), clock).word == preflight.SAFE
+        )
 
 
 @pytest.fixture

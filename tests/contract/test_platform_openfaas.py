@@ -1,4 +1,6 @@
-"""What a gateway of OpenFaaS's does that one would not guess, in the manner of both; and that the adapter is right all the same."""
+"""What a gateway of OpenFaaS's does that one would not guess,
+in the manner of both; and that the adapter is right all the same.
+"""
 
 import json
 import urllib.error
@@ -107,7 +109,12 @@ def test_what_runs_is_shown_in_part_and_with_additions(gateway, platform):
 def test_secrets_are_made_changed_and_removed_and_never_shown(gateway, platform, like):
     secret = {"name": "s3", "value": "hidden"}
     assert answer(gateway, "secrets", secret, "PUT") == 404
-    assert [answer(gateway, "secrets", secret, way) for way in ("POST", "POST", "PUT", "DELETE")] == [202, 409, 202, 202]
+    assert [answer(gateway, "secrets", secret, way) for way in ("POST", "POST", "PUT", "DELETE")] == [
+        202,
+        409,
+        202,
+        202,
+    ]
     assert answer(gateway, "secrets", secret, "DELETE") == {"faas-netes": 404, "faasd": 500}[like]
     assert "hidden" not in json.dumps(gateway.system("secrets"))
 
@@ -119,7 +126,8 @@ def test_a_process_can_write_neither_its_root_nor_its_secrets(gateway, platform,
     (folder / "main.py").write_text(
         "import os\nimport functions_framework.aio\nfrom skytally.http import web\n\n"
         "def can_write(folder):\n    try:\n        open(os.path.join(folder, 'written'), 'w').close()\n"
-        "        os.unlink(os.path.join(folder, 'written'))\n    except OSError:\n        return False\n    return True\n\n"
+        "        os.unlink(os.path.join(folder, 'written'))\n    except OSError:\n        return False\n    return "
+        "True\n\n"
         "@functions_framework.aio.http\n@web.endpoint(methods=('GET',))\ndef agent(_):\n"
         "    return web.json_reply({name: can_write(name) for name in ('/etc', os.environ['SKYTALLY_KEYS'], '/tmp')})\n"
     )
@@ -277,7 +285,10 @@ def test_the_command_brings_one_function_says_what_differs_and_removes(gateway, 
         assert run("secrets", tmp_path / "keys") == "statement.pem: left out\ntoken-20260101000000: kept\n"
         assert gateway.secrets() == {"token-20260101000000"}
     kept, token = {"name": "token-20260101000000", "state": "kept"}, tmp_path / "keys" / "token-20260101000000"
-    assert json.loads(run("secrets", tmp_path / "keys", "--json")) == [{"name": "statement.pem", "state": "left out"}, kept]
+    assert json.loads(run("secrets", tmp_path / "keys", "--json")) == [
+        {"name": "statement.pem", "state": "left out"},
+        kept,
+    ]
     assert json.loads(run("secret", "token-20260101000000", token, "--json")) == [kept]
     site = json.dumps({"image": IMAGE, "settings": {"SKYTALLY_TRUSTED_HOPS": "1"}, "secrets": ["token-20260101000000"]})
     assert "agent: deployed" in run("apply", "-", "--only", "agent", input=site)

@@ -1,4 +1,6 @@
-"""Who reads our CSV: pandas, DuckDB and a spreadsheet find the numbers, moments and names that JSON has, and nothing that runs."""
+"""Who reads our CSV: pandas, DuckDB and a spreadsheet find the numbers,
+moments and names that JSON has, and nothing that runs.
+"""
 
 import csv
 import io
@@ -121,8 +123,13 @@ def files(home, client, bearer, monkeypatch, tmp_path_factory):
     wiring.close()
     monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     for cloud in ("uvic", "kék; 1,5"):
-        vms = [lab.FakeVm(name, NOW - timedelta(seconds=19_201 * n, milliseconds=7), n, 0.37) for n, name in enumerate(NAMES, 1)]
-        samples = [vm.sample(NOW, benchmark=BENCHMARK if vm.cores % 2 else None, memory_bytes=2**35 + vm.cores) for vm in vms]
+        vms = [
+            lab.FakeVm(name, NOW - timedelta(seconds=19_201 * n, milliseconds=7), n, 0.37)
+            for n, name in enumerate(NAMES, 1)
+        ]
+        samples = [
+            vm.sample(NOW, benchmark=BENCHMARK if vm.cores % 2 else None, memory_bytes=2**35 + vm.cores) for vm in vms
+        ]
         reporter = bearer("reporter", clouds=(cloud,), site="Grün, =1", issued=NOW)
         answer = client.post("usage-report", json={"samples": samples}, headers=reporter)
         assert answer.json()["accepted"] == len(NAMES), answer.text
@@ -176,7 +183,9 @@ def test_pandas_reads_numbers_truths_moments_and_names(files, decimal):
     for name in FILES:
         columns = files.columns(name)
         moments = [column for column, kind, _ in columns if kind == "moment"]
-        frame = pandas.read_csv(files.path(name, decimal), sep=SEPARATORS[decimal], decimal=decimal, parse_dates=moments)
+        frame = pandas.read_csv(
+            files.path(name, decimal), sep=SEPARATORS[decimal], decimal=decimal, parse_dates=moments
+        )
         assert list(frame.columns) == [column for column, _, _ in columns]
         for column, kind, values in columns:
             read = frame[column]
@@ -188,7 +197,9 @@ def test_pandas_reads_numbers_truths_moments_and_names(files, decimal):
             elif kind == "moment":
                 assert [None if pandas.isna(value) else value.to_pydatetime() for value in read] == values, column
             else:
-                assert read.dropna().astype(str).tolist() == [written(text) for text in values if text is not None], column
+                assert read.dropna().astype(str).tolist() == [written(text) for text in values if text is not None], (
+                    column
+                )
 
 
 def written(text):
@@ -218,7 +229,9 @@ OFFICE, TABLE = (f"{{urn:oasis:names:tc:opendocument:xmlns:{name}:1.0}}" for nam
 LOCALES = {"en-US": ".", "de-DE": ","}
 LOCALE = """<?xml version="1.0" encoding="UTF-8"?>
 <oor:items xmlns:oor="http://openoffice.org/2001/registry">
-<item oor:path="/org.openoffice.Setup/L10N"><prop oor:name="ooSetupSystemLocale" oor:op="fuse"><value>{}</value></prop></item>
+<item oor:path="/org.openoffice.Setup/L10N">
+<prop oor:name="ooSetupSystemLocale" oor:op="fuse"><value>{}</value></prop>
+</item>
 </oor:items>
 """
 
@@ -267,12 +280,15 @@ def cells(path):
 @pytest.mark.parametrize("country", LOCALES)
 def test_a_spreadsheet_has_numbers_dates_and_no_formula_and_writes_the_same_again(files, country, tmp_path):
     office, decimal = Office(tmp_path / "office", country), LOCALES[country]
-    # The separator, quotes, UTF-8, from line 1, no column's format, the system's language, what is quoted may be a number, dates are found.
+    # The separator, quotes, UTF-8, from line 1, no column's format, the system's language, what is quoted may be a
+    # number, dates are found.
     how = f"{ord(SEPARATORS[decimal])},34,76,1,,0,false,true"
     sources = [files.path(name, decimal) for name in FILES]
     sheets = office.convert(sources, "ods", f"--infilter=CSV:{how}")
     books = office.convert(sources, "xlsx", f"--infilter=CSV:{how}")
-    back = office.convert([books / f"{name}.xlsx" for name in FILES], f"csv:Text - txt - csv (StarCalc):{how.removesuffix('true')}false")
+    back = office.convert(
+        [books / f"{name}.xlsx" for name in FILES], f"csv:Text - txt - csv (StarCalc):{how.removesuffix('true')}false"
+    )
     for name in FILES:
         _, *rows = cells(sheets / f"{name}.ods")
         assert len(rows) == len(files.rows[name])

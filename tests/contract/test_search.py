@@ -46,7 +46,9 @@ def engine(request):
 @pytest.fixture
 def settings(request, engine):
     """The settings of a store; one that a test spoils is nobody else's."""
-    return request.getfixturevalue("spoilt_settings" if request.node.get_closest_marker("spoils") else "document_settings")(engine)
+    return request.getfixturevalue(
+        "spoilt_settings" if request.node.get_closest_marker("spoils") else "document_settings"
+    )(engine)
 
 
 @pytest.fixture
@@ -84,9 +86,13 @@ def insist(documents, *writes, patience_seconds=240):
 
 @pytest.mark.timeout(900)  # three starts of a server, of two minutes each where the machine is busy
 def test_killed_in_the_middle_of_ingestion_it_loses_nothing(tmp_path, engine):
-    """Twelve reporters go on through two SIGKILLs; every month's document ends as the newest that was told to be kept."""
+    """Twelve reporters go on through two SIGKILLs;
+    every month's document ends as the newest that was told to be kept.
+    """
     try:
-        with search_server.node(engine, tmp_path, **{"thread_pool.write.size": 1, "thread_pool.write.queue_size": 4}) as node:
+        with search_server.node(
+            engine, tmp_path, **{"thread_pool.write.size": 1, "thread_pool.write.queue_size": 4}
+        ) as node:
             ingest_through_kills(node, tmp_path)
     except servers.Missing as missing:
         pytest.skip(str(missing))
@@ -204,7 +210,9 @@ def test_a_full_disk_is_an_outage_that_passes_and_loses_nothing(cramped, stores,
     try:
         with pytest.raises(Unavailable, match="cluster_block_exception"):
             go_on()
-        blocked = node.call(server.url, "/skytally-usage/_settings/index.blocks.*")["skytally-usage"]["settings"]["index"]["blocks"]
+        blocked = node.call(server.url, "/skytally-usage/_settings/index.blocks.*")["skytally-usage"]["settings"][
+            "index"
+        ]["blocks"]
         assert blocked == {"read_only_allow_delete": "true"}
         assert stores[0].get("usage", "b", Usage) is not None
     finally:
@@ -235,7 +243,9 @@ def test_a_tripped_breaker_is_waited_for(documents, impatient):
         with pytest.raises(Unavailable):
             done(documents, *many)
         relief = threading.Timer(
-            0.4, put, (documents, "/_cluster/settings", {"transient": {"network.breaker.inflight_requests.limit": None}})
+            0.4,
+            put,
+            (documents, "/_cluster/settings", {"transient": {"network.breaker.inflight_requests.limit": None}}),
         )
         relief.start()
         assert done(documents, *many) == [STORED] * 500
@@ -264,7 +274,9 @@ SILENT_THREADS = 60
 
 
 def test_a_node_that_falls_silent_keeps_nobody_longer_than_a_request(settings, monkeypatch):
-    """Also before it was seen which engine it is, and with more threads than the engine's client has connections by itself."""
+    """Also before it was seen which engine it is,
+    and with more threads than the engine's client has connections by itself.
+    """
     monkeypatch.setattr(adapter, "REQUEST_SECONDS", 2)
     target = urlsplit(settings["SKYTALLY_DOCUMENTS"])
     with proxy((target.hostname, target.port)) as slow, ThreadPoolExecutor(SILENT_THREADS) as pool:
@@ -285,14 +297,22 @@ def test_a_document_that_the_mapping_refuses_is_rejected_by_itself(documents, pr
     wrong = templates.mappings("label")
     wrong["properties"]["boot_id"] = {"type": "long"}
     documents.client.perform("PUT", f"/{prefix}-label", body={"mappings": wrong})
-    assert done(documents, label("a", "word", 1), label("b", "7", 1), usage("u", "2026-11", "uvic")) == [Outcome.REJECTED, STORED, STORED]
+    assert done(documents, label("a", "word", 1), label("b", "7", 1), usage("u", "2026-11", "uvic")) == [
+        Outcome.REJECTED,
+        STORED,
+        STORED,
+    ]
 
 
 @pytest.mark.spoils
 def test_a_store_that_nobody_set_up_is_not_written_to(settings):
     bare = {**settings, "SKYTALLY_DOCUMENTS_PREFIX": settings["SKYTALLY_DOCUMENTS_PREFIX"] + "-bare"}
     with contextlib.closing(open_documents(Config.from_env(bare))) as documents:
-        for ask in (lambda: done(documents, label("k", "x")), lambda: documents.get("label", "k", Label), documents.refresh):
+        for ask in (
+            lambda: done(documents, label("k", "x")),
+            lambda: documents.get("label", "k", Label),
+            documents.refresh,
+        ):
             with pytest.raises(Unavailable, match="doctor --install"):
                 ask()
         assert documents.client.perform("GET", f"/{bare['SKYTALLY_DOCUMENTS_PREFIX']}-*") == {}
@@ -308,14 +328,18 @@ def certificate(folder, name):
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    builder = (
+        builder.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    )
     address = x509.SubjectAlternativeName([x509.DNSName("localhost")])
     made = (
         builder.add_extension(address, critical=False)
         .add_extension(x509.BasicConstraints(True, None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     (folder / f"{name}.pem").write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     return folder / f"{name}.pem"
 
@@ -327,7 +351,11 @@ def test_only_the_right_ca_is_trusted(settings, tmp_path):
     tls.load_cert_chain(mine)
     with proxy((target.hostname, target.port), tls) as guarded:
         for ca, is_trusted in ((mine, True), (other, False), (tmp_path / "nowhere", False)):
-            told = {**settings, "SKYTALLY_DOCUMENTS": f"https://localhost:{guarded.port}", "SKYTALLY_DOCUMENTS_CA_FILE": str(ca)}
+            told = {
+                **settings,
+                "SKYTALLY_DOCUMENTS": f"https://localhost:{guarded.port}",
+                "SKYTALLY_DOCUMENTS_CA_FILE": str(ca),
+            }
             if is_trusted:
                 with contextlib.closing(open_documents(Config.from_env(told))) as documents:
                     assert done(documents, label("k", "x", 1)) == [STORED]
@@ -343,7 +371,9 @@ def test_pages_of_sums_are_exact_and_none_is_asked_for_in_vain(documents, monkey
     names = [f"v{n:02}" for n in range(vms)]
     done(documents, *(interval(name, AT, AT + HOUR, 100 + n, vm=name) for n, name in enumerate(names)))
     pages, search = [], documents._searched
-    monkeypatch.setattr(documents, "_searched", lambda index, **request: pages.append(request) or search(index, **request))
+    monkeypatch.setattr(
+        documents, "_searched", lambda index, **request: pages.append(request) or search(index, **request)
+    )
     rows = window(documents, AT, AT + HOUR, by=("vm",))
     assert [(row["vm"], row["core_ms"]) for row in rows] == [(name, 100 + n) for n, name in enumerate(names)]
     # One more asks for what an edge of the window cuts, and finds nothing.
@@ -375,7 +405,11 @@ def test_a_disk_past_the_low_watermark_is_nearly_full_and_no_other(documents, en
     headroom = 200 * 1_024**3 if engine == "elasticsearch" else before.total_bytes
     assert before.needed_bytes == pytest.approx(min(0.15 * before.total_bytes, headroom), rel=1e-6)
     free = before.free_bytes
-    for low, high, flood, needed in (("1b", "1b", "1b", 1), (f"{free * 2}b", f"{free}b", "1b", free * 2), ("0.01", "0.02", "0.03", None)):
+    for low, high, flood, needed in (
+        ("1b", "1b", "1b", 1),
+        (f"{free * 2}b", f"{free}b", "1b", free * 2),
+        ("0.01", "0.02", "0.03", None),
+    ):
         marks = {"low": low, "high": high, "flood_stage": flood}
         put(documents, "/_cluster/settings", {"transient": {f"{WATERMARK}.{n}": v for n, v in marks.items()}})
         try:
@@ -383,7 +417,9 @@ def test_a_disk_past_the_low_watermark_is_nearly_full_and_no_other(documents, en
         finally:
             put(documents, "/_cluster/settings", {"transient": {f"{WATERMARK}.{n}": None for n in marks}})
         assert room.needed_bytes == (needed or pytest.approx(0.99 * room.total_bytes, rel=1e-6))
-        assert [one.kind for one in service_checks.full_stores([room], ())] == (["store_nearly_full"] if low != "1b" else [])
+        assert [one.kind for one in service_checks.full_stores([room], ())] == (
+            ["store_nearly_full"] if low != "1b" else []
+        )
 
 
 @contextlib.contextmanager
@@ -409,7 +445,10 @@ def test_a_credential_may_do_its_part_and_nothing_else(tmp_path, monkeypatch, en
         set_up(tmp_path, node, server, monkeypatch)
         assert {group: what_is_allowed(tmp_path / "keys" / group, server) for group in access.FUNCTIONS} == RIGHTS
         no_longer(node, server, tmp_path / "brief")
-        with pytest.raises(Unavailable, match="SKYTALLY_DOCUMENTS_API_KEY_FILE"), opened(server, tmp_path / "brief") as documents:
+        with (
+            pytest.raises(Unavailable, match="SKYTALLY_DOCUMENTS_API_KEY_FILE"),
+            opened(server, tmp_path / "brief") as documents,
+        ):
             documents.get("label", "k", Label)
         if engine == "opensearch":
             other_ways(tmp_path, node, server)
@@ -459,13 +498,19 @@ OWN = {
 
 
 def with_rights_on_the_prefix_alone(folder, node, server):
-    """Set a site up as a person whom a central service gave one prefix, and let it work; what others must do is said."""
+    """Set a site up as a person whom a central service gave one prefix,
+    and let it work; what others must do is said.
+    """
     node.call(server.url, "/_plugins/_security/api/roles/own", OWN, "PUT")
     person = {"password": secrets.token_urlsafe(24), "opendistro_security_roles": ["own"]}
     node.call(server.url, "/_plugins/_security/api/internalusers/person", person, "PUT")
     (folder / "person").write_text(f"person:{person['password']}")
     (folder / "person-password").write_text(person["password"])
-    settings = {**server.settings, "SKYTALLY_DOCUMENTS_PREFIX": "own", "SKYTALLY_DOCUMENTS_API_KEY_FILE": str(folder / "person")}
+    settings = {
+        **server.settings,
+        "SKYTALLY_DOCUMENTS_PREFIX": "own",
+        "SKYTALLY_DOCUMENTS_API_KEY_FILE": str(folder / "person"),
+    }
     with (
         contextlib.closing(open_documents(Config.from_env(settings))) as documents,
         pytest.raises(Unavailable, match="does not say which engine"),
@@ -485,7 +530,15 @@ def with_rights_on_the_prefix_alone(folder, node, server):
         assert [key for key, _ in documents.find("usage", Usage, {})] == ["u"]
         assert retention.forget(documents, kept_days=1, now=now + timedelta(days=9)) == {"interval": 1}
         assert documents.rooms() == [], "the cluster's disks are its owner's to watch"
-    command = ["search-setup", "--user", "person", "--password-file", str(folder / "person-password"), "--out", str(folder / "none")]
+    command = [
+        "search-setup",
+        "--user",
+        "person",
+        "--password-file",
+        str(folder / "person-password"),
+        "--out",
+        str(folder / "none"),
+    ]
     refused = CliRunner(env=settings).invoke(cli, command)
     assert isinstance(refused.exception, Unavailable)
     assert "owner" in refused.exception.message
@@ -498,7 +551,15 @@ def set_up(folder, node, server, monkeypatch):
         monkeypatch.setenv(name, value)
     assert isinstance(CliRunner().invoke(cli, ["doctor", "--install"]).exception, Unavailable)
     (folder / "password").write_text(node.password)
-    told = ["search-setup", "--user", node.user, "--password-file", str(folder / "password"), "--out", str(folder / "keys")]
+    told = [
+        "search-setup",
+        "--user",
+        node.user,
+        "--password-file",
+        str(folder / "password"),
+        "--out",
+        str(folder / "keys"),
+    ]
     done = CliRunner().invoke(cli, told, catch_exceptions=False)
     assert done.exit_code == 0
     assert "usage-report, job-heartbeat, placement-report" in done.output
@@ -518,14 +579,28 @@ EVE = {"password": "x" * 12, "roles": ["superuser"]}
 
 
 def what_is_allowed(key_file, server):
-    alarm = Alarm(kind="k", subject="s", cloud=None, message="", state="open", told=None, raised_at=AT, seen_at=AT, resolved_at=None)
+    alarm = Alarm(
+        kind="k",
+        subject="s",
+        cloud=None,
+        message="",
+        state="open",
+        told=None,
+        raised_at=AT,
+        seen_at=AT,
+        resolved_at=None,
+    )
     old = Write("interval", "v-20310101T000000Z-1", 1, interval("v", AT, AT + HOUR, 1).document)
     with opened(server, key_file) as documents:
         client = documents.client
         is_opensearch = client.dialect.name == "opensearch"
         api = "/_plugins/_security/api"
         users = f"{api}/internalusers" if is_opensearch else "/_security/user"
-        more = (f"{api}/roles/more", {"cluster_permissions": ["*"]}) if is_opensearch else ("/_security/api_key", {"name": "more"})
+        more = (
+            (f"{api}/roles/more", {"cluster_permissions": ["*"]})
+            if is_opensearch
+            else ("/_security/api_key", {"name": "more"})
+        )
 
         def asks(method, path, body=None):
             return lambda: client.perform(method, path, body=body)
@@ -545,7 +620,9 @@ def what_is_allowed(key_file, server):
             "delete index": asks("DELETE", "/skytally-usage"),
             "make a user": asks("PUT", f"{users}/eve", EVE),
             "make a key": asks("PUT", *more),
-            "change settings": asks("PUT", "/_cluster/settings", {"transient": {"action.destructive_requires_name": True}}),
+            "change settings": asks(
+                "PUT", "/_cluster/settings", {"transient": {"action.destructive_requires_name": True}}
+            ),
             "change mapping": asks("PUT", "/skytally-usage/_mapping", {"properties": {"x": {"type": "long"}}}),
         }
         return {what for what, ask in tries.items() if may(ask)}
@@ -566,7 +643,9 @@ def may(ask):
 
 def test_details_that_are_old_go_and_nothing_else(documents, prefix):
     moments = {f"v-2026{month:02}01T000000Z-0": datetime(2026, month, 1, tzinfo=UTC) for month in range(1, 10)}
-    done(documents, *(Write("interval", key, 1, interval(key, at, at + HOUR, 5).document) for key, at in moments.items()))
+    done(
+        documents, *(Write("interval", key, 1, interval(key, at, at + HOUR, 5).document) for key, at in moments.items())
+    )
     turns = [Write("turn", f"t{n}", 0, TimerSlot(taken_at=AT - n * HOUR), create=True) for n in range(100)]
     done(documents, *turns, usage("u", "2019-01", "uvic"))
     documents.refresh()

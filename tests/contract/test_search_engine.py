@@ -1,4 +1,6 @@
-"""Which engine is there, and what is said where it is another than the setting says; and listings past OpenSearch's limit."""
+"""Which engine is there, and what is said where it is another than the setting says;
+and listings past OpenSearch's limit.
+"""
 
 import contextlib
 import http.server
@@ -39,7 +41,11 @@ def test_the_scheme_may_say_the_engine_and_another_is_named(engine, document_set
         assert done(documents, label("k", "x", 1)) == [STORED]
     (other,) = set(SEARCH_ENGINES) - {engine}
     with opened(settings, f"{other}+{url}") as documents:
-        for ask in (lambda: documents.get("label", "k", Label), lambda: done(documents, label("k", "y", 2)), documents.refresh):
+        for ask in (
+            lambda: documents.get("label", "k", Label),
+            lambda: done(documents, label("k", "y", 2)),
+            documents.refresh,
+        ):
             with pytest.raises(Unavailable, match=f"is {TITLES[engine]}: write SKYTALLY_DOCUMENTS with {engine}"):
                 ask()
     with opened(settings, url) as documents:
@@ -51,7 +57,11 @@ def test_hosts_of_two_engines_or_schemes_are_refused(document_settings):
     urls = [one["SKYTALLY_DOCUMENTS"] for one in (settings, other)]
     with opened(settings, ",".join(urls)) as documents, pytest.raises(Unavailable, match="two engines"):
         documents.get("label", "k", Label)
-    for mixed in (f"{urls[0]},opensearch+{urls[1]}", f"elasticsearch+{urls[0]},opensearch+{urls[1]}", f"{urls[0]},sqlite:///x"):
+    for mixed in (
+        f"{urls[0]},opensearch+{urls[1]}",
+        f"elasticsearch+{urls[0]},opensearch+{urls[1]}",
+        f"{urls[0]},sqlite:///x",
+    ):
         with pytest.raises(Unavailable, match="several schemes"), opened(settings, mixed):
             pass
 
@@ -112,7 +122,9 @@ def month_of(n):
 def write_months(documents):
     """Write an interval of each of 26 months, which makes as many indices."""
     for n in range(26):
-        assert insist(documents, Write("interval", KEYS[n], 1, interval("v", month_of(n), month_of(n) + HOUR, 8).document)) == [STORED]
+        assert insist(
+            documents, Write("interval", KEYS[n], 1, interval("v", month_of(n), month_of(n) + HOUR, 8).document)
+        ) == [STORED]
 
 
 KEYS = [f"v-{month_of(n):%Y%m%d}T000000Z-0" for n in range(26)]
@@ -142,7 +154,12 @@ def test_more_listings_than_a_node_has_room_for_are_whole_or_an_outage(document_
         # A span's own months are few, so there is room for many at once.
         monkeypatch.setattr(adapter, "DEADLINE_SECONDS", 8)
         span = (month_of(20), month_of(20) + HOUR)
-        assert len(listing.indices_of(documents.client, settings["SKYTALLY_DOCUMENTS_PREFIX"], "interval", span).split(",")) < 8
+        assert (
+            len(
+                listing.indices_of(documents.client, settings["SKYTALLY_DOCUMENTS_PREFIX"], "interval", span).split(",")
+            )
+            < 8
+        )
 
         def listed(_):
             return [key for key, _ in documents.during("interval", Interval, "from_at", span, {})]

@@ -1,4 +1,6 @@
-"""Whose fault it is, on the real server: the document's, which is refused for good, or the store's, which is an outage."""
+"""Whose fault it is, on the real server: the document's,
+which is refused for good, or the store's, which is an outage.
+"""
 
 import contextlib
 import threading
@@ -35,7 +37,9 @@ def engine(request):
 @pytest.fixture
 def settings(request, engine):
     """The settings of a store; one that a test spoils is nobody else's."""
-    return request.getfixturevalue("spoilt_settings" if request.node.get_closest_marker("spoils") else "document_settings")(engine)
+    return request.getfixturevalue(
+        "spoilt_settings" if request.node.get_closest_marker("spoils") else "document_settings"
+    )(engine)
 
 
 @pytest.fixture
@@ -195,7 +199,9 @@ def test_a_tiny_breaker_is_an_outage_of_writes_and_of_reads_and_passes(documents
         ):
             with pytest.raises(Unavailable):
                 ask()
-        relief = threading.Timer(0.3, put, (documents, "/_cluster/settings", {"transient": {"indices.breaker.total.limit": None}}))
+        relief = threading.Timer(
+            0.3, put, (documents, "/_cluster/settings", {"transient": {"indices.breaker.total.limit": None}})
+        )
         relief.start()
         assert done(documents, label("k", "x", 1)) == [STORED]
         relief.join()
@@ -223,11 +229,15 @@ def test_what_cannot_be_read_whole_is_an_outage(documents, prefix):
             assert documents.get("interval", near, Interval) is not None
             assert documents.count("usage") == 0
             # What lies in other months for certain is listed.
-            assert [key for key, _ in documents.during("interval", Interval, "until_at", (AT, AT + 2 * HOUR), {})] == [near]
+            assert [key for key, _ in documents.during("interval", Interval, "until_at", (AT, AT + 2 * HOUR), {})] == [
+                near
+            ]
         assert documents.get("interval", FAR, Interval) is not None
 
 
-def test_a_credential_that_may_not_write_somewhere_is_an_outage_of_that_and_a_revoked_one_of_all(tmp_path, monkeypatch, engine):
+def test_a_credential_that_may_not_write_somewhere_is_an_outage_of_that_and_a_revoked_one_of_all(
+    tmp_path, monkeypatch, engine
+):
     alarm = Alarm(
         kind="k",
         subject="s",
@@ -249,7 +259,9 @@ def test_a_credential_that_may_not_write_somewhere_is_an_outage_of_that_and_a_re
             revoke = ["search-revoke", "--user", node.user, "--password-file", str(tmp_path / "password")]
             assert CliRunner().invoke(cli, revoke).exit_code == 0
             refused = answers_of_all(documents, [label("c", "x", 1)], [label("d", "x", 1)])
-            assert all(isinstance(one, Unavailable) and "SKYTALLY_DOCUMENTS_API_KEY_FILE" in one.message for one in refused)
+            assert all(
+                isinstance(one, Unavailable) and "SKYTALLY_DOCUMENTS_API_KEY_FILE" in one.message for one in refused
+            )
             with pytest.raises(Unavailable, match="SKYTALLY_DOCUMENTS_API_KEY_FILE"):
                 documents.get("label", "a", Label)
 
@@ -260,7 +272,9 @@ def answers_of_all(documents, *batches):
 
 
 def indices(documents, prefix):
-    return {name.removeprefix(f"{prefix}-interval-") for name in documents.client.perform("GET", f"/{prefix}-interval-*")}
+    return {
+        name.removeprefix(f"{prefix}-interval-") for name in documents.client.perform("GET", f"/{prefix}-interval-*")
+    }
 
 
 def test_a_random_clock_makes_no_index(documents, prefix):
@@ -307,7 +321,10 @@ def test_a_month_without_intervals_is_no_outage_and_the_one_index_of_all_others_
 def test_intervals_of_other_months_are_forgotten_one_by_one_and_their_index_stays(documents, prefix):
     done(
         documents,
-        *(Write("interval", f"odd-{n}", 1, interval("odd", AT + n * HOUR, AT + (n + 1) * HOUR, 8).document) for n in range(10)),
+        *(
+            Write("interval", f"odd-{n}", 1, interval("odd", AT + n * HOUR, AT + (n + 1) * HOUR, 8).document)
+            for n in range(10)
+        ),
     )
     done(documents, Write("interval", "vm-20260105T000000Z-0", 1, interval("vm", AT, AT + HOUR, 8).document))
     documents.refresh()
@@ -334,11 +351,18 @@ def test_the_lifecycle_of_months_leaves_the_index_of_others_alone(documents, pre
     lifecycle = templates.lifecycle_component(prefix)
     assert lifecycle in made[f"{prefix}-interval"]["composed_of"]
     assert lifecycle not in made[f"{prefix}-interval-other"]["composed_of"]
-    put(documents, f"/_component_template/{lifecycle}", {"template": {"settings": {"index": {"refresh_interval": "7s"}}}})
+    put(
+        documents,
+        f"/_component_template/{lifecycle}",
+        {"template": {"settings": {"index": {"refresh_interval": "7s"}}}},
+    )
     documents.client.perform("DELETE", f"/{prefix}-interval-other")
     done(documents, far_interval(), far_interval("odd"))
     found = documents.client.perform("GET", f"/{prefix}-interval-*/_settings", {"flat_settings": True})
-    intervals = {name.removeprefix(f"{prefix}-interval-"): one["settings"]["index.refresh_interval"] for name, one in found.items()}
+    intervals = {
+        name.removeprefix(f"{prefix}-interval-"): one["settings"]["index.refresh_interval"]
+        for name, one in found.items()
+    }
     assert (intervals["2031-07"], intervals["other"]) == ("7s", "30s")
     with pytest.raises(Refused):
         put(documents, f"/{prefix}-interval-*,-{prefix}-interval-other/_settings", {"index.no_such_setting": 1})

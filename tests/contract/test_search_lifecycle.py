@@ -77,10 +77,14 @@ def test_new_months_are_made_with_the_policy_that_is_set(client, settings):
     """By a setting that this edition knows, since it does not know ILM's."""
     prefix = settings["SKYTALLY_DOCUMENTS_PREFIX"]
     name = templates.lifecycle_component(prefix)
-    client.perform("PUT", f"/_component_template/{name}", body={"template": {"settings": {"index": {"refresh_interval": "7s"}}}})
+    client.perform(
+        "PUT", f"/_component_template/{name}", body={"template": {"settings": {"index": {"refresh_interval": "7s"}}}}
+    )
     with contextlib.closing(open_documents(Config.from_env(settings))) as documents:
         documents.install(datetime.now(UTC))
-    assert component(client, prefix) == {"settings": {"index": {"refresh_interval": "7s"}}}, "setting up again leaves it as it is"
+    assert component(client, prefix) == {"settings": {"index": {"refresh_interval": "7s"}}}, (
+        "setting up again leaves it as it is"
+    )
     client.perform("PUT", f"/{prefix}-interval-1999-01")
     found = client.perform("GET", f"/{prefix}-interval-1999-01/_settings", {"flat_settings": True})
     assert found[f"{prefix}-interval-1999-01"]["settings"]["index.refresh_interval"] == "7s"

@@ -1,4 +1,6 @@
-"""No answer comes from some of the shards: asked all the while a real node is killed and comes back, and a month is closed and opened."""
+"""No answer comes from some of the shards:
+asked all the while a real node is killed and comes back, and a month is closed and opened.
+"""
 
 import contextlib
 import itertools
@@ -64,7 +66,9 @@ class Askers:
         self.truths = {name: QUESTIONS[name](store) for name in questions}
         self.right, self.wrong, self.away = Counter(), Counter(), Counter()
         self._store, self._over = store, threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(questions[part::3],)) for part in range(3) if questions[part::3]]
+        self._threads = [
+            threading.Thread(target=self._ask, args=(questions[part::3],)) for part in range(3) if questions[part::3]
+        ]
 
     def _ask(self, names):
         for name in itertools.cycle(names):
@@ -124,11 +128,15 @@ def test_every_answer_is_whole_or_an_outage(tmp_path, engine):
         with search_server.node(engine, tmp_path, **one_by_one) as node, contextlib.ExitStack() as stack:
             server = stack.enter_context(node.serving(tmp_path / "0.log"))
             settings = {"SKYTALLY_DOCUMENTS": server.url}
-            good, mutant = (stack.enter_context(contextlib.closing(open_documents(Config.from_env(settings)))) for _ in range(2))
+            good, mutant = (
+                stack.enter_context(contextlib.closing(open_documents(Config.from_env(settings)))) for _ in range(2)
+            )
             good.install(NOW)
             assert set(insist(good, *stored_months())) == {STORED}
             good.refresh()
-            assert QUESTIONS["table"](good) == [{"core_ms": 10_000 * VMS * len(MONTHS), "wall_ms": 1_250 * VMS * len(MONTHS)}]
+            assert QUESTIONS["table"](good) == [
+                {"core_ms": 10_000 * VMS * len(MONTHS), "wall_ms": 1_250 * VMS * len(MONTHS)}
+            ]
             with Askers(good, list(QUESTIONS)) as askers, Askers(as_once(mutant), ["table", "count"]) as mutants:
                 askers.go_on(askers.right)
                 server.kill()

@@ -1,4 +1,6 @@
-"""At most once: many claimants, two servers that are killed, a store that loses replies, a sweep; and the mutant that delivers twice."""
+"""At most once: many claimants, two servers that are killed,
+a store that loses replies, a sweep; and the mutant that delivers twice.
+"""
 
 import pytest
 from race_secrets import race

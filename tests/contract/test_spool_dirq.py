@@ -59,7 +59,8 @@ def test_where_nothing_can_be_written_it_is_said(tmp_path):
 
 def test_a_writer_that_is_killed_leaves_whole_messages_alone(tmp_path):
     code = (
-        "import sys; from datetime import UTC, datetime; from pathlib import Path; from skytally.adapters import spool_dirq\n"
+        "import sys; from datetime import UTC, datetime; from pathlib import Path; from skytally.adapters import "
+        "spool_dirq\n"
         "while True: spool_dirq.add(Path(sys.argv[1]), ['x' * 100_000 + chr(10)] * 20, datetime.now(UTC))"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])

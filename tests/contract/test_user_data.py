@@ -45,12 +45,18 @@ def ours(**change):
 
 
 def sent(*parts):
-    """Send parts as one message from which blank lines and comments are gone, but for the lines that say what a part is; packed."""
+    """Send parts as one message from which blank lines and comments are gone,
+    but for the lines that say what a part is; packed.
+    """
     message = MIMEMultipart()
     for part in parts:
         message.attach(MIMEText(part, "cloud-config", "ascii"))
     lines = str(message).splitlines()
-    kept = [line for line in lines if line.strip() and (not line.lstrip().startswith("#") or line.startswith(("#cloud", "#!")))]
+    kept = [
+        line
+        for line in lines
+        if line.strip() and (not line.lstrip().startswith("#") or line.startswith(("#cloud", "#!")))
+    ]
     return gzip.compress("\n".join(kept).encode())
 
 
@@ -70,7 +76,9 @@ def content(file):
     return (gzip.decompress(data) if encoding.startswith("gz") else data).decode()
 
 
-@pytest.mark.parametrize("parts", [(SITE, ours()), (ours(), SITE), (SITE.replace("merge_type", "no_merge_type"), ours())])
+@pytest.mark.parametrize(
+    "parts", [(SITE, ours()), (ours(), SITE), (SITE.replace("merge_type", "no_merge_type"), ours())]
+)
 def test_what_a_site_s_user_data_write_and_run_is_done_too(parts):
     made = read(sent(*parts))
     files = {file["path"]: content(file) for file in made["write_files"]}

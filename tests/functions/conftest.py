@@ -48,7 +48,9 @@ def webhook(monkeypatch, home):
 
 @pytest.fixture
 def now(request, monkeypatch):
-    """Let the module's NOW be when its test begins: what the server does by its own clock may come long after the import."""
+    """Let the module's NOW be when its test begins:
+    what the server does by its own clock may come long after the import.
+    """
     monkeypatch.setattr(request.module, "NOW", datetime.now(UTC).replace(microsecond=0))
 
 

@@ -1,4 +1,6 @@
-"""Documents that can be read and say what cannot be: every view, the statement and the metrics answer for the others as before."""
+"""Documents that can be read and say what cannot be: every view,
+the statement and the metrics answer for the others as before.
+"""
 
 import math
 import time
@@ -49,27 +51,54 @@ def absurd():
     wiring.documents().refresh()
     (known,) = (usage for _, usage in wiring.documents().find("usage", Usage, {"vm": ["vm-1"]}))
     (interval, *_) = (one for _, one in wiring.documents().find("interval", Interval, {"vm": ["vm-1"]}))
-    counts = dict.fromkeys(("wall_ms", "core_ms", "user_ms", "nice_ms", "system_ms", "idle_ms", "steal_ms", "network_sent_bytes"), LARGE)
+    counts = dict.fromkeys(
+        ("wall_ms", "core_ms", "user_ms", "nice_ms", "system_ms", "idle_ms", "steal_ms", "network_sent_bytes"), LARGE
+    )
     for number, (boot_at, last_at) in enumerate(
-        [(EARLIEST_MOMENT, LATEST_MOMENT), (LATEST_MOMENT, EARLIEST_MOMENT), (NOW, NOW), (NOW - timedelta(hours=1), NOW)]
+        [
+            (EARLIEST_MOMENT, LATEST_MOMENT),
+            (LATEST_MOMENT, EARLIEST_MOMENT),
+            (NOW, NOW),
+            (NOW - timedelta(hours=1), NOW),
+        ]
     ):
         label = f"odd-{number}"
         times = {"boot_at": boot_at, "last_sampled_at": last_at}
-        odd = {"label": label, "boot_id": label, "vm": label, "cloud": "bad", "clock_offset_seconds": (-1) ** number * 1e300}
-        yield Write("usage", f"{label}-2026-11", 1, structs.replace(known, **odd, **times, **counts, cores=65_536, uptime_ms=LARGE))
+        odd = {
+            "label": label,
+            "boot_id": label,
+            "vm": label,
+            "cloud": "bad",
+            "clock_offset_seconds": (-1) ** number * 1e300,
+        }
+        yield Write(
+            "usage",
+            f"{label}-2026-11",
+            1,
+            structs.replace(known, **odd, **times, **counts, cores=65_536, uptime_ms=LARGE),
+        )
         span = {"from_at": NOW - timedelta(minutes=30), "until_at": NOW - timedelta(minutes=30 - number)}
         where = {name: odd[name] for name in ("label", "vm", "cloud")}
         yield Write("interval", f"{label}-{number}", 1, structs.replace(interval, **where, **span, **counts))
         blank = dict.fromkeys(BootBenchmark.__struct_fields__)
         score = {"boot_id": label, "cloud": "bad", "kernel": "zbs", "score_wall": (1e6, 1e-300, 5e-324, 1e6)[number]}
         yield Write("benchmark", label, 1, BootBenchmark(**blank | score))
-    yield Write("anomaly", "x", 1, Anomaly(label="x", vm="x", cloud="bad", month="2026-11", at=NOW, uptime_ms=0, known_uptime_ms=LARGE))
+    yield Write(
+        "anomaly",
+        "x",
+        1,
+        Anomaly(label="x", vm="x", cloud="bad", month="2026-11", at=NOW, uptime_ms=0, known_uptime_ms=LARGE),
+    )
     for number, text in enumerate(["", "[" * 10_000, "{}", '"\\ud800"']):
-        closing = Closing(month="2026-11", cloud="bad", revision=number + 1, closed_at=NOW, text=text, signature="", public_key="")
+        closing = Closing(
+            month="2026-11", cloud="bad", revision=number + 1, closed_at=NOW, text=text, signature="", public_key=""
+        )
         yield Write("closing", f"2026-11/000{number + 1}/bad", 0, closing)
     yield Write("cursor", "odd", 1, Cursor(stands_at=EARLIEST_MOMENT, asked_at=LATEST_MOMENT, error="x" * 10_000))
     times = {"raised_at": EARLIEST_MOMENT, "seen_at": LATEST_MOMENT, "resolved_at": None}
-    alarm = Alarm(kind="no kind", subject="\u202e", cloud="bad", message="x" * 10_000, state="raised", told="raised", **times)
+    alarm = Alarm(
+        kind="no kind", subject="\u202e", cloud="bad", message="x" * 10_000, state="raised", told="raised", **times
+    )
     yield Write("alarm", "no kind:odd", 1, alarm)
 
 
@@ -93,7 +122,10 @@ def told(ask):
         for name, answer in rows.items()
     }
     csv = ask("statement", month="2026-11", format="csv").text
-    return good | {"csv": [line for line in csv.splitlines() if line.startswith("2026-11,good")]}, [*rows.values(), statement]
+    return good | {"csv": [line for line in csv.splitlines() if line.startswith("2026-11,good")]}, [
+        *rows.values(),
+        statement,
+    ]
 
 
 def numbers(value):
@@ -132,7 +164,9 @@ def test_what_was_closed_of_absurd_documents_can_be_read_and_is_not_closed_again
     key, after = signature.new_key(), NOW + timedelta(days=10)
 
     def close():
-        return closing.close("2026-11", ["bad"], wiring.documents(), wiring.site(), lambda text: signature.sign(text, key), after)
+        return closing.close(
+            "2026-11", ["bad"], wiring.documents(), wiring.site(), lambda text: signature.sign(text, key), after
+        )
 
     (made,) = close()
     assert (made.revision, frozen.read(made.text).cloud) == (5, "bad"), "four that cannot be read keep their numbers"

@@ -1,4 +1,6 @@
-"""What cannot be read or looked at, on each store: it costs itself, is shown and alarmed, and is over when it is met no more."""
+"""What cannot be read or looked at, on each store:
+it costs itself, is shown and alarmed, and is over when it is met no more.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +33,12 @@ def silent(client, bearer, *vms, cloud="uvic", boots=1):
     """Let vms fall silent, in one report of all their boots."""
     fallen = [lab.FakeVm(vm, boot_at=NOW - timedelta(hours=5, seconds=n)) for n in range(boots) for vm in vms]
     samples = [vm.sample(NOW - timedelta(hours=3)) for vm in fallen]
-    assert client.post("usage-report", json={"samples": samples}, headers=bearer("reporter", clouds=(cloud,))).json()["rejected"] == []
+    assert (
+        client.post("usage-report", json={"samples": samples}, headers=bearer("reporter", clouds=(cloud,))).json()[
+            "rejected"
+        ]
+        == []
+    )
 
 
 def health(client, headers):
@@ -44,7 +51,12 @@ def open_alarms(client, headers, kind):
 
 def metric(client, headers, name, **labels):
     families = text_string_to_metric_families(client.get("dashboard/metrics", headers=headers).text)
-    return [one.value for family in families for one in family.samples if one.name == name and labels.items() <= one.labels.items()]
+    return [
+        one.value
+        for family in families
+        for one in family.samples
+        if one.name == name and labels.items() <= one.labels.items()
+    ]
 
 
 def junk(*keys):
@@ -85,7 +97,9 @@ def test_junk_in_the_bucket_is_shown_alarmed_and_stops_nothing(client, bearer, r
     assert open_alarms(client, reader, "unreadable_document") == []
 
 
-def test_a_token_that_invents_boots_leaves_its_neighbours_and_the_receiver_alone(client, bearer, reader, webhook, round_at):
+def test_a_token_that_invents_boots_leaves_its_neighbours_and_the_receiver_alone(
+    client, bearer, reader, webhook, round_at
+):
     silent(client, bearer, "bad", boots=200)
     silent(client, bearer, *(f"good-{n}" for n in range(5)))
     silent(client, bearer, "far", cloud="cern")
@@ -106,7 +120,12 @@ def test_a_token_that_invents_boots_leaves_its_neighbours_and_the_receiver_alone
             "resolved": 0,
         }
     silent(client, bearer, "late")
-    assert round_at(NOW + timedelta(minutes=15)) == {"state": "done", "open": alarm_round.MOST_OPEN + 2, "raised": 1, "resolved": 0}
+    assert round_at(NOW + timedelta(minutes=15)) == {
+        "state": "done",
+        "open": alarm_round.MOST_OPEN + 2,
+        "raised": 1,
+        "resolved": 0,
+    }
     assert any(row["subject"].startswith("late-") for row in open_alarms(client, reader, "silent_vm"))
     assert {body["state"] for body in webhook.heard} == {"raised"}
 
@@ -115,7 +134,9 @@ def fails_on(monkeypatch, index):
     """Let a store's sums of one index fail as no store of ours may."""
     for kind in (SqliteDocuments, SearchDocuments):
         real = kind.table
-        monkeypatch.setattr(kind, "table", lambda self, query, real=real: 1 / 0 if query.index == index else real(self, query))
+        monkeypatch.setattr(
+            kind, "table", lambda self, query, real=real: 1 / 0 if query.index == index else real(self, query)
+        )
 
 
 def test_a_check_that_crashes_is_an_alarm_and_stops_no_other(client, bearer, reader, round_at, monkeypatch):
@@ -146,7 +167,9 @@ def test_a_vm_that_makes_a_check_crash_costs_itself(client, bearer, reader, webh
     assert round_at(NOW + timedelta(minutes=10))["resolved"] == 3
 
 
-def test_broken_site_data_are_alarmed_and_shown_until_they_are_mended(client, reader, bearer, home, monkeypatch, round_at, webhook):
+def test_broken_site_data_are_alarmed_and_shown_until_they_are_mended(
+    client, reader, bearer, home, monkeypatch, round_at, webhook
+):
     path = home / "clouds.toml"
     path.write_text('[alarms]\nmuted = ["silent_vm:quiet-*"]\n')
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(path))
@@ -159,7 +182,9 @@ def test_broken_site_data_are_alarmed_and_shown_until_they_are_mended(client, re
     assert (kind, "line 2, clouds.uvic" in message, "UVic" in message) == ("broken_site_data", True, False)
     (row,) = (row for row in health(client, reader)["table"] if row["kind"] == "site_data")
     assert (row["state"], bool(row["since"]), "line 2, clouds.uvic" in row["message"]) == ("failing", True, True)
-    (theirs,) = (row for row in health(client, bearer("reader", clouds=("cern",)))["table"] if row["kind"] == "site_data")
+    (theirs,) = (
+        row for row in health(client, bearer("reader", clouds=("cern",)))["table"] if row["kind"] == "site_data"
+    )
     assert "uvic" not in theirs["message"]
     assert metric(client, reader, "skytally_site_data_failed") == [1]
     path.write_text('[alarms]\nmuted = ["silent_vm:quiet-*"]\n')
@@ -167,8 +192,12 @@ def test_broken_site_data_are_alarmed_and_shown_until_they_are_mended(client, re
     assert not [row for row in health(client, reader)["table"] if row["kind"] == "site_data"]
 
 
-def test_a_mark_that_cannot_be_read_is_a_contested_secret_where_somebody_proves_the_token(client, scheduler, reader, round_at):
-    token = client.post("secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler).json()["token"]
+def test_a_mark_that_cannot_be_read_is_a_contested_secret_where_somebody_proves_the_token(
+    client, scheduler, reader, round_at
+):
+    token = client.post(
+        "secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler
+    ).json()["token"]
     junk(outcomes.mark_key(*secret_lab.parts(token)))
     assert client.post("secret-claim", data=lab.claim_form(token, lab.public_key())).status_code == 409
     round_at(NOW + timedelta(minutes=1))

@@ -1,4 +1,6 @@
-"""How people are told: each alarm until it is heard, in the form that the receiver documents; and the real Alertmanager."""
+"""How people are told: each alarm until it is heard,
+in the form that the receiver documents; and the real Alertmanager.
+"""
 
 import json
 import queue
@@ -42,7 +44,13 @@ def form(home, monkeypatch):
 
 
 def alarm(subject="vm-1", **fields):
-    blank = {"kind": "silent_vm", "cloud": "uvic", "message": f"{subject} has not reported", "state": "raised", "told": None}
+    blank = {
+        "kind": "silent_vm",
+        "cloud": "uvic",
+        "message": f"{subject} has not reported",
+        "state": "raised",
+        "told": None,
+    }
     times = {"raised_at": NOW - timedelta(hours=1), "seen_at": NOW, "resolved_at": None}
     return Alarm(**blank | times | {"subject": subject} | fields)
 
@@ -53,7 +61,11 @@ def silent(client, bearer, count):
 
     for n in range(count):
         vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=5))
-        client.post("usage-report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=bearer("reporter", clouds=("uvic",)))
+        client.post(
+            "usage-report",
+            json={"samples": [vm.sample(NOW - timedelta(hours=3))]},
+            headers=bearer("reporter", clouds=("uvic",)),
+        )
 
 
 def test_a_chat_gets_text_alone_that_calls_nobody(webhook):
@@ -182,13 +194,18 @@ def test_what_cannot_be_looked_at_is_not_over_and_spoils_no_other_look(client, b
     silent(client, bearer, 1)
     documents.rooms = lambda: (_ for _ in ()).throw(Unavailable("the disks cannot be looked at"))
     assert round_at(NOW)["error"]["message"] == "the disks cannot be looked at"
-    assert sorted((body["kind"], body["subject"][:4]) for body in webhook.heard) == [("failed_check", "disk"), ("silent_vm", "vm-0")]
+    assert sorted((body["kind"], body["subject"][:4]) for body in webhook.heard) == [
+        ("failed_check", "disk"),
+        ("silent_vm", "vm-0"),
+    ]
     del documents.rooms
     assert round_at(NOW + timedelta(minutes=5))["resolved"] == 2
 
 
 @pytest.mark.servers
-def test_the_real_alertmanager_shows_an_alarm_until_it_is_resolved(client, bearer, running, form, round_at, monkeypatch):
+def test_the_real_alertmanager_shows_an_alarm_until_it_is_resolved(
+    client, bearer, running, form, round_at, monkeypatch
+):
     import lab
 
     server = running["alertmanager"]
@@ -200,10 +217,16 @@ def test_the_real_alertmanager_shows_an_alarm_until_it_is_resolved(client, beare
     client.post("usage-report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)
     assert round_at(NOW - timedelta(minutes=10))["raised"] == 1
     (shown,) = alerts_of(server, 1)
-    assert (shown["labels"]["alertname"], shown["labels"]["cloud"], shown["status"]["state"]) == ("silent_vm", "uvic", "active")
+    assert (shown["labels"]["alertname"], shown["labels"]["cloud"], shown["status"]["state"]) == (
+        "silent_vm",
+        "uvic",
+        "active",
+    )
     assert shown["labels"]["subject"].startswith("vm ü \"'\\ <b>-")
     assert "has not reported since" in shown["annotations"]["summary"]
-    (told,) = json.loads(amtool("--alertmanager.url", server.url, "-o", "json", "alert", "query", "alertname=silent_vm", "cloud=uvic"))
+    (told,) = json.loads(
+        amtool("--alertmanager.url", server.url, "-o", "json", "alert", "query", "alertname=silent_vm", "cloud=uvic")
+    )
     assert (told["labels"], told["annotations"]) == (shown["labels"], shown["annotations"])
     assert round_at(NOW - timedelta(minutes=5)) == {"state": "done", "open": 1, "raised": 0, "resolved": 0}
     assert len(alerts_of(server, 1)) == 1
@@ -240,7 +263,11 @@ def test_the_configuration_of_the_readme_mails_an_alarm(running, tmp_path):
         thread = threading.Thread(target=relay.serve_forever)
         thread.start()
         host = f"127.0.0.1:{relay.server_address[1]}"
-        config = block.replace("relay.example.org:25", host).replace("require_tls: true", "require_tls: false").replace("30s", "0s")
+        config = (
+            block.replace("relay.example.org:25", host)
+            .replace("require_tls: true", "require_tls: false")
+            .replace("30s", "0s")
+        )
         (tmp_path / "alertmanager.yml").write_text(config)
         assert "SUCCESS" in amtool("check-config", str(tmp_path / "alertmanager.yml"))
         assert running["alertmanager"]
@@ -258,7 +285,9 @@ def test_the_configuration_of_the_readme_mails_an_alarm(running, tmp_path):
 
 def amtool(*words):
     """Ask Alertmanager's own tool, as an operator does at night."""
-    return subprocess.run([servers.AMTOOL.path(), *words], capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        [servers.AMTOOL.path(), *words], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
 def alerts_of(server, wanted):

@@ -41,9 +41,14 @@ def test_a_secret_after_which_nobody_reported(client, scheduler, bearer, webhook
     assert round_at(NOW + timedelta(minutes=30))["raised"] == 1
     late = NOW + timedelta(minutes=31)
     vm = lab.FakeVm("vm-2", boot_at=NOW - timedelta(minutes=1))
-    client.post("usage-report", json={"samples": [vm.sample(late)]}, headers=bearer("reporter", vm="vm-2", clouds=("uvic",)))
+    client.post(
+        "usage-report", json={"samples": [vm.sample(late)]}, headers=bearer("reporter", vm="vm-2", clouds=("uvic",))
+    )
     assert round_at(NOW + timedelta(minutes=32))["resolved"] == 1
-    assert [(told["kind"], told["state"]) for told in webhook.heard] == [("unreported_secret", "raised"), ("unreported_secret", "resolved")]
+    assert [(told["kind"], told["state"]) for told in webhook.heard] == [
+        ("unreported_secret", "raised"),
+        ("unreported_secret", "resolved"),
+    ]
 
 
 def test_how_far_a_boot_is_until_its_vm_reports(client, scheduler, reader, bearer, at):
@@ -65,7 +70,9 @@ def test_how_far_a_boot_is_until_its_vm_reports(client, scheduler, reader, beare
     assert told(NOW + timedelta(minutes=31)) == ("reports", True)
 
 
-def test_a_host_that_is_not_the_expected_one_takes_the_secret_and_raises_an_alarm(client, scheduler, reader, webhook, round_at):
+def test_a_host_that_is_not_the_expected_one_takes_the_secret_and_raises_an_alarm(
+    client, scheduler, reader, webhook, round_at
+):
     body = {"vm": "vm-2", "cloud": "uvic", "payload": "eA==", "hostname": "vm-2.uvic.example.org"}
     token = client.post("secret-deposit", json=body, headers=scheduler).json()["token"]
     key = lab.public_key(comment="root@stranger")
@@ -97,9 +104,13 @@ def test_a_receiver_that_is_away_is_told_later(client, scheduler, webhook, round
     assert len(webhook.heard) == 1
 
 
-def test_health_shows_timers_and_open_alarms_of_the_readers_clouds(client, scheduler, reader, bearer, webhook, round_at):
+def test_health_shows_timers_and_open_alarms_of_the_readers_clouds(
+    client, scheduler, reader, bearer, webhook, round_at
+):
     before = client.get("dashboard/data?view=health", headers=reader).json()["table"]
-    assert {(row["subject"], row["state"]) for row in before} == {(function.name, None) for function in FUNCTIONS if function.schedule}
+    assert {(row["subject"], row["state"]) for row in before} == {
+        (function.name, None) for function in FUNCTIONS if function.schedule
+    }
     taken_twice(client, scheduler)
     webhook.status = 500
     round_at(NOW + timedelta(minutes=1))
@@ -142,7 +153,8 @@ def test_a_denied_vm_is_shut_out_at_once(client, bearer, home, monkeypatch):
 
 def test_money_and_energy_are_on_the_statement_where_the_site_knows_them(client, bearer, reader, home, monkeypatch):
     (home / "clouds.toml").write_text(
-        '[clouds.uvic]\nprice_per_core_hour = 0.5\ncurrency = "CAD"\nwatts_per_core = 10\npue = 1.5\nco2_grams_per_kwh = 100\n'
+        '[clouds.uvic]\nprice_per_core_hour = 0.5\ncurrency = "CAD"\nwatts_per_core = 10\npue = '
+        "1.5\nco2_grams_per_kwh = 100\n"
     )
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
     wiring.close()
@@ -166,10 +178,15 @@ def test_a_month_that_begins_within_the_window_and_rows_by_vm(client, bearer, re
     for name in ("vm-1", "vm-2"):
         vm = lab.FakeVm(name, boot_at=NOW - timedelta(hours=2))
         client.post(
-            "usage-report", json={"samples": [vm.sample(NOW)]}, headers=bearer("reporter", vm=name, clouds=("uvic",), site="Victoria")
+            "usage-report",
+            json={"samples": [vm.sample(NOW)]},
+            headers=bearer("reporter", vm=name, clouds=("uvic",), site="Victoria"),
         )
     data = client.get("dashboard/data?by=vm&site=Victoria", headers=reader).json()
-    assert [(row["cloud"], row["vm"], row["core_hours"]) for row in data["table"]] == [("uvic", "vm-1", 16.0), ("uvic", "vm-2", 16.0)]
+    assert [(row["cloud"], row["vm"], row["core_hours"]) for row in data["table"]] == [
+        ("uvic", "vm-1", 16.0),
+        ("uvic", "vm-2", 16.0),
+    ]
     assert len(client.get("dashboard/data?by=vm&vm=vm-2", headers=reader).json()["table"]) == 1
     assert client.get("dashboard/data?site=CERN", headers=reader).json()["table"] == []
     assert client.get("dashboard/data?by=nothing", headers=reader).json()["error"]["field"] == "by"

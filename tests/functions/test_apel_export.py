@@ -1,4 +1,6 @@
-"""`skytally statement export`: a closed month into the spool of ssmsend, read back by dirq and loaded into a model of APEL's server."""
+"""`skytally statement export`: a closed month into the spool of ssmsend,
+read back by dirq and loaded into a model of APEL's server.
+"""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -118,7 +120,9 @@ def assert_told(fleet):
             organisation = "atlas" if boot["group"] else "belle"
             total = wanted.setdefault((boot["cloud"], organisation, 2026, 10), [0.0, 0.0, 0.0, 0.0])
             core = boot["core_seconds"]
-            for index, value in enumerate((boot["wall_seconds"], boot["cpu_seconds"], core, core * (boot["hs23_per_core"] or 0))):
+            for index, value in enumerate(
+                (boot["wall_seconds"], boot["cpu_seconds"], core, core * (boot["hs23_per_core"] or 0))
+            ):
                 total[index] += value
     told = fleet.server.totals(("CloudComputeService", "VO", "Year", "Month"))
     assert told.keys() == wanted.keys()
@@ -150,7 +154,10 @@ def test_what_was_left_out_is_named_and_is_exit_code_3(fleet):
     fleet.close()
     done = fleet.export()
     assert (done.exit_code, done.stdout) == (3, f"5 records in 1 message: {fleet.spool}\n")
-    assert done.stderr.splitlines() == ["left out, by vms or jobs: 1", "      1  lost: the site data name no apel_site for it"]
+    assert done.stderr.splitlines() == [
+        "left out, by vms or jobs: 1",
+        "      1  lost: the site data name no apel_site for it",
+    ]
     assert len(fleet.sent()) == 1
     alone = fleet.export("apel-cloud", "--spool", fleet.spool, "--cloud", "uvic", "--cloud", "cern")
     assert (alone.exit_code, alone.stderr) == (0, "")
@@ -169,7 +176,9 @@ def test_a_month_that_is_not_closed_is_not_sent_unless_asked_for_by_name(fleet):
     done = fleet.export()
     assert (done.exit_code, done.stdout) == (3, f"1 record in 1 message: {fleet.spool}\n")
     assert "uvic: its 2026-10 is not closed" in done.stderr
-    answer = fleet.client.get("statement", params={"month": "2026-10", "format": "apel-cloud"}, headers=fleet.bearer("reader", issued=NOW))
+    answer = fleet.client.get(
+        "statement", params={"month": "2026-10", "format": "apel-cloud"}, headers=fleet.bearer("reader", issued=NOW)
+    )
     assert (answer.status_code, answer.text.count("VMUUID")) == (200, 5)
 
 
@@ -183,14 +192,22 @@ def test_a_cloud_that_nobody_knows_is_an_error_that_names_those_that_are_known(f
         assert isinstance(done.exception, NotFound)
         assert known in done.exception.message
     assert {
-        row["state"] for row in fleet.client.get("statement?month=2026-10", headers=fleet.bearer("reader", issued=NOW)).json()["clouds"]
+        row["state"]
+        for row in fleet.client.get("statement?month=2026-10", headers=fleet.bearer("reader", issued=NOW)).json()[
+            "clouds"
+        ]
     } == {"provisional"}
 
 
 def test_many_vms_are_several_messages_of_a_thousand(fleet):
     boot_at = EDGE - timedelta(hours=1)
-    samples = [lab.FakeVm(f"many-{n}", boot_at=boot_at).sample(EDGE, month="2026-10", month_start=lab.counters(0)) for n in range(1_200)]
-    answer = fleet.client.post("usage-report", json={"samples": samples}, headers=fleet.bearer("reporter", clouds=("cern",), issued=NOW))
+    samples = [
+        lab.FakeVm(f"many-{n}", boot_at=boot_at).sample(EDGE, month="2026-10", month_start=lab.counters(0))
+        for n in range(1_200)
+    ]
+    answer = fleet.client.post(
+        "usage-report", json={"samples": samples}, headers=fleet.bearer("reporter", clouds=("cern",), issued=NOW)
+    )
     assert answer.json()["accepted"] == 1_200, answer.text
     fleet.close()
     done = fleet.export("apel-cloud", "--spool", fleet.spool, "--cloud", "cern")
@@ -211,11 +228,27 @@ def test_a_file_may_be_written_instead(fleet):
 
 
 def test_jobs_go_too_but_not_those_of_a_month_that_is_partly_forgotten_also_when_it_is_closed(fleet):
-    blank = dict.fromkeys(Job.__struct_fields__) | {"system": "dirac", "status": "Done", "seen_at": NOW, "started_at": EDGE}
-    spent = {"cores": 8, "wall_ms": 3_600_000, "cpu_ms": 3_600_000, "core_ms": 8 * 3_600_000, "core_ms_with_cpu": 0, "wasted_core_ms": 0}
+    blank = dict.fromkeys(Job.__struct_fields__) | {
+        "system": "dirac",
+        "status": "Done",
+        "seen_at": NOW,
+        "started_at": EDGE,
+    }
+    spent = {
+        "cores": 8,
+        "wall_ms": 3_600_000,
+        "cpu_ms": 3_600_000,
+        "core_ms": 8 * 3_600_000,
+        "core_ms_with_cpu": 0,
+        "wasted_core_ms": 0,
+    }
     at = EDGE - timedelta(days=3)
     for number, cloud in enumerate(("uvic", "uvic", "lost")):
-        job = Job(**blank | spent | {"multicore": True, "job_id": str(number), "cloud": cloud, "final_at": at, "changed_at": at})
+        job = Job(
+            **blank
+            | spent
+            | {"multicore": True, "job_id": str(number), "cloud": cloud, "final_at": at, "changed_at": at}
+        )
         wiring.documents().write([Write("job", f"dirac/{number}", 1, job)]).result()
     fleet.close()
     done = fleet.export("apel-job-summary")

@@ -1,4 +1,6 @@
-"""The server's own settings and site data: what is wrong with them is a 503 that names no more than the setting, no caller's fault."""
+"""The server's own settings and site data:
+what is wrong with them is a 503 that names no more than the setting, no caller's fault.
+"""
 
 import logging
 from datetime import UTC, datetime
@@ -20,7 +22,10 @@ BROKEN = {
     "documents at half an address": {"SKYTALLY_DOCUMENTS": f"http://[{SECRET}"},
     "documents at a port that is none": {"SKYTALLY_DOCUMENTS": f"http://127.0.0.1:{SECRET}"},
     "documents where nothing can be": {"SKYTALLY_DOCUMENTS": f"sqlite:////dev/null/{SECRET}"},
-    "an API key that is not there": {"SKYTALLY_DOCUMENTS": "http://127.0.0.1:9", "SKYTALLY_DOCUMENTS_API_KEY_FILE": f"/{SECRET}"},
+    "an API key that is not there": {
+        "SKYTALLY_DOCUMENTS": "http://127.0.0.1:9",
+        "SKYTALLY_DOCUMENTS_API_KEY_FILE": f"/{SECRET}",
+    },
     "a CA that is not there": {"SKYTALLY_DOCUMENTS": "https://127.0.0.1:9", "SKYTALLY_DOCUMENTS_CA_FILE": f"/{SECRET}"},
     "objects by another scheme": {"SKYTALLY_OBJECTS": f"swift://{SECRET}"},
     "objects where nothing can be": {"SKYTALLY_OBJECTS": f"file:///dev/null/{SECRET}"},
@@ -30,7 +35,10 @@ BROKEN = {
     "no site data": {"SKYTALLY_CLOUDS": f"/{SECRET}"},
     "site data nowhere": {"SKYTALLY_CLOUDS": f"swift://{SECRET}/{SECRET}"},
     "queues without a name": {"SKYTALLY_PANDA_URL": "http://127.0.0.1:9", "SKYTALLY_PANDA_QUEUES": ","},
-    "a DIRAC at half an address": {"SKYTALLY_DIRAC_URL": f"http://[{SECRET}", "SKYTALLY_DIRAC_TOKEN_FILE": f"/{SECRET}"},
+    "a DIRAC at half an address": {
+        "SKYTALLY_DIRAC_URL": f"http://[{SECRET}",
+        "SKYTALLY_DIRAC_TOKEN_FILE": f"/{SECRET}",
+    },
 }
 
 
@@ -42,9 +50,13 @@ def calls(client, scheduler, reader, bearer, settled):
     def call_all():
         token = f"{'c' * 26}.4102444800.{'0' * 64}"
         replies = {
-            "secret_deposit": client.post("secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler),
+            "secret_deposit": client.post(
+                "secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler
+            ),
             "secret_claim": client.post("secret-claim", data=lab.claim_form(token, lab.public_key())),
-            "secret_revoke": client.post("secret-revoke", json={"claim": "c" * 26, "expires": 4_102_444_800}, headers=scheduler),
+            "secret_revoke": client.post(
+                "secret-revoke", json={"claim": "c" * 26, "expires": 4_102_444_800}, headers=scheduler
+            ),
             "usage_report": client.post("usage-report", json={"samples": [sample]}, headers=reporter),
             "job_heartbeat": client.post("job-heartbeat", json={"vm": "vm-1", "jobs": ["5"]}, headers=reporter),
             "placement_report": client.post("placement-report", json={"vms": [], "jobs": []}, headers=scheduler),
@@ -52,7 +64,10 @@ def calls(client, scheduler, reader, bearer, settled):
             "statement as csv": client.get(f"statement?month={settled:%Y-%m}&format=csv", headers=reader),
             "metrics": client.get("dashboard/metrics", headers=reader),
         }
-        replies |= {view: client.get(f"dashboard/data?view={view}", headers=reader) for view in ("usage", "jobs", "secrets", "health")}
+        replies |= {
+            view: client.get(f"dashboard/data?view={view}", headers=reader)
+            for view in ("usage", "jobs", "secrets", "health")
+        }
         return replies | {function.name: client.post(function.service) for function in FUNCTIONS if function.schedule}
 
     return call_all
@@ -101,7 +116,9 @@ def test_site_data_that_break_while_everything_runs(calls, home, monkeypatch, re
     mended = calls()
     assert {reply.status_code for name, reply in without.items() if name not in WITHOUT_SITE} == {503}
     for later in (since, empty, gone, mended):
-        assert {name: reply.status_code for name, reply in later.items()} == {name: reply.status_code for name, reply in good.items()}
+        assert {name: reply.status_code for name, reply in later.items()} == {
+            name: reply.status_code for name, reply in good.items()
+        }
     for name, reply in (without | since | empty | gone).items():
         assert SECRET not in reply.text, name
         assert str(path) not in reply.text, name

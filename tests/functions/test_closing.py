@@ -1,4 +1,6 @@
-"""Closing a month: what was signed is what is shown for ever, and what comes later is a new revision that says what it changes."""
+"""Closing a month: what was signed is what is shown for ever,
+and what comes later is a new revision that says what it changes.
+"""
 
 import csv
 import io
@@ -47,7 +49,9 @@ class Month:
 
     def report(self, vm, cloud="uvic", **more):
         body = {"samples": [vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, vm.cores), **more)]}
-        answer = self.client.post("usage-report", json=body, headers=self.bearer("reporter", clouds=(cloud,), issued=NOW))
+        answer = self.client.post(
+            "usage-report", json=body, headers=self.bearer("reporter", clouds=(cloud,), issued=NOW)
+        )
         assert answer.json()["accepted"] == 1, answer.text
 
     def get(self, clouds=(), **query):
@@ -63,7 +67,11 @@ class Month:
     def close(self, *words):
         done = self.run("close", "--month", "2026-10", "--json", *words)
         assert done.exit_code == 0, done.output
-        return {row["cloud"]: row for row in json.loads(done.stdout or "[]")} if "nothing is new" not in done.output else {}
+        return (
+            {row["cloud"]: row for row in json.loads(done.stdout or "[]")}
+            if "nothing is new" not in done.output
+            else {}
+        )
 
 
 @pytest.fixture
@@ -107,7 +115,13 @@ def test_a_month_is_closed_once_it_is_over_and_what_is_not_new_is_not_signed_aga
     after = month.get(detail="boots").json()
     assert (after["state"], after["revision"]) == ("final", 1)
     assert after["boots"] == before["boots"]
-    settled = {"state": "final", "revision": 1, "unsettled_core_hours": 0.0, "unsettled_hs23_hours": None, "unsettled_vms": 0}
+    settled = {
+        "state": "final",
+        "revision": 1,
+        "unsettled_core_hours": 0.0,
+        "unsettled_hs23_hours": None,
+        "unsettled_vms": 0,
+    }
     priced = {"uvic": {"unsettled_cost": 0.0}}
     assert after["clouds"] == [row | settled | priced.get(row["cloud"], {}) for row in before["clouds"]]
     assert month.close() == {}
@@ -121,9 +135,17 @@ def test_what_comes_late_is_shown_as_not_settled_until_a_new_revision_has_it(mon
     assert (row["core_hours"], row["unsettled_core_hours"], row["unsettled_vms"]) == (160.0, 10.0, 1)
     assert month.get(detail="boots", cloud="uvic").json()["boots"] == first["boots"]
     (made,) = month.close().values()
-    assert (made["cloud"], made["revision"], made["restated"]) == ("uvic", 2, "restated: core hours +6.2 %, cost +6.2 %, 1 vm")
+    assert (made["cloud"], made["revision"], made["restated"]) == (
+        "uvic",
+        2,
+        "restated: core hours +6.2 %, cost +6.2 %, 1 vm",
+    )
     rows = month.rows()
-    assert (rows["uvic"]["core_hours"], rows["uvic"]["revision"], rows["uvic"]["unsettled_core_hours"]) == (170.0, 2, 0.0)
+    assert (rows["uvic"]["core_hours"], rows["uvic"]["revision"], rows["uvic"]["unsettled_core_hours"]) == (
+        170.0,
+        2,
+        0.0,
+    )
     assert rows["cern"]["revision"] == 1
     signed = json.loads(month.get(detail="signed", cloud="uvic").json()["statement"])
     before = signed["changes"]["before"]
@@ -150,19 +172,36 @@ def signed_text(month, **query):
 
 
 def test_a_signed_statement_says_whose_it_is_what_it_rests_on_and_what_its_numbers_mean(month):
-    site = "[operator]\ncontact = 'help@example.org'\n[clouds.uvic]\nowner = 'University of Victoria'\nprice_per_core_hour = 0.011\n"
+    site = (
+        "[operator]\ncontact = 'help@example.org'\n[clouds.uvic]\nowner = 'University of "
+        "Victoria'\nprice_per_core_hour = 0.011\n"
+    )
     site += "currency = 'CAD'\nwatts_per_core = 7.5\npue = 1.2\n"
     site += "[calibration]\nkernels = { zbs = 1.5, other = 2.0 }\ncpu_models = { fast = 20.0, rare = 30.0 }\n"
     (month.home / "clouds.toml").write_text(site)
     wiring.close()
     benchmark = {"kernel": "zbs", "kernel_version": "1", "score_wall": 10.0, "score_cpu": 10.0, "copies": 8}
-    for name, more in (("by-kernel", {}), ("by-model", {"kernel": "other", "cpu_model": "fast"}), ("by-itself", {"score_hs23": 12.0})):
+    for name, more in (
+        ("by-kernel", {}),
+        ("by-model", {"kernel": "other", "cpu_model": "fast"}),
+        ("by-itself", {"score_hs23": 12.0}),
+    ):
         month.report(lab.FakeVm(name, boot_at=EDGE - timedelta(hours=1)), benchmark=benchmark | more)
     month.close()
     signed = signed_text(month)
-    assert (signed["format"], signed["from"], signed["until"]) == ("skytally statement 2", "2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z")
+    assert (signed["format"], signed["from"], signed["until"]) == (
+        "skytally statement 2",
+        "2026-10-01T00:00:00Z",
+        "2026-11-01T00:00:00Z",
+    )
     assert (signed["owner"], signed["contact"]) == ("University of Victoria", "help@example.org")
-    rates = {"price_per_core_hour": 0.011, "currency": "CAD", "watts_per_core": 7.5, "pue": 1.2, "co2_grams_per_kwh": None}
+    rates = {
+        "price_per_core_hour": 0.011,
+        "currency": "CAD",
+        "watts_per_core": 7.5,
+        "pue": 1.2,
+        "co2_grams_per_kwh": None,
+    }
     assert signed["rates"] == rates
     assert signed["calibration"] == {"kernels": {"zbs": 1.5}, "cpu_models": {"fast": 20.0}}
     assert signed["definitions"] == DEFINITIONS
@@ -171,7 +210,11 @@ def test_a_signed_statement_says_whose_it_is_what_it_rests_on_and_what_its_numbe
     month.report(month.late)
     month.close()
     changes = signed_text(month)["changes"]
-    assert signed["definitions"]["changes"].keys() <= changes.keys() <= DEFINITIONS["totals"].keys() | DEFINITIONS["changes"].keys()
+    assert (
+        signed["definitions"]["changes"].keys()
+        <= changes.keys()
+        <= DEFINITIONS["totals"].keys() | DEFINITIONS["changes"].keys()
+    )
 
 
 def test_hs23_hours_that_are_of_a_part_say_so_everywhere(month, tmp_path):
@@ -213,24 +256,35 @@ def test_a_statement_of_format_1_is_read_verified_and_not_closed_again(stated, c
     assert stated.get(detail="signed", cloud="uvic").json() == signed
     stated.report(lab.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=1)), "open")
     for detail, count in ((None, 2), ("boots", 4)):
-        lines = list(csv.DictReader(io.StringIO(stated.get(format="csv", **({"detail": detail} if detail else {})).text)))
+        lines = list(
+            csv.DictReader(io.StringIO(stated.get(format="csv", **({"detail": detail} if detail else {})).text))
+        )
         assert (len(lines), {None} & {key for line in lines for key in line}) == (count, set())
     row = stated.rows()["uvic"]
-    assert (row["core_hours"], row["cost"], row["hs23_complete"], row["unsettled_core_hours"]) == (230.670833, 2.7, False, 0.0)
+    assert (row["core_hours"], row["cost"], row["hs23_complete"], row["unsettled_core_hours"]) == (
+        230.670833,
+        2.7,
+        False,
+        0.0,
+    )
     (home / "signed.json").write_text(json.dumps(signed))
     said = stated.run("verify", home / "signed.json").stdout
     assert "≥ 2,353.777" in said
     late = lab.FakeVm("vm-late", boot_at=EDGE - timedelta(seconds=1_001), cores=1)
     stated.report(late)
     assert stated.close()["uvic"]["revision"] == 2
-    assert json.loads(stated.get(detail="signed", cloud="uvic").json()["statement"])["changes"]["core_hours"] == 0.278056
+    assert (
+        json.loads(stated.get(detail="signed", cloud="uvic").json()["statement"])["changes"]["core_hours"] == 0.278056
+    )
     assert round(stated.rows()["uvic"]["core_hours"] - row["core_hours"], 6) == 0.278056
 
 
 def test_numbers_have_at_most_six_decimals_and_money_those_of_its_currency(month):
     month.report(lab.FakeVm("thirds", boot_at=EDGE - timedelta(seconds=19_201), cores=7))
     for currency, cost, written in (("JPY", 1.0, "1"), ("KWD", 1.464, "1.464"), ("CAD", 1.46, "1.46")):
-        (month.home / "clouds.toml").write_text(f"[clouds.uvic]\nprice_per_core_hour = 0.00742\ncurrency = '{currency}'\n")
+        (month.home / "clouds.toml").write_text(
+            f"[clouds.uvic]\nprice_per_core_hour = 0.00742\ncurrency = '{currency}'\n"
+        )
         wiring.close()
         row = month.rows(cloud="uvic")["uvic"]
         assert (row["cost"], row["core_hours"]) == (cost, 197.335278)
@@ -238,7 +292,10 @@ def test_numbers_have_at_most_six_decimals_and_money_those_of_its_currency(month
         assert (line["cost"], line["core_hours"], line["currency"]) == (written, "197.335278", currency)
     month.close()
     texts = [month.get(format=form, **more).text for form in ("json", "csv") for more in ({}, {"detail": "boots"})]
-    texts += [month.get(detail="signed", cloud="uvic").json()["statement"], month.run("close", "--month", "2026-10", "--dry-run").output]
+    texts += [
+        month.get(detail="signed", cloud="uvic").json()["statement"],
+        month.run("close", "--month", "2026-10", "--dry-run").output,
+    ]
     assert [re.findall(r"\d\.\d{7,}", text) for text in texts] == [[]] * 6
 
 
@@ -261,12 +318,19 @@ def test_a_cloud_that_nobody_knows_cannot_be_closed(month):
 def test_apel_is_told_what_was_signed(month):
     month.close()
     month.report(month.late)
-    names = [line for line in month.get(cloud="uvic", format="apel-cloud").text.splitlines() if line.startswith("MachineName")]
+    names = [
+        line
+        for line in month.get(cloud="uvic", format="apel-cloud").text.splitlines()
+        if line.startswith("MachineName")
+    ]
     assert names == ["MachineName: vm-1"]
     first = month.get(format="apel-cloud-summary").text
     assert re.findall(r"WallDuration: (\d+)", first) == [str(20 * 3_600)]
     month.close()
-    assert re.findall(r"WallDuration: (\d+)", month.get(format="apel-cloud-summary").text) == [str(5 * 3_600), str(20 * 3_600)]
+    assert re.findall(r"WallDuration: (\d+)", month.get(format="apel-cloud-summary").text) == [
+        str(5 * 3_600),
+        str(20 * 3_600),
+    ]
     again = month.get(format="apel-cloud-summary", revision=1).text
     assert again.startswith(first)
     assert re.findall(r"WallDuration: (\d+)", again) == [str(20 * 3_600), "0"]
@@ -276,7 +340,12 @@ def test_another_price_is_another_revision_and_both_are_kept(month):
     month.close()
     month.price(0.75)
     row = month.rows()["uvic"]
-    assert (row["cost"], row["unsettled_cost"], row["unsettled_core_hours"], row["unsettled_vms"]) == (80.0, 40.0, 0.0, 0)
+    assert (row["cost"], row["unsettled_cost"], row["unsettled_core_hours"], row["unsettled_vms"]) == (
+        80.0,
+        40.0,
+        0.0,
+        0,
+    )
     assert row["unsettled"] == "cost +50.0 %, 0 vms"
     (line,) = csv.DictReader(io.StringIO(month.get(cloud="uvic", format="csv").text))
     assert (line["unsettled_cost"], line["unsettled"]) == ("40.00", "cost +50.0 %, 0 vms")
@@ -294,7 +363,11 @@ def test_another_calibration_is_named_with_its_hs23_hours(stated):
     (stated.home / "clouds.toml").write_text(calibrated.format(factor=1.65))
     wiring.close()
     row = stated.rows()["uvic"]
-    assert (row["hs23_hours"], row["unsettled_hs23_hours"], row["unsettled"]) == (480.0, 48.0, "HS23 hours +10.0 %, 1 vm")
+    assert (row["hs23_hours"], row["unsettled_hs23_hours"], row["unsettled"]) == (
+        480.0,
+        48.0,
+        "HS23 hours +10.0 %, 1 vm",
+    )
     assert stated.close()["uvic"]["restated"] == "restated: HS23 hours +10.0 %, 1 vm"
     stated.price(0.5)
     assert stated.rows()["uvic"]["unsettled"] == "HS23 hours no longer known, 1 vm"
@@ -318,15 +391,25 @@ def test_another_currency_is_another_revision_and_another_owner_is_none(month):
 
 def test_a_first_price_and_a_price_that_is_gone_are_named(month):
     month.close()
-    (month.home / "clouds.toml").write_text(SITE.format(price=0.5) + "[clouds.cern]\nprice_per_core_hour = 1\ncurrency = 'CHF'\n")
+    (month.home / "clouds.toml").write_text(
+        SITE.format(price=0.5) + "[clouds.cern]\nprice_per_core_hour = 1\ncurrency = 'CHF'\n"
+    )
     wiring.close()
-    assert month.close()["cern"]["restated"] == "restated: cost not known before, currency changed from unknown to CHF, 0 vms"
+    assert (
+        month.close()["cern"]["restated"]
+        == "restated: cost not known before, currency changed from unknown to CHF, 0 vms"
+    )
     month.price(0.5)
-    assert month.close()["cern"]["restated"] == "restated: cost no longer known, currency changed from CHF to unknown, 0 vms"
+    assert (
+        month.close()["cern"]["restated"]
+        == "restated: cost no longer known, currency changed from CHF to unknown, 0 vms"
+    )
 
 
 def test_the_rule_of_rounding_makes_no_new_revision_of_what_was_signed_by_another(month):
-    """80 core hours at 0.03125 are 2.5 of a currency without parts: 2 where halves went to the even, 3 by today's rule."""
+    """80 core hours at 0.03125 are 2.5 of a currency without parts:
+    2 where halves went to the even, 3 by today's rule.
+    """
     (month.home / "clouds.toml").write_text("[clouds.cern]\nprice_per_core_hour = 0.03125\ncurrency = 'JPY'\n")
     wiring.close()
     assert month.rows()["cern"]["cost"] == 3.0
@@ -334,7 +417,9 @@ def test_the_rule_of_rounding_makes_no_new_revision_of_what_was_signed_by_anothe
     documents = wiring.documents()
     documents.refresh()
     ((_, made),) = documents.find("closing", Closing, {})
-    even = structs.replace(made, revision=2, text=made.text.replace('"cost": 3.0', '"cost": 2.0').replace('"revision": 1', '"revision": 2'))
+    even = structs.replace(
+        made, revision=2, text=made.text.replace('"cost": 3.0', '"cost": 2.0').replace('"revision": 1', '"revision": 2')
+    )
     assert even.text != made.text
     documents.write([Write("closing", closing.key_of(even), 0, even, create=True)]).result()
     row = month.rows()["cern"]
@@ -385,7 +470,10 @@ def test_of_many_who_close_at_once_one_does(month):
         made = [one for several in threads.map(close, range(8)) for one in several]
     documents.refresh()
     kept = closing.closings("2026-10", (), documents)
-    assert {cloud: [one.revision for one in revisions] for cloud, revisions in kept.items()} == {"cern": [1], "uvic": [1]}
+    assert {cloud: [one.revision for one in revisions] for cloud, revisions in kept.items()} == {
+        "cern": [1],
+        "uvic": [1],
+    }
     for revisions in kept.values():
         signature.verify(revisions[0].text, revisions[0].signature, revisions[0].public_key)
     assert len(made) <= 2
@@ -434,8 +522,26 @@ def test_three_views_of_a_month_stand_side_by_side(month, tmp_path):
     lives = [
         PlacedVm(vm="vm-1", cloud="uvic", site=None, flavor=None, cores=8, state="gone", joined=True, **at),
         PlacedVm(vm="vm-1", cloud="cern", site=None, flavor=None, cores=None, state="gone", joined=True, **at),
-        PlacedVm(vm="lost", cloud="silent", site=None, flavor=None, cores=2, state="up", joined=True, **at | {"ended_at": None}),
-        PlacedVm(vm="new", cloud="uvic", site=None, flavor=None, cores=8, state="up", joined=True, **at | {"started_at": EDGE}),
+        PlacedVm(
+            vm="lost",
+            cloud="silent",
+            site=None,
+            flavor=None,
+            cores=2,
+            state="up",
+            joined=True,
+            **at | {"ended_at": None},
+        ),
+        PlacedVm(
+            vm="new",
+            cloud="uvic",
+            site=None,
+            flavor=None,
+            cores=8,
+            state="up",
+            joined=True,
+            **at | {"started_at": EDGE},
+        ),
     ]
     wiring.documents().write([Write("placed_vm", f"{n}", 1, life) for n, life in enumerate(lives)]).result()
     bill = tmp_path / "bill.csv"
@@ -448,12 +554,22 @@ def test_three_views_of_a_month_stand_side_by_side(month, tmp_path):
     ]
     assert "beyond bill" in month.run("compare", "--month", "2026-10", "--bill", bill).stdout
     bill.write_text("cloud,core_hours,cost,currency\nuvic,150,10,CAD\ncern,160,10,CHF\n")
-    by_cloud = {row["cloud"]: row for row in json.loads(month.run("compare", "--month", "2026-10", "--bill", bill, "--json").stdout)}
+    by_cloud = {
+        row["cloud"]: row
+        for row in json.loads(month.run("compare", "--month", "2026-10", "--bill", bill, "--json").stdout)
+    }
     assert by_cloud["uvic"]["cost_beyond_bill"] == pytest.approx(by_cloud["uvic"]["cost"] / 10 - 1)
-    assert (by_cloud["cern"]["billed_cost"], by_cloud["cern"]["billed_currency"], by_cloud["cern"]["cost_beyond_bill"]) == (10, "CHF", None)
+    assert (
+        by_cloud["cern"]["billed_cost"],
+        by_cloud["cern"]["billed_currency"],
+        by_cloud["cern"]["cost_beyond_bill"],
+    ) == (10, "CHF", None)
     assert by_cloud["silent"]["billed_cost"] is None
     ambiguous = "cloud;core_hours\nuvic;1,234\n"
-    for text, words in (("cloud,hours\n", "core_hours among them"), (ambiguous, "line 2, column core_hours of the bill")):
+    for text, words in (
+        ("cloud,hours\n", "core_hours among them"),
+        (ambiguous, "line 2, column core_hours of the bill"),
+    ):
         bill.write_text(text)
         assert words in month.run("compare", "--month", "2026-10", "--bill", bill).exception.message
     rows = json.loads(month.run("compare", "--month", "2026-10", "--bill", bill, "--decimal", ".", "--json").stdout)
@@ -473,7 +589,10 @@ def test_keys_and_files_that_are_none(month, tmp_path):
     assert "keygen" in missing.message
     (tmp_path / "x.json").write_text("{}")
     assert "detail=signed" in month.run("verify", tmp_path / "x.json").exception.message
-    for bad in ("nonsense", subprocess.run(["openssl", "genrsa", "2048"], check=True, capture_output=True, text=True).stdout):
+    for bad in (
+        "nonsense",
+        subprocess.run(["openssl", "genrsa", "2048"], check=True, capture_output=True, text=True).stdout,
+    ):
         with pytest.raises(Malformed):
             signature.sign("text", bad)
         with pytest.raises(Malformed):

@@ -26,8 +26,13 @@ clouds.good = { price_per_core_hour = 0.5, currency = "CAD", apel_site = "GOOD" 
 clouds.bad = { price_per_core_hour = 0.5, currency = "CAD", apel_site = "BAD" }
 """
 FORMS = ("json", "csv", "apel-cloud", "apel-cloud-summary", "apel-job-summary")
-NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([10**400, -(10**400), 2**63, 1e308, -1e308, 1e-320, 0, -1, True]))
-TEXTS = st.one_of(st.text(max_size=5), st.sampled_from(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-10-31T00:00:00", "good"]))
+NUMBERS = st.one_of(
+    st.integers(), st.floats(), st.sampled_from([10**400, -(10**400), 2**63, 1e308, -1e308, 1e-320, 0, -1, True])
+)
+TEXTS = st.one_of(
+    st.text(max_size=5),
+    st.sampled_from(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-10-31T00:00:00", "good"]),
+)
 ANYTHING = st.recursive(
     st.one_of(st.none(), NUMBERS, TEXTS),
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(TEXTS, inner, max_size=2)),
@@ -37,7 +42,9 @@ ANYTHING = st.recursive(
 
 @pytest.fixture
 def closed(home, monkeypatch, client, bearer):
-    """Let vms of two clouds report, and close and restate `bad`; return its newest closing and what asks for the month."""
+    """Let vms of two clouds report, and close and restate `bad`;
+    return its newest closing and what asks for the month.
+    """
     (home / "clouds.toml").write_text(SITE)
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
     wiring.close()
@@ -48,8 +55,12 @@ def closed(home, monkeypatch, client, bearer):
         return closing.close("2026-10", ["bad"], documents, wiring.site(), lambda text: signature.sign(text, key), NOW)
 
     for vm, cloud in (("vm-1", "good"), ("vm-1", "bad"), ("vm-2", "bad")):
-        sample = lab.FakeVm(vm, boot_at=EDGE - timedelta(hours=20)).sample(EDGE, month="2026-10", month_start=lab.counters(0, 8))
-        answer = client.post("usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=(cloud,), issued=NOW))
+        sample = lab.FakeVm(vm, boot_at=EDGE - timedelta(hours=20)).sample(
+            EDGE, month="2026-10", month_start=lab.counters(0, 8)
+        )
+        answer = client.post(
+            "usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=(cloud,), issued=NOW)
+        )
         assert answer.json()["accepted"] == 1
         made = close() if cloud == "bad" else []
     headers = bearer("reader", issued=NOW)
@@ -66,7 +77,11 @@ def of_good(answer, form):
     if form == "json":
         return [row for row in answer.json()["clouds"] if row["cloud"] == "good"]
     records = answer.text.splitlines() if form == "csv" else re.sub(r"^APEL.*\n", "", answer.text).split("%%")
-    return [record.strip() for record in records if re.search(r"^2026-10,good,|^CloudComputeService: good$", record, re.MULTILINE)]
+    return [
+        record.strip()
+        for record in records
+        if re.search(r"^2026-10,good,|^CloudComputeService: good$", record, re.MULTILINE)
+    ]
 
 
 def places(value, path=()):

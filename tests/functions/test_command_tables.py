@@ -1,4 +1,6 @@
-"""Every command that prints a table or facts prints JSON, too; its tables fit 80 columns, and no number is cut or folded."""
+"""Every command that prints a table or facts prints JSON, too;
+its tables fit 80 columns, and no number is cut or folded.
+"""
 
 import json
 import re
@@ -18,7 +20,10 @@ COLUMNS = 80
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
 CLOUD = "a-cloud-with-a-name-as-long-as-in-practice.example.org"
-SITE = f"[clouds.'{CLOUD}']\nowner = 'University of Victoria'\nprice_per_core_hour = 117.3\ncurrency = 'JPY'\napel_site = 'X'\n"
+SITE = (
+    f"[clouds.'{CLOUD}']\nowner = 'University of Victoria'\nprice_per_core_hour = 117.3\ncurrency = "
+    "'JPY'\napel_site = 'X'\n"
+)
 # What these print is a document of its own, or lines that say what happens.
 PRINT_NO_TABLE = {
     "dashboards kibana": "NDJSON for Kibana",
@@ -112,10 +117,18 @@ def test_every_command_with_json_is_run_here_or_by_a_contract_test():
 def words_with_digits(value):
     """List what may not be cut or folded of JSON: its numbers as people write them, and its words that have digits."""
     if isinstance(value, dict | list):
-        return [word for inner in (value.values() if isinstance(value, dict) else value) for word in words_with_digits(inner)]
+        return [
+            word
+            for inner in (value.values() if isinstance(value, dict) else value)
+            for word in words_with_digits(inner)
+        ]
     if isinstance(value, str):
         return [word for word in re.findall(r"[\w.:@,+-]*\d[\w.:@,+-]*", value) if len(word) < 50]
-    return [f"{value:,.3f}".removesuffix(".000") if isinstance(value, float) else str(value)] if type(value) in {int, float} else []
+    return (
+        [f"{value:,.3f}".removesuffix(".000") if isinstance(value, float) else str(value)]
+        if type(value) in {int, float}
+        else []
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)

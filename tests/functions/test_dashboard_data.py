@@ -16,7 +16,9 @@ CLOUD = "uvic"
 
 @pytest.fixture
 def look(request, document_settings, client, bearer, monkeypatch):
-    """Let twelve vms report two hours of an hour each, on SQLite unless a test says otherwise, and answer how they are looked at."""
+    """Let twelve vms report two hours of an hour each,
+    on SQLite unless a test says otherwise, and answer how they are looked at.
+    """
     for setting, value in document_settings(getattr(request, "param", "sqlite")).items():
         monkeypatch.setenv(setting, value)
     wiring.close()
@@ -46,7 +48,11 @@ def names(answer):
 def test_the_order_and_a_part_of_the_rows_and_the_totals_of_all(look):
     answer = look(by="vm", sort="vm-up", limit=3, offset=8)
     assert names(answer) == ["vm-9", "vm-10", "vm-11"]
-    assert (answer.json()["row_count"], answer.json()["totals"]["core_hours"], answer.json()["totals"]["vm_count"]) == (12, 156.0, 12)
+    assert (answer.json()["row_count"], answer.json()["totals"]["core_hours"], answer.json()["totals"]["vm_count"]) == (
+        12,
+        156.0,
+        12,
+    )
     assert names(look(by="vm", sort="core_hours-down", limit=2)) == ["vm-12", "vm-11"]
     assert look(by="vm", sort="moon-up", status=400).json()["error"]["field"] == "sort"
 
@@ -61,7 +67,11 @@ def test_the_table_and_the_plot_may_be_asked_for_apart(look):
 def test_a_free_range_cuts_what_lies_on_its_edges(look):
     answer = look(by="vm", vm="vm-4", **{"from": "2026-11-25T10:30:00Z", "until": "2026-11-25T11:15:00Z"}).json()
     assert [(row["vm"], row["core_hours"]) for row in answer["table"]] == [("vm-4", 3.0)]
-    assert (answer["from"], answer["until"], answer["step_seconds"]) == ("2026-11-25T10:30:00Z", "2026-11-25T11:15:00Z", 300)
+    assert (answer["from"], answer["until"], answer["step_seconds"]) == (
+        "2026-11-25T10:30:00Z",
+        "2026-11-25T11:15:00Z",
+        300,
+    )
 
 
 @pytest.mark.parametrize("look", lab.DOCUMENT_STORES, indirect=True)
@@ -124,7 +134,11 @@ def test_csv_holds_the_same_rows(look):
     lines = list(csv.DictReader(io.StringIO(text.text)))
     assert [line["vm"] for line in lines] == [f"vm-{n}" for n in range(12, 6, -1)]
     for line, row in zip(lines, table, strict=True):
-        named = {"coverage": "coverage_share", "efficiency": "efficiency_share", "last_sampled_at": "last_sampled_at_utc"}
+        named = {
+            "coverage": "coverage_share",
+            "efficiency": "efficiency_share",
+            "last_sampled_at": "last_sampled_at_utc",
+        }
         expected = {named.get(name, name): "" if value is None else str(value) for name, value in row.items()}
         assert line == expected | {"last_sampled_at_utc": "2026-11-25 12:00:00"}
     assert look(format="xml", status=400).json()["error"]["field"] == "format"
@@ -160,7 +174,9 @@ def test_coverage_of_a_vm_whose_clocks_differ_is_that_of_the_statement(look, cli
     token = bearer("reporter", clouds=("other",), issued=NOW - timedelta(minutes=1))
     assert client.post("usage-report", json={"samples": [sample]}, headers=token).json()["accepted"] == 1
     headers = bearer("reader", issued=NOW - timedelta(minutes=1))
-    (stated,) = client.get("statement", params={"month": f"{NOW:%Y-%m}", "cloud": "other"}, headers=headers).json()["clouds"]
+    (stated,) = client.get("statement", params={"month": f"{NOW:%Y-%m}", "cloud": "other"}, headers=headers).json()[
+        "clouds"
+    ]
     (row,) = look(by="vm", vm="vm-btime").json()["table"]
     assert (row["coverage"], stated["coverage"]) == (coverage, coverage)
 
@@ -170,21 +186,30 @@ def test_silent_vms_are_named_with_when_they_were_last_heard_of(look, monkeypatc
     assert (look().json()["totals"]["silent_vms"], "silent" in str(look().json()["doubts"])) == (0, False)
     monkeypatch.setattr("skytally.core.clock.now", lambda: NOW + timedelta(hours=2, seconds=1))
     silent = next(one for one in look().json()["doubts"] if one["kind"] == "silent")
-    assert (silent["vm_count"], silent["vms"][0]) == (12, {"cloud": CLOUD, "vm": "vm-1", "value": "2026-11-25T12:00:00Z"})
+    assert (silent["vm_count"], silent["vms"][0]) == (
+        12,
+        {"cloud": CLOUD, "vm": "vm-1", "value": "2026-11-25T12:00:00Z"},
+    )
 
 
 def test_a_browser_keeps_the_pages_files_until_they_change(look):
     first = look("dashboard/d3.v7.min.js")
     kept = {"If-None-Match": first.headers["etag"]}
     again = look("dashboard/d3.v7.min.js", status=304, headers=kept)
-    assert (again.content, again.headers["etag"], again.headers["cache-control"]) == (b"", first.headers["etag"], "no-cache")
+    assert (again.content, again.headers["etag"], again.headers["cache-control"]) == (
+        b"",
+        first.headers["etag"],
+        "no-cache",
+    )
     assert "content-security-policy" in again.headers
     assert look("dashboard/page.js", headers=kept).content
 
 
 def test_what_is_sent_packed_is_the_same(look):
     for path in ("dashboard/page.css", "dashboard/data"):
-        plain, packed = (look(path, headers={"Accept-Encoding": coding}, by="vm") for coding in ("gzip; q=0, br", "br, gzip;q=0.5"))
+        plain, packed = (
+            look(path, headers={"Accept-Encoding": coding}, by="vm") for coding in ("gzip; q=0, br", "br, gzip;q=0.5")
+        )
         assert (plain.headers.get("content-encoding"), packed.headers["content-encoding"]) == (None, "gzip")
         assert (packed.content, "Accept-Encoding" in packed.headers["vary"]) == (plain.content, True)
         assert int(packed.headers["content-length"]) < len(plain.content) / 2
@@ -207,4 +232,7 @@ def test_what_crosses_a_steps_edge_counts_on_both_sides_by_its_parts(look, clien
         ("11:00", 3.0),
     ]
     cut = look(cloud="cern", **{"from": "2026-11-25T08:50:00Z", "until": "2026-11-25T20:00:00Z"}).json()["series"]
-    assert [(point["at"][11:16], round(point["core_hours"], 6)) for point in cut][:2] == [("08:50", 0.5), ("09:00", 3.0)]
+    assert [(point["at"][11:16], round(point["core_hours"], 6)) for point in cut][:2] == [
+        ("08:50", 0.5),
+        ("09:00", 3.0),
+    ]

@@ -68,7 +68,9 @@ def test_the_id_of_a_chain_shuts_out_all_of_it_and_nobody_gets_a_fresh_token(cli
     (first, *_, last) = chain
     text = last["Authorization"].removeprefix("Bearer ")
     deny(tokens=[tokens.chain_id(text, tokens.content(text))])
-    answers = [client.post(name, json={}, headers=headers) for headers in chain for name in ("usage-report", "job-heartbeat")]
+    answers = [
+        client.post(name, json={}, headers=headers) for headers in chain for name in ("usage-report", "job-heartbeat")
+    ]
     assert {answer.status_code for answer in answers} == {403}
     assert not any("token" in answer.json() for answer in answers)
     deny()

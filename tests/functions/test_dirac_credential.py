@@ -1,4 +1,6 @@
-"""A robot's credential through its whole life: used, renewed, refused, signed in again, and what people are told of it."""
+"""A robot's credential through its whole life: used, renewed,
+refused, signed in again, and what people are told of it.
+"""
 
 import json
 import threading
@@ -23,7 +25,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        status, answer = self.server.renewal(body) if self.path == "/api/auth/token" else self.server.search(self.headers["Authorization"])
+        status, answer = (
+            self.server.renewal(body)
+            if self.path == "/api/auth/token"
+            else self.server.search(self.headers["Authorization"])
+        )
         data = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
@@ -82,7 +88,9 @@ def collect(client, dirac, monkeypatch):
     def round_at(at):
         monkeypatch.setattr("skytally.core.clock.now", lambda: at)
         wiring.close()
-        heartbeats.record(lab.heartbeat(str(dirac.count + 1), vm="vm-1"), CALLER, wiring.documents(), at - timedelta(hours=2))
+        heartbeats.record(
+            lab.heartbeat(str(dirac.count + 1), vm="vm-1"), CALLER, wiring.documents(), at - timedelta(hours=2)
+        )
         return client.post("dirac-collect")
 
     return round_at
@@ -90,7 +98,11 @@ def collect(client, dirac, monkeypatch):
 
 @pytest.fixture
 def credential_rows(client, reader):
-    return lambda: [row for row in client.get("dashboard/data?view=health", headers=reader).json()["table"] if row["kind"] == "credential"]
+    return lambda: [
+        row
+        for row in client.get("dashboard/data?view=health", headers=reader).json()["table"]
+        if row["kind"] == "credential"
+    ]
 
 
 def doctor():
@@ -131,7 +143,9 @@ def test_a_credential_s_life_and_what_people_are_told_of_it(collect, dirac, clie
     assert doctor() == [("FAILED", row["message"])]
     client.post("alarm-raise")
     wiring.documents().refresh()
-    raised = {alarm.subject: alarm.message for _, alarm in wiring.documents().find("alarm", Alarm, {"kind": ["stale_timer"]})}
+    raised = {
+        alarm.subject: alarm.message for _, alarm in wiring.documents().find("alarm", Alarm, {"kind": ["stale_timer"]})
+    }
     assert "sign the robot in again" in raised["dirac_collect"]
 
     sign_in(dirac)

@@ -1,4 +1,6 @@
-"""dirac_collect over HTTP, on both document stores, with a stand-in for DIRAC's command line; a real DiracX is in tests/contract."""
+"""dirac_collect over HTTP, on both document stores, with a stand-in for DIRAC's command line;
+a real DiracX is in tests/contract.
+"""
 
 import os
 import stat
@@ -21,7 +23,11 @@ JOB = classic_dirac.RECORDED_MORE | {"RescheduleTime": None, "EndExecTime": None
 @pytest.fixture(params=DOCUMENT_STORES)
 def collect(request, client, document_settings, tmp_path, monkeypatch):
     classic_dirac.set_up(tmp_path)
-    told = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SKYTALLY_DIRAC_URL": "dirac-cli:", "SKYTALLY_TIMER_MIN_SECONDS": "0"}
+    told = {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "SKYTALLY_DIRAC_URL": "dirac-cli:",
+        "SKYTALLY_TIMER_MIN_SECONDS": "0",
+    }
     for setting, value in {**document_settings(request.param), **told}.items():
         monkeypatch.setenv(setting, value)
     wiring.close()
@@ -43,7 +49,10 @@ def test_a_round_settles_what_fell_silent_and_the_page_shows_it(collect, client,
     assert collect().json() == {"state": "done", "running": 0, "asked": 3, "final": 2, "unreadable": 0}
     assert (job("1").status, job("3").status, job("2").status, job("2").final_at) == ("Done", "Failed", "Running", None)
     table = client.get("dashboard/data?view=jobs&window=day&until=2026-11-24T12:00:00Z", headers=reader).json()["table"]
-    assert {(row["cloud"], row["status"], row["job_count"]) for row in table} >= {("uvic", "Done", 1), ("uvic", "Failed", 1)}
+    assert {(row["cloud"], row["status"], row["job_count"]) for row in table} >= {
+        ("uvic", "Done", 1),
+        ("uvic", "Failed", 1),
+    }
 
 
 def test_the_same_round_again_changes_nothing(collect):
@@ -93,9 +102,16 @@ def test_a_command_that_is_cut_short_is_an_outage_and_the_next_round_does_it(col
 
 
 def test_what_cannot_be_read_of_one_job_stops_no_other_and_is_noted(collect, tmp_path):
-    """Status null, a counter that is a word, a line break in the last field and before it, and a forged row of another job."""
+    """Status null, a counter that is a word,
+    a line break in the last field and before it, and a forged row of another job.
+    """
     forged = "x,\n6,Failed,S,None,None,None,None,None,0,Minor,App"
-    odd = {"1": {"Status": ""}, "2": {"RescheduleCounter": "many"}, "3": {"ApplicationStatus": "two\nlines"}, "4": {"MinorStatus": "a\nb"}}
+    odd = {
+        "1": {"Status": ""},
+        "2": {"RescheduleCounter": "many"},
+        "3": {"ApplicationStatus": "two\nlines"},
+        "4": {"MinorStatus": "a\nb"},
+    }
     odd |= {
         "5": {"ApplicationStatus": forged},
         "6": {},
@@ -105,15 +121,25 @@ def test_what_cannot_be_read_of_one_job_stops_no_other_and_is_noted(collect, tmp
     classic_dirac.tell(tmp_path, {number: done | fields for number, fields in odd.items()})
     named(*odd)
     for _ in range(2):
-        assert (collect().status_code, {job(number).status for number in "34567"}, {job(number).status for number in "12"}) == (
+        assert (
+            collect().status_code,
+            {job(number).status for number in "34567"},
+            {job(number).status for number in "12"},
+        ) == (
             200,
             {"Done"},
             {"Running"},
         )
     assert job("7").final_at < datetime.now(UTC)
     wiring.documents().refresh()
-    noted = {(one.source, one.key_text, one.reason) for _, one in wiring.documents().find("unreadable", Unreadable, {"kind": ["row"]})}
-    assert noted == {("dirac", "1", "a job without a status"), ("dirac", "2", "a job whose RescheduleCounter is no count")}
+    noted = {
+        (one.source, one.key_text, one.reason)
+        for _, one in wiring.documents().find("unreadable", Unreadable, {"kind": ["row"]})
+    }
+    assert noted == {
+        ("dirac", "1", "a job without a status"),
+        ("dirac", "2", "a job whose RescheduleCounter is no count"),
+    }
 
 
 def test_a_round_that_crashes_is_an_outage_with_an_incident_and_the_next_one_is_due(collect, monkeypatch):

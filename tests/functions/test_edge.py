@@ -29,7 +29,9 @@ def limited(home, monkeypatch):
     monkeypatch.setenv("SKYTALLY_CALLS_PER_SECOND", "2")
     monkeypatch.setenv("SKYTALLY_CLAIMS_PER_SECOND", "1")
     stand_still(monkeypatch)
-    with TestClient(AllFunctions(), base_url=BASE, raise_server_exceptions=False, client=("203.0.113.9", 4711)) as client:
+    with TestClient(
+        AllFunctions(), base_url=BASE, raise_server_exceptions=False, client=("203.0.113.9", 4711)
+    ) as client:
         client.event_hooks = {"response": [described.check]}
         yield client
 
@@ -113,5 +115,9 @@ def test_a_wrong_setting_is_said_by_the_function_that_meets_it(home, client, mon
     monkeypatch.setenv("SKYTALLY_CALLS_PER_SECOND", "many")
     wiring.close()
     answer = client.get("statement?month=2026-11", headers={"Authorization": "Bearer x"})
-    assert (answer.status_code, answer.json()["error"]["code"], "Retry-After" in answer.headers) == (503, "unavailable", True)
+    assert (answer.status_code, answer.json()["error"]["code"], "Retry-After" in answer.headers) == (
+        503,
+        "unavailable",
+        True,
+    )
     assert "SKYTALLY_CALLS_PER_SECOND" in answer.json()["error"]["message"]

@@ -31,14 +31,24 @@ def sent(client, bearer):
     """Post with a token that is good for the function."""
 
     def send(name, **how):
-        headers = bearer(NEEDS[name], **({"clouds": ("uvic",)} if NEEDS[name] == "reporter" else {})) if name in NEEDS else {}
+        headers = (
+            bearer(NEEDS[name], **({"clouds": ("uvic",)} if NEEDS[name] == "reporter" else {})) if name in NEEDS else {}
+        )
         return client.post(name, headers=headers | how.pop("headers", {}), **how)
 
     return send
 
 
 @pytest.mark.parametrize(
-    "path", ["http://skytally.test/", "/nothing", "/function/", "/function/nothing", "/function/usage-report/more", "/robots.txt"]
+    "path",
+    [
+        "http://skytally.test/",
+        "/nothing",
+        "/function/",
+        "/function/nothing",
+        "/function/usage-report/more",
+        "/robots.txt",
+    ],
 )
 def test_an_unknown_path_is_404(client, path):
     answer = client.get(path if path.startswith("http") else f"http://skytally.test{path}")
@@ -46,7 +56,8 @@ def test_an_unknown_path_is_404(client, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["agent/robots.txt", "agent/../agent/main.py", "agent/main.py", "dashboard/favicon.ico", "dashboard/main.py"]
+    "path",
+    ["agent/robots.txt", "agent/../agent/main.py", "agent/main.py", "dashboard/favicon.ico", "dashboard/main.py"],
 )
 def test_a_file_that_is_not_served_is_404(client, path):
     answer = client.get(path)
@@ -93,13 +104,17 @@ def test_too_large_a_body_is_413_where_no_length_is_told(sent):
 
 def test_a_bomb_is_413_and_never_inflated(sent):
     bomb = gzip.compress(b" " * (64 * 1024**2))
-    answer = sent("usage-report", content=bomb, headers={"content-type": "application/json", "content-encoding": "gzip"})
+    answer = sent(
+        "usage-report", content=bomb, headers={"content-type": "application/json", "content-encoding": "gzip"}
+    )
     assert (answer.status_code, code(answer)) == (413, "too_large")
 
 
 @pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"tail"])
 def test_bad_gzip_is_400(sent, body):
-    answer = sent("usage-report", content=body, headers={"content-type": "application/json", "content-encoding": "gzip"})
+    answer = sent(
+        "usage-report", content=body, headers={"content-type": "application/json", "content-encoding": "gzip"}
+    )
     assert (answer.status_code, code(answer)) == (400, "malformed_gzip")
 
 
@@ -117,7 +132,9 @@ def test_another_media_type_is_415(sent, name, media):
 
 
 @pytest.mark.parametrize("name", ["secret-deposit", "secret-claim", "secret-revoke", "usage-report"])
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"1", b'"x"', b"{}", b'{"samples": 1}', b"\xff\xfe", b"[" * 5_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b"1", b'"x"', b"{}", b'{"samples": 1}', b"\xff\xfe", b"[" * 5_000]
+)
 def test_a_body_that_is_not_what_it_must_be_is_400(sent, name, body):
     answer = sent(name, content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, code(answer).startswith("malformed")) == (400, True)
@@ -132,7 +149,9 @@ def test_a_missing_field_is_named(sent):
 
 
 @pytest.mark.parametrize("name", ["secret-deposit", "secret-revoke", "usage-report"])
-@pytest.mark.parametrize("header", [None, "", "Basic eA==", "Bearer", "Bearer ", "Bearer x", "Bearer a.b", "Bearer " + "x" * 9_000])
+@pytest.mark.parametrize(
+    "header", [None, "", "Basic eA==", "Bearer", "Bearer ", "Bearer x", "Bearer a.b", "Bearer " + "x" * 9_000]
+)
 def test_no_token_or_none_of_ours_is_401(client, name, header):
     answer = client.post(name, json={}, headers={"Authorization": header} if header is not None else {})
     assert (answer.status_code, code(answer), answer.headers["www-authenticate"]) == (401, "unauthenticated", "Bearer")
@@ -210,7 +229,15 @@ def bearer_after_keys_left(home):
 
 
 @pytest.mark.parametrize(
-    "query", ["month=2026-13", "month=11-2026", "", "month=2026-11&month=2026-10", "month=2026-11&detail=all", "month=2026-11&format=xml"]
+    "query",
+    [
+        "month=2026-13",
+        "month=11-2026",
+        "",
+        "month=2026-11&month=2026-10",
+        "month=2026-11&detail=all",
+        "month=2026-11&format=xml",
+    ],
 )
 def test_a_bad_statement_query_is_400(client, reader, query):
     answer = client.get(f"statement?{query}", headers=reader)
@@ -222,7 +249,9 @@ def test_what_is_no_month_is_named_with_how_one_is_written(client, reader):
     assert (error["field"], "YYYY-MM" in error["message"]) == ("month", True)
 
 
-@pytest.mark.parametrize("query", ["view=nothing", "window=year", "until=yesterday", "until=2026-11-25", "until=2026-11-25T10:00:00"])
+@pytest.mark.parametrize(
+    "query", ["view=nothing", "window=year", "until=yesterday", "until=2026-11-25", "until=2026-11-25T10:00:00"]
+)
 def test_a_bad_view_is_400(client, reader, query):
     answer = client.get(f"dashboard/data?{query}", headers=reader)
     assert (answer.status_code, code(answer)) == (400, "malformed")
@@ -246,7 +275,11 @@ def test_a_name_with_underscores_is_404_and_told_the_right_one(client, name):
 
 
 def test_every_answer_says_that_it_is_not_to_be_sniffed_or_cached(client, reader):
-    for answer in (client.get("statement?month=2026-11", headers=reader), client.get("nothing/at/all"), client.post("secret-claim")):
+    for answer in (
+        client.get("statement?month=2026-11", headers=reader),
+        client.get("nothing/at/all"),
+        client.post("secret-claim"),
+    ):
         if answer.status_code != 404:
             assert answer.headers["cache-control"] == "no-store"
             assert answer.headers["x-content-type-options"] == "nosniff"
@@ -277,17 +310,27 @@ def test_the_description_is_a_page_that_needs_nothing_else(client):
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["content-security-policy"] == api_page.POLICY
     assert not re.findall(r"<script|<link|<img|src=|url\(|href=\"(?!#|openapi\.json)", answer.text)
-    links, targets = (set(re.findall(rf'{word}="{mark}([^"]+)"', answer.text)) for word, mark in (("href", "#"), ("id", "")))
+    links, targets = (
+        set(re.findall(rf'{word}="{mark}([^"]+)"', answer.text)) for word, mark in (("href", "#"), ("id", ""))
+    )
     assert links <= targets
-    assert {operation["operationId"] for methods in described.DESCRIBED["paths"].values() for operation in methods.values()} <= links
+    assert {
+        operation["operationId"] for methods in described.DESCRIBED["paths"].values() for operation in methods.values()
+    } <= links
 
 
-OPERATIONS = [(path, method, operation) for path, methods in described.DESCRIBED["paths"].items() for method, operation in methods.items()]
+OPERATIONS = [
+    (path, method, operation)
+    for path, methods in described.DESCRIBED["paths"].items()
+    for method, operation in methods.items()
+]
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS, ids=[path for path, _, _ in OPERATIONS])
 def test_a_function_is_as_the_description_says(client, bearer, path, method, operation):
-    """Ask without a token, with each role's, and with the other method; the client holds each answer to the description."""
+    """Ask without a token, with each role's, and with the other method;
+    the client holds each answer to the description.
+    """
     where = f"http://skytally.test{path.replace('{file}', 'vm.py').replace('{function}', 'statement')}"
     roles = [role for requirement in operation["security"] for role in requirement["bearer"]]
     headers = {"content-type": next(iter(operation.get("requestBody", {"content": [""]})["content"]))}

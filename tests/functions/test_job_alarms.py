@@ -14,7 +14,14 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 HOUR_MS = 3_600_000
 CLOUDS = [f"cloud-{n}" for n in range(6)]
-USUAL = {"system": "panda", "status": "finished", "cores": 1, "multicore": False, "final_at": NOW - 30 * MINUTE, "processing_type": "simul"}
+USUAL = {
+    "system": "panda",
+    "status": "finished",
+    "cores": 1,
+    "multicore": False,
+    "final_at": NOW - 30 * MINUTE,
+    "processing_type": "simul",
+}
 SPENT = {"wall_ms": HOUR_MS, "cpu_ms": HOUR_MS, "core_ms": HOUR_MS, "core_ms_with_cpu": HOUR_MS, "wasted_core_ms": 0}
 FAILED = {"status": "failed", "error": "pilot 1099", "error_message": "stage-in failed"}
 RUNNING = {"status": "running", "final_at": None, "cpu_ms": 0, "core_ms_with_cpu": 0}
@@ -37,7 +44,10 @@ def jobs(store):
 
     def keep(count, system="panda", **fields):
         blank = dict.fromkeys(Job.__struct_fields__) | {"changed_at": NOW, "seen_at": NOW}
-        made = [Job(**blank | USUAL | SPENT | {"system": system, "job_id": str(next(numbers))} | fields) for _ in range(count)]
+        made = [
+            Job(**blank | USUAL | SPENT | {"system": system, "job_id": str(next(numbers))} | fields)
+            for _ in range(count)
+        ]
         store.write([Write("job", f"{system}/{job.job_id}", 1, job) for job in made]).result()
 
     return keep
@@ -98,7 +108,9 @@ def test_an_alarm_is_not_over_because_nothing_is_collected(store, jobs, found):
     assert ("faulty_cloud", "cloud-2") not in found(NOW + 5 * HOUR)
 
 
-@pytest.mark.parametrize(("cloud", "how"), [("cloud-2", {"status": "cancelled"}), ("unknown", FAILED), ("elsewhere", FAILED)])
+@pytest.mark.parametrize(
+    ("cloud", "how"), [("cloud-2", {"status": "cancelled"}), ("unknown", FAILED), ("elsewhere", FAILED)]
+)
 def test_what_is_cancelled_or_not_placed_is_no_clouds_fault(jobs, found, cloud, how):
     usual_work(jobs)
     jobs(80, cloud=cloud, vm="vm-1", task_id="3", **how)
@@ -124,7 +136,9 @@ def test_a_vm_that_swallows_jobs_is_named_and_its_cloud_is_not(jobs, found):
     jobs(90, cloud="cloud-4", vm="vm-3", task_id="3")
     alarms = found()
     assert list(alarms) == [("black_hole_vm", "cloud-2/vm-3")]
-    assert alarms["black_hole_vm", "cloud-2/vm-3"].startswith("vm-3 swallows jobs: 92 of 100 failed within the hour, after 2.3 min each")
+    assert alarms["black_hole_vm", "cloud-2/vm-3"].startswith(
+        "vm-3 swallows jobs: 92 of 100 failed within the hour, after 2.3 min each"
+    )
 
 
 def test_jobs_that_fail_late_make_no_black_hole(jobs, found):
@@ -153,8 +167,18 @@ def test_a_payload_that_runs_far_longer_than_its_like_or_uses_no_cpu(jobs, found
     jobs(1, cloud="uvic", vm="vm-1", **RUNNING | {"wall_ms": 30 * HOUR_MS})
     jobs(1, cloud="uvic", vm="vm-2", **RUNNING | {"wall_ms": 23 * HOUR_MS})
     jobs(1, cloud="uvic", vm="vm-3", processing_type="other", **RUNNING | {"wall_ms": 300 * HOUR_MS})
-    jobs(1, cloud="uvic", vm="vm-4", **RUNNING | {"wall_ms": 4 * HOUR_MS, "cpu_ms": 9_000, "core_ms_with_cpu": 4 * HOUR_MS})
-    jobs(1, cloud="uvic", vm="vm-5", **RUNNING | {"wall_ms": 4 * HOUR_MS, "cpu_ms": 900_000, "core_ms_with_cpu": 4 * HOUR_MS})
+    jobs(
+        1,
+        cloud="uvic",
+        vm="vm-4",
+        **RUNNING | {"wall_ms": 4 * HOUR_MS, "cpu_ms": 9_000, "core_ms_with_cpu": 4 * HOUR_MS},
+    )
+    jobs(
+        1,
+        cloud="uvic",
+        vm="vm-5",
+        **RUNNING | {"wall_ms": 4 * HOUR_MS, "cpu_ms": 900_000, "core_ms_with_cpu": 4 * HOUR_MS},
+    )
     jobs(1, cloud="uvic", vm="vm-6", seen_at=NOW - 3 * HOUR, **RUNNING | {"wall_ms": 300 * HOUR_MS})
     jobs(1, cloud="unknown", **RUNNING | {"job_id": "77777", "wall_ms": 30 * HOUR_MS})
     assert found() == {
@@ -162,16 +186,27 @@ def test_a_payload_that_runs_far_longer_than_its_like_or_uses_no_cpu(jobs, found
             "stuck_payload",
             "uvic/vm-1",
         ): "stuck on uvic/vm-1: panda/30 has run for 30 h, where its like take 1.0: look at the vm, and end what hangs",
-        ("stuck_payload", "uvic/vm-4"): "stuck on uvic/vm-4: panda/33 has used 9 s of CPU in 4 h: look at the vm, and end what hangs",
+        (
+            "stuck_payload",
+            "uvic/vm-4",
+        ): "stuck on uvic/vm-4: panda/33 has used 9 s of CPU in 4 h: look at the vm, and end what hangs",
         (
             "stuck_payload",
             "panda/77777",
-        ): "stuck on panda/77777: panda/77777 has run for 30 h, where its like take 1.0: look at the vm, and end what hangs",
+        ): "stuck on panda/77777: panda/77777 has run for 30 h, where its like take 1.0: look at the vm, and end what "
+        "hangs",
     }
 
 
 def test_a_payload_that_outlives_its_job_for_as_long_as_a_vm_names_it(store, jobs, found):
-    zombie = {"system": "dirac", "status": "Killed", "cloud": "uvic", "vm": "vm-1", "final_at": NOW - 4 * HOUR, "doubt": ZOMBIE}
+    zombie = {
+        "system": "dirac",
+        "status": "Killed",
+        "cloud": "uvic",
+        "vm": "vm-1",
+        "final_at": NOW - 4 * HOUR,
+        "doubt": ZOMBIE,
+    }
     jobs(1, **zombie | {"job_id": "5"})
     jobs(1, **zombie | {"job_id": "6", "doubt": None})
     blank = dict.fromkeys(Heartbeat.__struct_fields__)

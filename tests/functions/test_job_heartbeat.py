@@ -1,4 +1,6 @@
-"""job_heartbeat and dirac_collect over HTTP, on both document stores; the collector's doors are tested on a real DiracX."""
+"""job_heartbeat and dirac_collect over HTTP, on both document stores;
+the collector's doors are tested on a real DiracX.
+"""
 
 from datetime import datetime, timedelta
 
@@ -19,13 +21,20 @@ def store(request, home, document_settings, monkeypatch):
 @pytest.fixture
 def beat(store, client, bearer):
     def send(body, **who):
-        return client.post("job-heartbeat", json=body, headers=bearer("reporter", **{"vm": "vm-1", "clouds": ("uvic",)} | who))
+        return client.post(
+            "job-heartbeat", json=body, headers=bearer("reporter", **{"vm": "vm-1", "clouds": ("uvic",)} | who)
+        )
 
     return send
 
 
 def test_jobs_show_at_once_and_the_same_again_changes_nothing(beat, client, reader):
-    body = {"vm": "vm-1", "jobs": ["123", "x", "124"], "seen_at": "2026-11-24T00:00:00Z", "sources": {"processes": 9, "environ": 2}}
+    body = {
+        "vm": "vm-1",
+        "jobs": ["123", "x", "124"],
+        "seen_at": "2026-11-24T00:00:00Z",
+        "sources": {"processes": 9, "environ": 2},
+    }
     for _ in range(2):
         answer = beat(body)
         assert answer.status_code == 200, answer.text
@@ -80,14 +89,27 @@ def test_a_clock_that_is_years_ahead_costs_no_heartbeat(beat, client, reader):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["1e400", "9" * 5_000, "[" * 900 + "]" * 900, '"1\\u0000"', '"\\ud83d\\ude00"', "null", "true", '{"id": "1"}', '"' + "1" * 9_999 + '"'],
+    [
+        "1e400",
+        "9" * 5_000,
+        "[" * 900 + "]" * 900,
+        '"1\\u0000"',
+        '"\\ud83d\\ude00"',
+        "null",
+        "true",
+        '{"id": "1"}',
+        '"' + "1" * 9_999 + '"',
+    ],
 )
 def test_a_job_that_is_none_leaves_its_neighbours_alone(beat, client, bearer, wrong):
     who = bearer("reporter", vm="vm-1", clouds=("uvic",)) | {"Content-Type": "application/json"}
     body = '{"vm": "vm-1", "jobs": ["123", WRONG, "124"]}'.replace("WRONG", wrong)
     answer = client.post("job-heartbeat", content=body, headers=who)
     assert answer.status_code == 200, answer.text
-    assert (answer.json()["accepted"], [(one["index"], one["code"]) for one in answer.json()["rejected"]]) == (2, [(1, "malformed_job")])
+    assert (answer.json()["accepted"], [(one["index"], one["code"]) for one in answer.json()["rejected"]]) == (
+        2,
+        [(1, "malformed_job")],
+    )
 
 
 def test_without_a_door_the_collector_is_off(client):
@@ -101,4 +123,7 @@ def test_a_door_that_leads_nowhere_is_an_outage(client, beat, monkeypatch, tmp_p
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
     wiring.close()
     beat({"vm": "vm-1", "jobs": ["1"]})
-    assert (client.post("dirac-collect").status_code, client.post("dirac-collect").json()["error"]["code"]) == (503, "unavailable")
+    assert (client.post("dirac-collect").status_code, client.post("dirac-collect").json()["error"]["code"]) == (
+        503,
+        "unavailable",
+    )

@@ -13,8 +13,21 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR_MS = 3_600_000
 
 
-USUAL = {"system": "panda", "status": "finished", "cloud": "uvic", "final_at": NOW - timedelta(hours=1), "cores": 8, "multicore": True}
-SPENT = {"wall_ms": HOUR_MS, "cpu_ms": 6 * HOUR_MS, "core_ms": 8 * HOUR_MS, "core_ms_with_cpu": 8 * HOUR_MS, "wasted_core_ms": 0}
+USUAL = {
+    "system": "panda",
+    "status": "finished",
+    "cloud": "uvic",
+    "final_at": NOW - timedelta(hours=1),
+    "cores": 8,
+    "multicore": True,
+}
+SPENT = {
+    "wall_ms": HOUR_MS,
+    "cpu_ms": 6 * HOUR_MS,
+    "core_ms": 8 * HOUR_MS,
+    "core_ms_with_cpu": 8 * HOUR_MS,
+    "wasted_core_ms": 0,
+}
 STAGE_IN = {"error": "pilot 1099", "error_component": "pilot", "error_message": "stage-in failed"}
 FAILED = {"status": "failed", "wasted_core_ms": 8 * HOUR_MS, **STAGE_IN}
 RUNNING = {"status": "running", "final_at": None, "cpu_ms": 0}
@@ -35,11 +48,17 @@ def view(request, home, document_settings, monkeypatch, client, reader):
     wiring.close()
     monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     jobs = [job(n) for n in range(3)] + [job(n, cloud="cern", **FAILED) for n in range(10, 14)] + [job(20, **RUNNING)]
-    jobs += [job(30, final_at=NOW - timedelta(days=3)), job(31, cloud="unknown", **KIND), job(32, multicore=False, **KIND, **FAILED)]
+    jobs += [
+        job(30, final_at=NOW - timedelta(days=3)),
+        job(31, cloud="unknown", **KIND),
+        job(32, multicore=False, **KIND, **FAILED),
+    ]
     wiring.documents().write(jobs).result()
 
     def look(**query):
-        answer = client.get("dashboard/data", params={"view": "jobs", "until": "2026-11-25T12:00:00Z", **query}, headers=reader)
+        answer = client.get(
+            "dashboard/data", params={"view": "jobs", "until": "2026-11-25T12:00:00Z", **query}, headers=reader
+        )
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -74,7 +93,9 @@ def test_the_window_decides_and_what_is_over_shows_nothing_that_runs(view):
 
 
 def test_other_displays(view):
-    assert rows(view(by="error", cloud="cern"), "error", "error_message", "job_count") == [("pilot 1099", "stage-in failed", 4)]
+    assert rows(view(by="error", cloud="cern"), "error", "error_message", "job_count") == [
+        ("pilot 1099", "stage-in failed", 4)
+    ]
     kinds = rows(view(by="kind"), "processing_type", "transformation", "status", "job_count", "mean_max_pss_bytes")
     assert ("simul", "Sim_tf.py", "finished", 1, 4e9) in kinds
     assert (None, None, "finished", 3, None) in kinds
@@ -120,4 +141,6 @@ def test_jobs_by_task(view):
     wiring.documents().write(
         [job(50, task_id="77", transformation="Reco_tf.py"), job(51, task_id="77", transformation="Reco_tf.py")]
     ).result()
-    assert ("77", "Reco_tf.py", "finished", 2) in rows(view(by="task"), "task_id", "transformation", "status", "job_count")
+    assert ("77", "Reco_tf.py", "finished", 2) in rows(
+        view(by="task"), "task_id", "transformation", "status", "job_count"
+    )

@@ -10,7 +10,9 @@ from skytally.secrets import envelope
 
 def test_a_vm_takes_its_secret_reports_and_is_on_the_statement(client, scheduler, reader):
     deposit = client.post(
-        "secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": base64.b64encode(b"hello").decode()}, headers=scheduler
+        "secret-deposit",
+        json={"vm": "vm-1", "cloud": "uvic", "payload": base64.b64encode(b"hello").decode()},
+        headers=scheduler,
     )
     assert deposit.status_code == 201
     answer = deposit.json()
@@ -24,11 +26,13 @@ def test_a_vm_takes_its_secret_reports_and_is_on_the_statement(client, scheduler
 
     now = datetime.now(UTC).replace(microsecond=0)
     vm = lab.FakeVm("vm-1", boot_at=now - timedelta(minutes=30))
-    receipt = client.post("usage-report", json={"samples": [vm.sample(now)]}, headers={"Authorization": f"Bearer {reporter}"})
+    receipt = client.post(
+        "usage-report", json={"samples": [vm.sample(now)]}, headers={"Authorization": f"Bearer {reporter}"}
+    )
     assert receipt.json() | {"server_time": None} == {"accepted": 1, "stale": 0, "rejected": [], "server_time": None}
 
     statement = client.get("statement", params={"month": f"{now:%Y-%m}", "detail": "boots"}, headers=reader).json()
-    assert [(c["cloud"], c["wall_hours"], c["core_hours"], c["cpu_hours"], c["coverage"]) for c in statement["clouds"]] == [
-        ("uvic", 0.5, 4.0, 2.0, 1.0)
-    ]
+    assert [
+        (c["cloud"], c["wall_hours"], c["core_hours"], c["cpu_hours"], c["coverage"]) for c in statement["clouds"]
+    ] == [("uvic", 0.5, 4.0, 2.0, 1.0)]
     assert statement["boots"][0]["document"] == f"vm-1-{vm.boot_at:%Y%m%dT%H%M%SZ}-{now:%Y-%m}"

@@ -25,7 +25,8 @@ SUCCEEDED, PERIOD = "skytally_round_succeeded_timestamp_seconds", "skytally_time
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "infra" / "prometheus" / "skytally.rules.yaml"
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None and os.environ.get("CI") != "true", reason="promtool is not installed: see localstack/provide.py"
+    shutil.which("promtool") is None and os.environ.get("CI") != "true",
+    reason="promtool is not installed: see localstack/provide.py",
 )
 HOSTILE = 'a\\"b\nc{d="e"} 🦉'
 
@@ -76,7 +77,9 @@ def test_rounds_cursors_alarms_and_the_verdict(scraped, client, bearer):
     times = {"raised_at": NOW, "seen_at": NOW, "resolved_at": None}
     told = {"message": "…", "state": "raised", "told": "raised", **times}
     for n in range(3):
-        write("alarm", f"silent_vm:{n}", Alarm(kind="silent_vm", subject=str(n), cloud=HOSTILE if n else "cern", **told))
+        write(
+            "alarm", f"silent_vm:{n}", Alarm(kind="silent_vm", subject=str(n), cloud=HOSTILE if n else "cern", **told)
+        )
     found = scraped()
     assert found["skytally_round_succeeded_timestamp_seconds", ("timer", "alarm_raise")] == NOW.timestamp()
     assert found["skytally_round_failed", ("timer", "alarm_raise")] == 0
@@ -106,18 +109,26 @@ def test_reports_by_what_they_got_and_their_items(scraped, client, bearer, at):
     wiring.close()
     found = scraped()
     outcomes = {
-        outcome: found["skytally_report_requests_total", ("function", "usage_report"), ("outcome", outcome)] for outcome in REQUESTS
+        outcome: found["skytally_report_requests_total", ("function", "usage_report"), ("outcome", outcome)]
+        for outcome in REQUESTS
     }
     assert outcomes == {"answered": 3, "refused": 2, "unavailable": 0, "crashed": 0}
-    items = {outcome: found["skytally_report_items_total", ("function", "usage_report"), ("outcome", outcome)] for outcome in ITEMS}
+    items = {
+        outcome: found["skytally_report_items_total", ("function", "usage_report"), ("outcome", outcome)]
+        for outcome in ITEMS
+    }
     assert items == {"accepted": 2, "stale": 1, "rejected": 1}
     assert found["skytally_report_items_total", ("function", "job_heartbeat"), ("outcome", "rejected")] == 1
 
 
 def test_counts_of_many_processes_add_up_and_begin_anew_at_midnight(scraped):
     blank = dict.fromkeys(("refused", "unavailable", "crashed", "stale", "rejected"), 0)
-    for n, hour_at in enumerate((NOW.replace(minute=0), NOW.replace(hour=0, minute=0), NOW.replace(day=24, hour=23, minute=0))):
-        tally = Tally(function="usage_report", hour_at=hour_at, counted_at=hour_at, answered=10**n, accepted=2 * 10**n, **blank)
+    for n, hour_at in enumerate(
+        (NOW.replace(minute=0), NOW.replace(hour=0, minute=0), NOW.replace(day=24, hour=23, minute=0))
+    ):
+        tally = Tally(
+            function="usage_report", hour_at=hour_at, counted_at=hour_at, answered=10**n, accepted=2 * 10**n, **blank
+        )
         write("tally", f"usage_report-{n}", tally)
     found = scraped()
     assert found["skytally_report_requests_total", ("function", "usage_report"), ("outcome", "answered")] == 11
@@ -139,7 +150,11 @@ def timers(found, name):
 
 
 def write_round(name, started_at, succeeded_at):
-    write("round", name, Round(name=name, started_at=started_at, finished_at=started_at, succeeded_at=succeeded_at, error=None))
+    write(
+        "round",
+        name,
+        Round(name=name, started_at=started_at, finished_at=started_at, succeeded_at=succeeded_at, error=None),
+    )
 
 
 def test_each_timer_has_its_period_and_its_last_success_or_0(scraped, monkeypatch):
@@ -149,7 +164,13 @@ def test_each_timer_has_its_period_and_its_last_success_or_0(scraped, monkeypatc
     write_round("alarm_raise", NOW, NOW - timedelta(hours=5))
     write_round("secret_sweep", NOW, None)
     found = scraped()
-    periods = {"alarm_raise": 300, "secret_sweep": 300, "dirac_collect": 900, "panda_collect": 1_200, "documents_forget": 3_600}
+    periods = {
+        "alarm_raise": 300,
+        "secret_sweep": 300,
+        "dirac_collect": 900,
+        "panda_collect": 1_200,
+        "documents_forget": 3_600,
+    }
     assert timers(found, PERIOD) == periods
     assert timers(found, SUCCEEDED) == dict.fromkeys(periods, 0) | {"alarm_raise": NOW.timestamp() - 5 * 3_600}
     assert set(periods) == {function.name for function in FUNCTIONS if function.schedule}
@@ -196,7 +217,9 @@ def test_prometheus_own_linter_has_nothing_to_say(client, reader, at):
     [(1, 24, (2, 25, 72), (74, 100)), (10, 1, (11, 13), (14, 20)), (0, 1, (1, 3), (4, 20))],
     ids=["daily", "hourly", "never succeeded"],
 )
-def test_the_rule_raises_a_timer_after_three_of_its_own_periods(tmp_path, succeeded_hours, period_hours, silent_at_hours, raised_at_hours):
+def test_the_rule_raises_a_timer_after_three_of_its_own_periods(
+    tmp_path, succeeded_hours, period_hours, silent_at_hours, raised_at_hours
+):
     """Moments are hours after 1970, where promtool's clock begins."""
     labels = '{timer="documents_forget",job="skytally"}'
     series = {f"{SUCCEEDED}{labels}": succeeded_hours * 3_600, f"{PERIOD}{labels}": period_hours * 3_600}
@@ -209,7 +232,8 @@ def test_the_rule_raises_a_timer_after_three_of_its_own_periods(tmp_path, succee
         "interval": "1m",
         "input_series": [{"series": name, "values": f"{value}x{101 * 60}"} for name, value in series.items()],
         "alert_rule_test": [
-            {"eval_time": f"{hours}h", "alertname": "SkytallyTimerFails", "exp_alerts": alerts} for hours, alerts in expected.items()
+            {"eval_time": f"{hours}h", "alertname": "SkytallyTimerFails", "exp_alerts": alerts}
+            for hours, alerts in expected.items()
         ],
     }
     path = tmp_path / "test.json"

@@ -23,7 +23,17 @@ def server(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8080", "laptop.example.org:8080", "[fd00::1]:80"]
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:8080",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "[::1]",
+        "[::1]:8080",
+        "laptop.example.org:8080",
+        "[fd00::1]:80",
+    ],
 )
 def test_whoever_calls_it_by_this_machines_name_is_answered(server, host):
     answer = ask(server, f"Host: {host}")

@@ -59,7 +59,13 @@ def cursor(queue="CA-IAAS-T3"):
 
 def ended(number, at, **fields):
     """Make a row of a job that ended at a time."""
-    began = {"starttime": "2026-11-24T00:00:00", "endtime": at, "durationsec": 60, "batchid": None, "modificationhost": "vm-1"}
+    began = {
+        "starttime": "2026-11-24T00:00:00",
+        "endtime": at,
+        "durationsec": 60,
+        "batchid": None,
+        "modificationhost": "vm-1",
+    }
     known = {"pandaid": number, "computingsite": "CA-IAAS-T3", "jobstatus": "finished"} | began | changed_at(at)
     return dict.fromkeys(panda_rows.FIELDS) | known | fields
 
@@ -89,7 +95,9 @@ def test_the_same_again_changes_nothing_and_asks_little(collect, monitor):
     collect()
     before, monitor.requests = jobs(), 0
     collect(NOW + timedelta(minutes=10))
-    assert {key: (job.status, job.cloud) for key, job in jobs().items()} == {key: (job.status, job.cloud) for key, job in before.items()}
+    assert {key: (job.status, job.cloud) for key, job in jobs().items()} == {
+        key: (job.status, job.cloud) for key, job in before.items()
+    }
     assert monitor.requests == 2
 
 
@@ -98,7 +106,8 @@ def test_no_answer_is_never_no_jobs(collect, monitor, fault):
     collect()
     stands_at = cursor().stands_at
     monitor.rows.append(
-        monitor.rows[-1] | {"pandaid": 99, "modificationtime": "2026-11-24T05:30:00", "statechangetime": "2026-11-24T05:30:00"}
+        monitor.rows[-1]
+        | {"pandaid": 99, "modificationtime": "2026-11-24T05:30:00", "statechangetime": "2026-11-24T05:30:00"}
     )
     monitor.next_faults = [fault]
     answer = collect(NOW + timedelta(hours=1))
@@ -173,7 +182,10 @@ def test_a_second_that_holds_more_than_any_usual_answer(collect, monitor):
 
 def test_one_queue_s_failure_is_its_own(collect, monitor, monkeypatch, client, reader):
     use_queues(monkeypatch, "CA-IAAS-T3,BAD,OTHER")
-    monitor.rows += [ended(11, "2026-11-24T04:30:00", computingsite="BAD"), ended(12, "2026-11-24T04:30:00", computingsite="OTHER")]
+    monitor.rows += [
+        ended(11, "2026-11-24T04:30:00", computingsite="BAD"),
+        ended(12, "2026-11-24T04:30:00", computingsite="OTHER"),
+    ]
     monitor.faulty_queues = {"BAD"}
     told = collect().json()
     assert (told["state"], told["failed_queues"]) == ("done", 1)
@@ -216,7 +228,13 @@ def test_two_attempts_of_one_pilot_are_two_jobs_at_one_place(collect, monitor, c
         ended(11, "2026-11-24T04:30:00", jobstatus="failed", attemptnr=1, **told),
         ended(12, "2026-11-24T04:50:00", attemptnr=2, **told),
     ]
-    place = {"batch_id": "sched#7.0#1", "vm": "vm-9", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "state": "running"}
+    place = {
+        "batch_id": "sched#7.0#1",
+        "vm": "vm-9",
+        "cloud": "uvic",
+        "started_at": "2026-11-24T00:00:00Z",
+        "state": "running",
+    }
     client.post("placement-report", json={"jobs": [place]}, headers=scheduler)
     collect()
     found = jobs()
@@ -236,7 +254,13 @@ def test_a_placement_days_later_moves_the_job_and_the_totals(collect, monitor, c
         return {row["cloud"]: row["job_count"] for row in table}
 
     assert clouds() == {"unknown": 1}
-    place = {"batch_id": "sched#7.0#1", "vm": "vm-9", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "state": "completed"}
+    place = {
+        "batch_id": "sched#7.0#1",
+        "vm": "vm-9",
+        "cloud": "uvic",
+        "started_at": "2026-11-24T00:00:00Z",
+        "state": "completed",
+    }
     client.post("placement-report", json={"jobs": [place]}, headers=scheduler)
     assert clouds() == {"uvic": 1}
 
@@ -244,7 +268,10 @@ def test_a_placement_days_later_moves_the_job_and_the_totals(collect, monitor, c
 def test_a_round_that_has_no_time_left_goes_on_where_it_stopped(monitor, client):
     moments = iter([NOW] * 10 + [NOW + timedelta(seconds=n) for n in range(50, 5_000, 50)])
     round_of = panda_collector.Collection(
-        wiring.panda(), ("CA-IAAS-T3",), wiring.documents(), Deadline(lambda: next(moments), NOW + timedelta(seconds=40))
+        wiring.panda(),
+        ("CA-IAAS-T3",),
+        wiring.documents(),
+        Deadline(lambda: next(moments), NOW + timedelta(seconds=40)),
     )
     assert round_of.run()["behind_seconds"] > 3_600
     assert cursor().stands_at < NOW
@@ -287,7 +314,9 @@ def test_an_hour_of_too_many_jobs_for_a_round_is_read_in_several(collect, monito
     collect()
     begin = NOW + timedelta(hours=8)
     monitor.now = lambda: begin.replace(tzinfo=None)
-    monitor.rows += [ended(1_000 + n, f"{NOW + timedelta(hours=2, seconds=n * 7):%Y-%m-%dT%H:%M:%S}") for n in range(500)]
+    monitor.rows += [
+        ended(1_000 + n, f"{NOW + timedelta(hours=2, seconds=n * 7):%Y-%m-%dT%H:%M:%S}") for n in range(500)
+    ]
     slow, rounds = Slow(Cut(wiring.panda(), 70), 7, begin), 0
     while slow.round("CA-IAAS-T3") > 600 and rounds < 100:
         rounds += 1
@@ -354,7 +383,11 @@ def test_a_failure_makes_the_next_round_read_all_of_the_last_hour_again(collect,
 def test_late_words_of_the_batch_system_are_asked_for_once_a_day(collect, monitor):
     collect()
     failed = next(row for row in monitor.rows if row["jobstatus"] == "failed")
-    failed |= {"statechangetime": "2026-11-24T20:00:00", "superrorcode": 9, "superrordiag": "Diag from worker : removed by site"}
+    failed |= {
+        "statechangetime": "2026-11-24T20:00:00",
+        "superrorcode": 9,
+        "superrordiag": "Diag from worker : removed by site",
+    }
     collect(NOW + timedelta(hours=20))
     assert sum("statechangetimerange" in query for query in monitor.queries) == 1
     collect(NOW + timedelta(hours=25))
@@ -381,15 +414,39 @@ def store(request, monitor, document_settings, monkeypatch):
 
 NOTHING = dict.fromkeys(panda_rows.FIELDS)
 NONSENSE = [
-    *(None, 5, "row", [], {}, NOTHING, NOTHING | {"pandaid": True}, NOTHING | {"pandaid": 1.5} | changed_at("2026-11-24T04:00:00")),
+    *(
+        None,
+        5,
+        "row",
+        [],
+        {},
+        NOTHING,
+        NOTHING | {"pandaid": True},
+        NOTHING | {"pandaid": 1.5} | changed_at("2026-11-24T04:00:00"),
+    ),
     *(
         ended(number, when)
-        for number, when in ((71, "0000-00-00 00:00:00"), (72, "9999-12-31T23:59:59"), (73, "noon"), (74, None), (75, 7))
+        for number, when in (
+            (71, "0000-00-00 00:00:00"),
+            (72, "9999-12-31T23:59:59"),
+            (73, "noon"),
+            (74, None),
+            (75, 7),
+        )
     ),
     *(ended(number, "2026-11-24T04:30:00") | {"pandaid": number} for number in (0, -1, "1e3", "\uff11", 10**20, "")),
 ]
 READABLE = [
-    ended(81, "2026-11-24T04:30:00", jobstatus=None, starttime=[], endtime={}, durationsec=10**300, corecount="\ud800", jobmetrics=[[]]),
+    ended(
+        81,
+        "2026-11-24T04:30:00",
+        jobstatus=None,
+        starttime=[],
+        endtime={},
+        durationsec=10**300,
+        corecount="\ud800",
+        jobmetrics=[[]],
+    ),
     ended(
         82,
         "2026-11-24T04:30:00",
@@ -399,7 +456,14 @@ READABLE = [
         exeerrordiag="\ud800\0x" * 10**5,
         batchid="\0\n",
     ),
-    ended("83", "2026-11-24T04:30:00", statechangetime="9999-12-31T23:59:59", cpuconsumptiontime="nan", maxpss="1e999", attemptnr=10**18),
+    ended(
+        "83",
+        "2026-11-24T04:30:00",
+        statechangetime="9999-12-31T23:59:59",
+        cpuconsumptiontime="nan",
+        maxpss="1e999",
+        attemptnr=10**18,
+    ),
 ]
 
 
@@ -413,12 +477,21 @@ def test_rows_that_cannot_be_read_cost_themselves_on_every_store(store, collect,
     noted = [one for _, one in wiring.documents().find("unreadable", Unreadable, {})]
     assert {(one.kind, one.source) for one in noted} == {("row", "panda/CA-IAAS-T3")}
     assert {"71", "72", "73", "74", "75"} <= {one.key_text for one in noted}
-    assert {one.reason for one in noted} == {"pandaid is no whole number above zero", "modificationtime is no time until now"}
+    assert {one.reason for one in noted} == {
+        "pandaid is no whole number above zero",
+        "modificationtime is no time until now",
+    }
 
 
 def test_a_placement_that_no_calendar_holds_leaves_rounds_as_they_are(store, collect, client, scheduler):
     ended_at = {"ended_at": "9999-12-31T23:59:59-14:00"}
-    place = {"batch_id": "s#1.0#1", "vm": "atlas-vm-1.west-cloud", "cloud": "west", "started_at": "2026-11-24T00:00:00Z", "state": "x"}
+    place = {
+        "batch_id": "s#1.0#1",
+        "vm": "atlas-vm-1.west-cloud",
+        "cloud": "west",
+        "started_at": "2026-11-24T00:00:00Z",
+        "state": "x",
+    }
     for bad in (place | {"started_at": "0001-01-01T00:00:00+14:00"}, place | ended_at):
         assert client.post("placement-report", json={"jobs": [bad]}, headers=scheduler).json()["accepted"] == 0
     assert collect().json()["state"] == "done"
@@ -428,7 +501,13 @@ def test_a_placement_that_no_calendar_holds_leaves_rounds_as_they_are(store, col
 
 
 def test_a_state_change_of_the_year_9999_freezes_no_job(store, collect, monitor):
-    row = ended(91, "2026-11-24T04:30:00", jobstatus="running", statechangetime="9999-12-31T23:59:59", starttime="2026-11-24T04:00:00")
+    row = ended(
+        91,
+        "2026-11-24T04:30:00",
+        jobstatus="running",
+        statechangetime="9999-12-31T23:59:59",
+        starttime="2026-11-24T04:00:00",
+    )
     monitor.rows = [row]
     collect()
     assert jobs()["91"].status == "running"
@@ -453,7 +532,9 @@ def test_a_crash_over_one_queue_is_that_queue_s_failure(monitor, caplog):
     monitor.now = lambda: NOW.replace(tzinfo=None)
     queues = ("CA-IAAS-T3", "BAD")
     source = Broken(wiring.panda(), "BAD")
-    round_of = panda_collector.Collection(source, queues, wiring.documents(), Deadline(lambda: NOW, NOW + timedelta(seconds=40)))
+    round_of = panda_collector.Collection(
+        source, queues, wiring.documents(), Deadline(lambda: NOW, NOW + timedelta(seconds=40))
+    )
     assert round_of.run()["failed_queues"] == 1
     assert (len(jobs()), cursor().error) == (6, None)
     assert cursor("BAD").stands_at < NOW - timedelta(hours=23)
@@ -462,7 +543,17 @@ def test_a_crash_over_one_queue_is_that_queue_s_failure(monitor, caplog):
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"jobs": {}}', b'{"jobs": "x"}', b"[]", b"5", b'{"jobs": [{"pandaid": 1', b"{" * 10**6, b'{"jobs":' + b"[" * 10**5, b"\xff"]
+    "body",
+    [
+        b'{"jobs": {}}',
+        b'{"jobs": "x"}',
+        b"[]",
+        b"5",
+        b'{"jobs": [{"pandaid": 1',
+        b"{" * 10**6,
+        b'{"jobs":' + b"[" * 10**5,
+        b"\xff",
+    ],
 )
 def test_an_answer_of_another_shape_is_an_outage(body):
     with pytest.raises(Unavailable):
@@ -480,9 +571,9 @@ def test_a_day_on_fifteen_clouds(store, monitor, client, scheduler, reader, monk
     found = jobs()
     assert len(found) == len(day.truth)
     assert {number: (found[number].status, found[number].cloud) for number in found} == day.truth
-    table = client.get("dashboard/data", params={"view": "jobs", "until": day.end.isoformat(), "window": "week"}, headers=reader).json()[
-        "table"
-    ]
+    table = client.get(
+        "dashboard/data", params={"view": "jobs", "until": day.end.isoformat(), "window": "week"}, headers=reader
+    ).json()["table"]
     assert {(row["cloud"], row["status"]): row["job_count"] for row in table} == day.counts()
     assert day.late_words
     assert {found[number].error for number in day.late_words} == {"supervisor 9"}

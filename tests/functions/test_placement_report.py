@@ -14,7 +14,12 @@ from skytally.core.documents import Job, PlacedVm, Placement
 from skytally.jobs import placement_join
 
 VM = {"vm": "vm-1", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "cores": 8}
-JOB = {"batch_id": "sched#7.0#1795467074", "vm": "slot1_1@vm-1", "started_at": "2026-11-24T01:00:00Z", "state": "running"}
+JOB = {
+    "batch_id": "sched#7.0#1795467074",
+    "vm": "slot1_1@vm-1",
+    "started_at": "2026-11-24T01:00:00Z",
+    "state": "running",
+}
 
 
 @pytest.fixture
@@ -78,7 +83,10 @@ def test_a_job_without_a_cloud_is_where_its_vm_is(report, bearer):
     other = {**JOB, "batch_id": "sched#8.0#1"}
     report(vms=[VM, {**VM, "vm": "vm-2", "cloud": "cern"}])
     told = report(headers=limited, jobs=[JOB, {**JOB, "vm": "vm-2"}, {**other, "vm": "vm-3"}, "what"]).json()
-    assert (told["accepted"], [(one["index"], one["code"]) for one in told["rejected"]]) == (2, [(0, "not_yours"), (3, "malformed")])
+    assert (told["accepted"], [(one["index"], one["code"]) for one in told["rejected"]]) == (
+        2,
+        [(0, "not_yours"), (3, "malformed")],
+    )
     assert sorted(run.vm for run in stored(Placement, "placement")) == ["vm-2", "vm-3"]
     before = {**JOB, "started_at": "2026-11-20T00:00:00Z", "ended_at": "2026-11-20T01:00:00Z"}
     assert report(headers=limited, jobs=[before]).json()["accepted"] == 1, "the vm of that name lived later"
@@ -87,15 +95,32 @@ def test_a_job_without_a_cloud_is_where_its_vm_is(report, bearer):
 def test_bodies(client, scheduler):
     headers = scheduler | {"Content-Type": "application/json"}
     packed = gzip.compress(json.dumps({"vms": [VM]}).encode())
-    assert client.post("placement-report", content=packed, headers=headers | {"Content-Encoding": "gzip"}).json()["accepted"] == 1
+    assert (
+        client.post("placement-report", content=packed, headers=headers | {"Content-Encoding": "gzip"}).json()[
+            "accepted"
+        ]
+        == 1
+    )
     assert client.post("placement-report", content=b"{", headers=headers).json()["error"]["code"] == "malformed"
     assert client.post("placement-report", content=b" " * (8 * 2**20 + 1), headers=headers).status_code == 413
     assert client.post("placement-report", json={"vms": "x"}, headers=scheduler).json()["error"]["field"] == "vms"
 
 
 # What was accepted once, and made every later report and every round of panda_collect fail.
-YEAR_1 = {"batch_id": "x#1.0#1", "vm": "bad", "cloud": "evil", "started_at": "0001-01-01T00:00:00+14:00", "state": "running"}
-YEAR_9999 = {"batch_id": "s#1.0#1", "vm": "vm-1", "cloud": "cloud-a", "started_at": "2026-11-29T09:00:00Z", "state": "ended"}
+YEAR_1 = {
+    "batch_id": "x#1.0#1",
+    "vm": "bad",
+    "cloud": "evil",
+    "started_at": "0001-01-01T00:00:00+14:00",
+    "state": "running",
+}
+YEAR_9999 = {
+    "batch_id": "s#1.0#1",
+    "vm": "vm-1",
+    "cloud": "cloud-a",
+    "started_at": "2026-11-29T09:00:00Z",
+    "state": "ended",
+}
 YEAR_9999 |= {"ended_at": "9999-12-31T23:59:59-14:00"}
 
 
@@ -104,10 +129,16 @@ def test_a_time_that_no_calendar_holds_costs_its_item_and_later_reports_go_on(st
     vm = {**VM, **{name: bad[name] for name in ("vm", "cloud", "started_at", "ended_at") if name in bad}}
     answer = report(jobs=[bad], vms=[vm])
     assert (answer.status_code, answer.json()["accepted"]) == (200, 0)
-    assert [(one["index"], one["code"]) for one in answer.json()["rejected"]] == [(0, "malformed_time"), (1, "malformed_time")]
+    assert [(one["index"], one["code"]) for one in answer.json()["rejected"]] == [
+        (0, "malformed_time"),
+        (1, "malformed_time"),
+    ]
     assert stored(PlacedVm, "placed_vm") == stored(Placement, "placement") == []
     again = report(jobs=[bad, {**JOB, "batch_id": bad["batch_id"], "vm": bad["vm"]}], vms=[VM]).json()
-    assert (again["accepted"], [(one["index"], one["code"]) for one in again["rejected"]]) == (2, [(1, "malformed_time")])
+    assert (again["accepted"], [(one["index"], one["code"]) for one in again["rejected"]]) == (
+        2,
+        [(1, "malformed_time")],
+    )
 
 
 def test_names_of_any_length_and_script_are_kept_on_every_store(store, report):
@@ -132,7 +163,12 @@ def test_the_moment_of_listing_has_a_zone(report):
 
 def test_a_vm_that_is_listed_again_is_alive_again_on_every_store(store, report):
     ended = {**VM, "ended_at": "2026-11-24T00:10:00Z"}
-    for listed_at, vm, ended_at in (("00:05", VM, None), ("00:20", ended, "00:10"), ("00:25", VM, None), ("00:19", ended, None)):
+    for listed_at, vm, ended_at in (
+        ("00:05", VM, None),
+        ("00:20", ended, "00:10"),
+        ("00:25", VM, None),
+        ("00:19", ended, None),
+    ):
         report(vms=[vm], listed_at=f"2026-11-24T{listed_at}:00Z")
         (known,) = stored(PlacedVm, "placed_vm")
         assert (known.ended_at and f"{known.ended_at:%H:%M}") == ended_at
@@ -141,15 +177,31 @@ def test_a_vm_that_is_listed_again_is_alive_again_on_every_store(store, report):
 def test_two_clouds_say_what_they_like_of_one_batch_job_on_every_store(store, report, bearer):
     for cloud in ("uvic", "evil"):
         mine = {**JOB, "cloud": cloud, "state": cloud}
-        assert report(headers=bearer("scheduler", clouds=(cloud,)), jobs=[mine], vms=[{**VM, "cloud": cloud}]).json()["accepted"] == 2
+        assert (
+            report(headers=bearer("scheduler", clouds=(cloud,)), jobs=[mine], vms=[{**VM, "cloud": cloud}]).json()[
+                "accepted"
+            ]
+            == 2
+        )
     assert {(run.cloud, run.state) for run in stored(Placement, "placement")} == {("uvic", "uvic"), ("evil", "evil")}
 
 
 def test_what_one_cloud_invents_moves_no_job_of_another_on_every_store(store, report, bearer):
     """The job's own cloud lists the vm; the other knows its name, its host and its time."""
     began = datetime(2026, 11, 24, 2, tzinfo=UTC)
-    known = {"batch_id": JOB["batch_id"], "batch_number": "7.0", "host": "vm-1", "started_at": began, "changed_at": began}
-    blank = dict.fromkeys(Job.__struct_fields__) | {"system": "panda", "job_id": "1", "status": "running", "cloud": "unknown"}
+    known = {
+        "batch_id": JOB["batch_id"],
+        "batch_number": "7.0",
+        "host": "vm-1",
+        "started_at": began,
+        "changed_at": began,
+    }
+    blank = dict.fromkeys(Job.__struct_fields__) | {
+        "system": "panda",
+        "job_id": "1",
+        "status": "running",
+        "cloud": "unknown",
+    }
     numbers = dict.fromkeys(("cores", "wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 0)
     placement_join.store([Job(**blank | numbers | known | {"multicore": False, "seen_at": began})], wiring.documents())
     invented = {**JOB, "cloud": "evil", "started_at": "2026-11-20T00:00:00Z"}
@@ -163,7 +215,9 @@ def test_what_one_cloud_invents_moves_no_job_of_another_on_every_store(store, re
 def test_any_value_in_any_field_leaves_the_neighbours_alone_on_every_store(store, client, scheduler, data):
     key = data.draw(st.sampled_from(["vms", "jobs"]))
     odd = {"vms": {**VM, "vm": "odd"}, "jobs": {**JOB, "batch_id": "odd#9.0#1", "ended_at": JOB["started_at"]}}[key]
-    field = data.draw(st.sampled_from(sorted({*odd, "ended_at", "exit_code", "wall_seconds", "site", "flavor", "slot"})))
+    field = data.draw(
+        st.sampled_from(sorted({*odd, "ended_at", "exit_code", "wall_seconds", "site", "flavor", "slot"}))
+    )
     body = json.dumps({"vms": [VM], "jobs": [JOB], key: [{"vms": VM, "jobs": JOB}[key], odd | {field: "VALUE"}]})
     body = body.replace('"VALUE"', data.draw(ANY_JSON))
     answer = client.post("placement-report", content=body, headers=scheduler | {"Content-Type": "application/json"})

@@ -37,11 +37,25 @@ WRONG = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "settings", "setting"), WRONG, ids=[f"{name} {setting}" for name, _, setting in WRONG])
+@pytest.mark.parametrize(
+    ("name", "settings", "setting"), WRONG, ids=[f"{name} {setting}" for name, _, setting in WRONG]
+)
 def test_a_wrong_setting_is_one_sentence_and_exit_code_78(home, name, settings, setting):
-    environment = {"PATH": os.environ["PATH"], "SKYTALLY_HOME": str(home), "FUNCTION_TARGET": name, "PORT": "0", **settings}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SKYTALLY_HOME": str(home),
+        "FUNCTION_TARGET": name,
+        "PORT": "0",
+        **settings,
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "skytally.app.asgi"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "skytally.app.asgi"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (78, "", 1), done.stderr
     assert done.stderr.startswith("skytally: ")
@@ -55,7 +69,9 @@ def test_a_function_is_alive_whatever_its_keys_and_ready_only_with_them(client, 
     (home / "keys").rename(home / "away")
     wiring.close()
     assert {client.get(f"{name}{path}").status_code for name in needs for path in ("/healthz", "/_/health")} == {200}
-    assert {name: client.get(f"{name}/_/ready").status_code for name in needs} == {n: 503 if keys else 200 for n, keys in needs.items()}
+    assert {name: client.get(f"{name}/_/ready").status_code for name in needs} == {
+        n: 503 if keys else 200 for n, keys in needs.items()
+    }
     (home / "away").rename(home / "keys")
     assert client.get("statement/_/ready").status_code == 200
 
@@ -96,7 +112,9 @@ def test_what_is_told_to_stop_is_not_ready_at_once_and_answers_what_it_has(home)
     pieces = [body[n : n + 10_000] for n in range(0, len(body), 10_000)]
 
     async def run(server, token):
-        begin = head("/", f"Authorization: Bearer {token}", "Content-Type: application/json", f"Content-Length: {len(body)}")
+        begin = head(
+            "/", f"Authorization: Bearer {token}", "Content-Type: application/json", f"Content-Length: {len(body)}"
+        )
         sent_on = asyncio.create_task(converse(server.port, [begin, *pieces], 0.1))
         await asyncio.sleep(0.5)
         server.process.terminate()
@@ -118,9 +136,16 @@ def test_a_process_that_is_told_to_stop_while_it_loads_ends_at_once(home, tmp_pa
     main.parent.mkdir()
     os.mkfifo(gate)
     main.write_text(f"open({str(gate)!r}).read()\n")
-    environment = {"PATH": os.environ["PATH"], "FUNCTION_TARGET": "agent", "FUNCTION_SOURCE": str(tmp_path), "SKYTALLY_HOME": str(home)}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "FUNCTION_TARGET": "agent",
+        "FUNCTION_SOURCE": str(tmp_path),
+        "SKYTALLY_HOME": str(home),
+    }
     with (
-        subprocess.Popen([sys.executable, "-m", "skytally.app.asgi"], cwd=ROOT, env={**environment, "PORT": "0"}) as process,
+        subprocess.Popen(
+            [sys.executable, "-m", "skytally.app.asgi"], cwd=ROOT, env={**environment, "PORT": "0"}
+        ) as process,
         gate.open("w"),  # Opens once the function is being loaded.
     ):
         process.terminate()
@@ -132,7 +157,8 @@ def test_a_call_that_hangs_does_not_keep_the_process(home, tmp_path):
     """A platform kills whatever is there after 30 s."""
     (tmp_path / "agent").mkdir()
     (tmp_path / "agent" / "main.py").write_text(
-        "import time\nimport functions_framework.aio\n\n@functions_framework.aio.http\ndef agent(request):\n    time.sleep(60)\n"
+        "import time\nimport functions_framework.aio\n\n@functions_framework.aio.http\ndef agent(request):\n    "
+        "time.sleep(60)\n"
     )
     with (
         slow_senders.served_alone("agent", home, FUNCTION_SOURCE=str(tmp_path)) as server,

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from skytally.app import wiring
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-EDGES = ["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z", "9998-12-31T00:00:00Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"]
+EDGES = [
+    "2000-01-01T00:00:00Z",
+    "2100-01-01T00:00:00Z",
+    "9998-12-31T00:00:00Z",
+    "9999-12-31T23:59:59-14:00",
+    "0001-01-01T00:00:00+14:00",
+]
 WORDS = [
     "",
     "usage",
@@ -86,7 +92,9 @@ def ask(request, document_settings, client, bearer, monkeypatch):
     return lambda path, **query: client.get(path, params=query, headers=headers)
 
 
-@pytest.mark.parametrize(("path", "names", "needed"), [("dashboard/data", DATA, {}), ("statement", STATEMENT, {"month": "2026-11"})])
+@pytest.mark.parametrize(
+    ("path", "names", "needed"), [("dashboard/data", DATA, {}), ("statement", STATEMENT, {"month": "2026-11"})]
+)
 def test_whatever_is_asked_is_answered_or_refused_as_the_callers(ask, path, names, needed):
     @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
     @given(st.dictionaries(st.sampled_from(names), texts, max_size=4))

@@ -1,4 +1,6 @@
-"""Rounds of real processes against a source that never comes to an end: they end in time, and by a signal, and are on record."""
+"""Rounds of real processes against a source that never comes to an end:
+they end in time, and by a signal, and are on record.
+"""
 
 import contextlib
 import json
@@ -115,6 +117,9 @@ def test_a_round_that_is_killed_blocks_the_next_for_its_lease_and_no_longer(serv
     begun = last()
     assert begun.finished_at is None
     soon, late = (begun.started_at + timer.LEASE * share for share in (0.9, 1))
-    states = [timer.run("panda_collect", lambda _: {}, wiring.documents(), 0, lambda at=at: at)["state"] for at in (soon, late)]
+    states = [
+        timer.run("panda_collect", lambda _: {}, wiring.documents(), 0, lambda at=at: at)["state"]
+        for at in (soon, late)
+    ]
     assert states == ["busy", "done"]
     assert begun.started_at < datetime.now(UTC)

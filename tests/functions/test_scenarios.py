@@ -23,10 +23,21 @@ def test_scenario(path, store, client, bearer, reader):
     story = scenario.load(path)
     for report in story["report"]:
         life = story["lives"][report["vm"]]
-        caller = bearer("reporter", vm=None if report.get("cloud_token") else life.vm, clouds=(life.cloud,), flavor=report.get("flavor"))
+        caller = bearer(
+            "reporter",
+            vm=None if report.get("cloud_token") else life.vm,
+            clouds=(life.cloud,),
+            flavor=report.get("flavor"),
+        )
         for _ in range(report.get("times", 1)):
-            answer = client.post("usage-report", json={"samples": scenario.samples(life, report)}, headers=caller).json()
-            told = {"accepted": answer["accepted"], "stale": answer["stale"], "rejected": [r["code"] for r in answer["rejected"]]}
+            answer = client.post(
+                "usage-report", json={"samples": scenario.samples(life, report)}, headers=caller
+            ).json()
+            told = {
+                "accepted": answer["accepted"],
+                "stale": answer["stale"],
+                "rejected": [r["code"] for r in answer["rejected"]],
+            }
             wanted = {"accepted": len(report["at"]), "stale": 0, "rejected": []} | report.get("expect", {})
             assert told == wanted, (report, answer["rejected"])
     check_boots(story, client, reader)

@@ -1,4 +1,6 @@
-"""Secrets through the functions: once, in time, for whom they were left; every refusal; and nothing secret in any log."""
+"""Secrets through the functions: once, in time, for whom they were left;
+every refusal; and nothing secret in any log.
+"""
 
 import base64
 import functools
@@ -151,7 +153,10 @@ def test_revoking_what_is_not_there_or_not_yours(client, scheduler, bearer):
     token = left(client, scheduler).json()["token"]
     claim, expires, _ = token.split(".")
     body = {"claim": claim, "expires": int(expires)}
-    assert refusal(client.post("secret-revoke", json=body, headers=bearer("scheduler", clouds=("cern",)))) == (403, "not_yours")
+    assert refusal(client.post("secret-revoke", json=body, headers=bearer("scheduler", clouds=("cern",)))) == (
+        403,
+        "not_yours",
+    )
     assert refusal(client.post("secret-revoke", json=body | {"claim": "z" * 26}, headers=scheduler)) == (404, "unknown")
     assert claimed(client, token).status_code == 200
 
@@ -254,7 +259,9 @@ def test_a_deposit_that_makes_no_sense_is_refused(client, scheduler, fields):
 
 
 @pytest.mark.parametrize(
-    "change", [{"claim": "../../etc"}, {"claim": "A" * 26}, {"expires": "x"}, {"proof": "0"}, {"public_key": ""}], ids=str
+    "change",
+    [{"claim": "../../etc"}, {"claim": "A" * 26}, {"expires": "x"}, {"proof": "0"}, {"public_key": ""}],
+    ids=str,
 )
 def test_a_claim_that_makes_no_sense_is_refused(client, scheduler, change):
     form = lab.claim_form(left(client, scheduler).json()["token"], lab.public_key()) | change
@@ -341,6 +348,8 @@ def test_the_secrets_of_a_window_are_those_that_wait_or_came_to_their_end_in_it(
     others = bearer("reader", clouds=("cern",), lifetime=timedelta(days=3))
     assert client.get("dashboard/data?view=secrets", headers=others).json()["row_count"] == 0
     hour = (now - timedelta(hours=2)).replace(minute=0, second=0)
-    assert day["series"] == [{"at": iso(hour), "until": iso(hour + timedelta(hours=1)), "state": "delivered", "secret_count": 1}]
+    assert day["series"] == [
+        {"at": iso(hour), "until": iso(hour + timedelta(hours=1)), "state": "delivered", "secret_count": 1}
+    ]
     assert [row["vm"] for row in look(**{"from": iso(now - timedelta(hours=40))}, vm="old")["table"]] == ["old"]
     assert look(**{"from": "2025-01-01T00:00:00Z"})["doubts"] == [{"kind": "kept_days", "days": 31}]

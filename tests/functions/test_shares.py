@@ -41,7 +41,9 @@ def heartbeat(server, cloud, *jobs):
 
 
 def test_a_caller_whose_requests_wait_for_the_store_keeps_nobody_else_waiting(server):
-    """A vm of another cloud, a reader, a scheduler and a vm with a claim are answered while none of the slow requests is."""
+    """A vm of another cloud, a reader,
+    a scheduler and a vm with a claim are answered while none of the slow requests is.
+    """
     allowed = workers.TOKEN.running + workers.TOKEN.waiting
 
     async def run():

@@ -1,4 +1,6 @@
-"""Slow senders beside good ones, on real sockets: the good are answered, the slow are ended, and memory stays bounded."""
+"""Slow senders beside good ones, on real sockets:
+the good are answered, the slow are ended, and memory stays bounded.
+"""
 
 import asyncio
 import contextlib
@@ -47,7 +49,10 @@ def get_digests(*headers):
 
 def report(token, *headers, pad=0, vm="vm-1"):
     """Write a good report, with spaces behind it."""
-    body = json.dumps({"samples": [lab.FakeVm(vm, boot_at=datetime.now(UTC)).sample(datetime.now(UTC))]}).encode() + b" " * pad
+    body = (
+        json.dumps({"samples": [lab.FakeVm(vm, boot_at=datetime.now(UTC)).sample(datetime.now(UTC))]}).encode()
+        + b" " * pad
+    )
     return head("usage-report", f"Authorization: Bearer {token}", JSON, f"Content-Length: {len(body)}", *headers), body
 
 
@@ -79,7 +84,11 @@ def test_slow_senders_are_ended_and_good_ones_are_answered(server):
         ([b"GET /function/agent/vm.py HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 17_000], 431, "head_too_large"),
         ([b"GET /" + b"a" * 17_000], 431, "head_too_large"),
         ([b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 4_000 + b"\r\n"], 431, "head_too_large"),
-        (then(b"POST /function/secret-claim HTTP/1.1\r\nX: ", slow_senders.endlessly(b"a" * 100)), 431, "head_too_large"),
+        (
+            then(b"POST /function/secret-claim HTTP/1.1\r\nX: ", slow_senders.endlessly(b"a" * 100)),
+            431,
+            "head_too_large",
+        ),
         ([b"\x16\x03\x01\x02\x00\x01"], 400, "malformed"),
         ([b"GET / HTTP/1.1\r\nHost x\r\n\r\n"], 400, "malformed"),
         ([head("usage-report", JSON, "Content-Length: 8388608", "Connection: close")], 401, "unauthenticated"),
@@ -111,7 +120,10 @@ def test_what_hangs_on_a_body_that_comes_in_chunks_is_bounded_as_a_head_is(serve
 def test_a_refusal_is_heard_by_whoever_sends_its_whole_body_first(server, closes, token):
     """Closing on a body that is still coming would take the answer back."""
     (answer,) = together(
-        converse(server.port, [head("usage-report", JSON, f"Content-Length: {8 * MIB}", token or "A: b", closes), b" " * 8 * MIB])
+        converse(
+            server.port,
+            [head("usage-report", JSON, f"Content-Length: {8 * MIB}", token or "A: b", closes), b" " * 8 * MIB],
+        )
     )
     assert (answer.status, answer.code) == (401, "unauthenticated")
 
@@ -153,7 +165,16 @@ def test_a_large_report_is_accepted_and_others_are_answered_meanwhile(server):
     now = datetime.now(UTC).replace(microsecond=0)
     body = json.dumps({"samples": [lab.FakeVm("vm-1", boot_at=now).sample(now)] * 9_000}).encode()
     assert len(body) > 4 * MIB
-    sent = [head("usage-report", f"Authorization: Bearer {server.token}", JSON, f"Content-Length: {len(body)}", "Connection: close"), body]
+    sent = [
+        head(
+            "usage-report",
+            f"Authorization: Bearer {server.token}",
+            JSON,
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ),
+        body,
+    ]
 
     async def run():
         large = asyncio.create_task(converse(server.port, sent))
@@ -193,7 +214,10 @@ BEHIND = {
     "junk": ([b"junk\r\n\r\n"], 400),
     "a head that is too large": ([b"GET / HTTP/1.1\r\nX: " + b"a" * 17_000], 431),
     "a head that does not end": ([b"GET / HTTP/1.1\r\nX:"], 408),
-    "a body in chunks that are none": ([head("secret-claim", JSON, "Transfer-Encoding: chunked") + b"no chunk\r\n"], 400),
+    "a body in chunks that are none": (
+        [head("secret-claim", JSON, "Transfer-Encoding: chunked") + b"no chunk\r\n"],
+        400,
+    ),
     "more requests than are taken in at once": ([head("agent/SHA256SUMS", method="GET") * 20], 431),
 }
 
@@ -264,7 +288,9 @@ def test_where_all_places_are_worked_for_the_next_is_told_to_come_again(narrow, 
 
     async def run():
         with locked(tmp_path):
-            under_way = [asyncio.create_task(converse(narrow.port, [head("job-heartbeat", *headers) + body])) for _ in range(20)]
+            under_way = [
+                asyncio.create_task(converse(narrow.port, [head("job-heartbeat", *headers) + body])) for _ in range(20)
+            ]
             await asyncio.sleep(1)
             late = await converse(narrow.port, [get_digests("Connection: close")])
         return late, await asyncio.gather(*under_way), await converse(narrow.port, [get_digests("Connection: close")])

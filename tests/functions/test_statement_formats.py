@@ -1,4 +1,6 @@
-"""The statement for machines: APEL's messages and the jobs of a month, from the same documents as the page, on every store."""
+"""The statement for machines: APEL's messages and the jobs of a month,
+from the same documents as the page, on every store.
+"""
 
 import csv
 import io
@@ -36,15 +38,35 @@ BENCHMARK = {"kernel": "zbs", "kernel_version": "1", "score_wall": 5.0, "score_c
 
 def job(number, **fields):
     """Describe a job of an hour on eight cores, six of which computed."""
-    blank = dict.fromkeys(Job.__struct_fields__) | {"job_id": str(number), "changed_at": NOW, "seen_at": NOW, "started_at": NOW}
-    usual = {"system": "panda", "status": "finished", "cloud": "uvic", "vm": "vm-1", "final_at": NOW - timedelta(days=1), "cores": 8}
-    spent = {"wall_ms": HOUR_MS, "cpu_ms": 6 * HOUR_MS, "core_ms": 8 * HOUR_MS, "core_ms_with_cpu": 8 * HOUR_MS, "wasted_core_ms": 0}
+    blank = dict.fromkeys(Job.__struct_fields__) | {
+        "job_id": str(number),
+        "changed_at": NOW,
+        "seen_at": NOW,
+        "started_at": NOW,
+    }
+    usual = {
+        "system": "panda",
+        "status": "finished",
+        "cloud": "uvic",
+        "vm": "vm-1",
+        "final_at": NOW - timedelta(days=1),
+        "cores": 8,
+    }
+    spent = {
+        "wall_ms": HOUR_MS,
+        "cpu_ms": 6 * HOUR_MS,
+        "core_ms": 8 * HOUR_MS,
+        "core_ms_with_cpu": 8 * HOUR_MS,
+        "wasted_core_ms": 0,
+    }
     return Write("job", f"panda/{number}", 1, Job(**blank | usual | spent | {"multicore": True} | fields))
 
 
 @pytest.fixture(params=lab.DOCUMENT_STORES)
 def ask(request, home, document_settings, monkeypatch, client, bearer, reader):
-    """Report of two vms on one cloud and of one on each of two that nobody measured; answers how to ask for their month."""
+    """Report of two vms on one cloud and of one on each of two that nobody measured;
+    answers how to ask for their month.
+    """
     (home / "clouds.toml").write_text(SITE)
     for setting, value in ({"SKYTALLY_CLOUDS": str(home / "clouds.toml")} | document_settings(request.param)).items():
         monkeypatch.setenv(setting, value)
@@ -60,7 +82,9 @@ def ask(request, home, document_settings, monkeypatch, client, bearer, reader):
         ("cern", other.sample(NOW)),
         ("desy", unscored.sample(NOW)),
     ):
-        answer = client.post("usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=(cloud,), issued=NOW))
+        answer = client.post(
+            "usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=(cloud,), issued=NOW)
+        )
         assert answer.json()["accepted"] == 1, answer.text
     caller = bearer("reader", issued=NOW)
 
@@ -74,7 +98,11 @@ def records(text):
     """Read a message that our own check has passed."""
     apel_format.check(text, NOW)
     header, _, rest = text.partition("\n")
-    return header, [dict(line.split(": ", 1) for line in record.strip().splitlines()) for record in rest.split("%%") if record.strip()]
+    return header, [
+        dict(line.split(": ", 1) for line in record.strip().splitlines())
+        for record in rest.split("%%")
+        if record.strip()
+    ]
 
 
 def test_a_record_for_each_boot_counts_from_the_month_s_start(ask):
@@ -105,7 +133,12 @@ def test_a_record_for_each_boot_counts_from_the_month_s_start(ask):
         "Benchmark": "10",
         "CloudType": "skytally",
     }
-    assert (new["Status"], new["EndTime"], new["WallDuration"], new["CpuCount"]) == ("completed", str(int(NOW.timestamp())), "36000", "4")
+    assert (new["Status"], new["EndTime"], new["WallDuration"], new["CpuCount"]) == (
+        "completed",
+        str(int(NOW.timestamp())),
+        "36000",
+        "4",
+    )
     assert (unscored["FQAN"], unscored["BenchmarkType"], unscored["Benchmark"]) == ("belle", "HEPscore23", "0")
     assert len({record["VMUUID"] for record in told}) == 3
     assert records(ask("apel-cloud").text)[1] == told
@@ -145,7 +178,9 @@ def test_the_closing_sample_of_a_month_counts_in_that_month(ask, client, bearer)
     edge = datetime(2026, 11, 1, tzinfo=UTC)
     vm = lab.FakeVm("edge", boot_at=edge - timedelta(hours=276), cores=4)
     sample = vm.sample(edge, month="2026-10", month_start=lab.counters(0, 4))
-    answer = client.post("usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=("uvic",), issued=NOW))
+    answer = client.post(
+        "usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=("uvic",), issued=NOW)
+    )
     assert answer.json()["accepted"] == 1, answer.text
     _, (record,) = records(ask("apel-cloud", month="2026-10").text)
     last_second = int(edge.timestamp()) - 1
@@ -158,7 +193,12 @@ def test_the_closing_sample_of_a_month_counts_in_that_month(ask, client, bearer)
 
 def test_a_vm_without_core_time_is_left_out_by_name_and_the_rest_goes(ask, client, bearer):
     body = {"samples": [lab.FakeVm("idle", boot_at=NOW - timedelta(hours=1)).sample(NOW)]}
-    assert client.post("usage-report", json=body, headers=bearer("reporter", clouds=("uvic",), issued=NOW)).json()["accepted"] == 1
+    assert (
+        client.post("usage-report", json=body, headers=bearer("reporter", clouds=("uvic",), issued=NOW)).json()[
+            "accepted"
+        ]
+        == 1
+    )
     documents = wiring.documents()
     documents.refresh()
     ((key, usage),) = documents.find("usage", Usage, {"vm": ["idle"]})
@@ -173,7 +213,10 @@ def test_a_vm_without_core_time_is_left_out_by_name_and_the_rest_goes(ask, clien
 
 def test_jobs_are_told_by_cloud_experiment_and_cores_normalised_by_their_vm(ask):
     jobs = [job(1), job(2, status="failed"), job(3, cores=1, cpu_ms=HOUR_MS), job(4, system="dirac", vm="of no sample")]
-    jobs += [job(5, final_at=datetime(2026, 10, 31, 23, tzinfo=UTC)), job(6, started_at=None, wall_ms=0, cpu_ms=0, core_ms=0)]
+    jobs += [
+        job(5, final_at=datetime(2026, 10, 31, 23, tzinfo=UTC)),
+        job(6, started_at=None, wall_ms=0, cpu_ms=0, core_ms=0),
+    ]
     jobs += [job(7, cloud="unknown", vm=None), job(8, cloud="elsewhere"), job(9, final_at=None, status="running")]
     wiring.documents().write(jobs).result()
     answer = ask("apel-job-summary")
@@ -221,17 +264,28 @@ def test_a_month_whose_jobs_are_partly_forgotten_is_not_told(ask):
 
 def test_several_clouds_may_be_asked_for_and_one_that_nobody_knows_is_named_with_those_that_are_known(ask, bearer):
     assert {row["cloud"] for row in ask("json", cloud=["uvic", "cern"]).json()["clouds"]} == {"cern", "uvic"}
-    assert {record["CloudComputeService"] for record in records(ask("apel-cloud", cloud=["uvic", "desy"]).text)[1]} == {"desy", "uvic"}
+    assert {record["CloudComputeService"] for record in records(ask("apel-cloud", cloud=["uvic", "desy"]).text)[1]} == {
+        "desy",
+        "uvic",
+    }
     wiring.documents().write([job(1, cloud="jobs-only"), job(2, cloud="unknown")]).result()
     assert len(ask("csv", detail="jobs", cloud="jobs-only").text.splitlines()) == 2
-    for form, more in (("json", {}), ("csv", {}), ("apel-cloud", {}), ("csv", {"detail": "jobs"}), ("json", {"detail": "signed"})):
+    for form, more in (
+        ("json", {}),
+        ("csv", {}),
+        ("apel-cloud", {}),
+        ("csv", {"detail": "jobs"}),
+        ("json", {"detail": "signed"}),
+    ):
         unknown = ask(form, cloud="nosuch", **more)
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown")
         assert unknown.json()["error"]["message"] == "there is no cloud 'nosuch': known are cern, desy, jobs-only, uvic"
     assert ask("json", cloud=["uvic", "nosuch"]).status_code == 404
     assert ask("json", cloud="uvic", month="2026-01").json()["clouds"] == []
     limited = bearer("reader", clouds=("uvic", "nosuch"), issued=NOW)
-    assert ask("json", limited, cloud="nosuch").json()["error"]["message"] == "there is no cloud 'nosuch': known are uvic"
+    assert (
+        ask("json", limited, cloud="nosuch").json()["error"]["message"] == "there is no cloud 'nosuch': known are uvic"
+    )
     assert ask("json", limited, cloud=["uvic", "cern"]).status_code == 403
     assert ask("json", month=["2026-11", "2026-10"]).status_code == 400
     assert ask("json", cloud=["uvic", "cern"], detail="signed").status_code == 400
@@ -257,7 +311,11 @@ def test_every_job_of_the_month_is_a_row(ask, bearer):
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["job_id"] for row in rows] == [str(n) for n in range(2_499, 0, -1)] + ["5000"]
-    assert (rows[0]["wall_seconds"], rows[0]["cpu_seconds"], rows[0]["final_at_utc"]) == ("3600.0", "21600.0", "2026-11-23 18:21:00")
+    assert (rows[0]["wall_seconds"], rows[0]["cpu_seconds"], rows[0]["final_at_utc"]) == (
+        "3600.0",
+        "21600.0",
+        "2026-11-23 18:21:00",
+    )
     assert (rows[-1]["cpu_seconds"], rows[-1]["error_message"]) == ("", "'=cmd()")
     theirs = ask("csv", bearer("reader", clouds=("cern",), issued=NOW), detail="jobs")
     assert theirs.text.splitlines() == [",".join(rows[0])]
@@ -267,7 +325,12 @@ def test_every_job_of_the_month_is_a_row(ask, bearer):
 def test_a_month_of_many_vms_is_several_messages(ask, client, bearer):
     vms = [lab.FakeVm(f"many-{n}", boot_at=NOW - timedelta(hours=1)) for n in range(1_200)]
     headers = bearer("reporter", clouds=("uvic",), issued=NOW)
-    assert client.post("usage-report", json={"samples": [vm.sample(NOW) for vm in vms]}, headers=headers).json()["accepted"] == 1_200
+    assert (
+        client.post("usage-report", json={"samples": [vm.sample(NOW) for vm in vms]}, headers=headers).json()[
+            "accepted"
+        ]
+        == 1_200
+    )
     whole = ask("apel-cloud")
     assert (whole.status_code, whole.json()["error"]["field"]) == (400, "part")
     told = [records(ask("apel-cloud", part=part).text)[1] for part in (1, 2)]

@@ -1,4 +1,6 @@
-"""Wrong clocks, benchmarks that nobody can believe, and disks that fill up: raised once, without flapping, resolved by themselves."""
+"""Wrong clocks, benchmarks that nobody can believe, and disks that fill up:
+raised once, without flapping, resolved by themselves.
+"""
 
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -41,7 +43,15 @@ def states(webhook, kind):
 
 def test_a_clock_that_hovers_about_the_limit_makes_one_alarm(report, webhook, round_at):
     vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1))
-    for minutes, offset, told in ((0, 59, []), (5, -61, ["raised"]), (10, -45, []), (15, 61, []), (20, 31, []), (25, 2, []), (30, -31, [])):
+    for minutes, offset, told in (
+        (0, 59, []),
+        (5, -61, ["raised"]),
+        (10, -45, []),
+        (15, 61, []),
+        (20, 31, []),
+        (25, 2, []),
+        (30, -31, []),
+    ):
         at, before = NOW + minutes * MINUTE, len(webhook.heard)
         report(vm, at, clock_offset_seconds=offset)
         round_at(at)
@@ -54,11 +64,15 @@ def test_a_clock_that_hovers_about_the_limit_makes_one_alarm(report, webhook, ro
     assert states(webhook, "clock_offset") == ["raised", "resolved"]
 
 
-def test_a_vm_that_reports_after_its_memory_snapshot_was_restored_is_not_silent(report, webhook, round_at, client, bearer):
+def test_a_vm_that_reports_after_its_memory_snapshot_was_restored_is_not_silent(
+    report, webhook, round_at, client, bearer
+):
     vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=9))
     report(vm, NOW - timedelta(hours=4))
     back = vm.sample(NOW - timedelta(hours=6)) | {"sampled_at": lab.stamp(NOW), "previous": None}
-    told = client.post("usage-report", json={"samples": [back]}, headers=bearer("reporter", vm="vm-1", clouds=("uvic",), flavor="c8"))
+    told = client.post(
+        "usage-report", json={"samples": [back]}, headers=bearer("reporter", vm="vm-1", clouds=("uvic",), flavor="c8")
+    )
     assert told.json()["stale"] == 1
     round_at(NOW)
     assert webhook.heard == []
@@ -112,7 +126,10 @@ def test_a_full_disk_is_told_once_and_is_over_when_there_is_room_again(client, w
 def test_how_much_room_a_disk_needs():
     gib = 1_024**3
     assert [
-        one.subject for one in full_stores([DiskUsage.of_disk("small", 4 * gib, 50 * gib), DiskUsage.of_disk("ok", 6 * gib, 50 * gib)], ())
+        one.subject
+        for one in full_stores(
+            [DiskUsage.of_disk("small", 4 * gib, 50 * gib), DiskUsage.of_disk("ok", 6 * gib, 50 * gib)], ()
+        )
     ] == ["small"]
     assert [one.subject for one in full_stores([DiskUsage.of_disk("ok", 6 * gib, 50 * gib)], ["ok"])] == ["ok"]
     assert [one.subject for one in full_stores([DiskUsage.of_disk("large", 11 * gib, 4_000 * gib)], ())] == []

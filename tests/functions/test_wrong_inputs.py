@@ -1,4 +1,6 @@
-"""The programs as a stranger runs them: whatever is wrong with a file, a folder or a setting, they end with one sentence that names it."""
+"""The programs as a stranger runs them: whatever is wrong with a file,
+a folder or a setting, they end with one sentence that names it.
+"""
 
 import os
 import socket
@@ -16,7 +18,9 @@ SERVE = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0"]
 def run(folder, command, **settings):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SKYTALLY_")}
     environment = clean | {"SKYTALLY_HOME": str(folder / "home")} | settings
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.fixture
@@ -31,10 +35,18 @@ def folder(tmp_path):
 WRONG = {
     "a home that is a file": ("keys init", {"SKYTALLY_HOME": "file"}, "file"),
     "keys in a file": ("keys init", {"SKYTALLY_KEYS": "file"}, "file"),
-    "keys that are missing": ("token --role reader", {}, "home/keys: No such file or directory: run `skytally keys init`"),
+    "keys that are missing": (
+        "token --role reader",
+        {},
+        "home/keys: No such file or directory: run `skytally keys init`",
+    ),
     "a signing key that is no text": ("statement close --month 2026-01 --key binary", {}, "binary is no text"),
     "a token that is no text": ("token --show binary", {}, "binary is no text"),
-    "a copy's state that is none": ("copy --from sqlite:///file --to sqlite:///new --state file", {}, "there is no file /file"),
+    "a copy's state that is none": (
+        "copy --from sqlite:///file --to sqlite:///new --state file",
+        {},
+        "there is no file /file",
+    ),
     "a webhook that is no URL": ("doctor", {"SKYTALLY_ALARM_WEBHOOK": "chat.example.org"}, "SKYTALLY_ALARM_WEBHOOK"),
     "a day of timers": ("doctor", {"SKYTALLY_TIMER_MIN_SECONDS": "86401"}, "SKYTALLY_TIMER_MIN_SECONDS"),
     "details kept since before there were dates": ("doctor", {"SKYTALLY_KEPT_DAYS": "800000"}, "SKYTALLY_KEPT_DAYS"),
@@ -69,7 +81,8 @@ def test_a_state_of_no_copy_is_named_and_kept(folder):
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"), [({"SKYTALLY_HOME": "file"}, "file"), ({"PORT": "abc"}, "setting PORT"), ({"SKYTALLY_KEPT_DAYS": "-1"}, "KEPT")]
+    ("settings", "named"),
+    [({"SKYTALLY_HOME": "file"}, "file"), ({"PORT": "abc"}, "setting PORT"), ({"SKYTALLY_KEPT_DAYS": "-1"}, "KEPT")],
 )
 def test_the_local_server_names_what_is_wrong(folder, settings, named):
     ended = run(folder, SERVE, **settings)

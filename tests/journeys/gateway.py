@@ -41,7 +41,9 @@ class Gateway(Server):
         told = ["--port", str(self.port), "--state", str(self.home / "provider"), *options]
         with (self.home / "provider.log").open("a") as log:
             command = [sys.executable, "-m", "localstack.provider", *told]
-            self._process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         for _ in range(400):
             try:
                 return urllib.request.urlopen(f"{self.base}/healthz", timeout=5).close() or self
@@ -74,17 +76,28 @@ class Gateway(Server):
     def fails(self, verb, *more, **variables):
         """Run Terraform where it must fail; return what it says."""
         command = [str(part) for part in self._terraform(verb, *more, example="laptop", **variables)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+        )
         assert done.returncode != 0, done.stdout
         return done.stdout + done.stderr
 
     def terraform_output(self):
         return self.run(
-            "terraform", f"-chdir={TERRAFORM / 'examples' / 'laptop'}", "output", "-json", f"-state={self.home / 'terraform.tfstate'}"
+            "terraform",
+            f"-chdir={TERRAFORM / 'examples' / 'laptop'}",
+            "output",
+            "-json",
+            f"-state={self.home / 'terraform.tfstate'}",
         )
 
     def _terraform(self, verb, *more, example, **variables):
-        told = {"gateway_url": self.base, "password_file": str(self.password_file), "keys_folder": str(self.home / "keys"), **variables}
+        told = {
+            "gateway_url": self.base,
+            "password_file": str(self.password_file),
+            "keys_folder": str(self.home / "keys"),
+            **variables,
+        }
         if example == "laptop":
             told |= {"state_folder": str(self.home / "state"), "cli": str(SKYTALLY)}
         (self.home / "variables.json").write_text(json.dumps(told))
@@ -98,7 +111,10 @@ class Gateway(Server):
         places = [Path(told)] if told else [*Path("/opt").glob("*"), *(Path(place).expanduser() for place in MIRRORS)]
         found = [place for place in places if any(place.glob("*/hashicorp/aws"))]
         if not found:
-            pytest.skip("without the aws provider in a folder of this machine (TF_PLUGIN_MIRROR): Terraform's S3 storage is not tested")
+            pytest.skip(
+                "without the aws provider in a folder of this machine (TF_PLUGIN_MIRROR): Terraform's S3 storage is "
+                "not tested"
+            )
         rules = f'provider_installation {{\n  filesystem_mirror {{\n    path = "{found[0]}"\n  }}\n}}\n'
         (self.home / "terraformrc").write_text(rules)
         self.environment["TF_CLI_CONFIG_FILE"] = str(self.home / "terraformrc")

@@ -35,7 +35,9 @@ class Server:
     def start(self) -> "Server":
         command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", str(self.port)]
         with (self.home / "server.log").open("a") as log:
-            self._process = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._process = subprocess.Popen(
+                command, env=self._environment, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         line = self._process.stdout.readline()
         assert line.startswith("ready http://127.0.0.1:"), (self.home / "server.log").read_text()
         self.base = line.split()[1].partition("/function/")[0]
@@ -63,7 +65,9 @@ class Server:
     def token(self, role: str) -> str:
         return (self.home / "tokens" / role).read_text()
 
-    def call(self, path: str, body: Any = None, *, token: str | None = None, method: str | None = None, **headers: str) -> Answer:
+    def call(
+        self, path: str, body: Any = None, *, token: str | None = None, method: str | None = None, **headers: str
+    ) -> Answer:
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         sent = {"Content-Type": "application/json", **headers} | ({"Authorization": f"Bearer {token}"} if token else {})
         request = urllib.request.Request(f"{self.base}/function/{path}", data, sent, method=method)

@@ -1,4 +1,6 @@
-"""A backup while functions run, everything lost, and the backup brought back: every total is as it was, and nothing newer is undone."""
+"""A backup while functions run, everything lost, and the backup brought back:
+every total is as it was, and nothing newer is undone.
+"""
 
 import subprocess
 import sys

@@ -1,6 +1,7 @@
 """A vm boots from `skytally userdata` while the server is away, its answers are lost, or the vm's power goes.
 
-The road to the server is a proxy that can be away. On the vm, files lie below a folder of the test's, and who sleeps, sleeps shortly.
+The road to the server is a proxy that can be away. On the vm, files lie below a folder of the test's, and who sleeps,
+sleeps shortly.
 """
 
 import base64
@@ -119,7 +120,10 @@ class Vm:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.here(text))
             path.chmod(int(file["permissions"], 8))
-        tools = {"sleep": "exec /bin/sleep 0.05", "python3": f'exec {sys.executable} "$@" --root {self.root} --state {self.root}/state'}
+        tools = {
+            "sleep": "exec /bin/sleep 0.05",
+            "python3": f'exec {sys.executable} "$@" --root {self.root} --state {self.root}/state',
+        }
         for name, line in tools.items():
             (self.root / "tools" / name).write_text(f"#!/bin/sh\n{line}\n")
             (self.root / "tools" / name).chmod(0o755)
@@ -157,7 +161,9 @@ class Vm:
         unit = (self.root / "etc/systemd/system/skytally.service").read_text()
         assert "ExecStart=/bin/sh /etc/skytally/run\n" in unit
         command = ["/bin/sh", str(self.root / "etc/skytally/run")]
-        return subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command, env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
 
     def lives(self):
         """Let the service run until it has reported, and stop it; return what it said."""

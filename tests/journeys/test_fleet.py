@@ -1,4 +1,6 @@
-"""A fleet's reports, lost, doubled and shuffled: every total is exact, and the page agrees with the statement to the last digit."""
+"""A fleet's reports, lost, doubled and shuffled: every total is exact,
+and the page agrees with the statement to the last digit.
+"""
 
 import subprocess
 import sys

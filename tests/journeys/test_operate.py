@@ -1,4 +1,6 @@
-"""docs/operate.md word by word: its own commands and description, in a fresh folder, on the provider of this machine."""
+"""docs/operate.md word by word: its own commands and description,
+in a fresh folder, on the provider of this machine.
+"""
 
 import json
 import os

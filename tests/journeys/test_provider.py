@@ -1,4 +1,6 @@
-"""The provider of OpenFaaS's API over processes: functions that sleep, roll, grow, run by the clock, and are restarted."""
+"""The provider of OpenFaaS's API over processes:
+functions that sleep, roll, grow, run by the clock, and are restarted.
+"""
 
 import json
 import os
@@ -33,14 +35,27 @@ def gateway(tmp_path, idle_seconds):
     gateway = Gateway(tmp_path)
     gateway.run(SKYTALLY, "keys", "init")
     gateway.start("--idle-seconds", idle_seconds)
-    gateway.run(SKYTALLY, "deploy", "secrets", tmp_path / "keys", "--gateway", gateway.base, "--password-file", gateway.password_file)
+    gateway.run(
+        SKYTALLY,
+        "deploy",
+        "secrets",
+        tmp_path / "keys",
+        "--gateway",
+        gateway.base,
+        "--password-file",
+        gateway.password_file,
+    )
     yield gateway
     gateway.stop()
 
 
 def spec(gateway, name, *, memory="512Mi", secrets=None, schedule=None, **settings):
     state = gateway.home / "state"
-    told = {"FUNCTION_TARGET": name, "SKYTALLY_KEYS": "/var/openfaas/secrets", "SKYTALLY_DOCUMENTS": f"sqlite:///{state}/documents.sqlite"}
+    told = {
+        "FUNCTION_TARGET": name,
+        "SKYTALLY_KEYS": "/var/openfaas/secrets",
+        "SKYTALLY_DOCUMENTS": f"sqlite:///{state}/documents.sqlite",
+    }
     return {
         "service": name.replace("_", "-"),
         "image": "skytally:test",
@@ -227,10 +242,14 @@ def test_an_address_is_not_what_a_caller_says_it_is(gateway):
     body = {"vm": "v", "cloud": "c", "payload": "eA==", "sources": ["203.0.113.0/24"]}
     left = gateway.call("secret-deposit", body, token=gateway.token("scheduler"))
     assert left.status == 201, left.body
-    refused = gateway.call("secret-claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"})
+    refused = gateway.call(
+        "secret-claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"}
+    )
     assert (refused.status, refused.json["error"]["code"]) == (403, "forbidden")
     deploy(gateway, "secret_claim", SKYTALLY_TRUSTED_HOPS="1")
-    taken = gateway.call("secret-claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"})
+    taken = gateway.call(
+        "secret-claim", claim_form(left.json["token"], public_key()), **{"X-Forwarded-For": "203.0.113.9"}
+    )
     assert taken.status == 200, taken.body
 
 
@@ -251,9 +270,14 @@ def test_a_schedule_is_due_once_in_utc(schedule, last, now, due):
 
 def test_what_has_no_schedule_is_never_due():
     now = datetime.now(UTC)
-    assert not any(is_due(told, now - timedelta(days=9), now) for told in ({}, {"annotations": None}, {"annotations": {"topic": "x"}}))
+    assert not any(
+        is_due(told, now - timedelta(days=9), now)
+        for told in ({}, {"annotations": None}, {"annotations": {"topic": "x"}})
+    )
 
 
-@pytest.mark.parametrize(("text", "size"), [("256Mi", 256 * 2**20), ("1Gi", 2**30), ("64Ki", 65_536), ("1000", 1_000), (None, 2**30)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("256Mi", 256 * 2**20), ("1Gi", 2**30), ("64Ki", 65_536), ("1000", 1_000), (None, 2**30)]
+)
 def test_limits_are_bytes(text, size):
     assert memory_limit({"limits": {"memory": text}}) == size

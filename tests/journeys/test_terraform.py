@@ -1,4 +1,6 @@
-"""One `terraform apply` brings up the whole system on this machine's provider of OpenFaaS's API; a change rolls, destroy leaves nothing."""
+"""One `terraform apply` brings up the whole system on this machine's provider of OpenFaaS's API;
+a change rolls, destroy leaves nothing.
+"""
 
 import json
 import shutil
@@ -63,7 +65,9 @@ def test_a_wrong_setting_is_told_and_reaches_one_function_at_most(gateway, like)
     gateway.environment["SKYTALLY_DEPLOY_SECONDS"] = "15"
     gateway.terraform("apply", "-auto-approve")
     before = set(gateway.replicas())
-    assert "setting SKYTALLY_TRUSTED_HOPS" in gateway.fails("apply", "-auto-approve", settings={"SKYTALLY_TRUSTED_HOPS": "many"})
+    assert "setting SKYTALLY_TRUSTED_HOPS" in gateway.fails(
+        "apply", "-auto-approve", settings={"SKYTALLY_TRUSTED_HOPS": "many"}
+    )
     assert set(gateway.replicas()) == before, "what can be seen to be wrong reaches none"
     refused = gateway.fails("apply", "-auto-approve", settings={"SKYTALLY_DOCUMENTS_CA_FILE": "/nowhere"})
     assert "agent is not deployed" in refused
@@ -86,10 +90,16 @@ def test_what_was_lost_is_found_and_put_back_by_one_command(gateway, tmp_path):
     key = next(name for name in gateway.secrets() if name.startswith("token-"))
     gateway.system("functions", {"functionName": "statement"}, "DELETE")
     gateway.system("secrets", {"name": key}, "DELETE")
-    by_hand = gateway.deployed()["agent"] | {"service": "agent", "envVars": {"FUNCTION_TARGET": "agent"}, "annotations": {}}
+    by_hand = gateway.deployed()["agent"] | {
+        "service": "agent",
+        "envVars": {"FUNCTION_TARGET": "agent"},
+        "annotations": {},
+    }
     gateway.system("functions", {**by_hand, "secrets": []}, "PUT")
     command = [str(part) for part in (SKYTALLY, "deploy", "status", *access, "-")]
-    found = subprocess.run(command, input=wanted, env=gateway.environment, capture_output=True, text=True, check=False, timeout=60)
+    found = subprocess.run(
+        command, input=wanted, env=gateway.environment, capture_output=True, text=True, check=False, timeout=60
+    )
     assert found.returncode == 3, found.stdout + found.stderr
     lines = {line.split("│")[1].strip(): line for line in found.stdout.splitlines() if "│" in line}
     assert ("missing" in lines["statement"], "missing" in lines[key], "changed" in lines["agent"]) == (True, True, True)
@@ -132,7 +142,11 @@ def jobs_come_onto_their_clouds(gateway, monitor):
     began, ended = (f"{now - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%S}" for minutes in (90, 30))
     row = json.loads((ROOT / "tests" / "recorded" / "bigpanda_jobs_full.json").read_text())["jobs"][0]
     times = {"starttime": began, "endtime": ended, "modificationtime": ended, "statechangetime": ended}
-    monitor.rows = [row | times | {"jobstatus": "failed", "computingsite": QUEUE, "modificationhost": "slot1@worker-7", "batchid": "77.0"}]
+    monitor.rows = [
+        row
+        | times
+        | {"jobstatus": "failed", "computingsite": QUEUE, "modificationhost": "slot1@worker-7", "batchid": "77.0"}
+    ]
     vm = {"vm": "worker-7", "cloud": "lrz", "started_at": f"{now - timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}", "cores": 8}
     job = {"batch_id": "sched#77.0#1795467074", "vm": "slot1@worker-7", "started_at": f"{began}Z", "state": "running"}
     placed = gateway.call("placement-report", {"vms": [vm], "jobs": [job]}, token=gateway.token("scheduler"))
@@ -148,7 +162,9 @@ def timers_answer(gateway):
     for function in CATALOG["functions"]:
         if function["schedule"]:
             answer = gateway.call(function["service"], b"", method="POST")
-            assert (answer.status, answer.json["state"] in {"done", "not_due", "busy", "off"}) == (200, True), answer.body
+            assert (answer.status, answer.json["state"] in {"done", "not_due", "busy", "off"}) == (200, True), (
+                answer.body
+            )
 
 
 def a_change_rolls_one_function_and_loses_nothing(gateway, panda, *, keeps_old):
@@ -178,7 +194,9 @@ def a_change_rolls_one_function_and_loses_nothing(gateway, panda, *, keeps_old):
 
 
 class Reporter(threading.Thread):
-    """A vm that reports a second of its life in each request, again and again until it is told that the report is kept."""
+    """A vm that reports a second of its life in each request,
+    again and again until it is told that the report is kept.
+    """
 
     def __init__(self, gateway, vm):
         super().__init__()
@@ -191,7 +209,9 @@ class Reporter(threading.Thread):
 
     def run(self):
         while not self._over.is_set() and self.accepted < 50_000:
-            answer = self._gateway.call("usage-report", {"samples": [self._sample(self.accepted + 1)]}, token=self._token)
+            answer = self._gateway.call(
+                "usage-report", {"samples": [self._sample(self.accepted + 1)]}, token=self._token
+            )
             self.statuses.add(answer.status)
             if answer.status == 200:
                 assert answer.json["accepted"] == 1, answer.body
@@ -210,8 +230,19 @@ class Reporter(threading.Thread):
         self.join()
 
     def _sample(self, second):
-        identity = {"vm": self.vm, "boot_id": self._boot_id, "boot_at": f"{self._boot_at:%Y-%m-%dT%H:%M:%SZ}", "month": self.month}
-        return {**identity, "cores": 4, "month_start": counters(0), "previous": self._moment(second - 1), **self._moment(second)}
+        identity = {
+            "vm": self.vm,
+            "boot_id": self._boot_id,
+            "boot_at": f"{self._boot_at:%Y-%m-%dT%H:%M:%SZ}",
+            "month": self.month,
+        }
+        return {
+            **identity,
+            "cores": 4,
+            "month_start": counters(0),
+            "previous": self._moment(second - 1),
+            **self._moment(second),
+        }
 
     def _moment(self, second):
         at = f"{self._boot_at + timedelta(seconds=second):%Y-%m-%dT%H:%M:%SZ}"
@@ -220,7 +251,10 @@ class Reporter(threading.Thread):
 
 def counters(second):
     """Count what four cores, half of them busy, count."""
-    return {f"{name}_seconds": second * share for name, share in (("wall", 1), ("core", 4), ("user", 2), ("system", 0), ("idle", 2))}
+    return {
+        f"{name}_seconds": second * share
+        for name, share in (("wall", 1), ("core", 4), ("user", 2), ("system", 0), ("idle", 2))
+    }
 
 
 def test_a_rotated_key_is_handed_over_by_the_next_apply(gateway, tmp_path):
@@ -254,7 +288,9 @@ def test_nothing_secret_is_in_the_state(gateway, tmp_path):
 
 
 def test_the_catalog_that_terraform_reads_is_the_code():
-    printed = subprocess.run([SKYTALLY, "deploy", "catalog"], capture_output=True, text=True, check=True, timeout=60).stdout
+    printed = subprocess.run(
+        [SKYTALLY, "deploy", "catalog"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     assert json.loads(printed) == CATALOG
 
 
@@ -274,7 +310,10 @@ def test_what_is_wanted_on_knative_is_told_as_a_description(tmp_path):
     terraform_or_skip()
     gateway, keys = Gateway(tmp_path), tmp_path / "keys"
     gateway.run(SKYTALLY, "keys", "init")
-    command, state = ["terraform", f"-chdir={TERRAFORM / 'examples' / 'knative'}"], f"-state={tmp_path / 'terraform.tfstate'}"
+    command, state = (
+        ["terraform", f"-chdir={TERRAFORM / 'examples' / 'knative'}"],
+        f"-state={tmp_path / 'terraform.tfstate'}",
+    )
     given = {"cli": "true", "image": "registry.example.org/skytally:1", "keys_folder": str(keys), "kubeconfig": "none"}
     told = [f"-var={name}={value}" for name, value in given.items()]
     gateway.run(*command, "init", "-input=false")

@@ -1,4 +1,8 @@
-"""A site as Terraform makes it: a bucket, an Elasticsearch with a key a group of functions, and all functions on both. On real servers."""
+"""A site as Terraform makes it:
+a bucket, an Elasticsearch with a key a group of functions, and all functions on both.
+
+On real servers.
+"""
 
 from datetime import UTC, datetime
 
@@ -87,11 +91,17 @@ class Site:
         self._gateway, self._folder, self._node, self._elastic, self._s3 = gateway, folder, node, elastic, s3
         (folder / "password").write_text(node.password)
         user = {name: s3.settings[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-        (folder / "credentials").write_text("[default]\n" + "".join(f"{name.lower()} = {value}\n" for name, value in user.items()))
+        (folder / "credentials").write_text(
+            "[default]\n" + "".join(f"{name.lower()} = {value}\n" for name, value in user.items())
+        )
         gateway.environment |= user | {"PATH": f"{SKYTALLY.parent}:{gateway.environment['PATH']}"}
 
     def terraform(self, verb, *more, renewed="1"):
-        search = {"user": "elastic", "password_file": str(self._folder / "password"), "keys_folder": str(self._folder / "search")}
+        search = {
+            "user": "elastic",
+            "password_file": str(self._folder / "password"),
+            "keys_folder": str(self._folder / "search"),
+        }
         return self._gateway.terraform(
             verb,
             *more,

@@ -1,4 +1,6 @@
-"""A vm's life over HTTP, with the vm.py that the server itself serves; and the same with the server killed between any two steps."""
+"""A vm's life over HTTP, with the vm.py that the server itself serves;
+and the same with the server killed between any two steps.
+"""
 
 import base64
 import contextlib
@@ -37,7 +39,13 @@ class Life:
 
     def boot(self):
         self.run(
-            "boot", "--claim-file", self.folder / "claim", "--payload", self.folder / "payload", "--benchmark-report", self.benchmark()
+            "boot",
+            "--claim-file",
+            self.folder / "claim",
+            "--payload",
+            self.folder / "payload",
+            "--benchmark-report",
+            self.benchmark(),
         )
         assert (self.folder / "payload").read_bytes() == PAYLOAD
         assert (self.folder / "payload").stat().st_mode & 0o777 == 0o600
@@ -50,11 +58,23 @@ class Life:
 
     def benchmark(self):
         path = self.folder / "benchmark.json"
-        path.write_text('{"app": "HEPscore23", "profiles": {"hepscore": {"score": 16.0, "app_info": {"config_hash": "x"}}}, "host": {}}')
+        path.write_text(
+            '{"app": "HEPscore23", "profiles": {"hepscore": {"score": 16.0, "app_info": {"config_hash": "x"}}}, '
+            '"host": {}}'
+        )
         return path
 
     def run(self, verb, *more):
-        command = [sys.executable, self.folder / "vm.py", verb, "--base", self.server.base, "--state", self.folder / "state", *more]
+        command = [
+            sys.executable,
+            self.folder / "vm.py",
+            verb,
+            "--base",
+            self.server.base,
+            "--state",
+            self.folder / "state",
+            *more,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
 
@@ -106,7 +126,9 @@ def test_a_second_taker_gets_nothing(server, tmp_path):
         "--claim-file",
         tmp_path / "read-by-others",
     ]
-    done = subprocess.run([*command, "--payload", tmp_path / "stolen"], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [*command, "--payload", tmp_path / "stolen"], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 3, done.stderr
     assert not (tmp_path / "stolen").exists()
     assert len(life.statement()["boots"]) == 1

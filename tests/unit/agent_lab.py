@@ -1,8 +1,9 @@
-"""A laboratory for vm.py: a pretend kernel behind a fake /proc, clocks that can be stepped, and a small server that keeps books.
+"""A laboratory for vm.py: a pretend kernel behind a fake /proc,
+clocks that can be stepped, and a small server that keeps books.
 
-`World` is the machine and knows the truth of every boot and month. `Office` is the far end: it answers like usage_report, can be
-away, and books what it accepts the way the documents do (by uptime as version, intervals by where they start). `Lab` runs the real
-vm.py between the two, in this process or in another interpreter.
+`World` is the machine and knows the truth of every boot and month. `Office` is the far end: it answers like
+usage_report, can be away, and books what it accepts the way the documents do (by uptime as version, intervals by where
+they start). `Lab` runs the real vm.py between the two, in this process or in another interpreter.
 """
 
 import calendar
@@ -106,7 +107,9 @@ class World:
         (folder / "proc/sys/kernel/random").mkdir(parents=True)
         (folder / "proc/net").mkdir()
         (folder / "proc/meminfo").write_text("MemTotal:       16384 kB\nMemFree: 1 kB\n")
-        (folder / "proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: Imaginary CPU @ 3.00GHz\n\nprocessor\t: 1\n")
+        (folder / "proc/cpuinfo").write_text(
+            "processor\t: 0\nmodel name\t: Imaginary CPU @ 3.00GHz\n\nprocessor\t: 1\n"
+        )
         self.boot()
 
     def boot(self, off_seconds: float = 0.0) -> None:
@@ -164,7 +167,8 @@ class World:
         """Write /proc."""
         proc = self.folder / "proc"
         ticks = [
-            round(self.used[name] * 100) for name in ("user_seconds", "nice_seconds", "system_seconds", "idle_seconds", "iowait_seconds")
+            round(self.used[name] * 100)
+            for name in ("user_seconds", "nice_seconds", "system_seconds", "idle_seconds", "iowait_seconds")
         ]
         line = " ".join(map(str, [*ticks, 0, 0, round(self.used["steal_seconds"] * 100), 0, 0]))
         cores = "".join(f"cpu{number} {line}\n" for number in range(self.cores))
@@ -172,7 +176,9 @@ class World:
         (proc / "uptime").write_text(f"{int(self.uptime * 100) / 100:.2f} {self.uptime:.2f}\n")
         (proc / "sys/kernel/random/boot_id").write_text(self.boot_id + "\n")
         rows = "".join(f"{name:>6}: {rx} 1 0 0 0 0 0 0 {tx} 1 0 0 0 0 0 0\n" for name, (rx, tx) in self.network.items())
-        (proc / "net/dev").write_text("Inter-|   Receive    |  Transmit\n face |bytes    packets errs|bytes    packets errs\n" + rows)
+        (proc / "net/dev").write_text(
+            "Inter-|   Receive    |  Transmit\n face |bytes    packets errs|bytes    packets errs\n" + rows
+        )
 
 
 class Office:
@@ -208,7 +214,11 @@ class Office:
         if headers.get("Authorization") != f"Bearer {self.token}":
             return 401, {}, b'{"error": {"code": "unauthenticated", "message": "no"}}'
         fields = json.loads(gzip.decompress(body) if headers.get("Content-Encoding") == "gzip" else body)
-        return 200, {}, json.dumps(self.book(fields["samples"]) if path.endswith("/usage-report") else self.beat(fields)).encode()
+        return (
+            200,
+            {},
+            json.dumps(self.book(fields["samples"]) if path.endswith("/usage-report") else self.beat(fields)).encode(),
+        )
 
     def beat(self, fields: dict) -> dict:
         self.heartbeats.append(fields)
@@ -245,7 +255,8 @@ class Office:
             "malformed_time": sample["sampled_at"] < "2020" or at(sample["boot_at"]) > sampled_at,
             "wrong_month": sample["month"] != month_of(sampled_at) and not edge <= sampled_at <= edge + 60,
             "baseline_above_counters": any(start[name] > counters[name] for name in counters),
-            "wall_above_uptime": counters["wall_seconds"] + counters["suspended_seconds"] > sample["uptime_seconds"] * 1.02 + 60,
+            "wall_above_uptime": counters["wall_seconds"] + counters["suspended_seconds"]
+            > sample["uptime_seconds"] * 1.02 + 60,
             "cpu_above_cores": used > counters["core_seconds"] * 1.02 + 60,
             "malformed": any(value < 0 for value in counters.values()) or sample["cores"] < 1,
         }
@@ -352,7 +363,9 @@ class Lab:
             self.slept.append(seconds)
             self.world.run(seconds)
 
-        agent.clock = types.SimpleNamespace(unix=lambda: self.world.unix, monotonic=lambda: self.world.wall, sleep=sleep)
+        agent.clock = types.SimpleNamespace(
+            unix=lambda: self.world.unix, monotonic=lambda: self.world.wall, sleep=sleep
+        )
         for name, value in self.constants().items():
             setattr(agent, name, value)
         if self.direct:
@@ -366,7 +379,12 @@ class Lab:
         return types.SimpleNamespace(**{**self.agent().OPTIONS, **given, "verb": verb})
 
     def post_directly(
-        self, agent: types.ModuleType, vm: types.SimpleNamespace, name: str, body: bytes = b"", headers: dict | None = None
+        self,
+        agent: types.ModuleType,
+        vm: types.SimpleNamespace,
+        name: str,
+        body: bytes = b"",
+        headers: dict | None = None,
     ) -> bytes:
         """Stand in for HTTP where a test makes thousands of requests."""
         vm.sent_at = agent.uptime_of(vm)
@@ -390,8 +408,20 @@ class Lab:
     def spawn(self, python: str, verb: str, *more: str) -> subprocess.CompletedProcess:
         """Run one verb in another interpreter."""
         settings = self.folder / "lab.json"
-        settings.write_text(json.dumps({"unix": self.world.unix, "monotonic": self.world.wall, "constants": self.constants()}))
-        command = [python, "-B", "-W", "error::SyntaxWarning", "-c", DRIVER, str(VM_PY), str(settings), *self.argv(verb, *more)]
+        settings.write_text(
+            json.dumps({"unix": self.world.unix, "monotonic": self.world.wall, "constants": self.constants()})
+        )
+        command = [
+            python,
+            "-B",
+            "-W",
+            "error::SyntaxWarning",
+            "-c",
+            DRIVER,
+            str(VM_PY),
+            str(settings),
+            *self.argv(verb, *more),
+        ]
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
     @property

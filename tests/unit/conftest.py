@@ -1,4 +1,6 @@
-"""Tests of the agents run processes under every CPython: they take minutes, so `make check` leaves them to `make test`."""
+"""Tests of the agents run processes under every CPython:
+they take minutes, so `make check` leaves them to `make test`.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""A laboratory for DIRAC's jobs: a stand-in that says what it is told, and vms that name jobs at any time of a test's own clock."""
+"""A laboratory for DIRAC's jobs: a stand-in that says what it is told,
+and vms that name jobs at any time of a test's own clock.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -56,7 +58,12 @@ def job(documents, job_id="1"):
 
 def state(status="Done", job_id=1, *, began=0.0, ended=None, moved=None, count=None, site=OURS, **more):
     """Describe a job as DIRAC does, its times in hours after the beginning."""
-    told = {"started_at": began, "ended_at": ended, "rescheduled_at": moved, "last_update_at": max(ended or 0, moved or 0)}
+    told = {
+        "started_at": began,
+        "ended_at": ended,
+        "rescheduled_at": moved,
+        "last_update_at": max(ended or 0, moved or 0),
+    }
     times = {name: None if hours is None else AT + hours * HOUR for name, hours in told.items()}
     count = int(moved is not None) if count is None else count
     return JobState(job_id=job_id, status=status, site=site, reschedule_count=count, **times | more)

@@ -1,4 +1,5 @@
-"""Clouds whose jobs are simulated, healthy and faulty, with what reality has: jobs that fail in clumps, bad tasks, quiet nights, outages.
+"""Clouds whose jobs are simulated, healthy and faulty, with what reality has:
+jobs that fail in clumps, bad tasks, quiet nights, outages.
 
 A step is twenty minutes, as often as a collector brings what ended. Seeded: the same seed is the same month.
 """
@@ -43,7 +44,9 @@ class Fleet:
 
     def _task(self, is_big):
         self.next_task += 1
-        clouds = self.clouds if is_big else self.random.sample(self.clouds, self.random.randint(1, min(3, len(self.clouds))))
+        clouds = (
+            self.clouds if is_big else self.random.sample(self.clouds, self.random.randint(1, min(3, len(self.clouds))))
+        )
         share = 0.9 if self.random.random() < self.bad_tasks else self._beta(self.usual, 0.1)
         weight = self.random.lognormvariate(0, 1) * (3 if is_big else 2)
         ends = self.step + self.random.randint(2, 12 if not is_big else 72)
@@ -99,7 +102,9 @@ class Fleet:
 
 
 class Watch:
-    """Who looks at a fleet step by step, as rounds of the alarms do: what was found stays for an hour without evidence."""
+    """Who looks at a fleet step by step, as rounds of the alarms do:
+    what was found stays for an hour without evidence.
+    """
 
     def __init__(self, fleet):
         self.fleet, self.seen, self.raised = fleet, {}, []

@@ -1,7 +1,8 @@
-"""A laboratory for scheduler.py: history files as HTCondor writes them, commands that print what they are given, and a server with a book.
+"""A laboratory for scheduler.py: history files as HTCondor writes them,
+commands that print what they are given, and a server with a book.
 
-`Pool` runs the real script as a process, by any interpreter, and reads in the book what it told. `receiving` is the far end: it keeps every
-report that it answered with 200, and can refuse, be away, or send one elsewhere.
+`Pool` runs the real script as a process, by any interpreter, and reads in the book what it told. `receiving` is the far
+end: it keeps every report that it answered with 200, and can refuse, be away, or send one elsewhere.
 """
 
 import contextlib
@@ -30,10 +31,11 @@ spec.loader.exec_module(scheduler)
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """Keeps what it is told, with the end of the base that told it; `odd` is answered instead of a receipt, to GET `listed`.
+    """Keeps what it is told, with the end of the base that told it;
+    `odd` is answered instead of a receipt, to GET `listed`.
 
-    It answers 503 with each Retry-After of `later` first.
-    It refuses jobs of the numbers `refused`, and as too large, in words of its own or others', reports of more than `limit` items.
+    It answers 503 with each Retry-After of `later` first. It refuses jobs of the numbers `refused`, and as too large,
+    in words of its own or others', reports of more than `limit` items.
     """
 
     told: list[dict[str, Any]]
@@ -59,7 +61,12 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             cls.told.append({**body, "jobs": good, "base": base})
         time.sleep(cls.delay)
         rejected = [{"index": index, "code": "malformed", "message": cls.said} for index in bad]
-        receipt = {"accepted": cls.sizes[-1] - len(bad), "stale": 0, "rejected": rejected, "server_time": "2026-11-24T00:00:00Z"}
+        receipt = {
+            "accepted": cls.sizes[-1] - len(bad),
+            "stale": 0,
+            "rejected": rejected,
+            "server_time": "2026-11-24T00:00:00Z",
+        }
         odd = cls.too_large if status != cls.status else cls.odd
         self.answer(status, odd or json.dumps(receipt if status == 200 else {"error": {"code": "x"}}).encode())
 
@@ -113,7 +120,10 @@ class Pool:
         self.prints("condor_config_val", "", 1)
 
     def prints(self, name: str, told: Any, code: int = 0, *, limited: Any = None) -> None:
-        """Let a command print text, bytes or ads; `limited` where it is asked for a few only. Its arguments are kept in `name`.args."""
+        """Let a command print text, bytes or ads; `limited` where it is asked for a few only.
+
+        Its arguments are kept in `name`.args.
+        """
         for ending, one in (("out", told), ("limited", told if limited is None else limited)):
             text = one if isinstance(one, str | bytes) else json.dumps(one)
             (self.folder / f"{name}.{ending}").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -134,7 +144,12 @@ class Pool:
     def epoch(self, number: int, start: int, vm: str) -> None:
         """Append one run of a job to the epoch history: 30 s that began at `start`."""
         banner = f'*** EPOCH ClusterId={number} ProcId=0 RunInstanceId=1 Owner="alice" CurrentTime={start + 30}'
-        fields = {"RemoteHost": f"slot1@{vm}", "JobCurrentStartDate": start, "RemoteWallClockTime": 7.0, "CompletionDate": None}
+        fields = {
+            "RemoteHost": f"slot1@{vm}",
+            "JobCurrentStartDate": start,
+            "RemoteWallClockTime": 7.0,
+            "CompletionDate": None,
+        }
         self.add(number, path=self.epochs, JobStatus=2, banner=banner, **fields)
 
     def rotate(self, stamp: str) -> Path:
@@ -188,7 +203,13 @@ def fields_of(number: int, **fields: Any) -> dict[str, Any]:
         "JobStatus": 4,
         "LastRemoteHost": f"slot1_1@vm-{number % 7}",
     }
-    told |= {"JobCurrentStartDate": started, "CompletionDate": started + 5, "RemoteWallClockTime": 5.0, "NumShadowStarts": 1, "ExitCode": 0}
+    told |= {
+        "JobCurrentStartDate": started,
+        "CompletionDate": started + 5,
+        "RemoteWallClockTime": 5.0,
+        "NumShadowStarts": 1,
+        "ExitCode": 0,
+    }
     return told | {"MachineAttrcloud_name0": "west", "RemoteUserCpu": 3.0, "RemoteSysCpu": 1.0} | fields
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 LARGE = 3 * 2**30
 
 
-def header(name: bytes, size: int, kind: bytes = b"0", link: bytes = b"", magic: bytes = b"ustar\x0000", tail: bytes = b"") -> bytes:
+def header(
+    name: bytes, size: int, kind: bytes = b"0", link: bytes = b"", magic: bytes = b"ustar\x0000", tail: bytes = b""
+) -> bytes:
     """Write a header with a right checksum, whatever it says; a size of 8 GiB or more in base 256."""
     digits = b"%011o\0" % size if size < 2**33 else b"\x80" + size.to_bytes(11, "big")
     head = name.ljust(100, b"\0") + b"0000600\0" + b"0000000\0" * 2 + digits + b"00000000000\0" + b" " * 8 + kind
@@ -44,7 +46,9 @@ SPARSE_MAP = b"".join(b"%011o\0" % number for number in (0, 512, LARGE - 512, 0)
 # Name: bytes. Each has a good member first, of which nothing may be left.
 HOSTILE = {
     "sparse, old GNU": archive(
-        GOOD, header(b"s", 512, b"S", magic=b"ustar  \0", tail=bytes(41) + SPARSE_MAP + b"\0" + b"%011o\0" % LARGE), b"x" * 512
+        GOOD,
+        header(b"s", 512, b"S", magic=b"ustar  \0", tail=bytes(41) + SPARSE_MAP + b"\0" + b"%011o\0" % LARGE),
+        b"x" * 512,
     ),
     "sparse, pax 0.1": archive(
         GOOD, member(b"p", pax(GNU__sparse__size=str(LARGE), GNU__sparse__map="0,512"), b"x"), member(b"s", b"x" * 512)
@@ -55,7 +59,9 @@ HOSTILE = {
         member(b"s", b"1\n0\n1\n".ljust(512, b"\0") + b"x"),
     ),
     "size above the archive": archive(GOOD, header(b"large", LARGE)),
-    "size above the archive, in a pax header": archive(GOOD, member(b"p", pax(size=str(LARGE)), b"x"), member(b"large", b"x")),
+    "size above the archive, in a pax header": archive(
+        GOOD, member(b"p", pax(size=str(LARGE)), b"x"), member(b"large", b"x")
+    ),
     "size in base 256": archive(GOOD, header(b"large", 2**40)),
     "too many members": archive(GOOD, *(header(b"m%d" % number, 0) for number in range(1_000))),
     "symbolic link": archive(GOOD, header(b"link", 0, b"2", link=b"/etc/passwd")),
@@ -74,7 +80,9 @@ HOSTILE = {
     "escape in a name": archive(GOOD, member(b"a\x1b]0;b", b"x")),
     "newline in a name": archive(GOOD, member(b"a\nb", b"x")),
     "no name": archive(GOOD, member(b"", b"x")),
-    "a path for all in a global header": archive(GOOD, member(b"g", pax(path="elsewhere"), b"g"), member(b"fine", b"x")),
+    "a path for all in a global header": archive(
+        GOOD, member(b"g", pax(path="elsewhere"), b"g"), member(b"fine", b"x")
+    ),
     "a pax record longer than its header": archive(GOOD, member(b"p", b"99 path=a\n", b"x"), member(b"fine", b"x")),
     "a pax record of length zero": archive(GOOD, member(b"p", b"0 path=a\n", b"x"), member(b"fine", b"x")),
     "a large pax header": archive(GOOD, member(b"p", b" " * 70_000, b"x"), member(b"fine", b"x")),
@@ -86,7 +94,13 @@ HOSTILE = {
 }
 
 LONG = "long/" + "n" * 150
-CONTENTS = {"cert.pem": b"certificate", "sub/deep/b": bytes(range(256)) * 5, "./dot//c": b"", LONG: b"x" * 512, "näme": b"y"}
+CONTENTS = {
+    "cert.pem": b"certificate",
+    "sub/deep/b": bytes(range(256)) * 5,
+    "./dot//c": b"",
+    LONG: b"x" * 512,
+    "näme": b"y",
+}
 
 
 def good(form: int) -> bytes:
@@ -123,7 +137,9 @@ def snapshot(folder: Path) -> dict[str, object]:
 
 
 def furnish(folder: Path) -> None:
-    """Lay out a folder with files of others, and links that somebody planted: to a folder and a file outside, above, inside, nowhere."""
+    """Lay out a folder with files of others, and links that somebody planted:
+    to a folder and a file outside, above, inside, nowhere.
+    """
     (folder / "out/a").mkdir(parents=True)
     (folder / "outside").mkdir()
     (folder / "outside/file").write_bytes(b"theirs")

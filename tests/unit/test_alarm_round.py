@@ -1,4 +1,6 @@
-"""Alarms as rules: checks stand alone, one token raises a bounded number, and nothing is told as over that is still so."""
+"""Alarms as rules: checks stand alone, one token raises a bounded number,
+and nothing is told as over that is still so.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -50,7 +52,10 @@ class Rounds:
         checked = Checked(list(findings), set(kinds), set(identities))
         after = alarm_round.decided(checked, self.known, lambda identity: identity in self.muted, self.now)
         self.told = [(identity, one.state) for identity, one in after.items() if one.state not in {one.told, COUNTED}]
-        after = {identity: structs.replace(one, told=one.state) if one.state != COUNTED else one for identity, one in after.items()}
+        after = {
+            identity: structs.replace(one, told=one.state) if one.state != COUNTED else one
+            for identity, one in after.items()
+        }
         self.known = {identity: one for identity, one in after.items() if one.state != RESOLVED}
         return self
 
@@ -86,7 +91,9 @@ def test_a_vm_of_many_boots_leaves_its_neighbours_their_places():
 
 
 def test_kinds_and_clouds_have_places_of_their_own():
-    rounds = Rounds().round(*many("bad", 10), *many("good", MOST, cloud="cern"), *many("bad", MOST, kind="clock_offset"))
+    rounds = Rounds().round(
+        *many("bad", 10), *many("good", MOST, cloud="cern"), *many("bad", MOST, kind="clock_offset")
+    )
     assert len(rounds.in_state(RAISED)) == 3 * MOST + 1
 
 
@@ -94,7 +101,9 @@ def test_what_lost_its_place_is_told_as_over_when_it_is():
     rounds = Rounds().round(*many("bad", MOST)).round(*many("bad", MOST), *(finding(f"vm-{n}") for n in range(MOST)))
     (lost, *_) = sorted(rounds.in_state(COUNTED))
     assert not [told for told in rounds.told if told[1] == RESOLVED]
-    rounds.round(*(one for one in many("bad", MOST) if one.identity != lost), *(finding(f"vm-{n}") for n in range(MOST)))
+    rounds.round(
+        *(one for one in many("bad", MOST) if one.identity != lost), *(finding(f"vm-{n}") for n in range(MOST))
+    )
     assert rounds.told == [(lost, RESOLVED)]
 
 
@@ -131,7 +140,9 @@ def test_what_is_muted_takes_no_place():
 
 
 def test_words_of_others_are_bounded_and_are_text():
-    told = Rounds().round(Finding("silent_vm", "x", "uvic", "a\n\u202e" + "b" * 5_000, "x")).known["silent_vm:x"].message
+    told = (
+        Rounds().round(Finding("silent_vm", "x", "uvic", "a\n\u202e" + "b" * 5_000, "x")).known["silent_vm:x"].message
+    )
     assert (len(told), told[:9], told[-1]) == (alarm_round.MOST_LETTERS, "a\\u000a\\u", "…")
 
 
@@ -147,7 +158,11 @@ def test_in_every_round_the_alarms_are_few_fair_and_true(steps):
         findings = [finding(vm, number, kind=kind) for vm, number in pairs]
         unknown = {"silent_vm", "clock_offset"} if fails else {"clock_offset", "silent_vm"} - {kind}
         rounds.round(*findings, kinds=unknown)
-        mine = {identity for identity in rounds.in_state(RAISED) if identity.startswith(kind) and not identity.endswith(": more")}
+        mine = {
+            identity
+            for identity in rounds.in_state(RAISED)
+            if identity.startswith(kind) and not identity.endswith(": more")
+        }
         current = {one.identity for one in findings}
         assert len(mine) <= MOST
         assert len(mine & current) == min(MOST, len(current))
@@ -175,7 +190,10 @@ def test_in_turn_everybodys_first_comes_before_anybodys_second(items):
     for mine in places.values():
         for others in places.values():
             assert all(mine[turn] > others[turn - 1] for turn in range(1, min(len(mine), len(others) + 1)))
-    assert all([item for item in ordered if item[0] == owner] == [item for item in items if item[0] == owner] for owner in "abc")
+    assert all(
+        [item for item in ordered if item[0] == owner] == [item for item in items if item[0] == owner]
+        for owner in "abc"
+    )
 
 
 def unhurried():
@@ -253,7 +271,9 @@ def test_people_are_told_until_time_is_up_and_the_rest_in_the_next_round(tmp_pat
     checks = [Check("vms", ("silent_vm",), lambda _: [finding("vm", n) for n in range(5)])]
     for minutes, count, reminded in ((0, 2, 0), (5, 4, 0), (10, 5, 1)):
         now = moment[0] = NOW + timedelta(minutes=minutes)
-        alarm_round.round_of(checks, notifier, documents, Site(), now, Deadline(lambda: moment[0], now + timedelta(seconds=10)))
+        alarm_round.round_of(
+            checks, notifier, documents, Site(), now, Deadline(lambda: moment[0], now + timedelta(seconds=10))
+        )
         assert (len(set(notifier.told)), len(notifier.told), notifier.reminded) == (count, count, reminded)
     documents.close()
 
@@ -267,7 +287,11 @@ def test_an_item_that_crashes_costs_itself():
     assert [type(one) for one in found] == [Finding, Crash, Finding]
     checked = run_checks([Check("numbers", ("a", "b"), lambda _: found)], [], unhurried())
     assert (checked.kinds, checked.identities) == (set(), {"a:vm-0", "b:vm-0"})
-    assert [(one.kind, one.subject, one.cloud) for one in checked.findings][1] == (FAILED_CHECK, "numbers: vm-0", "uvic")
+    assert [(one.kind, one.subject, one.cloud) for one in checked.findings][1] == (
+        FAILED_CHECK,
+        "numbers: vm-0",
+        "uvic",
+    )
     with pytest.raises(Unavailable):
         list(each(items, lambda number: (f"vm-{number}", None), lambda _: (_ for _ in ()).throw(Unavailable("away"))))
 

@@ -47,13 +47,15 @@ def test_the_text_of_a_message():
         "Site: CA-VICTORIA\nMonth: 11\nYear: 2026\nNodeCount: 1\nProcessors: 8\nWallDuration: 10\nCpuDuration: 9\n"
         "NormalisedWallDuration: {HEPscore23: 120}\nNormalisedCpuDuration: {HEPscore23: 110}\nNumberOfJobs: 3\n"
         "%%\n"
-        "Site: CA-VICTORIA\nMonth: 11\nYear: 2026\nVO: belle\nNodeCount: 1\nProcessors: 8\nWallDuration: 10\nCpuDuration: 9\n"
+        "Site: CA-VICTORIA\nMonth: 11\nYear: 2026\nVO: belle\nNodeCount: 1\nProcessors: 8\nWallDuration: "
+        "10\nCpuDuration: 9\n"
         "NormalisedWallDuration: {HEPscore23: 120}\nNormalisedCpuDuration: {HEPscore23: 110}\nNumberOfJobs: 3\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("kind", "record"), [(apel_format.CLOUD, CLOUD), (apel_format.CLOUD_SUMMARY, SUMMARY), (apel_format.JOB_SUMMARY, JOBS)]
+    ("kind", "record"),
+    [(apel_format.CLOUD, CLOUD), (apel_format.CLOUD_SUMMARY, SUMMARY), (apel_format.JOB_SUMMARY, JOBS)],
 )
 def test_what_is_right_passes(kind, record):
     assert apel_format.check(text_of(kind, record, record), NOW) == 2
@@ -76,21 +78,57 @@ REFUSED = {
         "before StartTime",
     ),
     "an end in the future": (apel_format.CLOUD, CLOUD, {"EndTime": END + 3 * 86_400}, "", "future"),
-    "the month's edge for an end": (apel_format.CLOUD, CLOUD, {"EndTime": EDGE, "RecordCreateTime": EDGE}, "", "several months"),
+    "the month's edge for an end": (
+        apel_format.CLOUD,
+        CLOUD,
+        {"EndTime": EDGE, "RecordCreateTime": EDGE},
+        "",
+        "several months",
+    ),
     "a vm that is over without its end": (apel_format.CLOUD, CLOUD, {"Status": "completed"}, "", "EndTime is missing"),
-    "a summary without a benchmark": (apel_format.CLOUD_SUMMARY, SUMMARY, {"Benchmark": None}, "", "Benchmark is missing"),
+    "a summary without a benchmark": (
+        apel_format.CLOUD_SUMMARY,
+        SUMMARY,
+        {"Benchmark": None},
+        "",
+        "Benchmark is missing",
+    ),
     "a summary without cores": (apel_format.CLOUD_SUMMARY, SUMMARY, {"CpuCount": None}, "", "CpuCount is missing"),
-    "jobs on nobody knows how many cores": (apel_format.JOB_SUMMARY, JOBS, {"Processors": None}, "", "Processors is missing"),
+    "jobs on nobody knows how many cores": (
+        apel_format.JOB_SUMMARY,
+        JOBS,
+        {"Processors": None},
+        "",
+        "Processors is missing",
+    ),
     "a benchmark that no column holds": (apel_format.CLOUD, CLOUD, {"Benchmark": 1e8}, "", "Benchmark is absurd"),
     "more cores than there are": (apel_format.CLOUD, CLOUD, {"CpuCount": 70_000}, "", "CpuCount is absurd"),
-    "usage of no vm": (apel_format.CLOUD_SUMMARY, SUMMARY, {"NumberOfVMs": 0, "WallDuration": 3_600}, "", "longer than its vms"),
+    "usage of no vm": (
+        apel_format.CLOUD_SUMMARY,
+        SUMMARY,
+        {"NumberOfVMs": 0, "WallDuration": 3_600},
+        "",
+        "longer than its vms",
+    ),
     "a negative duration": (apel_format.CLOUD, CLOUD, {"WallDuration": -1}, "", "negative"),
-    "a vm that ran longer than it was there": (apel_format.CLOUD, CLOUD, {"WallDuration": 2 * (END - START)}, "", "longer than the vm ran"),
+    "a vm that ran longer than it was there": (
+        apel_format.CLOUD,
+        CLOUD,
+        {"WallDuration": 2 * (END - START)},
+        "",
+        "longer than the vm ran",
+    ),
     "more cpu than cores": (apel_format.CLOUD, CLOUD, {"CpuDuration": 9 * (END - START)}, "", "more than the cores"),
     "a month to come": (apel_format.CLOUD_SUMMARY, SUMMARY, {"Month": 12}, "", "future"),
     "no month": (apel_format.CLOUD_SUMMARY, SUMMARY, {"Month": 13, "Year": 2025}, "", "the month is none"),
     "no jobs at all": (apel_format.JOB_SUMMARY, JOBS, {"NumberOfJobs": 0}, "", "counts nothing"),
-    "a normalised number without its benchmark": (apel_format.JOB_SUMMARY, JOBS, {"NormalisedWallDuration": 120}, "", "is no levels"),
+    "a normalised number without its benchmark": (
+        apel_format.JOB_SUMMARY,
+        JOBS,
+        {"NormalisedWallDuration": 120},
+        "",
+        "is no levels",
+    ),
     "a name that is too long": (apel_format.CLOUD, CLOUD, {}, f"MachineName: {'x' * 256}\n", "MachineName is no text"),
 }
 
@@ -113,7 +151,9 @@ def test_a_message_is_ascii_has_a_known_header_and_no_more_than_a_thousand_recor
     assert apel_format.parts([]) == [[]]
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=255), min_size=1, max_size=5))
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=255), min_size=1, max_size=5)
+)
 def test_no_name_makes_another_record_or_key_of_it(names):
     text = text_of(apel_format.CLOUD, *({**CLOUD, "MachineName": name} for name in names))
     assert text.isascii()

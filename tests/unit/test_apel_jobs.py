@@ -29,7 +29,14 @@ def documents(tmp_path):
 def keep(documents, number, cloud, **fields):
     """Keep a job of an hour on two cores."""
     times = dict.fromkeys(("started_at", "final_at", "changed_at", "seen_at"), END)
-    spent = {"cores": 2, "wall_ms": 3_600_000, "cpu_ms": 3_600_000, "core_ms": 7_200_000, "core_ms_with_cpu": 0, "wasted_core_ms": 0}
+    spent = {
+        "cores": 2,
+        "wall_ms": 3_600_000,
+        "cpu_ms": 3_600_000,
+        "core_ms": 7_200_000,
+        "core_ms_with_cpu": 0,
+        "wasted_core_ms": 0,
+    }
     usual = {"system": "panda", "job_id": str(number), "status": "finished", "cloud": cloud, "multicore": True}
     job = Job(**dict.fromkeys(Job.__struct_fields__) | usual | times | spent | fields)
     documents.write([Write("job", f"panda/{number}", 1, job)]).result()
@@ -37,12 +44,15 @@ def keep(documents, number, cloud, **fields):
 
 def told(documents, **more):
     """Return the rows of a month's jobs at the server, and what was left out."""
-    boots = [{"cloud": cloud, "vm": "vm", "core_seconds": 10.0, "hs23_per_core": 12.0} for cloud in ("uvic", "UVic", "cern")]
+    boots = [
+        {"cloud": cloud, "vm": "vm", "core_seconds": 10.0, "hs23_per_core": 12.0} for cloud in ("uvic", "UVic", "cern")
+    ]
     source = Source({"month": MONTH, "clouds": [], "boots": boots}, [], documents, SITE, NOW, closed_only=False)
     server = ApelServer()
     server.load(apel_format.message(apel_format.JOB_SUMMARY, apel_jobs.job_summaries(source, more.get("clouds", ()))))
     return sorted(
-        (row["SubmitHost"].lower(), row["NumberOfJobs"], row["NormalisedWallDuration"]) for row in server.job_summaries.values()
+        (row["SubmitHost"].lower(), row["NumberOfJobs"], row["NormalisedWallDuration"])
+        for row in server.job_summaries.values()
     ), [(one.cloud, one.count) for one in source.left_out]
 
 

@@ -61,7 +61,9 @@ def source(boots, others=(), site=SITE, now=NOW):
 
 
 def send(server, boots, others=(), **more):
-    """Send a month as records, or else as summaries if so told, and let the server add it up; answers what was left out."""
+    """Send a month as records, or else as summaries if so told,
+    and let the server add it up; answers what was left out.
+    """
     as_summaries = more.pop("as_summaries", False)
     month = source(boots, others, **more)
     kind = apel_format.CLOUD_SUMMARY if as_summaries else apel_format.CLOUD
@@ -76,7 +78,10 @@ def send(server, boots, others=(), **more):
     return month.left_out
 
 
-def stated(boots, organisation=lambda one: {"atlas-vms": "atlas"}.get(one["group"], "belle" if one["cloud"] == "uvic" else "None")):
+def stated(
+    boots,
+    organisation=lambda one: {"atlas-vms": "atlas"}.get(one["group"], "belle" if one["cloud"] == "uvic" else "None"),
+):
     """Add up what the statement says, in seconds, by cloud and virtual organisation."""
     found = {}
     for one in boots:
@@ -106,7 +111,13 @@ def assert_told(server, boots):
 BOOTS = st.lists(
     st.builds(
         lambda number, cloud, group, ms, cores, busy, hs23: boot(
-            number, cloud, ms / 1_000, cores, group=group, cpu_seconds=round(ms * cores * busy) / 1_000, hs23_per_core=hs23
+            number,
+            cloud,
+            ms / 1_000,
+            cores,
+            group=group,
+            cpu_seconds=round(ms * cores * busy) / 1_000,
+            hs23_per_core=hs23,
         ),
         number=st.integers(1, 40),
         cloud=st.sampled_from(["uvic", "CERN"]),
@@ -133,7 +144,8 @@ def test_what_is_sent_twice_restated_and_sent_again_is_the_statement(as_summarie
     late = [one for one in data.draw(BOOTS) if one["boot_id"] not in {each["boot_id"] for each in first}]
     factors = data.draw(st.lists(st.sampled_from([1, 1.2, None]), min_size=len(first), max_size=len(first)))
     priced = [
-        one["hs23_per_core"] and factor and round(one["hs23_per_core"] * factor, 3) for one, factor in zip(first, factors, strict=True)
+        one["hs23_per_core"] and factor and round(one["hs23_per_core"] * factor, 3)
+        for one, factor in zip(first, factors, strict=True)
     ]
     second = [one | {"hs23_per_core": hs23} for one, hs23 in zip(first, priced, strict=True)] + late
     send(server, second, first, as_summaries=as_summaries)
@@ -206,7 +218,9 @@ def test_a_group_that_a_revision_drops_is_sent_as_zeros():
 
 
 def test_a_summary_s_benchmark_is_never_null_and_what_is_not_known_of_a_vm_is_left_out():
-    records = apel_records.cloud_summaries(source([boot(1, hs23_per_core=None), boot(2, cores=4, memory_bytes=16 * 10**9, disk_bytes=1)]))
+    records = apel_records.cloud_summaries(
+        source([boot(1, hs23_per_core=None), boot(2, cores=4, memory_bytes=16 * 10**9, disk_bytes=1)])
+    )
     by_cores = {record["CpuCount"]: record for record in records}
     assert (by_cores[8.0]["BenchmarkType"], by_cores[8.0]["Benchmark"]) == ("HEPscore23", 0.0)
     assert (by_cores[8.0]["Memory"], by_cores[8.0]["Disk"]) == (None, None)
@@ -254,7 +268,9 @@ def test_a_boot_that_spent_no_time_in_the_month_is_told_as_nothing():
 
 @pytest.mark.parametrize("name", ["none", "NULL", "", " ", "Zürich", " CERN", "a\nb", "a%%b"])
 def test_a_site_name_that_apel_cannot_take_costs_its_cloud_alone(name):
-    text = f'[clouds.uvic]\napel_site = "CA-VICTORIA"\n\n[clouds.CERN]\nowner = "CERN"\napel_site = {name!r}\n'.replace("'", '"')
+    text = f'[clouds.uvic]\napel_site = "CA-VICTORIA"\n\n[clouds.CERN]\nowner = "CERN"\napel_site = {name!r}\n'.replace(
+        "'", '"'
+    )
     server = ApelServer()
     (left_out,) = send(server, [boot(1), boot(2, cloud="CERN"), boot(3, cloud="CERN")], site=parse(text))
     assert (left_out.cloud, left_out.vm, left_out.count) == ("CERN", None, 2)
@@ -265,7 +281,10 @@ def test_a_site_name_that_apel_cannot_take_costs_its_cloud_alone(name):
 def test_a_cloud_without_a_site_name_is_not_sent_under_its_own():
     server = ApelServer()
     left_out = send(server, [boot(1), boot(2, cloud="lost"), boot(3, cloud="not-in-the-site-data")])
-    assert [(one.cloud, "apel_site" in one.reason) for one in left_out] == [("lost", True), ("not-in-the-site-data", True)]
+    assert [(one.cloud, "apel_site" in one.reason) for one in left_out] == [
+        ("lost", True),
+        ("not-in-the-site-data", True),
+    ]
     assert {row["SiteName"] for row in server.cloud_records.values()} == {"CA-VICTORIA"}
 
 
@@ -305,7 +324,10 @@ def test_no_order_of_the_boots_changes_what_is_told():
 
 
 def test_what_was_left_out_is_one_bounded_line_of_ascii_that_begins_with_its_number():
-    few = [apel_source.LeftOut("cern", None, "no apel_site", 7), apel_source.LeftOut("uvic", "vm-ü\n", "no core time", 1)]
+    few = [
+        apel_source.LeftOut("cern", None, "no apel_site", 7),
+        apel_source.LeftOut("uvic", "vm-ü\n", "no core time", 1),
+    ]
     assert apel_source.summary(few) == "8; cern: no apel_site; uvic/vm-\\xfc\\n: no core time"
     many = [apel_source.LeftOut("uvic", f"vm-{n}", "no core time", 1) for n in range(10_000)]
     line = apel_source.summary(many)

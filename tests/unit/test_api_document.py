@@ -53,7 +53,10 @@ def test_no_answer_has_a_field_without_a_name():
 
 
 def test_the_statement_takes_what_is_described():
-    queries = {parameter["name"]: parameter["schema"] for parameter in DESCRIBED["paths"]["/function/statement"]["get"]["parameters"]}
+    queries = {
+        parameter["name"]: parameter["schema"]
+        for parameter in DESCRIBED["paths"]["/function/statement"]["get"]["parameters"]
+    }
     assert queries["detail"]["enum"] == [detail for detail in main.DETAILS if detail]
     assert queries["format"]["enum"] == list(main.FORMATS)
 

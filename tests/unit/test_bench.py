@@ -30,10 +30,14 @@ def test_a_bench_finds_what_it_takes_of_modules(path):
     for module, name in taken(tree):
         if importlib.util.find_spec(module).submodule_search_locations and importlib.util.find_spec(f"{module}.{name}"):
             part = importlib.import_module(f"{module}.{name}")
-            assert [attribute for attribute in used(tree, name) if not hasattr(part, attribute)] == [], f"{module}.{name}"
+            assert [attribute for attribute in used(tree, name) if not hasattr(part, attribute)] == [], (
+                f"{module}.{name}"
+            )
 
 
 @pytest.mark.parametrize("path", BENCHES, ids=lambda path: path.stem)
 def test_a_bench_finds_what_it_takes(path):
     for module, name in taken(ast.parse(path.read_text())):
-        assert hasattr(importlib.import_module(module), name) or importlib.import_module(f"{module}.{name}"), f"{module} has no {name}"
+        assert hasattr(importlib.import_module(module), name) or importlib.import_module(f"{module}.{name}"), (
+            f"{module} has no {name}"
+        )

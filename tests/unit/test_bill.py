@@ -1,4 +1,6 @@
-"""Providers' bills as spreadsheets of many countries write them: the same numbers, or a refusal with line and column."""
+"""Providers' bills as spreadsheets of many countries write them:
+the same numbers, or a refusal with line and column.
+"""
 
 import codecs
 import csv
@@ -132,10 +134,16 @@ def test_credits_are_taken_off_and_may_be_more_than_the_rest():
             "cloud;core_hours\nuvic;1,5\ncern;2.25\n",
             "line 3, column core_hours of the bill: 2.25 has another decimal separator than line 2",
         ),
-        ("cloud;core_hours\nuvic;1,234\ncern;2\n", "line 2, column core_hours of the bill: 1,234 may be 1234.0 or 1.234"),
+        (
+            "cloud;core_hours\nuvic;1,234\ncern;2\n",
+            "line 2, column core_hours of the bill: 1,234 may be 1234.0 or 1.234",
+        ),
         ('cloud,core_hours\n"a\nb",1\nuvic,x\n', "line 4, column core_hours"),
         ('cloud,core_hours\nuvic,1\n"cern,1\nuvic,2\n', "line 3 of the bill is no CSV"),
-        ("cloud,core_hours,cost,currency\nuvic,1,2,EUR\nuvic,1,2,CHF\n", "line 3, column currency of the bill: CHF, and line 2 has EUR"),
+        (
+            "cloud,core_hours,cost,currency\nuvic,1,2,EUR\nuvic,1,2,CHF\n",
+            "line 3, column currency of the bill: CHF, and line 2 has EUR",
+        ),
         ("cloud,core_hours,cost,currency\nuvic,1,2,euros\n", "line 2, column currency of the bill: 'euros' is no code"),
         ("cloud,core_hours,cost,currency\nuvic,1,€ 2,EUR\n", "line 2, column cost of the bill: '€ 2' is no number"),
     ],
@@ -161,7 +169,9 @@ def test_a_file_without_lines_and_one_with_too_many_clouds_are_refused():
     with pytest.raises(Malformed, match="line 2 of the bill is longer"):
         read(io.BytesIO(b"cloud,core_hours\n" + b"x" * (1 << 21)))
     many = "".join(f"{n},1\n" for n in range(MAX_CLOUDS + 1))
-    assert f"line {MAX_CLOUDS + 2}, column core_hours of the bill: this is cloud {MAX_CLOUDS + 1}" in refusal(f"cloud,core_hours\n{many}")
+    assert f"line {MAX_CLOUDS + 2}, column core_hours of the bill: this is cloud {MAX_CLOUDS + 1}" in refusal(
+        f"cloud,core_hours\n{many}"
+    )
 
 
 @pytest.mark.slow

@@ -45,7 +45,12 @@ def objects():
 @pytest.fixture(scope="module")
 def provisioned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("grafana")
-    assert run("grafana", "--prefix", PREFIX, "--out", str(folder), "--url", "https://search:9200", "--key-file", "/k").exit_code == 0
+    assert (
+        run(
+            "grafana", "--prefix", PREFIX, "--out", str(folder), "--url", "https://search:9200", "--key-file", "/k"
+        ).exit_code
+        == 0
+    )
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -72,7 +77,11 @@ def overlapping(places):
 
 
 def test_every_reference_leads_to_an_object(objects):
-    assert Counter(kind for kind, _ in objects) == {"index-pattern": 3, "dashboard": 2, "lens": sum(len(board.panels) for board in BOARDS)}
+    assert Counter(kind for kind, _ in objects) == {
+        "index-pattern": 3,
+        "dashboard": 2,
+        "lens": sum(len(board.panels) for board in BOARDS),
+    }
     used = {(reference["type"], reference["id"]) for one in objects.values() for reference in one["references"]}
     assert used == {key for key in objects if key[0] != "dashboard"}
     for one in objects.values():
@@ -145,7 +154,9 @@ def test_a_formula_of_kibana_says_what_its_columns_do(objects):
 def written(tree, columns):
     if isinstance(tree, str):
         column = columns[tree]
-        return "count()" if column["operationType"] == "count" else f"{column['operationType']}({column['sourceField']})"
+        return (
+            "count()" if column["operationType"] == "count" else f"{column['operationType']}({column['sourceField']})"
+        )
     if isinstance(tree, int):
         return str(tree)
     left, right = (written(part, columns) for part in tree["args"])
@@ -187,7 +198,9 @@ def test_a_dashboard_of_grafana_shows_its_panels_side_by_side(dashboards):
 
 
 def test_a_question_of_grafana_refers_to_its_own_parts(dashboards, provisioned):
-    sources = {source["uid"]: source for source in yaml.safe_load(provisioned[f"datasources/{PREFIX}.yaml"])["datasources"]}
+    sources = {
+        source["uid"]: source for source in yaml.safe_load(provisioned[f"datasources/{PREFIX}.yaml"])["datasources"]
+    }
     for target, _ in targets(dashboards):
         assert sources[target["datasource"]["uid"]]["jsonData"]["timeField"] == target["timeField"]
         numbers = [part["id"] for part in (*target["bucketAggs"], *target["metrics"])]
@@ -206,7 +219,11 @@ def test_a_question_of_grafana_refers_to_its_own_parts(dashboards, provisioned):
 def test_no_key_is_written_only_where_it_lies(provisioned):
     sources = yaml.safe_load(provisioned[f"datasources/{PREFIX}.yaml"])["datasources"]
     assert [source["secureJsonData"]["httpHeaderValue1"] for source in sources] == ["ApiKey $__file{/k}"] * 3
-    assert {source["jsonData"]["index"] for source in sources} == {f"{PREFIX}-interval", f"{PREFIX}-job", f"{PREFIX}-usage"}
+    assert {source["jsonData"]["index"] for source in sources} == {
+        f"{PREFIX}-interval",
+        f"{PREFIX}-job",
+        f"{PREFIX}-usage",
+    }
     provider = yaml.safe_load(provisioned[f"dashboards/{PREFIX}.yaml"])["providers"][0]
     assert provider["options"]["path"] == f"/etc/grafana/provisioning/dashboards/{PREFIX}"
 
@@ -214,7 +231,9 @@ def test_no_key_is_written_only_where_it_lies(provisioned):
 GRAFANA = ("grafana", "--prefix", PREFIX, "--out")
 
 
-@pytest.mark.parametrize("words", [("--url", "https://search:9200", "--engine", "opensearch"), ("--url", "opensearch+https://search:9200")])
+@pytest.mark.parametrize(
+    "words", [("--url", "https://search:9200", "--engine", "opensearch"), ("--url", "opensearch+https://search:9200")]
+)
 def test_opensearchs_data_source_asks_the_same_questions(tmp_path, dashboards, words):
     """It names its index otherwise, and has no API keys."""
     run(*GRAFANA, str(tmp_path), *words, "--key-file", "/k")
@@ -232,7 +251,18 @@ def test_opensearchs_data_source_asks_the_same_questions(tmp_path, dashboards, w
 
 @pytest.mark.parametrize("engine", ["elasticsearch", "opensearch"])
 def test_a_users_password_stays_in_its_file(tmp_path, engine):
-    run(*GRAFANA, str(tmp_path), "--url", "https://search:9200", "--engine", engine, "--key-file", "/k", "--user", "gr$fana")
+    run(
+        *GRAFANA,
+        str(tmp_path),
+        "--url",
+        "https://search:9200",
+        "--engine",
+        engine,
+        "--key-file",
+        "/k",
+        "--user",
+        "gr$fana",
+    )
     for source in yaml.safe_load((tmp_path / "datasources" / f"{PREFIX}.yaml").read_text())["datasources"]:
         assert (source["basicAuth"], interpolated(source["basicAuthUser"])) == (True, "gr$fana")
         assert source["secureJsonData"] == {"basicAuthPassword": "$__file{/k}"}
@@ -273,13 +303,19 @@ def test_a_long_prefix_has_ids_that_grafana_takes(tmp_path):
     ids = {one["uid"] for one in (*sources, *boards)}
     assert len(ids) == 5
     assert {len(one) for one in ids} == {40}
-    assert {target["datasource"]["uid"] for board in boards for panel in board["panels"] for target in panel["targets"]} < ids
+    assert {
+        target["datasource"]["uid"] for board in boards for panel in board["panels"] for target in panel["targets"]
+    } < ids
 
 
 def test_the_same_again_is_the_same_bytes(tmp_path, provisioned):
     for name in ("a", "b"):
         assert run("kibana", "--prefix", PREFIX, "--out", str(tmp_path / name)).exit_code == 0
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == run("kibana", "--prefix", PREFIX).stdout.encode()
+    assert (
+        (tmp_path / "a").read_bytes()
+        == (tmp_path / "b").read_bytes()
+        == run("kibana", "--prefix", PREFIX).stdout.encode()
+    )
     run("grafana", "--prefix", PREFIX, "--out", str(tmp_path / "g"), "--url", "https://search:9200", "--key-file", "/k")
     assert {name: (tmp_path / "g" / name).read_text() for name in provisioned} == provisioned
 
@@ -322,7 +358,13 @@ def test_what_is_summed_over_steps_adds_up():
 
 
 SUMS = {"count": 4, "wall_ms": 7_200_000, "core_ms": 57_600_000, "cpu_ms": 14_400_000, "core_ms_with_cpu": 28_800_000}
-SUMS |= {"wasted_core_ms": 3_600_000, "max_pss_bytes": 30, "count:max_pss_bytes": 3, "work_folder_bytes": 0, "count:work_folder_bytes": 0}
+SUMS |= {
+    "wasted_core_ms": 3_600_000,
+    "max_pss_bytes": 30,
+    "count:max_pss_bytes": 3,
+    "work_folder_bytes": 0,
+    "count:work_folder_bytes": 0,
+}
 SUMS |= {"input_bytes": 8, "count:input_bytes": 2, "output_bytes": 5, "count:output_bytes": 1}
 
 
@@ -340,7 +382,13 @@ def test_measures_are_what_their_names_say():
         "mean_input_bytes": 4,
         "mean_output_bytes": 5,
     }
-    used = {"wall_ms": 3_600_000, "core_ms": 28_800_000, "user_ms": 7_200_000, "nice_ms": 3_600_000, "system_ms": 3_600_000}
+    used = {
+        "wall_ms": 3_600_000,
+        "core_ms": 28_800_000,
+        "user_ms": 7_200_000,
+        "nice_ms": 3_600_000,
+        "system_ms": 3_600_000,
+    }
     assert (measures.CPU_HOURS.value(used), measures.EFFICIENCY.value(used)) == (4, 0.5)
 
 

@@ -17,12 +17,27 @@ NEWEST = {"index-pattern": "7.6.0", "visualization": "7.10.0", "dashboard": "7.9
 PANEL = "axis_formatter axis_position axis_scale id index_pattern interval series show_grid show_legend type"
 PANEL_MORE = "drop_last_bucket filter legend_position time_field time_range_mode tooltip_mode"
 SERIES = "axis_position chart_type color formatter id metrics split_mode stacked"
-SERIES_MORE = "fill label line_width point_size separate_axis split_color_mode terms_direction terms_field terms_order_by terms_size"
+SERIES_MORE = (
+    "fill label line_width point_size separate_axis split_color_mode terms_direction terms_field terms_order_by "
+    "terms_size"
+)
 METRIC, METRIC_MORE = "id type", "field script variables"
 INTEGERS = {"drop_last_bucket", "separate_axis", "show_grid", "show_legend"}
 NUMBERS = {"fill", "line_width", "point_size"}
 # vis_type_vega/public/data_model/vega_validation.ts
-BLOCKED = {"window", "document", "global", "globalThis", "top", "parent", "frames", "self", "constructor", "view", "prototype"}
+BLOCKED = {
+    "window",
+    "document",
+    "global",
+    "globalThis",
+    "top",
+    "parent",
+    "frames",
+    "self",
+    "constructor",
+    "view",
+    "prototype",
+}
 SUMS = {"sum", "avg", "cardinality"}
 
 
@@ -33,7 +48,9 @@ def objects():
 
 def drawn(objects, kind):
     """Return the parameters of all visualizations of a kind, by their ids."""
-    states = {name: json.loads(one["attributes"]["visState"]) for (of, name), one in objects.items() if of == "visualization"}
+    states = {
+        name: json.loads(one["attributes"]["visState"]) for (of, name), one in objects.items() if of == "visualization"
+    }
     assert {state["type"] for state in states.values()} == {"metrics", "vega"}
     return {name: state["params"] for name, state in states.items() if state["type"] == kind}
 
@@ -77,7 +94,9 @@ def test_a_dashboard_shows_its_panels_side_by_side(objects):
             continue
         panels = json.loads(one["attributes"]["panelsJSON"])
         assert [panel["panelRefName"] for panel in panels] == [f"panel_{number}" for number in range(len(panels))]
-        assert all(refer(objects, one, panel["panelRefName"])["id"] == f"{name}-{panel['panelIndex']}" for panel in panels)
+        assert all(
+            refer(objects, one, panel["panelRefName"])["id"] == f"{name}-{panel['panelIndex']}" for panel in panels
+        )
         assert all(tuple(map(int, panel["version"].split("."))) >= (7, 3) for panel in panels)
         places = [tuple(panel["gridData"][word] for word in "xywh") for panel in panels]
         assert overlapping(places) == []
@@ -126,7 +145,10 @@ def test_every_field_of_tsvb_is_in_its_index_and_allows_the_operation(objects):
             if series["split_mode"] == "terms":
                 assert kind_of(index, series["terms_field"]) in ALLOWED["terms"]
             for metric in series["metrics"]:
-                assert metric["type"] not in SUMS or kind_of(index, metric["field"]) in ALLOWED[metric["type"]], (name, metric)
+                assert metric["type"] not in SUMS or kind_of(index, metric["field"]) in ALLOWED[metric["type"]], (
+                    name,
+                    metric,
+                )
 
 
 def test_every_field_of_vega_is_in_its_index_and_allows_the_operation(objects):
@@ -158,9 +180,15 @@ def asked(aggs):
 def test_what_vega_draws_is_in_its_rows(objects):
     for name, spec in specs(objects):
         data = {one["name"]: one for one in spec["data"]}
-        made = {step["as"] for step in data["rows"]["transform"] if step["type"] == "formula"} | {"begin", "end", "line"}
+        made = {step["as"] for step in data["rows"]["transform"] if step["type"] == "formula"} | {
+            "begin",
+            "end",
+            "line",
+        }
         text = json.dumps([spec["marks"], spec.get("scales", [])])
-        assert set(re.findall(r'"data": "(\w+)"', text)) | {one.get("source", "rows") for one in data.values()} <= set(data)
+        assert set(re.findall(r'"data": "(\w+)"', text)) | {one.get("source", "rows") for one in data.values()} <= set(
+            data
+        )
         if "columns" in data:
             columns = [column["name"] for column in data["columns"]["values"]]
             assert set(columns) == made - {"begin", "end", "line"}
@@ -174,10 +202,14 @@ def test_what_vega_draws_is_in_its_rows(objects):
 def test_no_expression_of_vega_names_what_newer_versions_refuse(objects):
     for _, spec in specs(objects):
         signals = {signal["name"] for signal in spec.get("signals", [])}
-        expressions = [value for key, value in leaves(spec) if key in {"expr", "update", "signal"} and isinstance(value, str)]
+        expressions = [
+            value for key, value in leaves(spec) if key in {"expr", "update", "signal"} and isinstance(value, str)
+        ]
         assert expressions
         assert not BLOCKED & signals
-        assert not BLOCKED & {word for text in expressions for word in re.findall(r"[A-Za-z_]\w*", re.sub(r"'[^']*'", "", text))}
+        assert not BLOCKED & {
+            word for text in expressions for word in re.findall(r"[A-Za-z_]\w*", re.sub(r"'[^']*'", "", text))
+        }
 
 
 def leaves(part):

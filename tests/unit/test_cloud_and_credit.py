@@ -31,7 +31,10 @@ WRONG = {
     "an unknown table": ("[cloud.a]\n", "line 1, cloud: there is no table"),
     "an unknown field": ("[clouds.a]\nowner = 'x'\nprise = 1\n", "line 3, clouds.a.prise"),
     "text for a number": ("\n[clouds.b]\n[clouds.a]\nwatts_per_core = '9'\n", "line 4, clouds.a.watts_per_core"),
-    "a negative price": ("[clouds.'a b']\nprice_per_core_hour = -1\ncurrency = 'EUR'\n", "line 2, clouds.a b.price_per_core_hour"),
+    "a negative price": (
+        "[clouds.'a b']\nprice_per_core_hour = -1\ncurrency = 'EUR'\n",
+        "line 2, clouds.a b.price_per_core_hour",
+    ),
     "a price without currency": ("[clouds.a]\nprice_per_core_hour = 1\n", "line 2, clouds.a.price_per_core_hour"),
     "a currency that is none": ("[clouds.a]\ncurrency = 'euro'\n", "line 2, clouds.a.currency"),
     "a pue below one": ("[clouds.a]\npue = 0.9\n", "line 2, clouds.a.pue"),
@@ -70,7 +73,9 @@ def test_who_is_shut_out():
 
 
 def test_worth():
-    known = site_data.Cloud(price_per_core_hour=0.02, currency="EUR", watts_per_core=10.0, pue=1.5, co2_grams_per_kwh=100.0)
+    known = site_data.Cloud(
+        price_per_core_hour=0.02, currency="EUR", watts_per_core=10.0, pue=1.5, co2_grams_per_kwh=100.0
+    )
     assert worth(1_000 * MS_PER_HOUR, known) == {"energy_kwh": 15.0, "co2_kg": 1.5, "cost": 20.0, "currency": "EUR"}
     assert set(worth(1_000 * MS_PER_HOUR, site_data.Cloud()).values()) == {None}
     assert worth(0, known)["cost"] == 0.0
@@ -115,7 +120,9 @@ def test_a_score_without_peers_counts_within_the_bounds_alone():
     }
     bounds = "[benchmarks]\nlowest_hs23_per_core = 10\nhighest_hs23_per_core = 20\n"
     assert judged(benchmark("alone", score_hs23=59.0), site=bounds) == {"alone": (None, Rule.OUT_OF_BOUNDS)}
-    assert judged(benchmark("alone", score_hs23=59.0), site=f"{bounds}confirmed_boots = ['alone']\n") == {"alone": (59.0, Rule.CONFIRMED)}
+    assert judged(benchmark("alone", score_hs23=59.0), site=f"{bounds}confirmed_boots = ['alone']\n") == {
+        "alone": (59.0, Rule.CONFIRMED)
+    }
 
 
 def test_scores_that_cannot_be_are_nobody_s_peers():
@@ -140,7 +147,10 @@ def test_a_faster_kind_of_machine_is_not_judged_by_the_slower_ones_of_its_flavor
 def test_what_the_site_says_of_a_cpu_model_needs_no_peers():
     site = "[calibration]\ncpu_models = { fast = 90.0 }\n"
     slow = [benchmark(f"{n}", cpu_model="fast", score_hs23=15.0) for n in range(3)]
-    assert judged(*slow, benchmark("model", cpu_model="fast", score_wall=1.0), site=site)["model"] == (90.0, Rule.CPU_MODEL)
+    assert judged(*slow, benchmark("model", cpu_model="fast", score_wall=1.0), site=site)["model"] == (
+        90.0,
+        Rule.CPU_MODEL,
+    )
 
 
 def test_an_oversized_factor_of_the_site_s_own_gives_no_credit_without_bounds():

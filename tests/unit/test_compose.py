@@ -13,7 +13,18 @@ from skytally.deployment.catalog import FUNCTIONS
 HERE = Path(__file__).resolve().parents[2] / "localstack"
 COMPOSE = yaml.safe_load((HERE / "compose.yml").read_text())
 SERVICES = COMPOSE["services"]
-KNOWN = {"image", "build", "environment", "ports", "volumes", "healthcheck", "depends_on", "command", "entrypoint", "restart"}
+KNOWN = {
+    "image",
+    "build",
+    "environment",
+    "ports",
+    "volumes",
+    "healthcheck",
+    "depends_on",
+    "command",
+    "entrypoint",
+    "restart",
+}
 KNOWN |= {"user", "read_only", "tmpfs", "cap_drop", "security_opt"}
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 

@@ -14,8 +14,15 @@ def test_defaults_are_the_laptop():
 
 
 def test_what_is_given_wins():
-    config = Config.from_env({"SKYTALLY_DOCUMENTS": "sqlite:///x", "SKYTALLY_OBJECTS": "file:///y", "SKYTALLY_KEYS": "/z", "PORT": "0"})
-    assert (config.documents_url, config.objects_url, str(config.keys_path), config.port) == ("sqlite:///x", "file:///y", "/z", 0)
+    config = Config.from_env(
+        {"SKYTALLY_DOCUMENTS": "sqlite:///x", "SKYTALLY_OBJECTS": "file:///y", "SKYTALLY_KEYS": "/z", "PORT": "0"}
+    )
+    assert (config.documents_url, config.objects_url, str(config.keys_path), config.port) == (
+        "sqlite:///x",
+        "file:///y",
+        "/z",
+        0,
+    )
 
 
 @pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PORT", "70000"), ("SKYTALLY_TRUSTED_HOPS", "-1")])

@@ -1,4 +1,6 @@
-"""Credentials that renew themselves: no refresh token is sent twice, and what it was exchanged for is found by every process."""
+"""Credentials that renew themselves: no refresh token is sent twice,
+and what it was exchanged for is found by every process.
+"""
 
 import contextlib
 import json
@@ -71,7 +73,9 @@ def file(tmp_path, source):
 def signed_in(path, source):
     path.unlink(missing_ok=True)
     tokens = source.sign_in()
-    path.write_text(json.dumps({"access_token": tokens.access_token, "refresh_token": tokens.refresh_token, "expires_in": 1_200}))
+    path.write_text(
+        json.dumps({"access_token": tokens.access_token, "refresh_token": tokens.refresh_token, "expires_in": 1_200})
+    )
     path.chmod(0o444)
     return path
 
@@ -102,7 +106,9 @@ def renew(one, source):
 
 
 def stored(documents):
-    return sorted((known for _, known in documents.find("credential", RenewedCredential, {})), key=lambda known: known.used_since)
+    return sorted(
+        (known for _, known in documents.find("credential", RenewedCredential, {})), key=lambda known: known.used_since
+    )
 
 
 def test_the_file_s_own_is_used_until_it_is_renewed_and_then_every_process_uses_the_renewed_one(process, source, clock):
@@ -143,7 +149,9 @@ def test_of_many_processes_and_threads_one_sends_it(process, source):
     assert process().tokens() == Tokens("a2", "r2")
 
 
-def test_a_file_that_a_person_replaced_counts_at_once_and_the_older_one_s_successors_no_more(process, source, file, clock):
+def test_a_file_that_a_person_replaced_counts_at_once_and_the_older_one_s_successors_no_more(
+    process, source, file, clock
+):
     one = process()
     renew(one, source)
     clock.now += SECOND
@@ -179,7 +187,9 @@ def test_what_is_stored_shows_no_token_and_opens_only_where_it_lies(process, sou
     one.renewed(one.tokens(), lambda _: pair)
     (known,) = stored(documents)
     assert known.wrapping_key == OLD.name
-    assert not any(token in shown for token in ("a-new", "-token") for shown in (str(known), str(b64decode(known.sealed))))
+    assert not any(
+        token in shown for token in ("a-new", "-token") for shown in (str(known), str(b64decode(known.sealed)))
+    )
     assert process().tokens() == pair
     assert "a-new" not in repr(process().tokens())
     key = next(key for key, _ in documents.find("credential", RenewedCredential, {}))
@@ -267,7 +277,9 @@ def killed_at(monkeypatch, credential, step):
 
 
 @pytest.mark.parametrize(("step", "used"), [(0, []), (1, []), (2, ["r1"])])
-def test_a_process_that_is_killed_on_its_way_never_makes_another_send_the_same_again(process, source, clock, monkeypatch, step, used):
+def test_a_process_that_is_killed_on_its_way_never_makes_another_send_the_same_again(
+    process, source, clock, monkeypatch, step, used
+):
     one = process()
     one.tokens()
     killed_at(monkeypatch, one, step)
@@ -301,7 +313,9 @@ def test_after_a_loss_a_file_of_a_person_works_again(process, source, clock, mon
     assert renew(process(), source).access_token == "a4"
 
 
-def test_a_process_that_was_frozen_before_it_began_sends_nothing_once_another_has_done_it(process, source, clock, monkeypatch):
+def test_a_process_that_was_frozen_before_it_began_sends_nothing_once_another_has_done_it(
+    process, source, clock, monkeypatch
+):
     slow = process()
     refused = slow.tokens()
     real = slow._write
@@ -383,7 +397,9 @@ def test_a_source_that_replaces_no_refresh_token_is_asked_with_the_same_again(pr
     assert asked == ["r1"] * 3
 
 
-def test_what_the_store_does_not_take_is_used_and_stored_as_soon_as_it_does(process, source, documents, monkeypatch, clock):
+def test_what_the_store_does_not_take_is_used_and_stored_as_soon_as_it_does(
+    process, source, documents, monkeypatch, clock
+):
     one = process()
     real, tries = one._write, []
 
@@ -405,7 +421,9 @@ def test_what_the_store_does_not_take_is_used_and_stored_as_soon_as_it_does(proc
     assert one.tokens() == Tokens("a3", "r3")
 
 
-def test_what_one_thread_stores_late_takes_nothing_from_what_another_renewed_meanwhile(process, source, documents, monkeypatch, clock):
+def test_what_one_thread_stores_late_takes_nothing_from_what_another_renewed_meanwhile(
+    process, source, documents, monkeypatch, clock
+):
     one, away, held, writing = process(), [True], threading.Event(), threading.Event()
     real = one._write
 
@@ -448,7 +466,18 @@ def test_a_bare_token_cannot_be_renewed_and_a_new_one_counts_at_once(documents, 
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "{}", "{", '{"access_token": 5}', '{"access_token": ""}', '{"access_token": "a\\nb"}', "two\nlines", "\u00fc"]
+    "text",
+    [
+        None,
+        "",
+        "{}",
+        "{",
+        '{"access_token": 5}',
+        '{"access_token": ""}',
+        '{"access_token": "a\\nb"}',
+        "two\nlines",
+        "\u00fc",
+    ],
 )
 def test_a_file_without_a_token_is_an_outage_and_leaves_nothing_behind(documents, tmp_path, text):
     if text is not None:
@@ -473,7 +502,10 @@ def test_to_look_at_the_state_writes_nothing(process, source, documents):
     assert process().state() == (WELL, "the token file's own is used, since 2026-11-25T12:00:00Z")
     assert stored(documents) == []
     renew(process(), source)
-    assert process().state() == (WELL, "renewed 2026-11-25T12:00:00Z, from a token file that is used since 2026-11-25T12:00:00Z")
+    assert process().state() == (
+        WELL,
+        "renewed 2026-11-25T12:00:00Z, from a token file that is used since 2026-11-25T12:00:00Z",
+    )
 
 
 class Story:

@@ -35,7 +35,9 @@ LEADS = [
     "a|",
     'a;"',
 ]
-nasty = st.text(st.sampled_from("=+-@＝＋－＠;,|\t\r\n \"'\\a1.\u00a0\ufeff\x00\u202e\u200b🦉→"), max_size=12) | st.text(max_size=12)
+nasty = st.text(
+    st.sampled_from("=+-@＝＋－＠;,|\t\r\n \"'\\a1.\u00a0\ufeff\x00\u202e\u200b🦉→"), max_size=12
+) | st.text(max_size=12)
 
 
 def leads(letter):
@@ -49,9 +51,16 @@ def first_seen(cell):
 
 
 def cells(text, delimiter):
-    """Read a file as spreadsheets do, whole, and line by line where one takes a line's end for a row's whatever the quotes."""
+    """Read a file as spreadsheets do, whole,
+    and line by line where one takes a line's end for a row's whatever the quotes.
+    """
     pieces = [text, *text.splitlines()]
-    return [cell for piece in pieces for row in csv.reader(io.StringIO(piece, newline=""), delimiter=delimiter) for cell in row]
+    return [
+        cell
+        for piece in pieces
+        for row in csv.reader(io.StringIO(piece, newline=""), delimiter=delimiter)
+        for cell in row
+    ]
 
 
 @pytest.mark.parametrize("start", sorted(STARTS))
@@ -65,9 +74,17 @@ def test_a_formula_is_text_whatever_stands_before_it(lead, start):
     assert cores == "8"
 
 
-@given(st.lists(st.tuples(nasty, nasty, st.lists(nasty, max_size=3), st.integers() | st.floats(allow_nan=False, allow_infinity=False))))
+@given(
+    st.lists(
+        st.tuples(
+            nasty, nasty, st.lists(nasty, max_size=3), st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+        )
+    )
+)
 def test_no_cell_of_text_begins_as_a_formula_wherever_the_file_is_split(rows):
-    written = csv_table.csv([{"vm": vm, "cloud": cloud, "others": others, "hours": hours} for vm, cloud, others, hours in rows])
+    written = csv_table.csv(
+        [{"vm": vm, "cloud": cloud, "others": others, "hours": hours} for vm, cloud, others, hours in rows]
+    )
     for delimiter in ",;\t|":
         for cell in cells(written, delimiter):
             assert first_seen(cell) not in STARTS or is_number(cell), (delimiter, cell)
@@ -81,7 +98,8 @@ def is_number(cell):
 
 
 @given(
-    st.text(st.characters(exclude_characters=sorted(STARTS), exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])), st.floats(-1e300, 1e300)
+    st.text(st.characters(exclude_characters=sorted(STARTS), exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])),
+    st.floats(-1e300, 1e300),
 )
 def test_a_harmless_name_and_every_number_are_written_as_they_are(name, number):
     written = csv_table.csv([{"vm": name, "n": number, "whole": -7, "none": None, "sure": True}])
@@ -129,7 +147,11 @@ def test_headers_have_units_and_moments_are_what_spreadsheets_take_for_dates():
 
 def test_what_turns_the_direction_of_text_is_written_out():
     (row,) = list(
-        csv.DictReader(io.StringIO(csv_table.csv([{"vm": "exe\u202egnp.x\u2066\u200f\u061c", "message": "one\ntwo\x1b"}]), newline=""))
+        csv.DictReader(
+            io.StringIO(
+                csv_table.csv([{"vm": "exe\u202egnp.x\u2066\u200f\u061c", "message": "one\ntwo\x1b"}]), newline=""
+            )
+        )
     )
     assert row == {"vm": "exe\\u202egnp.x\\u2066\\u200f\\u061c", "message": "one\ntwo\\u001b"}
 
@@ -138,7 +160,10 @@ def test_what_turns_the_direction_of_text_is_written_out():
 def test_visible_text_hides_nothing_and_changes_nothing_else(text):
     seen = visible(text)
     assert not any(unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in seen)
-    assert not any(unicodedata.bidirectional(letter) in {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"} for letter in seen)
+    assert not any(
+        unicodedata.bidirectional(letter) in {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+        for letter in seen
+    )
     assert not set(seen) & set("\u200e\u200f\u061c\ufeff")
     assert visible(seen) == seen
     if text.isprintable():

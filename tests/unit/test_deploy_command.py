@@ -90,7 +90,9 @@ def test_an_option_that_no_cluster_takes_is_wrong_usage(options, words):
     assert (exit_code, words in output) == (2, True), output
 
 
-@pytest.mark.parametrize("options", [["--route-gateway", "ingress/knative.v2"], ["--route-host", "*.example.org"], ["--min-scale", "10"]])
+@pytest.mark.parametrize(
+    "options", [["--route-gateway", "ingress/knative.v2"], ["--route-host", "*.example.org"], ["--min-scale", "10"]]
+)
 def test_an_option_that_clusters_take_is_taken(options):
     assert described("manifests", {}, *options)[0] == 0
 
@@ -103,7 +105,9 @@ def test_a_function_by_its_folders_name_is_told_by_its_name_in_paths(run):
 # ---- where the password goes ----
 
 
-@pytest.mark.parametrize("gateway", ["http://gateway.example.org:8080", "http://10.0.0.1", "http://127.0.0.1.example.org"])
+@pytest.mark.parametrize(
+    "gateway", ["http://gateway.example.org:8080", "http://10.0.0.1", "http://127.0.0.1.example.org"]
+)
 def test_no_password_travels_in_clear_unless_somebody_said_so(run, gateway):
     exit_code, output = run("remove", "agent", gateway=gateway)
     assert exit_code == 2
@@ -123,7 +127,9 @@ def test_a_gateway_that_is_no_url_gets_no_password(run, gateway):
 
 @contextlib.contextmanager
 def gateway_with_tls(folder, body=b"[]"):
-    """Run a server that says the same to everything, its certificate by a CA in a folder; yield its URL and the passwords it hears."""
+    """Run a server that says the same to everything, its certificate by a CA in a folder;
+    yield its URL and the passwords it hears.
+    """
     headers = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -190,12 +196,16 @@ def silent():
 
 
 def test_a_gateway_that_is_silent_is_waited_for_as_long_as_somebody_said(run, silent):
-    exit_code, output = run("apply", "-", "--seconds", "1", gateway=f"http://127.0.0.1:{silent}", stdin=json.dumps({"image": IMAGE}))
+    exit_code, output = run(
+        "apply", "-", "--seconds", "1", gateway=f"http://127.0.0.1:{silent}", stdin=json.dumps({"image": IMAGE})
+    )
     assert (exit_code, "does not answer: check its address" in output, "asked again" in output) == (1, True, False)
 
 
 def test_a_cluster_that_is_silent_is_waited_for_as_long_as_somebody_said(silent):
-    cluster = Cluster(Access(server=f"https://127.0.0.1:{silent}", context=ssl.create_default_context()), "skytally", 1.0)
+    cluster = Cluster(
+        Access(server=f"https://127.0.0.1:{silent}", context=ssl.create_default_context()), "skytally", 1.0
+    )
     with pytest.raises(Unavailable, match="does not answer"):
         cluster.get("Service", "agent")
 

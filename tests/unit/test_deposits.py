@@ -1,4 +1,6 @@
-"""Deposits: what lies in the store cannot be changed, and the same request again is the same deposit, whatever happened in between."""
+"""Deposits: what lies in the store cannot be changed,
+and the same request again is the same deposit, whatever happened in between.
+"""
 
 from datetime import timedelta
 
@@ -107,7 +109,10 @@ def test_the_same_request_is_the_same_deposit_for_as_long_as_the_claim_lives(sto
 
 def test_two_requests_around_midnight_are_one_deposit(store):
     """The second is received after midnight and stored first."""
-    before, after = NOW.replace(hour=23, minute=59, second=59), NOW.replace(hour=0, minute=0, second=0) + timedelta(days=1)
+    before, after = (
+        NOW.replace(hour=23, minute=59, second=59),
+        NOW.replace(hour=0, minute=0, second=0) + timedelta(days=1),
+    )
 
     class Overtaken(Watched):
         def create(self, key, data):

@@ -27,14 +27,24 @@ SITE = {
 
 
 def wanted(**change):
-    return {one.service: one for one in descriptions.specifications(descriptions.parse(json.dumps(SITE | change).encode()))}
+    return {
+        one.service: one for one in descriptions.specifications(descriptions.parse(json.dumps(SITE | change).encode()))
+    }
 
 
 def test_a_specification_names_secrets_and_holds_none():
     sweep = body_of(wanted()["secret-sweep"])
     assert sweep["secrets"] == ["s3-credentials"]
-    assert body_of(wanted()["secret-claim"])["secrets"] == ["master-20261101000000", "s3-credentials", "token-20261101000000"]
-    assert sweep["annotations"] == {"topic": "cron-function", "schedule": "*/5 * * * *", DIGEST: wanted()["secret-sweep"].digest}
+    assert body_of(wanted()["secret-claim"])["secrets"] == [
+        "master-20261101000000",
+        "s3-credentials",
+        "token-20261101000000",
+    ]
+    assert sweep["annotations"] == {
+        "topic": "cron-function",
+        "schedule": "*/5 * * * *",
+        DIGEST: wanted()["secret-sweep"].digest,
+    }
     assert sweep["envVars"]["FUNCTION_TARGET"] == "secret_sweep"
     assert sweep["envVars"]["SKYTALLY_KEYS"] == "/var/openfaas/secrets"
     assert sweep["readOnlyRootFilesystem"] is True
@@ -88,12 +98,28 @@ REFUSED = {
     "a schedule that is none": ({"schedules": {"secret-sweep": "often"}}, "often"),
     "a secret's name that platforms refuse": ({"secrets": ["S3_credentials"]}, "S3_credentials"),
     "a secret's name that is too long": ({"secrets": ["x" * 64]}, "63"),
-    "a number where a text belongs": ({"settings": {"SKYTALLY_TRUSTED_HOPS": 1}}, r"settings\.SKYTALLY_TRUSTED_HOPS .* quote it"),
-    "a number for one function": ({"function_settings": {"agent": {"AWS_X": True}}}, r"function_settings\.agent\.AWS_X .* quote it"),
+    "a number where a text belongs": (
+        {"settings": {"SKYTALLY_TRUSTED_HOPS": 1}},
+        r"settings\.SKYTALLY_TRUSTED_HOPS .* quote it",
+    ),
+    "a number for one function": (
+        {"function_settings": {"agent": {"AWS_X": True}}},
+        r"function_settings\.agent\.AWS_X .* quote it",
+    ),
     "a number in a list": ({"secrets": ["s3", 1]}, r"secrets\.1 .* quote it"),
 }
 NO_PLAIN_CRON = [
-    *("* * * * * *", "* * * *", "@hourly", "0 0 L * *", "0 0 LW * *", "0 0 * * 5L", "0 0 * * 5#3", "0 0 * * 7", "0 0 * * 1-7"),
+    *(
+        "* * * * * *",
+        "* * * *",
+        "@hourly",
+        "0 0 L * *",
+        "0 0 LW * *",
+        "0 0 * * 5L",
+        "0 0 * * 5#3",
+        "0 0 * * 7",
+        "0 0 * * 1-7",
+    ),
     *("60 * * * *", "* * 0 * *", "*/0 * * * *", "? * * * *", "0 0 31 2 *", "5-1 * * * *", "a * * * *"),
 ]
 PLAIN_CRON = ["*/5 * * * *", "0,30 1-5/2 1 JAN-mar MON-FRI", "1/7 0 * * */7", "0 0 1,15 * 0", "17 3 * * sun,6"]
@@ -139,7 +165,15 @@ def test_a_description_that_holds_itself_is_refused():
         descriptions.parse(b"image: x:1\nsettings: &all {AWS_X: *all}\n")
 
 
-ODD = [b"image: !!int ''", b"image: !!bool x", b"image: !!timestamp x", b"? [a]\n: b", b"a: 2026-13-40", b"--- a\n--- b", b"[" * 9_999]
+ODD = [
+    b"image: !!int ''",
+    b"image: !!bool x",
+    b"image: !!timestamp x",
+    b"? [a]\n: b",
+    b"a: 2026-13-40",
+    b"--- a\n--- b",
+    b"[" * 9_999,
+]
 
 
 @pytest.mark.parametrize("text", [b"", b"[", b"\xff", b"image: [", b"- 1", b"{}", *ODD])
@@ -174,4 +208,6 @@ def test_keys_go_to_the_functions_that_use_them():
     for function in FUNCTIONS:
         source = (ROOT / "functions" / function.name / "main.py").read_text()
         uses = any(f"wiring.{door}" in source for door in ("keys", "caller", "dashboard_reader", "dirac("))
-        assert set(wanted()[function.service].secrets) == {"s3-credentials"} | (set(KEYS) if uses else set()), function.name
+        assert set(wanted()[function.service].secrets) == {"s3-credentials"} | (set(KEYS) if uses else set()), (
+            function.name
+        )

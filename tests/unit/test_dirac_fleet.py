@@ -1,8 +1,9 @@
 """Two days of a fleet: 100 vms, 1 600 jobs, and every way in which reports get lost and jobs go wrong.
 
-A vm keeps what the server did not answer to, and tells it again in order, as `vm.py jobs` does; only what a vm takes to its grave is lost.
-The pretended DIRAC keeps its times as the real server does: StartExecTime is the first run's for ever, EndExecTime that of the first run
-that ended, a watchdog calls every half hour, and what is not heard of for 195 minutes is failed at that moment.
+A vm keeps what the server did not answer to, and tells it again in order, as `vm.py jobs` does; only what a vm takes to
+its grave is lost. The pretended DIRAC keeps its times as the real server does: StartExecTime is the first run's for
+ever, EndExecTime that of the first run that ended, a watchdog calls every half hour, and what is not heard of for 195
+minutes is failed at that moment.
 """
 
 import functools
@@ -152,7 +153,9 @@ class Life:
 
     @property
     def was_rescheduled_twice_unseen(self):
-        """Say whether DIRAC was away from before its first reschedule until after its second, so that nobody knows of the run between."""
+        """Say whether DIRAC was away from before its first reschedule until after its second,
+        so that nobody knows of the run between.
+        """
         moved = [at - AT for at, change in self.events if "rescheduled_at" in change]
         return len(moved) > 1 and all(DIRAC_AWAY[0] - HOUR <= one < DIRAC_AWAY[1] for one in moved)
 
@@ -166,7 +169,9 @@ class Life:
 
     @property
     def silence(self):
-        """Answer for how long a vm named this job before it died and was not heard: what nobody can know any more, else nothing."""
+        """Answer for how long a vm named this job before it died and was not heard:
+        what nobody can know any more, else nothing.
+        """
         return sum((max(timedelta(), run.ended - run.unsent[0]) for run in self.here if run.unsent), timedelta())
 
 
@@ -201,7 +206,9 @@ class Dirac(Door):
 
 
 class Fleet:
-    """The vms, each with its own phase, and its own two hours in which the server is not there; some die, half of these in such hours."""
+    """The vms, each with its own phase, and its own two hours in which the server is not there;
+    some die, half of these in such hours.
+    """
 
     def __init__(self, chance):
         self.chance, self.lives = chance, []
@@ -229,7 +236,11 @@ class Fleet:
 
     def is_answered(self, told, vm, at, documents):
         """Tell it, unless the way is cut; the answer may be lost even so."""
-        if timedelta() <= at - self.deaf_at[vm] < DEAF_FOR or ALL_DEAF[0] <= at - AT < ALL_DEAF[1] or self.chance.random() < 0.03:
+        if (
+            timedelta() <= at - self.deaf_at[vm] < DEAF_FOR
+            or ALL_DEAF[0] <= at - AT < ALL_DEAF[1]
+            or self.chance.random() < 0.03
+        ):
             return False
         seen_at, jobs = told
         if jobs:
@@ -261,7 +272,9 @@ def live(folder):
                 continue
     known = {int(one.job_id): one for _, one in documents.find("job", Job, {"system": ["dirac"]})}
     documents.close()
-    assert all(life.silence for life in lives if life.number not in known), "only what died unheard with its vm may be unknown"
+    assert all(life.silence for life in lives if life.number not in known), (
+        "only what died unheard with its vm may be unknown"
+    )
     return [life for life in lives if life.number in known], known, door
 
 
@@ -296,13 +309,18 @@ def test_every_job_is_where_it_ran_last_with_its_chain(days):
 
 
 def test_running_time_on_our_clouds_is_right_to_a_quarter_of_an_hour(days):
-    """Always where the vm lived to tell what it had named; what a vm took to its grave costs no more than the time for which it is so."""
+    """Always where the vm lived to tell what it had named;
+    what a vm took to its grave costs no more than the time for which it is so.
+    """
     lives, known, _ = days()
     off = {life: abs(timedelta(milliseconds=known[life.number].wall_ms) - life.wall) for life in lives}
     excused = [life for life in lives if life.silence]
     wrong = [life for life in lives if off[life] > ROUND + life.silence]
     far = sum(off[life] > ROUND for life in excused)
-    print(f"{len(lives)} jobs; {len(excused)} died unheard with their vm, {far} of these more than a quarter of an hour off")
+    print(
+        f"{len(lives)} jobs; {len(excused)} died unheard with their vm, {far} of these more than a quarter of an hour "
+        "off"
+    )
     assert [(life.fate, off[life], life.silence, known[life.number]) for life in wrong] == []
     assert len(excused) < 0.02 * JOBS
 

@@ -1,4 +1,6 @@
-"""Rounds that overlap, heartbeats that come late, a DIRAC that answers slowly: nothing final is ever overwritten by something older."""
+"""Rounds that overlap, heartbeats that come late, a DIRAC that answers slowly:
+nothing final is ever overwritten by something older.
+"""
 
 import threading
 from datetime import timedelta
@@ -25,7 +27,11 @@ STEPS = st.lists(
         st.tuples(st.just("beat"), st.sampled_from(["vm-1", "vm-2"]), st.integers(0, 40)),
         st.tuples(st.just("late"), st.sampled_from(["vm-1", "vm-2"]), st.integers(6, 400)),
         st.tuples(st.just("wait"), st.sampled_from([1, 10, 70, 200])),
-        st.tuples(st.just("dirac"), st.sampled_from(["run", "end", "fail", "reschedule", "away", "back"]), st.sampled_from([OURS, OTHER])),
+        st.tuples(
+            st.just("dirac"),
+            st.sampled_from(["run", "end", "fail", "reschedule", "away", "back"]),
+            st.sampled_from([OURS, OTHER]),
+        ),
         st.tuples(st.just("start"), st.integers(0, 4)),
         st.tuples(st.just("go"), st.integers(0, 2), st.integers(1, 4)),
         st.tuples(st.just("go"), st.integers(0, 2), st.integers(1, 4)),
@@ -47,7 +53,9 @@ class Story:
 
     def __init__(self, documents):
         self.documents, self.now, self.is_away = documents, AT, False
-        self.truth = JobState(job_id=1, status="Running", site=OURS, started_at=AT, last_update_at=AT, reschedule_count=0)
+        self.truth = JobState(
+            job_id=1, status="Running", site=OURS, started_at=AT, last_update_at=AT, reschedule_count=0
+        )
         self.rounds = []
         for index, moment in (("heartbeat", "last_seen_at"), ("job", "changed_at")):
             documents.forget(index, moment, AT + 10_000 * HOUR)
@@ -101,7 +109,9 @@ class Story:
 
 
 class Round:
-    """A round in a thread of its own, which stops at every call that it makes; one thread runs at a time, so every story is repeatable."""
+    """A round in a thread of its own, which stops at every call that it makes;
+    one thread runs at a time, so every story is repeatable.
+    """
 
     def __init__(self, story):
         self.story, self.error, self.is_over = story, None, False
@@ -199,9 +209,17 @@ def quick(story):
     return Quick()
 
 
-# One round begins, waits, and asks after another that began later; what it was told is kept before what the other was told earlier.
+# One round begins, waits, and asks after another that began later; what it was told is kept before what the other was
+# told earlier.
 OVERTAKEN = [("start", 1), ("wait", 10), ("start", 3), ("dirac", "end", OURS), ("wait", 1), ("go", 0, 9), ("go", 0, 9)]
-REOPENED = [("dirac", "fail", OURS), ("start", 9), ("dirac", "reschedule", OURS), ("dirac", "run", OTHER), ("wait", 10), ("start", 9)]
+REOPENED = [
+    ("dirac", "fail", OURS),
+    ("start", 9),
+    ("dirac", "reschedule", OURS),
+    ("dirac", "run", OTHER),
+    ("wait", 10),
+    ("start", 9),
+]
 
 
 @settings(PATIENCE, max_examples=200)

@@ -80,7 +80,9 @@ def test_no_more_that_runs_is_asked_about_than_a_bounded_number_the_longest_unse
         (state("Done", moved=2.1, site=OTHER, ended=4), "Done", "elsewhere"),
     ],
 )
-def test_a_payload_that_never_pauses_shows_as_dirac_says_within_an_hour_and_then_as_a_zombie(documents, said, status, cloud):
+def test_a_payload_that_never_pauses_shows_as_dirac_says_within_an_hour_and_then_as_a_zombie(
+    documents, said, status, cloud
+):
     door = Door(state("Running"))
     for quarter in range(4 * 5):
         beat(documents, "1", at=quarter / 4)
@@ -187,7 +189,11 @@ class TestToldLate:
         assert job(documents).status == "unknown_to_dirac"
         self.late(documents, 1.25, 4, told=30)
         settle(documents, Door(), 30.1)
-        assert (job(documents).status, job(documents).doubt, job(documents).wall_ms) == ("unknown_to_dirac", None, 4.25 * HOUR_MS)
+        assert (job(documents).status, job(documents).doubt, job(documents).wall_ms) == (
+            "unknown_to_dirac",
+            None,
+            4.25 * HOUR_MS,
+        )
 
     def test_of_a_payload_that_outlived_its_job_is_a_zombie_and_does_not_count(self, documents):
         quarters(documents, 0, 1)
@@ -258,7 +264,9 @@ def test_a_final_job_that_is_asked_about_again_is_not_written_again(documents):
     assert job(documents) == before
 
 
-@pytest.mark.parametrize("told", [state("Running", heartbeat_at=AT), state("Stalled"), state("Matched"), state("Rescheduled")])
+@pytest.mark.parametrize(
+    "told", [state("Running", heartbeat_at=AT), state("Stalled"), state("Matched"), state("Rescheduled")]
+)
 def test_what_dirac_does_not_call_final_is_asked_again(documents, told):
     beat(documents, "1")
     settle(documents, Door(told), 2)
@@ -319,7 +327,12 @@ def test_a_job_that_went_elsewhere_while_nobody_asked_is_known_to_be_there(docum
     quarters(documents, 0, 1)
     settle(documents, Door(state("Done", moved=1.2, ended=4, site=OTHER)), 5)
     made = job(documents)
-    assert (made.cloud, made.status, made.final_at, made.history) == ("elsewhere", "Done", AT + 4 * HOUR, "0: Running at uvic")
+    assert (made.cloud, made.status, made.final_at, made.history) == (
+        "elsewhere",
+        "Done",
+        AT + 4 * HOUR,
+        "0: Running at uvic",
+    )
     assert abs(made.wall_ms - 1.1 * HOUR_MS) <= QUARTER_MS
 
 
@@ -339,7 +352,12 @@ def test_a_job_that_comes_back_to_us_is_ours_again_and_both_runs_count(documents
     door.known[1] = state("Running", ended=2, moved=4)
     quarters(documents, 5, 6, vm)
     settle(documents, door, 6.1)
-    assert (job(documents).cloud, job(documents).vm, job(documents).final_at, job(documents).doubt) == ("uvic", vm, None, None)
+    assert (job(documents).cloud, job(documents).vm, job(documents).final_at, job(documents).doubt) == (
+        "uvic",
+        vm,
+        None,
+        None,
+    )
     door.known[1] = state("Done", ended=2, moved=4, last_update_at=AT + 6.2 * HOUR)
     settle(documents, door, 8)
     assert job(documents).status == "Done"
@@ -479,12 +497,19 @@ def test_what_was_followed_elsewhere_and_then_forgotten_is_unknown_a_day_after_i
 def test_words_that_look_like_another_status_are_words(documents):
     beat(documents, "1")
     settle(documents, Door(state("Running", application_status="Executing basf2; step=2; Status=Done; Site=X")), 2)
-    assert (job(documents).status, job(documents).application_status) == ("Running", "Executing basf2; step=2; Status=Done; Site=X")
+    assert (job(documents).status, job(documents).application_status) == (
+        "Running",
+        "Executing basf2; step=2; Status=Done; Site=X",
+    )
 
 
 def test_a_job_that_failed_wastes_and_says_why(documents):
     beat(documents, "1")
-    settle(documents, Door(state("Failed", ended=1, minor_status="Payload failed", application_status="exit 65 in /tmp/job_12")), 3)
+    settle(
+        documents,
+        Door(state("Failed", ended=1, minor_status="Payload failed", application_status="exit 65 in /tmp/job_12")),
+        3,
+    )
     made = job(documents)
     assert (made.error, made.error_component, made.error_message) == ("Payload failed", "dirac", "exit <N> in <PATH>")
     assert made.wasted_core_ms == HOUR_MS
@@ -511,7 +536,9 @@ def test_ten_thousand_silent_jobs_take_two_calls(documents):
 
 
 def test_a_round_that_has_no_time_left_leaves_jobs_to_the_next_and_none_is_always_the_last(documents):
-    """Each call takes four seconds of ten, so a round makes three; nothing is ever final, so only the order lets each job have its turn."""
+    """Each call takes four seconds of ten, so a round makes three;
+    nothing is ever final, so only the order lets each job have its turn.
+    """
     beat(documents, *map(str, range(1, 13)))
     moment, asked = [AT + 2 * HOUR], []
 
@@ -579,7 +606,9 @@ class TestRunningTime:
         settle(documents, Door(state(began=3, ended=0.5)), 4)
         assert job(documents).wall_ms >= 0
 
-    @pytest.mark.parametrize(("vm_cores", "others", "cores"), [(8, 0, 8), (8, 7, 1), (8, 2, 2), (2, 7, 1), (None, 0, 1)])
+    @pytest.mark.parametrize(
+        ("vm_cores", "others", "cores"), [(8, 0, 8), (8, 7, 1), (8, 2, 2), (2, 7, 1), (None, 0, 1)]
+    )
     def test_counts_the_vm_s_cores_shared_by_what_it_named_together(self, documents, vm_cores, others, cores):
         if vm_cores is not None:
             documents.write([Write("usage", "l-2026-11", 1, usage("vm-1", "uvic", vm_cores))]).result()
@@ -587,7 +616,11 @@ class TestRunningTime:
         beat(documents, "1", *map(str, range(2, 2 + others)))
         beat(documents, "1", at=0.25)
         settle(documents, Door(state("Failed", ended=1)), 3)
-        assert (job(documents).cores, job(documents).core_ms, job(documents).multicore) == (cores, cores * HOUR_MS, cores > 1)
+        assert (job(documents).cores, job(documents).core_ms, job(documents).multicore) == (
+            cores,
+            cores * HOUR_MS,
+            cores > 1,
+        )
         assert job(documents).wasted_core_ms == cores * HOUR_MS
 
 

@@ -36,9 +36,15 @@ def ssh_line(exponent: int, modulus: int, blob: bytes | None = None) -> bytes:
 
 MODULUS = lab.SHARED_KEY.public_key().public_numbers().n
 GOOD_LINE = ssh_line(65_537, MODULUS)
-ED25519 = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+ED25519 = (
+    ed25519.Ed25519PrivateKey.generate()
+    .public_key()
+    .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+)
 BLOB = base64.b64decode(GOOD_LINE.split()[1])
-PADDED_LINE = ssh_line(65_537, next(n for n in range((1 << 3_071) + 1, 1 << 3_072, 2) if math.gcd(n, math.factorial(2_000)) == 1))
+PADDED_LINE = ssh_line(
+    65_537, next(n for n in range((1 << 3_071) + 1, 1 << 3_072, 2) if math.gcd(n, math.factorial(2_000)) == 1)
+)
 PADDED = PADDED_LINE.split()[1]
 STRAY = PADDED[:-2] + bytes([PADDED[-2] + 1]) + b"="
 
@@ -102,13 +108,17 @@ HOSTILE = {
     },
     "encoding is not canonical": {
         "exponent 0": packed(ssh_line(0, MODULUS)),
-        "a padded number": packed(ssh_line(0, 0, BLOB.replace(b"\x00\x00\x00\x03\x01\x00\x01", b"\x00\x00\x00\x04\x00\x01\x00\x01"))),
+        "a padded number": packed(
+            ssh_line(0, 0, BLOB.replace(b"\x00\x00\x00\x03\x01\x00\x01", b"\x00\x00\x00\x04\x00\x01\x00\x01"))
+        ),
         "a negative modulus": packed(ssh_line(0, 0, BLOB.replace(b"\x00\x00\x01\x01\x00", b"\x00\x00\x01\x00", 1))),
         "a cut blob": packed(ssh_line(0, 0, BLOB[:-1])),
     },
     "small factor": {
         "an even modulus": packed(ssh_line(65_537, MODULUS - 1)),
-        "a small factor": packed(ssh_line(65_537, (MODULUS // 3) * 3 if (MODULUS // 3) % 2 else (MODULUS // 3 + 1) * 3)),
+        "a small factor": packed(
+            ssh_line(65_537, (MODULUS // 3) * 3 if (MODULUS // 3) % 2 else (MODULUS // 3 + 1) * 3)
+        ),
     },
     "base64 is not canonical": {
         "base64 with stray bits": packed(b"ssh-rsa " + STRAY + b"\n"),
@@ -183,7 +193,11 @@ def test_no_bytes_crash_the_opener(data):
 
 def test_order_number_and_kind_of_members_count():
     members = envelope.untar(sealed())
-    for changed in (dict(reversed(members.items())), members | {"extra": b""}, {k: v for k, v in members.items() if k != "R.enc"}):
+    for changed in (
+        dict(reversed(members.items())),
+        members | {"extra": b""},
+        {k: v for k, v in members.items() if k != "R.enc"},
+    ):
         with pytest.raises(Forbidden):
             envelope.open_bundle(envelope.tar(changed), SECRET, lab.SHARED_KEY, CLAIM, EXPIRES)
     with pytest.raises(Forbidden):
@@ -193,7 +207,12 @@ def test_order_number_and_kind_of_members_count():
 def test_a_wrapped_key_opens_only_with_what_it_came_with():
     wrapped = key_wrapping.wrap(b"r" * 32, b"k" * 32, b"a deposit")
     assert key_wrapping.unwrap(wrapped, b"k" * 32, b"a deposit") == b"r" * 32
-    cases = ((wrapped, b"k", b"another"), (wrapped, b"x", b"a deposit"), (wrapped[:-1], b"k", b"a deposit"), (b"", b"k", b"a deposit"))
+    cases = (
+        (wrapped, b"k", b"another"),
+        (wrapped, b"x", b"a deposit"),
+        (wrapped[:-1], b"k", b"a deposit"),
+        (b"", b"k", b"a deposit"),
+    )
     for data, key, bound in cases:
         with pytest.raises(Changed):
             key_wrapping.unwrap(data, key * 32, bound)
@@ -216,20 +235,28 @@ def test_openssl_opens_every_part(tmp_path):
     key_file = tmp_path / "key.pem"
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
     key_file.write_bytes(lab.SHARED_KEY.private_bytes(*form))
-    oaep = [word for option in ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256") for word in ("-pkeyopt", option)]
+    oaep = [
+        word
+        for option in ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256")
+        for word in ("-pkeyopt", option)
+    ]
     content_key = openssl("pkeyutl", "-decrypt", "-inkey", key_file, *oaep, data=members["R.enc"])
     assert len(content_key) == 32
     root = hmac_by_openssl(SECRET, content_key)
     password = hmac_by_openssl(root, f"skytally/v1 enc {CLAIM}".encode() + b"\x01").hex()
     (tmp_path / "password").write_text(password)
-    plain = openssl("enc", "-d", "-aes-256-ctr", "-md", "sha256", "-pass", f"file:{tmp_path / 'password'}", data=members["P.enc"])
+    plain = openssl(
+        "enc", "-d", "-aes-256-ctr", "-md", "sha256", "-pass", f"file:{tmp_path / 'password'}", data=members["P.enc"]
+    )
     assert envelope.untar(plain) == {"payload": b"a certificate", "reporter": b"reporter"}
     mac_key = hmac_by_openssl(root, f"skytally/v1 mac {CLAIM}".encode() + b"\x01")
     assert hmac_by_openssl(mac_key, members["manifest"]).hex().encode() + b"\n" == members["manifest.mac"]
 
 
 def openssl(*arguments, data):
-    return subprocess.run(["openssl", *map(str, arguments)], input=data, capture_output=True, check=True, timeout=30).stdout
+    return subprocess.run(
+        ["openssl", *map(str, arguments)], input=data, capture_output=True, check=True, timeout=30
+    ).stdout
 
 
 def hmac_by_openssl(key, message):

@@ -22,7 +22,10 @@ def task(name, jobs, failed, clouds=CLOUDS, kind="a"):
 def chance(jobs, failed, other_jobs, other_failed):
     """Count how likely so many failures or more are, where the odds here are USUAL_ODDS of the others'."""
     total = failed + other_failed
-    ways = {n: comb(jobs, n) * comb(other_jobs, total - n) * USUAL_ODDS**n for n in range(max(0, total - other_jobs), min(total, jobs) + 1)}
+    ways = {
+        n: comb(jobs, n) * comb(other_jobs, total - n) * USUAL_ODDS**n
+        for n in range(max(0, total - other_jobs), min(total, jobs) + 1)
+    }
     return sum(way for n, way in ways.items() if n >= failed) / sum(ways.values())
 
 
@@ -68,7 +71,9 @@ def test_jobs_without_a_task_are_compared_within_their_kind():
 
 
 def test_two_faulty_clouds_do_not_hide_each_other():
-    cells = [(cloud, "a", name, 10, 6 if cloud in {"cloud-1", "cloud-2"} else 1) for cloud in CLOUDS for name in "pqrstuvwxy"]
+    cells = [
+        (cloud, "a", name, 10, 6 if cloud in {"cloud-1", "cloud-2"} else 1) for cloud in CLOUDS for name in "pqrstuvwxy"
+    ]
     assert sorted(compared(*cells).outliers()) == ["cloud-1", "cloud-2"]
 
 
@@ -82,7 +87,9 @@ def test_a_cloud_that_is_found_is_no_measure_for_the_others_any_more():
 def test_clumps_count_for_less():
     even = [(cloud, "a", name, 10, 2) for cloud in CLOUDS[1:] for name in "pqrstuvwxy"]
     clumped = [
-        (cloud, "a", name, 10, 10 if (n + m) % 5 == 0 else 0) for n, cloud in enumerate(CLOUDS[1:]) for m, name in enumerate("pqrstuvwxy")
+        (cloud, "a", name, 10, 10 if (n + m) % 5 == 0 else 0)
+        for n, cloud in enumerate(CLOUDS[1:])
+        for m, name in enumerate("pqrstuvwxy")
     ]
     own = [("cloud-0", "a", name, 10, 5) for name in "pqrstuvwxy"]
     assert compared(*own, *clumped).evidence("cloud-0").nats < compared(*own, *even).evidence("cloud-0").nats / 3
@@ -100,7 +107,9 @@ def test_what_is_known_stays_on_less_and_a_longer_time_needs_the_last_hour_to_ag
 
 
 def found_within_an_hour(seed, fault, **world):
-    """Say whether one of fifteen clouds is found whose good jobs fail with a chance, while nothing else makes every cloud fail."""
+    """Say whether one of fifteen clouds is found whose good jobs fail with a chance,
+    while nothing else makes every cloud fail.
+    """
     fleet = Fleet(seed, outages=0, **world)
     for _ in range(HOURS_LONGER * STEPS_AN_HOUR):
         fleet.advance()
@@ -137,7 +146,9 @@ def test_of_clouds_that_fail_half_of_their_jobs_95_in_a_hundred_are_found_within
 
 @pytest.mark.slow
 @pytest.mark.no_cover
-@pytest.mark.parametrize("world", [{}, {"clumps": 0.1, "bad_tasks": 0.06, "usual": 0.2, "odds_spread": 0.25}], ids=["usual", "rough"])
+@pytest.mark.parametrize(
+    "world", [{}, {"clumps": 0.1, "bad_tasks": 0.06, "usual": 0.2, "odds_spread": 0.25}], ids=["usual", "rough"]
+)
 def test_fifteen_healthy_clouds_raise_at_most_one_false_alarm_a_month(world):
     assert false_alarms(1, 7_000, **world) <= 1
 

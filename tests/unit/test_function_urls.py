@@ -22,7 +22,17 @@ def test_a_function_answers_below_the_base_or_at_a_host_of_its_own(base, url):
     assert url_of(base, "agent/vm.py") == url
 
 
-NO_URLS = ["", "sky.example.org", "sky.example.org:8080", "127.0.0.1:8080", "https://", "https:sky", "ftp://x", "http://[", "http://x:port"]
+NO_URLS = [
+    "",
+    "sky.example.org",
+    "sky.example.org:8080",
+    "127.0.0.1:8080",
+    "https://",
+    "https:sky",
+    "ftp://x",
+    "http://[",
+    "http://x:port",
+]
 
 
 @pytest.mark.parametrize("base", NO_URLS)
@@ -32,7 +42,9 @@ def test_what_is_no_url_is_refused(base, insecure):
         check_base(base, insecure=insecure)
 
 
-@pytest.mark.parametrize("host", ["sky.example.org", "10.0.0.1", "localhost.example.org", "127.0.0.1.example.org", "localhost@example.org"])
+@pytest.mark.parametrize(
+    "host", ["sky.example.org", "10.0.0.1", "localhost.example.org", "127.0.0.1.example.org", "localhost@example.org"]
+)
 def test_nothing_travels_in_clear_unless_somebody_said_so(host):
     with pytest.raises(Malformed, match="--insecure"):
         check_base(f"http://{host}:8080", insecure=False)
@@ -47,7 +59,12 @@ def test_this_machine_needs_no_tls(host):
 
 @pytest.mark.parametrize(
     ("base", "private"),
-    [("https://sky.example.org", True), ("http://localhost:8080", True), ("http://[::1]:80", True), ("http://sky.example.org", False)],
+    [
+        ("https://sky.example.org", True),
+        ("http://localhost:8080", True),
+        ("http://[::1]:80", True),
+        ("http://sky.example.org", False),
+    ],
 )
 def test_what_nobody_else_can_read(base, private):
     assert is_private(base) is private

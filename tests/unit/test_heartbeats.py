@@ -31,7 +31,12 @@ def kept(documents, vm="vm-1"):
 
 def test_a_job_shows_as_soon_as_a_vm_names_it(documents):
     assert beat(documents, "1", "2").accepted == 2
-    assert (job(documents).status, job(documents).cloud, job(documents).vm, job(documents).final_at) == ("Running", "uvic", "vm-1", None)
+    assert (job(documents).status, job(documents).cloud, job(documents).vm, job(documents).final_at) == (
+        "Running",
+        "uvic",
+        "vm-1",
+        None,
+    )
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=repr)
@@ -45,7 +50,9 @@ def test_an_id_that_is_none_is_refused_by_itself(documents, wrong):
 @given(st.integers(min_value=1, max_value=2**63 - 1))
 def test_every_id_that_dirac_may_give_is_taken_as_it_writes_it(number):
     assert heartbeats.is_job_id(str(number))
-    assert not any(heartbeats.is_job_id(text) for text in (f"0{number}", f"+{number}", f" {number}", f"-{number}", f"{number}.0"))
+    assert not any(
+        heartbeats.is_job_id(text) for text in (f"0{number}", f"+{number}", f" {number}", f"-{number}", f"{number}.0")
+    )
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -62,7 +69,9 @@ def test_any_value_among_the_jobs_leaves_the_others_alone(documents, value):
 
 def test_a_crash_costs_its_own_job_and_stores_nothing_of_it(documents, monkeypatch, caplog):
     real = heartbeats._carried_on
-    monkeypatch.setattr(heartbeats, "_carried_on", lambda beat, *more: real(beat, *more) if beat.job_id != "2" else 1 / 0)
+    monkeypatch.setattr(
+        heartbeats, "_carried_on", lambda beat, *more: real(beat, *more) if beat.job_id != "2" else 1 / 0
+    )
     told = beat(documents, "1", "2", "3")
     assert (told.accepted, [(one.index, one.code) for one in told.rejected]) == (2, [(1, "internal")])
     assert caplog.records[0].msg["incident"] in told.rejected[0].message
@@ -121,7 +130,11 @@ def test_what_is_told_late_is_no_pause(documents):
     settle(documents, Door(state("Running")), 0.1)
     for quarter in range(1, 9):
         beat(documents, "1", at=quarter / 4, told=2)
-    assert (kept(documents).noted, kept(documents).last_seen_at, kept(documents).paused_at) == ("running", AT + 2 * HOUR, None)
+    assert (kept(documents).noted, kept(documents).last_seen_at, kept(documents).paused_at) == (
+        "running",
+        AT + 2 * HOUR,
+        None,
+    )
 
 
 def test_what_was_taken_and_is_told_again_changes_nothing(documents):
@@ -153,4 +166,8 @@ def test_a_run_goes_on_until_it_is_over_and_then_another_begins(documents):
     settle(documents, Door(state("Done", ended=0.3)), 2)
     assert kept(documents).noted == "over"
     beat(documents, "1", at=3)
-    assert (kept(documents).noted, kept(documents).first_seen_at, kept(documents).named_together) == ("after_end", AT + 3 * HOUR, 1)
+    assert (kept(documents).noted, kept(documents).first_seen_at, kept(documents).named_together) == (
+        "after_end",
+        AT + 3 * HOUR,
+        1,
+    )

@@ -52,7 +52,11 @@ class Peer:
             self.connections += 1
             with suppress(OSError), connection:
                 connection.settimeout(0.5)
-                with self._context.wrap_socket(connection, server_side=True) if self._context else connection as connection:
+                with (
+                    self._context.wrap_socket(connection, server_side=True)
+                    if self._context
+                    else connection as connection
+                ):
                     while data := connection.recv(65_536):
                         self.heard += data
                         for piece in self._pieces:
@@ -168,7 +172,9 @@ def certificate(folder):
     """Make a key and a certificate that it signs itself, for 127.0.0.1."""
     key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime.now(UTC)
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).add_extension(names, critical=True)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).add_extension(
+        names, critical=True
+    )
     path, pem = folder / "certificate.pem", serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.write_bytes(private + made.sign(key, hashes.SHA256()).public_bytes(pem))

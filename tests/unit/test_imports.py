@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTRACTS = [c["name"] for c in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]]
+CONTRACTS = [
+    c["name"] for c in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+]
 DOWNWARDS = "imports go downwards only"
 RULES = "rules speak to nothing outside"
 FUNCTIONS = "functions open nothing themselves"
@@ -36,12 +38,20 @@ PLANTS = [
             ("deployment/rollout", "subprocess"),
         ]
     ],
-    ("layers/skytally/adapters/objects_s3.py", "import skytally.adapters.objects_gcs", "adapters are independent of one another"),
+    (
+        "layers/skytally/adapters/objects_s3.py",
+        "import skytally.adapters.objects_gcs",
+        "adapters are independent of one another",
+    ),
     ("layers/skytally/adapters/keys_files.py", "import starlette.requests", "adapters serve and print nothing"),
     ("layers/skytally/http/bodies.py", "import sqlite3", "HTTP's edge opens no store"),
     ("functions/secret_claim/main.py", "import skytally.adapters.objects_s3", FUNCTIONS),
     ("functions/usage_report/main.py", "import sqlite3", FUNCTIONS),
-    ("functions/secret_claim/main.py", "import functions.secret_revoke.main", "functions are independent of one another"),
+    (
+        "functions/secret_claim/main.py",
+        "import functions.secret_revoke.main",
+        "functions are independent of one another",
+    ),
     ("functions/agent/vm.py", "import skytally.core.errors", AGENTS),
     ("functions/agent/scheduler.py", "def late():\n  import urllib3", AGENTS),
     ("layers/skytally/app/wiring.py", "import localstack.serve", "nothing that ships imports a stand-in or a test"),
@@ -60,8 +70,13 @@ def copy(tmp_path_factory):
 
 def lint(folder):
     """Return the contracts that are broken in a copy, and all that was said."""
-    code = "import sys; sys.path.insert(0, 'layers'); from importlinter.cli import lint_imports_command; lint_imports_command()"
-    done = subprocess.run([sys.executable, "-c", code, "--no-cache"], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    code = (
+        "import sys; sys.path.insert(0, 'layers'); from importlinter.cli import lint_imports_command; "
+        "lint_imports_command()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--no-cache"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
     said = done.stdout + done.stderr
     broken = {name for name in CONTRACTS if f"{name} BROKEN" in said}
     assert (done.returncode != 0) == bool(broken), said

@@ -12,7 +12,9 @@ from skytally.adapters.documents_search import access
 from skytally.deployment.catalog import FUNCTIONS
 
 TERRAFORM = Path(__file__).resolve().parents[2] / "infra" / "terraform"
-FILES = sorted(path for path in TERRAFORM.rglob("*") if path.suffix in {".tf", ".hcl"} and ".terraform" not in path.parts)
+FILES = sorted(
+    path for path in TERRAFORM.rglob("*") if path.suffix in {".tf", ".hcl"} and ".terraform" not in path.parts
+)
 # These need no provider from anywhere.
 MODULES = (".", "functions", "schedules", "search", "secrets", "examples/laptop", "examples/knative")
 TESTED = ("functions", "schedules", "search", "secrets")
@@ -56,7 +58,9 @@ def test_rubbish_is_no_hcl(tmp_path):
         parsed(tmp_path / "broken.tf")
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name == "variables.tf"], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.name == "variables.tf"], ids=lambda path: path.parent.name
+)
 def test_every_variable_says_its_type_and_what_it_is(path):
     for one in parsed(path)["variable"]:
         for name, told in one.items():

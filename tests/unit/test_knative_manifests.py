@@ -1,4 +1,6 @@
-"""What a Knative cluster is given: for any good description, every object is confined, named and scaled as it must be."""
+"""What a Knative cluster is given: for any good description,
+every object is confined, named and scaled as it must be.
+"""
 
 import json
 import re
@@ -16,12 +18,22 @@ from skytally.deployment import descriptions
 from skytally.deployment.catalog import FUNCTIONS
 
 KEYS = ("master-20261101000000", "token-20261101000000")
-DESCRIPTION = {"image": "registry.example.org:5000/skytally:1", "settings": {"SKYTALLY_DOCUMENTS": "sqlite:///x"}, "secrets": [*KEYS, "s3"]}
+DESCRIPTION = {
+    "image": "registry.example.org:5000/skytally:1",
+    "settings": {"SKYTALLY_DOCUMENTS": "sqlite:///x"},
+    "secrets": [*KEYS, "s3"],
+}
 TIMERS = {function.service for function in FUNCTIONS if function.schedule}
-SETTINGS = st.dictionaries(st.sampled_from(["SKYTALLY_A", "SKYTALLY_B", "AWS_C"]), st.text(st.characters(codec="utf-8"), max_size=5))
+SETTINGS = st.dictionaries(
+    st.sampled_from(["SKYTALLY_A", "SKYTALLY_B", "AWS_C"]), st.text(st.characters(codec="utf-8"), max_size=5)
+)
 SECRETS = st.lists(st.sampled_from([*KEYS, "s3", "search-ca", "0"]), unique=True)
 DESCRIPTIONS = st.fixed_dictionaries(
-    {"image": st.sampled_from(["x:1", "r.example.org:5000/x:1", f"x@sha256:{'0' * 64}"]), "settings": SETTINGS, "secrets": SECRETS},
+    {
+        "image": st.sampled_from(["x:1", "r.example.org:5000/x:1", f"x@sha256:{'0' * 64}"]),
+        "settings": SETTINGS,
+        "secrets": SECRETS,
+    },
     optional={
         "function_settings": st.fixed_dictionaries({"agent": SETTINGS}),
         "function_secrets": st.fixed_dictionaries({"secret-sweep": SECRETS}),
@@ -71,7 +83,9 @@ def check_service(service, wanted, site):
     pod = template["spec"]
     (container,) = pod["containers"]
     assert metadata["annotations"] == {DIGEST: wanted.digest}
-    assert (metadata["labels"].get("networking.knative.dev/visibility") == "cluster-local") is (is_timer or site.gateway is not None)
+    assert (metadata["labels"].get("networking.knative.dev/visibility") == "cluster-local") is (
+        is_timer or site.gateway is not None
+    )
     assert template["metadata"]["annotations"] == {
         "autoscaling.knative.dev/min-scale": str(0 if is_timer else site.min_scale),
         "autoscaling.knative.dev/max-scale": str(1 if is_timer else site.max_scale),
@@ -115,7 +129,9 @@ def check_mounts(pod, container, wanted):
         projected = volumes[mounts[descriptions.SECRETS_FOLDER]["name"]]["projected"]
         assert mounts[descriptions.SECRETS_FOLDER]["readOnly"] is True
         assert projected["defaultMode"] == 0o444
-        assert projected["sources"] == [{"secret": {"name": s, "items": [{"key": s, "path": s}]}} for s in wanted.secrets]
+        assert projected["sources"] == [
+            {"secret": {"name": s, "items": [{"key": s, "path": s}]}} for s in wanted.secrets
+        ]
 
 
 def check_timers(cronjobs, wanted, site):
@@ -168,7 +184,11 @@ def test_timers_are_applied_after_all_functions():
 
 def test_a_digest_alone_changes_no_template():
     (before,), (after,) = (
-        [one for one in all_manifests(specifications(schedules=change), Site()) if one["metadata"]["name"] == "usage-report"]
+        [
+            one
+            for one in all_manifests(specifications(schedules=change), Site())
+            if one["metadata"]["name"] == "usage-report"
+        ]
         for change in ({}, {"secret-sweep": "1 * * * *"})
     )
     assert before == after
@@ -181,7 +201,9 @@ def test_a_secret_is_immutable_and_holds_one_file_of_its_name():
     assert secret["data"] == {"s3": "aMO8aG5lcg=="}
 
 
-@pytest.mark.parametrize("options", [[], ["--route-gateway", "ingress/knative", "--route-host", "sky.example.org", "--min-scale", "1"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--route-gateway", "ingress/knative", "--route-host", "sky.example.org", "--min-scale", "1"]]
+)
 def test_printed_manifests_are_the_bytes_that_are_applied(options):
     printed = CliRunner().invoke(cli, ["deploy", "manifests", "-", *options], input=json.dumps(DESCRIPTION))
     site = Site(gateway="ingress/knative", host="sky.example.org", min_scale=1) if options else Site()

@@ -26,7 +26,9 @@ def write(tmp_path, authority):
             "kind": "Config",
             "current-context": "c",
             "contexts": [{"name": "c", "context": {"cluster": "here", "user": "me", "namespace": "x"}}],
-            "clusters": [{"name": "here", "cluster": {"server": "https://k.example.org:6443/"} | (cluster_fields or {})}],
+            "clusters": [
+                {"name": "here", "cluster": {"server": "https://k.example.org:6443/"} | (cluster_fields or {})}
+            ],
             "users": [{"name": "me", "user": user if user is not None else {"token": "t"}}],
         }
         path = tmp_path / "kubeconfig"
@@ -68,14 +70,21 @@ def test_authority_and_client_certificate_are_files_or_stand_in_it(write, author
     else:
         told = {name: path.name for name, path in names.items()}
     user = {name: value for name, value in told.items() if name.startswith("client")}
-    access = kubeconfig.from_kubeconfig(write({name: value for name, value in told.items() if name.startswith("certificate")}, user))
-    assert [dict(one[0] for one in found["subject"])["commonName"] for found in access.context.get_ca_certs()] == ["localstack"]
+    access = kubeconfig.from_kubeconfig(
+        write({name: value for name, value in told.items() if name.startswith("certificate")}, user)
+    )
+    assert [dict(one[0] for one in found["subject"])["commonName"] for found in access.context.get_ca_certs()] == [
+        "localstack"
+    ]
     assert access.headers() == {}
 
 
 REFUSED = {
     "a server without TLS": ({"cluster_fields": {"server": "http://k.example.org"}}, "clear"),
-    "a server that is not checked": ({"cluster_fields": {"insecure-skip-tls-verify": True}}, "insecure-skip-tls-verify"),
+    "a server that is not checked": (
+        {"cluster_fields": {"insecure-skip-tls-verify": True}},
+        "insecure-skip-tls-verify",
+    ),
     "a proxy": ({"cluster_fields": {"proxy-url": "http://p"}}, "proxy-url"),
     "a program for credentials": ({"user": {"exec": {"command": "aws"}}}, "create token"),
     "no credentials": ({"user": {}}, "neither"),
@@ -83,9 +92,18 @@ REFUSED = {
     "a certificate that is none": ({"user": {"client-certificate-data": "eA==", "client-key-data": "eA=="}}, "PEM"),
     "an authority that is none": ({"cluster_fields": {"certificate-authority-data": "eA=="}}, "PEM"),
     "an authority that is no base64": ({"cluster_fields": {"certificate-authority-data": "%"}}, "base64"),
-    "an authority with letters that base64 does not have": ({"cluster_fields": {"certificate-authority-data": "€"}}, "base64"),
-    "an authority that is not ASCII": ({"cluster_fields": {"certificate-authority-data": b64encode("€".encode()).decode()}}, "PEM"),
-    "a client certificate with letters that base64 does not have": ({"user": {"client-certificate-data": "€"}}, "base64"),
+    "an authority with letters that base64 does not have": (
+        {"cluster_fields": {"certificate-authority-data": "€"}},
+        "base64",
+    ),
+    "an authority that is not ASCII": (
+        {"cluster_fields": {"certificate-authority-data": b64encode("€".encode()).decode()}},
+        "PEM",
+    ),
+    "a client certificate with letters that base64 does not have": (
+        {"user": {"client-certificate-data": "€"}},
+        "base64",
+    ),
     "an authority that is not there": ({"cluster_fields": {"certificate-authority": "gone.pem"}}, "gone.pem"),
     "a context that is not there": ({"current-context": "other"}, "other"),
     "something else": ({"clusters": 3}, "no kubeconfig"),
@@ -100,7 +118,11 @@ def test_what_is_not_supported_is_refused_by_its_name(write, change, word):
 
 def test_no_credential_is_in_an_error(write):
     secret = b64encode(b"hunter2").decode()
-    for user in ({"client-certificate-data": secret, "client-key-data": secret}, {"token": [secret]}, {"exec": {"args": [secret]}}):
+    for user in (
+        {"client-certificate-data": secret, "client-key-data": secret},
+        {"token": [secret]},
+        {"exec": {"args": [secret]}},
+    ):
         with pytest.raises(Malformed) as refused:
             kubeconfig.from_kubeconfig(write(user=user))
         assert secret not in str(refused.value)

@@ -29,8 +29,17 @@ def test_fields_are_fields_and_text_is_a_message(written):
     log.warning("timer %s answered %s", "secret_sweep", 503)
     logs.request_id.set("")
     first, second = written()
-    assert (first["function"], first["status"], first["request_id"], first["level"]) == ("statement", 404, "r-1", "info")
-    assert (second["message"], second["level"], second["logger"]) == ("timer secret_sweep answered 503", "warning", "skytally")
+    assert (first["function"], first["status"], first["request_id"], first["level"]) == (
+        "statement",
+        404,
+        "r-1",
+        "info",
+    )
+    assert (second["message"], second["level"], second["logger"]) == (
+        "timer secret_sweep answered 503",
+        "warning",
+        "skytally",
+    )
     assert first["at"].endswith("Z")
 
 

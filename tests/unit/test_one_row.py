@@ -47,14 +47,24 @@ def read(text):
 
 
 def panda_row(number, status="finished"):
-    times = dict.fromkeys(("modificationtime", "statechangetime", "endtime"), STAMP) | {"starttime": "2026-11-25T11:00:00"}
-    known = {"pandaid": number, "jobstatus": status, "computingsite": "A", "durationsec": 1_800, "modificationhost": "vm-1"}
+    times = dict.fromkeys(("modificationtime", "statechangetime", "endtime"), STAMP) | {
+        "starttime": "2026-11-25T11:00:00"
+    }
+    known = {
+        "pandaid": number,
+        "jobstatus": status,
+        "computingsite": "A",
+        "durationsec": 1_800,
+        "modificationhost": "vm-1",
+    }
     return dict.fromkeys(panda_rows.FIELDS) | known | times
 
 
 def collected(documents, rows):
     """Do a round; answer its counts."""
-    return panda_collector.Collection(Rows(rows), ("A",), documents, Deadline(lambda: AT, AT + timedelta(minutes=1))).run()
+    return panda_collector.Collection(
+        Rows(rows), ("A",), documents, Deadline(lambda: AT, AT + timedelta(minutes=1))
+    ).run()
 
 
 @settings(max_examples=150, suppress_health_check=QUIET)
@@ -63,7 +73,9 @@ def collected(documents, rows):
 @example(column="statechangetime", value='"9999-12-31T23:59:59"', at=0)
 def test_any_value_in_any_column_of_panda_leaves_the_other_jobs_alone(documents, column, value, at):
     first = next(NUMBERS)
-    odd = json.dumps(panda_row(first + 2, "failed") | ({} if column is None else {column: "VALUE"})).replace('"VALUE"', value)
+    odd = json.dumps(panda_row(first + 2, "failed") | ({} if column is None else {column: "VALUE"})).replace(
+        '"VALUE"', value
+    )
     rows = [panda_row(first), panda_row(first + 1)]
     rows.insert(at, read(value if column is None else odd))
     counts = collected(documents, rows)
@@ -77,7 +89,11 @@ def test_any_value_in_any_column_of_panda_leaves_the_other_jobs_alone(documents,
 
 
 COLUMNS = [field for field in JobState.__struct_fields__ if field != "job_id"]
-TIMES = {"last_update_at": "2026-11-25T12:30:00", "started_at": "2026-11-25T12:00:00Z", "ended_at": "2026-11-25 12:30:00"}
+TIMES = {
+    "last_update_at": "2026-11-25T12:30:00",
+    "started_at": "2026-11-25T12:00:00Z",
+    "ended_at": "2026-11-25 12:30:00",
+}
 
 
 def dirac_row(number):
@@ -96,7 +112,9 @@ def test_any_value_in_any_column_of_dirac_leaves_the_other_jobs_alone(documents,
     numbers = [first, first + 1, first + 2]
     beat(documents, *map(str, numbers))
     door = Door()
-    door.states = lambda job_ids: dirac_rows.states(set(job_ids), [row for row in rows if row is not None or column is None])
+    door.states = lambda job_ids: dirac_rows.states(
+        set(job_ids), [row for row in rows if row is not None or column is None]
+    )
     settle(documents, door, 2)
     for number in numbers[:2]:
         made = job(documents, str(number))
@@ -107,9 +125,16 @@ def test_any_value_in_any_column_of_dirac_leaves_the_other_jobs_alone(documents,
         assert documents.get("job", f"dirac/{first + 2}", Job) == third
 
 
-@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "\ud800", b"1", object(), {}, "9" * 10**6])
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), float("nan"), float("inf"), True, "\ud800", b"1", object(), {}, "9" * 10**6]
+)
 def test_no_value_of_any_kind_raises(value):
-    read = (foreign_values.number, foreign_values.whole_number, foreign_values.identity, lambda it: foreign_values.moment(it, AT))
+    read = (
+        foreign_values.number,
+        foreign_values.whole_number,
+        foreign_values.identity,
+        lambda it: foreign_values.moment(it, AT),
+    )
     assert [one(value) for one in read] in ([None] * 4, [1.0, 1, None, None])
     assert not (foreign_values.word(value) or "").encode("ascii", "replace").count(b"?")
 
@@ -129,8 +154,14 @@ class TestUnread:
         before = job(documents)
         for at in (2, 26, 50):
             assert settle(documents, door, at)["unreadable"] == 1
-        assert (job(documents), job(documents, "2").status, job(documents, "3").status) == (before, "Done", "unknown_to_dirac")
-        noted = [(one.kind, one.source, one.key_text, one.reason) for _, one in documents.find("unreadable", Unreadable, {})]
+        assert (job(documents), job(documents, "2").status, job(documents, "3").status) == (
+            before,
+            "Done",
+            "unknown_to_dirac",
+        )
+        noted = [
+            (one.kind, one.source, one.key_text, one.reason) for _, one in documents.find("unreadable", Unreadable, {})
+        ]
         assert noted == [("row", "dirac", "1", "a job without a status")]
         door.known[1] = state(ended=0.5)
         settle(documents, door, 51)
@@ -156,7 +187,9 @@ def test_what_is_stored_of_the_future_is_noted_and_made_anew(documents, tmp_path
         "unreadable": 1,
     }
     assert structs.replace(job(documents), job_id="2") == job(documents, "2")
-    assert [(one.kind, one.key_text) for _, one in documents.find("unreadable", Unreadable, {})] == [("document", "dirac/1")]
+    assert [(one.kind, one.key_text) for _, one in documents.find("unreadable", Unreadable, {})] == [
+        ("document", "dirac/1")
+    ]
 
 
 def test_runs_that_cannot_be_read_cost_their_own_job(documents, tmp_path):
@@ -177,4 +210,6 @@ def test_a_heartbeat_of_no_job_costs_itself(documents, tmp_path):
     with closing(sqlite3.connect(tmp_path / "d.sqlite")) as file, file:
         file.execute("UPDATE heartbeat SET job_id = 'one' WHERE job_id = '1'")
     assert settle(documents, Door(state(ended=0.5, job_id=2)), 2)["final"] == 1
-    assert [(one.kind, one.source) for _, one in documents.find("unreadable", Unreadable, {})] == [("document", "heartbeat")]
+    assert [(one.kind, one.source) for _, one in documents.find("unreadable", Unreadable, {})] == [
+        ("document", "heartbeat")
+    ]

@@ -1,4 +1,6 @@
-"""Both openers, vm.py and open.sh, against the same vectors and the same server, and what other users of the machine can see."""
+"""Both openers, vm.py and open.sh, against the same vectors and the same server,
+and what other users of the machine can see.
+"""
 
 import base64
 import functools
@@ -81,12 +83,16 @@ def test_there_are_vectors_of_every_kind():
 @pytest.mark.parametrize("python", interpreters())
 def test_vm_py_says_what_every_vector_expects(python, tmp_path):
     inputs = "".join(json.dumps(lay_out(vector, tmp_path / vector.name)) + "\n" for vector in ALL)
-    done = subprocess.run([python, "-B", "-c", OPENER, str(VM_PY)], input=inputs, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [python, "-B", "-c", OPENER, str(VM_PY)], input=inputs, check=False, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     for vector, line in zip(ALL, done.stdout.splitlines(), strict=True):
         kind, *rest = json.loads(line)
         if vector.headers["expect"] == "success":
-            assert [kind, *rest] == ["success", vector.headers["payload_sha256"], vector.headers["reporter"]], vector.name
+            assert [kind, *rest] == ["success", vector.headers["payload_sha256"], vector.headers["reporter"]], (
+                vector.name
+            )
         else:
             assert kind == "stop", vector.name
             assert rest[0] == 3, vector.name
@@ -95,7 +101,17 @@ def test_vm_py_says_what_every_vector_expects(python, tmp_path):
 
 def open_with_bash(vector: Vector, folder: Path) -> subprocess.CompletedProcess:
     files = lay_out(vector, folder)
-    command = ["bash", str(OPEN_SH), "open", "--claim-file", str(folder / "claim"), "--key", files["key"], "--bundle", files["bundle"]]
+    command = [
+        "bash",
+        str(OPEN_SH),
+        "open",
+        "--claim-file",
+        str(folder / "claim"),
+        "--key",
+        files["key"],
+        "--bundle",
+        files["bundle"],
+    ]
     command += ["--payload", str(folder / "payload"), *(["--vm", files["vm"]] if files["vm"] else [])]
     environment = {**os.environ, "SKYTALLY_CONSOLE": str(folder / "console")}
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=environment)
@@ -159,7 +175,11 @@ class Deposit:
         line = gzip.decompress(base64.b64decode(form["public_key"], validate=True))
         key = serialization.load_ssh_public_key(line)
         made_for = type("Public", (), {"public_key": lambda _: key})()
-        return 200, {"Content-Type": "application/x-tar"}, vector_maker().Maker(made_for, self.payload, form.get("vm"), SECRET).bundle
+        return (
+            200,
+            {"Content-Type": "application/x-tar"},
+            vector_maker().Maker(made_for, self.payload, form.get("vm"), SECRET).bundle,
+        )
 
 
 class Claimant(NamedTuple):
@@ -168,7 +188,9 @@ class Claimant(NamedTuple):
     kind: str
     lab: Lab
 
-    def claim(self, *more: str, prefix: tuple[str, ...] = (), patience: str = "8", line_end: str = "\n") -> subprocess.CompletedProcess:
+    def claim(
+        self, *more: str, prefix: tuple[str, ...] = (), patience: str = "8", line_end: str = "\n"
+    ) -> subprocess.CompletedProcess:
         lab = self.lab
         (lab.folder / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}{line_end}", newline="")
         options = [
@@ -185,11 +207,15 @@ class Claimant(NamedTuple):
             command = ["bash", str(OPEN_SH), "claim", *options, *more]
         else:
             settings = lab.folder / "lab.json"
-            settings.write_text(json.dumps({"unix": lab.world.unix, "monotonic": lab.world.wall, "constants": lab.constants()}))
+            settings.write_text(
+                json.dumps({"unix": lab.world.unix, "monotonic": lab.world.wall, "constants": lab.constants()})
+            )
             options += ["--state", str(lab.state), "--proc", str(lab.folder / "proc"), "--benchmark-report", "none"]
             command = [sys.executable, "-B", "-c", DRIVER, str(VM_PY), str(settings), "boot", *options, *more]
         environment = {**os.environ, "SKYTALLY_CONSOLE": str(lab.console)}
-        return subprocess.run([*prefix, *command], check=False, capture_output=True, text=True, timeout=120, env=environment)
+        return subprocess.run(
+            [*prefix, *command], check=False, capture_output=True, text=True, timeout=120, env=environment
+        )
 
 
 @pytest.fixture(params=["vm.py", "open.sh"])
@@ -269,7 +295,11 @@ def test_what_cannot_be_put_in_place_comes_from_the_same_answer_later(claimant):
     lab = claimant.lab
     lab.office.script.append(Deposit(archive(member(b"file", b"token"))))
     (lab.folder / "out/file").mkdir(parents=True)
-    where = ("--unpack", str(lab.folder / "out"), *(["--reporter", str(lab.folder / "reporter")] if claimant.kind == "open.sh" else []))
+    where = (
+        "--unpack",
+        str(lab.folder / "out"),
+        *(["--reporter", str(lab.folder / "reporter")] if claimant.kind == "open.sh" else []),
+    )
     first = claimant.claim(*where)
     assert first.returncode == 6, first.stderr
     (lab.folder / "out/file").rmdir()
@@ -297,9 +327,13 @@ def test_what_cannot_be_put_in_place_comes_from_the_same_answer_later(claimant):
     ],
 )
 def test_open_sh_reads_every_form_of_retry_after_by_the_server_s_clock(tmp_path, value, seconds):
-    (tmp_path / "headers").write_text(f"HTTP/1.1 503 Away\r\nDate: Wed, 25 Nov 2026 10:01:00 GMT\r\nRetry-After: {value}\r\n\r\n")
+    (tmp_path / "headers").write_text(
+        f"HTTP/1.1 503 Away\r\nDate: Wed, 25 Nov 2026 10:01:00 GMT\r\nRetry-After: {value}\r\n\r\n"
+    )
     functions = """eval "$(sed -n '/^header() {/,/^}/p; /^retry_after() {/,/^}/p' "$1")"; retry_after "$2" """
-    done = subprocess.run(["bash", "-c", functions, "bash", OPEN_SH, tmp_path / "headers"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["bash", "-c", functions, "bash", OPEN_SH, tmp_path / "headers"], capture_output=True, text=True, check=True
+    )
     assert (done.stdout, done.stderr) == (f"{seconds}\n", "")
 
 
@@ -361,7 +395,8 @@ def test_open_sh_that_is_ended_while_the_answer_comes_keeps_it_for_the_next_call
     claimant = Claimant("open.sh", lab)
     with serve(lab.office) as lab.base:
         lab.office.script.append(late)
-        # timeout runs it in the foreground, so only the shell is told to end: curl goes on, as under a service manager's KillMode=mixed.
+        # timeout runs it in the foreground, so only the shell is told to end: curl goes on, as under a service
+        # manager's KillMode=mixed.
         assert claimant.claim(prefix=("timeout", "--foreground", "--signal", "TERM", "3")).returncode in (124, 143)
         done = claimant.claim()
         assert done.returncode == 0, done.stderr
@@ -407,7 +442,9 @@ def test_without_room_for_the_payload_nothing_is_claimed(claimant):
     assert claims(claimant.lab) == []
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "a.1.b", f"{CLAIM}.{EXPIRES}.{SECRET}.x", f"{CLAIM}.{EXPIRES}.{SECRET[:-1]}"])
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "a.1.b", f"{CLAIM}.{EXPIRES}.{SECRET}.x", f"{CLAIM}.{EXPIRES}.{SECRET[:-1]}"]
+)
 def test_a_claim_file_without_a_token_is_a_usage_error(claimant, text):
     (claimant.lab.folder / "bad").write_text(text)
     assert claimant.claim("--claim-file", str(claimant.lab.folder / "bad")).returncode == 2
@@ -425,7 +462,11 @@ def test_no_secret_is_an_argument_or_in_the_environment_of_any_program(claimant)
     (form,) = claims(lab)
     for secret in (SECRET, form["proof"], form["public_key"], lab.office.token, "the payload itself", "PRIVATE KEY"):
         assert secret not in seen
-    assert not [line for line in seen.splitlines() if "openssl" in line and any(len(word) == 64 for word in line.replace('"', " ").split())]
+    assert not [
+        line
+        for line in seen.splitlines()
+        if "openssl" in line and any(len(word) == 64 for word in line.replace('"', " ").split())
+    ]
 
 
 # ---- words of others on a terminal ----
@@ -472,7 +513,9 @@ def our_key():
     return rsa.generate_private_key(65_537, 2_048)
 
 
-def unpack_with_bash(payload: bytes, folder: Path, target: Path, *more: str, path: str = "") -> subprocess.CompletedProcess:
+def unpack_with_bash(
+    payload: bytes, folder: Path, target: Path, *more: str, path: str = ""
+) -> subprocess.CompletedProcess:
     """Let open.sh open a bundle with this payload and unpack it; `path` comes first in the PATH of its commands."""
     from cryptography.hazmat.primitives import serialization
 
@@ -481,21 +524,41 @@ def unpack_with_bash(payload: bytes, folder: Path, target: Path, *more: str, pat
     (folder / "key.pem").write_bytes(our_key().private_bytes(*forms))
     (folder / "bundle").write_bytes(vector_maker().Maker(our_key(), payload, None, SECRET).bundle)
     (folder / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}\n")
-    command = ["bash", OPEN_SH, "open", "--claim-file", folder / "claim", "--key", folder / "key.pem", "--bundle", folder / "bundle"]
+    command = [
+        "bash",
+        OPEN_SH,
+        "open",
+        "--claim-file",
+        folder / "claim",
+        "--key",
+        folder / "key.pem",
+        "--bundle",
+        folder / "bundle",
+    ]
     command += ["--unpack", target, "--reporter", folder / "reporter", *more]
     environment = {**os.environ, "SKYTALLY_CONSOLE": str(folder / "console"), "PATH": f"{path}:{os.environ['PATH']}"}
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=environment, start_new_session=True)
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=120, env=environment, start_new_session=True
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_open_sh_unpacks_a_good_tar_of_every_form_whole(tmp_path, form):
     done = unpack_with_bash(good(FORMS[form]), tmp_path / "work", tmp_path / "out", "--mode", "0440")
     assert done.returncode == 0, done.stderr
-    expected = {os.path.normpath(name): (content, 0o440) for name, content in CONTENTS.items() if form != "ustar" or name != LONG}
+    expected = {
+        os.path.normpath(name): (content, 0o440)
+        for name, content in CONTENTS.items()
+        if form != "ustar" or name != LONG
+    }
     found = snapshot(tmp_path / "out")
     assert {name: value for name, value in found.items() if value != "folder"} == expected
     assert found["empty"] == "folder"
-    assert {stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "out", *(tmp_path / "out").rglob("*")] if path.is_dir()} == {0o755}
+    assert {
+        stat.S_IMODE(path.stat().st_mode)
+        for path in [tmp_path / "out", *(tmp_path / "out").rglob("*")]
+        if path.is_dir()
+    } == {0o755}
     assert (tmp_path / "work/reporter").read_text() == vector_maker().REPORTER
 
 
@@ -552,7 +615,10 @@ exec {real} "$@"
 @pytest.mark.parametrize("deed", ["exit 1", "kill -TERM 0; sleep 1", "kill -KILL 0; sleep 1"])
 def test_open_sh_leaves_old_or_new_whatever_command_fails_or_kills_it(tmp_path, target, deed):
     payload = archive(member(b"file", b"new"), member(b"a/b", b"new too"), member(b"c/d/e", b"fresh"))
-    new = {f"{target}/{name}": (content, 0o600) for name, content in {"file": b"new", "a/b": b"new too", "c/d/e": b"fresh"}.items()}
+    new = {
+        f"{target}/{name}": (content, 0o600)
+        for name, content in {"file": b"new", "a/b": b"new too", "c/d/e": b"fresh"}.items()
+    }
     for fatal in itertools.count():
         place, tools = tmp_path / f"place{fatal}", tmp_path / f"tools{fatal}"
         furnish(place)
@@ -573,7 +639,9 @@ def test_open_sh_leaves_old_or_new_whatever_command_fails_or_kills_it(tmp_path, 
             assert "new" not in after
         else:
             assert all(value in {before.get(name), new.get(name), "folder"} for name, value in after.items())
-        assert {name: after[name] for name in before if name not in new} == {name: before[name] for name in before if name not in new}
+        assert {name: after[name] for name in before if name not in new} == {
+            name: before[name] for name in before if name not in new
+        }
         if "KILL" not in deed:
             assert not list(place.rglob("*skytally*"))
         if int((tools / "count").read_text()) <= fatal:

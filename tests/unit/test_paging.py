@@ -13,8 +13,18 @@ def rows(*values):
 
 
 def test_names_order_as_people_count_and_what_is_not_known_comes_last_either_way():
-    assert [row["name"] for row in listed(rows("vm-10", None, "VM-9", "vm-2"), PageRequest("name-up"))] == ["vm-2", "VM-9", "vm-10", None]
-    assert [row["name"] for row in listed(rows("vm-10", None, "VM-9", "vm-2"), PageRequest("name-down"))] == ["vm-10", "VM-9", "vm-2", None]
+    assert [row["name"] for row in listed(rows("vm-10", None, "VM-9", "vm-2"), PageRequest("name-up"))] == [
+        "vm-2",
+        "VM-9",
+        "vm-10",
+        None,
+    ]
+    assert [row["name"] for row in listed(rows("vm-10", None, "VM-9", "vm-2"), PageRequest("name-down"))] == [
+        "vm-10",
+        "VM-9",
+        "vm-2",
+        None,
+    ]
     assert [row["name"] for row in listed(rows(2.5, None, -1, 0), PageRequest("name-down"))] == [2.5, 0, -1, None]
 
 
@@ -30,7 +40,11 @@ def test_without_an_order_rows_stay_as_they_are():
 @given(st.lists(st.none() | st.text()), st.sampled_from(["up", "down"]), st.integers(1, 5))
 def test_pages_hold_every_row_once_whatever_it_is_named(values, way, limit):
     whole = listed(rows(*values), PageRequest(f"name-{way}"))
-    paged = [row for offset in range(0, len(values), limit) for row in listed(rows(*values), PageRequest(f"name-{way}", offset, limit))]
+    paged = [
+        row
+        for offset in range(0, len(values), limit)
+        for row in listed(rows(*values), PageRequest(f"name-{way}", offset, limit))
+    ]
     assert paged == whole
     assert sorted(str(row["name"]) for row in whole) == sorted(map(str, values))
 
@@ -48,7 +62,11 @@ def test_a_number_that_is_none_is_refused(text):
             cut({field: text})
 
 
-@given(st.lists(st.integers(0, 9), max_size=20), st.sampled_from(["", "name-up", "name-down", "rest-up", "rest-down"]), st.integers(0, 5))
+@given(
+    st.lists(st.integers(0, 9), max_size=20),
+    st.sampled_from(["", "name-up", "name-down", "rest-up", "rest-down"]),
+    st.integers(0, 5),
+)
 def test_drafts_list_as_their_whole_rows_do_and_only_those_shown_are_worked_out(values, sort, limit):
     worked_out = []
 

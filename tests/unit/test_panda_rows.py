@@ -23,7 +23,12 @@ HOUR_MS = 3_600_000
 
 
 def row(**fields):
-    usual = {"pandaid": 1, "jobstatus": "failed", "modificationtime": "2026-11-24T04:00:00", "statechangetime": "2026-11-24T04:00:00"}
+    usual = {
+        "pandaid": 1,
+        "jobstatus": "failed",
+        "modificationtime": "2026-11-24T04:00:00",
+        "statechangetime": "2026-11-24T04:00:00",
+    }
     ran = {
         "starttime": "2026-11-24T03:00:00",
         "endtime": "2026-11-24T03:50:00",
@@ -48,7 +53,11 @@ def test_recorded_jobs():
     done = jobs[1]
     assert (done.status, done.cores, done.wall_ms, done.cpu_ms) == ("finished", 8, 19_200_000, 140_000_000)
     assert done.core_ms == 8 * 19_200_000
-    assert (done.max_pss_bytes, done.work_folder_bytes, done.output_bytes) == (10_340_177 * 1_024, 1_650_688, 987_654_321)
+    assert (done.max_pss_bytes, done.work_folder_bytes, done.output_bytes) == (
+        10_340_177 * 1_024,
+        1_650_688,
+        987_654_321,
+    )
     assert (done.batch_number, done.host, done.release) == ("1234.0", "atlas-vm-1.west-cloud", "Athena/23.0.14")
     assert (done.input_type, done.output_type, done.wasted_core_ms, done.error) == ("EVNT", "HITS", 0, None)
     failed = jobs[2]
@@ -91,7 +100,11 @@ def test_a_job_as_panda_told_it_in_2017():
     )
     assert (made.job_id, made.cpu_ms / made.core_ms_with_cpu) == ("1700000001", 0.75)
     assert (made.wall_ms, made.doubt, made.error) == (1_200_000, None, None)
-    assert (made.transformation, made.host, made.batch_number) == ("runAthena-00-00-11", "node1.example.org", "12345678.0")
+    assert (made.transformation, made.host, made.batch_number) == (
+        "runAthena-00-00-11",
+        "node1.example.org",
+        "12345678.0",
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,11 +158,16 @@ def test_a_job_with_a_loss_is_final_and_keeps_its_name():
 
 
 def test_the_later_of_two_stamps_is_the_version_and_the_window_stays():
-    first, late = job(), job(statechangetime="2026-11-24T04:30:00", superrorcode=2, superrordiag="Diag from worker : killed")
+    first, late = (
+        job(),
+        job(statechangetime="2026-11-24T04:30:00", superrorcode=2, superrordiag="Diag from worker : killed"),
+    )
     assert late.final_at == first.final_at
     assert placement_join.version_of(late) > placement_join.version_of(first)
     assert placement_join.version_of(job(jobmetrics="workDirSize=7")) == placement_join.version_of(first)
-    assert placement_join.version_of(job(modificationtime="2026-11-24T03:59:59", statechangetime=None)) < placement_join.version_of(first)
+    assert placement_join.version_of(
+        job(modificationtime="2026-11-24T03:59:59", statechangetime=None)
+    ) < placement_join.version_of(first)
 
 
 @pytest.mark.parametrize(
@@ -195,9 +213,16 @@ def test_every_component_of_the_table_is_one_of_panda_s():
 
 
 def test_the_same_trouble_has_the_same_words():
-    words = "Failed on wn{0}.site.example.org: /scratch/pilot_{0}/job_{0}/log.txt: {0} bytes at 0xdead{0}beef, guid {0}c2d3e4-{1}"
+    words = (
+        "Failed on wn{0}.site.example.org: /scratch/pilot_{0}/job_{0}/log.txt: {0} bytes at 0xdead{0}beef, guid "
+        "{0}c2d3e4-{1}"
+    )
     one, two = (words.format(n, "0000-1111-2222-333344445555") for n in (17, 99))
-    assert panda_errors.normalised(one) == panda_errors.normalised(two) == "Failed on <HOST>: <PATH>: <N> bytes at <ID>, guid <ID>"
+    assert (
+        panda_errors.normalised(one)
+        == panda_errors.normalised(two)
+        == "Failed on <HOST>: <PATH>: <N> bytes at <ID>, guid <ID>"
+    )
 
 
 def test_foreign_words_are_harmless():
@@ -226,8 +251,12 @@ def documents(tmp_path_factory):
     documents.close()
 
 
-VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.lists(st.none(), max_size=2)
-ODD = VALUES | st.sampled_from([10**30, -(10**30), "9" * 400, "workDirSize=" + "9" * 50, "9999-12-31T23:59:59", "0001-01-01", "1e400"])
+VALUES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.lists(st.none(), max_size=2)
+)
+ODD = VALUES | st.sampled_from(
+    [10**30, -(10**30), "9" * 400, "workDirSize=" + "9" * 50, "9999-12-31T23:59:59", "0001-01-01", "1e400"]
+)
 
 
 @given(st.dictionaries(st.sampled_from([*panda_rows.FIELDS]), ODD, max_size=12))
@@ -243,8 +272,14 @@ def test_no_row_breaks_the_collector(documents, fields):
     "fields",
     [
         *({"pandaid": wrong} for wrong in (None, True, 0, -1, 1.5, "1.0", "one", "", [1], 10**20, "9" * 5_000)),
-        *({"modificationtime": wrong} for wrong in (None, 5, "yesterday", "0000-00-00 00:00:00", "0001-01-01T00:00:00+09:00")),
-        *({"modificationtime": wrong} for wrong in ("1999-12-31T23:59:59", "2026-11-25T05:00:01", "9999-12-31T23:59:59")),
+        *(
+            {"modificationtime": wrong}
+            for wrong in (None, 5, "yesterday", "0000-00-00 00:00:00", "0001-01-01T00:00:00+09:00")
+        ),
+        *(
+            {"modificationtime": wrong}
+            for wrong in ("1999-12-31T23:59:59", "2026-11-25T05:00:01", "9999-12-31T23:59:59")
+        ),
     ],
     ids=str,
 )
@@ -253,7 +288,9 @@ def test_a_row_without_an_id_or_a_time_that_can_be_is_refused(fields):
         job(**fields)
 
 
-@pytest.mark.parametrize("wrong", ["9999-12-31T23:59:59", "2026-11-25T05:00:01", "0000-00-00 00:00:00", "", None, 7, True, []])
+@pytest.mark.parametrize(
+    "wrong", ["9999-12-31T23:59:59", "2026-11-25T05:00:01", "0000-00-00 00:00:00", "", None, 7, True, []]
+)
 @pytest.mark.parametrize("column", ["statechangetime", "creationtime", "starttime", "endtime"])
 def test_a_time_that_cannot_be_is_as_if_it_were_not_told(column, wrong):
     """A statechangetime of 9999 would be newer than all that ever comes after it."""
@@ -261,7 +298,14 @@ def test_a_time_that_cannot_be_is_as_if_it_were_not_told(column, wrong):
 
 
 def test_numbers_that_cannot_be_are_as_if_they_were_not_told():
-    absurd = job(inputfilebytes=10**14, outputfilebytes=-1, maxpss=10**12, attemptnr=10**9, durationsec=10**12, actualcorecount=10**9)
+    absurd = job(
+        inputfilebytes=10**14,
+        outputfilebytes=-1,
+        maxpss=10**12,
+        attemptnr=10**9,
+        durationsec=10**12,
+        actualcorecount=10**9,
+    )
     assert (absurd.input_bytes, absurd.output_bytes, absurd.max_pss_bytes, absurd.attempt) == (None,) * 4
     assert absurd.core_ms <= panda_rows.MAX_SECONDS * 1_000 * panda_rows.MAX_CORES < 2**63 / 9_000
 
@@ -305,17 +349,24 @@ class Table:
     """Jobs a second apart or all at once, cut as the monitor cuts."""
 
     def __init__(self, times, status="finished", queue="A", cut_at=None):
-        self.jobs = [{"pandaid": n, "modificationtime": f"{at:%Y-%m-%dT%H:%M:%S}", "s": status, "q": queue} for n, at in enumerate(times)]
+        self.jobs = [
+            {"pandaid": n, "modificationtime": f"{at:%Y-%m-%dT%H:%M:%S}", "s": status, "q": queue}
+            for n, at in enumerate(times)
+        ]
         self.asked, self.cut_at = [], cut_at
 
     def rows(self, asked):
         self.asked.append(asked)
-        inside = [j for j in self.jobs if panda_rows._inside(asked, j) and j["s"] in asked.statuses and j["q"] in asked.queues]
+        inside = [
+            j for j in self.jobs if panda_rows._inside(asked, j) and j["s"] in asked.statuses and j["q"] in asked.queues
+        ]
         return inside[: min(asked.limit, self.cut_at or asked.limit)]
 
 
 def asked(hours=1, limit=100):
-    return panda_rows.Slice(queues=("A", "B"), statuses=panda_rows.FINAL, from_at=NOW, until_at=NOW + timedelta(hours=hours), limit=limit)
+    return panda_rows.Slice(
+        queues=("A", "B"), statuses=panda_rows.FINAL, from_at=NOW, until_at=NOW + timedelta(hours=hours), limit=limit
+    )
 
 
 @given(st.lists(st.integers(0, 3_600), max_size=400))
@@ -329,7 +380,10 @@ def test_a_full_second_is_split_by_status_and_queue_and_then_asked_for_more():
     table = Table([NOW] * 30_000)
     found = [row["pandaid"] for _, rows in panda_rows.whole(table, asked(limit=5_000)) for row in rows]
     assert sorted(found) == list(range(30_000))
-    assert table.asked[-1].limit == panda_rows.RAISED_LIMIT or max(one.limit for one in table.asked) == panda_rows.RAISED_LIMIT
+    assert (
+        table.asked[-1].limit == panda_rows.RAISED_LIMIT
+        or max(one.limit for one in table.asked) == panda_rows.RAISED_LIMIT
+    )
 
 
 def test_more_than_any_limit_is_an_outage_and_never_silence():
@@ -347,7 +401,10 @@ def test_what_cannot_be_split_is_an_outage_when_it_may_have_been_cut():
 
 def test_a_late_word_is_looked_for_by_its_own_time():
     table = Table([NOW + timedelta(minutes=n) for n in range(50)])
-    late = [{"pandaid": n, "statechangetime": job["modificationtime"], "s": "failed", "q": "A"} for n, job in enumerate(table.jobs)]
+    late = [
+        {"pandaid": n, "statechangetime": job["modificationtime"], "s": "failed", "q": "A"}
+        for n, job in enumerate(table.jobs)
+    ]
     table.jobs = late
     asked_late = structs.replace(asked(limit=20), moment="statechangetime")
     assert sorted(row["pandaid"] for _, rows in panda_rows.whole(table, asked_late) for row in rows) == list(range(50))

@@ -26,10 +26,21 @@ FULL = "sched.test@#1237.0#1795609831"
 
 
 def job(number=1, batch_id=None, host="vm-1", began=0.0, lasted=1.0, **fields):
-    blank = dict.fromkeys(Job.__struct_fields__) | {"system": "panda", "job_id": str(number), "status": "finished", "cloud": "unknown"}
+    blank = dict.fromkeys(Job.__struct_fields__) | {
+        "system": "panda",
+        "job_id": str(number),
+        "status": "finished",
+        "cloud": "unknown",
+    }
     spent = dict.fromkeys(("cores", "wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 1)
     ended_at = AT + (began + lasted) * HOUR
-    times = {"started_at": AT + began * HOUR, "ended_at": ended_at, "final_at": ended_at, "changed_at": ended_at, "seen_at": AT}
+    times = {
+        "started_at": AT + began * HOUR,
+        "ended_at": ended_at,
+        "final_at": ended_at,
+        "changed_at": ended_at,
+        "seen_at": AT,
+    }
     named = {"batch_id": batch_id, "batch_number": batch_id and number_of(batch_id), "host": host, "multicore": True}
     return Job(**blank | spent | times | named | fields)
 
@@ -38,7 +49,9 @@ def run(batch_id=FULL, vm="vm-1", cloud="uvic", began=0.0, lasted=1.0):
     ended_at = None if lasted is None else AT + (began + lasted) * HOUR
     blank = dict.fromkeys(Placement.__struct_fields__) | {"state": "completed", "reported_at": AT, "joined": False}
     times = {"started_at": AT + began * HOUR, "ended_at": ended_at}
-    return Placement(**blank | times | {"batch_id": batch_id, "batch_number": number_of(batch_id), "vm": vm, "cloud": cloud})
+    return Placement(
+        **blank | times | {"batch_id": batch_id, "batch_number": number_of(batch_id), "vm": vm, "cloud": cloud}
+    )
 
 
 def vm(name="vm-1", cloud="uvic", began=-1.0, lasted=None):
@@ -55,7 +68,10 @@ def vm(name="vm-1", cloud="uvic", began=-1.0, lasted=None):
 
 
 def known(*found):
-    runs, vms = [one for one in found if isinstance(one, Placement)], [one for one in found if isinstance(one, PlacedVm)]
+    runs, vms = (
+        [one for one in found if isinstance(one, Placement)],
+        [one for one in found if isinstance(one, PlacedVm)],
+    )
     return placement_join.Known(
         by_batch_id=placement_join._grouped(runs, "batch_id"),
         by_number=placement_join._grouped(runs, "batch_number"),
@@ -79,12 +95,22 @@ def known(*found):
         (job(batch_id="slurm-9"), [run("slurm-9")], "uvic", "batch_id"),
         (job(batch_id=FULL), [run(cloud="unknown"), vm(cloud="cern")], "cern", "batch_id"),
         (job(batch_id=FULL), [run(cloud="unknown", vm="vm-2"), vm("vm-1", "cern")], "cern", "host"),
-        (job(batch_id=FULL, host="vm-2"), [run(vm="vm-1", lasted=0.2), run(vm="vm-2", cloud="cern", began=0.3)], "cern", "batch_id"),
+        (
+            job(batch_id=FULL, host="vm-2"),
+            [run(vm="vm-1", lasted=0.2), run(vm="vm-2", cloud="cern", began=0.3)],
+            "cern",
+            "batch_id",
+        ),
         (job(batch_id=FULL, host=None, began=2), [run(), run(vm="vm-2", cloud="cern", began=2)], "cern", "batch_id"),
         (job(began=0), [vm(cloud="uvic", began=-5, lasted=6), vm(cloud="cern", began=2)], "uvic", "host"),
         (job(began=2), [vm(cloud="uvic", began=-5, lasted=6), vm(cloud="cern", began=2)], "cern", "host"),
         (job(began=5), [vm(cloud="uvic", began=-5, lasted=6)], "unknown", None),
-        (job(began=1, lasted=0.5), [vm(cloud="uvic", began=-5, lasted=6.02), vm(cloud="cern", began=1)], "cern", "host"),
+        (
+            job(began=1, lasted=0.5),
+            [vm(cloud="uvic", began=-5, lasted=6.02), vm(cloud="cern", began=1)],
+            "cern",
+            "host",
+        ),
     ],
 )
 def test_where_a_job_ran(one, found, cloud, joined_by):
@@ -102,14 +128,24 @@ OPEN = {"began": -5, "lasted": None}
         (job(batch_id=FULL), [run(), run(vm="vm-2", cloud="evil", **OPEN)], "uvic", "vm-1"),
         (job(batch_id=FULL, host=None), [run(), run(vm="vm-2", cloud="evil", began=-9)], "uvic", "vm-1"),
         (job(batch_id=FULL, host=None), [run(), vm(), run(vm="vm-2", cloud="evil", **OPEN)], "uvic", "vm-1"),
-        (job(batch_id=FULL, host=None, lasted=3), [run(lasted=3), run(vm="vm-2", cloud="evil", lasted=1)], "uvic", "vm-1"),
+        (
+            job(batch_id=FULL, host=None, lasted=3),
+            [run(lasted=3), run(vm="vm-2", cloud="evil", lasted=1)],
+            "uvic",
+            "vm-1",
+        ),
         (job(batch_id=FULL, lasted=3), [run(lasted=3), run(cloud="evil", lasted=1)], "uvic", "vm-1"),
         (job(batch_id=FULL), [run(), vm(), run(cloud="evil", **OPEN)], "uvic", "vm-1"),
         (job(batch_id=FULL), [run(cloud="unknown"), vm(), run(cloud="evil", **OPEN)], "uvic", "vm-1"),
         (job(batch_id=FULL), [run(), vm(), run(vm="vm-2", cloud="evil", **OPEN), vm("vm-2", "evil")], "uvic", "vm-1"),
         (job(batch_id=FULL), [run(vm="vm-8"), vm(), run(vm="vm-2", cloud="evil")], "uvic", "vm-1"),
         (job(batch_id=FULL), [run(), run(vm="vm-2", cloud="evil", **OPEN), vm("vm-2", "evil")], "uvic", "vm-1"),
-        (job(batch_id=FULL, host=None), [run(), run(vm="vm-2", cloud="evil", began=-9), vm("vm-2", "evil")], "uvic", "vm-1"),
+        (
+            job(batch_id=FULL, host=None),
+            [run(), run(vm="vm-2", cloud="evil", began=-9), vm("vm-2", "evil")],
+            "uvic",
+            "vm-1",
+        ),
         (job(), [vm(), run("other", cloud="evil", **OPEN)], "uvic", "vm-1"),
         (job(), [vm(), run("other", vm="vm-1", cloud="unknown"), run("mine", cloud="evil")], "uvic", "vm-1"),
         (job(batch_id="1237.0"), [run(), vm(), run("x#1237.0#9", cloud="evil", **OPEN)], "uvic", "vm-1"),
@@ -166,7 +202,9 @@ def test_what_an_impossible_time_stamp_froze_gives_way(tmp_path, year):
     report(documents, run())
     assert documents.get("job", "panda/1", Job).cloud == "uvic"
     placement_join.store([job(batch_id=FULL)], documents)
-    assert documents.get("job", "panda/1", Job) == structs.replace(job(batch_id=FULL), cloud="uvic", vm="vm-1", joined_by="batch_id")
+    assert documents.get("job", "panda/1", Job) == structs.replace(
+        job(batch_id=FULL), cloud="uvic", vm="vm-1", joined_by="batch_id"
+    )
     documents.close()
 
 
@@ -186,9 +224,18 @@ def test_a_stored_job_that_cannot_be_joined_is_noted_and_stops_no_other(tmp_path
 
 def report(documents, *found, at=AT, **more):
     """Send what a scheduler would."""
-    names = {PlacedVm: ("vm", "cloud", "started_at", "ended_at"), Placement: ("batch_id", "vm", "started_at", "ended_at", "state", "cloud")}
-    told = {kind: [{name: getattr(one, name) for name in names[kind]} for one in found if isinstance(one, kind)] for kind in names}
-    vms, jobs = told[PlacedVm], [{name: value for name, value in job.items() if value != "unknown"} for job in told[Placement]]
+    names = {
+        PlacedVm: ("vm", "cloud", "started_at", "ended_at"),
+        Placement: ("batch_id", "vm", "started_at", "ended_at", "state", "cloud"),
+    }
+    told = {
+        kind: [{name: getattr(one, name) for name in names[kind]} for one in found if isinstance(one, kind)]
+        for kind in names
+    }
+    vms, jobs = (
+        told[PlacedVm],
+        [{name: value for name, value in job.items() if value != "unknown"} for job in told[Placement]],
+    )
     body = msgspec.json.encode({"vms": vms, "jobs": jobs, **more})
     receipt = placements.record(body, SCHEDULER, documents, at)
     assert receipt.rejected == []
@@ -214,15 +261,26 @@ STORY = [
     (run("sched#9.0#1", "vm-9", "evil"),),
     (vm("vm-8", "evil"),),
     (job(10, "sched#10.0#1", None), job(11, "sched#11.0#1", "vm-13")),
-    (run("sched#10.0#1", "vm-11", "uvic"), run("sched#10.0#1", "vm-12", "evil"), run("sched#11.0#1", "vm-13", "unknown")),
+    (
+        run("sched#10.0#1", "vm-11", "uvic"),
+        run("sched#10.0#1", "vm-12", "evil"),
+        run("sched#11.0#1", "vm-13", "unknown"),
+    ),
     (vm("vm-11", "uvic"),),
     (vm("vm-13", "desy"),),
 ]
 END = {"panda/1": ("uvic", 1.5), "panda/2": ("desy", 1), "panda/3": ("cern", 1), "panda/4": ("unknown", 1)}
-# What two schedds claim is nobody's, and a vm that has ended before is not where a job ran: better known than joined wrongly.
+# What two schedds claim is nobody's, and a vm that has ended before is not where a job ran: better known than joined
+# wrongly.
 END |= {"panda/5": ("unknown", 1), "panda/6": ("unknown", 4)}
 # Who invents a placement moves nothing, and what two clouds claim alike is nobody's.
-END |= {"panda/7": ("uvic", 1), "panda/8": ("unknown", 4), "panda/9": ("unknown", 1), "panda/10": ("uvic", 1), "panda/11": ("desy", 1)}
+END |= {
+    "panda/7": ("uvic", 1),
+    "panda/8": ("unknown", 4),
+    "panda/9": ("unknown", 1),
+    "panda/10": ("uvic", 1),
+    "panda/11": ("desy", 1),
+}
 
 
 def tell(documents, chapter):
@@ -233,7 +291,9 @@ def tell(documents, chapter):
 
 
 def ends(documents):
-    return {key: (one.cloud, (one.final_at - AT) / HOUR) for key, one in documents.find("job", Job, {"system": ["panda"]})}
+    return {
+        key: (one.cloud, (one.final_at - AT) / HOUR) for key, one in documents.find("job", Job, {"system": ["panda"]})
+    }
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -248,7 +308,10 @@ def test_any_order_with_repetition_ends_the_same(tmp_path_factory, order, again)
 
 MUTANTS = {
     "reports that leave earlier jobs where they are": ("join_again", lambda *_: None),
-    "a better join that a worse one cannot replace": ("version_of", lambda job: 4 * VERSION_OF(job) + RANKS[job.joined_by]),
+    "a better join that a worse one cannot replace": (
+        "version_of",
+        lambda job: 4 * VERSION_OF(job) + RANKS[job.joined_by],
+    ),
 }
 VERSION_OF, RANKS = placement_join.version_of, {None: 0, "host": 1, "batch_id": 2}
 

@@ -1,4 +1,6 @@
-"""What schedulers report: the last word is of the report that was made last, each cloud's is its own, and a bad item costs itself."""
+"""What schedulers report: the last word is of the report that was made last,
+each cloud's is its own, and a bad item costs itself.
+"""
 
 import itertools
 import json
@@ -34,7 +36,15 @@ def documents(tmp_path):
 
 def life(name="vm-1", ended_at=None, **more):
     end = {} if ended_at is None else {"ended_at": ended_at.isoformat()}
-    return {"vm": name, "cloud": "uvic", "cores": 4, "started_at": AT.isoformat(), "state": "gone" if end else "up", **end, **more}
+    return {
+        "vm": name,
+        "cloud": "uvic",
+        "cores": 4,
+        "started_at": AT.isoformat(),
+        "state": "gone" if end else "up",
+        **end,
+        **more,
+    }
 
 
 def run(batch_id="s#1.0#1", vm="vm-1", **more):
@@ -57,14 +67,22 @@ def runs(documents):
 class TestOrder:
     """Rounds five minutes apart list vms, or tell their end, and come in any order, some twice."""
 
-    ROUNDS = st.lists(st.fixed_dictionaries({name: st.sampled_from(["up", "gone", None]) for name in VMS}), min_size=1, max_size=6)
+    ROUNDS = st.lists(
+        st.fixed_dictionaries({name: st.sampled_from(["up", "gone", None]) for name in VMS}), min_size=1, max_size=6
+    )
 
     def told(self, documents, rounds, order):
-        """Let rounds arrive in an order; answer what is known at the end of vms, and of a job that ran on one of them late."""
+        """Let rounds arrive in an order;
+        answer what is known at the end of vms, and of a job that ran on one of them late.
+        """
         placement_join.store([job(1, host="vm-1", began=4), job(2, host="vm-2", began=0.1, lasted=0.1)], documents)
         for came, n in enumerate(order):
             listed_at = AT + (n + 1) * ROUND
-            vms = [life(name, None if state == "up" else listed_at - ROUND / 2) for name, state in rounds[n].items() if state]
+            vms = [
+                life(name, None if state == "up" else listed_at - ROUND / 2)
+                for name, state in rounds[n].items()
+                if state
+            ]
             receipt = report(documents, *vms, listed_at=listed_at, now=AT + HOUR + came * SECOND)
             assert (receipt.rejected, receipt.accepted + receipt.stale) == ([], len(vms))
         found = {kind: dict(documents.find(index, kind, {})) for index, kind in (("placed_vm", PlacedVm), ("job", Job))}
@@ -80,10 +98,14 @@ class TestOrder:
         true = self.told(SqliteDocuments(folder / "true.sqlite"), rounds, range(len(rounds)))
         assert self.told(SqliteDocuments(folder / "d.sqlite"), rounds, [*order, *again]) == true
         last = {name: next((one[name] for one in reversed(rounds) if one[name]), None) for name in VMS}
-        assert {one.vm: one.state for one in true[PlacedVm].values()} == {name: state for name, state in last.items() if state}
+        assert {one.vm: one.state for one in true[PlacedVm].values()} == {
+            name: state for name, state in last.items() if state
+        }
 
     def test_a_vm_that_is_listed_again_is_alive_again_and_counts_once(self, documents):
-        """Its true life so far is an hour of four cores; ended after a quarter it would be a third too much of what vms say."""
+        """Its true life so far is an hour of four cores;
+        ended after a quarter it would be a third too much of what vms say.
+        """
         report(documents, life(), listed_at=AT + 3 * ROUND, now=AT + 3 * ROUND)
         report(documents, life(ended_at=AT + 3 * ROUND), listed_at=AT + 5 * ROUND, now=AT + 5 * ROUND)
         assert vm(documents).ended_at == AT + 3 * ROUND
@@ -102,7 +124,9 @@ class TestOrder:
         assert vm(documents).ended_at is None
 
     @pytest.mark.parametrize("listed_at", [None, AT + 26 * HOUR, AT + 3_000 * HOUR])
-    def test_reports_that_do_not_say_when_they_were_made_count_in_the_order_in_which_they_come(self, documents, listed_at):
+    def test_reports_that_do_not_say_when_they_were_made_count_in_the_order_in_which_they_come(
+        self, documents, listed_at
+    ):
         report(documents, life(), listed_at=listed_at, now=AT + ROUND)
         report(documents, life(ended_at=AT + ROUND), listed_at=listed_at, now=AT + 3 * ROUND)
         assert vm(documents).ended_at == AT + ROUND
@@ -136,16 +160,27 @@ class TestClouds:
     def test_neither_overwrites_ends_or_hides_what_the_other_said(self, documents, turns):
         said = [
             (scheduler("uvic"), run(**self.MINE), life(**self.MINE)),
-            (scheduler("evil"), run(**self.THEIRS, ended_at=AT.isoformat(), state="x"), life(**self.THEIRS, ended_at=AT)),
+            (
+                scheduler("evil"),
+                run(**self.THEIRS, ended_at=AT.isoformat(), state="x"),
+                life(**self.THEIRS, ended_at=AT),
+            ),
         ]
         for turn in turns:
             caller, one, lived = said[turn]
             assert report(documents, lived, jobs=[one], caller=caller, now=AT + HOUR).accepted == 2
         assert runs(documents) == {("uvic", "vm-1", "running"), ("evil", "vm-1", "x")}
-        assert {one.cloud: one.ended_at for _, one in documents.find("placed_vm", PlacedVm, {})} == {"uvic": None, "evil": AT}
+        assert {one.cloud: one.ended_at for _, one in documents.find("placed_vm", PlacedVm, {})} == {
+            "uvic": None,
+            "evil": AT,
+        }
 
     def test_what_is_left_to_the_vm_is_kept_apart_by_who_says_it(self, documents):
-        for caller, vm_name in ((scheduler("evil", "more"), "vm-2"), (scheduler("uvic"), "vm-1"), (scheduler(), "vm-3")):
+        for caller, vm_name in (
+            (scheduler("evil", "more"), "vm-2"),
+            (scheduler("uvic"), "vm-1"),
+            (scheduler(), "vm-3"),
+        ):
             assert report(documents, jobs=[run(vm=vm_name)], caller=caller, now=AT + HOUR).accepted == 1
         assert {place[1] for place in runs(documents)} == {"vm-1", "vm-2", "vm-3"}
         assert report(documents, jobs=[run(state="again")], caller=scheduler("uvic"), now=AT + 2 * HOUR).accepted == 1
@@ -154,7 +189,13 @@ class TestClouds:
     def test_a_vm_that_another_cloud_lists_under_the_same_name_takes_no_job_from_its_own(self, documents):
         placement_join.store([job(1, "s#1.0#1", began=0)], documents)
         report(documents, life(**self.MINE), jobs=[run()], caller=scheduler("uvic"), now=AT + HOUR)
-        report(documents, life(**self.THEIRS), jobs=[run("s#2.0#1", **self.THEIRS)], caller=scheduler("evil"), now=AT + HOUR)
+        report(
+            documents,
+            life(**self.THEIRS),
+            jobs=[run("s#2.0#1", **self.THEIRS)],
+            caller=scheduler("evil"),
+            now=AT + HOUR,
+        )
         assert documents.get("job", "panda/1", Job).cloud == "uvic"
 
     def test_a_placement_that_moved_to_another_vm_lets_go_of_the_jobs_of_the_first(self, documents):
@@ -174,21 +215,32 @@ class TestItems:
     @given(data=st.data())
     def test_any_value_in_any_field_leaves_the_neighbours_alone(self, documents, data):
         name = f"n{next(self.NUMBERS)}"
-        good = {"vms": [life(f"{name}-1"), life(f"{name}-2")], "jobs": [run(f"{name}-1"), run(f"{name}-2", cloud="uvic")]}
+        good = {
+            "vms": [life(f"{name}-1"), life(f"{name}-2")],
+            "jobs": [run(f"{name}-1"), run(f"{name}-2", cloud="uvic")],
+        }
         key = data.draw(st.sampled_from(["vms", "jobs"]))
         odd = json.loads(json.dumps({"vms": life(f"{name}-3"), "jobs": run(f"{name}-3", ended_at=AT.isoformat())}[key]))
         field = data.draw(
-            st.sampled_from([*odd, "ended_at", "exit_code", "wall_seconds", "cpu_seconds", "slot", "site", "flavor", "x", None])
+            st.sampled_from(
+                [*odd, "ended_at", "exit_code", "wall_seconds", "cpu_seconds", "slot", "site", "flavor", "x", None]
+            )
         )
         body, value = json.dumps(good), data.draw(ANY_JSON)
         middle = value if field is None else json.dumps(odd | {field: "VALUE"}).replace('"VALUE"', value)
         first = json.dumps(good[key][0])
-        receipt = placements.record(body.replace(first, f"{first}, {middle}").encode(), scheduler(), documents, AT + HOUR)
+        receipt = placements.record(
+            body.replace(first, f"{first}, {middle}").encode(), scheduler(), documents, AT + HOUR
+        )
         at = {"vms": 1, "jobs": 3}[key]
         assert [one.index for one in receipt.rejected] in ([], [at])
         assert all(one.code in {"malformed", "malformed_time"} for one in receipt.rejected)
         assert receipt.accepted == 5 - len(receipt.rejected)
-        kept = [key for index, kind in (("placed_vm", PlacedVm), ("placement", Placement)) for key, _ in documents.find(index, kind, {})]
+        kept = [
+            key
+            for index, kind in (("placed_vm", PlacedVm), ("placement", Placement))
+            for key, _ in documents.find(index, kind, {})
+        ]
         assert {f"{name}-{n}@" for n in (1, 2)} <= {found[: len(name) + 3] for found in kept}
         assert sum(found.startswith((f"{name}-1@", f"{name}-2@")) for found in kept) == 4
 

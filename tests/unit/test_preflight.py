@@ -82,7 +82,9 @@ def test_of_two_verdicts_the_later_counts_however_close_they_are(store):
     assert preflight.kept(store, NOW).word == "REFUSE"
 
 
-@pytest.mark.parametrize("data", [b"", b"not JSON", b'{"at": "2026-11-25T12:00:00Z", "checks": [{"name": "versions"}]}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"not JSON", b'{"at": "2026-11-25T12:00:00Z", "checks": [{"name": "versions"}]}']
+)
 def test_what_cannot_be_read_is_no_verdict(store, data):
     store.create("preflight/20261125120000000000-safe", data)
     assert preflight.kept(store, NOW) is None

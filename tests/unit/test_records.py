@@ -50,7 +50,9 @@ def test_what_no_decoder_takes_costs_its_item_alone_beside_numbers_of_any_length
     assert (first["more"] < 0) == bool(sign)
 
 
-@pytest.mark.parametrize("body", [b"[" * 20_000, b'{"samples":' + b"[" * 20_000 + b"]" * 19_999 + b"}", b"[" * 20_000 + b"]" * 20_000])
+@pytest.mark.parametrize(
+    "body", [b"[" * 20_000, b'{"samples":' + b"[" * 20_000 + b"]" * 19_999 + b"}", b"[" * 20_000 + b"]" * 20_000]
+)
 def test_a_report_whose_end_nobody_knows_is_refused(body):
     with pytest.raises(Malformed):
         records.parse_report(body, records.Samples)

@@ -53,7 +53,9 @@ def test_each_outcome_counts_and_the_error_goes_on(documents):
 
 def test_counts_of_threads_and_processes_all_count(documents):
     processes = [Tallies(lambda: documents) for _ in range(3)]
-    threads = [threading.Thread(target=lambda p=p: [report(p) for _ in range(200)]) for p in processes for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda p=p: [report(p) for _ in range(200)]) for p in processes for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

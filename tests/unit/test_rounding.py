@@ -42,7 +42,9 @@ def test_money_has_the_decimals_of_its_currency_also_where_they_are_zeros(amount
 
 @given(AMOUNTS, AMOUNTS, CURRENCIES)
 def test_what_is_rounded_is_short_near_and_stays(hours, cost, currency):
-    row = rounded({"core_hours": hours, "cost": cost, "currency": currency, "vm_count": 3, "coverage": None, "final": True})
+    row = rounded(
+        {"core_hours": hours, "cost": cost, "currency": currency, "vm_count": 3, "coverage": None, "final": True}
+    )
     assert rounded(row) == row
     assert (row["vm_count"], row["coverage"], row["final"], row["currency"]) == (3, None, True, currency)
     assert abs(row["core_hours"] - hours) <= 5.1e-7 + abs(hours) * 1e-15

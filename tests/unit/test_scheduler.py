@@ -1,4 +1,6 @@
-"""scheduler.py as a process of its own: what it tells of jobs and vms, whatever the ads hold and whichever command fails."""
+"""scheduler.py as a process of its own: what it tells of jobs and vms,
+whatever the ads hold and whichever command fails.
+"""
 
 import json
 import shutil
@@ -11,7 +13,14 @@ import pytest
 from agent_lab import interpreters
 from scheduler_lab import RECORDED, SCRIPT, T0, TOKEN, Pool, ad, fields_of, number_of, receiving, scheduler
 
-WEST = {"group_name": "g", "cloud_name": "west", "vmid": "1", "hostname": "g--west--1--x", "cores": 8, "status": "ACTIVE"}
+WEST = {
+    "group_name": "g",
+    "cloud_name": "west",
+    "vmid": "1",
+    "hostname": "g--west--1--x",
+    "cores": 8,
+    "status": "ACTIVE",
+}
 WEST |= {"start_time": "2026-07-01 12:00:00", "flavor_name": "c8"}
 
 
@@ -23,7 +32,12 @@ def pool(tmp_path):
 
 def waiting(number, status, **fields):
     """Describe a job in the queue that has run and runs no more."""
-    gone = {"CompletionDate": None, "ExitCode": None, "LastVacateTime": T0 + 10 * number + 4, "LastRemoteWallClockTime": 4.0}
+    gone = {
+        "CompletionDate": None,
+        "ExitCode": None,
+        "LastVacateTime": T0 + 10 * number + 4,
+        "LastRemoteWallClockTime": 4.0,
+    }
     return fields_of(number, JobStatus=status, EnteredCurrentStatus=T0 + 90_000, **gone, **fields)
 
 
@@ -75,7 +89,11 @@ def test_values_that_nobody_would_believe_stop_nothing(pool):
     two, three, four = pool.jobs
     assert "cloud" not in two
     assert (three["vm"], "exit_code" in three) == ("vm?x", False)
-    assert (four["batch_id"], four["started_at"], four["ended_at"]) == ("a#b#4.0#1", "2026-11-24T06:00:00Z", "2026-11-24T06:00:45Z")
+    assert (four["batch_id"], four["started_at"], four["ended_at"]) == (
+        "a#b#4.0#1",
+        "2026-11-24T06:00:00Z",
+        "2026-11-24T06:00:45Z",
+    )
 
 
 def test_a_run_ends_with_the_run_and_not_when_the_job_is_removed_days_later(pool):
@@ -86,10 +104,18 @@ def test_a_run_ends_with_the_run_and_not_when_the_job_is_removed_days_later(pool
 
 
 def test_every_run_of_a_job_that_moved(pool):
-    """The epoch history has a run each; the history's own ad tells the last one again, under the same start, and more of it."""
+    """The epoch history has a run each;
+    the history's own ad tells the last one again, under the same start, and more of it.
+    """
     pool.epoch(9, T0, "vm-a")
     pool.epoch(9, T0 + 100, "vm-b")
-    pool.add(9, LastRemoteHost="slot1@vm-b", JobCurrentStartDate=T0 + 100, CompletionDate=T0 + 130, LastRemoteWallClockTime=30.0)
+    pool.add(
+        9,
+        LastRemoteHost="slot1@vm-b",
+        JobCurrentStartDate=T0 + 100,
+        CompletionDate=T0 + 130,
+        LastRemoteWallClockTime=30.0,
+    )
     pool.run("--epoch-history", pool.epochs)
     assert [(job["vm"], job["wall_seconds"], "exit_code" in job) for job in pool.jobs] == [
         ("vm-a", 30, False),
@@ -183,7 +209,9 @@ def test_what_runs_and_the_machines(pool):
 
 
 def test_of_a_job_that_runs_again_nothing_of_the_run_before_is_told(pool):
-    pool.prints("condor_q", [fields_of(1, JobStatus=2, RemoteHost="slot1@vm-b", LastRemoteWallClockTime=4.0, NumShadowStarts=2)])
+    pool.prints(
+        "condor_q", [fields_of(1, JobStatus=2, RemoteHost="slot1@vm-b", LastRemoteWallClockTime=4.0, NumShadowStarts=2)]
+    )
     pool.run()
     (job,) = pool.jobs
     assert job == {
@@ -210,7 +238,16 @@ def test_jobs_that_wait_again_or_are_held_ran_until_then_and_are_told_once(pool)
 
 def test_ads_of_a_command_with_bytes_and_expressions_that_are_no_values(pool):
     text = json.dumps(
-        [fields_of(1, JobStatus=2, RequestCpus="/Expr(Cpus)/", ExitCode=None, RemoteUserCpu="/Expr(x)/", RemoteHost="s@vm-E")]
+        [
+            fields_of(
+                1,
+                JobStatus=2,
+                RequestCpus="/Expr(Cpus)/",
+                ExitCode=None,
+                RemoteUserCpu="/Expr(x)/",
+                RemoteHost="s@vm-E",
+            )
+        ]
     )
     pool.prints("condor_q", text.encode().replace(b"vm-E", b"vm-\xe9"))
     assert pool.run().returncode == 0
@@ -219,7 +256,15 @@ def test_ads_of_a_command_with_bytes_and_expressions_that_are_no_values(pool):
 
 def test_a_vm_has_ended_when_it_was_missing_twice(pool):
     there = (RECORDED / "condor_status.json").read_bytes()
-    for printed, code, ended in ((there, 0, 0), ("", 1, 0), ("", 0, 0), (there, 0, 0), ("", 0, 0), ("", 0, 1), ("", 0, 1)):
+    for printed, code, ended in (
+        (there, 0, 0),
+        ("", 1, 0),
+        ("", 0, 0),
+        (there, 0, 0),
+        ("", 0, 0),
+        ("", 0, 1),
+        ("", 0, 1),
+    ):
         pool.prints("condor_status", printed, code)
         assert pool.run().returncode == (5 if code else 0)
         assert len([vm for vm in pool.vms if "ended_at" in vm]) == ended
@@ -274,7 +319,9 @@ def vms_listed(pool):
     ]
 
     def listed(*rows, zone="America/Vancouver", **answer):
-        pool.receiver.listed = json.dumps({"response_code": 0, "message": None, "vm_list": list(rows), **answer}).encode()
+        pool.receiver.listed = json.dumps(
+            {"response_code": 0, "message": None, "vm_list": list(rows), **answer}
+        ).encode()
         return pool.run(*words, "--zone", zone)
 
     return listed
@@ -288,7 +335,9 @@ def vms_listed(pool):
         ("2026-11-01 01:30:00", "2026-11-01T08:30:00Z", "ACTIVE, started in an hour that came twice"),
     ],
 )
-def test_cloudscheduler_s_times_are_local_and_of_the_repeated_hour_the_earlier_is_meant(pool, vms_listed, shown, started, state):
+def test_cloudscheduler_s_times_are_local_and_of_the_repeated_hour_the_earlier_is_meant(
+    pool, vms_listed, shown, started, state
+):
     assert vms_listed({**WEST, "start_time": shown}, {**WEST, "vmid": "2", "start_time": None}).returncode == 0
     told = {"vm": "g--west--1--x", "cloud": "west", "flavor": "c8", "cores": 8, "started_at": started, "state": state}
     assert pool.vms == [told]
@@ -297,7 +346,12 @@ def test_cloudscheduler_s_times_are_local_and_of_the_repeated_hour_the_earlier_i
 
 def test_cloudscheduler_s_list_may_be_text_and_its_errors_end_no_vm(pool, vms_listed):
     assert vms_listed(vm_list=json.dumps([WEST])).returncode == 0
-    for answer in ({"response_code": 1, "message": "no", "vm_list": []}, {"vm_list": "["}, {"vm_list": None}, {"vm_list": ["x"]}):
+    for answer in (
+        {"response_code": 1, "message": "no", "vm_list": []},
+        {"vm_list": "["},
+        {"vm_list": None},
+        {"vm_list": ["x"]},
+    ):
         for _ in range(2):
             done = vms_listed(**answer)
             assert (done.returncode, "does not list its vms" in done.stderr) == (5, True)
@@ -325,7 +379,12 @@ def test_install_writes_units_that_systemd_reads_as_they_were_meant(pool):
     assert TOKEN not in service
     assert "OnUnitActiveSec=5min" in (units / "skytally-scheduler.timer").read_text()
     if shutil.which("systemd-analyze"):
-        told = ["systemd-analyze", "verify", str(units / "skytally-scheduler.service"), str(units / "skytally-scheduler.timer")]
+        told = [
+            "systemd-analyze",
+            "verify",
+            str(units / "skytally-scheduler.service"),
+            str(units / "skytally-scheduler.timer"),
+        ]
         done = subprocess.run(told, capture_output=True, text=True, check=False)
         assert "skytally" not in done.stderr
 
@@ -335,7 +394,10 @@ def test_install_writes_units_that_systemd_reads_as_they_were_meant(pool):
     [
         (["report"], "--token-file"),
         (["report", "--base", "x.example", "--token-file", "t"], "--base is an address"),
-        (["report", "--base", "https://x.example", "--token-file", "/nowhere"], "scheduler token cannot be read: /nowhere"),
+        (
+            ["report", "--base", "https://x.example", "--token-file", "/nowhere"],
+            "scheduler token cannot be read: /nowhere",
+        ),
         (["report", "--base", "https://x.example", "--token-file", "/dev/null"], "/dev/null holds no scheduler token"),
         (["install", "--dry-run"], "--token-file"),
         (["report", "--dry-run", "--zone", "Mars/Base"], "--zone Mars/Base is not known"),

@@ -207,7 +207,16 @@ def test_where_the_spool_is_full_the_history_keeps_it(pool, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
-    "odd", [b"<html>sign in", b"{", b'{"accepted": 1', b"[]", b"{}", b'{"accepted": "1", "stale": 0, "rejected": []}', b"\xff"]
+    "odd",
+    [
+        b"<html>sign in",
+        b"{",
+        b'{"accepted": 1',
+        b"[]",
+        b"{}",
+        b'{"accepted": "1", "stale": 0, "rejected": []}',
+        b"\xff",
+    ],
 )
 def test_an_answer_that_is_no_receipt_is_an_outage(pool, odd):
     pool.add(1)
@@ -243,7 +252,10 @@ def test_a_hundred_thousand_ads_are_read_whole(tmp_path):
     for part in range(50):
         path = tmp_path / (f"history.20261124T{part:06}" if part < 49 else "history")
         path.write_bytes(
-            b"".join(f"A = {n}\n*** ClusterId = {n} CompletionDate = {n}\n".encode() for n in range(part * 2_000, part * 2_000 + 2_000))
+            b"".join(
+                f"A = {n}\n*** ClusterId = {n} CompletionDate = {n}\n".encode()
+                for n in range(part * 2_000, part * 2_000 + 2_000)
+            )
         )
     with scheduler.History(str(tmp_path / "history"), []) as history:
         assert sorted(one["A"] for ads in history.batches() for one in ads) == list(range(100_000))
@@ -253,7 +265,9 @@ def test_a_hundred_thousand_ads_are_read_whole(tmp_path):
 
 
 class Writer(threading.Thread):
-    """HTCondor at work: ads that are torn for a moment, files renamed under any name, a clock that steps; no faster than kills come."""
+    """HTCondor at work: ads that are torn for a moment,
+    files renamed under any name, a clock that steps; no faster than kills come.
+    """
 
     def __init__(self, pool, total, kills):
         super().__init__()
@@ -280,7 +294,9 @@ class Writer(threading.Thread):
 
 
 def killed_again_and_again(pool, total, outage=0.0):
-    """Run the script and kill it, each time under a base of its own, until all is written and it was killed often; answers those bases."""
+    """Run the script and kill it, each time under a base of its own,
+    until all is written and it was killed often; answers those bases.
+    """
     kills, runs, chance = [], 0, random.Random(8)
     writer = Writer(pool, total, kills)
     writer.start()
@@ -304,7 +320,9 @@ def killed_again_and_again(pool, total, outage=0.0):
 
 @pytest.mark.slow
 def test_killed_at_any_moment_while_files_rotate_it_loses_nothing(pool):
-    """A hundred thousand jobs, files that rotate while they are read, torn ends, SIGKILLs: only a batch in flight is told twice."""
+    """A hundred thousand jobs, files that rotate while they are read,
+    torn ends, SIGKILLs: only a batch in flight is told twice.
+    """
     kills = killed_again_and_again(pool, 100_000)
     last = {body["base"]: place for place, body in enumerate(pool.receiver.told)}
     told = defaultdict(list)
@@ -314,7 +332,9 @@ def test_killed_at_any_moment_while_files_rotate_it_loses_nothing(pool):
     assert set(pool.numbers()) == set(range(1, 100_001))
     assert len(told) == 100_000
     assert sum(len(places) - 1 for places in told.values()) <= len(kills) * scheduler.BATCH_ITEMS
-    assert {place for places in told.values() for place in places[:-1]} <= {last[base] for base in kills if base in last}
+    assert {place for places in told.values() for place in places[:-1]} <= {
+        last[base] for base in kills if base in last
+    }
     assert pool.run().stdout.startswith("0 kept")
 
 

@@ -1,4 +1,6 @@
-"""What the server refuses is kept by scheduler.py for 14 days, offered again by a person or a newer version, and stops nothing else."""
+"""What the server refuses is kept by scheduler.py for 14 days,
+offered again by a person or a newer version, and stops nothing else.
+"""
 
 import gzip
 import json
@@ -126,13 +128,19 @@ def test_what_says_nothing_of_the_report_itself_keeps_everything_waiting(pool, s
     pool.receiver.status = status
     pool.add(1)
     done = pool.run()
-    assert (done.returncode, "1 reports wait in" in done.stdout, kept(pool)) == (3 if status in {401, 403} else 5, True, [])
+    assert (done.returncode, "1 reports wait in" in done.stdout, kept(pool)) == (
+        3 if status in {401, 403} else 5,
+        True,
+        [],
+    )
     pool.receiver.status = 200
     assert pool.run().returncode == 0
     assert pool.numbers() == {1: 1}
 
 
-@pytest.mark.parametrize("odd", [b"<html>The plain HTTP request was sent to HTTPS port", b"[" * 100_000, b"{}", b'{"error": 1}'])
+@pytest.mark.parametrize(
+    "odd", [b"<html>The plain HTTP request was sent to HTTPS port", b"[" * 100_000, b"{}", b'{"error": 1}']
+)
 def test_a_refusal_by_something_that_is_not_our_server_keeps_everything_waiting(pool, odd):
     pool.receiver.status, pool.receiver.odd = 400, odd
     pool.add(1)

@@ -44,14 +44,25 @@ def copy_of(tmp_path):
     return lambda store: secret_lab.copied(store, FilesystemObjects(tmp_path / f"copy-{next(numbers)}"))
 
 
-STEPS = ("before get prep", "after get prep", "before create mark", "after create mark", "before delete prep", "after delete prep")
+STEPS = (
+    "before get prep",
+    "after get prep",
+    "before create mark",
+    "after create mark",
+    "before delete prep",
+    "after delete prep",
+)
 TABLE = [re.split(r"\s{2,}", line.strip()) for line in __doc__.splitlines() if re.match(r"\s+(before|after) ", line)]
 
 
 def test_the_table_has_every_step(store, token):
     watched = Watched(store)
     attempt(watched, token)
-    assert [row[0] for row in TABLE] == list(STEPS) == [f"{when} {call}" for call in watched.calls for when in ("before", "after")]
+    assert (
+        [row[0] for row in TABLE]
+        == list(STEPS)
+        == [f"{when} {call}" for call in watched.calls for when in ("before", "after")]
+    )
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -81,7 +92,9 @@ def test_the_winner_takes_three_round_trips_and_a_wrong_proof_none(store, token)
     assert watched.calls == ["get prep", "create mark", "delete prep"]
 
 
-@pytest.mark.parametrize("lose", [["after"], ["before"], ["before", "after"], ["before"] * 4, ["before"] * 3 + ["after"]])
+@pytest.mark.parametrize(
+    "lose", [["after"], ["before"], ["before", "after"], ["before"] * 4, ["before"] * 3 + ["after"]]
+)
 def test_a_lost_reply_is_read_back_and_never_a_second_delivery(store, token, lose):
     assert attempt(Watched(store, lose=lose), token)
     assert word(store, token, OTHER_KEY) == "taken contested"
@@ -193,7 +206,9 @@ def left_again(store, token):
 
 @pytest.mark.parametrize("work", [left_again, claimed_by_b, revoked, swept, forgotten], ids=lambda work: work.__name__)
 def test_killed_anywhere_and_done_again_is_as_if_never_killed(tmp_path, copy_of, work):
-    """Of a batch of three, one is taken; then the work is killed before and after each of its calls, and done again to its end."""
+    """Of a batch of three, one is taken;
+    then the work is killed before and after each of its calls, and done again to its end.
+    """
     begun = FilesystemObjects(tmp_path / "begun")
     token = left(begun, request_key="boot-1", vms=("a", "b", "c"))
     attempt(begun, token, vm="a")
@@ -213,7 +228,9 @@ def test_killed_anywhere_and_done_again_is_as_if_never_killed(tmp_path, copy_of,
             assert again == outcome or (work is claimed_by_b and (when, number) >= ("after", 1) and again == "taken")
             assert keys_of(store, "prep") == keys_of(straight, "prep")
             assert keys_of(store, "mark") == keys_of(straight, "mark")
-            assert keys_of(store, "idempotency") + keys_of(store, "begun") == keys_of(straight, "idempotency") + keys_of(straight, "begun")
+            assert keys_of(store, "idempotency") + keys_of(store, "begun") == keys_of(
+                straight, "idempotency"
+            ) + keys_of(straight, "begun")
 
 
 def done(work, store, token):

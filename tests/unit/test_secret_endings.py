@@ -148,7 +148,12 @@ def test_revoking_needs_the_whole_name_and_the_right_cloud(store):
     with pytest.raises(NotFound):
         revoke(store, token, stranger)
     claim, expires = parts(token)
-    for wrong in (f"{claim[:20]}.{expires}.x", f"{'z' * 26}.{expires}.x", f"{claim}.{expires + 86_400}.x", f"{claim}.9999999999.x"):
+    for wrong in (
+        f"{claim[:20]}.{expires}.x",
+        f"{'z' * 26}.{expires}.x",
+        f"{claim}.{expires + 86_400}.x",
+        f"{claim}.9999999999.x",
+    ):
         with pytest.raises(NotFound):
             revoke(store, wrong)
 

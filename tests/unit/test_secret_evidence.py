@@ -137,7 +137,9 @@ def test_every_state_is_listed_newest_first(store):
     tokens["damaged"] = left(store, vm="damaged")
     attempt(store, tokens["delivered"])
     claim, expires = parts(tokens["revoked"])
-    revocations.revoke(Revocation(claim=claim, expires=expires), secret_lab.SCHEDULER, store, NOW + timedelta(seconds=1))
+    revocations.revoke(
+        Revocation(claim=claim, expires=expires), secret_lab.SCHEDULER, store, NOW + timedelta(seconds=1)
+    )
     late = NOW + timedelta(seconds=61)
     revocations.sweep(store, Deadline(lambda: late, late + timedelta(seconds=1)), NoNotes())
     damaged = next(key for key in keys_of(store, "prep") if tokens["damaged"].split(".")[0] in key)

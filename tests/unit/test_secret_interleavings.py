@@ -1,5 +1,6 @@
-"""Claims, a sweep, a revocation and a repeated deposit of one secret, interleaved at every store call in any order, with lost calls, lost
-replies and deaths: whatever the order, each name is delivered at most once, to whom its mark names, and nothing is left lying about."""
+"""Claims, a sweep, a revocation and a repeated deposit of one secret, interleaved at every store call in any order,
+with lost calls, lost replies and deaths: whatever the order, each name is delivered at most once, to whom its mark
+names, and nothing is left lying about."""
 
 import queue
 import random
@@ -76,7 +77,9 @@ class Actor(threading.Thread):
 
 
 def play(store, works, schedule):
-    """Run all works, one call at a time in the order and with the fates of the schedule, then to their ends; answers their results."""
+    """Run all works, one call at a time in the order and with the fates of the schedule,
+    then to their ends; answers their results.
+    """
     actors = [Actor(store, work) for work in works]
     for actor in actors:
         actor.start()
@@ -110,7 +113,9 @@ def revoking(token):
 
 def cast(token, names):
     """Answer who acts: two keys and a retry for each name, a sweep, a revocation, the same deposit again."""
-    claims = [claiming(token, key, name) for name in names or (None,) for key in (lab.SHARED_KEY, OTHER_KEY, lab.SHARED_KEY)]
+    claims = [
+        claiming(token, key, name) for name in names or (None,) for key in (lab.SHARED_KEY, OTHER_KEY, lab.SHARED_KEY)
+    ]
     fields = {"vms": names} if names else {}
     return [*claims, late_sweep(token), revoking(token), lambda store: left(store, request_key="boot", **fields)]
 
@@ -163,7 +168,11 @@ def check_then_delete(objects, key, wanted):
 def trust_a_lost_reply(objects, key, wanted):
     """Believe that a create was done because nobody said otherwise."""
     try:
-        return outcomes.decide(objects, key, wanted) if not isinstance(objects.create(key, b"{}"), Created) else (wanted, None)
+        return (
+            outcomes.decide(objects, key, wanted)
+            if not isinstance(objects.create(key, b"{}"), Created)
+            else (wanted, None)
+        )
     except Unavailable:
         return wanted, None
 

@@ -1,4 +1,6 @@
-"""Junk in the bucket: it is left out and noted, stops nothing that stands beside it, and never lets a secret go twice."""
+"""Junk in the bucket: it is left out and noted,
+stops nothing that stands beside it, and never lets a secret go twice.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -22,8 +24,22 @@ from skytally.secrets.outcomes import Mark
 
 CLAIM = "c" * 26
 LATER = NOW + timedelta(hours=2)
-MARK = {"state": "delivered", "claim": CLAIM, "expires": int(NOW.timestamp()), "at": iso(NOW), "cloud": "uvic", "vm": "vm-1"}
-EVIDENCE = {"kind": "contested", "claim": CLAIM, "at": iso(NOW), "address": "192.0.2.1", "agent": "vm.py", "spki_sha256": "0" * 64}
+MARK = {
+    "state": "delivered",
+    "claim": CLAIM,
+    "expires": int(NOW.timestamp()),
+    "at": iso(NOW),
+    "cloud": "uvic",
+    "vm": "vm-1",
+}
+EVIDENCE = {
+    "kind": "contested",
+    "claim": CLAIM,
+    "at": iso(NOW),
+    "address": "192.0.2.1",
+    "agent": "vm.py",
+    "spki_sha256": "0" * 64,
+}
 CONTENTS = {
     "nothing": b"",
     "random bytes": bytes(range(256)),
@@ -54,7 +70,9 @@ def odd_ones(whole, *more):
 
 
 MARKS = CONTENTS | odd_ones(MARK) | {"another claim's": msgspec.json.encode(MARK | {"claim": "d" * 26})}
-EVIDENCES = CONTENTS | odd_ones(EVIDENCE, "holder") | {"another claim's": msgspec.json.encode(EVIDENCE | {"claim": "d" * 26})}
+EVIDENCES = (
+    CONTENTS | odd_ones(EVIDENCE, "holder") | {"another claim's": msgspec.json.encode(EVIDENCE | {"claim": "d" * 26})}
+)
 
 
 @pytest.fixture
@@ -137,10 +155,23 @@ def test_a_whole_record_is_not_noted(store):
 
 
 NAMES = (
-    *("mark/loose", "mark/20200102", "mark/0/x", f"mark/20200101/{CLAIM}/more", "mark/20200101/UPPER", f"mark/2020-01-01/{CLAIM}"),
+    *(
+        "mark/loose",
+        "mark/20200102",
+        "mark/0/x",
+        f"mark/20200101/{CLAIM}/more",
+        "mark/20200101/UPPER",
+        f"mark/2020-01-01/{CLAIM}",
+    ),
     *("audit/loose", "audit/20200102", f"audit/20200101/{CLAIM}/a/b", f"audit/20200101/{CLAIM}/UPPER", "audit/x/y/z"),
     *("begun/loose", "begun/20200101/short", "begun/20200101/a/b"),
-    *("prep/loose", f"prep/9999999999/{CLAIM}", f"prep/12/{CLAIM}", f"prep/0000000012/{CLAIM}/more", "prep/0000000012/short"),
+    *(
+        "prep/loose",
+        f"prep/9999999999/{CLAIM}",
+        f"prep/12/{CLAIM}",
+        f"prep/0000000012/{CLAIM}/more",
+        "prep/0000000012/short",
+    ),
 )
 
 
@@ -180,7 +211,11 @@ def test_an_intent_that_cannot_be_read_stops_neither_deposits_nor_forgetting(sto
 def test_a_deposit_that_makes_the_sweep_crash_costs_itself(store, monkeypatch):
     bad, good = left(store, vm="bad", expires_in_seconds=60), left(store)
     real = revocations.read_box
-    monkeypatch.setattr(revocations, "read_box", lambda objects, claim, expires: 1 / 0 if claim in bad else real(objects, claim, expires))
+    monkeypatch.setattr(
+        revocations,
+        "read_box",
+        lambda objects, claim, expires: 1 / 0 if claim in bad else real(objects, claim, expires),
+    )
     notes = Noted()
     assert revocations.sweep(store, Deadline(lambda: LATER, LATER + timedelta(seconds=20)), notes) == 1
     assert [source for source, _ in notes.keys] == ["prep"]
@@ -188,13 +223,23 @@ def test_a_deposit_that_makes_the_sweep_crash_costs_itself(store, monkeypatch):
     assert keys_of(store, "mark") == [outcomes.mark_key(*parts(good))]
 
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3))
-fields = st.dictionaries(st.sampled_from([*MARK, *EVIDENCE]), json_values | st.sampled_from([*MARK.values(), *EVIDENCE.values()]))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3)
+)
+fields = st.dictionaries(
+    st.sampled_from([*MARK, *EVIDENCE]), json_values | st.sampled_from([*MARK.values(), *EVIDENCE.values()])
+)
 
 
-@given(st.binary() | st.builds(lambda whole, odd: msgspec.json.encode(whole | odd), st.sampled_from([MARK, EVIDENCE, {}]), fields))
+@given(
+    st.binary()
+    | st.builds(lambda whole, odd: msgspec.json.encode(whole | odd), st.sampled_from([MARK, EVIDENCE, {}]), fields)
+)
 def test_whatever_lies_there_is_a_record_or_changed(data):
-    for parse, key in ((outcomes.parse_mark, f"mark/{NOW:%Y%m%d}/{CLAIM}"), (outcomes.parse_evidence, f"audit/{NOW:%Y%m%d}/{CLAIM}/x-000")):
+    for parse, key in (
+        (outcomes.parse_mark, f"mark/{NOW:%Y%m%d}/{CLAIM}"),
+        (outcomes.parse_evidence, f"audit/{NOW:%Y%m%d}/{CLAIM}/x-000"),
+    ):
         try:
             record = parse(key, data)
         except Changed:
@@ -220,7 +265,13 @@ def test_no_bytes_at_a_marks_name_free_the_claim(tmp_path_factory, data):
         lambda at, checks: msgspec.json.encode({"at": at, "checks": checks}),
         json_values
         | st.sampled_from(
-            [iso(NOW), "2026-11-25T00:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", iso(NOW + timedelta(days=99))]
+            [
+                iso(NOW),
+                "2026-11-25T00:00:00",
+                "0001-01-01T00:00:00+14:00",
+                "9999-12-31T23:59:59-14:00",
+                iso(NOW + timedelta(days=99)),
+            ]
         ),
         json_values,
     )

@@ -1,4 +1,6 @@
-"""Site data that are read again and again: the last ones that made sense count, whatever becomes of the file meanwhile."""
+"""Site data that are read again and again:
+the last ones that made sense count, whatever becomes of the file meanwhile.
+"""
 
 import json
 import logging
@@ -126,13 +128,18 @@ def test_the_command_line_says_what_is_wrong(home, monkeypatch, capsys):
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
     words = "line 2, clouds.uvic: Illegal character"
     found = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).output)
-    assert [(one["state"], words in one["finding"]) for one in found if one["part"] == "site data"] == [("FAILED", True)]
+    assert [(one["state"], words in one["finding"]) for one in found if one["part"] == "site data"] == [
+        ("FAILED", True)
+    ]
     for setting in ("", "many"):
         monkeypatch.setenv("SKYTALLY_CALLS_PER_SECOND", setting)
         monkeypatch.setattr("sys.argv", ["skytally", "statement", "compare", "--month", "2026-10"])
         with pytest.raises(SystemExit) as end:
             main()
-        assert (end.value.code, ("SKYTALLY_CALLS_PER_SECOND: must be calls" if setting else words) in capsys.readouterr().err) == (1, True)
+        assert (
+            end.value.code,
+            ("SKYTALLY_CALLS_PER_SECOND: must be calls" if setting else words) in capsys.readouterr().err,
+        ) == (1, True)
     monkeypatch.delenv("SKYTALLY_CALLS_PER_SECOND")
     (home / "clouds.toml").write_text(GOOD.format("x"))
     found = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).output)

@@ -85,7 +85,9 @@ def test_the_fields_that_every_document_has_are_those_that_may_not_be_none():
 
 
 def test_windows_end_where_moments_end():
-    window = Query(index="interval", from_at=datetime(2000, 1, 1, tzinfo=UTC), until_at=datetime(9998, 1, 1, tzinfo=UTC))
+    window = Query(
+        index="interval", from_at=datetime(2000, 1, 1, tzinfo=UTC), until_at=datetime(9998, 1, 1, tzinfo=UTC)
+    )
     assert storable.within_reach(window).until_at == storable.LATEST
     usual = Query(index="interval", from_at=AT, until_at=AT + HOUR)
     assert storable.within_reach(usual) is usual

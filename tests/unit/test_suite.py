@@ -13,7 +13,10 @@ from localstack import suite
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "import sys; from pathlib import Path; from localstack import suite; suite.ROOT = Path(sys.argv[1]); "
-RUN += "suite.GROUPS = (('first/*',), ('second/*',), ('**/*',)); suite.COVERED_PERCENT = 0; suite.MEMORY = suite.ROOT / 'memory'; "
+RUN += (
+    "suite.GROUPS = (('first/*',), ('second/*',), ('**/*',)); suite.COVERED_PERCENT = 0; suite.MEMORY = "
+    "suite.ROOT / 'memory'; "
+)
 RUN += "sys.exit(suite.main())"
 GOOD, BAD, LONG = "assert True", "assert 'the reason' == ''", "import time; time.sleep(120)"
 
@@ -27,7 +30,9 @@ def start(folder: Path, *bodies: str) -> "subprocess.Popen[str]":
     only_coverage = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_cov"}
     environment = os.environ | only_coverage | {"TMPDIR": f"{folder}/memory"}
     command = [sys.executable, "-c", RUN, folder]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 @pytest.mark.slow

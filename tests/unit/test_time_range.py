@@ -13,7 +13,9 @@ NOW = datetime(2026, 3, 31, 12, 30, tzinfo=UTC)
 def test_named_windows_end_now_and_a_month_is_a_calendar_month():
     assert window({}, NOW).from_at == NOW - timedelta(days=1)
     assert window({"window": "month"}, NOW).from_at == datetime(2026, 2, 28, 12, 30, tzinfo=UTC)
-    assert window({"window": "hour", "until": "2026-01-01T00:00:00Z"}, NOW).from_at == datetime(2025, 12, 31, 23, tzinfo=UTC)
+    assert window({"window": "hour", "until": "2026-01-01T00:00:00Z"}, NOW).from_at == datetime(
+        2025, 12, 31, 23, tzinfo=UTC
+    )
 
 
 def test_from_goes_before_the_windows_name_and_reaches_until_now():

@@ -1,4 +1,6 @@
-"""Timers: one round a turn, whoever calls and how often; a round that fails in whatever way is on record, and none outlives its lease."""
+"""Timers: one round a turn, whoever calls and how often;
+a round that fails in whatever way is on record, and none outlives its lease.
+"""
 
 import contextlib
 import os
@@ -93,16 +95,24 @@ class Strange(BaseException):
     """What no library should raise."""
 
 
-@pytest.mark.parametrize("crash", [RuntimeError, RecursionError, MemoryError, SystemExit, KeyboardInterrupt, TimeoutError, Strange])
+@pytest.mark.parametrize(
+    "crash", [RuntimeError, RecursionError, MemoryError, SystemExit, KeyboardInterrupt, TimeoutError, Strange]
+)
 def test_a_crash_of_any_kind_is_a_failed_round_with_an_incident_and_the_next_is_due_as_usual(documents, caplog, crash):
     def work(_):
         raise crash("the password is hunter2")
 
     with pytest.raises(Unavailable) as failure:
         run(documents, NOW, work)
-    assert (last(documents).finished_at, last(documents).succeeded_at, last(documents).error) == (NOW, None, failure.value.message)
+    assert (last(documents).finished_at, last(documents).succeeded_at, last(documents).error) == (
+        NOW,
+        None,
+        failure.value.message,
+    )
     incident = re.search(r"incident ([0-9a-f]{16})$", last(documents).error)[1]
-    assert [record.msg["kind"] for record in caplog.records if record.msg.get("incident") == incident] == [crash.__name__]
+    assert [record.msg["kind"] for record in caplog.records if record.msg.get("incident") == incident] == [
+        crash.__name__
+    ]
     assert "hunter2" not in last(documents).error + caplog.text
     assert run(documents, NOW + 59 * SECOND)["state"] == "not_due"
     assert run(documents, NOW + 60 * SECOND)["state"] == "done"
@@ -143,7 +153,15 @@ def test_a_turn_is_held_by_one_for_a_lease_each(documents):
 
 def test_a_turn_that_cannot_be_read_or_that_lies_before_the_one_it_follows_blocks_nobody(documents, tmp_path):
     documents.write(
-        [Write("turn", f"x-{round(NOW.timestamp() * 1_000)}", 0, TimerSlot(taken_at=NOW - timedelta(days=1)), create=True)]
+        [
+            Write(
+                "turn",
+                f"x-{round(NOW.timestamp() * 1_000)}",
+                0,
+                TimerSlot(taken_at=NOW - timedelta(days=1)),
+                create=True,
+            )
+        ]
     ).result()
     assert take_turn("x", NOW, documents, NOW + SECOND)
     assert not take_turn("x", NOW, documents, NOW + 2 * SECOND)
@@ -302,7 +320,8 @@ def work(deadline):
     print("begun", flush=True)
     sys.stdin.readline()
     at = datetime(2026, 11, 25, 11, tzinfo=UTC)
-    stored.write([Write("cursor", "source", round(at.timestamp()), Cursor(stands_at=at, asked_at=at, error="late"))]).result()
+    late = Cursor(stands_at=at, asked_at=at, error="late")
+    stored.write([Write("cursor", "source", round(at.timestamp()), late)]).result()
     return {}
 
 try:
@@ -338,7 +357,10 @@ def test_a_process_that_was_frozen_past_its_lease_writes_nothing_that_counts(doc
         other.send_signal(signal.SIGCONT)
         told, _ = other.communicate("\n", timeout=30)
     assert told.startswith(("Unavailable", "TimeIsUp"))
-    assert (last(documents).error, last(documents).started_at) == (None, mine.replace(microsecond=mine.microsecond // 1_000 * 1_000))
+    assert (last(documents).error, last(documents).started_at) == (
+        None,
+        mine.replace(microsecond=mine.microsecond // 1_000 * 1_000),
+    )
     assert documents.get("cursor", "source", Cursor).error is None
 
 

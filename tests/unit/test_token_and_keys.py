@@ -78,7 +78,9 @@ def test_a_renewed_token_names_those_before_it_and_the_first_is_the_id_of_all():
         at += timedelta(days=46)
         text = tokens.renewed(text, tokens.read(text, (NEW,), at), (NEW,), at)
         chain = tokens.read(text, (NEW,), at).chain
-        assert chain == (tuple(digests) if len(digests) <= tokens.CHAIN_LENGTH else (first, *digests[1 - tokens.CHAIN_LENGTH :]))
+        assert chain == (
+            tuple(digests) if len(digests) <= tokens.CHAIN_LENGTH else (first, *digests[1 - tokens.CHAIN_LENGTH :])
+        )
 
 
 def test_a_token_with_the_longest_names_can_be_renewed_for_ever():
@@ -197,8 +199,13 @@ def test_rotation_from_the_command_line(home):
     states = [row["state"] for row in json.loads(run("keys", "list", "--json").output)]
     assert states.count("in use") == 3
     assert sum(state.startswith("in use from") for state in states) == 3
-    assert not any((home / "keys" / name).read_text() in listed for name in {path.name for path in (home / "keys").iterdir()})
-    assert tokens.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC)).role == "reader"
+    assert not any(
+        (home / "keys" / name).read_text() in listed for name in {path.name for path in (home / "keys").iterdir()}
+    )
+    assert (
+        tokens.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC)).role
+        == "reader"
+    )
     assert run("keys", "rotate", "--purpose", "token", "--now").output.count("removed") == 2
     with pytest.raises(Unauthenticated):
         tokens.read(kept, KeyFiles(home / "keys", lambda: datetime.now(UTC)).keyring().token, datetime.now(UTC))

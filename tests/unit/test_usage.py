@@ -27,7 +27,9 @@ from skytally.core.records import Caller, Rejection
 from skytally.core.site_data import Site
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-CALLER = Caller(role="reporter", issued=0, expires=2**40, vm="vm-1", clouds=("uvic",), site="Victoria", group="atlas", flavor="c8")
+CALLER = Caller(
+    role="reporter", issued=0, expires=2**40, vm="vm-1", clouds=("uvic",), site="Victoria", group="atlas", flavor="c8"
+)
 BOOT = NOW - timedelta(hours=3)
 NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12) | st.text("@%-Z2", min_size=1)
 
@@ -79,19 +81,34 @@ REFUSED = {
     "a month that is over": (sample(month="2026-10"), "wrong_month"),
     "a month to come": (sample(month="2026-12"), "future_month"),
     "a baseline above": (sample(month_start=lab.counters(10**6)), "baseline_above_counters"),
-    "another month's baseline": (sample(uptime_seconds=3e6, **counters(wall_seconds=2.9e6, core_seconds=2e7)), "wrong_baseline"),
+    "another month's baseline": (
+        sample(uptime_seconds=3e6, **counters(wall_seconds=2.9e6, core_seconds=2e7)),
+        "wrong_baseline",
+    ),
     "more wall than uptime": (sample(uptime_seconds=10_000), "wall_above_uptime"),
     "more suspended than uptime": (sample(**counters(suspended_seconds=1_000)), "wall_above_uptime"),
     "more CPU than cores": (sample(**counters(user_seconds=100_000)), "cpu_above_cores"),
     "more CPU in the month than its cores": (
-        sample(month_start=lab.counters(9_000) | {"user_seconds": 0.0, "system_seconds": 0.0}, **counters(user_seconds=40_000)),
+        sample(
+            month_start=lab.counters(9_000) | {"user_seconds": 0.0, "system_seconds": 0.0},
+            **counters(user_seconds=40_000),
+        ),
         "cpu_above_cores",
     ),
     "more CPU than cores since the sample before": (
-        sample(previous={**lab.FakeVm(boot_at=BOOT).moment(NOW), "uptime_seconds": 10_000, "counters": lab.counters(10_700, busy=0.0)}),
+        sample(
+            previous={
+                **lab.FakeVm(boot_at=BOOT).moment(NOW),
+                "uptime_seconds": 10_000,
+                "counters": lab.counters(10_700, busy=0.0),
+            }
+        ),
         "cpu_above_cores",
     ),
-    "no core time": (sample(**counters(core_seconds=0, user_seconds=0, system_seconds=0, idle_seconds=0)), "no_core_time"),
+    "no core time": (
+        sample(**counters(core_seconds=0, user_seconds=0, system_seconds=0, idle_seconds=0)),
+        "no_core_time",
+    ),
     "over a day ahead": (sample(sampled_at=lab.stamp(NOW + 25 * 60 * MINUTE)), "malformed_time"),
     "a sample before that is over a day ahead": (
         sample(previous=lab.FakeVm(boot_at=BOOT).moment(NOW) | {"sampled_at": lab.stamp(NOW + 25 * 60 * MINUTE)}),
@@ -99,7 +116,10 @@ REFUSED = {
     ),
     "the end of time": (sample(sampled_at="9999-12-31T23:59:59-14:00"), "malformed_time"),
     "the begin of time": (sample(boot_at="0001-01-01T00:00:00+14:00"), "malformed_time"),
-    "a begin before time": (sample(previous=sample()["previous"] | {"sampled_at": "0001-01-01T00:00:00+14:00"}), "malformed_time"),
+    "a begin before time": (
+        sample(previous=sample()["previous"] | {"sampled_at": "0001-01-01T00:00:00+14:00"}),
+        "malformed_time",
+    ),
     "a clock offset of ages": (sample(clock_offset_seconds=1e300), "malformed"),
     "more bytes than there are": (sample(**counters(network_sent_bytes=2**63)), "malformed"),
     "a previous that is later": (sample(previous=lab.FakeVm(boot_at=BOOT).moment(NOW + MINUTE)), "malformed_previous"),
@@ -133,9 +153,19 @@ def test_allowed(good):
 
 CORES = {
     "in all": (sample(**counters(core_seconds=90_000)), 8, "since the boot"),
-    "in the month": (sample(month_start=lab.counters(9_000, cores=6), **counters(core_seconds=84_000)), 8, "since month_start"),
+    "in the month": (
+        sample(month_start=lab.counters(9_000, cores=6), **counters(core_seconds=84_000)),
+        8,
+        "since month_start",
+    ),
     "since the sample before": (
-        sample(previous={**lab.FakeVm(boot_at=BOOT).moment(NOW), "uptime_seconds": 7_200, "counters": lab.counters(7_200, cores=4)}),
+        sample(
+            previous={
+                **lab.FakeVm(boot_at=BOOT).moment(NOW),
+                "uptime_seconds": 7_200,
+                "counters": lab.counters(7_200, cores=4),
+            }
+        ),
         8,
         "since previous",
     ),
@@ -169,7 +199,9 @@ def test_an_item_that_cannot_be_decoded_costs_itself(odd):
 
 
 def test_json_numbers_that_are_none_are_refused():
-    body = msgspec.json.encode({"samples": [sample()]}).replace(b'"uptime_seconds":10800.0', b'"uptime_seconds":1e999', 1)
+    body = msgspec.json.encode({"samples": [sample()]}).replace(
+        b'"uptime_seconds":10800.0', b'"uptime_seconds":1e999', 1
+    )
     (item,) = samples.parse(body)
     assert isinstance(item, Rejection)
 
@@ -277,7 +309,8 @@ def test_months_sum_to_the_last_counters(bench):
     vm = lab.FakeVm("vm-1", boot_at=datetime(2026, 8, 30, 7, 13, tzinfo=UTC))
     edges = [datetime(2026, month, 1, tzinfo=UTC) for month in (9, 10, 11)]
     closing = [
-        vm.sample(edge, previous, month=f"2026-{edge.month - 1:02}") for previous, edge in zip([vm.boot_at, *edges], edges, strict=False)
+        vm.sample(edge, previous, month=f"2026-{edge.month - 1:02}")
+        for previous, edge in zip([vm.boot_at, *edges], edges, strict=False)
     ]
     last = vm.sample(NOW, edges[-1])
     assert bench.report(*closing, last).accepted == 4
@@ -345,7 +378,9 @@ def test_a_crash_over_one_sample_is_its_own_rejection(bench, monkeypatch):
 
 
 def test_the_most_cores_ever_seen_count_whoever_saw_them(tmp_path):
-    """A vm that gave cores back keeps the core time that it had: also where another process, or an earlier one, saw the cores."""
+    """A vm that gave cores back keeps the core time that it had:
+    also where another process, or an earlier one, saw the cores.
+    """
     both = [Bench(tmp_path), Bench(tmp_path)]
     wide, narrow = lab.FakeVm("vm-1", boot_at=BOOT, cores=4), lab.FakeVm("vm-1", boot_at=BOOT, cores=16)
     narrow.boot_id = wide.boot_id
@@ -363,7 +398,10 @@ def test_the_most_cores_ever_seen_count_whoever_saw_them(tmp_path):
 WRONG_CLOCKS = {
     "before 2020": ({"boot_at": "2001-09-09T01:46:40Z"}, BOOT),
     "far from its uptime": ({"boot_at": "2024-02-29T00:00:00Z"}, BOOT),
-    "ahead": ({"boot_at": lab.stamp(NOW + timedelta(hours=9)), "sampled_at": lab.stamp(NOW + timedelta(hours=12))}, BOOT),
+    "ahead": (
+        {"boot_at": lab.stamp(NOW + timedelta(hours=9)), "sampled_at": lab.stamp(NOW + timedelta(hours=12))},
+        BOOT,
+    ),
     "right": ({}, BOOT),
     "a little off": ({"boot_at": lab.stamp(BOOT - timedelta(hours=3))}, BOOT - timedelta(hours=3)),
 }
@@ -381,16 +419,27 @@ def test_a_boot_time_of_a_wrong_clock_is_told_by_the_uptime(bench, name):
 def test_an_uptime_beyond_the_age_of_its_boot_is_refused(bench):
     one = sample()
     assert bench.report(one).accepted == 1
-    aged = sample(boot_id=one["boot_id"], uptime_seconds=10 * 365 * 86_400, **counters(suspended_seconds=9 * 365 * 86_400))
+    aged = sample(
+        boot_id=one["boot_id"], uptime_seconds=10 * 365 * 86_400, **counters(suspended_seconds=9 * 365 * 86_400)
+    )
     assert [one.code for one in bench.report(aged).rejected] == ["uptime_above_age"]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(boot_at=st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1)), uptime=st.floats(0, 20 * 365 * 86_400), data=st.data())
+@given(
+    boot_at=st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1)),
+    uptime=st.floats(0, 20 * 365 * 86_400),
+    data=st.data(),
+)
 def test_no_clock_makes_an_interval_of_a_month_to_come(bench, boot_at, uptime, data):
     """Whatever a vm says of its clock, what is kept lies between what it could have lived and now."""
     now_uptime = data.draw(st.floats(0, uptime))
-    change = {"boot_id": str(uuid.uuid4()), "boot_at": f"{boot_at.isoformat()}Z", "uptime_seconds": uptime, "final": True}
+    change = {
+        "boot_id": str(uuid.uuid4()),
+        "boot_at": f"{boot_at.isoformat()}Z",
+        "uptime_seconds": uptime,
+        "final": True,
+    }
     before = {"sampled_at": lab.stamp(NOW), "uptime_seconds": now_uptime, "counters": lab.counters(0)}
     bench.report(sample(previous=before, **change))
     for key, interval in bench.intervals().items():
@@ -403,7 +452,13 @@ def test_no_clock_makes_an_interval_of_a_month_to_come(bench, boot_at, uptime, d
 def test_a_boot_gets_a_name_whoever_took_the_coming_ones(bench, taker):
     """Names that a token took of another cloud, or of its own, make no vm wait, and no document is shared."""
     labels = [
-        Write("label", label_of("uvic", "vm-1", BOOT + timedelta(seconds=n)), 0, Label(boot_id=f"{taker}-{n}"), create=True)
+        Write(
+            "label",
+            label_of("uvic", "vm-1", BOOT + timedelta(seconds=n)),
+            0,
+            Label(boot_id=f"{taker}-{n}"),
+            create=True,
+        )
         for n in range(600)
     ]
     bench.documents.write(labels).result()
@@ -421,7 +476,9 @@ def test_names_of_two_clouds_have_nothing_in_common(bench):
     caller = msgspec.structs.replace(CALLER, clouds=("cern",))
     assert asyncio.run(usage.record(report, caller, bench.register, bench.documents, NOW)).accepted == 1
     assert bench.report(mine.sample(NOW)).accepted == 1
-    assert {usage.label for usage in bench.usages().values()} == {label_of(cloud, "vm-1", BOOT) for cloud in ("cern", "uvic")}
+    assert {usage.label for usage in bench.usages().values()} == {
+        label_of(cloud, "vm-1", BOOT) for cloud in ("cern", "uvic")
+    }
 
 
 @given(vm=NAMES, cloud=NAMES, other=NAMES)
@@ -440,7 +497,10 @@ def test_naming_boots_is_bounded_per_reporter_and_hour(bench):
     assert (receipt.accepted, [one.code for one in receipt.rejected]) == (VM_BOOTS_AN_HOUR, ["too_many_boots"])
     assert bench.report(boots[0]).accepted == 1
     later = samples.parse(msgspec.json.encode({"samples": boots[-1:]}))
-    assert asyncio.run(usage.record(later, CALLER, bench.register, bench.documents, NOW + timedelta(hours=1))).accepted == 1
+    assert (
+        asyncio.run(usage.record(later, CALLER, bench.register, bench.documents, NOW + timedelta(hours=1))).accepted
+        == 1
+    )
     other = samples.parse(msgspec.json.encode({"samples": [lab.FakeVm("vm-2", boot_at=BOOT).sample(NOW)]}))
     caller = msgspec.structs.replace(CALLER, vm="vm-2")
     assert asyncio.run(usage.record(other, caller, bench.register, bench.documents, NOW)).accepted == 1

@@ -21,7 +21,9 @@ def test_vector(path):
     claim, expires, secret = headers["claim"].split(".")
 
     def opened():
-        return envelope.open_bundle(base64.b64decode(bundle), secret.encode(), private_key, claim, int(expires), headers.get("vm"))
+        return envelope.open_bundle(
+            base64.b64decode(bundle), secret.encode(), private_key, claim, int(expires), headers.get("vm")
+        )
 
     if headers["expect"] == "success":
         payload, reporter = opened()

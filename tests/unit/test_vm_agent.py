@@ -36,7 +36,7 @@ NET_DEV = """Inter-|   Receive                                                | 
   eth0:1234567 89    0    0    0     0          0         0 7654321     98    0    0    0     0       0          0
 br-1f2e: 5     1    0    0    0     0          0         0    6      1    0    0    0     0       0          0
 eth0.100: 7     1    0    0    0     0          0         0    8      1    0    0    0     0       0          0
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,9 @@ def test_it_is_small_enough_to_be_read():
 
 def test_it_needs_the_standard_library_only_and_says_what_every_function_promises():
     tree = ast.parse(VM_PY.read_text())
-    imported = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
     assert imported <= sys.stdlib_module_names
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     for node in ast.walk(tree):
@@ -133,7 +135,9 @@ def test_the_benchmark_prints_the_wire_form(tmp_path):
 
 @pytest.mark.parametrize("words", [[], ["dance"], ["report", "--colour", "red"], ["report", "--patience"]])
 def test_what_the_command_line_does_not_know_is_exit_code_2(words):
-    done = subprocess.run([sys.executable, "-B", str(VM_PY), *words], check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-B", str(VM_PY), *words], check=False, capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 2
     assert "usage:" in done.stderr
 
@@ -209,7 +213,11 @@ def test_a_refused_token_keeps_the_samples_and_shows_on_the_console(lab):
 
 
 def test_the_name_in_the_token_is_the_vms_name_when_none_is_given(lab):
-    readable = base64.urlsafe_b64encode(json.dumps({"role": "reporter", "vm": "named-by-the-scheduler"}).encode()).decode().rstrip("=")
+    readable = (
+        base64.urlsafe_b64encode(json.dumps({"role": "reporter", "vm": "named-by-the-scheduler"}).encode())
+        .decode()
+        .rstrip("=")
+    )
     (lab.folder / "token").write_text(f"{readable}.signature")
     lab.office.token = f"{readable}.signature"
     assert lab.do("report", "--vm", "") == 0
@@ -225,7 +233,8 @@ def test_a_token_without_a_readable_name_is_no_problem(vm, token):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "1970-01-01T00:00:00Z"), (1795602003.999, "2026-11-25T10:20:03Z"), (-0.5, "1969-12-31T23:59:59Z")]
+    ("seconds", "text"),
+    [(0, "1970-01-01T00:00:00Z"), (1795602003.999, "2026-11-25T10:20:03Z"), (-0.5, "1969-12-31T23:59:59Z")],
 )
 def test_moments_are_written_in_utc(vm, seconds, text):
     assert vm.iso(seconds) == text
@@ -235,7 +244,9 @@ def test_moments_are_written_in_utc(vm, seconds, text):
 def test_a_local_zone_and_its_summer_time_change_nothing(zone):
     code = f"import sys; sys.path.insert(0, {str(VM_PY.parent)!r}); import vm; "
     code += "print(vm.iso(1793494800), vm.unix('2026-11-01T01:00:00Z'), vm.month_at(1793494800, 1))"
-    done = subprocess.run([sys.executable, "-B", "-c", code], check=False, capture_output=True, text=True, env={"TZ": zone}, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code], check=False, capture_output=True, text=True, env={"TZ": zone}, timeout=30
+    )
     assert done.stdout.split() == ["2026-11-01T01:00:00Z", "1793494800.0", "1796083200"]
 
 
@@ -298,7 +309,15 @@ def test_what_is_not_indispensable_may_be_missing(lab):
 def test_the_real_proc_is_measured(tmp_path, lab):
     agent = load_agent()
     vm = types.SimpleNamespace(
-        **{**agent.BLANK, **agent.OPTIONS, "verb": "report", "points": [], "state": str(tmp_path), "boot_id": "x", "written": 0}
+        **{
+            **agent.BLANK,
+            **agent.OPTIONS,
+            "verb": "report",
+            "points": [],
+            "state": str(tmp_path),
+            "boot_id": "x",
+            "written": 0,
+        }
     )
     agent.RUN = str(lab.run_dir)
     agent.measure(vm)
@@ -331,7 +350,11 @@ PAYLOAD = "python\0steering.py\0"
         ("/usr/bin/python /a/job/Wrapper/Wrapper_77 \0", "", "77"),
         ("python\0/scratch/7/job/Wrapper/Wrapper_77\0", "DIRACJOBID=5\0", "77"),
         ("vi\0/scratch/7/job/Wrapper/Wrapper_77.log\0", "", None),
-        ("python\0/scratch/7/job/Wrapper/Wrapper_77\0-o\0LogLevel=INFO\0-o\0/DIRAC/Security/UseServerCertificate=no\0", "", "77"),
+        (
+            "python\0/scratch/7/job/Wrapper/Wrapper_77\0-o\0LogLevel=INFO\0-o\0/DIRAC/Security/UseServerCertificate=no\0",
+            "",
+            "77",
+        ),
         ("/cvmfs/dirac/bin/python3.11\0-u\0/a/job/Wrapper/Wrapper_77\0--cfg\0/a/pilot.cfg\0", "", "77"),
         ("less\0/scratch/7/job/Wrapper/Wrapper_77\0", "", None),
         ("python\0edit.py\0/scratch/7/job/Wrapper/Wrapper_77\0", "", None),
@@ -340,7 +363,10 @@ PAYLOAD = "python\0steering.py\0"
         ("python\0dirac-pilot.py\0-S\0Belle\0", "JOBID=456\0DIRACSITE=X\0", None),
         ("/bin/bash\0/x/dirac-pilot.sh\0", "DIRACJOBID=456\0", None),
         ("/x/dirac-pilot-7/python\0/x/dirac-pilot-7/job/Wrapper/Wrapper_8\0", "", "8"),
-        *((PAYLOAD, f"DIRACJOBID={bad}\0", None) for bad in ("0", "-1", "007", "12 34", "1" * 20, "../1", "", "1\n", "１２", "1e3")),
+        *(
+            (PAYLOAD, f"DIRACJOBID={bad}\0", None)
+            for bad in ("0", "-1", "007", "12 34", "1" * 20, "../1", "", "1\n", "１２", "1e3")
+        ),
         (PAYLOAD, "DIRACJOBID=" + "9" * 18 + "\0", "9" * 18),
         ("python\0/a/job/Wrapper/Wrapper_007\0", "", None),
         ("", "", None),
@@ -503,7 +529,10 @@ def tar_of(*members: tuple[str, bytes, bytes]) -> bytes:
 
 def test_a_payload_is_unpacked_with_the_mode_that_was_asked_for(vm, tmp_path):
     payload = tar_of(
-        (".", tarfile.DIRTYPE, b""), ("a", tarfile.REGTYPE, b"1"), ("./sub/b", tarfile.REGTYPE, b"2"), ("empty", tarfile.DIRTYPE, b"")
+        (".", tarfile.DIRTYPE, b""),
+        ("a", tarfile.REGTYPE, b"1"),
+        ("./sub/b", tarfile.REGTYPE, b"2"),
+        ("empty", tarfile.DIRTYPE, b""),
     )
     vm.unpack(payload, str(tmp_path / "out"), 0o440, None)
     assert (tmp_path / "out/a").read_bytes() == b"1"
@@ -624,7 +653,10 @@ def of_the_suite(vm, report):
     ("suite", "expected"),
     [
         ({"profiles": {"hepscore": {"score": 100.0}}}, {"kernel": "HEPscore", "score_hs23": 100.0}),
-        ({"profiles": {"DB12": {"value": 20}, "hepscore": {"score": 50.0}}}, {"kernel": "HEPscore", "score_hs23": 50.0}),
+        (
+            {"profiles": {"DB12": {"value": 20}, "hepscore": {"score": 50.0}}},
+            {"kernel": "HEPscore", "score_hs23": 50.0},
+        ),
         ({"profiles": {"DB12": {"value": 20}}}, {"kernel": "DB12", "score_wall": 20}),
     ],
 )
@@ -718,7 +750,15 @@ def test_a_redirect_is_not_followed(lab):
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"<html>login</html>", b"[]", b"{}", b"null", b'{"accepted": 1, "stale": 0, "rejected": [], "server_time": "soon"}']
+    "answer",
+    [
+        b"",
+        b"<html>login</html>",
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"accepted": 1, "stale": 0, "rejected": [], "server_time": "soon"}',
+    ],
 )
 def test_a_200_that_is_no_receipt_loses_nothing(lab, answer):
     assert lab.do("report") == 0
@@ -817,7 +857,9 @@ def installed(lab, service):
     script = (root / "etc/skytally/run").read_text()
     assert "a-reporters-token" not in script
     assert script.endswith(f"exec {sys.executable} {VM_PY} run\n")
-    shown = subprocess.run(["sh", "-c", script.replace("exec ", "exec env -0 # ")], env={}, capture_output=True, check=True).stdout
+    shown = subprocess.run(
+        ["sh", "-c", script.replace("exec ", "exec env -0 # ")], env={}, capture_output=True, check=True
+    ).stdout
     return (root / service).read_text(), dict(line.decode().partition("=")[::2] for line in shown.split(b"\0") if line)
 
 
@@ -850,7 +892,9 @@ def test_a_relative_path_is_kept_as_what_it_means_where_install_runs(lab, tmp_pa
 
 def test_cron_runs_it_where_there_is_no_systemd(lab):
     table, environment = installed(lab, "etc/cron.d/skytally")
-    assert table == "@reboot root sh /etc/skytally/run\n"  # and so no % of an option, which cron reads as the end of a line
+    assert (
+        table == "@reboot root sh /etc/skytally/run\n"
+    )  # and so no % of an option, which cron reads as the end of a line
     assert (environment["SKYTALLY_CLAIM_FILE"], environment["SKYTALLY_UNPACK"]) == (ODD, "/two\nlines")
 
 
@@ -861,7 +905,9 @@ def test_sigterm_ends_run_with_a_last_sample(tmp_path):
         code = agent_lab.DRIVER.replace("vm.clock = ", "vm.clock = vm.clock; _ = ")
         settings = lab.folder / "lab.json"
         settings.write_text(json.dumps({"unix": 0, "monotonic": 0, "constants": lab.constants()}))
-        running = subprocess.Popen([sys.executable, "-B", "-c", code, str(VM_PY), str(settings), *lab.argv("run")], stderr=subprocess.PIPE)
+        running = subprocess.Popen(
+            [sys.executable, "-B", "-c", code, str(VM_PY), str(settings), *lab.argv("run")], stderr=subprocess.PIPE
+        )
         deadline = time.monotonic() + 20
         while not lab.office.samples and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,4 +1,6 @@
-"""What befalls a vm in its life, played out against the real vm.py: totals come out right, and no second is counted twice."""
+"""What befalls a vm in its life, played out against the real vm.py:
+totals come out right, and no second is counted twice.
+"""
 
 import fcntl
 import itertools
@@ -41,7 +43,11 @@ def test_the_first_sample_starts_at_the_boot_itself(lab):
     lab.world.run(100)
     assert lab.do("report") == 0
     (sample,) = lab.office.samples
-    assert sample["previous"] == {"sampled_at": sample["boot_at"], "uptime_seconds": 0, "counters": dict.fromkeys(sample["counters"], 0)}
+    assert sample["previous"] == {
+        "sampled_at": sample["boot_at"],
+        "uptime_seconds": 0,
+        "counters": dict.fromkeys(sample["counters"], 0),
+    }
     assert at(sample["boot_at"]) == pytest.approx(lab.world.booted_at, abs=2)
     assert set(sample["month_start"].values()) == {0}
     assert sample["month"] == "2026-11"
@@ -53,12 +59,13 @@ def test_samples_have_exactly_the_fields_of_the_contract(lab):
     lab.world.run(100)
     assert lab.do("report") == 0
     assert set(lab.office.samples[0]) == {
-        "vm", "boot_id", "boot_at", "sampled_at", "uptime_seconds", "final", "month", "counters", "month_start", "previous", "cores",
-        "most_cores", "memory_bytes", "disk_bytes", "cpu_model", "agent_version", "benchmark", "clock_offset_seconds", "estimated",
+        "vm", "boot_id", "boot_at", "sampled_at", "uptime_seconds", "final", "month", "counters", "month_start",
+        "previous", "cores", "most_cores", "memory_bytes", "disk_bytes", "cpu_model", "agent_version",
+        "benchmark", "clock_offset_seconds", "estimated",
     }  # fmt: skip
     assert set(lab.office.samples[0]["counters"]) == {
-        "wall_seconds", "core_seconds", "user_seconds", "nice_seconds", "system_seconds", "idle_seconds", "iowait_seconds", "steal_seconds",
-        "suspended_seconds", "network_received_bytes", "network_sent_bytes",
+        "wall_seconds", "core_seconds", "user_seconds", "nice_seconds", "system_seconds", "idle_seconds",
+        "iowait_seconds", "steal_seconds", "suspended_seconds", "network_received_bytes", "network_sent_bytes",
     }  # fmt: skip
 
 
@@ -194,7 +201,9 @@ def test_clock_steps_change_nothing(lab, step):
     lab.world.publish()
     hourly(lab, 2)
     assert len({s["boot_at"] for s in lab.office.samples}) == 1
-    assert [at(s["sampled_at"]) for s in lab.office.samples] == pytest.approx([lab.world.now - 3600 * n for n in (3, 2, 1, 0)], abs=2)
+    assert [at(s["sampled_at"]) for s in lab.office.samples] == pytest.approx(
+        [lab.world.now - 3600 * n for n in (3, 2, 1, 0)], abs=2
+    )
     assert lab.office.samples[-1]["clock_offset_seconds"] == pytest.approx(-step, abs=2)
     agrees(lab)
 
@@ -320,7 +329,9 @@ def test_an_outage_is_made_up_for_in_one_request_oldest_first(lab):
 
 def test_a_lost_reply_leads_to_the_same_samples_again(lab):
     hourly(lab, 1)
-    lab.office.script.append(lambda office, *request: (office.script.clear(), office.answer("POST", *request), (0, {}, b""))[-1])
+    lab.office.script.append(
+        lambda office, *request: (office.script.clear(), office.answer("POST", *request), (0, {}, b""))[-1]
+    )
     lab.world.run(3600)
     assert lab.do("report") == 0
     hourly(lab, 1)
@@ -702,7 +713,10 @@ def test_the_month_split_equals_an_oracle_whatever_happens(tmp_path_factory, eve
     for name, column in (("wall_seconds", 1), ("user_seconds", 2)):
         booked, expected = life.lab.booked(name), life.oracle.months(column)
         for month in set(booked) | set(expected):
-            assert booked.get(month, 0) == pytest.approx(expected.get(month, 0), abs=3 * life.world.cores), (name, month)
+            assert booked.get(month, 0) == pytest.approx(expected.get(month, 0), abs=3 * life.world.cores), (
+                name,
+                month,
+            )
     assert life.office.overlaps() == []
     intervals = sum(one["wall_seconds"] for one in life.office.intervals.values())
     assert intervals == pytest.approx(sum(life.lab.booked().values()), abs=0.5)

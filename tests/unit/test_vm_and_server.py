@@ -1,4 +1,6 @@
-"""The real vm.py against the server's real rules, where clocks of the vm do not tell the truth: the statement says what is not known."""
+"""The real vm.py against the server's real rules, where clocks of the vm do not tell the truth:
+the statement says what is not known.
+"""
 
 import asyncio
 import copy

@@ -1,4 +1,6 @@
-"""vm.py's benchmark as the server takes it: whatever a kernel, a clock or the HEP Benchmark Suite says costs a field, or the benchmark."""
+"""vm.py's benchmark as the server takes it: whatever a kernel,
+a clock or the HEP Benchmark Suite says costs a field, or the benchmark.
+"""
 
 import json
 import math
@@ -36,9 +38,11 @@ ANYTHING = st.recursive(
     max_leaves=5,
 )
 NEARLY = st.sampled_from([
-    -0.0003, -0.0, 0, 1, 1.0001, 1e6, 1.1e6, 5e-324, math.inf, math.nan, 65_536, 65_537, 2**63, 10**400, True, "", "x" * 255, "x" * 513,
-    "\x1b[31m", "\ud800", "é", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-11-25T10:00:00", "2026-11-25T10:00:00+14:00",
-    "2026-13-45T99:99:99Z", "2026-11-26T10:00:00Z", "2026-11-26T10:00:01Z", "2000-01-01T00:00:00Z", "1999-12-31T23:59:59Z",
+    -0.0003, -0.0, 0, 1, 1.0001, 1e6, 1.1e6, 5e-324, math.inf, math.nan, 65_536, 65_537, 2**63, 10**400, True,
+    "", "x" * 255, "x" * 513,
+    "\x1b[31m", "\ud800", "é", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z",
+    "2026-11-25T10:00:00", "2026-11-25T10:00:00+14:00", "2026-13-45T99:99:99Z", "2026-11-26T10:00:00Z",
+    "2026-11-26T10:00:01Z", "2000-01-01T00:00:00Z", "1999-12-31T23:59:59Z",
 ])  # fmt: skip
 
 
@@ -72,7 +76,8 @@ def test_whatever_a_field_holds_the_server_takes_what_is_passed_on(odd):
 
 
 @pytest.mark.parametrize(
-    "name", ["kernel_version", "copies", "steal_fraction", "duration_seconds", "interpreter", "cpu_model", "measured_at"]
+    "name",
+    ["kernel_version", "copies", "steal_fraction", "duration_seconds", "interpreter", "cpu_model", "measured_at"],
 )
 def test_an_odd_field_that_may_be_missing_costs_itself_and_is_said_once(name, capfd):
     block = checked({**WHOLE, name: ["odd"]})
@@ -89,13 +94,22 @@ def test_without_any_score_there_is_no_benchmark():
 
 @pytest.mark.parametrize(
     ("steal", "core", "share"),
-    [(-0.01, 36, 0.0), (0, 36, 0.0), (3.6, 36, 0.1), (36.3, 36, 1.0), (184467440737.0, 36, 0.0), (-184467440737.0, 36, 0.0)],
+    [
+        (-0.01, 36, 0.0),
+        (0, 36, 0.0),
+        (3.6, 36, 0.1),
+        (36.3, 36, 1.0),
+        (184467440737.0, 36, 0.0),
+        (-184467440737.0, 36, 0.0),
+    ],
 )
 def test_steal_that_runs_backwards_or_underflows_counts_as_none(steal, core, share):
     assert vm.steal_share(steal, core) == share
 
 
-@pytest.mark.parametrize(("relative", "score"), [([1.0, 1.0], 10.0), ([2.0, 0.5], 10.0), ([0.0, 1.0], None), ([-1.0, 1.0], None)])
+@pytest.mark.parametrize(
+    ("relative", "score"), [([1.0, 1.0], 10.0), ([2.0, 0.5], 10.0), ([0.0, 1.0], None), ([-1.0, 1.0], None)]
+)
 def test_a_clock_that_stands_still_makes_no_score(relative, score):
     assert vm.score(relative) == score
 
@@ -138,7 +152,9 @@ def test_whatever_the_benchmark_suite_has_written_costs_the_benchmark_at_most(tm
 
 def test_a_report_of_the_suite_without_its_time_is_still_a_benchmark(tmp_path):
     (tmp_path / "suite.json").write_text(json.dumps({"profiles": {"DB12": {"value": 21.5}}}))
-    options = types.SimpleNamespace(**{**vm.BLANK, **vm.OPTIONS, "benchmark_report": str(tmp_path / "suite.json"), "heard": False})
+    options = types.SimpleNamespace(
+        **{**vm.BLANK, **vm.OPTIONS, "benchmark_report": str(tmp_path / "suite.json"), "heard": False}
+    )
     assert vm.benchmark_block(options)["score_wall"] == 21.5
 
 

@@ -1,4 +1,7 @@
-"""A claim by vm.py whatever ends it: the answer, the machine, a kill at any line. It is never another taker, and never silent."""
+"""A claim by vm.py whatever ends it: the answer, the machine, a kill at any line.
+
+It is never another taker, and never silent.
+"""
 
 import base64
 import contextlib
@@ -20,7 +23,11 @@ from tar_lab import archive, member
 from test_openers import CLAIM, EXPIRES, SECRET, Deposit
 
 PAYLOAD = archive(member(b"tokens.d/pool", b"token"), member(b"x509up", b"proxy"))
-LOST = 409, {}, b'{"error": {"code": "taken", "kind": "duplicate", "message": "the answer was lost on its way to this very vm"}}'
+LOST = (
+    409,
+    {},
+    b'{"error": {"code": "taken", "kind": "duplicate", "message": "the answer was lost on its way to this very vm"}}',
+)
 CLAIMS = {
     "take_secret",
     "keep_secret",
@@ -70,7 +77,8 @@ def made_keys():
 
 @pytest.fixture
 def fill_keys(tmp_path, made_keys, monkeypatch):
-    """Put an openssl on the PATH that hands out made keys, each once, and does all else as the real one, which it calls.
+    """Put an openssl on the PATH that hands out made keys,
+    each once, and does all else as the real one, which it calls.
 
     Making a key takes a second, and this file takes some 400 claims. Real keys are made in test_openers.py.
     """
@@ -101,7 +109,16 @@ def lab(tmp_path, fill_keys):
 
 
 def boot(lab, *more, verb="boot"):
-    given = ("--token-file", "", "--vm", "", "--claim-file", str(lab.folder / "claim"), "--unpack", str(lab.folder / "grid"))
+    given = (
+        "--token-file",
+        "",
+        "--vm",
+        "",
+        "--claim-file",
+        str(lab.folder / "claim"),
+        "--unpack",
+        str(lab.folder / "grid"),
+    )
     return lab.do(verb, *given, *more)
 
 
@@ -194,7 +211,11 @@ def test_an_owner_who_is_not_there_yet_burns_nothing(lab):
 
 
 def test_run_goes_on_asking_until_the_secret_is_there_and_then_reports(lab):
-    replies = [(503, {}, b"")] * 40 + [(503, {"Retry-After": "120"}, b""), (404, {}, b"no such function"), Deposit(PAYLOAD)]
+    replies = [(503, {}, b"")] * 40 + [
+        (503, {"Retry-After": "120"}, b""),
+        (404, {}, b"no such function"),
+        Deposit(PAYLOAD),
+    ]
     lab.office.script.extend(replies)
     ends_at = lab.world.now + 3 * 3600
     sleep = lab.world.run
@@ -240,7 +261,8 @@ def test_what_a_proxy_refuses_is_no_judgement_and_the_next_call_asks_with_the_sa
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--base", "http://sky.example.org"), ("--mode", "rw"), ("--patience", "long"), ("--ca", "/nowhere/ca.pem")]
+    "wrong",
+    [("--base", "http://sky.example.org"), ("--mode", "rw"), ("--patience", "long"), ("--ca", "/nowhere/ca.pem")],
 )
 def test_a_wrong_option_costs_no_claim(lab, wrong):
     assert boot(lab, *wrong) in (2, 6)

@@ -1,4 +1,6 @@
-"""Core time of a vm whose history is not known: the state was lost, or vm.py began late, and cores came or went meanwhile."""
+"""Core time of a vm whose history is not known:
+the state was lost, or vm.py began late, and cores came or went meanwhile.
+"""
 
 import os
 from datetime import UTC, datetime
@@ -52,7 +54,9 @@ def accepted_by_the_server(lab):
 
 
 def stat(ticks_seconds, cores):
-    """Write what a kernel shows whose cores were online for so long together, a tenth of it each in iowait and steal."""
+    """Write what a kernel shows whose cores were online for so long together,
+    a tenth of it each in iowait and steal.
+    """
     user, idle, tenth = (round(ticks_seconds * share * HERTZ) for share in (0.3, 0.5, 0.1))
     lines = "".join(f"cpu{number} 1 0 1 1 0 0 0 0 0 0\n" for number in range(cores))
     return f"cpu  {user} 0 0 {idle} {tenth} 0 0 {tenth} {user} 0\n{lines}intr 1 2 3\n"
@@ -68,10 +72,19 @@ def stat(ticks_seconds, cores):
         (88.5, 4, 22, 88, 4, False),  # steal that is counted twice
         (20, 1, 22, 20, 1, True),
         (0, 4, 22, 88, 4, False),  # a kernel that counts none
-        (22_000, 1, 22, 22_000, 980, True),  # a thousand cores; with the server's tolerance of the wall time they are 980
+        (
+            22_000,
+            1,
+            22,
+            22_000,
+            980,
+            True,
+        ),  # a thousand cores; with the server's tolerance of the wall time they are 980
     ],
 )
-def test_core_time_of_an_unknown_history_is_what_the_ticks_say(lab, ticks_hours, cores, wall_hours, core_hours, most_cores, estimated):
+def test_core_time_of_an_unknown_history_is_what_the_ticks_say(
+    lab, ticks_hours, cores, wall_hours, core_hours, most_cores, estimated
+):
     lab.world.run(wall_hours * HOUR)
     (lab.folder / "proc/stat").write_text(stat(ticks_hours * HOUR, cores))
     sample = report(lab)
@@ -92,7 +105,11 @@ def test_the_first_minute_of_a_boot_counts_its_cores(lab):
     lab.world.run(30)
     (lab.folder / "proc/stat").write_text(stat(110, 4))  # the cores came up one after the other
     sample = report(lab)
-    assert (sample["counters"]["core_seconds"], sample["estimated"], sample["most_cores"]) == (pytest.approx(110, abs=1), False, 4)
+    assert (sample["counters"]["core_seconds"], sample["estimated"], sample["most_cores"]) == (
+        pytest.approx(110, abs=1),
+        False,
+        4,
+    )
 
 
 # ---- whole lives ----
@@ -109,7 +126,9 @@ LIVES = {
 def test_vm_py_that_begins_late_credits_what_was_there(lab, phases):
     live(lab, *phases)
     sample = report(lab)
-    assert sample["counters"]["core_seconds"] == pytest.approx(sum(hours * cores for hours, cores in phases) * HOUR, abs=2)
+    assert sample["counters"]["core_seconds"] == pytest.approx(
+        sum(hours * cores for hours, cores in phases) * HOUR, abs=2
+    )
     assert sample["estimated"] == (len({cores for _, cores in phases}) > 1)
     assert sample["previous"]["uptime_seconds"] == 0
 
@@ -121,7 +140,9 @@ def test_a_lost_state_credits_what_was_there(lab, phases):
     live(lab, *phases[1:])
     lose(lab)
     sample = report(lab)
-    assert sample["counters"]["core_seconds"] == pytest.approx(sum(hours * cores for hours, cores in phases) * HOUR, abs=2)
+    assert sample["counters"]["core_seconds"] == pytest.approx(
+        sum(hours * cores for hours, cores in phases) * HOUR, abs=2
+    )
     assert sample["previous"] is None
 
 

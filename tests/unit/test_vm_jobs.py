@@ -1,4 +1,6 @@
-"""`vm.py jobs` as it is run: the file itself, on real processes that look like pilots, wrappers and payloads, as root and as nobody."""
+"""`vm.py jobs` as it is run: the file itself, on real processes that look like pilots,
+wrappers and payloads, as root and as nobody.
+"""
 
 import contextlib
 import json
@@ -21,7 +23,9 @@ RECEIPT = {"accepted": 0, "stale": 0, "rejected": [], "server_time": "2026-11-25
 WRAPPED, PAYLOAD, NINE, BATCH, PILOT, AGENT = "31415926", "27182818", "16180339", "14142135", "17320508", "22360679"
 # One that an ordinary user may run too.
 PYTHON = shutil.which("python3", path="/usr/bin:/bin:/usr/local/bin") or sys.executable
-NEEDS_ROOT = pytest.mark.skipif(not IS_ROOT or not shutil.which("unshare"), reason="only root sees as root and becomes nobody")
+NEEDS_ROOT = pytest.mark.skipif(
+    not IS_ROOT or not shutil.which("unshare"), reason="only root sees as root and becomes nobody"
+)
 
 
 @pytest.fixture
@@ -73,7 +77,9 @@ def folder(tmp_path_factory):
 def running(folder, *commands):
     """Run scripts with environments of their own, until all are up."""
     children = [
-        subprocess.Popen([PYTHON, folder / script, *more], stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"], **environment})
+        subprocess.Popen(
+            [PYTHON, folder / script, *more], stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"], **environment}
+        )
         for script, more, environment in commands
     ]
     try:
@@ -92,8 +98,16 @@ NODE = (
     ("payload.py", ("steering.py",), {"DIRACJOBID": PAYLOAD, "DIRACSITE": "LCG.Victoria.ca"}),
     ("payload.py", (), {"JOBID": NINE, "DIRACSITE": "LCG.Victoria.ca", "DIRAC_PROCESSORS": "1"}),
     ("payload.py", (), {"JOBID": BATCH}),
-    ("pilot/dirac-pilot.py", ("-S", "Belle"), {"JOBID": PILOT, "DIRACSITE": "LCG.Victoria.ca", "HTCONDOR_JOBID": "9.0"}),
-    ("pilot/agent.py", (), {"HTCONDOR_JOBID": AGENT, "CONDOR_JOBID": AGENT, "PILOT_UUID": AGENT, "DIRACSITE": "LCG.Victoria.ca"}),
+    (
+        "pilot/dirac-pilot.py",
+        ("-S", "Belle"),
+        {"JOBID": PILOT, "DIRACSITE": "LCG.Victoria.ca", "HTCONDOR_JOBID": "9.0"},
+    ),
+    (
+        "pilot/agent.py",
+        (),
+        {"HTCONDOR_JOBID": AGENT, "CONDOR_JOBID": AGENT, "PILOT_UUID": AGENT, "DIRACSITE": "LCG.Victoria.ca"},
+    ),
 )
 OURS = {WRAPPED, PAYLOAD, NINE, BATCH, PILOT, AGENT}
 
@@ -106,8 +120,20 @@ def jobs(folder, server, *more, before=(), **how):
         "--token-file": folder / "token",
         "--vm": "vm-1",
     }
-    command = [*before, PYTHON, "-B", folder / "vm.py", "jobs", *(word for pair in told.items() for word in pair), "--patience", "1", *more]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, timeout=60, **how)
+    command = [
+        *before,
+        PYTHON,
+        "-B",
+        folder / "vm.py",
+        "jobs",
+        *(word for pair in told.items() for word in pair),
+        "--patience",
+        "1",
+        *more,
+    ]
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False, timeout=60, **how
+    )
     assert done.returncode == 0, done.stderr
     assert all("the state is not kept" in line for line in done.stderr.splitlines()), done.stderr
     beat = server.told.pop()
@@ -140,7 +166,9 @@ def test_a_user_sees_its_own_payloads(folder, server):
 def test_a_hidden_proc_is_no_error(folder, server):
     hidden = folder / "proc"
     hidden.mkdir()
-    inside = f'mount -t proc -o hidepid=2 proc {hidden} && exec setpriv --reuid nobody --regid nogroup --clear-groups "$@"'
+    inside = (
+        f'mount -t proc -o hidepid=2 proc {hidden} && exec setpriv --reuid nobody --regid nogroup --clear-groups "$@"'
+    )
     with running(folder, *NODE):
         named, sources = jobs(folder, server, "--proc", hidden, before=("unshare", "--mount", "sh", "-c", inside, "sh"))
         there = len([path for path in Path("/proc").iterdir() if path.name.isdigit()])

@@ -1,4 +1,6 @@
-"""A payload is checked by vm.py's own code before it is left: what a vm would refuse is refused here, with the member's name."""
+"""A payload is checked by vm.py's own code before it is left:
+what a vm would refuse is refused here, with the member's name.
+"""
 
 import gzip
 import io
@@ -95,7 +97,9 @@ def test_what_looks_like_a_tar_is_told_from_a_secret():
 def test_a_wheel_brings_the_vm_py_that_the_function_serves(tmp_path):
     source = tmp_path / "source"
     for folder in ("layers", "functions/agent"):
-        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            ROOT / folder, source / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     build = "import setuptools.build_meta as backend; backend.build_wheel('wheels')"

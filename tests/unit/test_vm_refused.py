@@ -1,4 +1,6 @@
-"""What the server refuses is kept by vm.py for 14 days, offered again by a person or a newer version, and stops nothing else."""
+"""What the server refuses is kept by vm.py for 14 days,
+offered again by a person or a newer version, and stops nothing else.
+"""
 
 import gzip
 import json

@@ -1,4 +1,6 @@
-"""What vm.py unpacks: nothing but whole plain files, all of them or none, never outside the folder, whatever fails at whatever moment."""
+"""What vm.py unpacks: nothing but whole plain files, all of them or none,
+never outside the folder, whatever fails at whatever moment.
+"""
 
 import io
 import itertools
@@ -27,7 +29,11 @@ EVERY_EXAMPLE = settings(max_examples=300, deadline=None, suppress_health_check=
 @pytest.mark.parametrize("form", FORMS)
 def test_a_good_tar_of_every_form_is_unpacked_whole(tmp_path, form):
     vm.unpack(good(FORMS[form]), str(tmp_path / "out"), 0o440)
-    expected = {os.path.normpath(name): (content, 0o440) for name, content in CONTENTS.items() if form != "ustar" or name != LONG}
+    expected = {
+        os.path.normpath(name): (content, 0o440)
+        for name, content in CONTENTS.items()
+        if form != "ustar" or name != LONG
+    }
     found = snapshot(tmp_path / "out")
     assert {name: value for name, value in found.items() if value != "folder"} == expected
     assert found["empty"] == "folder"
@@ -40,7 +46,9 @@ def test_what_the_tar_command_packs_is_unpacked(tmp_path, form):
     (tmp_path / "in/tokens.d").mkdir(parents=True)
     (tmp_path / "in/tokens.d/pool").write_bytes(b"token")
     (tmp_path / "in/x509up").write_bytes(b"p" * 5_000)
-    made = subprocess.run(["tar", "cf", "-", f"--format={form}", "-C", tmp_path / "in", "."], capture_output=True, check=True).stdout
+    made = subprocess.run(
+        ["tar", "cf", "-", f"--format={form}", "-C", tmp_path / "in", "."], capture_output=True, check=True
+    ).stdout
     vm.unpack(made, str(tmp_path / "out"))
     assert (tmp_path / "out/tokens.d/pool").read_bytes() == b"token"
     assert (tmp_path / "out/x509up").read_bytes() == b"p" * 5_000
@@ -49,7 +57,9 @@ def test_what_the_tar_command_packs_is_unpacked(tmp_path, form):
 @EVERY_EXAMPLE
 @given(
     members=st.lists(
-        st.tuples(st.text(st.characters(min_codepoint=33, exclude_categories=["Cs"]), max_size=120), st.binary(max_size=1500))
+        st.tuples(
+            st.text(st.characters(min_codepoint=33, exclude_categories=["Cs"]), max_size=120), st.binary(max_size=1500)
+        )
     ),
     form=st.sampled_from(sorted(FORMS)),
 )
@@ -97,7 +107,9 @@ except vm.Stop as stop:
 """
 
 
-@pytest.mark.parametrize("name", ["sparse, old GNU", "sparse, pax 0.1", "sparse, pax 1.0", "a hundred thousand members"])
+@pytest.mark.parametrize(
+    "name", ["sparse, old GNU", "sparse, pax 0.1", "sparse, pax 1.0", "a hundred thousand members"]
+)
 def test_what_asks_for_gigabytes_costs_neither_memory_nor_disk_nor_time(tmp_path, name):
     data = HOSTILE.get(name) or archive(*(header(b"m%d" % number, 0) for number in range(100_000)))
     command = [sys.executable, "-B", "-c", LIMITED, VM_PY, tmp_path / "out"]
@@ -125,7 +137,9 @@ def test_a_tar_with_any_bytes_changed_is_read_or_refused_and_never_a_crash(data)
 # ---- never outside, whole or not at all ----
 
 PIECES = st.sampled_from([b"a", b"b", b"link", b"file", b"..", b".", b"", b"up", b"\x1b[0m", b"n" * 90])
-NAMES = st.builds(lambda parts, first: first + b"/".join(parts), st.lists(PIECES, max_size=4), st.sampled_from([b"", b"", b"/"]))
+NAMES = st.builds(
+    lambda parts, first: first + b"/".join(parts), st.lists(PIECES, max_size=4), st.sampled_from([b"", b"", b"/"])
+)
 KINDS = st.sampled_from([b"0"] * 6 + [b"5", b"5", b"\0", b"1", b"2", b"3", b"6", b"S", b"7"])
 
 
@@ -137,7 +151,9 @@ KINDS = st.sampled_from([b"0"] * 6 + [b"5", b"5", b"\0", b"1", b"2", b"3", b"6",
 @example([(b"b", b"0", b"x"), (b"b/a", b"0", b"y")], False)
 @example([(b"b", b"0", b"x"), (b"b", b"5", b"")], True)
 @example([(b"a/up", b"0", b"x"), (b"file", b"0", b"y"), (b"b", b"0", b"x"), (b"b/a", b"0", b"y")], True)
-def test_nothing_outside_is_ever_touched_and_the_folder_is_changed_whole_or_not_at_all(tmp_path_factory, members, there):
+def test_nothing_outside_is_ever_touched_and_the_folder_is_changed_whole_or_not_at_all(
+    tmp_path_factory, members, there
+):
     folder = tmp_path_factory.mktemp("unpack")
     furnish(folder)
     target = folder / "out" if there else folder / "new/deep"
@@ -149,7 +165,11 @@ def test_nothing_outside_is_ever_touched_and_the_folder_is_changed_whole_or_not_
         assert snapshot(folder / "out") == before
         assert not (folder / "new/deep").exists()
     else:
-        written = {os.path.normpath(name.decode()): content for name, kind, content in members if kind != b"5" and name[-1:] != b"/"}
+        written = {
+            os.path.normpath(name.decode()): content
+            for name, kind, content in members
+            if kind != b"5" and name[-1:] != b"/"
+        }
         after = snapshot(target)
         assert all(after[name] == (content, 0o600) for name, content in written.items())
         if there:
@@ -189,7 +209,9 @@ def test_a_folder_that_is_there_keeps_its_mode_and_a_file_in_its_place_is_kept(t
 
 # ---- failures and kills ----
 
-PAYLOAD = archive(member(b"file", b"new"), member(b"a/b", b"new too"), member(b"c/d/e", b"fresh"), header(b"empty", 0, b"5"))
+PAYLOAD = archive(
+    member(b"file", b"new"), member(b"a/b", b"new too"), member(b"c/d/e", b"fresh"), header(b"empty", 0, b"5")
+)
 NEW = {"file": (b"new", 0o600), "a/b": (b"new too", 0o600), "c/d/e": (b"fresh", 0o600)}
 
 BROKEN = """
@@ -224,7 +246,9 @@ sys.exit(7 if next(count) <= fatal else 0)
 
 
 def broken(tmp_path: Path, target: str, how: str):
-    """Unpack with one step failing after another, each time into a fresh layout; yield each layout, its exit code and what was there."""
+    """Unpack with one step failing after another, each time into a fresh layout;
+    yield each layout, its exit code and what was there.
+    """
     (tmp_path / "payload").write_bytes(PAYLOAD)
     for fatal in itertools.count():
         folder = tmp_path / str(fatal)

@@ -24,7 +24,14 @@ def request(method="POST", headers=(), body=b"", client=("198.51.100.7", 4711), 
         await asyncio.sleep(pause)
         return {"type": "http.request", "body": body, "more_body": False}
 
-    scope = {"type": "http", "method": method, "path": f"/{path}", "path_params": {"path": path}, "query_string": query, "client": client}
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": f"/{path}",
+        "path_params": {"path": path},
+        "query_string": query,
+        "client": client,
+    }
     scope["headers"] = [(name.encode(), value.encode()) for name, value in headers]
     return StarletteRequest(scope, receive)
 
@@ -96,7 +103,14 @@ def untouched(**headers):
         pytest.fail("the body was read")
 
     named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": "POST", "path": "/", "path_params": {"path": ""}, "query_string": b"", "client": None}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "path_params": {"path": ""},
+        "query_string": b"",
+        "client": None,
+    }
     return StarletteRequest(scope | {"headers": named}, receive)
 
 
@@ -108,22 +122,32 @@ def test_whoever_is_not_admitted_is_answered_before_a_byte_of_its_body_is_read(e
         seen.append((request.method, request.body, request.headers["authorization"]))
         raise error
 
-    function = web.endpoint(methods=("POST",), max_bytes=1_000, authorise=refuse)(lambda _: pytest.fail("it was called"))
+    function = web.endpoint(methods=("POST",), max_bytes=1_000, authorise=refuse)(
+        lambda _: pytest.fail("it was called")
+    )
     reply = asyncio.run(function(untouched(authorization="Bearer x")))
     assert reply.status_code == {Unauthenticated: 401, NotYours: 403, Unavailable: 503}.get(type(error), 500)
     assert seen == [("POST", b"", "Bearer x")]
 
 
 def test_what_the_head_shows_to_be_wrong_is_said_before_anybody_asks_who_calls():
-    function = web.endpoint(methods=("POST",), max_bytes=10, media=(web.JSON,), authorise=lambda _: pytest.fail("the door was asked"))
+    function = web.endpoint(
+        methods=("POST",), max_bytes=10, media=(web.JSON,), authorise=lambda _: pytest.fail("the door was asked")
+    )
     wrong = [{"content_type": "text/plain"}, {"content_type": web.JSON, "content_length": "11"}]
     wrong.append({"content_type": web.JSON, "content_encoding": "gzip"})
-    assert [asyncio.run(function(web.json_reply)(untouched(**headers))).status_code for headers in wrong] == [415, 413, 415]
+    assert [asyncio.run(function(web.json_reply)(untouched(**headers))).status_code for headers in wrong] == [
+        415,
+        413,
+        415,
+    ]
 
 
 def test_a_function_gets_its_caller_and_whoever_asks_for_one_without_a_door_gets_none():
     mine = Caller(role="reporter", issued=0, expires=1, clouds=("uvic",))
-    function = web.endpoint(methods=("POST",), authorise=lambda _: Admission(mine, Site()))(lambda r: web.json_reply(r.caller.clouds))
+    function = web.endpoint(methods=("POST",), authorise=lambda _: Admission(mine, Site()))(
+        lambda r: web.json_reply(r.caller.clouds)
+    )
     assert asyncio.run(function(request())).body == b'["uvic"]'
     assert answer(lambda r: web.json_reply(r.caller.clouds)).status_code == 500
 
@@ -142,7 +166,9 @@ def test_the_door_runs_beside_the_loop_and_logs_for_its_request():
     assert seen == [(False, "r-1")]
 
 
-@pytest.mark.parametrize(("size", "on_loop"), [(0, True), (web.ON_LOOP_BYTES, True), (web.ON_LOOP_BYTES + 1, False), (2 * web.MIB, False)])
+@pytest.mark.parametrize(
+    ("size", "on_loop"), [(0, True), (web.ON_LOOP_BYTES, True), (web.ON_LOOP_BYTES + 1, False), (2 * web.MIB, False)]
+)
 def test_a_coroutine_with_a_large_body_does_not_run_on_the_loop(size, on_loop):
     async def where(r):
         await asyncio.sleep(0)
@@ -197,4 +223,8 @@ def test_rubbish_is_refused_or_read_but_never_a_crash(data):
 
     for media in (web.FORM, web.JSON):
         assert answer(read, body=data, headers=[("content-type", media)]).status_code in {200, 400}
-    assert answer(lambda r: web.Reply(r.body), body=data, headers=[("content-encoding", "gzip")]).status_code in {200, 400, 413}
+    assert answer(lambda r: web.Reply(r.body), body=data, headers=[("content-encoding", "gzip")]).status_code in {
+        200,
+        400,
+        413,
+    }

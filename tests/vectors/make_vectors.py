@@ -1,7 +1,7 @@
 """Write the test vectors beside this file: `python tests/vectors/make_vectors.py`.
 
-Every opener of bundles is held to the same files: vm.py, open.sh and the server's own code. A file `NAME.txt` has three parts with a
-blank line between them::
+Every opener of bundles is held to the same files: vm.py, open.sh and the server's own code. A file `NAME.txt` has three
+parts with a blank line between them::
 
     expect: success | no match | MAC failure      what an opener must say; the last two leave no output file
     claim: CLAIM.EXPIRES.SECRET                   the token from the user-data
@@ -15,8 +15,8 @@ blank line between them::
 
     base64 of the bundle, in lines
 
-`no match`: members, digests, claim, name or key are not what the opener expects, or R.enc does not decrypt with its key.
-`MAC failure`: all of that fits, but whoever made the bundle does not know the claim secret.
+`no match`: members, digests, claim, name or key are not what the opener expects, or R.enc does not decrypt with its
+key. `MAC failure`: all of that fits, but whoever made the bundle does not know the claim secret.
 """
 
 import base64
@@ -62,10 +62,14 @@ def tar(members: list[tuple[str, bytes]], *, blocks: int = 2, kinds: dict[str, b
 class Maker:
     """Makes one bundle step by step, so that each step can be done wrongly."""
 
-    def __init__(self, key: rsa.RSAPrivateKey, payload: bytes = PAYLOAD, vm: str | None = None, secret: str = SECRET) -> None:
+    def __init__(
+        self, key: rsa.RSAPrivateKey, payload: bytes = PAYLOAD, vm: str | None = None, secret: str = SECRET
+    ) -> None:
         self.key, self.payload, self.vm, self.secret = key, payload, vm, secret.encode()
         self.content_key = secrets.token_bytes(32)
-        spki = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        spki = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         self.fields = {
             "v": "1",
             "claim": CLAIM,
@@ -89,13 +93,21 @@ class Maker:
 
     @property
     def manifest(self) -> bytes:
-        digests = {"R_sha256": hashlib.sha256(self.sealed_key).hexdigest(), "P_sha256": hashlib.sha256(self.sealed).hexdigest()}
+        digests = {
+            "R_sha256": hashlib.sha256(self.sealed_key).hexdigest(),
+            "P_sha256": hashlib.sha256(self.sealed).hexdigest(),
+        }
         return "".join(f"{name}={value}\n" for name, value in {**self.fields, **digests}.items()).encode()
 
     @property
     def members(self) -> list[tuple[str, bytes]]:
         its_mac = self.its_mac or mac(self.expand("mac"), self.manifest).hex().encode() + b"\n"
-        return [("manifest", self.manifest), ("manifest.mac", its_mac), ("R.enc", self.sealed_key), ("P.enc", self.sealed)]
+        return [
+            ("manifest", self.manifest),
+            ("manifest.mac", its_mac),
+            ("R.enc", self.sealed_key),
+            ("P.enc", self.sealed),
+        ]
 
     @property
     def bundle(self) -> bytes:
@@ -123,7 +135,9 @@ def write(
     lines = [f"expect: {expect}", f"claim: {claim}.{expires}.{secret}", *([f"vm: {vm}"] if vm else [])]
     if expect == "success":
         lines += [f"payload_sha256: {hashlib.sha256(payload).hexdigest()}", f"reporter: {REPORTER}"]
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
     text = "\n".join([*lines, f"comment: {comment}", "", pem, base64.encodebytes(bundle).decode()])
     (HERE / f"{name}.txt").write_text(text)
 
@@ -153,12 +167,26 @@ def successes(key: rsa.RSAPrivateKey) -> None:
         ("newlines", b"\n\n\r\n"),
         ("large", bytes(20_000)),
     ):
-        write(f"success_{name}", "success", key, Maker(key, payload).bundle, f"a payload of {len(payload)} bytes", payload=payload)
+        write(
+            f"success_{name}",
+            "success",
+            key,
+            Maker(key, payload).bundle,
+            f"a payload of {len(payload)} bytes",
+            payload=payload,
+        )
 
 
 def batches(key: rsa.RSAPrivateKey) -> None:
     write("batch", "success", key, Maker(key, vm="host-2").bundle, "one name of a batch", vm="host-2")
-    write("batch_odd_name", "success", key, Maker(key, vm="a b|c=d%é").bundle, "a name with everything in it", vm="a b|c=d%é")
+    write(
+        "batch_odd_name",
+        "success",
+        key,
+        Maker(key, vm="a b|c=d%é").bundle,
+        "a name with everything in it",
+        vm="a b|c=d%é",
+    )
     write("batch_other_name", "no match", key, Maker(key, vm="host-3").bundle, "made for another name", vm="host-2")
     write("batch_name_missing", "no match", key, Maker(key).bundle, "made for no name", vm="host-2")
     write("batch_name_too_many", "no match", key, Maker(key, vm="host-2").bundle, "made for a name, claimed without")
@@ -197,14 +225,27 @@ def tampered_members(key: rsa.RSAPrivateKey) -> None:
         refitted.its_mac = dict(refitted.members)["manifest.mac"]
         refitted.sealed_key = flip(refitted.sealed_key, at)
         write(f"R_{name}_refitted", "no match", key, refitted.bundle, f"R.enc: {name} byte changed, digest made to fit")
-    for name, at in (("magic", 0), ("salt", 8), ("header", 20), ("payload", 16 + 512), ("reporter", 16 + 1_536 + 10), ("last", -1)):
+    for name, at in (
+        ("magic", 0),
+        ("salt", 8),
+        ("header", 20),
+        ("payload", 16 + 512),
+        ("reporter", 16 + 1_536 + 10),
+        ("last", -1),
+    ):
         members = dict(Maker(key).members)
         members["P.enc"] = flip(members["P.enc"], at)
         write(f"P_{name}", "no match", key, tar(list(members.items())), f"P.enc: changed in its {name}")
         refitted = Maker(key)
         refitted.its_mac = dict(refitted.members)["manifest.mac"]
         refitted.sealed = flip(refitted.sealed, at)
-        write(f"P_{name}_refitted", "MAC failure", key, refitted.bundle, f"P.enc: changed in its {name}, digest made to fit")
+        write(
+            f"P_{name}_refitted",
+            "MAC failure",
+            key,
+            refitted.bundle,
+            f"P.enc: changed in its {name}, digest made to fit",
+        )
 
 
 def tampered_archives(key: rsa.RSAPrivateKey) -> None:
@@ -224,7 +265,13 @@ def tampered_archives(key: rsa.RSAPrivateKey) -> None:
         write(f"header_{name}", "no match", key, flip(whole, at), f"the first header's {name} changed")
     for name, size in (("empty", 0), ("header", 300), ("manifest", 700), ("R", 2_700), ("P", len(whole) - 1_800)):
         write(f"truncated_{name}", "no match", key, whole[:size], f"cut off in its {name}: {size} bytes left")
-    write("not_a_tar", "no match", key, b'{"error": {"code": "taken", "message": "an answer that is no bundle"}}', "JSON instead of a tar")
+    write(
+        "not_a_tar",
+        "no match",
+        key,
+        b'{"error": {"code": "taken", "message": "an answer that is no bundle"}}',
+        "JSON instead of a tar",
+    )
 
 
 def strangers(key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey) -> None:
@@ -233,7 +280,13 @@ def strangers(key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey) -> None:
     mixed.fields["spki_sha256"] = Maker(key).fields["spki_sha256"]
     write("key_other_claims_mine", "no match", key, mixed.bundle, "encrypted to another key, but naming this one")
     secret = hashlib.sha256(b"another claim").hexdigest()
-    write("secret_other", "MAC failure", key, Maker(key, secret=secret).bundle, "made by somebody who does not know the claim secret")
+    write(
+        "secret_other",
+        "MAC failure",
+        key,
+        Maker(key, secret=secret).bundle,
+        "made by somebody who does not know the claim secret",
+    )
     write("secret_mine_other", "MAC failure", key, Maker(key).bundle, "opened with another claim secret", secret=secret)
     write("claim_other", "no match", key, Maker(key).bundle, "another claim's token", claim="z" * 24)
     write("expires_other", "no match", key, Maker(key).bundle, "a token with another expiry", expires=EXPIRES + 1)

@@ -12,7 +12,9 @@ from skytally.core.site_data import Site
 
 
 class Admission(Struct, frozen=True):
-    """Who calls, by which site data and keys that was found out, and the id of the token's chain; none of a caller without a token."""
+    """Who calls, by which site data and keys that was found out,
+    and the id of the token's chain; none of a caller without a token.
+    """
 
     caller: Caller
     site: Site

@@ -1,18 +1,22 @@
-"""Credentials that renew themselves: the pair of a token file, and what it was exchanged for since, shared by all processes.
+"""Credentials that renew themselves: the pair of a token file,
+and what it was exchanged for since, shared by all processes.
 
 ::
 
     token file        `{"access_token", "refresh_token"}`, or one bare access token; never written
-    index credential  one document a token file, by its digest: so a file that a person replaces counts at once, with a document of its own
+    index credential  one document a token file, by its digest: so a file that a person replaces counts at once, with a
+                      document of its own
 
-A refresh token works once, and who sends it again ends every session of its user. So an exchange has two steps, each of them durable before
-the next begins: the document says that it has begun, under a turn that one process takes; then the token is sent. What it was exchanged for
-is sealed and stored before it is used.
+A refresh token works once, and who sends it again ends every session of its user. So an exchange has two steps, each of
+them durable before the next begins: the document says that it has begun, under a turn that one process takes; then the
+token is sent. What it was exchanged for is sealed and stored before it is used.
 
-Invariant: no refresh token is sent twice, whatever is killed or frozen, unless the source said that it still holds or nothing was sent.
+Invariant: no refresh token is sent twice, whatever is killed or frozen, unless the source said that it still holds or
+nothing was sent.
 
-The successor is lost where a process dies, or the answer does, between the source's side of the exchange and the one write that follows it.
-Then, and where the source refuses, nobody sends anything any more: a person must sign the robot in again and write the token file.
+The successor is lost where a process dies, or the answer does, between the source's side of the exchange and the one
+write that follows it. Then, and where the source refuses, nobody sends anything any more: a person must sign the robot
+in again and write the token file.
 """
 
 import base64
@@ -65,7 +69,13 @@ class Credential:
     """One token file and what it became; safe from any thread, and beside other processes."""
 
     def __init__(
-        self, source: str, setting: str, file: Path, documents: Documents, keys: Callable[[], Keyring], now: Callable[[], datetime]
+        self,
+        source: str,
+        setting: str,
+        file: Path,
+        documents: Documents,
+        keys: Callable[[], Keyring],
+        now: Callable[[], datetime],
     ) -> None:
         self._source, self._setting, self._file = source, setting, file
         self._documents, self._keys, self._now = documents, keys, now
@@ -77,7 +87,8 @@ class Credential:
         return self._read()[2]
 
     def renewed(self, refused: Tokens, exchange: Callable[[str], Tokens]) -> Tokens:
-        """Return what is to be used in place of tokens that were refused, exchanging the refresh token where nobody has done so already.
+        """Return what is to be used in place of tokens that were refused,
+        exchanging the refresh token where nobody has done so already.
 
         `exchange` sends it, and raises Refused or NotExchanged, or Unavailable where it is not known what became of it.
         """
@@ -87,7 +98,9 @@ class Credential:
                 return tokens
             now, refresh_token, wrapping = self._now(), tokens.refresh_token, self._keys().wrapping[0]
             if refresh_token is None:
-                raise Unavailable(f"the {self._source} token was refused and cannot be renewed: write a new one to {self._setting}")
+                raise Unavailable(
+                    f"the {self._source} token was refused and cannot be renewed: write a new one to {self._setting}"
+                )
             self._check(known, now)
             if not take_turn(f"renewal-{key}", known.changed_at, self._documents, now):
                 raise self._busy()
@@ -97,7 +110,9 @@ class Credential:
                 return tokens
             # The time from before the turn was taken: whoever froze since then loses to whoever went on.
             begun = structs.replace(latest, begun_at=now, changed_at=_after(latest, now))
-            if (latest_key, latest.changed_at) != (key, known.changed_at) or self._write(key, begun) is not Outcome.STORED:
+            if (latest_key, latest.changed_at) != (key, known.changed_at) or self._write(
+                key, begun
+            ) is not Outcome.STORED:
                 raise self._busy()
             new = self._exchanged(key, begun, refresh_token, exchange)
             # From here on the successor is in this process alone: nothing may come between.
@@ -110,7 +125,10 @@ class Credential:
             return new
 
     def state(self) -> tuple[str, str]:
-        """Return how the credential is, and in words which one is used; raises Unavailable where none can be. Nothing is written."""
+        """Return how the credential is, and in words which one is used; raises Unavailable where none can be.
+
+        Nothing is written.
+        """
         text = self._text()
         self._parsed(text)
         key, now = self._key(text), self._now()
@@ -127,14 +145,18 @@ class Credential:
         if state == FAILING:
             raise Unavailable(f"{message} ({self._setting})")
 
-    def _exchanged(self, key: str, begun: RenewedCredential, refresh_token: str, exchange: Callable[[str], Tokens]) -> Tokens:
+    def _exchanged(
+        self, key: str, begun: RenewedCredential, refresh_token: str, exchange: Callable[[str], Tokens]
+    ) -> Tokens:
         """Send the refresh token and return what it was exchanged for; where it was not, store that."""
         try:
             new = exchange(refresh_token)
         except (Refused, NotExchanged) as error:
             now = self._now()
             refused_at = now if isinstance(error, Refused) else None
-            self._write(key, structs.replace(begun, begun_at=None, changed_at=_after(begun, now), refused_at=refused_at))
+            self._write(
+                key, structs.replace(begun, begun_at=None, changed_at=_after(begun, now), refused_at=refused_at)
+            )
             raise
         # A server that does not replace refresh tokens names none.
         return new if new.refresh_token else structs.replace(new, refresh_token=refresh_token)
@@ -188,9 +210,15 @@ class Credential:
     def _opened(self, key: str, known: RenewedCredential) -> Tokens:
         wrapping = named(self._keys().wrapping, known.wrapping_key or "")
         if wrapping is None:
-            raise Unavailable(f"wrapping key {known.wrapping_key} is missing: put its file back into SKYTALLY_KEYS, or {SIGN_IN}")
+            raise Unavailable(
+                f"wrapping key {known.wrapping_key} is missing: put its file back into SKYTALLY_KEYS, or {SIGN_IN}"
+            )
         try:
-            tokens = parsed(key_wrapping.unwrap(base64.b64decode(known.sealed or "", validate=True), wrapping.secret, _bound_to(key)))
+            tokens = parsed(
+                key_wrapping.unwrap(
+                    base64.b64decode(known.sealed or "", validate=True), wrapping.secret, _bound_to(key)
+                )
+            )
         except (Changed, ValueError):
             tokens = None
         if tokens is None:
@@ -198,7 +226,9 @@ class Credential:
         return tokens
 
     def _save(self) -> None:
-        """Store what could not be stored yet; until it is, this process goes on with it, or with what another thread has got since."""
+        """Store what could not be stored yet;
+        until it is, this process goes on with it, or with what another thread has got since.
+        """
         unsaved = self._unsaved
         if unsaved is not None:
             with suppress(Unavailable):
@@ -223,7 +253,11 @@ def parsed(text: bytes) -> Tokens | None:
         told = msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    good = {name: value for name, value in told.items() if isinstance(value, str) and value.isascii() and value.isprintable() and value}
+    good = {
+        name: value
+        for name, value in told.items()
+        if isinstance(value, str) and value.isascii() and value.isprintable() and value
+    }
     return Tokens(good["access_token"], good.get("refresh_token")) if "access_token" in good else None
 
 

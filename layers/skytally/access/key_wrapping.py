@@ -9,7 +9,9 @@ from skytally.core.errors import Changed
 
 
 def wrap(content_key: bytes, wrapping_key: bytes, bound_to: bytes) -> bytes:
-    """Close a content key under a key that the store does not hold, bound to what it came with: nonce(12) + AES-256-GCM."""
+    """Close a content key under a key that the store does not hold,
+    bound to what it came with: nonce(12) + AES-256-GCM.
+    """
     nonce = secrets.token_bytes(12)
     return nonce + AESGCM(wrapping_key).encrypt(nonce, content_key, bound_to)
 

@@ -17,8 +17,8 @@ class Key(Struct, frozen=True):
 class Keyring(Struct, frozen=True, kw_only=True):
     """All keys of a deployment.
 
-    `master` makes claim secrets, `wrapping` closes what lies in the object store, `token` signs tokens. The first of each is the one
-    in use; the others still open what they made.
+    `master` makes claim secrets, `wrapping` closes what lies in the object store, `token` signs tokens. The first of
+    each is the one in use; the others still open what they made.
     """
 
     master: tuple[Key, ...]

@@ -1,8 +1,8 @@
 """How much one caller may ask: token buckets, a bounded number of them, in this process alone.
 
-A bucket holds a minute's worth of calls, so that whoever is silent most of the time may come in a burst: ten thousand vms behind one
-address that boot together do. Of more callers than there are places, those not heard of for longest are forgotten, which only fills their
-buckets.
+A bucket holds a minute's worth of calls, so that whoever is silent most of the time may come in a burst: ten thousand
+vms behind one address that boot together do. Of more callers than there are places, those not heard of for longest are
+forgotten, which only fills their buckets.
 """
 
 import ipaddress
@@ -41,7 +41,8 @@ class Buckets:
 
 @lru_cache(PLACES)
 def place_of(address: str) -> str | None:
-    """Answer what an address is counted as: itself, or its IPv6 network; None for this machine and for what is no address.
+    """Answer what an address is counted as: itself, or its IPv6 network;
+    None for this machine and for what is no address.
 
     Behind a proxy on this machine that the settings do not trust, every caller would be this machine.
     """
@@ -58,9 +59,12 @@ def place_of(address: str) -> str | None:
 
 
 class Limits:
-    """What is asked of one function's process: by each address, by each token, and claims by each address. A rate of 0 is no limit.
+    """What is asked of one function's process: by each address, by each token, and claims by each address.
 
-    Both count, so that neither many tokens from one address nor one token from many gets around it; tokens are kept as digests.
+    A rate of 0 is no limit.
+
+    Both count, so that neither many tokens from one address nor one token from many gets around it; tokens are kept as
+    digests.
     """
 
     def __init__(self, calls_per_second: int, claims_per_second: int) -> None:

@@ -1,7 +1,7 @@
 """Tokens: who calls, and what about; signed by us and kept by nobody.
 
-A token that is renewed names the tokens before it by their SHA-256. So whoever shuts out one of them shuts out all that were renewed from
-it, and the first one's digest is the id of the whole chain.
+A token that is renewed names the tokens before it by their SHA-256. So whoever shuts out one of them shuts out all that
+were renewed from it, and the first one's digest is the id of the whole chain.
 """
 
 import hmac
@@ -32,7 +32,8 @@ def issue(caller: Caller, keys: tuple[Key, ...]) -> str:
 def read(token: str, keys: tuple[Key, ...], now: datetime) -> Caller:
     """Return who holds this token, or raise one Unauthenticated for whatever is wrong with it.
 
-    A token is one text: other spellings of the same signature are refused, since a deny list knows a token by its digest.
+    A token is one text: other spellings of the same signature are refused, since a deny list knows a token by its
+    digest.
     """
     if len(token) > MAX_LENGTH or not any(_signed_by(key, token) for key in keys):
         raise Unauthenticated("the token is none of ours: ask the operator for one")
@@ -68,7 +69,10 @@ def renewed(token: str, caller: Caller, keys: tuple[Key, ...], now: datetime) ->
     issued = int(now.timestamp())
     chain = (*caller.chain, digest_of(token))
     chain = (*chain[:1], *chain[1:][1 - CHAIN_LENGTH :])
-    return issue(msgspec.structs.replace(caller, issued=issued, expires=issued + caller.expires - caller.issued, chain=chain), keys)
+    return issue(
+        msgspec.structs.replace(caller, issued=issued, expires=issued + caller.expires - caller.issued, chain=chain),
+        keys,
+    )
 
 
 def _signed_by(key: Key, token: str) -> bool:

@@ -1,4 +1,6 @@
-"""A month for APEL: messages in one of FORMATS, each record checked as APEL would, and beside them what had to be left out of them."""
+"""A month for APEL: messages in one of FORMATS, each record checked as APEL would,
+and beside them what had to be left out of them.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -47,11 +49,15 @@ def export(
     kind, make = FORMATS[form]
     source = Source(statement, _others(statement, clouds, documents), documents, site, now, closed_only=closed_only)
     records = make(source, clouds)
-    return Export([apel_format.message(kind, part) for part in apel_format.parts(records)], len(records), source.left_out)
+    return Export(
+        [apel_format.message(kind, part) for part in apel_format.parts(records)], len(records), source.left_out
+    )
 
 
 def _others(statement: Mapping[str, Any], clouds: Sequence[str], documents: Documents) -> list[Boot]:
     """Return the boots of all revisions of a statement's clouds but the one that it shows."""
     shown = {row["cloud"]: row["revision"] for row in statement["clouds"]}
     revisions = closing.all_revisions(statement["month"], clouds, documents)
-    return [boot for frozen in revisions if shown.get(frozen.cloud) not in (None, frozen.revision) for boot in frozen.boots]
+    return [
+        boot for frozen in revisions if shown.get(frozen.cloud) not in (None, frozen.revision) for boot in frozen.boots
+    ]

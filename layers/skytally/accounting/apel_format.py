@@ -1,8 +1,10 @@
-"""APEL's messages: their text, and the rules by which its loader takes or refuses them, applied before anything is sent.
+"""APEL's messages: their text, and the rules by which its loader takes or refuses them,
+applied before anything is sent.
 
-A message is a header, then records of `Key: value` lines with `%%` between them, in ASCII, at most 1 000 records. The loader refuses a
-whole message for one unknown key, for one float where an int belongs and for one column that may not be null, and takes negative or absurd
-durations without a word: so these are refused here. Source: APEL 2.5's record classes and tables, and SSM 4.0's limits.
+A message is a header, then records of `Key: value` lines with `%%` between them, in ASCII, at most 1 000 records. The
+loader refuses a whole message for one unknown key, for one float where an int belongs and for one column that may not
+be null, and takes negative or absurd durations without a word: so these are refused here. Source: APEL 2.5's record
+classes and tables, and SSM 4.0's limits.
 """
 
 import re
@@ -29,7 +31,9 @@ Value = str | int | float | datetime | Mapping[str, int] | None
 
 
 class MessageType(Struct, frozen=True):
-    """A kind of message: its header, and its keys in order with how each is written; named are those whose absence costs the message."""
+    """A kind of message: its header, and its keys in order with how each is written;
+    named are those whose absence costs the message.
+    """
 
     header: str
     keys: Mapping[str, str]
@@ -49,9 +53,12 @@ def _keys(text: str) -> dict[str, str]:
 CLOUD = MessageType(
     "APEL-cloud-message: v0.4",
     _keys(
-        "RecordCreateTime:moment VMUUID SiteName CloudComputeService MachineName LocalUserId LocalGroupId GlobalUserName FQAN Status "
-        "StartTime:moment EndTime:moment SuspendDuration:int WallDuration:int CpuDuration:int CpuCount:float NetworkType "
-        "NetworkInbound:int NetworkOutbound:int PublicIPCount:int Memory:int Disk:int BenchmarkType Benchmark:float StorageRecordId "
+        "RecordCreateTime:moment VMUUID SiteName CloudComputeService MachineName LocalUserId LocalGroupId "
+        "GlobalUserName FQAN Status "
+        "StartTime:moment EndTime:moment SuspendDuration:int WallDuration:int CpuDuration:int CpuCount:float "
+        "NetworkType "
+        "NetworkInbound:int NetworkOutbound:int PublicIPCount:int Memory:int Disk:int BenchmarkType Benchmark:float "
+        "StorageRecordId "
         "ImageId CloudType"
     ),
     frozenset({"VMUUID", "SiteName"}),
@@ -60,7 +67,8 @@ CLOUD_SUMMARY = MessageType(
     "APEL-cloud-summary-message: v0.4",
     _keys(
         "SiteName CloudComputeService Month:int Year:int GlobalUserName VO VOGroup VORole Status CloudType ImageId "
-        "EarliestStartTime:moment LatestStartTime:moment WallDuration:int CpuDuration:int CpuCount:float NetworkInbound:int "
+        "EarliestStartTime:moment LatestStartTime:moment WallDuration:int CpuDuration:int CpuCount:float "
+        "NetworkInbound:int "
         "NetworkOutbound:int Memory:int Disk:int BenchmarkType Benchmark:float NumberOfVMs:int"
     ),
     frozenset({"SiteName", "Month", "Year", "CpuCount", "Benchmark", "NumberOfVMs"}),
@@ -68,8 +76,10 @@ CLOUD_SUMMARY = MessageType(
 JOB_SUMMARY = MessageType(
     "APEL-normalised-summary-message: v0.4",
     _keys(
-        "Site Month:int Year:int GlobalUserName VO VOGroup VORole SubmitHost Infrastructure InfrastructureDescription NodeCount:int "
-        "Processors:int EarliestEndTime:moment LatestEndTime:moment WallDuration:int CpuDuration:int NormalisedWallDuration:levels "
+        "Site Month:int Year:int GlobalUserName VO VOGroup VORole SubmitHost Infrastructure InfrastructureDescription "
+        "NodeCount:int "
+        "Processors:int EarliestEndTime:moment LatestEndTime:moment WallDuration:int CpuDuration:int "
+        "NormalisedWallDuration:levels "
         "NormalisedCpuDuration:levels NumberOfJobs:int"
     ),
     frozenset({"Site", "Month", "Year", "NodeCount", "Processors", "WallDuration", "CpuDuration", "NumberOfJobs"})
@@ -98,7 +108,9 @@ def _text(value: Value) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text as a message can hold it: printable ASCII, with escapes for all else, short enough for a column, and no separator."""
+    """Return a text as a message can hold it: printable ASCII,
+    with escapes for all else, short enough for a column, and no separator.
+    """
     return text.encode("unicode_escape").decode("ascii").replace(SEPARATOR, "%25%25")[:LONGEST_TEXT]
 
 
@@ -110,21 +122,29 @@ def fault_of_name(name: str) -> str | None:
 
 
 def fault_of_organisation(name: str) -> str | None:
-    """Say why the server would read another virtual organisation out of a FQAN that is this name, or None if it does not."""
+    """Say why the server would read another virtual organisation
+    out of a FQAN that is this name, or None if it does not.
+    """
     return fault_of_name(name) or ("is a FQAN: name the virtual organisation alone" if {"/", ";"} & set(name) else None)
 
 
 def whole_numbers(values: Iterable[float]) -> list[int]:
-    """Return numbers rounded so that every run of neighbours adds up to within one of its sum, and all of them to their rounded sum."""
+    """Return numbers rounded so that every run of neighbours adds up to within one of its sum,
+    and all of them to their rounded sum.
+    """
     return [after - before for before, after in pairwise(map(round, accumulate(values, initial=0.0)))]
 
 
 def check(text: str, now: datetime) -> int:
-    """Return how many records a message holds, or raise Malformed, which names the record and the key that APEL would refuse."""
+    """Return how many records a message holds, or raise Malformed,
+    which names the record and the key that APEL would refuse.
+    """
     header, _, rest = text.partition("\n")
     kind = TYPES.get(header.partition(":")[0].strip())
     if kind is None or not text.isascii():
-        raise Malformed(f"no APEL message: it begins with {', '.join(known.header for known in TYPES.values())} and is ASCII")
+        raise Malformed(
+            f"no APEL message: it begins with {', '.join(known.header for known in TYPES.values())} and is ASCII"
+        )
     records = [record for record in rest.split(SEPARATOR) if record.strip()]
     if len(records) > MOST_RECORDS:
         raise Malformed(f"{len(records)} records in one message: APEL takes {MOST_RECORDS}, send several messages")
@@ -141,7 +161,9 @@ def problem(kind: MessageType, record: Mapping[str, Value], now: datetime) -> st
 
 def _fields(record: str) -> list[tuple[str, str]]:
     """Read `Key: value` lines as the loader does."""
-    return [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in record.strip().splitlines())]
+    return [
+        (key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in record.strip().splitlines())
+    ]
 
 
 def _problems(fields: list[tuple[str, str]], kind: MessageType, now: datetime) -> Iterator[str]:
@@ -163,10 +185,16 @@ def _problems(fields: list[tuple[str, str]], kind: MessageType, now: datetime) -
 
 
 def _misplaced(status: str | None, numbers: Mapping[str, float]) -> Iterator[str]:
-    """Find a record that the server would not count where its usage was: one that is over by its EndTime, any other by RecordCreateTime."""
+    """Find a record that the server would not count where its usage was:
+    one that is over by its EndTime, any other by RecordCreateTime.
+    """
     if status == COMPLETED and "EndTime" not in numbers:
         yield "EndTime is missing, and the vm is over"
-    moments = [datetime.fromtimestamp(numbers[key], UTC) for key in ("StartTime", "EndTime", "RecordCreateTime") if key in numbers]
+    moments = [
+        datetime.fromtimestamp(numbers[key], UTC)
+        for key in ("StartTime", "EndTime", "RecordCreateTime")
+        if key in numbers
+    ]
     if len({(moment.year, moment.month) for moment in moments}) > 1:
         yield "its times lie in several months"
 
@@ -198,7 +226,10 @@ def _absurdities(numbers: Mapping[str, float], now: datetime) -> Iterator[str]:
 
 def _impossible_times(numbers: Mapping[str, float], latest: float) -> Iterator[str]:
     start, end = numbers.get("StartTime"), numbers.get("EndTime")
-    if any(numbers.get(key, 0) > latest for key in ("StartTime", "EndTime", "RecordCreateTime", "EarliestEndTime", "LatestEndTime")):
+    if any(
+        numbers.get(key, 0) > latest
+        for key in ("StartTime", "EndTime", "RecordCreateTime", "EarliestEndTime", "LatestEndTime")
+    ):
         yield "a time lies in the future"
     if start is not None and end is not None and end < start:
         yield "EndTime is before StartTime"
@@ -214,9 +245,15 @@ def _impossible_durations(numbers: Mapping[str, float]) -> Iterator[str]:
 
 
 def _impossible_months(numbers: Mapping[str, float], now: datetime) -> Iterator[str]:
-    if not (1 <= numbers["Month"] <= 12 and numbers["Year"] >= 1 and (numbers["Year"], numbers["Month"]) <= (now.year, now.month)):
+    if not (
+        1 <= numbers["Month"] <= 12
+        and numbers["Year"] >= 1
+        and (numbers["Year"], numbers["Month"]) <= (now.year, now.month)
+    ):
         yield "the month is none, or lies in the future"
-    elif "NumberOfVMs" in numbers and _exceeds(numbers.get("WallDuration", 0), numbers["NumberOfVMs"] * _month_seconds(numbers)):
+    elif "NumberOfVMs" in numbers and _exceeds(
+        numbers.get("WallDuration", 0), numbers["NumberOfVMs"] * _month_seconds(numbers)
+    ):
         yield "WallDuration is longer than its vms can have run in the month"
 
 

@@ -1,7 +1,8 @@
 """What APEL is told of a month's jobs: a row for each cloud, virtual organisation and number of cores.
 
 Normalised durations are seconds times HEPscore23 of the vm's core, not times cores. Jobs that never started are not
-counted, nor are those that went on elsewhere. A row replaces the server's, so a month that is partly forgotten is not sent.
+counted, nor are those that went on elsewhere. A row replaces the server's, so a month that is partly forgotten is not
+sent.
 """
 
 from collections import defaultdict
@@ -48,7 +49,8 @@ def _check_whole(source: Source) -> None:
     before = retention.forgotten_before("job", source.documents)
     if before is not None and before > month_start_at(source.month) - CHANGED_BEFORE_END:
         raise Conflict(
-            f"jobs of {source.month} may be forgotten: those that changed last before {iso(before)} were removed, and what is left would "
+            f"jobs of {source.month} may be forgotten: those that changed last before {iso(before)} were removed, and "
+            "what is left would "
             "replace the whole month at APEL",
             code="forgotten",
         )
@@ -115,14 +117,18 @@ class _Worth:
         """Return it, or raise Unsendable with what to do."""
         found = self._known.get((cloud, vm), self._known.get((cloud, None)))
         if found is None:
-            raise Unsendable("its HS23 is not known, and APEL takes no jobs without: calibrate its benchmark in the site data")
+            raise Unsendable(
+                "its HS23 is not known, and APEL takes no jobs without: calibrate its benchmark in the site data"
+            )
         return found
 
 
 def mean_hs23(boots: Iterable[Boot]) -> float | None:
     """Return HS23 per core of some boots, weighed by their core time; None where it is known of none."""
     known = [
-        (boot["core_seconds"], boot["hs23_per_core"]) for boot in boots if boot["hs23_per_core"] is not None and boot["core_seconds"] > 0
+        (boot["core_seconds"], boot["hs23_per_core"])
+        for boot in boots
+        if boot["hs23_per_core"] is not None and boot["core_seconds"] > 0
     ]
     return sum(seconds * hs23 for seconds, hs23 in known) / sum(seconds for seconds, _ in known) if known else None
 

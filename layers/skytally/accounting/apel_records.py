@@ -1,17 +1,23 @@
-"""What APEL is told of a month's vms: each boot, and each group of boots; the numbers of the statement, as signed where it is closed.
+"""What APEL is told of a month's vms: each boot, and each group of boots;
+the numbers of the statement, as signed where it is closed.
 
 Conventions where tools differ:
 
-* a boot has one VMUUID a month, made from its boot_id and the month, and counts from the later of its start and the month's: the server
-  credits a record to the month of its EndTime, and takes the difference to the one before, which then is always nothing;
-* so EndTime and RecordCreateTime lie inside the month, at most in its last second, and every record is `completed`, also that of a vm that
-  runs on: the status is part of a summary's key, and one of another status would be added and not replaced;
-* WallDuration is wall time, not times cores; CpuCount stands beside it, and is their quotient where cores were added or removed meanwhile;
+* a boot has one VMUUID a month, made from its boot_id and the month, and counts from the later of its start and the
+  month's: the server credits a record to the month of its EndTime, and takes the difference to the one before, which
+  then is always nothing;
+* so EndTime and RecordCreateTime lie inside the month, at most in its last second, and every record is `completed`,
+  also that of a vm that runs on: the status is part of a summary's key, and one of another status would be added and
+  not replaced;
+* WallDuration is wall time, not times cores; CpuCount stands beside it, and is their quotient where cores were added or
+  removed meanwhile;
 * Benchmark is per core, and 0 where it is not known: the server multiplies wall time, CpuCount and Benchmark;
-* a summary's row is a group of whole boots of one CpuCount and Benchmark, with the key that the server's own summariser gives it.
+* a summary's row is a group of whole boots of one CpuCount and Benchmark, with the key that the server's own summariser
+  gives it.
 
-Invariant: the server keeps a row of summaries for each key that it ever had. A revision that puts boots into other groups therefore sends
-zeros for each group that an earlier revision had and it has not, and what the server adds up is the statement again.
+Invariant: the server keeps a row of summaries for each key that it ever had. A revision that puts boots into other
+groups therefore sends zeros for each group that an earlier revision had and it has not, and what the server adds up is
+the statement again.
 """
 
 from collections import defaultdict
@@ -116,7 +122,9 @@ def _last_second(month: str) -> datetime:
 
 
 def _cores(boot: Boot) -> float:
-    """Return the mean of the cores that a boot had, or raise Unsendable where core and wall time cannot both be true."""
+    """Return the mean of the cores that a boot had,
+    or raise Unsendable where core and wall time cannot both be true.
+    """
     wall, core = boot["wall_seconds"], boot["core_seconds"]
     if bool(wall) != bool(core):
         raise Unsendable("it has no core time" if wall else "it has core time and no wall time", vm=boot["vm"])
@@ -143,11 +151,15 @@ def _shared(boots: Sequence[Boot], records: Sequence[Record]) -> list[Record]:
 
 def _group(record: Record) -> tuple[str, ...]:
     """Return the group that the server counts a record in; it takes names that differ in case alone for one."""
-    return tuple("" if record[name] is None else apel_format.plain(str(record[name])).strip().casefold() for name in GROUPED)
+    return tuple(
+        "" if record[name] is None else apel_format.plain(str(record[name])).strip().casefold() for name in GROUPED
+    )
 
 
 def _gone(present: set[tuple[str, ...]], source: Source) -> Iterator[Record]:
-    """Make a record of zeros for each group that another revision had, under the names that the site data give it now."""
+    """Make a record of zeros for each group that another revision had,
+    under the names that the site data give it now.
+    """
     seen = set(present)
     for boot in source.others:
         with suppress(Unsendable):

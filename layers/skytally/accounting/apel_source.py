@@ -1,6 +1,8 @@
-"""What a month's records for APEL are made of: the statement, the names that APEL knows clouds by, and a list of what cannot be sent.
+"""What a month's records for APEL are made of: the statement,
+the names that APEL knows clouds by, and a list of what cannot be sent.
 
-Invariant: a fault costs what has it. What cannot be sent is left out by name, and no record of another cloud or vm is missing for it.
+Invariant: a fault costs what has it. What cannot be sent is left out by name, and no record of another cloud or vm is
+missing for it.
 """
 
 from collections import Counter
@@ -55,11 +57,19 @@ def summary(left_out: Sequence[LeftOut]) -> str:
 class Source:
     """A month's statement on its way to APEL, and what had to be left out of it so far.
 
-    `others` are the boots of other revisions of its closed clouds: what those put into other groups is taken back there.
+    `others` are the boots of other revisions of its closed clouds: what those put into other groups is taken back
+    there.
     """
 
     def __init__(
-        self, statement: Mapping[str, Any], others: Sequence[Boot], documents: Documents, site: Site, now: datetime, *, closed_only: bool
+        self,
+        statement: Mapping[str, Any],
+        others: Sequence[Boot],
+        documents: Documents,
+        site: Site,
+        now: datetime,
+        *,
+        closed_only: bool,
     ) -> None:
         self.month: str = statement["month"]
         self.boots: Sequence[Boot] = statement["boots"]
@@ -71,14 +81,19 @@ class Source:
     @property
     def left_out(self) -> list[LeftOut]:
         """Return what was left out, in the order of its names."""
-        return [LeftOut(*key, count) for key, count in sorted(self._left_out.items(), key=lambda item: tuple(map(str, item[0])))]
+        return [
+            LeftOut(*key, count)
+            for key, count in sorted(self._left_out.items(), key=lambda item: tuple(map(str, item[0])))
+        ]
 
     def leave_out(self, cloud: str, vm: str | None, reason: str, count: int = 1) -> None:
         """Note what is not sent: one vm, or several vms or jobs of a cloud for the same reason."""
         self._left_out[cloud, vm, reason] += count
 
     def checked(self, kind: MessageType, records: Iterable[Record], cloud: str, number: str) -> list[Record]:
-        """Return the summaries that may be sent, and leave out the others; two keys hold their cloud, and how many each adds up."""
+        """Return the summaries that may be sent, and leave out the others;
+        two keys hold their cloud, and how many each adds up.
+        """
         sendable = []
         for record in records:
             problem = apel_format.problem(kind, record, self.now)
@@ -98,11 +113,15 @@ class Source:
         fault = apel_format.fault_of_name(name)
         if fault is not None:
             line = self._site.apel_lines.get(cloud)
-            raise Unsendable(f"clouds.toml, {f'line {line}, ' if line else ''}clouds.{cloud}.apel_site: {name!r} {fault}")
+            raise Unsendable(
+                f"clouds.toml, {f'line {line}, ' if line else ''}clouds.{cloud}.apel_site: {name!r} {fault}"
+            )
         return name
 
     def organisation(self, *names: str | None) -> str | None:
-        """Return the virtual organisation of the first of some names (a system, a group, a cloud) that has one, or raise Unsendable."""
+        """Return the virtual organisation of the first of some names (a system,
+        a group, a cloud) that has one, or raise Unsendable.
+        """
         known = self._site.apel.virtual_organisations
         name = next((name for name in names if name in known), None)
         if name is None:

@@ -1,9 +1,12 @@
-"""A provider's bill: CSV as spreadsheets of any country write it, read as the same numbers or refused with line and column.
+"""A provider's bill: CSV as spreadsheets of any country write it,
+read as the same numbers or refused with line and column.
 
 ::
 
-    cloud;core_hours;cost;currency          comma, semicolon or tab; any order, other columns, capitals and blanks are no matter
-    uvic;1.234.567,5;12 345,00;EUR          decimal point or comma, one of them in the whole bill; thousands in groups of three
+    cloud;core_hours;cost;currency          comma, semicolon or tab; any order, other columns, capitals and blanks are
+                                            no matter
+    uvic;1.234.567,5;12 345,00;EUR          decimal point or comma, one of them in the whole bill; thousands in groups
+                                            of three
     uvic;-24,0;-1,20;EUR                    a credit: -24,0 or 24,0- or (24,0)
 """
 
@@ -31,7 +34,9 @@ CURRENCY = re.compile(r"[A-Z]{3}")
 def _form(decimal: str, others: str) -> re.Pattern[str]:
     """Return the form of numbers with a decimal separator; thousands have one kind of separator in a number."""
     grouped = rf"[1-9][0-9]{{0,2}}(?P<group>[{others} \u00a0\u202f'’])[0-9]{{3}}(?:(?P=group)[0-9]{{3}})*"
-    return re.compile(rf"(?P<whole>{grouped}|[0-9]+)(?:{re.escape(decimal)}(?P<part>[0-9]+))?(?P<power>[eE][+-]?[0-9]{{1,3}})?")
+    return re.compile(
+        rf"(?P<whole>{grouped}|[0-9]+)(?:{re.escape(decimal)}(?P<part>[0-9]+))?(?P<power>[eE][+-]?[0-9]{{1,3}})?"
+    )
 
 
 FORMS = {".": _form(".", ","), ",": _form(",", ".")}
@@ -64,11 +69,17 @@ def _sums(rows: Iterator[tuple[int, list[str]]], sums: "_Sums") -> dict[str, Bil
     columns = _columns(header)
     for line, row in rows:
         if len(row) > len(header):
-            raise Malformed(f"line {line} of the bill has {len(row)} fields and its header {len(header)}: quote numbers that have commas")
+            raise Malformed(
+                f"line {line} of the bill has {len(row)} fields and its header {len(header)}: quote numbers that have "
+                "commas"
+            )
         cells = {name: row[place].strip() if place < len(row) else "" for name, place in columns.items()}
         for name, cell in cells.items():
             if not cell:
-                raise Malformed(f"line {line}, column {name} of the bill is empty: fill it in, with 0 for nothing, or remove the line")
+                raise Malformed(
+                    f"line {line}, column {name} of the bill is empty: fill it in, with 0 for nothing, or remove the "
+                    "line"
+                )
         sums.add(line, cells)
     return sums.total()
 
@@ -109,7 +120,9 @@ def _rows(text: io.TextIOWrapper, encoding: str) -> Iterator[tuple[int, list[str
     except csv.Error as error:
         raise Malformed(f"line {line} of the bill is no CSV ({error}): close its quotation marks") from None
     except UnicodeError:
-        raise Malformed(f"line {line} of the bill, or one soon after it, is no {encoding} text: save the bill as UTF-8") from None
+        raise Malformed(
+            f"line {line} of the bill, or one soon after it, is no {encoding} text: save the bill as UTF-8"
+        ) from None
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:
@@ -170,7 +183,9 @@ class _Sums:
             raise Malformed(f"{self._doubt}, and no other line says which: name the decimal separator by --decimal")
         currencies = {cloud: currency for cloud, (currency, _) in self._currencies.items()}
         return {
-            cloud: Billed(float(sums["core_hours"]), float(sums["cost"]) if "cost" in sums else None, currencies.get(cloud))
+            cloud: Billed(
+                float(sums["core_hours"]), float(sums["cost"]) if "cost" in sums else None, currencies.get(cloud)
+            )
             for cloud, sums in first.items()
         }
 
@@ -191,7 +206,9 @@ class _Sums:
 
     def _refuse(self, text: str, place: str) -> None:
         if any(number(text, decimal) is not None for decimal in FORMS):
-            raise Malformed(f"{place}: {text[:40]} has another decimal separator than {self._decided}: use one in the whole bill")
+            raise Malformed(
+                f"{place}: {text[:40]} has another decimal separator than {self._decided}: use one in the whole bill"
+            )
         raise Malformed(f"{place}: {text[:40]!r} is no number below 10¹²: write it as 1234.5, without a unit")
 
     def _check_currency(self, line: int, cloud: str, currency: str) -> None:

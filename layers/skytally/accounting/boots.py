@@ -1,4 +1,6 @@
-"""Boots: one run of a vm's kernel, known by its boot_id, named for good by its cloud, its vm and the boot time first reported for it."""
+"""Boots: one run of a vm's kernel, known by its boot_id,
+named for good by its cloud, its vm and the boot time first reported for it.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -33,7 +35,10 @@ class Candidate(Struct, frozen=True):
 
 
 def label_of(cloud: str, vm: str, boot_at: datetime) -> str:
-    """Name a boot as documents do: `{vm}-{20261102T081244Z}@{cloud}`. The last `@` begins the cloud, so no two clouds share a name."""
+    """Name a boot as documents do: `{vm}-{20261102T081244Z}@{cloud}`.
+
+    The last `@` begins the cloud, so no two clouds share a name.
+    """
     return f"{vm}-{boot_at.astimezone(UTC):%Y%m%dT%H%M%SZ}{_at(cloud)}"
 
 
@@ -49,8 +54,8 @@ def _at(cloud: str) -> str:
 def names_of(candidate: Candidate) -> Iterator[str]:
     """List the names that a boot may have: its own second, the next ones, and one that is free for certain.
 
-    Two boots of one vm share a second when its clock starts at the same wrong moment each time. The last name ends in a digest of the
-    boot, where every other name ends in `Z`.
+    Two boots of one vm share a second when its clock starts at the same wrong moment each time. The last name ends in a
+    digest of the boot, where every other name ends in `Z`.
     """
     cloud, vm = candidate.labels.cloud, candidate.vm
     for shift_seconds in range(PLAIN_NAMES):
@@ -62,7 +67,9 @@ def names_of(candidate: Candidate) -> Iterator[str]:
 def check_owner(boot: Boot, candidate: Candidate) -> None:
     """Refuse a boot_id that is another vm's, or another cloud's."""
     if (boot.vm, boot.cloud) != (candidate.vm, candidate.labels.cloud):
-        raise NotYours(f"boot {candidate.boot_id} belongs to another vm: a copied image must not keep the state of its original")
+        raise NotYours(
+            f"boot {candidate.boot_id} belongs to another vm: a copied image must not keep the state of its original"
+        )
 
 
 class Allowance:
@@ -85,9 +92,10 @@ class Allowance:
 class Register:
     """The boots known so far, one document each, created once; and the most cores that each was ever seen with.
 
-    Invariants: all processes agree on a boot's document, whoever saw the boot first and however often any of them died in between,
-    because each step is one atomic create whose loser reads the winner's. No boot document ever changes, so it may be cached for good.
-    Naming a boot costs its reporter alone: a boot always gets a name, in a bounded number of steps, whoever took others.
+    Invariants: all processes agree on a boot's document, whoever saw the boot first and however often any of them died
+    in between, because each step is one atomic create whose loser reads the winner's. No boot document ever changes, so
+    it may be cached for good. Naming a boot costs its reporter alone: a boot always gets a name, in a bounded number of
+    steps, whoever took others.
     """
 
     def __init__(self, documents: Documents) -> None:
@@ -130,8 +138,14 @@ class Register:
         """Give each boot the first of its names that is free; one that has got a name before has it again."""
         labels: dict[str, str] = {}
         names = {candidate.boot_id: names_of(candidate) for candidate in new}
-        while tried := {boot_id: name for boot_id, left in names.items() if boot_id not in labels for name in islice(left, 1)}:
-            done(self._documents.write([Write("label", name, 0, Label(boot_id=boot_id), create=True) for boot_id, name in tried.items()]))
+        while tried := {
+            boot_id: name for boot_id, left in names.items() if boot_id not in labels for name in islice(left, 1)
+        }:
+            done(
+                self._documents.write(
+                    [Write("label", name, 0, Label(boot_id=boot_id), create=True) for boot_id, name in tried.items()]
+                )
+            )
             holders = zip(tried.items(), self._documents.get_many("label", list(tried.values()), Label), strict=True)
             labels |= {boot_id: name for (boot_id, name), holder in holders if holder and holder.boot_id == boot_id}
         return labels
@@ -147,7 +161,9 @@ class Register:
         return max(boot.cores or 0, self._most_cores.get(boot.boot_id, 0))
 
     def read_cores(self, boot_ids: list[str]) -> dict[str, int]:
-        """Return the most cores that any process saw each of these boots with, as far as that was more than at first."""
+        """Return the most cores that any process saw each of these boots with,
+        as far as that was more than at first.
+        """
         found = self._documents.get_many("boot_cores", boot_ids, BootCores)
         stored = {cores.boot_id: cores.most_cores for cores in found if cores is not None}
         self._most_cores.update(stored)
@@ -173,7 +189,9 @@ def cores_write(cores: BootCores) -> Write:
 
 
 def _too_many() -> SkytallyError:
-    return SkytallyError("this token named too many new boots within the hour: send this again later", code="too_many_boots")
+    return SkytallyError(
+        "this token named too many new boots within the hour: send this again later", code="too_many_boots"
+    )
 
 
 def _unreadable() -> SkytallyError:

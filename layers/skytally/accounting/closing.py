@@ -1,8 +1,9 @@
-"""Closing: a cloud's month is frozen and signed; what becomes known later makes a new revision that says what it changes.
+"""Closing: a cloud's month is frozen and signed;
+what becomes known later makes a new revision that says what it changes.
 
-Invariant: a revision is created once and never written again, so what was signed is what is shown for ever. A statement shows the newest
-revision of each cloud and beside it, as not settled, what is known by now and not in it. A revision that cannot be read is noted and left
-out: it hides no other cloud's.
+Invariant: a revision is created once and never written again, so what was signed is what is shown for ever. A statement
+shows the newest revision of each cloud and beside it, as not settled, what is known by now and not in it. A revision
+that cannot be read is noted and left out: it hides no other cloud's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,12 +48,15 @@ def statement(
 ) -> dict[str, Any]:
     """Answer a month's statement, of some clouds or of all; it holds everything that was accepted before the call.
 
-    A cloud whose month was closed shows its newest revision, or the one asked for; raises NotFound where there is none such.
+    A cloud whose month was closed shows its newest revision, or the one asked for; raises NotFound where there is none
+    such.
     """
     documents.refresh()
     live = {cloud.name: cloud for cloud in live_clouds(month, clouds, documents, site, now)}
     revisions = closings(month, clouds, documents)
-    closed = {name: frozen for name, found in revisions.items() if (frozen := _newest(_chosen(found, revision), documents))}
+    closed = {
+        name: frozen for name, found in revisions.items() if (frozen := _newest(_chosen(found, revision), documents))
+    }
     if revision is not None and not closed:
         raise NotFound(f"there is no revision {revision} of {month}")
     names = sorted(closed if revision is not None else live.keys() | closed.keys())
@@ -124,8 +128,11 @@ def _frozen(closing: Closing, documents: Documents) -> Frozen | None:
     return None
 
 
-def close(month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime) -> list[Closing]:
-    """Freeze and sign what a month's clouds have not had signed yet; answers the new revisions, none where nothing is new.
+def close(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime
+) -> list[Closing]:
+    """Freeze and sign what a month's clouds have not had signed yet;
+    answers the new revisions, none where nothing is new.
 
     Raises Conflict before the month is over, or where somebody else closes it at the same time.
     """
@@ -136,8 +143,12 @@ def close(month: str, clouds: Sequence[str], documents: Documents, site: Site, s
     return made
 
 
-def revisions(month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime) -> list[Closing]:
-    """Return the revisions that a month needs now; raises Conflict before it is over, NotFound for a cloud that nobody knows."""
+def revisions(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime
+) -> list[Closing]:
+    """Return the revisions that a month needs now;
+    raises Conflict before it is over, NotFound for a cloud that nobody knows.
+    """
     if now < month_end_at(month):
         raise Conflict(f"{month} is not over: close it from {iso(month_end_at(month))} on", code="not_over")
     cloud_names.check(clouds, documents, site)
@@ -160,7 +171,9 @@ def _free_number(last: Frozen | None, before: Sequence[Closing]) -> int:
     return next(number for number in count(last.revision + 1 if last else 1) if number not in taken)
 
 
-def _freeze(month: str, live: LiveCloud, revision: int, changes: dict[str, Any] | None, site: Site, now: datetime) -> Frozen:
+def _freeze(
+    month: str, live: LiveCloud, revision: int, changes: dict[str, Any] | None, site: Site, now: datetime
+) -> Frozen:
     return Frozen(
         format=FORMAT,
         month=month,

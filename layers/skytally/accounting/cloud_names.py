@@ -1,4 +1,5 @@
-"""Names of clouds that somebody asks about: one that nobody knows is an error that names those that are known, never an empty answer.
+"""Names of clouds that somebody asks about:
+one that nobody knows is an error that names those that are known, never an empty answer.
 
 A cloud is known where the site data name it, or where a vm or a job of it was ever accounted.
 """
@@ -17,7 +18,9 @@ MOST_NAMED, LONGEST_NAME = 50, 100
 
 
 def check(names: Iterable[str], documents: Documents, site: Site, visible: Sequence[str] = ()) -> None:
-    """Raise NotFound for a name that no cloud has; it names the clouds that are known, as far as they are visible (empty: all)."""
+    """Raise NotFound for a name that no cloud has;
+    it names the clouds that are known, as far as they are visible (empty: all).
+    """
     asked = [name for name in names if name not in {*site.clouds, *NO_CLOUDS}]
     if not asked:
         return
@@ -39,7 +42,15 @@ def _accounted(documents: Documents, names: Sequence[str]) -> set[str]:
     """Return which clouds have vms or jobs, of some or of all."""
     where = {"cloud": names} if names else {}
     queries = (
-        Query(index=index, moment=moment, from_at=EARLIEST_MOMENT, until_at=LATEST_MOMENT, by=("cloud",), sums=("count",), where=where)
+        Query(
+            index=index,
+            moment=moment,
+            from_at=EARLIEST_MOMENT,
+            until_at=LATEST_MOMENT,
+            by=("cloud",),
+            sums=("count",),
+            where=where,
+        )
         for index, moment in MOMENTS.items()
     )
     return {row["cloud"] for query in queries for row in documents.table(query)}

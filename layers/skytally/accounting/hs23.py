@@ -3,11 +3,11 @@
 A boot's score is the HS23 that its benchmark says; else the site's calibration of its CPU model; else its kernel's wall
 score times the site's factor for that kernel (what the vm got, not what its core could do); else not known.
 
-A score that a vm told is believed beside its peers: at least three scores of one cloud, of the same CPU model, number of
-copies and flavor, or without so many, of the same CPU model and copies, or of the same CPU model. One that is further
-from their median than the site's factor is in quarantine: shown, and the median counts until a person confirms it. One
-outside the site's bounds is in quarantine too, and is nobody's peer; without peers nothing stands in for it. What the
-site itself says of a CPU model needs no peers.
+A score that a vm told is believed beside its peers: at least three scores of one cloud, of the same CPU model, number
+of copies and flavor, or without so many, of the same CPU model and copies, or of the same CPU model. One that is
+further from their median than the site's factor is in quarantine: shown, and the median counts until a person confirms
+it. One outside the site's bounds is in quarantine too, and is nobody's peer; without peers nothing stands in for it.
+What the site itself says of a CPU model needs no peers.
 """
 
 from collections import defaultdict

@@ -11,10 +11,11 @@ Unit = Literal["hours", "share", "bytes", "count"]
 
 
 class Measure(Struct, frozen=True):
-    """A number of a group of documents: sums of fields, a ratio of such where it has `over`, or how many values a field has.
+    """A number of a group of documents: sums of fields,
+    a ratio of such where it has `over`, or how many values a field has.
 
-    `count` stands for the documents themselves and `count:<field>` for those that have the field. Where the unit is hours, the sums are
-    milliseconds.
+    `count` stands for the documents themselves and `count:<field>` for those that have the field. Where the unit is
+    hours, the sums are milliseconds.
     """
 
     name: str
@@ -84,8 +85,12 @@ JOB_CPU_HOURS = Measure("cpu_hours", "CPU hours", "hours", ("cpu_ms",))
 JOB_EFFICIENCY = Measure("efficiency", "Efficiency", "share", ("cpu_ms",), ("core_ms_with_cpu",))
 WASTED_CORE_HOURS = Measure("wasted_core_hours", "Wasted core hours", "hours", ("wasted_core_ms",))
 MEAN_WALL_HOURS = Measure("mean_wall_hours", "Mean run time (h)", "hours", ("wall_ms",), ("count",))
-MEAN_MAX_PSS = Measure("mean_max_pss_bytes", "Mean of largest PSS", "bytes", ("max_pss_bytes",), ("count:max_pss_bytes",))
-MEAN_WORK_FOLDER = Measure("mean_work_folder_bytes", "Mean work folder", "bytes", ("work_folder_bytes",), ("count:work_folder_bytes",))
+MEAN_MAX_PSS = Measure(
+    "mean_max_pss_bytes", "Mean of largest PSS", "bytes", ("max_pss_bytes",), ("count:max_pss_bytes",)
+)
+MEAN_WORK_FOLDER = Measure(
+    "mean_work_folder_bytes", "Mean work folder", "bytes", ("work_folder_bytes",), ("count:work_folder_bytes",)
+)
 MEAN_INPUT = Measure("mean_input_bytes", "Mean input", "bytes", ("input_bytes",), ("count:input_bytes",))
 MEAN_OUTPUT = Measure("mean_output_bytes", "Mean output", "bytes", ("output_bytes",), ("count:output_bytes",))
 

@@ -1,4 +1,6 @@
-"""Three views of a month side by side: what the vms said, what the scheduler saw of their lives, and what the provider bills."""
+"""Three views of a month side by side: what the vms said,
+what the scheduler saw of their lives, and what the provider bills.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,9 @@ from skytally.core.rounding import rounded
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def reconciliation(rows: Sequence[Mapping[str, Any]], month: str, documents: Documents, bill: Mapping[str, Billed]) -> list[dict[str, Any]]:
+def reconciliation(
+    rows: Sequence[Mapping[str, Any]], month: str, documents: Documents, bill: Mapping[str, Billed]
+) -> list[dict[str, Any]]:
     """Return each cloud's row of the statement beside what others say, and by how much the vms said more, rounded.
 
     What is not known is None.
@@ -57,12 +61,15 @@ def _costs(row: Mapping[str, Any], billed: Billed | None) -> dict[str, Any]:
 
 
 def _residual(reported: float | None, other: float | None) -> float | None:
-    """Return the share by which the vms reported more: -1 for what was never reported, None beside nothing and beside a credit."""
+    """Return the share by which the vms reported more:
+    -1 for what was never reported, None beside nothing and beside a credit.
+    """
     return (reported or 0.0) / other - 1 if other and other > 0 else None
 
 
 def scheduled_core_hours(month: str, documents: Documents) -> dict[str, float | None]:
-    """Answer each cloud's vms' lives as the scheduler reported them, times cores, within a month; None where it knows no cores.
+    """Answer each cloud's vms' lives as the scheduler reported them,
+    times cores, within a month; None where it knows no cores.
 
     A life without an end lasts until it was last reported.
     """

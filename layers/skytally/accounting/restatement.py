@@ -45,7 +45,9 @@ def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
 
 
 def _has_same_price(frozen: Frozen, live: LiveCloud) -> bool:
-    """Return whether the cost is of the same core hours at the same price: only another rule of rounding changes it then."""
+    """Return whether the cost is of the same core hours at the same price:
+    only another rule of rounding changes it then.
+    """
     before, after = ((rates.price_per_core_hour, rates.currency) for rates in (frozen.rates, live.rates))
     return before == after and frozen.totals["core_hours"] == live.totals["core_hours"]
 

@@ -1,7 +1,8 @@
 """Samples: which of them are refused, and why; and when one counts whose clock is wrong.
 
-Invariants: a sample that is refused costs itself. What passes holds no more than its boot can have done in its time on its cores, in
-all, in its month, and since the sample before; and it lies in no future and in no month that its clock made up.
+Invariants: a sample that is refused costs itself. What passes holds no more than its boot can have done in its time on
+its cores, in all, in its month, and since the sample before; and it lies in no future and in no month that its clock
+made up.
 """
 
 from collections.abc import Iterator
@@ -42,7 +43,9 @@ def _parse_one(index: int, raw: msgspec.Raw) -> Sample | Rejection:
 
 
 def check(sample: Sample, caller: Caller, now: datetime) -> None:
-    """Refuse what a sample shows by itself: another vm, an impossible time, counters that cannot be; raises SkytallyError."""
+    """Refuse what a sample shows by itself: another vm,
+    an impossible time, counters that cannot be; raises SkytallyError.
+    """
     _check_owner(sample, caller)
     _check_times(sample, now)
     _check_month(sample, now)
@@ -61,7 +64,9 @@ def _check_owner(sample: Sample, caller: Caller) -> None:
 
 def _check_times(sample: Sample, now: datetime) -> None:
     if sample.sampled_at < EARLIEST:
-        raise Malformed("sampled_at is before 2020: set the vm's clock by this answer's server_time", code="malformed_time")
+        raise Malformed(
+            "sampled_at is before 2020: set the vm's clock by this answer's server_time", code="malformed_time"
+        )
     if sample.boot_at > sample.sampled_at:
         raise Malformed("boot_at is after sampled_at", code="malformed_time")
     _check_not_ahead("sampled_at", sample.sampled_at, now)
@@ -75,7 +80,9 @@ def _check_times(sample: Sample, now: datetime) -> None:
 
 def _check_not_ahead(name: str, moment: datetime, now: datetime) -> None:
     if moment > now + CLOCK_TOLERANCE:
-        raise Malformed(f"{name} is over a day ahead: set the vm's clock by this answer's server_time", code="malformed_time")
+        raise Malformed(
+            f"{name} is over a day ahead: set the vm's clock by this answer's server_time", code="malformed_time"
+        )
 
 
 def _check_month(sample: Sample, now: datetime) -> None:
@@ -84,7 +91,8 @@ def _check_month(sample: Sample, now: datetime) -> None:
     edge = month_end_at(month)
     if month != month_of(at) and not edge <= at <= edge + CLOSING_ALLOWED:
         raise Malformed("month is neither that of sampled_at nor the one that ended at it", code="wrong_month")
-    # Without a baseline the boot began in this month: then its wall time is its uptime, which needs no clock that was right at the edge.
+    # Without a baseline the boot began in this month: then its wall time is its uptime, which needs no clock that was
+    # right at the edge.
     allowed = CLOCK_TOLERANCE if sample.month_start.wall_seconds else timedelta(0)
     elapsed_seconds = (min(at, now + AHEAD_ALLOWED) - month_start_at(month) + allowed).total_seconds()
     if sample.counters.wall_seconds - sample.month_start.wall_seconds > bound(elapsed_seconds):
@@ -105,18 +113,23 @@ def _check_counters(sample: Sample) -> None:
         raise Malformed("core_seconds is 0, and a vm that runs has a core", code="no_core_time")
     for since, before in _spans(sample):
         if now.cpu_seconds - before.cpu_seconds > bound(now.core_seconds - before.core_seconds):
-            raise Malformed(f"user, nice and system seconds together exceed core_seconds {since}", code="cpu_above_cores")
+            raise Malformed(
+                f"user, nice and system seconds together exceed core_seconds {since}", code="cpu_above_cores"
+            )
 
 
 def check_cores(sample: Sample, most_cores: int) -> None:
-    """Refuse more core time than the boot's cores can have had: since the boot, in the month, and since the sample before.
+    """Refuse more core time than the boot's cores can have had:
+    since the boot, in the month, and since the sample before.
 
     `most_cores` is the highest number of cores that the boot was ever seen with. Raises Malformed.
     """
     for since, before in _spans(sample):
         wall_seconds = sample.counters.wall_seconds - before.wall_seconds
         if sample.counters.core_seconds - before.core_seconds > bound(wall_seconds) * most_cores:
-            raise Malformed(f"core_seconds exceed wall_seconds times {most_cores} cores {since}", code="core_above_wall")
+            raise Malformed(
+                f"core_seconds exceed wall_seconds times {most_cores} cores {since}", code="core_above_wall"
+            )
 
 
 def exceeds(sample: Sample, most_cores: int) -> bool:
@@ -140,7 +153,8 @@ NOTHING = Counters(wall_seconds=0.0, core_seconds=0.0, user_seconds=0.0, system_
 
 
 def check_age(sample: Sample, boot: Boot, now: datetime) -> None:
-    """Refuse an uptime that reaches beyond the boot's whole age, so that nothing is kept for a time to come; raises Malformed.
+    """Refuse an uptime that reaches beyond the boot's whole age,
+    so that nothing is kept for a time to come; raises Malformed.
 
     A boot's time may be a clock's tolerance late, and so may a sample's own.
     """
@@ -159,7 +173,9 @@ def benchmark_of(sample: Sample, now: datetime) -> Benchmark | None:
         if benchmark is not None and benchmark.measured_at is not None:
             _check_not_ahead("measured_at", benchmark.measured_at, now)
     except SkytallyError as error:
-        raise Malformed(f"the sample counts without its benchmark: {error.message}", code="malformed_benchmark") from None
+        raise Malformed(
+            f"the sample counts without its benchmark: {error.message}", code="malformed_benchmark"
+        ) from None
     return benchmark
 
 

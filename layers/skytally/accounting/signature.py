@@ -19,11 +19,15 @@ def new_key() -> str:
 
 
 def sign(text: str, signing_key: str) -> tuple[str, str]:
-    """Answer a text's signature in base64, and the public key by which anybody checks it; raises Malformed for what is no key."""
+    """Answer a text's signature in base64, and the public key by which anybody checks it;
+    raises Malformed for what is no key.
+    """
     try:
         key = serialization.load_pem_private_key(signing_key.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Malformed("this is no private key in PEM without a password: make one by `skytally statement keygen`") from None
+        raise Malformed(
+            "this is no private key in PEM without a password: make one by `skytally statement keygen`"
+        ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise Malformed("the signing key is not Ed25519: make one by `skytally statement keygen`")
     return base64.b64encode(key.sign(text.encode())).decode(), _public(key.public_key())

@@ -1,4 +1,6 @@
-"""Statement: what is known of a month, for each cloud, from the month documents of all boots; see accounting/closing.py for what is frozen of it."""
+"""Statement: what is known of a month, for each cloud, from the month documents of all boots;
+see accounting/closing.py for what is frozen of it.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -72,7 +74,10 @@ def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: S
         where=where,
     )
     received = {(row["cloud"], row["label"]): row["wall_ms"] + row["suspended_ms"] for row in documents.table(window)}
-    later = {usage.boot_id for _, usage in documents.find("usage", Usage, {"month": [month_of(month_end_at(month))], **where})}
+    later = {
+        usage.boot_id
+        for _, usage in documents.find("usage", Usage, {"month": [month_of(month_end_at(month))], **where})
+    }
     credit = scores(benchmarks, site)
     return [
         BootMonth(
@@ -88,7 +93,9 @@ def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: S
     ]
 
 
-def month_documents(months: Sequence[str], where: Mapping[str, Sequence[str]], documents: Documents) -> Iterator[tuple[str, Usage, bool]]:
+def month_documents(
+    months: Sequence[str], where: Mapping[str, Sequence[str]], documents: Documents
+) -> Iterator[tuple[str, Usage, bool]]:
     """List the month documents of boots in key order, each with whether the boot's uptime went back.
 
     The last sample of one that went back is the newest in time; it added nothing to the document.
@@ -103,9 +110,11 @@ def month_documents(months: Sequence[str], where: Mapping[str, Sequence[str]], d
 
 
 def _up_ms(usage: Usage, *, goes_on: bool) -> float:
-    """Return how long a boot was up in its month by the calendar: until its last sample, or the month's end where it goes on.
+    """Return how long a boot was up in its month by the calendar:
+    until its last sample, or the month's end where it goes on.
 
-    A vm's own clocks stand still while its host pauses it, and go back with a memory snapshot, so they do not tell what is missing.
+    A vm's own clocks stand still while its host pauses it, and go back with a memory snapshot, so they do not tell what
+    is missing.
     """
     end = month_end_at(usage.month)
     calendar_ms = elapsed_ms(usage.boot_at, end if goes_on else usage.last_sampled_at, month_start_at(usage.month), end)
@@ -113,7 +122,9 @@ def _up_ms(usage: Usage, *, goes_on: bool) -> float:
 
 
 def up_ms(calendar_ms: float, counted_ms: float) -> float:
-    """Return a time up: the calendar's, or what the vm's clocks counted where that is less by no more than clocks differ."""
+    """Return a time up: the calendar's,
+    or what the vm's clocks counted where that is less by no more than clocks differ.
+    """
     return calendar_ms if calendar_ms > counted_ms * (1 + CLOCK_RATE) + CLOCKS_APART_MS else counted_ms
 
 
@@ -132,7 +143,9 @@ def _by_cloud(boots: Iterable[BootMonth]) -> dict[str, list[BootMonth]]:
 def cloud_row(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) -> dict[str, Any]:
     """Return the sums of a cloud's boots, rounded; what is not known is None."""
     usages = [boot.usage for boot in boots]
-    wall_ms, core_ms, cpu = (sum(values) for values in zip(*((u.wall_ms, u.core_ms, cpu_ms(u)) for u in usages), strict=True))
+    wall_ms, core_ms, cpu = (
+        sum(values) for values in zip(*((u.wall_ms, u.core_ms, cpu_ms(u)) for u in usages), strict=True)
+    )
     row = {
         "cloud": name,
         "vm_count": len({usage.vm for usage in usages}),

@@ -1,7 +1,7 @@
 """Usage: what the samples of a boot say of a month, and of the time between two of them.
 
-Everything is cumulative since boot, so of a month only the last sample counts, whatever arrived before it, twice or never.
-The version of a document is the uptime, which grows strictly within a boot and knows no clock.
+Everything is cumulative since boot, so of a month only the last sample counts, whatever arrived before it, twice or
+never. The version of a document is the uptime, which grows strictly within a boot and knows no clock.
 """
 
 import asyncio
@@ -39,7 +39,9 @@ COUNTED = (
 def candidate(sample: Sample, caller: Caller, now: datetime) -> Candidate:
     """Return the sample's boot with the labels that the token gives."""
     labels = Labels(cloud=caller.clouds[0], site=caller.site, group=caller.group, flavor=caller.flavor)
-    return Candidate(str(sample.boot_id), sample.vm, samples.booted_at(sample, now), labels, _cores(sample), caller.vm is not None)
+    return Candidate(
+        str(sample.boot_id), sample.vm, samples.booted_at(sample, now), labels, _cores(sample), caller.vm is not None
+    )
 
 
 def _cores(sample: Sample) -> int:
@@ -193,14 +195,19 @@ class Item(Struct):
             self.refused = [Rejection(self.index, "rejected", "the document store refuses this sample for good")]
             return Outcome.REJECTED
         if rejected:
-            self.refused.append(Rejection(self.index, "malformed_benchmark", "the document store refuses this benchmark for good"))
+            self.refused.append(
+                Rejection(self.index, "malformed_benchmark", "the document store refuses this benchmark for good")
+            )
         return outcomes["usage"]
 
 
-async def record(items: Sequence[Sample | Rejection], caller: Caller, register: Register, documents: Documents, now: datetime) -> Receipt:
+async def record(
+    items: Sequence[Sample | Rejection], caller: Caller, register: Register, documents: Documents, now: datetime
+) -> Receipt:
     """Keep every good sample of a report, durably, before answering.
 
-    Invariant: whatever one sample holds, its neighbours are kept. Raises Unavailable, and then the whole report may be sent again.
+    Invariant: whatever one sample holds, its neighbours are kept. Raises Unavailable, and then the whole report may be
+    sent again.
     """
     rejected = [item for item in items if isinstance(item, Rejection)]
     checked: list[tuple[int, Sample]] = []
@@ -237,7 +244,9 @@ async def record(items: Sequence[Sample | Rejection], caller: Caller, register: 
     return Receipt(accepted=counts[Outcome.STORED], stale=counts[Outcome.STALE], rejected=rejected, server_time=now)
 
 
-async def _boots(found: Iterable[Sample], caller: Caller, register: Register, now: datetime) -> dict[str, Boot | SkytallyError]:
+async def _boots(
+    found: Iterable[Sample], caller: Caller, register: Register, now: datetime
+) -> dict[str, Boot | SkytallyError]:
     """Return the boot of each sample, or why it has none."""
     known: dict[str, Boot | SkytallyError] = {}
     unknown: dict[str, Candidate] = {}
@@ -259,7 +268,9 @@ def _boot(boots: Mapping[str, Boot | SkytallyError], sample: Sample) -> Boot:
 
 
 async def _most_cores(items: Sequence[Item], register: Register) -> dict[str, int]:
-    """Return the highest number of cores that each boot was ever seen with; the store is asked only where a sample needs more."""
+    """Return the highest number of cores that each boot was ever seen with;
+    the store is asked only where a sample needs more.
+    """
     most_cores: dict[str, int] = {}
     for item in items:
         seen = most_cores.get(item.boot.boot_id) or register.most_cores(item.boot)
@@ -273,13 +284,21 @@ async def _note_anomalies(stale: Sequence[Write], documents: Documents) -> None:
     """Write down the boots whose samples are stale by their uptime and yet later in time than what is known."""
     if stale:
         known = await asyncio.to_thread(documents.get_many, "usage", [write.key for write in stale], Usage)
-        noted = [anomaly(write, usage) for write, usage in zip(stale, known, strict=True) if usage is not None and _went_back(write, usage)]
+        noted = [
+            anomaly(write, usage)
+            for write, usage in zip(stale, known, strict=True)
+            if usage is not None and _went_back(write, usage)
+        ]
         await asyncio.wrap_future(documents.write(noted))
 
 
 def _went_back(write: Write, known: Usage) -> bool:
     late, sample = timedelta(seconds=samples.TOLERANCE_SECONDS), write.document
-    return isinstance(sample, Usage) and sample.last_sampled_at > known.last_sampled_at + late and sample.uptime_ms < known.uptime_ms
+    return (
+        isinstance(sample, Usage)
+        and sample.last_sampled_at > known.last_sampled_at + late
+        and sample.uptime_ms < known.uptime_ms
+    )
 
 
 def anomaly(write: Write, known: Usage) -> Write:

@@ -1,13 +1,18 @@
-"""Alarms as JSON to a webhook, in the form that its receiver understands; anything but 2xx, after some tries, is an outage.
+"""Alarms as JSON to a webhook, in the form that its receiver understands;
+anything but 2xx, after some tries, is an outage.
 
 ::
 
-    skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "text"}, one alarm a request
-    chat           {"text"}, as Slack and what speaks like it take it: what would call people or be markup is written so that it does not
-    alertmanager   [{"labels", "annotations", "startsAt", "endsAt"}, …], for POST …/api/v2/alerts of Prometheus's Alertmanager
+    skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "text"}, one alarm a
+                   request
+    chat           {"text"}, as Slack and what speaks like it take it: what would call people or be markup is written so
+                   that it does not
+    alertmanager   [{"labels", "annotations", "startsAt", "endsAt"}, …], for POST …/api/v2/alerts of Prometheus's
+                   Alertmanager
 
-Names are others' words: in every form they are text without control characters or characters of direction.
-Alertmanager forgets what it does not hear of again, so every round repeats the open alarms, each with an end some missed rounds away.
+Names are others' words: in every form they are text without control characters or characters of direction. Alertmanager
+forgets what it does not hear of again, so every round repeats the open alarms, each with an end some missed rounds
+away.
 """
 
 import functools
@@ -35,7 +40,8 @@ FORGOTTEN_AFTER = timedelta(hours=1)
 CLOCKS_DIFFER = timedelta(minutes=1)
 REMINDED_AT_ONCE = 500
 CHAT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-# What a chat would take for a call, a link, a picture or a style; an underscore only at a word's edge, since names have them inside.
+# What a chat would take for a call, a link, a picture or a style; an underscore only at a word's edge, since names have
+# them inside.
 CHAT_MARKUP = re.compile(r"[@#*`~\[\]!]|:(?=//)|(?<!\w)_|_(?!\w)")
 
 
@@ -55,7 +61,9 @@ class AlarmWebhook:
         if self._form == "alertmanager":
             countdown = Countdown(REQUEST_SECONDS)
             for start in range(0, len(alarms), REMINDED_AT_ONCE):
-                self._deliver([alert(alarm, self._now) for alarm in alarms[start : start + REMINDED_AT_ONCE]], countdown)
+                self._deliver(
+                    [alert(alarm, self._now) for alarm in alarms[start : start + REMINDED_AT_ONCE]], countdown
+                )
 
     def _deliver(self, body: Any, countdown: Countdown) -> None:
         """Post, some times where that may help, and at most as long as is left."""
@@ -73,10 +81,14 @@ class AlarmWebhook:
         except urllib3.exceptions.HTTPError:
             raise Unavailable("the alarm webhook does not answer: check SKYTALLY_ALARM_WEBHOOK") from None
         except _Refused as refused:
-            raise Unavailable(f"the alarm webhook answered {refused.status}: check SKYTALLY_ALARM_WEBHOOK and alarms.form") from None
+            raise Unavailable(
+                f"the alarm webhook answered {refused.status}: check SKYTALLY_ALARM_WEBHOOK and alarms.form"
+            ) from None
 
     def _post(self, data: bytes, seconds: float) -> None:
-        answer = self._client.request("POST", self._url, seconds=seconds, body=data, headers={"Content-Type": "application/json"})
+        answer = self._client.request(
+            "POST", self._url, seconds=seconds, body=data, headers={"Content-Type": "application/json"}
+        )
         if not 200 <= answer.status < 300:
             raise _Refused(answer.status)
 
@@ -90,7 +102,9 @@ class _Refused(Exception):
 
 
 def _is_passing(error: BaseException) -> bool:
-    return isinstance(error, urllib3.exceptions.HTTPError) or (isinstance(error, _Refused) and error.status in TRY_AGAIN)
+    return isinstance(error, urllib3.exceptions.HTTPError) or (
+        isinstance(error, _Refused) and error.status in TRY_AGAIN
+    )
 
 
 def plain(alarm: Alarm, _: datetime) -> dict[str, Any]:
@@ -125,7 +139,11 @@ def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
         "labels": {name: visible(value) for name, value in labels.items() if value},
         "annotations": {"summary": visible(alarm.message)},
         "startsAt": iso(alarm.raised_at),
-        "endsAt": iso(now + FORGOTTEN_AFTER if alarm.resolved_at is None else max(alarm.raised_at, alarm.resolved_at - CLOCKS_DIFFER)),
+        "endsAt": iso(
+            now + FORGOTTEN_AFTER
+            if alarm.resolved_at is None
+            else max(alarm.raised_at, alarm.resolved_at - CLOCKS_DIFFER)
+        ),
     }
 
 

@@ -6,12 +6,13 @@
     POST /system/functions         make        202, before anything runs
     PUT  /system/functions         change      202, 404 where it is not there; 200 of some, and nothing changed
     DELETE /system/functions       {"functionName"}        202, 404 when it was not there
-    GET|POST|PUT|DELETE /system/secrets   {"name", "value"}   202, 409 for a POST of what is there; GET tells names alone
+    GET|POST|PUT|DELETE /system/secrets   {"name", "value"}   202, 409 for a POST of what is there; GET tells names
+                                          alone
     GET  /system/logs?name=&tail=&since=   JSON lines {"name", "instance", "text"}
     GET  /function/NAME/_/ready    what answers
 
-A gateway shows neither environment nor root file system of what runs, and adds labels of its own. So what is so already is told by an
-annotation of ours, and which version answers by that version itself.
+A gateway shows neither environment nor root file system of what runs, and adds labels of its own. So what is so already
+is told by an annotation of ours, and which version answers by that version itself.
 """
 
 import json
@@ -78,7 +79,9 @@ class OpenFaasFunctions:
             return None
         digest, image = (shown.get("annotations") or {}).get(DIGEST), str(shown.get("image"))
         if digest != wanted.digest:
-            return Running(digest, image, words="another version is deployed" if digest else "somebody else deployed this")
+            return Running(
+                digest, image, words="another version is deployed" if digest else "somebody else deployed this"
+            )
         answer = self._pool_request("GET", f"/function/{wanted.service}/_/ready", None, {})
         answering = _json(answer).get("deployment") if answer.status == 200 else None
         if answering == digest:
@@ -130,14 +133,18 @@ class OpenFaasFunctions:
         try:
             return msgspec.json.decode(answer.data, type=list[dict[str, Any]] | None) or []
         except msgspec.MsgspecError:
-            raise Unavailable(f"{self._gateway} answered something that is no list: is this an OpenFaaS gateway?") from None
+            raise Unavailable(
+                f"{self._gateway} answered something that is no list: is this an OpenFaaS gateway?"
+            ) from None
 
     def _said(self, service: str) -> str:
         """Return the end of what a function's processes wrote, as far as the gateway tells it.
 
         Of a function that we changed it is what they wrote since: what came before is another version's.
         """
-        query = {"name": service, "tail": LOG_LINES, "follow": "false"} | ({"since": at} if (at := self._put_at.get(service)) else {})
+        query = {"name": service, "tail": LOG_LINES, "follow": "false"} | (
+            {"since": at} if (at := self._put_at.get(service)) else {}
+        )
         answer = self._ask("GET", f"/system/logs?{urlencode(query)}", None)
         lines = answer.data.decode(errors="replace").splitlines() if answer.status == 200 else []
         words = " ".join(_line(line) for line in lines[-LOG_LINES:] if line.strip())
@@ -155,7 +162,9 @@ class OpenFaasFunctions:
             raise Forbidden("the gateway refuses the password: check the password file")
         return answer
 
-    def _pool_request(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    def _pool_request(
+        self, method: str, path: str, data: bytes | None, headers: dict[str, str]
+    ) -> urllib3.BaseHTTPResponse:
         """Ask, and again for some seconds where nothing answers: whatever is asked may be asked twice."""
         deadline = time.monotonic() + self._seconds
         tries = tenacity.Retrying(
@@ -169,7 +178,9 @@ class OpenFaasFunctions:
         def ask() -> urllib3.BaseHTTPResponse:
             left = max(deadline - time.monotonic(), 0.1)
             timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS, total=left)
-            return self._pool.request(method, self._gateway + path, body=data, headers=headers, timeout=timeout, redirect=False)
+            return self._pool.request(
+                method, self._gateway + path, body=data, headers=headers, timeout=timeout, redirect=False
+            )
 
         try:
             return tries(ask)
@@ -177,7 +188,9 @@ class OpenFaasFunctions:
             raise Unavailable(f"the gateway at {self._gateway} does not answer: {_advice(error)}") from None
 
     def _tell_of(self, state: tenacity.RetryCallState) -> None:
-        self._tell(f"the gateway at {self._gateway} does not answer, and is asked again in {state.upcoming_sleep:.0f} s")
+        self._tell(
+            f"the gateway at {self._gateway} does not answer, and is asked again in {state.upcoming_sleep:.0f} s"
+        )
 
 
 def body_of(wanted: Specification) -> dict[str, Any]:
@@ -198,12 +211,22 @@ def body_of(wanted: Specification) -> dict[str, Any]:
 
 def stack(wanted: Collection[Specification]) -> dict[str, Any]:
     """Return what stack.yml says: the same functions, as `faas-cli deploy` takes them."""
-    return {"version": "1.0", "provider": {"name": "openfaas"}, "functions": {one.service: _stacked(body_of(one)) for one in wanted}}
+    return {
+        "version": "1.0",
+        "provider": {"name": "openfaas"},
+        "functions": {one.service: _stacked(body_of(one)) for one in wanted},
+    }
 
 
 def _stacked(body: dict[str, Any]) -> dict[str, Any]:
     same = {name: body[name] for name in ("image", "secrets", "labels", "annotations", "limits", "requests")}
-    return {"lang": "dockerfile", "skip_build": True, "environment": body["envVars"], "readonly_root_filesystem": True, **same}
+    return {
+        "lang": "dockerfile",
+        "skip_build": True,
+        "environment": body["envVars"],
+        "readonly_root_filesystem": True,
+        **same,
+    }
 
 
 def _is_ours(shown: dict[str, Any]) -> bool:
@@ -238,7 +261,9 @@ def _is_taken(answer: urllib3.BaseHTTPResponse) -> bool:
 def _refusal(answer: urllib3.BaseHTTPResponse, what: str, hidden: str | None = None) -> Malformed | Unavailable:
     """Return the error that an answer is, in the gateway's words unless they hold what is to stay hidden."""
     said = answer.data.decode(errors="replace")
-    words = "" if hidden and (hidden in said or json.dumps(hidden)[1:-1] in said) else printable(said.strip(), MOST_LETTERS)
+    words = (
+        "" if hidden and (hidden in said or json.dumps(hidden)[1:-1] in said) else printable(said.strip(), MOST_LETTERS)
+    )
     if answer.status >= 500:
         return Unavailable(f"{what}: the gateway answered {answer.status}: {words or 'try again'}")
     return Malformed(f"{what}: the gateway refuses this with {answer.status}: {words or 'it does not say why'}")

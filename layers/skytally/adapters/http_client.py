@@ -1,7 +1,8 @@
 """HTTP requests that end: a request takes at most so many seconds in all, whatever its peer does.
 
-urllib3's time-outs hold for each read, so a peer that sends a byte now and then is never late, and name resolution has none. Here a request
-runs in a thread, and whoever made it waits no longer than its time; then its socket is shut, which ends the thread too.
+urllib3's time-outs hold for each read, so a peer that sends a byte now and then is never late, and name resolution has
+none. Here a request runs in a thread, and whoever made it waits no longer than its time; then its socket is shut, which
+ends the thread too.
 """
 
 import socket
@@ -34,7 +35,9 @@ class _Request:
         self.is_sent = False
 
     def begins(self, connection: HTTPConnection, *, to_send: bool) -> None:
-        """Take a connection, to connect or to send; raises TimeoutError where the time is over, so that nothing is sent any more."""
+        """Take a connection, to connect or to send;
+        raises TimeoutError where the time is over, so that nothing is sent any more.
+        """
         with self._lock:
             if self._is_over:
                 raise urllib3.exceptions.TimeoutError("the request's time is over")
@@ -87,8 +90,11 @@ class HttpClient:
         self._pool = urllib3.PoolManager(retries=False, ca_certs=str(ca_file) if ca_file else None)
         self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
-    def request(self, method: str, url: str, *, seconds: float = REQUEST_SECONDS, **how: Any) -> urllib3.BaseHTTPResponse:
-        """Return an answer, read whole; raises urllib3's HTTPError where it does not come within so many seconds in all.
+    def request(
+        self, method: str, url: str, *, seconds: float = REQUEST_SECONDS, **how: Any
+    ) -> urllib3.BaseHTTPResponse:
+        """Return an answer, read whole;
+        raises urllib3's HTTPError where it does not come within so many seconds in all.
 
         Raises NotSent where nothing was sent.
         """
@@ -105,6 +111,8 @@ class HttpClient:
                 raise NotSent("the peer cannot be reached") from None
             raise urllib3.exceptions.ProtocolError(f"the answer did not come ({type(error).__name__})") from None
 
-    def _answer(self, request: _Request, method: str, url: str, seconds: float, how: dict[str, Any]) -> urllib3.BaseHTTPResponse:
+    def _answer(
+        self, request: _Request, method: str, url: str, seconds: float, how: dict[str, Any]
+    ) -> urllib3.BaseHTTPResponse:
         _thread.request = request
         return self._pool.request(method, url, timeout=urllib3.Timeout(total=seconds), redirect=False, **how)

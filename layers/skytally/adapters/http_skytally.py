@@ -1,4 +1,6 @@
-"""A skytally deployment as its operator's commands call it: JSON over HTTP, with time-outs and errors that say what to do."""
+"""A skytally deployment as its operator's commands call it:
+JSON over HTTP, with time-outs and errors that say what to do.
+"""
 
 import json
 from pathlib import Path
@@ -20,7 +22,9 @@ KINDS = {400: Malformed, 401: Unauthenticated, 403: Forbidden, 503: Unavailable}
 class Deployment:
     """One deployment and one token for it."""
 
-    def __init__(self, base: str, token: str | None = None, ca_file: Path | None = None, *, insecure: bool = False) -> None:
+    def __init__(
+        self, base: str, token: str | None = None, ca_file: Path | None = None, *, insecure: bool = False
+    ) -> None:
         check_base(base, insecure=insecure)
         self._base = base.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -51,7 +55,9 @@ class Deployment:
             with self._pool.request(method, url, redirect=False, **how) as answer:
                 status, data = answer.status, answer.read(MOST_BYTES + 1)
         except urllib3.exceptions.SSLError:
-            raise Malformed(f"{self._base} is not trusted: name by --ca the file with the CA of its certificate") from None
+            raise Malformed(
+                f"{self._base} is not trusted: name by --ca the file with the CA of its certificate"
+            ) from None
         except urllib3.exceptions.HTTPError:
             raise Unavailable(f"{self._base} does not answer: check --base and try again") from None
         if not 200 <= status < 300:

@@ -75,7 +75,8 @@ class DiracCommandJobStates:
         return found
 
     def _rows(self, job_ids: list[int]) -> list[Row]:
-        """Return the rows of an answer, each job's once: of one that is asked about alone the first, where time is left for that.
+        """Return the rows of an answer, each job's once:
+        of one that is asked about alone the first, where time is left for that.
 
         All commands together take `REQUEST_SECONDS` at most.
         """
@@ -88,7 +89,9 @@ class DiracCommandJobStates:
         return [row for row in rows if counts[row["job_id"]] == 1] + [row for some in alone for row in some] + rest
 
     def _alone(self, job_id: int, countdown: Countdown) -> list[Row]:
-        """Return the first row of a job that is asked about alone; where no time is left for that, one that says nothing."""
+        """Return the first row of a job that is asked about alone;
+        where no time is left for that, one that says nothing.
+        """
         try:
             return parse_csv(self._ask([job_id], countdown.left_seconds()))[:1]
         except TooSlow:
@@ -99,9 +102,13 @@ class DiracCommandJobStates:
         try:
             done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds, check=False)  # noqa: S603
         except subprocess.TimeoutExpired:
-            raise TooSlow(f"{self._command} did not end in {REQUEST_SECONDS:.0f} s: the jobs stay as they are") from None
+            raise TooSlow(
+                f"{self._command} did not end in {REQUEST_SECONDS:.0f} s: the jobs stay as they are"
+            ) from None
         except OSError:
-            raise Unavailable(f"{self._command} cannot be run: install DIRAC's client where the collector runs") from None
+            raise Unavailable(
+                f"{self._command} cannot be run: install DIRAC's client where the collector runs"
+            ) from None
         if done.returncode:
             raise Unavailable(f"{self._command} ended with {done.returncode}: check the robot's proxy")
         return done.stdout.decode("utf-8", "replace")

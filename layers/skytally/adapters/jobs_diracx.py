@@ -1,11 +1,14 @@
-"""DIRAC's job states by the REST API of DiracX 0.7: `POST /api/jobs/search`, paged, sorted, under a token that is renewed.
+"""DIRAC's job states by the REST API of DiracX 0.7:
+`POST /api/jobs/search`, paged, sorted, under a token that is renewed.
 
 ::
 
-    200 whole · 206 `content-range: jobs 0-99/254` a part, the last page too · 416 past the end · 401 token · else Unavailable
+    200 whole · 206 `content-range: jobs 0-99/254` a part, the last page too
+    416 past the end · 401 token · else Unavailable
 
-The token file holds JSON `{"access_token", "refresh_token"}` (as /api/auth/token answers it) or one bare access token; what that is renewed
-to lies sealed in the document store (see `credential`). All requests of one call of `states` take `REQUEST_SECONDS` at most, together.
+The token file holds JSON `{"access_token", "refresh_token"}` (as /api/auth/token answers it) or one bare access token;
+what that is renewed to lies sealed in the document store (see `credential`). All requests of one call of `states` take
+`REQUEST_SECONDS` at most, together.
 """
 
 import re
@@ -81,7 +84,9 @@ class DiracxJobStates:
         raise Unavailable("DiracX answers pages without an end")
 
     def _post(self, path: str, body: Any, countdown: Countdown) -> urllib3.BaseHTTPResponse:
-        """Ask with the token at hand, once more with a renewed one if that is refused; raises Unavailable for anything unexpected."""
+        """Ask with the token at hand, once more with a renewed one if that is refused;
+        raises Unavailable for anything unexpected.
+        """
         tokens = self._credential.tokens()
         answer = self._ask(path, body, tokens, countdown)
         if answer.status == 401:
@@ -92,7 +97,9 @@ class DiracxJobStates:
         return answer
 
     def _ask(self, path: str, body: Any, tokens: Tokens, countdown: Countdown) -> urllib3.BaseHTTPResponse:
-        return self._request(path, {"json": body, "headers": {"Authorization": f"Bearer {tokens.access_token}"}}, countdown)
+        return self._request(
+            path, {"json": body, "headers": {"Authorization": f"Bearer {tokens.access_token}"}}, countdown
+        )
 
     def _request(self, path: str, how: dict[str, Any], countdown: Countdown) -> urllib3.BaseHTTPResponse:
         try:
@@ -109,7 +116,9 @@ class DiracxJobStates:
         if answer.status in REFUSALS:
             raise Refused(f"DiracX refuses to renew the token: {SIGN_IN} (SKYTALLY_DIRAC_TOKEN_FILE)")
         if answer.status != 200 and answer.status not in UNKNOWN:
-            raise NotExchanged(f"DiracX answered {answer.status} when it was asked to renew the token: it is asked again")
+            raise NotExchanged(
+                f"DiracX answered {answer.status} when it was asked to renew the token: it is asked again"
+            )
         tokens = parsed(answer.data) if answer.status == 200 else None
         if tokens is None:
             raise Unavailable(f"DiracX did not answer a token when it was asked to renew it: {SIGN_IN}")

@@ -1,7 +1,7 @@
 """PanDA's jobs by the JSON of its monitor, BigPanDA: `GET {base}/jobs/?json&…`, one request at a time.
 
-Several values are parted by `|`: a comma is an AND, and keeps the archive from being asked. Both ends of a window are named, without a
-zone. A redirect or a page instead of JSON is a login that is wanted, so an outage and never "no jobs".
+Several values are parted by `|`: a comma is an AND, and keeps the archive from being asked. Both ends of a window are
+named, without a zone. A redirect or a page instead of JSON is a login that is wanted, so an outage and never "no jobs".
 """
 
 import itertools
@@ -32,12 +32,22 @@ class PandaJobRows:
     def rows(self, asked: Slice) -> list[Any]:
         """Return a slice's rows; see the port."""
         told = {"computingsite": "|".join(asked.queues), "jobstatus": "|".join(asked.statuses), **_window(asked)}
-        told |= {"limit": str(asked.limit), "outputs": "jobs", "timestamp": str(next(self._numbers)), "fields": ",".join(FIELDS)}
+        told |= {
+            "limit": str(asked.limit),
+            "outputs": "jobs",
+            "timestamp": str(next(self._numbers)),
+            "fields": ",".join(FIELDS),
+        }
         query = "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in told.items())
         return _jobs(self._get(f"{self._base}/jobs/?json&{query}"))
 
     def _get(self, url: str) -> bytes:
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": AGENT, **self._authorization()}
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": AGENT,
+            **self._authorization(),
+        }
         try:
             answer = self._client.request("GET", url, headers=headers)
         except urllib3.exceptions.HTTPError:

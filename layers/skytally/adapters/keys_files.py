@@ -1,9 +1,10 @@
 """Keys as files, as OpenFaaS mounts its secrets: `<purpose>-<yyyymmddhhmmss>` in UTC, each 64 hex digits.
 
-A process accepts a new key from its next request on, but uses it only `ACCEPTED_BEFORE_USE` after the file came to where the process reads
-it: by then every other process has it too, also where a platform hands keys out by rolling its functions one after another. A key must be
-handed out `HANDED_OUT_WITHIN` after the time in its name; from then on it is used at once, so that no process that starts later goes back
-to an older key. Older keys go on opening what they made, and are retired when the last of it has ended.
+A process accepts a new key from its next request on, but uses it only `ACCEPTED_BEFORE_USE` after the file came to
+where the process reads it: by then every other process has it too, also where a platform hands keys out by rolling its
+functions one after another. A key must be handed out `HANDED_OUT_WITHIN` after the time in its name; from then on it is
+used at once, so that no process that starts later goes back to an older key. Older keys go on opening what they made,
+and are retired when the last of it has ended.
 """
 
 import itertools
@@ -64,10 +65,15 @@ class KeyFiles:
         """
         with self._lock:
             try:
-                names = sorted((path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+                names = sorted(
+                    (path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True
+                )
                 if names != self._names or not self._read:
                     regular = [name for name in names if S_ISREG((self._folder / name).stat().st_mode)]
-                    self._read = {purpose: [_file(self._folder / n) for n in regular if n.startswith(purpose)] for purpose in PURPOSES}
+                    self._read = {
+                        purpose: [_file(self._folder / n) for n in regular if n.startswith(purpose)]
+                        for purpose in PURPOSES
+                    }
                     self._names, self._odd = names, [name for name in names if name not in regular]
             except OSError as error:
                 raise _cannot_read(self._folder, error) from None
@@ -103,7 +109,11 @@ class KeyFiles:
     def retired(self, purpose: str) -> list[Path]:
         """Name the keys that nobody needs any more, because the last thing that they made has ended."""
         files, now = self.files()[purpose], self._clock()
-        return [self._folder / file.key.name for file in files if (end := needed_until(file, files)) is not None and end < now]
+        return [
+            self._folder / file.key.name
+            for file in files
+            if (end := needed_until(file, files)) is not None and end < now
+        ]
 
     def older_than(self, path: Path) -> list[Path]:
         """Name the keys of the same purpose that a new one replaces."""
@@ -142,8 +152,12 @@ def _time_of(name: str) -> datetime:
 
 
 def _unusable(folder: Path, problem: str) -> Misconfigured:
-    """Return the error of keys that are not there: a caller learns no path, and no time mends it without the operator."""
-    return Misconfigured("the server's keys cannot be used: tell its operator, and ask again", reason=f"the keys in {folder}: {problem}")
+    """Return the error of keys that are not there:
+    a caller learns no path, and no time mends it without the operator.
+    """
+    return Misconfigured(
+        "the server's keys cannot be used: tell its operator, and ask again", reason=f"the keys in {folder}: {problem}"
+    )
 
 
 def _cannot_read(folder: Path, error: OSError) -> Misconfigured:

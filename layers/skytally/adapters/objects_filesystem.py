@@ -5,9 +5,9 @@
     <root>/.tmp/<random>        being written; what killed processes left goes after an hour
     <root>/<key>                whole and durable from the moment it has this name
 
-link(2) fails with EEXIST for all but one caller, on every POSIX file system (NFS included, where O_EXCL once was not). The file and every
-folder above it are synced before the create is answered. Folders that a delete leaves empty go too; a create that meets this makes them
-again before it has linked anything.
+link(2) fails with EEXIST for all but one caller, on every POSIX file system (NFS included, where O_EXCL once was not).
+The file and every folder above it are synced before the create is answered. Folders that a delete leaves empty go too;
+a create that meets this makes them again before it has linked anything.
 """
 
 import contextlib
@@ -124,7 +124,9 @@ def _answering(done: str) -> Iterator[None]:
 
 
 def _names(folder: Path) -> list[str]:
-    """List a folder in key order, folders with their slash; one that is gone has none, and what begins with a dot is not an object."""
+    """List a folder in key order, folders with their slash;
+    one that is gone has none, and what begins with a dot is not an object.
+    """
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name + "/" * entry.is_dir() for entry in entries if not entry.name.startswith("."))

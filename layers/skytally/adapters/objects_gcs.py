@@ -5,9 +5,10 @@
     <bucket>/<prefix>/<key>          the prefix may be empty
     200 created · 412 was there · 5xx, time-out, lost connection: not known what happened → Unavailable
 
-Retries are off for creates: a retried upload that had been committed would answer 412 to its own maker. `timeCreated` is the store's
-clock. A 404 does not say whether object or bucket is missing, so absence is answered only after the bucket has been listed. Deletes name
-no generation: emulators delete whatever the generation. STORAGE_EMULATOR_HOST names an emulator, as Google's client has it.
+Retries are off for creates: a retried upload that had been committed would answer 412 to its own maker. `timeCreated`
+is the store's clock. A 404 does not say whether object or bucket is missing, so absence is answered only after the
+bucket has been listed. Deletes name no generation: emulators delete whatever the generation. STORAGE_EMULATOR_HOST
+names an emulator, as Google's client has it.
 """
 
 import contextlib
@@ -55,7 +56,9 @@ class GcsObjects:
     @staticmethod
     def _upload(blob: Any, body: BinaryIO, size: int | None) -> Created | Exists:
         try:
-            blob.upload_from_file(body, size=size, content_type=MEDIA, if_generation_match=0, retry=None, timeout=SECONDS)
+            blob.upload_from_file(
+                body, size=size, content_type=MEDIA, if_generation_match=0, retry=None, timeout=SECONDS
+            )
         except PreconditionFailed:
             return Exists()
         except FAILURES as error:
@@ -126,4 +129,6 @@ class GcsObjects:
 
 def _unavailable(error: Exception) -> Unavailable:
     """Say what is wrong by the error's kind; its text may hold a URL."""
-    return Unavailable(f"the object store did not do this ({type(error).__name__}): check SKYTALLY_OBJECTS, and ask again")
+    return Unavailable(
+        f"the object store did not do this ({type(error).__name__}): check SKYTALLY_OBJECTS, and ask again"
+    )

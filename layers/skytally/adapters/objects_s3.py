@@ -5,9 +5,9 @@
     <bucket>/<prefix>/<key>          the prefix may be empty
     200 created · 412 was there · 409, 5xx, time-out, lost connection: not known what happened → Unavailable
 
-The SDK's own retries are off for creates: a retried PUT that had been committed would answer 412 to its own maker. The answer's Date
-header is the store's clock; a created object without one is an outcome not known. Only NoSuchKey is absence: any other 404 comes from a
-missing bucket, or from something that is no S3 at all.
+The SDK's own retries are off for creates: a retried PUT that had been committed would answer 412 to its own maker. The
+answer's Date header is the store's clock; a created object without one is an outcome not known. Only NoSuchKey is
+absence: any other 404 comes from a missing bucket, or from something that is no S3 at all.
 """
 
 import contextlib
@@ -30,7 +30,9 @@ POOL_CONNECTIONS = 64
 
 
 class S3Objects:
-    """The objects port on one bucket and prefix, safe from any thread; a client for creates and one, which retries, for the rest."""
+    """The objects port on one bucket and prefix, safe from any thread;
+    a client for creates and one, which retries, for the rest.
+    """
 
     def __init__(self, bucket: str, prefix: str, endpoint: str | None = None) -> None:
         self._bucket, self._prefix = bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
@@ -90,7 +92,9 @@ class S3Objects:
         return ()
 
     def versioned(self) -> bool:
-        """Say whether the bucket keeps versions, which breaks a create's promise on some stores and keeps payloads on all."""
+        """Say whether the bucket keeps versions,
+        which breaks a create's promise on some stores and keeps payloads on all.
+        """
         return bool(self._ask(lambda s3: s3.get_bucket_versioning(Bucket=self._bucket)).get("Status"))
 
     def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
@@ -127,7 +131,9 @@ class S3Objects:
             self._session = self._session or boto3.session.Session()
             return self._session.client("s3", endpoint_url=self._endpoint, config=config)
         except (ValueError, BotoCoreError) as error:
-            raise Misconfigured.setting("SKYTALLY_S3_ENDPOINT", f"no client can be made for it ({type(error).__name__})") from error
+            raise Misconfigured.setting(
+                "SKYTALLY_S3_ENDPOINT", f"no client can be made for it ({type(error).__name__})"
+            ) from error
 
 
 def _status(error: ClientError) -> int:
@@ -138,7 +144,9 @@ def _clock(answer: dict[str, Any]) -> datetime:
     try:
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
     except (KeyError, ValueError):
-        raise Unavailable("the object store does not say when it did this: check what stands in front of it, and ask again") from None
+        raise Unavailable(
+            "the object store does not say when it did this: check what stands in front of it, and ask again"
+        ) from None
 
 
 def _unavailable(error: Exception) -> Unavailable:

@@ -17,7 +17,8 @@ log = logging.getLogger("skytally")
 
 
 class SiteData:
-    """Where the site data lie: nowhere, at a path (looked at with every request), or in an object (read every half minute).
+    """Where the site data lie: nowhere, at a path (looked at with every request),
+    or in an object (read every half minute).
 
     Invariant: what was read last and made sense is what counts, its deny list too, until something newer makes sense.
     """
@@ -91,7 +92,9 @@ class SiteData:
         except UnicodeDecodeError:
             raise BrokenSiteData(CANNOT_READ, "it is not UTF-8") from None
         except (OSError, ValueError) as error:
-            raise BrokenSiteData(CANNOT_READ, f"check SKYTALLY_CLOUDS ({getattr(error, 'strerror', None) or 'no such name'})") from None
+            raise BrokenSiteData(
+                CANNOT_READ, f"check SKYTALLY_CLOUDS ({getattr(error, 'strerror', None) or 'no such name'})"
+            ) from None
 
     def _object(self) -> bytes:
         folder, _, name = self._where.rpartition("/")

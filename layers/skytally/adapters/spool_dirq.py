@@ -1,7 +1,7 @@
 """A spool of messages as `ssmsend` reads it: dirq's simple queue, a folder of folders with a file for each message.
 
-A folder's name is the minute of its messages, eight hexadecimal digits of UNIX seconds; a file's their moment: eight of seconds, five of
-microseconds, and one. A reader takes no file of another name.
+A folder's name is the minute of its messages, eight hexadecimal digits of UNIX seconds; a file's their moment: eight of
+seconds, five of microseconds, and one. A reader takes no file of another name.
 """
 
 import os
@@ -16,9 +16,11 @@ GRANULARITY_SECONDS = 60
 
 
 def add(spool: Path, messages: Sequence[str], now: datetime) -> list[Path]:
-    """Put messages into a spool, to be sent in their order, and return their files; raises Malformed where nothing can be written.
+    """Put messages into a spool, to be sent in their order, and return their files;
+    raises Malformed where nothing can be written.
 
-    Each appears whole and durable or not at all: after a crash the spool holds the first of them, and adding all of them again is right.
+    Each appears whole and durable or not at all: after a crash the spool holds the first of them, and adding all of
+    them again is right.
     """
     seconds = int(now.timestamp())
     folder = spool / f"{seconds - seconds % GRANULARITY_SECONDS:08x}"

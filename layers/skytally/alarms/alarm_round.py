@@ -1,14 +1,16 @@
-"""Alarms: what a person must look at. Each has one identity, is raised once, stays until it is over, and ends by itself.
+"""Alarms: what a person must look at.
+
+Each has one identity, is raised once, stays until it is over, and ends by itself.
 
 Invariants:
 
-* An alarm's document says what people were told; it is written after they were told. A round that dies in between tells them again:
-  at-least-once delivery.
-* Checks stand alone: one that fails is an alarm itself, and what it would have found is not over. An item that makes a check crash costs
-  itself alone.
+* An alarm's document says what people were told; it is written after they were told. A round that dies in between tells
+  them again: at-least-once delivery.
+* Checks stand alone: one that fails is an alarm itself, and what it would have found is not over. An item that makes a
+  check crash costs itself alone.
 * Of one kind and cloud at most `MOST_OPEN` alarms are open, and one more has the number of the rest. Every vm's first
-  finding comes before any vm's second, so that no vm crowds out its neighbours; among equals an alarm that is open keeps
-  its place. One that loses it all the same is `counted`: people are told that it is over only when it is.
+  finding comes before any vm's second, so that no vm crowds out its neighbours; among equals an alarm that is open
+  keeps its place. One that loses it all the same is `counted`: people are told that it is over only when it is.
 """
 
 from collections import Counter, defaultdict
@@ -32,7 +34,8 @@ F = TypeVar("F")
 RAISED, COUNTED, RESOLVED = "raised", "counted", "resolved"
 FAILED_CHECK = "failed_check"
 KINDS = (FAILED_CHECK,)
-# What rests on chance or on a level must be away for so long before it is over; anything else is over when it is not so any more.
+# What rests on chance or on a level must be away for so long before it is over; anything else is over when it is not so
+# any more.
 STAYS_FOR = {
     "faulty_cloud": timedelta(hours=1),
     "black_hole_vm": timedelta(hours=2),
@@ -57,7 +60,9 @@ class AlarmCounts(TypedDict, total=False):
 
 
 class Finding(Struct, frozen=True):
-    """Something that is so now: what, of whom, and a sentence that says what to do; `vm` is whose it is where it is a vm's."""
+    """Something that is so now: what, of whom, and a sentence that says what to do;
+    `vm` is whose it is where it is a vm's.
+    """
 
     kind: str
     subject: str
@@ -80,7 +85,9 @@ class Crash(Struct, frozen=True):
 
 
 class Check(Struct, frozen=True):
-    """One way to look at things, and the kinds of alarms that it finds; `find` gets the subjects of those kinds that are open."""
+    """One way to look at things, and the kinds of alarms that it finds;
+    `find` gets the subjects of those kinds that are open.
+    """
 
     name: str
     kinds: tuple[str, ...]
@@ -120,8 +127,12 @@ class NullNotifier:
         """Do nothing."""
 
 
-def each(items: Iterable[T], about: Callable[[T], tuple[str, str | None]], find: Callable[[T], Iterable[F]]) -> Iterator[F | Crash]:
-    """Find what is so of each of many things; one that makes this crash costs itself, and is named by `about` (subject, cloud)."""
+def each(
+    items: Iterable[T], about: Callable[[T], tuple[str, str | None]], find: Callable[[T], Iterable[F]]
+) -> Iterator[F | Crash]:
+    """Find what is so of each of many things;
+    one that makes this crash costs itself, and is named by `about` (subject, cloud).
+    """
     for item in items:
         try:
             yield from list(find(item))
@@ -136,15 +147,21 @@ def round_of(
 ) -> AlarmCounts:
     """Raise what is new, resolve what is over, tell people of both; return counts.
 
-    What is left when time is up is the next round's. Raises Unavailable at the end where a store was away from a check, or people could not
-    be told: the rest is done all the same.
+    What is left when time is up is the next round's. Raises Unavailable at the end where a store was away from a check,
+    or people could not be told: the rest is done all the same.
     """
     documents.refresh()
     known = dict(documents.find("alarm", Alarm, {"state": [RAISED, COUNTED]}))
-    checked = run_checks(shuffled(checks, lambda check: check.name, now), known.values(), deadline.sooner(TELLS_SECONDS))
+    checked = run_checks(
+        shuffled(checks, lambda check: check.name, now), known.values(), deadline.sooner(TELLS_SECONDS)
+    )
     alarms = decided(checked, known, lambda identity: muted(identity, site), now)
     errors = list(checked.outages)
-    kept = [_kept(identity, alarm, now) for identity, alarm in alarms.items() if not _is_news(alarm) and alarm != known.get(identity)]
+    kept = [
+        _kept(identity, alarm, now)
+        for identity, alarm in alarms.items()
+        if not _is_news(alarm) and alarm != known.get(identity)
+    ]
     documents.write(kept).result()
     told = _told(alarms, notifier, documents, now, errors, deadline)
     if not deadline.is_over():
@@ -187,7 +204,10 @@ def _note(one: Finding | Crash, check: Check, checked: Checked) -> None:
         checked.findings.append(one)
         return
     checked.identities.update(f"{kind}:{one.subject}" for kind in check.kinds)
-    message = f"{check.name} cannot look at {one.subject}: this is a bug, incident {one.incident} in the log; its alarms stay as they are"
+    message = (
+        f"{check.name} cannot look at {one.subject}: this is a bug, incident {one.incident} in the log; its alarms "
+        "stay as they are"
+    )
     checked.findings.append(Finding(FAILED_CHECK, f"{check.name}: {one.subject}", one.cloud, message))
 
 
@@ -197,8 +217,12 @@ def _note_failure(check: Check, why: str, checked: Checked) -> None:
     checked.findings.append(Finding(FAILED_CHECK, check.name, None, message))
 
 
-def decided(checked: Checked, known: Mapping[str, Alarm], is_muted: Callable[[str], bool], now: datetime) -> dict[str, Alarm]:
-    """Return each alarm that was open or is found, as it is from now on: raised, counted among the rest, or resolved."""
+def decided(
+    checked: Checked, known: Mapping[str, Alarm], is_muted: Callable[[str], bool], now: datetime
+) -> dict[str, Alarm]:
+    """Return each alarm that was open or is found, as it is from now on:
+    raised, counted among the rest, or resolved.
+    """
     groups: dict[tuple[str, str | None], dict[str, Finding]] = defaultdict(dict)
     for finding in checked.findings:
         if not is_muted(finding.identity):
@@ -211,11 +235,15 @@ def decided(checked: Checked, known: Mapping[str, Alarm], is_muted: Callable[[st
         alarms |= {one.identity: _seen(known[one.identity], one, COUNTED, now) for one in rest if one.identity in known}
         if rest and not is_muted((more := _more(kind, cloud, len(rest))).identity):
             alarms[more.identity] = _seen(known.get(more.identity), more, RAISED, now)
-    return alarms | _left({one: alarm for one, alarm in known.items() if one not in alarms}, alarms, checked, is_muted, now)
+    return alarms | _left(
+        {one: alarm for one, alarm in known.items() if one not in alarms}, alarms, checked, is_muted, now
+    )
 
 
 def _ordered(findings: Iterable[Finding], known: Mapping[str, Alarm]) -> list[Finding]:
-    """Put every vm's first finding before any vm's second; among equals what is open comes first, then what was, then what is new."""
+    """Put every vm's first finding before any vm's second;
+    among equals what is open comes first, then what was, then what is new.
+    """
     standing = {RAISED: 0, COUNTED: 1}
 
     def place(one: Finding) -> tuple[int, str]:
@@ -226,7 +254,9 @@ def _ordered(findings: Iterable[Finding], known: Mapping[str, Alarm]) -> list[Fi
 
 
 def in_turn(items: Iterable[T], owner: Callable[[T], Hashable]) -> list[T]:
-    """Order items so that every owner's first comes before any owner's second, and so on; else they stay in their order."""
+    """Order items so that every owner's first comes before any owner's second, and so on;
+    else they stay in their order.
+    """
     turns = Counter[Hashable]()
     ranked: list[tuple[int, T]] = []
     for item in items:
@@ -238,7 +268,9 @@ def in_turn(items: Iterable[T], owner: Callable[[T], Hashable]) -> list[T]:
 def _more(kind: str, cloud: str | None, count: int) -> Finding:
     """Make the one alarm of all that have no place of their own."""
     where = f" of {cloud}" if cloud else ""
-    message = f"{count} more {kind}{where} beside the {MOST_OPEN} that are open: look for one cause, and whose token it is"
+    message = (
+        f"{count} more {kind}{where} beside the {MOST_OPEN} that are open: look for one cause, and whose token it is"
+    )
     return Finding(kind, _more_subject(cloud), cloud, message)
 
 
@@ -247,13 +279,22 @@ def _more_subject(cloud: str | None) -> str:
 
 
 def _left(
-    left: Mapping[str, Alarm], alarms: Mapping[str, Alarm], checked: Checked, is_muted: Callable[[str], bool], now: datetime
+    left: Mapping[str, Alarm],
+    alarms: Mapping[str, Alarm],
+    checked: Checked,
+    is_muted: Callable[[str], bool],
+    now: datetime,
 ) -> dict[str, Alarm]:
-    """Say what becomes of alarms that are not found: over, or as they were while nobody could look or it is too soon to say.
+    """Say what becomes of alarms that are not found:
+    over, or as they were while nobody could look or it is too soon to say.
 
     Those that only wait for their end take no place from what is found.
     """
-    taken = Counter((one.kind, one.cloud) for one in alarms.values() if one.state == RAISED and one.subject != _more_subject(one.cloud))
+    taken = Counter(
+        (one.kind, one.cloud)
+        for one in alarms.values()
+        if one.state == RAISED and one.subject != _more_subject(one.cloud)
+    )
     becomes: dict[str, Alarm] = {}
     for identity, alarm in sorted(left.items(), key=lambda item: (item[1].raised_at, item[0])):
         group = (alarm.kind, alarm.cloud)
@@ -294,11 +335,18 @@ def _is_news(alarm: Alarm) -> bool:
 
 
 def _told(
-    alarms: Mapping[str, Alarm], notifier: Notifier, documents: Documents, now: datetime, errors: list[Unavailable], deadline: Deadline
+    alarms: Mapping[str, Alarm],
+    notifier: Notifier,
+    documents: Documents,
+    now: datetime,
+    errors: list[Unavailable],
+    deadline: Deadline,
 ) -> list[str]:
-    """Tell people what is new, and keep each alarm once they know; return the states that they were told of, in bounded number.
+    """Tell people what is new, and keep each alarm once they know;
+    return the states that they were told of, in bounded number.
 
-    What one receiver refuses holds up no other alarm; after some failures in a row, or when time is up, the rest waits for the next round.
+    What one receiver refuses holds up no other alarm; after some failures in a row, or when time is up, the rest waits
+    for the next round.
     """
     told, failures = [], 0
     for identity, alarm in _news(alarms, now):
@@ -333,7 +381,9 @@ def _news(alarms: Mapping[str, Alarm], now: datetime) -> list[tuple[str, Alarm]]
     Else the order is another in each round: what a receiver never takes does not stand before the same others for ever.
     """
 
-    news = shuffled(((identity, alarm) for identity, alarm in alarms.items() if _is_news(alarm)), lambda item: item[0], now)
+    news = shuffled(
+        ((identity, alarm) for identity, alarm in alarms.items() if _is_news(alarm)), lambda item: item[0], now
+    )
     news = sorted(news, key=lambda item: item[1].state == RAISED)
     return in_turn(news, lambda item: item[1].cloud)[:MOST_TOLD]
 

@@ -1,21 +1,25 @@
-"""Comparison: whether one cloud or vm fails more of its jobs than the others do with the like work, by more than chance explains.
+"""Comparison: whether one cloud or vm fails more of its jobs than
+the others do with the like work, by more than chance explains.
 
-What is compared. Jobs of one task are compared with the same task's jobs elsewhere, so a bad task that runs everywhere is nobody's fault.
-A task that runs (almost) nowhere else cannot tell whether it or the place is bad: it counts as a single job, whatever its size, among all
-tasks of its kind, since all its failures may have one cause. Jobs that name no task are compared within their kind.
+What is compared. Jobs of one task are compared with the same task's jobs elsewhere, so a bad task that runs everywhere
+is nobody's fault. A task that runs (almost) nowhere else cannot tell whether it or the place is bad: it counts as a
+single job, whatever its size, among all tasks of its kind, since all its failures may have one cause. Jobs that name no
+task are compared within their kind.
 
-The test. Within a stratum the total of failures is held fixed; a place's share of them is then hypergeometric, here with odds that are
-`USUAL_ODDS` of the others', because healthy clouds differ and nobody is woken for that. The strata are independent, so for each tilt t the
-chance of what was seen is at most exp(-(t·x - K(t))), K their common cumulant (Chernoff; H. Chernoff, Ann. Math. Stat. 23, 1952). That
-exponent is the evidence, in nats. It is exact for few jobs, and bounded work for many.
+The test. Within a stratum the total of failures is held fixed; a place's share of them is then hypergeometric, here
+with odds that are `USUAL_ODDS` of the others', because healthy clouds differ and nobody is woken for that. The strata
+are independent, so for each tilt t the chance of what was seen is at most exp(-(t·x - K(t))), K their common cumulant
+(Chernoff; H. Chernoff, Ann. Math. Stat. 23, 1952). That exponent is the evidence, in nats. It is exact for few jobs,
+and bounded work for many.
 
-Jobs fail in clumps. What clumps of one task at one place add to the variance is measured on the other places as the correlation within a
-cell (method of moments), with a prior of a few per cent, and a stratum's part of the exponent is divided by 1 + (n - 1)·correlation.
+Jobs fail in clumps. What clumps of one task at one place add to the variance is measured on the other places as the
+correlation within a cell (method of moments), with a prior of a few per cent, and a stratum's part of the exponent is
+divided by 1 + (n - 1)·correlation.
 
-The level. Collectors bring what is new four times an hour at most, and a look without new jobs is the same look: fifteen clouds over
-thirty days and two windows are 86 400 looks. At `LEVEL`, the logarithm of that, the chances of all of them add up to one false alarm a
-month, were every bound tight; it is not, and the reserve is for what the model does not know. The tests try it on clouds that differ, with
-clumps, bad tasks, quiet nights and storage outages.
+The level. Collectors bring what is new four times an hour at most, and a look without new jobs is the same look:
+fifteen clouds over thirty days and two windows are 86 400 looks. At `LEVEL`, the logarithm of that, the chances of all
+of them add up to one false alarm a month, were every bound tight; it is not, and the reserve is for what the model does
+not know. The tests try it on clouds that differ, with clumps, bad tasks, quiet nights and storage outages.
 """
 
 from collections import defaultdict
@@ -59,7 +63,9 @@ class Stratum(Struct, frozen=True):
 
 
 class Evidence(Struct, frozen=True):
-    """A place's jobs: how many there are, failed and would have failed elsewhere; and how sure that is no chance, in nats."""
+    """A place's jobs: how many there are, failed and would have failed elsewhere;
+    and how sure that is no chance, in nats.
+    """
 
     jobs: int
     failed: int
@@ -81,7 +87,9 @@ class Comparison:
         return sorted(self._by_place)
 
     def outliers(self, level: float = LEVEL) -> dict[str, Evidence]:
-        """Find the places that are worse than the rest, the worst first; each that is found is no measure for the others any more."""
+        """Find the places that are worse than the rest, the worst first;
+        each that is found is no measure for the others any more.
+        """
         found: dict[str, Evidence] = {}
         while len(found) < len(self._by_place):
             rest = {place: self.evidence(place, found) for place in self._by_place if place not in found}
@@ -115,7 +123,9 @@ class Comparison:
             yield from self._left(kind, cells, without, has_no_task=has_no_task)
 
     def _left(self, kind: str, own: list[Cell], without: set[str], *, has_no_task: bool) -> Iterator[Stratum]:
-        """Compare what no task tells apart with its kind elsewhere, or with all work where its kind runs nowhere else."""
+        """Compare what no task tells apart with its kind elsewhere,
+        or with all work where its kind runs nowhere else.
+        """
         for pool in (self._by_kind[kind], self._cells):
             others = [cell for cell in pool if cell.place not in without and (cell.task is None) == has_no_task]
             if others:
@@ -125,7 +135,8 @@ class Comparison:
 
 
 def faulty(hour: Comparison, longer: Comparison, known: Collection[str]) -> dict[str, Evidence]:
-    """Find the places that break jobs now: by the last hour; or by a longer time, if the last hour agrees; or still, if it was known.
+    """Find the places that break jobs now: by the last hour;
+    or by a longer time, if the last hour agrees; or still, if it was known.
 
     What is known stays on far less than it took to find it, so that an alarm does not flap.
     """
@@ -173,7 +184,9 @@ def _by_tasks(own: list[Cell], others: list[Cell]) -> Stratum:
 
 
 def _correlation(groups: Iterable[list[Cell]]) -> float:
-    """Measure how much likelier a job fails where another of its cell did, from cells that should be alike but for chance."""
+    """Measure how much likelier a job fails where another of its cell did,
+    from cells that should be alike but for chance.
+    """
     excess, scale = PRIOR_WEIGHT * PRIOR_CORRELATION, PRIOR_WEIGHT
     for cells in groups:
         jobs, failed = _jobs(cells), _failed(cells)
@@ -202,7 +215,9 @@ def _law(stratum: Stratum) -> list[tuple[int, float]]:
     """Answer how many may fail here, each with the logarithm of its chance."""
     total = round(stratum.failed + stratum.other_failed)
     counts = range(max(0, total - stratum.other_jobs), min(total, stratum.jobs) + 1)
-    weights = [_log_ways(stratum.jobs, n) + _log_ways(stratum.other_jobs, total - n) + n * log(USUAL_ODDS) for n in counts]
+    weights = [
+        _log_ways(stratum.jobs, n) + _log_ways(stratum.other_jobs, total - n) + n * log(USUAL_ODDS) for n in counts
+    ]
     whole = _log_sum(weights)
     return [(n, weight - whole) for n, weight in zip(counts, weights, strict=True)]
 

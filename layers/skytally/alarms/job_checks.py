@@ -1,4 +1,5 @@
-"""What a person must look at among jobs that ended: clouds that break more of them than others do, and vms that swallow them.
+"""What a person must look at among jobs that ended:
+clouds that break more of them than others do, and vms that swallow them.
 
 What people or servers killed is no failure. A vm that swallows jobs is left out before its cloud is judged.
 """
@@ -40,9 +41,18 @@ class Vm(Struct, frozen=True):
 
 
 def findings(known: Collection[str], documents: Documents, now: datetime) -> Iterator[Finding | Crash]:
-    """Find vms that swallow jobs, then clouds that break them all the same; `known` are the subjects that were found before."""
+    """Find vms that swallow jobs, then clouds that break them all the same;
+    `known` are the subjects that were found before.
+    """
     from_at = known_until(documents, now) - HOUR
-    ended = Query(index="job", moment="final_at", from_at=from_at, until_at=now, where={"status": [*FAILED, *WELL]}, sums=("count",))
+    ended = Query(
+        index="job",
+        moment="final_at",
+        from_at=from_at,
+        until_at=now,
+        where={"status": [*FAILED, *WELL]},
+        sums=("count",),
+    )
     swallowing = black_holes(ended, documents, known)
     yield from each(swallowing, lambda pair: (f"{pair[0].cloud}/{pair[0].vm}", pair[0].cloud), _swallowing)
     yield from _faulty_clouds(ended, documents, known, [one for one, _ in swallowing])
@@ -52,26 +62,32 @@ def _swallowing(found: tuple[Vm, Evidence]) -> Iterator[Finding]:
     one, evidence = found
     minutes = one.failed_ms / one.failed / 60_000
     message = (
-        f"{one.vm} swallows jobs: {one.failed} of {one.jobs} failed within the hour, after {minutes:.1f} min each, where "
+        f"{one.vm} swallows jobs: {one.failed} of {one.jobs} failed within the hour, after {minutes:.1f} min each, "
+        "where "
         f"{evidence.expected:.1f} would elsewhere: drain it"
     )
     yield Finding("black_hole_vm", f"{one.cloud}/{one.vm}", one.cloud, message, one.vm)
 
 
 def known_until(documents: Documents, now: datetime) -> datetime:
-    """Answer until when any source is collected: while none can be, the last hour that is known stays the one that counts."""
+    """Answer until when any source is collected: while none can be,
+    the last hour that is known stays the one that counts.
+    """
     cursors = [cursor.stands_at for _, cursor in documents.find("cursor", Cursor, {}) if now - cursor.asked_at < LONGER]
     return max(min(max(cursors, default=now), now), now - LONGER + HOUR)
 
 
-def _faulty_clouds(ended: Query, documents: Documents, known: Collection[str], without: list[Vm]) -> Iterator[Finding | Crash]:
+def _faulty_clouds(
+    ended: Query, documents: Documents, known: Collection[str], without: list[Vm]
+) -> Iterator[Finding | Crash]:
     longer = structs.replace(ended, from_at=ended.until_at - LONGER)
     hour, six = (Comparison(cells(query, documents, without)) for query in (ended, longer))
 
     def find(found: tuple[str, Evidence]) -> Iterator[Finding]:
         cloud, evidence = found
         message = (
-            f"jobs fail on {cloud}: {evidence.failed} of {evidence.jobs} in the last hour, where {evidence.expected:.1f} would elsewhere, "
+            f"jobs fail on {cloud}: {evidence.failed} of {evidence.jobs} in the last hour, where "
+            f"{evidence.expected:.1f} would elsewhere, "
             f"most with {_usual_error(ended, documents, cloud)}: stop sending it jobs until that is understood"
         )
         yield Finding("faulty_cloud", cloud, cloud, message)
@@ -98,7 +114,11 @@ def black_holes(ended: Query, documents: Documents, known: Collection[str]) -> l
     compared = Comparison([*own, *cells(ended, documents, swallowing)])
     level, names = log(LOOKS_A_MONTH * len(vms)), {f"{one.cloud}/{one.vm}" for one in swallowing}
     judged = [(one, compared.evidence(f"{one.cloud}/{one.vm}", names)) for one in swallowing]
-    return [(one, evidence) for one, evidence in judged if evidence.nats >= (level / 2 if f"{one.cloud}/{one.vm}" in known else level)]
+    return [
+        (one, evidence)
+        for one, evidence in judged
+        if evidence.nats >= (level / 2 if f"{one.cloud}/{one.vm}" in known else level)
+    ]
 
 
 def _vms(rows: Iterable[Row]) -> list[Vm]:

@@ -1,8 +1,10 @@
-"""What a person must look at among jobs that run: payloads that are stuck, a finding a vm, since that is where somebody looks.
+"""What a person must look at among jobs that run:
+payloads that are stuck, a finding a vm, since that is where somebody looks.
 
-A payload is stuck where it runs for more than a day and six times as long as its like took yesterday; where it has used no hundredth of
-its cores in three hours; or where a vm still names it long after DIRAC said that it ended. Run times of one kind spread by a factor of two
-to three; six times the mean is a job in thousands. What still runs of a job that PanDA gave up, nobody tells.
+A payload is stuck where it runs for more than a day and six times as long as its like took yesterday; where it has used
+no hundredth of its cores in three hours; or where a vm still names it long after DIRAC said that it ended. Run times of
+one kind spread by a factor of two to three; six times the mean is a job in thousands. What still runs of a job that
+PanDA gave up, nobody tells.
 """
 
 from collections import defaultdict
@@ -96,14 +98,26 @@ def _why(row: Row, usual_ms: float | None) -> str | None:
 def _usual_ms(documents: Documents, now: datetime) -> dict[tuple[str | None, ...], float]:
     """Answer how long the jobs of each kind took that ended well within a day, where there are enough to say."""
     where = {"status": [*PANDA_WELL, *DIRAC_WELL]}
-    ended = Query(index="job", moment="final_at", from_at=now - LIKE_WITHIN, until_at=now, where=where, by=LIKE, sums=("count", "wall_ms"))
+    ended = Query(
+        index="job",
+        moment="final_at",
+        from_at=now - LIKE_WITHIN,
+        until_at=now,
+        where=where,
+        by=LIKE,
+        sums=("count", "wall_ms"),
+    )
     rows = documents.table(ended)
-    return {tuple(row[name] for name in LIKE): row["wall_ms"] / row["count"] for row in rows if row["count"] >= LIKE_JOBS}
+    return {
+        tuple(row[name] for name in LIKE): row["wall_ms"] / row["count"] for row in rows if row["count"] >= LIKE_JOBS
+    }
 
 
 def _outliving(documents: Documents, now: datetime) -> Iterator[Stuck]:
     """Find jobs that a vm names now although they ended long ago, or run elsewhere."""
-    named = Query(index="heartbeat", moment="last_seen_at", from_at=now - NAMED_WITHIN, until_at=now + ROUND, sums=("count",))
+    named = Query(
+        index="heartbeat", moment="last_seen_at", from_at=now - NAMED_WITHIN, until_at=now + ROUND, sums=("count",)
+    )
     late = structs.replace(named, where={"noted": (AFTER_END, OVER, SETTLED)}, by=("job_id", "cloud", "vm"))
     rows = documents.table(late)[:MOST_ASKED]
     jobs = documents.get_many("job", [job_key(row["job_id"]) for row in rows], Job)

@@ -1,4 +1,6 @@
-"""What a person must look at in skytally itself: timers and sources that fail, stores that fill up, and what cannot be read."""
+"""What a person must look at in skytally itself:
+timers and sources that fail, stores that fill up, and what cannot be read.
+"""
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
@@ -18,7 +20,8 @@ STALE_ROUNDS = timedelta(hours=1)
 # Nobody has wanted a timer's work for so long: it was switched off.
 WANTED_WITHIN = timedelta(days=7)
 GIB = 1_024**3
-# What was nearly full is so until a fiftieth of the store is free beyond its mark: files that come and go make no alarm flap.
+# What was nearly full is so until a fiftieth of the store is free beyond its mark: files that come and go make no alarm
+# flap.
 STAYS_SHARE = 0.02
 
 
@@ -27,15 +30,24 @@ def stale_timers(documents: Documents, now: datetime) -> Iterator[Finding]:
     timers = [function.name for function in catalog.FUNCTIONS if function.schedule]
     for name, last in zip(timers, documents.get_many("round", timers, Round), strict=True):
         well = None if last is None else last.succeeded_at
-        if last is not None and (well is None or now - well > STALE_ROUNDS) and now - last.started_at < WANTED_WITHIN and last.error:
-            yield Finding("stale_timer", name, None, f"{name} last succeeded {iso(well) if well else 'never'}: {last.error}")
+        if (
+            last is not None
+            and (well is None or now - well > STALE_ROUNDS)
+            and now - last.started_at < WANTED_WITHIN
+            and last.error
+        ):
+            yield Finding(
+                "stale_timer", name, None, f"{name} last succeeded {iso(well) if well else 'never'}: {last.error}"
+            )
 
 
 def stale_sources(documents: Documents, now: datetime) -> Iterator[Finding]:
     """Find sources of which one part fails while the others answer; one that nobody asks any more is no alarm."""
     for name, cursor in documents.find("cursor", Cursor, {}):
         if cursor.error and now - cursor.stands_at > STALE_ROUNDS and now - cursor.asked_at < STALE_ROUNDS:
-            yield Finding("stale_source", name, None, f"{name} is collected until {iso(cursor.stands_at)}: {cursor.error}")
+            yield Finding(
+                "stale_source", name, None, f"{name} is collected until {iso(cursor.stands_at)}: {cursor.error}"
+            )
 
 
 def full_stores(rooms: Iterable[DiskUsage], known: Collection[str]) -> Iterator[Finding]:
@@ -44,7 +56,10 @@ def full_stores(rooms: Iterable[DiskUsage], known: Collection[str]) -> Iterator[
         more = STAYS_SHARE * room.total_bytes if room.name in known else 0
         if room.free_bytes <= room.needed_bytes + more:
             free, total = room.free_bytes / GIB, room.total_bytes / GIB
-            message = f"{room.name} has {free:.1f} of {total:.1f} GiB left: give it a larger disk, or keep documents for fewer days"
+            message = (
+                f"{room.name} has {free:.1f} of {total:.1f} GiB left: give it a larger disk, or keep documents for "
+                "fewer days"
+            )
             yield Finding("store_nearly_full", room.name, None, message)
 
 
@@ -53,7 +68,8 @@ def unreadable_things(documents: Documents, now: datetime) -> Iterator[Finding]:
     for one in unreadable.met(documents, now):
         kind = "unreadable_row" if one.kind == "row" else "unreadable_document"
         message = (
-            f"the {one.kind} {one.key_text} of {one.source} cannot be read and is left out ({one.reason}): see who wrote it, and mend it"
+            f"the {one.kind} {one.key_text} of {one.source} cannot be read and is left out ({one.reason}): see who "
+            "wrote it, and mend it"
         )
         yield Finding(kind, f"{one.source}: {one.key_text}", None, message)
 
@@ -61,5 +77,8 @@ def unreadable_things(documents: Documents, now: datetime) -> Iterator[Finding]:
 def broken_site_data(fault: SiteFault | None) -> Iterator[Finding]:
     """Find site data that cannot be used, so that older ones count."""
     if fault is not None:
-        message = f"the site data are broken since {iso(fault.since)} ({fault.place}), and the last good ones count: see `skytally doctor`"
+        message = (
+            f"the site data are broken since {iso(fault.since)} ({fault.place}), and the last good ones count: see "
+            "`skytally doctor`"
+        )
         yield Finding("broken_site_data", "SKYTALLY_CLOUDS", None, message)

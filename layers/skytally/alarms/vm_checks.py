@@ -14,9 +14,11 @@ from skytally.core.site_data import Site
 
 SILENT_KINDS, CLOCK_KINDS, BENCHMARK_KINDS = ("silent_vm",), ("clock_offset",), ("benchmark_quarantine",)
 KINDS = (*SILENT_KINDS, *CLOCK_KINDS, *BENCHMARK_KINDS)
-# A vm that fell silent a week ago has ended without saying so: it stays on the statement, and nobody is woken for it any more.
+# A vm that fell silent a week ago has ended without saying so: it stays on the statement, and nobody is woken for it
+# any more.
 SILENT_UNTIL = timedelta(days=7)
-# Certificates and tokens begin to fail at five minutes; NTP holds a clock to a second. Once known, an offset is over at half of it.
+# Certificates and tokens begin to fail at five minutes; NTP holds a clock to a second. Once known, an offset is over at
+# half of it.
 OFFSET_SECONDS, OFFSET_STAYS_SECONDS = 60.0, 30.0
 
 
@@ -39,14 +41,18 @@ def silent_vms(newest: Iterable[Usage], now: datetime) -> Iterator[Finding | Cra
 
     def find(usage: Usage) -> Iterator[Finding]:
         if is_silent(usage, now):
-            message = f"{usage.vm} has not reported since {iso(usage.last_sampled_at)}: see whether the cloud still runs it"
+            message = (
+                f"{usage.vm} has not reported since {iso(usage.last_sampled_at)}: see whether the cloud still runs it"
+            )
             yield Finding("silent_vm", usage.label, usage.cloud, message, usage.vm)
 
     return each(newest, _about, find)
 
 
 def clock_offsets(newest: Iterable[Usage], known: Collection[str], now: datetime) -> Iterator[Finding | Crash]:
-    """Find vms whose clock is far from the server's, as they measured it, or so far ahead that their times do not count."""
+    """Find vms whose clock is far from the server's, as they measured it,
+    or so far ahead that their times do not count.
+    """
     subjects = set(known)
 
     def find(usage: Usage) -> Iterator[Finding]:
@@ -60,8 +66,12 @@ def clock_offsets(newest: Iterable[Usage], known: Collection[str], now: datetime
     return each(newest, _about, find)
 
 
-def quarantined_benchmarks(newest: Sequence[Usage], documents: Documents, site: Site, now: datetime) -> Iterator[Finding | Crash]:
-    """Find benchmarks that do not count because they are too far from their peers', or because no core can be worth so much."""
+def quarantined_benchmarks(
+    newest: Sequence[Usage], documents: Documents, site: Site, now: datetime
+) -> Iterator[Finding | Crash]:
+    """Find benchmarks that do not count because they are too far from their peers',
+    or because no core can be worth so much.
+    """
     looked_at = list(each(newest, _about, lambda usage: [usage] if _reports(usage, now) else []))
     yield from (one for one in looked_at if isinstance(one, Crash))
     reporting = [one for one in looked_at if isinstance(one, Usage)]
@@ -72,9 +82,14 @@ def quarantined_benchmarks(newest: Sequence[Usage], documents: Documents, site: 
         usage, benchmark = pair
         if benchmark is not None and credit[usage.boot_id].quarantined:
             counted = credit[usage.boot_id].hs23
-            instead = "nothing counts in its place" if counted is None else f"the {counted:.4g} of others like it counts"
+            instead = (
+                "nothing counts in its place" if counted is None else f"the {counted:.4g} of others like it counts"
+            )
             told = f"the benchmark of {usage.vm} says {own_score(benchmark, site).hs23:.4g} HS23 a core"
-            message = f"{told}, which is not believed, and {instead}: if it is right, confirm boot {usage.boot_id} in the site data"
+            message = (
+                f"{told}, which is not believed, and {instead}: if it is right, confirm boot {usage.boot_id} in the "
+                "site data"
+            )
             yield Finding("benchmark_quarantine", usage.label, usage.cloud, message, usage.vm)
 
     yield from each(zip(reporting, benchmarks, strict=True), lambda pair: _about(pair[0]), find)

@@ -1,6 +1,7 @@
 """A function as an application that a server can run: functions-framework's, with JSON for what it refuses by itself.
 
-`python -m skytally.app.asgi` serves the one function that FUNCTION_TARGET names on PORT, as the image does on every platform.
+`python -m skytally.app.asgi` serves the one function that FUNCTION_TARGET names on PORT, as the image does on every
+platform.
 """
 
 import asyncio
@@ -36,7 +37,8 @@ from skytally.operation import timer
 
 log = logging.getLogger("skytally")
 ALIVE_PATHS, READY_PATH = frozenset({"/healthz", "/_/health"}), "/_/ready"
-# A platform goes on sending until it has seen that a process is not ready; together these are less than the 25 s that platforms wait.
+# A platform goes on sending until it has seen that a process is not ready; together these are less than the 25 s that
+# platforms wait.
 LINGER_SECONDS, STOP_SECONDS, LEAVE_SECONDS = 2.0, 21, 0.5
 READ_AHEAD_BYTES, SEND_AHEAD_BYTES = 64 * 1_024, 128 * 1_024
 LIMITED_TOLD_EVERY = timedelta(minutes=1)
@@ -96,12 +98,16 @@ class FunctionApp:
             await self._app({**scope, web.PLACE: place}, receive, json_errors(scope, receive, send))
 
     def _wait_seconds(self, limits: Limits, address: str, connection: HTTPConnection) -> int:
-        """Ask the limits; that callers are refused is said once a minute, since a line for each would be the next flood."""
+        """Ask the limits; that callers are refused is said once a minute,
+        since a line for each would be the next flood.
+        """
         now = clock.now()
         wait_seconds = limits.wait_seconds(self._name, address, connection.headers.get("authorization", ""), now)
         if wait_seconds and (self._told_at is None or now - self._told_at >= LIMITED_TOLD_EVERY):
             self._told_at = now
-            log.warning(logs.Fields(function=self._name, status=429, address=address, message="a caller asks too often"))
+            log.warning(
+                logs.Fields(function=self._name, status=429, address=address, message="a caller asks too often")
+            )
         return wait_seconds
 
 
@@ -137,19 +143,26 @@ def json_errors(scope: Scope, receive: Receive, send: Send) -> Send:
 
 
 def _is_plain(message: Message) -> bool:
-    return any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in message.get("headers", []))
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/plain")
+        for name, value in message.get("headers", [])
+    )
 
 
 def _framework_error(status: int) -> Reply:
     if status == 404:
         return unknown_path("there is nothing at this path: see openapi.json")
     return error_reply(
-        HttpError(status, "internal" if status >= 500 else "refused", "the request was refused before it reached a function")
+        HttpError(
+            status, "internal" if status >= 500 else "refused", "the request was refused before it reached a function"
+        )
     )
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Handle a server's start and stop: give the loop its threads; at the end record what rounds came to, and let go of the stores."""
+    """Handle a server's start and stop: give the loop its threads;
+    at the end record what rounds came to, and let go of the stores.
+    """
     asyncio.get_running_loop().set_default_executor(workers.LoopThreads())
     while (await receive())["type"] == "lifespan.startup":
         await send({"type": "lifespan.startup.complete"})
@@ -159,14 +172,18 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 class Server(uvicorn.Server):
-    """A server that goes on listening for a moment after it was told to stop, answers what is in flight, and ends the process."""
+    """A server that goes on listening for a moment after it was told to stop,
+    answers what is in flight, and ends the process.
+    """
 
     def __init__(self, config: uvicorn.Config, stopping: threading.Event, linger_seconds: float) -> None:
         super().__init__(config)
         self._stopping, self._linger_seconds = stopping, linger_seconds
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to stop; a thread that goes on by then is broken off, since nobody waits for its answer any more."""
+        """Serve until told to stop; a thread that goes on by then is broken off,
+        since nobody waits for its answer any more.
+        """
         await super().serve(sockets)
         _later(LEAVE_SECONDS, os._exit, 0)
 
@@ -186,8 +203,12 @@ def _later(seconds: float, call: Callable[..., object], *arguments: object) -> N
     alarm.start()
 
 
-def server(app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threading.Event, linger_seconds: float = 0) -> Server:
-    """Set up the one server that all run with: what is in flight at SIGTERM is answered, and the process ends with 0."""
+def server(
+    app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threading.Event, linger_seconds: float = 0
+) -> Server:
+    """Set up the one server that all run with:
+    what is in flight at SIGTERM is answered, and the process ends with 0.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -198,12 +219,14 @@ def server(app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threadi
         timeout_keep_alive=math.ceil(bounds.idle_seconds),
         timeout_graceful_shutdown=stop_seconds,
         server_header=False,
-        # Whom to believe about addresses is a setting of ours, and uvicorn would believe whoever calls from this machine.
+        # Whom to believe about addresses is a setting of ours, and uvicorn would believe whoever calls from this
+        # machine.
         proxy_headers=False,
         log_config=None,
     )
     made = Server(config, stopping, linger_seconds)
-    # Uvicorn hears signals only while it serves, and raises them once more at its end: before it serves, it must not begin.
+    # Uvicorn hears signals only while it serves, and raises them once more at its end: before it serves, it must not
+    # begin.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, made.handle_exit)
     return made
@@ -236,9 +259,12 @@ def bounds_of(config: Config) -> Bounds:
 
 
 def main() -> None:
-    """Serve one function until SIGTERM; where a setting keeps it from ever answering, exit with one sentence and EX_CONFIG."""
+    """Serve one function until SIGTERM;
+    where a setting keeps it from ever answering, exit with one sentence and EX_CONFIG.
+    """
     logs.to_stream()
-    # A container's first process ignores what it has no handler for, and the server has one only once the function is loaded.
+    # A container's first process ignores what it has no handler for, and the server has one only once the function is
+    # loaded.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     stopping = threading.Event()
     try:
@@ -246,11 +272,15 @@ def main() -> None:
     except Unavailable as error:
         sys.stderr.write(f"skytally: {error.for_operator}\n")
         sys.exit(os.EX_CONFIG)
-    server(app, STOP_SECONDS, bounds_of(wiring.config()), stopping=stopping, linger_seconds=LINGER_SECONDS).run(sockets=[listener])
+    server(app, STOP_SECONDS, bounds_of(wiring.config()), stopping=stopping, linger_seconds=LINGER_SECONDS).run(
+        sockets=[listener]
+    )
 
 
 def start(stopping: threading.Event) -> tuple[FunctionApp, socket.socket]:
-    """Return the function that the settings name and the socket where they put it; raises Unavailable where they are wrong."""
+    """Return the function that the settings name and the socket where they put it;
+    raises Unavailable where they are wrong.
+    """
     config = wiring.config()
     wiring.check(config.function_target)
     source = Path(config.function_source) / config.function_target / "main.py"

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from skytally.jobs.panda_rows import JobRows
 
 URLS = ("documents", "objects", "s3_endpoint", "panda_url", "dirac_url", "alarm_webhook")
-# The files that a setting names are read by every function that the setting is given to, or by the one that alone speaks to that source.
+# The files that a setting names are read by every function that the setting is given to, or by the one that alone
+# speaks to that source.
 FILES: Mapping[str, tuple[str, ...]] = {
     "panda_collect": ("panda_token_file",),
     "dirac_collect": ("dirac_token_file", "dirac_ca_file"),
@@ -51,7 +52,9 @@ def config() -> Config:
 
 
 def check(name: str) -> None:
-    """Raise Unavailable where no process of a function could answer by these settings, files and keys; asks no store."""
+    """Raise Unavailable where no process of a function could answer by these settings,
+    files and keys; asks no store.
+    """
     keys_needed = {function.name: function.keys for function in FUNCTIONS}
     settings, titles = config(), setting_names()
     if name not in keys_needed:
@@ -82,7 +85,9 @@ def _opening(setting: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise Misconfigured.setting(setting, f"nothing can be opened by what it holds ({type(error).__name__}): correct it") from error
+        raise Misconfigured.setting(
+            setting, f"nothing can be opened by what it holds ({type(error).__name__}): correct it"
+        ) from error
 
 
 @cache
@@ -103,7 +108,9 @@ def open_documents(settings: Config) -> Documents:
         from skytally.adapters.documents_search import SearchDocuments, connect
 
         hosts = settings.documents_url.split(",")
-        return SearchDocuments(connect(hosts, settings.documents_api_key_file, settings.documents_ca_file), settings.documents_prefix)
+        return SearchDocuments(
+            connect(hosts, settings.documents_api_key_file, settings.documents_ca_file), settings.documents_prefix
+        )
     raise _unknown_scheme("SKYTALLY_DOCUMENTS", settings.documents_url, "sqlite:///path or https://host:9200")
 
 
@@ -117,7 +124,9 @@ def objects() -> Objects:
 def open_objects(settings: Config) -> ProbedObjects:
     """Connect to the object store that the settings name; only its own client is loaded."""
     if not re.fullmatch(OBJECT_STORE, settings.objects_url):
-        raise Misconfigured.setting("SKYTALLY_OBJECTS", "must be file:///path, s3://bucket/prefix or gs://bucket/prefix")
+        raise Misconfigured.setting(
+            "SKYTALLY_OBJECTS", "must be file:///path, s3://bucket/prefix or gs://bucket/prefix"
+        )
     parts = urlsplit(settings.objects_url)
     if parts.scheme == "s3":
         from skytally.adapters.objects_s3 import S3Objects
@@ -193,7 +202,9 @@ def _site_data() -> SiteData:
 
 def open_site_data(settings: Config) -> SiteData:
     """Look at the site data that the settings name."""
-    return SiteData(settings.clouds, lambda url: open_objects(msgspec.structs.replace(settings, objects=url)), clock.now)
+    return SiteData(
+        settings.clouds, lambda url: open_objects(msgspec.structs.replace(settings, objects=url)), clock.now
+    )
 
 
 @cache
@@ -203,7 +214,11 @@ def panda() -> "JobRows | None":
     from skytally.adapters.jobs_panda import PandaJobRows
 
     told = config()
-    return PandaJobRows(told.panda_url, Path(told.panda_token_file) if told.panda_token_file else None) if told.panda_url else None
+    return (
+        PandaJobRows(told.panda_url, Path(told.panda_token_file) if told.panda_token_file else None)
+        if told.panda_url
+        else None
+    )
 
 
 def panda_queues() -> tuple[str, ...]:
@@ -242,7 +257,9 @@ def alarm_notifier(now: datetime) -> Notifier:
 
 
 def caller(role: str, report: str = "") -> web.Authorise:
-    """Return what admits the holders of a role's tokens to a function; a refusal counts as one of the report that is named."""
+    """Return what admits the holders of a role's tokens to a function;
+    a refusal counts as one of the report that is named.
+    """
 
     def authorise(request: Request) -> Admission:
         with tallies().refusals(report, request.received_at) if report else nullcontext():
@@ -273,5 +290,18 @@ def close() -> None:
     """Let go of everything, so that the next call reads the settings again."""
     if documents.cache_info().currsize:
         documents().close()
-    for cached in (config, documents, objects, gate, key_files, _site_data, register, notes, tallies, panda, dirac, limits):
+    for cached in (
+        config,
+        documents,
+        objects,
+        gate,
+        key_files,
+        _site_data,
+        register,
+        notes,
+        tallies,
+        panda,
+        dirac,
+        limits,
+    ):
         cached.cache_clear()

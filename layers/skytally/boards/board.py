@@ -1,7 +1,7 @@
 """Boards: what is shown of the documents in Kibana, OpenSearch Dashboards and Grafana, described once for all.
 
-A panel sums the documents of one index by their one time, per dimension. Its measures are those of the page and the statement; what needs
-more than one index (coverage, HS23 hours, cost) no panel can have.
+A panel sums the documents of one index by their one time, per dimension. Its measures are those of the page and the
+statement; what needs more than one index (coverage, HS23 hours, cost) no panel can have.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,17 @@ from skytally.core.documents import INDICES
 COLUMNS = 24
 Chart = Literal["number", "series", "lines", "bars", "table"]
 
-# An interval ends where its vm reports, so at a month's edge exactly; by its beginning it belongs to the month that it lies in.
+# An interval ends where its vm reports, so at a month's edge exactly; by its beginning it belongs to the month that it
+# lies in.
 MOMENTS = {"interval": "from_at", "job": "final_at", "usage": "last_sampled_at"}
 # A month is shown whole, however short the window is.
 ALL_TIME = frozenset({"usage"})
 NOTES = {
-    "interval": "An interval counts whole in the hour in which it began; the page cuts it at the edges of hours and of the window.",
+    "interval": "An interval counts whole in the hour in which it began; the page cuts it at the edges of hours and "
+    "of the window.",
     "job": "Jobs that became final in the window; the page also shows those that go on, as they are now.",
-    "usage": "All months, whatever the window: the numbers of the statement. Coverage, HS23 hours and cost need several indices, "
+    "usage": "All months, whatever the window: the numbers of the statement. Coverage, HS23 hours and cost need "
+    "several indices, "
     "so only the page and the statement have them.",
 }
 
@@ -121,10 +124,34 @@ ACCOUNTING = Board(
         Panel("core-hours", "Core hours", "interval", "number", (measures.CORE_HOURS,), width=8, height=4),
         Panel("cpu-hours", "CPU hours", "interval", "number", (measures.CPU_HOURS,), width=8, height=4),
         Panel("wall-hours", "Wall hours", "interval", "number", (measures.WALL_HOURS,), width=8, height=4),
-        Panel("core-hours-by-cloud", "Core hours by cloud", "interval", "series", (measures.CORE_HOURS,), ("cloud",), width=12),
-        Panel("efficiency-by-cloud", "Efficiency by cloud", "interval", "lines", (measures.EFFICIENCY,), ("cloud",), width=12),
+        Panel(
+            "core-hours-by-cloud",
+            "Core hours by cloud",
+            "interval",
+            "series",
+            (measures.CORE_HOURS,),
+            ("cloud",),
+            width=12,
+        ),
+        Panel(
+            "efficiency-by-cloud",
+            "Efficiency by cloud",
+            "interval",
+            "lines",
+            (measures.EFFICIENCY,),
+            ("cloud",),
+            width=12,
+        ),
         Panel("clouds", "Clouds", "interval", "table", (*_USED, measures.VM_COUNT), ("cloud",), width=12),
-        Panel("sites", "Sites and groups", "interval", "table", (*_USED, measures.VM_COUNT), ("cloud", "site", "group"), width=12),
+        Panel(
+            "sites",
+            "Sites and groups",
+            "interval",
+            "table",
+            (*_USED, measures.VM_COUNT),
+            ("cloud", "site", "group"),
+            width=12,
+        ),
         Panel("vms", "Vms", "interval", "table", _USED, ("cloud", "vm"), height=12),
         Panel("months", "Months", "usage", "table", (*_USED, measures.VM_COUNT), ("month", "cloud"), height=10),
     ),
@@ -138,9 +165,27 @@ JOBS = Board(
         Panel("job-core-hours", "Core hours", "job", "number", (measures.CORE_HOURS,), width=8, height=4),
         Panel("job-wasted", "Wasted core hours", "job", "number", (measures.WASTED_CORE_HOURS,), width=8, height=4),
         Panel("jobs-by-status", "Jobs by status", "job", "series", (measures.JOB_COUNT,), ("status",), width=12),
-        Panel("wasted-by-cloud", "Wasted core hours by cloud", "job", "series", (measures.WASTED_CORE_HOURS,), ("cloud",), width=12),
-        Panel("jobs-by-cloud", "Jobs by cloud and status", "job", "bars", (measures.JOB_COUNT,), ("cloud", "status"), width=12),
-        Panel("job-efficiency", "Efficiency by cloud", "job", "lines", (measures.JOB_EFFICIENCY,), ("cloud",), width=12),
+        Panel(
+            "wasted-by-cloud",
+            "Wasted core hours by cloud",
+            "job",
+            "series",
+            (measures.WASTED_CORE_HOURS,),
+            ("cloud",),
+            width=12,
+        ),
+        Panel(
+            "jobs-by-cloud",
+            "Jobs by cloud and status",
+            "job",
+            "bars",
+            (measures.JOB_COUNT,),
+            ("cloud", "status"),
+            width=12,
+        ),
+        Panel(
+            "job-efficiency", "Efficiency by cloud", "job", "lines", (measures.JOB_EFFICIENCY,), ("cloud",), width=12
+        ),
         Panel("job-clouds", "Clouds", "job", "table", (*_ENDED, measures.MEAN_WALL_HOURS), ("cloud", "status")),
         Panel(
             "errors",
@@ -152,7 +197,16 @@ JOBS = Board(
             known="error",
             height=12,
         ),
-        Panel("processing-types", "Processing types", "job", "table", _NEEDED, ("processing_type", "status"), width=8, height=10),
+        Panel(
+            "processing-types",
+            "Processing types",
+            "job",
+            "table",
+            _NEEDED,
+            ("processing_type", "status"),
+            width=8,
+            height=10,
+        ),
         Panel("releases", "Releases", "job", "table", _NEEDED, ("release", "status"), width=8, height=10),
         Panel("cores", "Multicore or not", "job", "table", _NEEDED, ("multicore", "status"), width=8, height=10),
         Panel("queues", "Queues", "job", "table", _ENDED, ("queue", "status"), width=12),

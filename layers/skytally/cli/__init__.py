@@ -44,8 +44,8 @@ def cli() -> None:
 
     Settings come from the environment: SKYTALLY_KEYS names the folder of key files, SKYTALLY_HOME the local state.
     Commands that print a table or facts print JSON with --json. A table that does not fit the terminal turns into
-    records.
-    Exit codes: 0 done, 1 refused, 2 wrong usage, 3 done but something was left out, 5 a store or server is away (try again).
+    records. Exit codes: 0 done, 1 refused, 2 wrong usage, 3 done but something was left out, 5 a store or server is
+    away (try again).
     """
 
 

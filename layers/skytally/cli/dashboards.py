@@ -14,7 +14,9 @@ from skytally.core.documents import INDICES
 from skytally.core.errors import Malformed
 
 PREFIX = click.option("--prefix", help="what the names of the indices begin with; default: SKYTALLY_DOCUMENTS_PREFIX")
-FILE = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="the file to write; default: standard output")
+FILE = click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="the file to write; default: standard output"
+)
 URL = re.compile(r"(?:(?P<engine>elasticsearch|opensearch)\+)?(?P<url>https?://[^\s/@]+(?:/\S*)?)")
 PREFIX_FORM = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 
@@ -61,15 +63,35 @@ def opensearch(out: Path | None, prefix: str | None) -> None:
 
 
 @dashboards.command("grafana")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="the folder to write, as in provisioning/")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="the folder to write, as in provisioning/",
+)
 @click.option("--url", help="where Grafana finds the search engine; default: the first of SKYTALLY_DOCUMENTS")
-@click.option("--engine", type=click.Choice(sorted(grafana_files.ENGINES)), help="default: what the URL begins with, or elasticsearch")
-@click.option("--key-file", help="where Grafana finds its API key, OpenSearch's bearer token or, with --user, a password; default: none")
+@click.option(
+    "--engine",
+    type=click.Choice(sorted(grafana_files.ENGINES)),
+    help="default: what the URL begins with, or elasticsearch",
+)
+@click.option(
+    "--key-file",
+    help="where Grafana finds its API key, OpenSearch's bearer token or, with --user, a password; default: none",
+)
 @click.option("--user", help="the user whose password is in --key-file; what it must be allowed is in the README")
-@click.option("--folder", default="/etc/grafana/provisioning", show_default=True, help="Grafana's folder of provisioning")
+@click.option(
+    "--folder", default="/etc/grafana/provisioning", show_default=True, help="Grafana's folder of provisioning"
+)
 @PREFIX
 def grafana(
-    out: Path, url: str | None, engine: str | None, key_file: str | None, user: str | None, folder: str, prefix: str | None
+    out: Path,
+    url: str | None,
+    engine: str | None,
+    key_file: str | None,
+    user: str | None,
+    folder: str,
+    prefix: str | None,
 ) -> None:
     """Write data sources and dashboards for Grafana's provisioning; no key is written, only where it lies.
 
@@ -85,7 +107,10 @@ def grafana(
     url = url or Config.from_env().documents_url.split(",")[0]
     found = URL.fullmatch(url)
     if not found:
-        raise Malformed("--url must be where Grafana finds the search engine, as https://search.example.org:9200, without a password")
+        raise Malformed(
+            "--url must be where Grafana finds the search engine, as https://search.example.org:9200, without a "
+            "password"
+        )
     if key_file and not re.fullmatch(r"[^$}]+", key_file):
         raise Malformed("--key-file must be a path without $ and }: Grafana's provisioning files cannot name any other")
     if user and not key_file:
@@ -100,7 +125,10 @@ def grafana(
 def _checked(prefix: str | None) -> str:
     prefix = Config.from_env().documents_prefix if prefix is None else prefix
     if not PREFIX_FORM.fullmatch(prefix):
-        raise Malformed("--prefix must be what index names begin with: a lower-case letter, then such, digits, _ and -, as in skytally")
+        raise Malformed(
+            "--prefix must be what index names begin with: a lower-case letter, then such, digits, _ and -, as in "
+            "skytally"
+        )
     return prefix
 
 

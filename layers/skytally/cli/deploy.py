@@ -1,4 +1,6 @@
-"""`skytally deploy`: functions and secrets on a FaaS, as a description wants them; Terraform calls these, and people may."""
+"""`skytally deploy`: functions and secrets on a FaaS, as a description wants them;
+Terraform calls these, and people may.
+"""
 
 import contextlib
 import difflib
@@ -64,7 +66,11 @@ PLATFORM_OPTIONS = (
 )
 SITE_OPTIONS = (
     click.option(
-        "--namespace", default="skytally", show_default=True, envvar="SKYTALLY_NAMESPACE", help="knative: the functions' namespace"
+        "--namespace",
+        default="skytally",
+        show_default=True,
+        envvar="SKYTALLY_NAMESPACE",
+        help="knative: the functions' namespace",
     ),
     click.option(
         "--route-gateway",
@@ -73,8 +79,16 @@ SITE_OPTIONS = (
         help="knative: a Gateway through which functions answer at /function/NAME, instead of host names of their own",
     ),
     click.option("--route-host", envvar="SKYTALLY_ROUTE_HOST", help="knative: the host name of those paths, else any"),
-    click.option("--min-scale", default=0, show_default=True, type=click.IntRange(0), help="knative: pods of a function without callers"),
-    click.option("--max-scale", default=10, show_default=True, type=click.IntRange(1), help="knative: most pods of a function"),
+    click.option(
+        "--min-scale",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0),
+        help="knative: pods of a function without callers",
+    ),
+    click.option(
+        "--max-scale", default=10, show_default=True, type=click.IntRange(1), help="knative: most pods of a function"
+    ),
 )
 DESCRIPTION = click.argument("description", type=click.File("rb"))
 
@@ -137,7 +151,9 @@ def _knative(named: Path | None, site: Site, seconds: float) -> FunctionPlatform
 
 @click.group()
 def deploy() -> None:
-    """Put functions and secrets onto OpenFaaS or Knative. Each command may be repeated: what is so already stays as it is.
+    """Put functions and secrets onto OpenFaaS or Knative.
+
+    Each command may be repeated: what is so already stays as it is.
 
     \b
     A DESCRIPTION is YAML or JSON (- is standard input):
@@ -154,7 +170,8 @@ def deploy() -> None:
       schedules: {panda-collect: "*/30 * * * *"}     # UTC; "": never
       secret_files: {master-20261101000000: keys/master-20261101000000}
 
-    Exit codes: 0 done, 1 refused, 2 wrong usage, 3 what runs is not what is wanted, 5 the platform or a function does not answer.
+    Exit codes: 0 done, 1 refused, 2 wrong usage, 3 what runs is not what is wanted, 5 the platform or a function does
+    not answer.
     """
 
 
@@ -173,8 +190,8 @@ def deploy() -> None:
 def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], seconds: float) -> None:
     """Bring all functions to what DESCRIPTION wants, and wait until they answer.
 
-    Functions that run are changed one after another. Where the new version of one does not answer, the command ends with what the
-    platform says of it, and those after it stay as they are.
+    Functions that run are changed one after another. Where the new version of one does not answer, the command ends
+    with what the platform says of it, and those after it stay as they are.
 
     \b
     Examples:
@@ -211,7 +228,10 @@ def show_status(platform: FunctionPlatform, description: Any, *, as_json: bool) 
         told = [{"name": row.name, "kind": row.kind, "state": row.drift.value, "words": row.words} for row in rows]
         say_json(told)
     else:
-        show(("name", "kind", "state", "what the platform says"), [(row.name, row.kind, row.drift.value, row.words) for row in rows])
+        show(
+            ("name", "kind", "state", "what the platform says"),
+            [(row.name, row.kind, row.drift.value, row.words) for row in rows],
+        )
     remedies = dict.fromkeys(row.remedy for row in rows if row.drift is not Drift.NONE)
     if remedies:
         say("what runs is not what is wanted; with the same description and options this puts it right:", err=True)
@@ -260,7 +280,9 @@ def put_secrets(platform: FunctionPlatform, folder: Path, *, as_json: bool) -> N
         raise Malformed(f"cannot read {folder}: {error.strerror}") from None
     values = {path.name: rollout.read_secret(path) for path in files if descriptions.KEY_NAME.fullmatch(path.name)}
     if not values:
-        raise Malformed(f"{folder} holds no key of a function, such as master-20261101000000: `skytally keys init` makes them")
+        raise Malformed(
+            f"{folder} holds no key of a function, such as master-20261101000000: `skytally keys init` makes them"
+        )
     left_out = ((path.name, "left out") for path in files if path.name not in values)
     kept = ((name, _kept(platform, name, value)) for name, value in values.items())
     _say_states(itertools.chain(left_out, kept), as_json=as_json)
@@ -324,7 +346,9 @@ def show_catalog() -> None:
     """
     from skytally.adapters.documents_search import access
 
-    functions = [{"name": f.name, "service": f.service, "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS]
+    functions = [
+        {"name": f.name, "service": f.service, "schedule": f.schedule, "keys": f.keys} for f in catalog.FUNCTIONS
+    ]
     groups = {group: list(map(catalog.service_of, names)) for group, names in access.FUNCTIONS.items()}
     say_json({"functions": functions, "secrets_folder": descriptions.SECRETS_FOLDER, "search_groups": groups})
 
@@ -347,10 +371,11 @@ def show_stack(description: Any) -> None:
 @on_site
 @DESCRIPTION
 def show_manifests(description: Any, site: Site) -> None:
-    """Print DESCRIPTION as Kubernetes objects for GitOps: what `apply --platform knative` applies, byte for byte, without secrets.
+    """Print DESCRIPTION as Kubernetes objects for GitOps:
+    what `apply --platform knative` applies, byte for byte, without secrets.
 
-    Secrets are handed over by `skytally deploy secrets --platform knative FOLDER`, or by the cluster's own means: the one key of each
-    is its name. Timers stand last, since a tick before its function answers is a failed one.
+    Secrets are handed over by `skytally deploy secrets --platform knative FOLDER`, or by the cluster's own means: the
+    one key of each is its name. Timers stand last, since a tick before its function answers is a failed one.
 
     \b
     Example:

@@ -20,12 +20,15 @@ Finding = tuple[str, str, str, str]
 
 @click.command()
 @AS_JSON
-@click.option("--install", is_flag=True, help="set the document store up first: templates and indices; again changes nothing")
+@click.option(
+    "--install", is_flag=True, help="set the document store up first: templates and indices; again changes nothing"
+)
 def doctor(as_json: bool, install: bool) -> None:
-    """Check keys, site data, document store, credentials and object store, and keep the object store's verdict for the functions.
+    """Check keys, site data, document store, credentials and object store,
+    and keep the object store's verdict for the functions.
 
-    The object store is tried for real, in about two seconds: creates one after another, overlapping and in a burst, reads after writes and
-    deletes, versions, its clock. Secrets are issued only on a store that is SAFE.
+    The object store is tried for real, in about two seconds: creates one after another, overlapping and in a burst,
+    reads after writes and deletes, versions, its clock. Secrets are issued only on a store that is SAFE.
 
     \b
     Exit codes: 0 all is well, 1 something is not.
@@ -40,7 +43,11 @@ def doctor(as_json: bool, install: bool) -> None:
         say(f"made {', '.join(installed.made)}" if installed.made else "the document store is set up", err=True)
         if installed.left:
             say(installed.left, err=True)
-    findings = [finding for check in (_keys, _site_data, _documents, _credentials, _objects) for finding in _tried(check, config)]
+    findings = [
+        finding
+        for check in (_keys, _site_data, _documents, _credentials, _objects)
+        for finding in _tried(check, config)
+    ]
     if as_json:
         names = ("part", "check", "state", "finding")
         say_json([dict(zip(names, finding, strict=True)) for finding in findings])

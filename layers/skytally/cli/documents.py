@@ -43,12 +43,14 @@ COLUMNS = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn
 )
 @AS_JSON
 def copy(source: str, target: str, state: Path, *, as_json: bool) -> None:
-    """Copy every document into another store; stop and repeat it as you like: the newer version of a document always stays.
+    """Copy every document into another store; stop and repeat it as you like:
+    the newer version of a document always stays.
 
-    For both stores SKYTALLY_DOCUMENTS_API_KEY_FILE, _CA_FILE and _PREFIX hold. Copy once while functions run, point them at the new store,
-    and copy again with another --state for what came meanwhile.
+    For both stores SKYTALLY_DOCUMENTS_API_KEY_FILE, _CA_FILE and _PREFIX hold. Copy once while functions run, point
+    them at the new store, and copy again with another --state for what came meanwhile.
 
-    A document that cannot be read, or that the new store refuses, is named on standard error and left out; all others are copied.
+    A document that cannot be read, or that the new store refuses, is named on standard error and left out; all others
+    are copied.
 
     \b
     Exit codes: 0 all is there, 1 counts differ at the end, 3 all is there but what was left out,
@@ -69,7 +71,12 @@ def copy(source: str, target: str, state: Path, *, as_json: bool) -> None:
     left_out = progressed.left_out
     expected = {index: here - len(left_out[index]) for index, (here, _) in counts.items()}
     if as_json:
-        say_json([{"index": index, "from": here, "to": there, "left_out": len(left_out[index])} for index, (here, there) in counts.items()])
+        say_json(
+            [
+                {"index": index, "from": here, "to": there, "left_out": len(left_out[index])}
+                for index, (here, there) in counts.items()
+            ]
+        )
     else:
         _show(counts, expected)
     state.unlink(missing_ok=True)
@@ -81,7 +88,9 @@ def copy(source: str, target: str, state: Path, *, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _opened(url: str) -> Iterator[Documents]:
-    with contextlib.closing(wiring.open_documents(msgspec.structs.replace(Config.from_env(), documents=url))) as documents:
+    with contextlib.closing(
+        wiring.open_documents(msgspec.structs.replace(Config.from_env(), documents=url))
+    ) as documents:
         yield documents
 
 
@@ -155,16 +164,22 @@ def _named(left_out: dict[str, dict[str, str]]) -> Iterator[str]:
 
 def _show(counts: dict[str, tuple[int, int]], expected: dict[str, int]) -> None:
     """Print how many documents there were and are; fewer are only those that nothing explains."""
-    rows = [(index, str(here), f"{there}{' (fewer!)' if there < expected[index] else ''}") for index, (here, there) in counts.items()]
+    rows = [
+        (index, str(here), f"{there}{' (fewer!)' if there < expected[index] else ''}")
+        for index, (here, there) in counts.items()
+    ]
     show(("index", "from", "to"), rows, right=("from", "to"))
 
 
 @click.command("retention")
 @click.option(
-    "--days", type=click.IntRange(0, MOST_KEPT_DAYS), help="how long details are kept; 0 is for ever; default: SKYTALLY_KEPT_DAYS"
+    "--days",
+    type=click.IntRange(0, MOST_KEPT_DAYS),
+    help="how long details are kept; 0 is for ever; default: SKYTALLY_KEPT_DAYS",
 )
 def forget(days: int | None) -> None:
-    """Remove details (intervals, jobs, placements, heartbeats) that are too old; months, boots and scores stay for ever.
+    """Remove details (intervals, jobs, placements, heartbeats) that are too old;
+    months, boots and scores stay for ever.
 
     The timer function documents_forget does the same once a day.
 

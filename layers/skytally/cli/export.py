@@ -1,4 +1,6 @@
-"""`skytally statement export`: a closed month as messages for APEL, into a spool that `ssmsend` sends, or into files."""
+"""`skytally statement export`: a closed month as messages for APEL,
+into a spool that `ssmsend` sends, or into files.
+"""
 
 import contextlib
 import sys
@@ -26,15 +28,21 @@ EXIT_LEFT_OUT = 3
 
 @click.command("export")
 @MONTH
-@click.option("--format", "form", type=click.Choice(list(apel_export.FORMATS)), required=True, help="which of APEL's messages")
+@click.option(
+    "--format", "form", type=click.Choice(list(apel_export.FORMATS)), required=True, help="which of APEL's messages"
+)
 @click.option(
     "--spool",
     type=click.Path(path_type=Path, file_okay=False),
     help="the dirq folder that ssmsend sends: messages are added",
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="a file; several messages become FILE-1, FILE-2 …")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="a file; several messages become FILE-1, FILE-2 …"
+)
 @click.option("--cloud", "clouds", multiple=True, help="only this cloud (repeat it; default: all)")
-@click.option("--provisional", is_flag=True, help="also clouds whose month is not closed: close it, and send it again afterwards")
+@click.option(
+    "--provisional", is_flag=True, help="also clouds whose month is not closed: close it, and send it again afterwards"
+)
 @AS_JSON
 def export(
     month: str,
@@ -48,8 +56,8 @@ def export(
 ) -> None:
     """Write a closed month for APEL. Do it again after each `close`: what was sent before is replaced.
 
-    What cannot be sent is left out and named, with the reason; all else is sent. apel-cloud is the format to choose: a record a vm,
-    which APEL sums up itself.
+    What cannot be sent is left out and named, with the reason; all else is sent. apel-cloud is the format to choose: a
+    record a vm, which APEL sums up itself.
 
     \b
     Exit codes: 0 all of it, 1 refused, 3 something was left out, 5 a store is away (try again).
@@ -79,7 +87,9 @@ def _export(month: str, form: str, clouds: Sequence[str], *, closed_only: bool) 
         cloud_names.check(clouds, documents, site)
         whole = closing.statement(month, clouds, documents, site, now)
         if closed_only and all(row["state"] != FINAL for row in whole["clouds"]):
-            raise Conflict(f"{month} is not closed: do `skytally statement close` first, or say --provisional", code="not_closed")
+            raise Conflict(
+                f"{month} is not closed: do `skytally statement close` first, or say --provisional", code="not_closed"
+            )
         return apel_export.export(form, whole, clouds, documents, site, now, closed_only=closed_only)
 
 

@@ -23,7 +23,8 @@ def text_of(path: Path, advice: str) -> str:
 
 @contextlib.contextmanager
 def private_file(path: Path | None) -> Iterator[TextIO]:
-    """Open a file that only its owner reads, which takes its name whole at the end or not at all; standard output for None.
+    """Open a file that only its owner reads, which takes its name whole at the end or not at all;
+    standard output for None.
 
     Raises Malformed at once where nothing can be written, so that nobody asks for a secret that cannot be kept.
     """

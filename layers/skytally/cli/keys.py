@@ -50,7 +50,11 @@ def keys_list(*, as_json: bool) -> None:
     key_files = _key_files()
     ring = key_files.keyring()
     rows = [
-        {"key": file.key.name, "state": _state(file, getattr(ring, purpose)[0], clock.now()), "needed_until": _needed_until(file, files)}
+        {
+            "key": file.key.name,
+            "state": _state(file, getattr(ring, purpose)[0], clock.now()),
+            "needed_until": _needed_until(file, files),
+        }
         for purpose, files in key_files.files().items()
         for file in files
     ]
@@ -65,7 +69,11 @@ def keys_list(*, as_json: bool) -> None:
 def _state(file: KeyFile, in_use: Key, now: datetime) -> str:
     if file.key is in_use:
         return "in use"
-    return f"in use from {iso(file.used_from)}" if file.used_from > now and file.key.name > in_use.name else "opens what it made"
+    return (
+        f"in use from {iso(file.used_from)}"
+        if file.used_from > now and file.key.name > in_use.name
+        else "opens what it made"
+    )
 
 
 def _needed_until(file: KeyFile, files: list[KeyFile]) -> str | None:
@@ -74,14 +82,19 @@ def _needed_until(file: KeyFile, files: list[KeyFile]) -> str | None:
 
 
 @keys.command("rotate")
-@click.option("--purpose", "purposes", multiple=True, type=click.Choice(PURPOSES), help="rotate only these (default: all)")
-@click.option("--now", "at_once", is_flag=True, help="a key has leaked: remove the old ones at once, with all that they opened")
+@click.option(
+    "--purpose", "purposes", multiple=True, type=click.Choice(PURPOSES), help="rotate only these (default: all)"
+)
+@click.option(
+    "--now", "at_once", is_flag=True, help="a key has leaked: remove the old ones at once, with all that they opened"
+)
 @AS_JSON
 def keys_rotate(purposes: tuple[str, ...], *, at_once: bool, as_json: bool) -> None:
     """Make a new key of each purpose, and remove those that nobody needs any more.
 
-    Nothing in flight is lost: a new key is accepted at once and used five minutes later, old ones go on opening what they made. A vm gets a
-    fresh token with its next report. On OpenFaaS hand the new files to the gateway (`skytally deploy secrets`) and deploy within a day.
+    Nothing in flight is lost: a new key is accepted at once and used five minutes later, old ones go on opening what
+    they made. A vm gets a fresh token with its next report. On OpenFaaS hand the new files to the gateway (`skytally
+    deploy secrets`) and deploy within a day.
 
     \b
     Examples:
@@ -107,17 +120,28 @@ def _rotate(key_files: KeyFiles, purposes: Sequence[str], *, at_once: bool) -> I
 
 @click.command("token")
 @click.option("--role", type=click.Choice(["scheduler", "reporter", "reader"]), help="what the holder may do")
-@click.option("--cloud", "clouds", type=NAME, multiple=True, help="a cloud the token is limited to (repeat it; a reporter has exactly one)")
+@click.option(
+    "--cloud",
+    "clouds",
+    type=NAME,
+    multiple=True,
+    help="a cloud the token is limited to (repeat it; a reporter has exactly one)",
+)
 @click.option("--vm", type=NAME, help="the one vm that a reporter may report about (default: any of the cloud)")
 @click.option("--days", type=click.IntRange(1, 366), help="how long it holds (default 365, a reporter's 90)")
 @click.option("--out", type=click.Path(path_type=Path), help="write it there, mode 0600 (default: standard output)")
 @click.option(
-    "--show", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="make none, but tell what this file's token says"
+    "--show",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="make none, but tell what this file's token says",
 )
-def make_token(role: str | None, clouds: tuple[str, ...], vm: str | None, days: int | None, out: Path | None, show: Path | None) -> None:
+def make_token(
+    role: str | None, clouds: tuple[str, ...], vm: str | None, days: int | None, out: Path | None, show: Path | None
+) -> None:
     """Make a token. It is shown once and kept nowhere.
 
-    With --show tell what one says, and its chain: the entry of the site data's deny list that shuts it out with all its renewals.
+    With --show tell what one says, and its chain: the entry of the site data's deny list that shuts it out with all its
+    renewals.
 
     \b
     Examples:
@@ -135,9 +159,17 @@ def make_token(role: str | None, clouds: tuple[str, ...], vm: str | None, days: 
         raise click.UsageError("a reporter's token names exactly one --cloud")
     if vm is not None and role != "reporter":
         raise click.UsageError("--vm is for --role reporter")
-    lifetime = timedelta(days=days) if days else (tokens.REPORTER_LIFETIME if role == "reporter" else tokens.DEFAULT_LIFETIME)
+    lifetime = (
+        timedelta(days=days) if days else (tokens.REPORTER_LIFETIME if role == "reporter" else tokens.DEFAULT_LIFETIME)
+    )
     now = clock.now()
-    fields = {"role": role, "issued": int(now.timestamp()), "expires": int((now + lifetime).timestamp()), "clouds": clouds, "vm": vm}
+    fields = {
+        "role": role,
+        "issued": int(now.timestamp()),
+        "expires": int((now + lifetime).timestamp()),
+        "clouds": clouds,
+        "vm": vm,
+    }
     text = tokens.issue(convert(fields, Caller), _key_files().keyring().token)
     with private_file(out) as file:
         file.write(f"{text}\n")

@@ -27,7 +27,9 @@ NAME = WordType("name", Name, "a name has 1 to 255 characters, and none that con
 # chown looks names up and nothing else: of digits alone it makes none.
 _ACCOUNT = r"(?![0-9]+(:|\Z))[^\s:/,\x00-\x1f\x7f]{1,255}"
 OWNER = WordType(
-    "owner", Annotated[str, Meta(pattern=rf"^{_ACCOUNT}(:{_ACCOUNT})?\Z")], "must be USER or USER:GROUP, by their names on the vm"
+    "owner",
+    Annotated[str, Meta(pattern=rf"^{_ACCOUNT}(:{_ACCOUNT})?\Z")],
+    "must be USER or USER:GROUP, by their names on the vm",
 )
 MODE = WordType("mode", Annotated[str, Meta(pattern=r"^0?[0-7]{3}\Z")], "must be three octal digits, such as 0400")
 ABSOLUTE_PATH = WordType(

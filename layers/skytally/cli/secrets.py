@@ -1,4 +1,6 @@
-"""`skytally deposit`, `skytally userdata`, `skytally secrets`: leaving secrets for vms, and seeing what became of them."""
+"""`skytally deposit`, `skytally userdata`, `skytally secrets`:
+leaving secrets for vms, and seeing what became of them.
+"""
 
 import base64
 import json
@@ -39,11 +41,16 @@ def _deposit_options(command: Any) -> Any:
                 "--base",
                 required=True,
                 envvar="SKYTALLY_BASE",
-                help="the deployment's URL, before /function/; or with {function} in it, where each has a host of its own",
+                help="the deployment's URL, before /function/; or with {function} in it, where each has a host of its "
+                "own",
             ),
             click.option("--token-file", required=True, type=FILE, help="file with the scheduler's token"),
             click.option("--ca", type=FILE, help="CA of the deployment's certificate"),
-            click.option("--insecure", is_flag=True, help="let token and payload travel in clear to an http:// that is not this machine"),
+            click.option(
+                "--insecure",
+                is_flag=True,
+                help="let token and payload travel in clear to an http:// that is not this machine",
+            ),
             click.option(
                 "--vm",
                 "vms",
@@ -59,13 +66,24 @@ def _deposit_options(command: Any) -> Any:
             click.option(
                 "--hostname",
                 type=NAME,
-                help="what the vm calls itself: another host that takes the secret raises an alarm, and gets it all the same",
+                help="what the vm calls itself: another host that takes the secret raises an alarm, and gets it all "
+                "the same",
             ),
             click.option("--source", "sources", multiple=True, help="CIDR that may take it (repeat it; default: any)"),
             click.option(
-                "--expires-in", "expires_in_seconds", type=click.IntRange(60, 604_800), default=3_600, show_default=True, help="seconds"
+                "--expires-in",
+                "expires_in_seconds",
+                type=click.IntRange(60, 604_800),
+                default=3_600,
+                show_default=True,
+                help="seconds",
             ),
-            click.option("--payload", required=True, type=FILE_OR_STDIN, help="the secret, or a tar of several; - is standard input"),
+            click.option(
+                "--payload",
+                required=True,
+                type=FILE_OR_STDIN,
+                help="the secret, or a tar of several; - is standard input",
+            ),
         )
     ):
         command = option(command)
@@ -74,11 +92,19 @@ def _deposit_options(command: Any) -> Any:
 
 @click.command()
 @_deposit_options
-@click.option("--out", type=click.Path(path_type=Path), help="write the claim token there, mode 0600 (default: standard output)")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="write the claim token there, mode 0600 (default: standard output)"
+)
 @click.option("--json", "as_json", is_flag=True, help="write claim, token and expiry as JSON")
-@click.option("--opaque", is_flag=True, help="the payload is one file for `vm.py --payload`, whatever it looks like: it is not checked")
+@click.option(
+    "--opaque",
+    is_flag=True,
+    help="the payload is one file for `vm.py --payload`, whatever it looks like: it is not checked",
+)
 def deposit(out: Path | None, payload: Path, *, as_json: bool, opaque: bool, **wanted: Any) -> None:
-    """Leave a secret for a vm, and answer the claim token for its user-data. The token opens it once, for whoever comes first.
+    """Leave a secret for a vm, and answer the claim token for its user-data.
+
+    The token opens it once, for whoever comes first.
 
     A payload that looks like a tar is checked as `vm.py --unpack` would do it.
 
@@ -99,15 +125,21 @@ def deposit(out: Path | None, payload: Path, *, as_json: bool, opaque: bool, **w
 @click.command("userdata")
 @_deposit_options
 @click.option(
-    "--unpack", type=ABSOLUTE_PATH, default="/etc/skytally/secrets", show_default=True, help="folder on the vm that a tar is unpacked to"
+    "--unpack",
+    type=ABSOLUTE_PATH,
+    default="/etc/skytally/secrets",
+    show_default=True,
+    help="folder on the vm that a tar is unpacked to",
 )
 @click.option("--owner", type=OWNER, default="root", show_default=True, help="USER[:GROUP] of the unpacked files")
 @click.option("--mode", type=MODE, default="0400", show_default=True, help="mode of the unpacked files")
 @click.option("--mirror", "mirrors", multiple=True, help="another URL of vm.py, believed by its digest; repeat it")
 def make_userdata(unpack: str, owner: str, mode: str, mirrors: tuple[str, ...], payload: Path, **wanted: Any) -> None:
-    """Leave a secret, and print the cloud-init user-data with which the vm takes it, benchmarks itself and reports from then on.
+    """Leave a secret, and print the cloud-init user-data with which the vm takes it,
+    benchmarks itself and reports from then on.
 
-    The payload is a tar, which may be gzip: what the vm would refuse to unpack is refused here, before anything is left.
+    The payload is a tar, which may be gzip: what the vm would refuse to unpack is refused here, before anything is
+    left.
 
     \b
     Example: an IDTOKEN for HTCondor and a GSI proxy
@@ -115,19 +147,24 @@ def make_userdata(unpack: str, owner: str, mode: str, mirrors: tuple[str, ...], 
       skytally userdata --base https://sky.example.org --token-file scheduler.token --cloud uvic --vm belle-4f2a \\
           --payload secrets.tar --unpack /etc/condor --owner condor --mode 0600 > user-data
 
-    It comes after a site's own user-data: cloud-init lets a later part replace what an earlier one writes and runs, unless the later one
-    has a `merge_how` as this one has.
+    It comes after a site's own user-data: cloud-init lets a later part replace what an earlier one writes and runs,
+    unless the later one has a `merge_how` as this one has.
     """
     base, ca, names = wanted["base"], wanted["ca"], wanted["vms"]
     data = vm_payload.plain_tar(_content(payload))
     certificates = user_data.certificates_of(ca.read_text("ascii", "replace")) if ca else []
-    digests = Deployment(base, ca_file=ca, insecure=wanted["insecure"]).get("agent/SHA256SUMS").decode("ascii", "replace")
+    digests = (
+        Deployment(base, ca_file=ca, insecure=wanted["insecure"]).get("agent/SHA256SUMS").decode("ascii", "replace")
+    )
     digest = user_data.digest_of("vm.py", digests)
     takes = user_data.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
     door = user_data.Door(base, insecure=wanted["insecure"], ca="".join(certificates) or None, mirrors=mirrors)
     user_data.check_size(door, digest, takes)
     made = user_data.text_of(user_data.cloud_config(door, _leave(payload=data, **wanted)["token"], digest, takes))
-    say(f"{len(made)} of the {user_data.MOST_BYTES} bytes that clouds take, together with the site's own user-data", err=True)
+    say(
+        f"{len(made)} of the {user_data.MOST_BYTES} bytes that clouds take, together with the site's own user-data",
+        err=True,
+    )
     click.echo(made, nl=False)
 
 
@@ -138,7 +175,11 @@ def _leave(
     if not is_private(base):
         click.echo("the payload and the token travel unencrypted: use https unless this network is yours", err=True)
     names = {"vm": vms[0]} if len(vms) == 1 else {"vms": list(vms)}
-    body = {**names, **{name: value for name, value in more.items() if value}, "payload": base64.b64encode(payload).decode()}
+    body = {
+        **names,
+        **{name: value for name, value in more.items() if value},
+        "payload": base64.b64encode(payload).decode(),
+    }
     key = random_secrets.token_hex(16)
     answer = deployment.post("secret-deposit", body, **{"Idempotency-Key": key})
     try:
@@ -172,7 +213,11 @@ def secrets() -> None:
 
 @secrets.command("list")
 @click.option("--days", type=click.IntRange(1, DAYS_KEPT), default=7, show_default=True, help="how far back")
-@click.option("--state", type=click.Choice(["waiting", "delivered", "expired", "revoked", "contested", "unreported"]), help="only these")
+@click.option(
+    "--state",
+    type=click.Choice(["waiting", "delivered", "expired", "revoked", "contested", "unreported"]),
+    help="only these",
+)
 @AS_JSON
 def list_secrets(days: int, state: str | None, as_json: bool) -> None:
     """List secrets, newest first.

@@ -23,7 +23,12 @@ from skytally.core.records import month as read_month
 from skytally.core.site_data import Site
 
 MONTH = click.option("--month", required=True, help="YYYY-MM, in UTC")
-KEY = click.option("--key", "key_path", type=click.Path(path_type=Path), help="the signing key (default: statement.pem in SKYTALLY_KEYS)")
+KEY = click.option(
+    "--key",
+    "key_path",
+    type=click.Path(path_type=Path),
+    help="the signing key (default: statement.pem in SKYTALLY_KEYS)",
+)
 SHOWN = (
     *("vm_count", "core_hours", "hs23_hours", "scored_core_hours", "hs23_complete"),
     *("cost", "currency", "coverage", "silent_vms"),
@@ -38,14 +43,18 @@ def statement() -> None:
 @statement.command("keygen")
 @KEY
 def keygen(key_path: Path | None) -> None:
-    """Make the key that signs statements. No function needs it: keep it where months are closed, and give its public half to cloud owners.
+    """Make the key that signs statements.
+
+    No function needs it: keep it where months are closed, and give its public half to cloud owners.
 
     \b
     Example: skytally statement keygen > statement.pub
     """
     path = key_path or _default_key()
     if path.exists():
-        raise Malformed(f"{path} is there already: statements signed by it need its public half for as long as they are kept")
+        raise Malformed(
+            f"{path} is there already: statements signed by it need its public half for as long as they are kept"
+        )
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = signature.new_key()
     with private_file(path) as file:
@@ -61,7 +70,8 @@ def keygen(key_path: Path | None) -> None:
 @click.option("--dry-run", is_flag=True, help="only show what would be signed")
 @AS_JSON
 def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: bool, as_json: bool) -> None:
-    """Freeze and sign a month once it is over; again later, and what has become known since makes a new revision with its differences.
+    """Freeze and sign a month once it is over;
+    again later, and what has become known since makes a new revision with its differences.
 
     What is not new is not signed again, so this may run as often as you like.
 
@@ -77,7 +87,9 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
         if dry_run:
             made = closing.revisions(wanted, clouds, documents, site, lambda _: ("", ""), clock.now())
         else:
-            made = closing.close(wanted, clouds, documents, site, lambda text: signature.sign(text, signing_key), clock.now())
+            made = closing.close(
+                wanted, clouds, documents, site, lambda text: signature.sign(text, signing_key), clock.now()
+            )
     rows = [_described(frozen.read(one.text)) for one in made]
     if as_json:
         say_json(rows)
@@ -89,8 +101,17 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
 
 @statement.command("verify")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--key", "key_path", type=click.Path(path_type=Path), help="the public key that you were given (default: the one in FILE)")
-@click.option("--unpack", type=click.Path(path_type=Path, file_okay=False), help="write statement.json and statement.sig for openssl there")
+@click.option(
+    "--key",
+    "key_path",
+    type=click.Path(path_type=Path),
+    help="the public key that you were given (default: the one in FILE)",
+)
+@click.option(
+    "--unpack",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="write statement.json and statement.sig for openssl there",
+)
 @AS_JSON
 def verify(file: Path, key_path: Path | None, unpack: Path | None, *, as_json: bool) -> None:
     """Check a statement that `statement?detail=signed` answered, and show its totals.
@@ -108,7 +129,9 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None, *, as_json: b
         row = _described(frozen.read(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Malformed(f"{file} is no signed statement of format 1 or 2: ask for it with detail=signed") from None
-    signature.verify(text, signed, text_of(key_path, "name the public key that you were given") if key_path else own_key)
+    signature.verify(
+        text, signed, text_of(key_path, "name the public key that you were given") if key_path else own_key
+    )
     if unpack:
         unpack.mkdir(parents=True, exist_ok=True)
         (unpack / "statement.json").write_text(text)
@@ -123,16 +146,24 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None, *, as_json: b
 
 @statement.command("compare")
 @MONTH
-@click.option("--bill", "bill_path", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="the provider's bill, as below")
-@click.option("--decimal", type=click.Choice([".", ","]), help="the bill's decimal separator, where its numbers do not tell")
+@click.option(
+    "--bill",
+    "bill_path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="the provider's bill, as below",
+)
+@click.option(
+    "--decimal", type=click.Choice([".", ","]), help="the bill's decimal separator, where its numbers do not tell"
+)
 @AS_JSON
 def compare(month: str, bill_path: Path | None, decimal: str | None, as_json: bool) -> None:
     """Put a month's statement beside the scheduler's lives of vms and the provider's bill.
 
-    `beyond` is the share by which the vms reported more than the other says; below zero, somebody counts what was never reported.
+    `beyond` is the share by which the vms reported more than the other says; below zero, somebody counts what was never
+    reported.
 
-    The bill is CSV of any spreadsheet: columns cloud and core_hours, and, to compare money, cost and currency. Lines of a cloud are added
-    up, negative ones are credits. What can be read in two ways is refused with its line and column.
+    The bill is CSV of any spreadsheet: columns cloud and core_hours, and, to compare money, cost and currency. Lines of
+    a cloud are added up, negative ones are credits. What can be read in two ways is refused with its line and column.
 
     \b
     Examples:

@@ -78,7 +78,9 @@ def show(
         return
     table = Table(title=title and text(title), caption=caption and text(caption))
     for number, column in enumerate(columns):
-        table.add_column(text(column), justify="right" if column in right else "left", no_wrap=number != widest, overflow="fold")
+        table.add_column(
+            text(column), justify="right" if column in right else "left", no_wrap=number != widest, overflow="fold"
+        )
     for row in cells:
         table.add_row(*row)
     console.print(table)

@@ -1,1 +1,3 @@
-"""The words that everybody uses: what comes over the wire, what is kept, what can go wrong, and the doors to the outside."""
+"""The words that everybody uses: what comes over the wire,
+what is kept, what can go wrong, and the doors to the outside.
+"""

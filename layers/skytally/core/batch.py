@@ -1,4 +1,7 @@
-"""Batches: requests of many items, each of which is judged by itself. A bad item costs itself and leaves its neighbours alone."""
+"""Batches: requests of many items, each of which is judged by itself.
+
+A bad item costs itself and leaves its neighbours alone.
+"""
 
 from types import TracebackType
 
@@ -8,7 +11,8 @@ from skytally.core.records import Rejection
 
 
 def rejection(index: int, error: Exception, where: str = "") -> Rejection:
-    """Return why one item is not kept, with `where` in front; a crash of ours gets the code `internal` and the id of its log line.
+    """Return why one item is not kept, with `where` in front;
+    a crash of ours gets the code `internal` and the id of its log line.
 
     Raises Unavailable again: a store that is away is no item's fault, and costs the whole request.
     """
@@ -20,7 +24,10 @@ def rejection(index: int, error: Exception, where: str = "") -> Rejection:
 
 
 class judging:  # noqa: N801
-    """Let what goes wrong within cost this one item: its rejection goes to `rejected`, and the batch goes on. Unavailable passes."""
+    """Let what goes wrong within cost this one item: its rejection goes to `rejected`, and the batch goes on.
+
+    Unavailable passes.
+    """
 
     def __init__(self, index: int, rejected: list[Rejection], where: str = "") -> None:
         self._index, self._rejected, self._where = index, rejected, where
@@ -28,7 +35,9 @@ class judging:  # noqa: N801
     def __enter__(self) -> None:
         """Begin with the item."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         """End the item: what it raised becomes its rejection."""
         if not isinstance(error, Exception) or isinstance(error, Unavailable):
             return False

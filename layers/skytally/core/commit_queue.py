@@ -1,4 +1,5 @@
-"""Commits: documents that arrive together are kept together, so that a store's slowest step is shared by all who wait for it.
+"""Commits: documents that arrive together are kept together,
+so that a store's slowest step is shared by all who wait for it.
 
 A caller waits for the commit that holds its documents, never for a timer. What one caller sends stays together and in
 order.
@@ -39,7 +40,9 @@ class CommitQueue(Generic[P]):
         self._prepare, self._commit, self._most_writes = prepare, commit, most_writes
         self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._closed = False
-        self._writers = [threading.Thread(target=self._write_forever, name="documents-writer", daemon=True) for _ in range(writers)]
+        self._writers = [
+            threading.Thread(target=self._write_forever, name="documents-writer", daemon=True) for _ in range(writers)
+        ]
         for writer in self._writers:
             writer.start()
 
@@ -68,7 +71,9 @@ class CommitQueue(Generic[P]):
                 _answer(future, [next(fates) for _ in writes])
 
     def _next_batches(self) -> list[Batch]:
-        """Wait for a batch and take along all that arrived meanwhile; none at the end, which the next writer must see too."""
+        """Wait for a batch and take along all that arrived meanwhile;
+        none at the end, which the next writer must see too.
+        """
         batch = self._waiting.get()
         batches: list[Batch] = []
         size = 0

@@ -1,4 +1,7 @@
-"""Settings: the only reader of the environment. Each is a name, a default and a line that the README's table repeats."""
+"""Settings: the only reader of the environment.
+
+Each is a name, a default and a line that the README's table repeats.
+"""
 
 import os
 from collections.abc import Mapping
@@ -19,21 +22,32 @@ class Config(Struct, frozen=True, kw_only=True):
     """All settings of a process, read once."""
 
     home: Annotated[str, Meta(title="SKYTALLY_HOME", description="where a local run keeps its state")] = ".skytally"
-    port: Annotated[int, Meta(title="PORT", description="the port of the local server, and of a function in an image", ge=0, le=65_535)] = (
-        8080
-    )
-    host: Annotated[str, Meta(title="SKYTALLY_HOST", description="the address that a function in an image listens on")] = "0.0.0.0"  # noqa: S104
+    port: Annotated[
+        int,
+        Meta(title="PORT", description="the port of the local server, and of a function in an image", ge=0, le=65_535),
+    ] = 8080
+    host: Annotated[
+        str, Meta(title="SKYTALLY_HOST", description="the address that a function in an image listens on")
+    ] = "0.0.0.0"  # noqa: S104
     function_target: Annotated[str, Meta(title="FUNCTION_TARGET", description="the function that an image serves")] = ""
     deployment: Annotated[
-        str, Meta(title="SKYTALLY_DEPLOYMENT", description="which version of a function this is, as `skytally deploy` named it")
+        str,
+        Meta(
+            title="SKYTALLY_DEPLOYMENT",
+            description="which version of a function this is, as `skytally deploy` named it",
+        ),
     ] = ""
-    function_source: Annotated[str, Meta(title="FUNCTION_SOURCE", description="the folder of all functions in an image")] = "functions"
+    function_source: Annotated[
+        str, Meta(title="FUNCTION_SOURCE", description="the folder of all functions in an image")
+    ] = "functions"
     documents: Annotated[
         str,
         Meta(
             title="SKYTALLY_DOCUMENTS",
-            description="the document store: `sqlite:///path`, or `https://host:9200` of Elasticsearch or OpenSearch, several parted "
-            "by commas; `elasticsearch+https://` and `opensearch+https://` say which; empty: `documents.sqlite` in SKYTALLY_HOME",
+            description="the document store: `sqlite:///path`, or `https://host:9200` of Elasticsearch or OpenSearch, "
+            "several parted "
+            "by commas; `elasticsearch+https://` and `opensearch+https://` say which; empty: `documents.sqlite` in "
+            "SKYTALLY_HOME",
             pattern=r"^(sqlite:///.+|((elasticsearch|opensearch)\+)?https?://.+)?$",
         ),
     ] = ""
@@ -41,12 +55,17 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_DOCUMENTS_API_KEY_FILE",
-            description="file with what the search engine knows its caller by, as `skytally search-setup` made it: an API key, "
+            description="file with what the search engine knows its caller by, as `skytally search-setup` made it: an "
+            "API key, "
             "`user:password`, a bearer token, or a certificate with its key (PEM)",
         ),
     ] = ""
     documents_ca_file: Annotated[
-        str, Meta(title="SKYTALLY_DOCUMENTS_CA_FILE", description="file with the CA that signed the search engine's certificate")
+        str,
+        Meta(
+            title="SKYTALLY_DOCUMENTS_CA_FILE",
+            description="file with the CA that signed the search engine's certificate",
+        ),
     ] = ""
     documents_prefix: Annotated[
         str,
@@ -60,7 +79,8 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_OBJECTS",
-            description="the object store: `file:///path`, `s3://bucket/prefix` or `gs://bucket/prefix`; empty: `objects` in SKYTALLY_HOME",
+            description="the object store: `file:///path`, `s3://bucket/prefix` or `gs://bucket/prefix`; empty: "
+            "`objects` in SKYTALLY_HOME",
             pattern=f"^({OBJECT_STORE})?$",
         ),
     ] = ""
@@ -75,14 +95,21 @@ class Config(Struct, frozen=True, kw_only=True):
     gcs_emulator: Annotated[
         str, Meta(title="STORAGE_EMULATOR_HOST", description="URL of an emulator of Google Cloud Storage, for tests")
     ] = ""
-    keys: Annotated[str, Meta(title="SKYTALLY_KEYS", description="folder of key files; empty: `keys` in SKYTALLY_HOME")] = ""
+    keys: Annotated[
+        str, Meta(title="SKYTALLY_KEYS", description="folder of key files; empty: `keys` in SKYTALLY_HOME")
+    ] = ""
     clouds: Annotated[
-        str, Meta(title="SKYTALLY_CLOUDS", description="the site data, a path or an object's URL; see `clouds.example.toml`")
+        str,
+        Meta(
+            title="SKYTALLY_CLOUDS", description="the site data, a path or an object's URL; see `clouds.example.toml`"
+        ),
     ] = ""
     panda_url: Annotated[
         str,
         Meta(
-            title="SKYTALLY_PANDA_URL", description="BigPanDA monitor's base URL; empty: panda_collect is off", pattern=r"^(https?://.+)?$"
+            title="SKYTALLY_PANDA_URL",
+            description="BigPanDA monitor's base URL; empty: panda_collect is off",
+            pattern=r"^(https?://.+)?$",
         ),
     ] = ""
     panda_queues: Annotated[
@@ -108,11 +135,14 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_DIRAC_TOKEN_FILE",
-            description="file with a robot's DiracX token, or its JSON with a refresh token; only read: what that is renewed to lies "
+            description="file with a robot's DiracX token, or its JSON with a refresh token; only read: what that is "
+            "renewed to lies "
             "sealed in the document store",
         ),
     ] = ""
-    dirac_ca_file: Annotated[str, Meta(title="SKYTALLY_DIRAC_CA_FILE", description="file with the CA of DiracX's certificate")] = ""
+    dirac_ca_file: Annotated[
+        str, Meta(title="SKYTALLY_DIRAC_CA_FILE", description="file with the CA of DiracX's certificate")
+    ] = ""
     alarm_webhook: Annotated[
         str,
         Meta(
@@ -152,7 +182,8 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_CALLS_PER_SECOND",
-            description="calls a second that one token, and one address, may make of a function's process, a minute's worth at once; "
+            description="calls a second that one token, and one address, may make of a function's process, a minute's "
+            "worth at once; "
             "more is answered 429; 0: any",
             ge=0,
         ),
@@ -166,13 +197,20 @@ class Config(Struct, frozen=True, kw_only=True):
         ),
     ] = 200
     head_seconds: Annotated[
-        int, Meta(title="SKYTALLY_HEAD_SECONDS", description="how long a request's head may take; more is answered 408", ge=1, le=3_600)
+        int,
+        Meta(
+            title="SKYTALLY_HEAD_SECONDS",
+            description="how long a request's head may take; more is answered 408",
+            ge=1,
+            le=3_600,
+        ),
     ] = 10
     body_seconds: Annotated[
         int,
         Meta(
             title="SKYTALLY_BODY_SECONDS",
-            description="how long a request's body may take, and a second more for each 8 KiB of it; more is answered 408",
+            description="how long a request's body may take, and a second more for each 8 KiB of it; more is answered "
+            "408",
             ge=1,
             le=3_600,
         ),
@@ -190,19 +228,21 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_CONNECTIONS",
-            description="connections that a process has at once; for one more the slowest sender makes room, else it is answered 503",
+            description="connections that a process has at once; for one more the slowest sender makes room, else it "
+            "is answered 503",
             ge=1,
             le=65_536,
         ),
     ] = 512
-    open_dashboard: Annotated[bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data needs no token")] = (
-        False
-    )
+    open_dashboard: Annotated[
+        bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data needs no token")
+    ] = False
     local_names: Annotated[
         str,
         Meta(
             title="SKYTALLY_LOCAL_NAMES",
-            description="names, parted by commas, by which the local server may be called beside this machine's own while its dashboard is "
+            description="names, parted by commas, by which the local server may be called beside this machine's own "
+            "while its dashboard is "
             "open: a page of another site must not read it",
         ),
     ] = ""

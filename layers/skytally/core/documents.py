@@ -1,4 +1,7 @@
-"""The documents that are kept: one class an index, one field a column. All seconds are whole milliseconds, so that sums are exact."""
+"""The documents that are kept: one class an index, one field a column.
+
+All seconds are whole milliseconds, so that sums are exact.
+"""
 
 from datetime import datetime
 
@@ -30,7 +33,9 @@ class Boot(Document, frozen=True, kw_only=True):
 
 
 class BootCores(Document, frozen=True, kw_only=True):
-    """index boot_cores, key boot_id, version the number: the most cores that a boot was seen with, where that is more than at first."""
+    """index boot_cores, key boot_id, version the number:
+    the most cores that a boot was seen with, where that is more than at first.
+    """
 
     boot_id: str
     cloud: str
@@ -93,10 +98,11 @@ class Usage(Document, frozen=True, kw_only=True):
 
 
 class Interval(Document, frozen=True, kw_only=True):
-    """index interval, key `{label}-{uptime ms at its start}`, version uptime ms at its end: the difference between two samples.
+    """index interval, key `{label}-{uptime ms at its start}`,
+    version uptime ms at its end: the difference between two samples.
 
-    Keyed by the uptime where it starts and not by a time of day, so that no clock step can make two intervals of one boot
-    share a key, and a lost report comes again as a longer interval that replaces itself.
+    Keyed by the uptime where it starts and not by a time of day, so that no clock step can make two intervals of one
+    boot share a key, and a lost report comes again as a longer interval that replaces itself.
     """
 
     label: str
@@ -122,9 +128,11 @@ class Interval(Document, frozen=True, kw_only=True):
 
 
 class Anomaly(Document, frozen=True, kw_only=True):
-    """index anomaly, key `{label}-{YYYY-MM}`, version ms of the sample's time: a boot whose uptime went back while time went on.
+    """index anomaly, key `{label}-{YYYY-MM}`, version ms of the sample's time:
+    a boot whose uptime went back while time went on.
 
-    Its vm was restored from a memory snapshot, or copied while it ran. Nothing is counted twice; that it happened must be seen.
+    Its vm was restored from a memory snapshot, or copied while it ran. Nothing is counted twice; that it happened must
+    be seen.
     """
 
     label: str
@@ -152,7 +160,9 @@ class Closing(Document, frozen=True, kw_only=True):
 
 
 class Alarm(Document, frozen=True, kw_only=True):
-    """index alarm, key `{kind}:{subject}`, version ms of the round: one thing that a person must look at, and what people were told."""
+    """index alarm, key `{kind}:{subject}`, version ms of the round:
+    one thing that a person must look at, and what people were told.
+    """
 
     kind: str
     subject: str
@@ -166,7 +176,8 @@ class Alarm(Document, frozen=True, kw_only=True):
 
 
 class TimerSlot(Document, frozen=True, kw_only=True):
-    """index turn, key `{name}-{ms of the turn before}`: that somebody does what is to be done once, such as a timer's next round.
+    """index turn, key `{name}-{ms of the turn before}`:
+    that somebody does what is to be done once, such as a timer's next round.
 
     Created once, and held for `timer.LEASE`.
     """
@@ -175,7 +186,9 @@ class TimerSlot(Document, frozen=True, kw_only=True):
 
 
 class Round(Document, frozen=True, kw_only=True):
-    """index round, key the timer function's name, version ms of its start: its newest round, and when one last went well."""
+    """index round, key the timer function's name, version ms of its start:
+    its newest round, and when one last went well.
+    """
 
     name: str
     started_at: datetime
@@ -185,7 +198,8 @@ class Round(Document, frozen=True, kw_only=True):
 
 
 class Tally(Document, frozen=True, kw_only=True):
-    """index tally, key `{function}-{process}-{hour}`, version how many reports it counts: what became of the reports that a process took.
+    """index tally, key `{function}-{process}-{hour}`, version how many reports it counts:
+    what became of the reports that a process took.
 
     Reports by what they got, and the items of those that were answered.
     """
@@ -203,10 +217,11 @@ class Tally(Document, frozen=True, kw_only=True):
 
 
 class PlacedVm(Document, frozen=True, kw_only=True):
-    """index placed_vm, key `{vm}@{cloud}@{start, ms}`, version the report's order (see `placement`): a vm's life as its scheduler saw it.
+    """index placed_vm, key `{vm}@{cloud}@{start, ms}`,
+    version the report's order (see `placement`): a vm's life as its scheduler saw it.
 
-    `reported_at` is when the scheduler listed it, or when the report came where the scheduler does not say. `joined` once every job that
-    it concerns and that was known then is on its cloud.
+    `reported_at` is when the scheduler listed it, or when the report came where the scheduler does not say. `joined`
+    once every job that it concerns and that was known then is on its cloud.
     """
 
     vm: str
@@ -222,11 +237,12 @@ class PlacedVm(Document, frozen=True, kw_only=True):
 
 
 class Placement(Document, frozen=True, kw_only=True):
-    """index placement, key `{batch id}@{cloud}@{start, ms}`, version ms of the report: one run of a batch job on a vm, as a scheduler says.
+    """index placement, key `{batch id}@{cloud}@{start, ms}`, version ms of the report:
+    one run of a batch job on a vm, as a scheduler says.
 
-    `batch_number` is the `cluster.proc` within the batch id, by which it is found where a source knows no more. `cloud` is `unknown` where
-    the scheduler named none; `clouds` then are those of which it may speak (a JSON list, part of the key), and None is all. `joined` once
-    every job that it concerns and that was known then is on its cloud.
+    `batch_number` is the `cluster.proc` within the batch id, by which it is found where a source knows no more. `cloud`
+    is `unknown` where the scheduler named none; `clouds` then are those of which it may speak (a JSON list, part of the
+    key), and None is all. `joined` once every job that it concerns and that was known then is on its cloud.
     """
 
     batch_id: str
@@ -248,11 +264,11 @@ class Placement(Document, frozen=True, kw_only=True):
 class Heartbeat(Document, frozen=True, kw_only=True):
     """index heartbeat, key `{DIRAC job id}@{vm}@{cloud}`, version ms of the newest: a vm said that this job runs on it.
 
-    Times are the server's, or the vm's where it told of a job late; what the vm's own clock said is kept as claimed. `noted` is `new`, then
-    `running`; `over` once DIRAC said that the run has ended or went elsewhere, `settled` once nothing more is asked about the job;
-    `after_end` where the vm names it again after that. `first_seen_at` is of that run, `named_together` the most jobs that the vm named at
-    once during it; between `paused_at` and `resumed_at` the vm last left it out for longer than a lost report explains. `site` is DIRAC's
-    name for where the vm is.
+    Times are the server's, or the vm's where it told of a job late; what the vm's own clock said is kept as claimed.
+    `noted` is `new`, then `running`; `over` once DIRAC said that the run has ended or went elsewhere, `settled` once
+    nothing more is asked about the job; `after_end` where the vm names it again after that. `first_seen_at` is of that
+    run, `named_together` the most jobs that the vm named at once during it; between `paused_at` and `resumed_at` the vm
+    last left it out for longer than a lost report explains. `site` is DIRAC's name for where the vm is.
     """
 
     job_id: str
@@ -271,12 +287,13 @@ class Heartbeat(Document, frozen=True, kw_only=True):
 class Job(Document, frozen=True, kw_only=True):
     """index job, key `panda/{pandaid}` or `dirac/{job id}`: what is known of a payload, in one shape for both systems.
 
-    `cloud` is `unknown` until a placement says, and `elsewhere` for a DIRAC job that went on at another site. `final_at` is when it became
-    final, and the window that it belongs to; None while it is not. `core_ms` is wall time by cores, `wasted_core_ms` the same of jobs that
-    started and did not end well, `core_ms_with_cpu` the same of jobs whose CPU time is known. What cannot be (an end before its start, more
-    CPU than cores) is named in `doubt` and left out of `cpu_ms`. `error` is `{component} {code}` of the first failing component,
-    `error_message` what of its words does not vary. `runs` are the runs on our vms that are over and counted in `wall_ms`, where a job may
-    have several (JSON; see `dirac_count`), and `history` what became of those that DIRAC rescheduled.
+    `cloud` is `unknown` until a placement says, and `elsewhere` for a DIRAC job that went on at another site.
+    `final_at` is when it became final, and the window that it belongs to; None while it is not. `core_ms` is wall time
+    by cores, `wasted_core_ms` the same of jobs that started and did not end well, `core_ms_with_cpu` the same of jobs
+    whose CPU time is known. What cannot be (an end before its start, more CPU than cores) is named in `doubt` and left
+    out of `cpu_ms`. `error` is `{component} {code}` of the first failing component, `error_message` what of its words
+    does not vary. `runs` are the runs on our vms that are over and counted in `wall_ms`, where a job may have several
+    (JSON; see `dirac_count`), and `history` what became of those that DIRAC rescheduled.
     """
 
     system: str
@@ -328,7 +345,8 @@ class Job(Document, frozen=True, kw_only=True):
 
 
 class Cursor(Document, frozen=True, kw_only=True):
-    """index cursor, key the source's name, version ms of the time it stands at: everything before it has been collected and stored.
+    """index cursor, key the source's name, version ms of the time it stands at:
+    everything before it has been collected and stored.
 
     `error` is why it could not move when it was last asked, and None where it did.
     """
@@ -339,10 +357,12 @@ class Cursor(Document, frozen=True, kw_only=True):
 
 
 class RenewedCredential(Document, frozen=True, kw_only=True):
-    """index credential, key `{source}/{SHA-256 of the token file}`, version ms of `changed_at`: what a token file's pair became.
+    """index credential, key `{source}/{SHA-256 of the token file}`,
+    version ms of `changed_at`: what a token file's pair became.
 
-    `sealed` is the pair that it was last exchanged for, in base64, under the wrapping key that is named; None while the file's own is used.
-    `begun_at` is when an exchange began of which nothing is known yet, and `refused_at` when the source refused one.
+    `sealed` is the pair that it was last exchanged for, in base64, under the wrapping key that is named; None while the
+    file's own is used. `begun_at` is when an exchange began of which nothing is known yet, and `refused_at` when the
+    source refused one.
     """
 
     source: str
@@ -356,9 +376,11 @@ class RenewedCredential(Document, frozen=True, kw_only=True):
 
 
 class Unreadable(Document, frozen=True, kw_only=True):
-    """index unreadable, key `{kind}/{source}/{digest of the key}`, version ms of when it was last met: what was skipped, unread.
+    """index unreadable, key `{kind}/{source}/{digest of the key}`,
+    version ms of when it was last met: what was skipped, unread.
 
-    `kind` is document (`source` names its index), object (its folder) or row (who answered it); `key_text` is its key, made printable.
+    `kind` is document (`source` names its index), object (its folder) or row (who answered it); `key_text` is its key,
+    made printable.
     """
 
     kind: str
@@ -369,7 +391,9 @@ class Unreadable(Document, frozen=True, kw_only=True):
 
 
 class Forgotten(Document, frozen=True, kw_only=True):
-    """index forgotten, key an index's name, version ms of `before`: what is older than that is, or is being, removed from it."""
+    """index forgotten, key an index's name, version ms of `before`:
+    what is older than that is, or is being, removed from it.
+    """
 
     before: datetime
 

@@ -191,9 +191,11 @@ class Unavailable(SkytallyError):
 
 
 class Misconfigured(Unavailable):
-    """A setting or a file of the server's own is broken: no caller's fault, so callers keep what they sent and ask again.
+    """A setting or a file of the server's own is broken:
+    no caller's fault, so callers keep what they sent and ask again.
 
-    `message` is for any caller. `reason` is for the operator alone, in logs and on the command line: it may quote what is broken.
+    `message` is for any caller. `reason` is for the operator alone, in logs and on the command line: it may quote what
+    is broken.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -208,4 +210,7 @@ class Misconfigured(Unavailable):
     @staticmethod
     def setting(name: str, reason: str) -> "Misconfigured":
         """Return the error of a setting: callers learn its name, the operator also what is wrong with it."""
-        return Misconfigured(f"the server's setting {name} is broken: tell its operator, and ask again", reason=f"setting {name}: {reason}")
+        return Misconfigured(
+            f"the server's setting {name} is broken: tell its operator, and ask again",
+            reason=f"setting {name}: {reason}",
+        )

@@ -1,6 +1,7 @@
 """Log lines: one JSON object each, with the id of the request that they belong to, and never the text of an exception.
 
-What libraries put into an exception may hold a body, a header or a password; where it happened and of what kind it was says enough.
+What libraries put into an exception may hold a body, a header or a password; where it happened and of what kind it was
+says enough.
 """
 
 import json
@@ -35,7 +36,9 @@ def frames(trace: TracebackType | None) -> list[str]:
 def incident(crash: BaseException) -> str:
     """Log where a crash happened and of what kind it was, never its text; return the id under which the log has it."""
     made = secrets.token_hex(8)
-    logging.getLogger("skytally").error(Fields(incident=made, kind=type(crash).__name__, at_frames=frames(crash.__traceback__)))
+    logging.getLogger("skytally").error(
+        Fields(incident=made, kind=type(crash).__name__, at_frames=frames(crash.__traceback__))
+    )
     return made
 
 

@@ -6,12 +6,15 @@ Control characters move a terminal's cursor or end a line; characters of directi
 import re
 
 MOST_LETTERS = 2_000
-# C0, C1, marks of direction, separators of lines, embeddings, overrides and isolates, the byte order mark, and halves of pairs.
+# C0, C1, marks of direction, separators of lines, embeddings, overrides and isolates, the byte order mark, and halves
+# of pairs.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Return a text with its control characters and characters of direction as escapes such as `\\u202e`, but for those to keep."""
+    """Return a text with its control characters and characters of
+    direction as escapes such as `\\u202e`, but for those to keep.
+    """
     return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
 
 

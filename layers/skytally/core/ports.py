@@ -1,6 +1,7 @@
 """Doors: what the rules ask of the outside. Each comment is the contract that every adapter is tested against.
 
-Absence is NotFound (or None where the signature says so); anything else that goes wrong is Unavailable. An outage is never absence.
+Absence is NotFound (or None where the signature says so); anything else that goes wrong is Unavailable. An outage is
+never absence.
 """
 
 import re
@@ -31,7 +32,10 @@ class Outcome(Enum):
 
 
 class Write(Struct, frozen=True):
-    """One document to keep. With `create`, only if the key is free; else unless a newer version is there (an equal one is replaced)."""
+    """One document to keep.
+
+    With `create`, only if the key is free; else unless a newer version is there (an equal one is replaced).
+    """
 
     index: str
     key: str
@@ -43,9 +47,10 @@ class Write(Struct, frozen=True):
 class Query(Struct, frozen=True, kw_only=True):
     """Sums over a window: documents that overlap [from_at, until_at), each counted by the part of it that lies inside.
 
-    `by` are the dimensions of a row, `sums` the fields added up, `distinct` the fields counted; `where` holds a field to values. Where
-    `moment` names a time of the documents, each counts whole if that lies in the window, `count` among the sums is how many they are and
-    `count:<field>` how many have that field; `missing` holds to those without some field.
+    `by` are the dimensions of a row, `sums` the fields added up, `distinct` the fields counted; `where` holds a field
+    to values. Where `moment` names a time of the documents, each counts whole if that lies in the window, `count` among
+    the sums is how many they are and `count:<field>` how many have that field; `missing` holds to those without some
+    field.
     """
 
     index: str
@@ -70,7 +75,9 @@ class Installed(Struct, frozen=True):
 
 
 class DiskUsage(Struct, frozen=True):
-    """One disk of a store: its name, what is free, what there is, and how much must stay free for the store to go on well."""
+    """One disk of a store: its name, what is free, what there is,
+    and how much must stay free for the store to go on well.
+    """
 
     name: str
     free_bytes: int
@@ -104,7 +111,9 @@ class Documents(Protocol):
         """
 
     def get(self, index: str, key: str, kind: type[D]) -> D | None:
-        """Read the newest version that any process was told is durable; None when there is none, or it cannot be read."""
+        """Read the newest version that any process was told is durable;
+        None when there is none, or it cannot be read.
+        """
 
     def get_many(self, index: str, keys: Sequence[str], kind: type[D]) -> list[D | None]:
         """Read several, in the order asked; None for each that is not there or cannot be read."""
@@ -113,7 +122,12 @@ class Documents(Protocol):
         """List those that hold one of the values of each field, in key order; may lag behind writes until `refresh`."""
 
     def during(
-        self, index: str, kind: type[D], moment: str, span: tuple[datetime, datetime], where: Mapping[str, Sequence[str]]
+        self,
+        index: str,
+        kind: type[D],
+        moment: str,
+        span: tuple[datetime, datetime],
+        where: Mapping[str, Sequence[str]],
     ) -> Iterator[tuple[str, D]]:
         """List those among them of which a moment lies in [from, until), in its order; any number, a page at a time."""
 
@@ -126,14 +140,21 @@ class Documents(Protocol):
         Steps of an hour or longer are UTC's, shorter ones are counted from the window's start.
         """
 
-    def stored(self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None) -> Iterator[tuple[str, int, D]]:
-        """List key, version and document of all keys behind `after`, in key order; as of the last `refresh` or later."""
+    def stored(
+        self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None
+    ) -> Iterator[tuple[str, int, D]]:
+        """List key, version and document of all keys behind `after`, in key order;
+        as of the last `refresh` or later.
+        """
 
     def count(self, index: str) -> int:
-        """Return how many documents an index holds, also those that cannot be read; as of the last `refresh` or later."""
+        """Return how many documents an index holds, also those that cannot be read;
+        as of the last `refresh` or later.
+        """
 
     def forget(self, index: str, moment: str, before: datetime, is_over: Callable[[], bool] = lambda: False) -> int:
-        """Remove documents whose moment is earlier, unless they were written anew meanwhile; answer how many, as far as the store tells.
+        """Remove documents whose moment is earlier, unless they were written anew meanwhile;
+        answer how many, as far as the store tells.
 
         `is_over` is asked before each page; once it says so the rest stays.
         """
@@ -183,13 +204,15 @@ def checked_prefix(prefix: str) -> str:
 class Objects(Protocol):
     """A store of small immutable objects whose create is exact under concurrency.
 
-    Keys are `/`-separated segments of [A-Za-z0-9._-] that begin with no dot; any other raises ValueError and reaches no store. No key is
-    the folder of another. What lies in the store under another name is not listed. Unavailable means that the outcome is not known: a
-    create may or may not have happened.
+    Keys are `/`-separated segments of [A-Za-z0-9._-] that begin with no dot; any other raises ValueError and reaches no
+    store. No key is the folder of another. What lies in the store under another name is not listed. Unavailable means
+    that the outcome is not known: a create may or may not have happened.
     """
 
     def create(self, key: str, data: bytes) -> Created | Exists:
-        """Make the object if the key is free: of any number of concurrent calls, in any number of processes, one is Created."""
+        """Make the object if the key is free:
+        of any number of concurrent calls, in any number of processes, one is Created.
+        """
 
     def get(self, key: str) -> bytes:
         """Read it whole, or raise NotFound; sees every create and delete that was answered before."""
@@ -211,7 +234,9 @@ class ProbedObjects(Objects, Protocol):
         """Say whether anything overwritten or deleted is kept."""
 
     def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
-        """Create from a body of 512 KiB or more that is sent as it is read, the first half before the second is asked for."""
+        """Create from a body of 512 KiB or more that is sent as it is read,
+        the first half before the second is asked for.
+        """
 
 
 class JobState(Struct, frozen=True, kw_only=True):
@@ -245,15 +270,16 @@ class JobStates(Protocol):
     def states(self, job_ids: Sequence[int]) -> dict[int, JobState | UnreadState]:
         """Return the state of each job that DIRAC knows; one that it does not know is absent.
 
-        Unavailable where any part of the answer is missing, so that absence is never an outage; nor is it a row that cannot be read,
-        which costs its own job alone.
+        Unavailable where any part of the answer is missing, so that absence is never an outage; nor is it a row that
+        cannot be read, which costs its own job alone.
         """
 
 
 class Specification(Struct, frozen=True, kw_only=True):
     """One function as it is wanted, in words that every platform's adapter understands.
 
-    `settings` is its environment, `secrets` are names of what it mounts, `schedule` is a timer's cron expression in UTC.
+    `settings` is its environment, `secrets` are names of what it mounts, `schedule` is a timer's cron expression in
+    UTC.
     """
 
     service: str
@@ -266,19 +292,24 @@ class Specification(Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of all of it: what runs carries it, so that equality is not a comparison of what a platform adds."""
+        """Return the SHA-256 of all of it: what runs carries it,
+        so that equality is not a comparison of what a platform adds.
+        """
         return sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what the process is told: its settings, and which deployment it is, which it answers when it is ready."""
+        """Return what the process is told: its settings,
+        and which deployment it is, which it answers when it is ready.
+        """
         return {**self.settings, "SKYTALLY_DEPLOYMENT": self.digest}
 
 
 class Running(Struct, frozen=True):
     """A function as a platform has it: by the digest that it was deployed with, None where somebody else made it.
 
-    `is_ready` says whether this very version answers. `is_final` says that waiting changes nothing. `words` are the platform's own.
+    `is_ready` says whether this very version answers. `is_final` says that waiting changes nothing. `words` are the
+    platform's own.
     """
 
     digest: str | None
@@ -289,7 +320,10 @@ class Running(Struct, frozen=True):
 
 
 class FunctionPlatform(Protocol):
-    """What runs functions. Everything may be repeated; Unavailable where the platform does not answer, Malformed where it says no."""
+    """What runs functions.
+
+    Everything may be repeated; Unavailable where the platform does not answer, Malformed where it says no.
+    """
 
     def put(self, wanted: Specification) -> None:
         """Make a function, or change it; it need not answer yet. Of two who do so at once one wins whole."""
@@ -298,7 +332,9 @@ class FunctionPlatform(Protocol):
         """Look at one function now; None where there is none."""
 
     def services(self) -> dict[str, str | None]:
-        """Return the digests of all functions that are deployed, by name; other things of the platform's are left out."""
+        """Return the digests of all functions that are deployed, by name;
+        other things of the platform's are left out.
+        """
 
     def remove(self, service: str) -> bool:
         """Remove a function; say whether it was there."""
@@ -315,7 +351,9 @@ class FunctionPlatform(Protocol):
 
 @runtime_checkable
 class TimerPlatform(Protocol):
-    """A platform whose timers are objects of their own: they begin once their functions answer, or their first tick fails."""
+    """A platform whose timers are objects of their own:
+    they begin once their functions answer, or their first tick fails.
+    """
 
     def put_timer(self, wanted: Specification) -> None:
         """Make a function's timer, or change it; remove it where the function has no schedule."""

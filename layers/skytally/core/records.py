@@ -1,7 +1,7 @@
 """Nouns: what comes over the wire and what is kept, frozen, with the constraints in the types.
 
-A record that exists is valid: `parse` refuses the rest and names the field. The OpenAPI description, the SQLite tables and the
-Elasticsearch mappings are made from these classes, so a field is declared once.
+A record that exists is valid: `parse` refuses the rest and names the field. The OpenAPI description, the SQLite tables
+and the Elasticsearch mappings are made from these classes, so a field is declared once.
 """
 
 import json
@@ -24,7 +24,9 @@ MALFORMED_TIME: Code = "malformed_time"
 
 Name = Annotated[
     str,
-    Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", description="a name, as its owner gave it"),
+    Meta(
+        min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z", description="a name, as its owner gave it"
+    ),
 ]
 Text = Annotated[str, Meta(max_length=512)]
 # A clock that begins in 1970 is off by less than a century.
@@ -63,10 +65,11 @@ MOST_PAYLOAD_BYTES = 1_500_000
 
 
 def parse_report(body: bytes, kind: type[T]) -> T:
-    """Decode a report of many items; an item that is JSON and yet cannot be decoded counts as null, and so costs itself alone.
+    """Decode a report of many items;
+    an item that is JSON and yet cannot be decoded counts as null, and so costs itself alone.
 
-    Such are numbers beyond all floats, half a surrogate pair, and brackets by the thousand. Raises Malformed for what is no report at
-    all.
+    Such are numbers beyond all floats, half a surrogate pair, and brackets by the thousand. Raises Malformed for what
+    is no report at all.
     """
     try:
         return parse(body, kind)
@@ -93,8 +96,14 @@ def _mended(body: bytes) -> bytes | None:
 
 
 def _whole(digits: str) -> float:
-    """Return a whole number; for one of more digits than Python reads, one that is beyond every field's bounds as well."""
-    return int(digits) if len(digits) <= MOST_DIGITS else math.copysign(sys.float_info.max, -1 if digits.startswith("-") else 1)
+    """Return a whole number; for one of more digits than Python reads,
+    one that is beyond every field's bounds as well.
+    """
+    return (
+        int(digits)
+        if len(digits) <= MOST_DIGITS
+        else math.copysign(sys.float_info.max, -1 if digits.startswith("-") else 1)
+    )
 
 
 def _flattened(body: bytes) -> bytes:
@@ -168,7 +177,10 @@ class TimeOutOfRange(ValueError):
 
 
 class WireRecord(Struct, frozen=True, kw_only=True):
-    """Anything that comes over the wire. Invariant: each moment that it holds lies from 2000 to 2100, so no conversion of it overflows."""
+    """Anything that comes over the wire.
+
+    Invariant: each moment that it holds lies from 2000 to 2100, so no conversion of it overflows.
+    """
 
     def __post_init__(self) -> None:
         """Raise TimeOutOfRange for a moment that no clock of ours can show."""
@@ -202,7 +214,8 @@ class Labels(Struct, frozen=True, kw_only=True):
 class Caller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a token says of who holds it; an empty `clouds` of a scheduler or reader means all of them.
 
-    `chain` are the SHA-256 of the tokens from which this one was renewed, the first of them in front: the id of the whole chain.
+    `chain` are the SHA-256 of the tokens from which this one was renewed, the first of them in front: the id of the
+    whole chain.
     """
 
     role: str
@@ -308,9 +321,9 @@ class Benchmark(WireRecord, frozen=True, kw_only=True):
 class Sample(WireRecord, frozen=True, kw_only=True):
     """What a vm measured at one moment, cumulative since boot, with the month's start and the sample before.
 
-    `benchmark` is read by itself, because what is wrong with it must not cost the accounting; see `benchmark_of`. `most_cores` is the
-    highest number of cores that the boot had at once, where that is more than `cores`. `estimated` says that nobody measured where the
-    month began, or the core time before the first sample.
+    `benchmark` is read by itself, because what is wrong with it must not cost the accounting; see `benchmark_of`.
+    `most_cores` is the highest number of cores that the boot had at once, where that is more than `cores`. `estimated`
+    says that nobody measured where the month began, or the core time before the first sample.
     """
 
     vm: Name
@@ -330,8 +343,8 @@ class Sample(WireRecord, frozen=True, kw_only=True):
     disk_bytes: Bytes | None = None
     cpu_model: Text | None = None
     agent_version: Text | None = None
-    benchmark: Annotated[msgspec.Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Benchmark"})] = msgspec.field(
-        default_factory=lambda: msgspec.Raw(b"null")
+    benchmark: Annotated[msgspec.Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Benchmark"})] = (
+        msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     )
     clock_offset_seconds: ClockOffset | None = None
     cloud: Name | None = None
@@ -352,7 +365,8 @@ class Samples(Struct, frozen=True):
 
 
 class HeartbeatReport(WireRecord, frozen=True, kw_only=True):
-    """POST job_heartbeat: the DIRAC jobs that run on a vm, or ran at `seen_at`, up to three days ago, where it could not tell them then.
+    """POST job_heartbeat: the DIRAC jobs that run on a vm, or ran at `seen_at`,
+    up to three days ago, where it could not tell them then.
 
     Each job is judged by itself. `sources` says how many processes could be looked into.
     """
@@ -394,8 +408,8 @@ class BatchJob(WireRecord, frozen=True, kw_only=True):
 class Placements(WireRecord, frozen=True, kw_only=True):
     """POST placement_report: up to 10 000 of each, each judged by itself.
 
-    `listed_at` is when the scheduler began to list these vms, by its own clock, and so tells in which order reports were made;
-    without it that is the order in which they come.
+    `listed_at` is when the scheduler began to list these vms, by its own clock, and so tells in which order reports
+    were made; without it that is the order in which they come.
     """
 
     listed_at: Moment | None = None

@@ -1,7 +1,9 @@
-"""Clouds: what a site knows of them and no vm can measure: owner, price, power, and how benchmarks translate. Data, never code.
+"""Clouds: what a site knows of them and no vm can measure: owner, price, power, and how benchmarks translate.
 
-The file is TOML, documented in data/clouds.example.toml. A cloud that it does not name is accounted all the same, with the columns of
-money and energy empty.
+Data, never code.
+
+The file is TOML, documented in data/clouds.example.toml. A cloud that it does not name is accounted all the same, with
+the columns of money and energy empty.
 """
 
 import re
@@ -58,7 +60,9 @@ class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Benchmarks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which scores are believed: not far from the median of their peers and within bounds, or of a boot that a person confirmed."""
+    """Which scores are believed: not far from the median of their peers and within bounds,
+    or of a boot that a person confirmed.
+    """
 
     quarantine_factor: Annotated[float, Meta(gt=1, le=100)] = 1.5
     lowest_hs23_per_core: Positive = 1.0
@@ -71,21 +75,27 @@ class Benchmarks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is shut out at once: vms as `cloud/vm`, whoever reports about them; tokens by the SHA-256 of their text, with their renewals."""
+    """Who is shut out at once: vms as `cloud/vm`, whoever reports about them;
+    tokens by the SHA-256 of their text, with their renewals.
+    """
 
     vms: tuple[str, ...] = ()
     tokens: tuple[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")], ...] = ()
 
 
 class Alarms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Alarms that nobody wants to hear of, as patterns of `kind:subject`; and the body that the webhook's receiver understands."""
+    """Alarms that nobody wants to hear of, as patterns of `kind:subject`;
+    and the body that the webhook's receiver understands.
+    """
 
     muted: tuple[str, ...] = ()
     form: Literal["skytally", "alertmanager", "chat"] = "skytally"
 
 
 class Apel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What APEL is told beside the numbers: virtual organisations, each by a system of jobs, a group of vms, or a cloud."""
+    """What APEL is told beside the numbers: virtual organisations,
+    each by a system of jobs, a group of vms, or a cloud.
+    """
 
     virtual_organisations: dict[str, ForApel] = {}
 
@@ -97,7 +107,10 @@ class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BrokenSiteData(Misconfigured):
-    """The site data cannot be used. `place` says where they are wrong for any reader: it quotes nothing but the name of a table."""
+    """The site data cannot be used.
+
+    `place` says where they are wrong for any reader: it quotes nothing but the name of a table.
+    """
 
     def __init__(self, place: str, sentence: str, *, quoting: str = "") -> None:
         reason = f"clouds.toml, {quoting or place}: {sentence}"
@@ -106,7 +119,9 @@ class BrokenSiteData(Misconfigured):
 
 
 class SiteFault(Struct, frozen=True):
-    """Site data that cannot be used, so that the last good ones count: since when, where they are wrong, and for the operator, how."""
+    """Site data that cannot be used, so that the last good ones count:
+    since when, where they are wrong, and for the operator, how.
+    """
 
     since: datetime
     place: str
@@ -131,7 +146,9 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.clouds.get(name, Cloud())
 
     def check(self, caller: Caller, token_digest: str) -> None:
-        """Raise Forbidden for a token on the deny list, for one that was renewed from it, and for a vm's that is on it."""
+        """Raise Forbidden for a token on the deny list,
+        for one that was renewed from it, and for a vm's that is on it.
+        """
         if any(digest in self.deny.tokens for digest in (*caller.chain, token_digest)):
             raise _shut_out("this caller")
         if caller.vm is not None:
@@ -166,7 +183,9 @@ def parse(text: str) -> Site:
     except (ValueError, RecursionError) as error:
         raise _no_toml(text, error) from None
     if not tables:
-        raise BrokenSiteData("the whole file", "it says nothing: a disk that was full, or a copy under way, leaves it so")
+        raise BrokenSiteData(
+            "the whole file", "it says nothing: a disk that was full, or a copy under way, leaves it so"
+        )
     known = {"clouds", *_KINDS}
     for name in sorted(tables.keys() - known):
         raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(known))}", is_ours=False)
@@ -175,7 +194,11 @@ def parse(text: str) -> Site:
             raise _wrong(text, name, None, "must be a table")
     clouds = {name: _table(text, f"clouds.{name}", fields, Cloud) for name, fields in tables.get("clouds", {}).items()}
     rest = {name: _table(text, name, tables[name], kind) for name, kind in _KINDS.items() if name in tables}
-    lines = {name: _line(text, f"clouds.{name}", "apel_site") for name, cloud in clouds.items() if cloud.apel_site is not None}
+    lines = {
+        name: _line(text, f"clouds.{name}", "apel_site")
+        for name, cloud in clouds.items()
+        if cloud.apel_site is not None
+    }
     site = Site(clouds=clouds, **rest, apel_lines=lines)
     for name, cloud in clouds.items():
         if cloud.price_per_core_hour is not None and cloud.currency is None:
@@ -184,7 +207,8 @@ def parse(text: str) -> Site:
     if bounds.lowest_hs23_per_core > bounds.highest_hs23_per_core:
         field = next(name for name in ("lowest_hs23_per_core", "highest_hs23_per_core") if name in tables["benchmarks"])
         sentence = (
-            f"the lowest score, {bounds.lowest_hs23_per_core}, is above the highest, {bounds.highest_hs23_per_core}: none would count"
+            f"the lowest score, {bounds.lowest_hs23_per_core}, is above the highest, {bounds.highest_hs23_per_core}: "
+            "none would count"
         )
         raise _wrong(text, "benchmarks", field, sentence)
     return site
@@ -221,7 +245,9 @@ def _table(text: str, name: str, fields: Any, kind: type) -> Any:
 
 
 def _wrong(text: str, table: str, field: str | None, sentence: str, *, is_ours: bool = True) -> BrokenSiteData:
-    """Name the line where the field stands, or else its table's; what is not ours of their names is for the operator alone."""
+    """Name the line where the field stands, or else its table's;
+    what is not ours of their names is for the operator alone.
+    """
     line = _line(text, table, field)
     whole = f"{table}.{field}" if field else table
     readable = whole if is_ours else table if field else ""

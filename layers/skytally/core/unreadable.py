@@ -1,4 +1,6 @@
-"""Unreadable things: what lies in a store or comes from a source and cannot be read. It is skipped, and kept here so that people see it.
+"""Unreadable things: what lies in a store or comes from a source and cannot be read.
+
+It is skipped, and kept here so that people see it.
 
 Invariant: nothing unreadable stops what stands beside it. Whoever meets it notes it and goes on; noting waits for no
 store and never fails.
@@ -36,7 +38,9 @@ class Notes:
         self._noted_at: dict[str, datetime] = {}
 
     def add(self, kind: Kind, source: str, key: str, reason: str) -> None:
-        """Note a document of an index, an object of a folder, or a row of a source, by its key and why it cannot be read."""
+        """Note a document of an index, an object of a folder,
+        or a row of a source, by its key and why it cannot be read.
+        """
         now, name = self._now(), f"{kind}/{source}/{sha256(key.encode(errors='backslashreplace')).hexdigest()[:32]}"
         with self._lock:
             is_full = len(self._noted_at) >= MOST_REMEMBERED

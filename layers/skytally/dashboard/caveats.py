@@ -19,8 +19,12 @@ def boot_key(usage: Usage) -> BootKey:
     return usage.cloud, usage.label
 
 
-def usage_doubts(boots: Iterable[Usage], worth: Mapping[BootKey, Score], silent: Callable[[Usage], bool]) -> list[dict[str, Any]]:
-    """Name what is not known of the boots of a window: silent vms, wrong clocks, estimates, benchmarks that do not count."""
+def usage_doubts(
+    boots: Iterable[Usage], worth: Mapping[BootKey, Score], silent: Callable[[Usage], bool]
+) -> list[dict[str, Any]]:
+    """Name what is not known of the boots of a window:
+    silent vms, wrong clocks, estimates, benchmarks that do not count.
+    """
     ordered = sorted(boots, key=lambda usage: (usage.cloud, usage.vm))
     kinds: dict[str, Callable[[Usage], Any]] = {
         "silent": lambda usage: iso(usage.last_sampled_at) if silent(usage) else None,

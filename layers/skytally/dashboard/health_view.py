@@ -1,4 +1,6 @@
-"""Health: whether skytally itself does its work: timers, sources, credentials, site data, what cannot be read, and open alarms."""
+"""Health: whether skytally itself does its work: timers, sources,
+credentials, site data, what cannot be read, and open alarms.
+"""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -18,10 +20,14 @@ SKIPPED = "skipped"
 Row = dict[str, Any]
 
 
-def health_view(clouds: Sequence[str], documents: Documents, site_fault: SiteFault | None, now: datetime) -> dict[str, Any]:
-    """Return a row for each timer, source, credential, fault and open alarm of the reader's clouds; a timer that never ran is not known.
+def health_view(
+    clouds: Sequence[str], documents: Documents, site_fault: SiteFault | None, now: datetime
+) -> dict[str, Any]:
+    """Return a row for each timer, source, credential, fault and open alarm of the reader's clouds;
+    a timer that never ran is not known.
 
-    Names of what cannot be read, and of tables of the site data, may be those of any cloud: a reader of some clouds gets the numbers alone.
+    Names of what cannot be read, and of tables of the site data, may be those of any cloud: a reader of some clouds
+    gets the numbers alone.
     """
     documents.refresh()
     timers, sources, alarms = list(_timers(documents)), list(_sources(documents)), list(_alarms(clouds, documents))
@@ -41,10 +47,19 @@ def health_view(clouds: Sequence[str], documents: Documents, site_fault: SiteFau
         "failing_sources": sum(row["state"] == FAILING for row in sources),
         "unreadable_things": sum(count for count, _ in skipped),
     }
-    return {"view": "health", "generated_at": iso(now), "table": table, "totals": totals, "series": [], "coverage": None}
+    return {
+        "view": "health",
+        "generated_at": iso(now),
+        "table": table,
+        "totals": totals,
+        "series": [],
+        "coverage": None,
+    }
 
 
-def _row(kind: str, subject: str, state: str | None, since: datetime | None, message: str | None, cloud: str | None = None) -> Row:
+def _row(
+    kind: str, subject: str, state: str | None, since: datetime | None, message: str | None, cloud: str | None = None
+) -> Row:
     at = None if since is None else iso(since)
     return {"kind": kind, "subject": subject, "cloud": cloud, "state": state, "since": at, "message": message}
 
@@ -63,7 +78,9 @@ def _sources(documents: Documents) -> Iterator[Row]:
 
 def _credentials(documents: Documents, now: datetime) -> Iterator[Row]:
     """Make a row for each source's credential: of the token files that were ever used, the one that changed last."""
-    stored = sorted((known for _, known in documents.find("credential", RenewedCredential, {})), key=lambda known: known.changed_at)
+    stored = sorted(
+        (known for _, known in documents.find("credential", RenewedCredential, {})), key=lambda known: known.changed_at
+    )
     for source, known in {known.source: known for known in stored}.items():
         state, message = credentials.described(known, now)
         yield _row("credential", source, state, known.changed_at, message)
@@ -71,7 +88,13 @@ def _credentials(documents: Documents, now: datetime) -> Iterator[Row]:
 
 def _site_data(fault: SiteFault, clouds: Sequence[str]) -> Row:
     place = "" if clouds else f" ({fault.place})"
-    return _row("site_data", "SKYTALLY_CLOUDS", FAILING, fault.since, f"clouds.toml is broken{place}: the last good site data count")
+    return _row(
+        "site_data",
+        "SKYTALLY_CLOUDS",
+        FAILING,
+        fault.since,
+        f"clouds.toml is broken{place}: the last good site data count",
+    )
 
 
 def _unreadable(count: int, newest: Unreadable, clouds: Sequence[str]) -> Row:

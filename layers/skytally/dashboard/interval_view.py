@@ -12,7 +12,9 @@ from skytally.dashboard.time_range import Window
 
 
 def interval_rows(boots: Iterable[Usage], shown: Window, documents: Documents) -> Iterator[dict[str, Any]]:
-    """Answer a row for each interval of some boots, newest first; one that the window cuts counts by its part inside, as in every sum."""
+    """Answer a row for each interval of some boots, newest first;
+    one that the window cuts counts by its part inside, as in every sum.
+    """
     found = ((usage, interval) for usage in boots for interval in _of(usage, documents))
     inside = [(u, i) for u, i in found if i.from_at < shown.until_at and i.until_at > shown.from_at]
     for usage, interval in sorted(inside, key=lambda pair: pair[1].from_at, reverse=True):
@@ -20,9 +22,13 @@ def interval_rows(boots: Iterable[Usage], shown: Window, documents: Documents) -
 
 
 def _of(usage: Usage, documents: Documents) -> Iterator[Interval]:
-    """List a boot's intervals: their keys begin with its label, as those of a vm with a name of the same beginning may."""
+    """List a boot's intervals: their keys begin with its label,
+    as those of a vm with a name of the same beginning may.
+    """
     begin = f"{usage.label}-"
-    for _, _, interval in takewhile(lambda found: found[0].startswith(begin), documents.stored("interval", Interval, begin)):
+    for _, _, interval in takewhile(
+        lambda found: found[0].startswith(begin), documents.stored("interval", Interval, begin)
+    ):
         if (interval.cloud, interval.label) == (usage.cloud, usage.label):
             yield interval
 

@@ -1,6 +1,7 @@
 """The jobs view: what became of payloads, by cloud and status and whatever else tells faulty clouds from faulty work.
 
-A job belongs to the window in which it became final. What is not final yet is shown as it is now, where the window reaches until now.
+A job belongs to the window in which it became final. What is not final yet is shown as it is now, where the window
+reaches until now.
 """
 
 from collections import defaultdict
@@ -42,10 +43,14 @@ STILL_NOW = timedelta(minutes=5)
 
 
 def jobs_view(shown: Window, where: Where, by: str, documents: Documents, now: datetime) -> dict[str, Any]:
-    """Answer a row for each combination of a display's dimensions, or for each job; their totals, and what they do not know."""
+    """Answer a row for each combination of a display's dimensions,
+    or for each job; their totals, and what they do not know.
+    """
     documents.refresh()
     ended = _ended(shown, where)
-    rows = documents.table(structs.replace(ended, by=DISPLAYS[by], sums=(*SPENT, *MEANS, *(f"count:{name}" for name in MEANS))))
+    rows = documents.table(
+        structs.replace(ended, by=DISPLAYS[by], sums=(*SPENT, *MEANS, *(f"count:{name}" for name in MEANS)))
+    )
     rows += _open(ended, DISPLAYS[by], documents, now) if shown.until_at >= now - STILL_NOW else []
     table = [_measures(key, group) for key, group in _merged(DISPLAYS[by], rows)]
     places = documents.table(structs.replace(ended, by=("cloud", "site", "queue", "doubt"), sums=("count",)))
@@ -61,11 +66,15 @@ def jobs_view(shown: Window, where: Where, by: str, documents: Documents, now: d
 def jobs_series(shown: Window, where: Where, documents: Documents) -> list[dict[str, Any]]:
     """Answer a point per step and cloud, of jobs that ended."""
     documents.refresh()
-    return [_point(row, shown) for row in documents.series(structs.replace(_ended(shown, where), by=("cloud",)), shown.step)]
+    return [
+        _point(row, shown) for row in documents.series(structs.replace(_ended(shown, where), by=("cloud",)), shown.step)
+    ]
 
 
 def _ended(shown: Window, where: Where) -> Query:
-    return Query(index="job", moment="final_at", from_at=shown.from_at, until_at=shown.until_at, where=where, sums=SPENT)
+    return Query(
+        index="job", moment="final_at", from_at=shown.from_at, until_at=shown.until_at, where=where, sums=SPENT
+    )
 
 
 def _single(table: list[dict[str, Any]], documents: Documents) -> list[dict[str, Any]]:
@@ -77,16 +86,23 @@ def _single(table: list[dict[str, Any]], documents: Documents) -> list[dict[str,
 
 
 def _told(row: dict[str, Any], job: Job | None) -> dict[str, Any]:
-    times = {name: iso(getattr(job, name)) if job and getattr(job, name) else None for name in ("started_at", "ended_at", "final_at")}
+    times = {
+        name: iso(getattr(job, name)) if job and getattr(job, name) else None
+        for name in ("started_at", "ended_at", "final_at")
+    }
     key = {"system": row["system"], "job_id": row["job_id"]}
-    return key | {name: getattr(job, name, None) for name in TOLD} | times | {n: v for n, v in row.items() if n not in key}
+    return (
+        key | {name: getattr(job, name, None) for name in TOLD} | times | {n: v for n, v in row.items() if n not in key}
+    )
 
 
 def _open(ended: Query, by: Sequence[str], documents: Documents, now: datetime) -> list[Row]:
     """Answer the jobs that are not final: an error that they may already have does not count yet."""
     if "error" in by:
         return []
-    query = structs.replace(ended, moment="seen_at", missing="final_at", from_at=now - SEEN_WITHIN, until_at=now + timedelta(days=1))
+    query = structs.replace(
+        ended, moment="seen_at", missing="final_at", from_at=now - SEEN_WITHIN, until_at=now + timedelta(days=1)
+    )
     return documents.table(structs.replace(query, by=tuple(by)))
 
 

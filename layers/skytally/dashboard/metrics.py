@@ -1,8 +1,9 @@
 """Metrics: how skytally itself is, as Prometheus's text, for sites that have it.
 
-Everything comes from what is kept, because the process that answers is any of many: rounds, cursors and open alarms as they are, moments as
-seconds since 1970 so that an age is `time() - …`, and the reports of all processes since midnight UTC. Those are counters that begin anew
-each day, which Prometheus takes for a restart. What the dashboard's own process does is no metric: a gateway counts its requests.
+Everything comes from what is kept, because the process that answers is any of many: rounds, cursors and open alarms as
+they are, moments as seconds since 1970 so that an age is `time() - …`, and the reports of all processes since midnight
+UTC. Those are counters that begin anew each day, which Prometheus takes for a restart. What the dashboard's own process
+does is no metric: a gateway counts its requests.
 """
 
 from collections import Counter
@@ -33,7 +34,12 @@ Samples = Iterable[tuple[dict[str, str], float]]
 
 
 def metrics(
-    clouds: Sequence[str], off: Collection[str], documents: Documents, objects: Objects, site_fault: SiteFault | None, now: datetime
+    clouds: Sequence[str],
+    off: Collection[str],
+    documents: Documents,
+    objects: Objects,
+    site_fault: SiteFault | None,
+    now: datetime,
 ) -> str:
     """Return all metrics, with the alarms of the reader's clouds. Raise Unavailable where a store is away.
 
@@ -46,7 +52,10 @@ def metrics(
         _alarms(clouds, documents),
         _unreadable(documents, now),
         _family(
-            "skytally_site_data_failed", "gauge", "1 where the site data are broken and older ones count", [({}, site_fault is not None)]
+            "skytally_site_data_failed",
+            "gauge",
+            "1 where the site data are broken and older ones count",
+            [({}, site_fault is not None)],
         ),
         *_reports(documents, now),
         *_preflight(objects, now),
@@ -62,11 +71,25 @@ def _rounds(documents: Documents, off: Collection[str], now: datetime) -> Iterat
     succeeded = [({"timer": name}, _succeeded_timestamp(rounds[name])) for name in in_use]
     known = [last for last in rounds.values() if last is not None]
     began = [({"timer": last.name}, last.started_at.timestamp()) for last in known]
-    took = [({"timer": last.name}, (last.finished_at - last.started_at).total_seconds()) for last in known if last.finished_at]
+    took = [
+        ({"timer": last.name}, (last.finished_at - last.started_at).total_seconds())
+        for last in known
+        if last.finished_at
+    ]
     failed = [({"timer": last.name}, float(last.error is not None)) for last in known]
-    yield _family("skytally_timer_period_seconds", "gauge", "the longest time between two calls of a timer by its schedule", periods)
+    yield _family(
+        "skytally_timer_period_seconds",
+        "gauge",
+        "the longest time between two calls of a timer by its schedule",
+        periods,
+    )
     yield _family("skytally_round_started_timestamp_seconds", "gauge", "when a timer's newest round began", began)
-    yield _family("skytally_round_succeeded_timestamp_seconds", "gauge", "when a timer's round last went well, 0 for never", succeeded)
+    yield _family(
+        "skytally_round_succeeded_timestamp_seconds",
+        "gauge",
+        "when a timer's round last went well, 0 for never",
+        succeeded,
+    )
     yield _family("skytally_round_duration_seconds", "gauge", "how long a timer's newest round took", took)
     yield _family("skytally_round_failed", "gauge", "1 where a timer's newest round failed", failed)
 
@@ -91,15 +114,26 @@ def _cursors(documents: Documents) -> Iterator[str]:
 
 
 def _alarms(clouds: Sequence[str], documents: Documents) -> str:
-    found = [alarm for _, alarm in documents.find("alarm", Alarm, {"state": ["raised"]}) if not clouds or alarm.cloud in clouds]
+    found = [
+        alarm
+        for _, alarm in documents.find("alarm", Alarm, {"state": ["raised"]})
+        if not clouds or alarm.cloud in clouds
+    ]
     counts = Counter((alarm.kind, alarm.cloud or "") for alarm in found)
     none = {(kind, "") for kind in ALARMS}
-    samples = [({"kind": kind, "cloud": cloud}, float(counts[kind, cloud])) for kind, cloud in sorted(none | counts.keys())]
-    return _family("skytally_alarms_open", "gauge", "open alarms by kind and cloud, none for what is no cloud's", samples)
+    samples = [
+        ({"kind": kind, "cloud": cloud}, float(counts[kind, cloud])) for kind, cloud in sorted(none | counts.keys())
+    ]
+    return _family(
+        "skytally_alarms_open", "gauge", "open alarms by kind and cloud, none for what is no cloud's", samples
+    )
 
 
 def _unreadable(documents: Documents, now: datetime) -> str:
-    samples = [({"kind": one.kind, "source": one.source}, float(count)) for count, one in unreadable.met_by_source(documents, now)]
+    samples = [
+        ({"kind": one.kind, "source": one.source}, float(count))
+        for count, one in unreadable.met_by_source(documents, now)
+    ]
     meaning = "documents, objects and rows met in the last three hours that cannot be read and are left out"
     return _family("skytally_unreadable", "gauge", meaning, samples)
 
@@ -107,14 +141,27 @@ def _unreadable(documents: Documents, now: datetime) -> str:
 def _reports(documents: Documents, now: datetime) -> Iterator[str]:
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     until = midnight + timedelta(days=1)
-    today = Query(index="tally", moment="hour_at", from_at=midnight, until_at=until, by=("function",), sums=(*REQUESTS, *ITEMS))
+    today = Query(
+        index="tally", moment="hour_at", from_at=midnight, until_at=until, by=("function",), sums=(*REQUESTS, *ITEMS)
+    )
     rows = {row["function"]: row for row in documents.table(today)}
     requests, items = (
-        [({"function": name, "outcome": outcome}, float(rows.get(name, {}).get(outcome, 0))) for name in REPORTS for outcome in outcomes]
+        [
+            ({"function": name, "outcome": outcome}, float(rows.get(name, {}).get(outcome, 0)))
+            for name in REPORTS
+            for outcome in outcomes
+        ]
         for outcomes in (REQUESTS, ITEMS)
     )
-    yield _family("skytally_report_requests_total", "counter", "reports since midnight UTC by what they got, of all processes", requests)
-    yield _family("skytally_report_items_total", "counter", "samples, jobs and vms in reports since midnight UTC", items)
+    yield _family(
+        "skytally_report_requests_total",
+        "counter",
+        "reports since midnight UTC by what they got, of all processes",
+        requests,
+    )
+    yield _family(
+        "skytally_report_items_total", "counter", "samples, jobs and vms in reports since midnight UTC", items
+    )
 
 
 def _preflight(objects: Objects, now: datetime) -> Iterator[str]:
@@ -123,7 +170,9 @@ def _preflight(objects: Objects, now: datetime) -> Iterator[str]:
     if verdict is not None:
         safe, at = float(verdict.word == preflight.SAFE), verdict.at.timestamp()
         yield _family("skytally_preflight_safe", "gauge", "1 where the object store may hold secrets", [({}, safe)])
-        yield _family("skytally_preflight_timestamp_seconds", "gauge", "when the object store was last examined", [({}, at)])
+        yield _family(
+            "skytally_preflight_timestamp_seconds", "gauge", "when the object store was last examined", [({}, at)]
+        )
 
 
 def _family(name: str, kind: str, meaning: str, samples: Samples) -> str:

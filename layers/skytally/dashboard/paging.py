@@ -15,7 +15,9 @@ MOST_DIGITS = 9
 
 
 class PageRequest(Struct, frozen=True):
-    """An order, a column with -up or -down behind it, and a part of a listing; all rows in their own order, where nothing is asked for."""
+    """An order, a column with -up or -down behind it, and a part of a listing;
+    all rows in their own order, where nothing is asked for.
+    """
 
     sort: str = ""
     offset: int = 0
@@ -56,7 +58,10 @@ class LazyRows(Sequence[Mapping[str, Any]]):
 
 
 def listed(rows: Rows, asked: PageRequest) -> Rows:
-    """Order rows and cut them. Names order as people count (vm-2 before vm-10); what is not known comes last, whichever way."""
+    """Order rows and cut them.
+
+    Names order as people count (vm-2 before vm-10); what is not known comes last, whichever way.
+    """
     places = _ordered(rows, asked.sort) if asked.sort and rows else range(len(rows))
     return [rows[place] for place in places[asked.offset :][: asked.limit]]
 
@@ -78,4 +83,7 @@ def _order(value: Any) -> Any:
         return [_order(one) for one in value]
     if not isinstance(value, str):
         return value
-    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d{1,15})", value.casefold())]
+    return [
+        (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+        for part in re.split(r"(\d{1,15})", value.casefold())
+    ]

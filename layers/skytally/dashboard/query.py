@@ -79,7 +79,9 @@ def _usage(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def _parts(parts: Sequence[str], table: Callable[[], dict[str, Any]], series: Callable[[], list[Any]]) -> dict[str, Any]:
+def _parts(
+    parts: Sequence[str], table: Callable[[], dict[str, Any]], series: Callable[[], list[Any]]
+) -> dict[str, Any]:
     """Answer the parts that are asked for, both in the time of one."""
     if len(parts) == 1:
         return table() | {"series": []} if "table" in parts else {"series": series()}
@@ -97,7 +99,9 @@ def _jobs(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     by = _one_of("by", asked.query.get("by", "cloud"), jobs_view.DISPLAYS)
     shown, where = window(asked.query, asked.now), _where(asked, jobs_view.FILTERS)
     table = partial(jobs_view.jobs_view, shown, where, by, asked.documents, asked.now)
-    return usage_view.frame("jobs", shown, asked.now) | _parts(parts, table, partial(jobs_view.jobs_series, shown, where, asked.documents))
+    return usage_view.frame("jobs", shown, asked.now) | _parts(
+        parts, table, partial(jobs_view.jobs_series, shown, where, asked.documents)
+    )
 
 
 def _secrets(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
@@ -135,7 +139,9 @@ def _inside(at: str, shown: Window) -> bool:
 
 def _ends(held: Sequence[audit.SecretRecord], shown: Window) -> list[dict[str, Any]]:
     """Count what came to its end in each step, by its state."""
-    moments = ((datetime.fromisoformat(one.at), one.state) for one in held if one.state != "waiting" and _inside(one.at, shown))
+    moments = (
+        (datetime.fromisoformat(one.at), one.state) for one in held if one.state != "waiting" and _inside(one.at, shown)
+    )
     counts = Counter((step_start(at, shown), state) for at, state in moments)
     return [
         {"at": iso(at), "until": iso(step_end(at, shown)), "state": state, "secret_count": count}

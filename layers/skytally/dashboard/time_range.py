@@ -30,7 +30,10 @@ class Window(Struct, frozen=True):
 
 
 def window(query: Mapping[str, str], now: datetime) -> Window:
-    """Make the window that a query names by `window`, or by `from`; it ends at `until`, or now. A month is a calendar month long."""
+    """Make the window that a query names by `window`, or by `from`; it ends at `until`, or now.
+
+    A month is a calendar month long.
+    """
     name = query.get("window", "day")
     if name not in WINDOWS:
         raise Malformed(f"window must be one of {', '.join(WINDOWS)}", field="window")
@@ -54,7 +57,9 @@ def _moment(field: str, text: str) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None or not EARLIEST_MOMENT <= moment <= LATEST_MOMENT:
-        raise Malformed(f"{field} must be ISO 8601 with a zone, from 2000 to 2100, such as 2026-12-01T00:00:00Z", field=field)
+        raise Malformed(
+            f"{field} must be ISO 8601 with a zone, from 2000 to 2100, such as 2026-12-01T00:00:00Z", field=field
+        )
     return moment.astimezone(UTC)
 
 
@@ -64,12 +69,16 @@ def _month_before(moment: datetime) -> datetime:
 
 
 def step_start(at: datetime, shown: Window) -> datetime:
-    """Answer where the step of a moment begins: steps of an hour or longer are UTC's, shorter ones are counted from the window's start."""
+    """Answer where the step of a moment begins:
+    steps of an hour or longer are UTC's, shorter ones are counted from the window's start.
+    """
     origin = EPOCH if shown.step >= timedelta(hours=1) else shown.from_at
     return max(at - (at - origin) % shown.step, shown.from_at)
 
 
 def step_end(at: datetime, shown: Window) -> datetime:
-    """Answer where a step that begins then ends: one of an hour or longer where UTC's next begins, another after its length."""
+    """Answer where a step that begins then ends:
+    one of an hour or longer where UTC's next begins, another after its length.
+    """
     cut = (at - EPOCH) % shown.step if shown.step >= timedelta(hours=1) else timedelta(0)
     return min(at + shown.step - cut, shown.until_at)

@@ -34,7 +34,8 @@ Where = Mapping[str, Sequence[str]]
 
 
 def usage_view(shown: Window, where: Where, by: str, documents: Documents, site: Site, now: datetime) -> dict[str, Any]:
-    """Answer a row per cloud, per vm, or per interval of one vm, their totals, how much of them was heard, and what they do not know.
+    """Answer a row per cloud, per vm, or per interval of one vm,
+    their totals, how much of them was heard, and what they do not know.
 
     Raises Malformed where intervals are asked for of no vm.
     """
@@ -42,17 +43,26 @@ def usage_view(shown: Window, where: Where, by: str, documents: Documents, site:
         raise Malformed("intervals are shown of one vm: name it", field="vm")
     documents.refresh()
     sums = structs.replace(_span(shown, where), by=("cloud", "vm", "label"))
-    (boots, worth), rows = concurrently(lambda: _boots(shown, where, documents, site, now), lambda: documents.table(sums))
+    (boots, worth), rows = concurrently(
+        lambda: _boots(shown, where, documents, site, now), lambda: documents.table(sums)
+    )
     totals = _measures(rows, list(boots.values()), worth, shown, now)
     intervals = by == "interval"
-    table = list(interval_rows(boots.values(), shown, documents)) if intervals else _table(rows, boots, worth, DIMENSIONS[by], shown, now)
+    table = (
+        list(interval_rows(boots.values(), shown, documents))
+        if intervals
+        else _table(rows, boots, worth, DIMENSIONS[by], shown, now)
+    )
     return frame("usage", shown, now) | {
         "table": table,
         "coverage": totals["coverage"],
         "last_sampled_at": totals["last_sampled_at"],
         "totals": totals,
         "doubts": usage_doubts(boots.values(), worth, lambda usage: _silent(usage, shown, now)),
-        "choices": {name: sorted({getattr(usage, name) for usage in boots.values()} - {None}) for name in ("cloud", "site", "group")},
+        "choices": {
+            name: sorted({getattr(usage, name) for usage in boots.values()} - {None})
+            for name in ("cloud", "site", "group")
+        },
     }
 
 
@@ -79,7 +89,12 @@ def frame(name: str, shown: Window, now: datetime) -> dict[str, Any]:
 
 
 def _table(
-    rows: list[Row], boots: dict[BootKey, Usage], worth: dict[BootKey, Score], by: tuple[str, ...], shown: Window, now: datetime
+    rows: list[Row],
+    boots: dict[BootKey, Usage],
+    worth: dict[BootKey, Score],
+    by: tuple[str, ...],
+    shown: Window,
+    now: datetime,
 ) -> LazyRows:
     """Bring together what was heard of (rows) and what was up (boots), by the dimensions of the table."""
     heard: dict[tuple[str, ...], list[Row]] = defaultdict(list)
@@ -90,7 +105,8 @@ def _table(
         up[tuple(getattr(usage, name) for name in by)].append(usage)
     keys = sorted(heard.keys() | up.keys())
     return LazyRows(
-        [dict(zip(by, key, strict=True)) for key in keys], lambda at: _measures(heard[keys[at]], up[keys[at]], worth, shown, now)
+        [dict(zip(by, key, strict=True)) for key in keys],
+        lambda at: _measures(heard[keys[at]], up[keys[at]], worth, shown, now),
     )
 
 
@@ -137,7 +153,9 @@ def _coverage(rows: Iterable[Row], boots: Iterable[Usage], shown: Window) -> flo
     return ratio(sum(received.values()), up)
 
 
-def _measures(rows: list[Row], boots: list[Usage], worth: dict[BootKey, Score], shown: Window, now: datetime) -> dict[str, Any]:
+def _measures(
+    rows: list[Row], boots: list[Usage], worth: dict[BootKey, Score], shown: Window, now: datetime
+) -> dict[str, Any]:
     total = {name: sum(row[name] for row in rows) for name in USAGE_SUMS}
     offsets = [abs(usage.clock_offset_seconds) for usage in boots if usage.clock_offset_seconds is not None]
     return {

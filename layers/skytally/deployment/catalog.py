@@ -1,4 +1,6 @@
-"""The functions of a deployment: the one list from which the local server, the deployment descriptions and OpenAPI are made."""
+"""The functions of a deployment: the one list from which the local server,
+the deployment descriptions and OpenAPI are made.
+"""
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -17,7 +19,9 @@ def service_of(name: str) -> str:
 
 
 class Function(Struct, frozen=True):
-    """One function: its name, what it does in one line, for a timer when it runs (cron, UTC), and whether it needs the keys."""
+    """One function: its name, what it does in one line,
+    for a timer when it runs (cron, UTC), and whether it needs the keys.
+    """
 
     name: str
     summary: str
@@ -44,17 +48,26 @@ def longest_gap_seconds(schedule: str) -> int:
 
 FUNCTIONS: tuple[Function, ...] = (
     Function("agent", "serves the scripts that vms and schedulers run", keys=False),
-    Function("alarm_raise", "what a person must look at: contested secrets, silent vms", schedule="*/5 * * * *", keys=False),
+    Function(
+        "alarm_raise", "what a person must look at: contested secrets, silent vms", schedule="*/5 * * * *", keys=False
+    ),
     Function("dashboard", "the page, and the JSON it draws"),
     Function("dirac_collect", "what became of DIRAC jobs that went silent", schedule="*/15 * * * *"),
-    Function("documents_forget", "details that are old enough go; months and boots stay", schedule="17 * * * *", keys=False),
+    Function(
+        "documents_forget", "details that are old enough go; months and boots stay", schedule="17 * * * *", keys=False
+    ),
     Function("job_heartbeat", "the DIRAC jobs that run on a vm now"),
     Function("panda_collect", "PanDA's jobs, joined to their clouds", schedule="*/20 * * * *", keys=False),
     Function("placement_report", "which cloud and vm each batch job ran on, from the scheduler's host"),
     Function("secret_claim", "a vm sends its public key and takes the bundle, once"),
     Function("secret_deposit", "the scheduler leaves a payload for one vm, with an expiry"),
     Function("secret_revoke", "the scheduler withdraws what nobody took yet"),
-    Function("secret_sweep", "expired deposits get their terminal mark, and their payload goes", schedule="*/5 * * * *", keys=False),
+    Function(
+        "secret_sweep",
+        "expired deposits get their terminal mark, and their payload goes",
+        schedule="*/5 * * * *",
+        keys=False,
+    ),
     Function("statement", "a month's accounting"),
     Function("usage_report", "a vm's samples"),
 )

@@ -1,7 +1,9 @@
-"""Deployment: what a platform must be told of each function, from a site's description and the one list in deployment/catalog.py.
+"""Deployment: what a platform must be told of each function,
+from a site's description and the one list in deployment/catalog.py.
 
-One image holds all functions; FUNCTION_TARGET chooses. Secrets are files that the platform mounts at SECRETS_FOLDER and are named here,
-never held. What is the same on every platform is here, an adapter a platform says it in that platform's words.
+One image holds all functions; FUNCTION_TARGET chooses. Secrets are files that the platform mounts at SECRETS_FOLDER and
+are named here, never held. What is the same on every platform is here, an adapter a platform says it in that platform's
+words.
 """
 
 import json
@@ -38,9 +40,9 @@ SUNDAY_AS_7 = re.compile(r"(^|[-,])0?7($|[-,/])")
 class Description(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a site wants to run: settings and secrets of every function, and of single ones by their names in paths.
 
-    `secrets` are mounted by every function, keys among them by those that use keys. `secret_files` says where the values of secrets lie,
-    so that a platform that lost them gets them again. `schedules` are other schedules of single timers (cron in UTC), an empty one
-    switches the timer off.
+    `secrets` are mounted by every function, keys among them by those that use keys. `secret_files` says where the
+    values of secrets lie, so that a platform that lost them gets them again. `schedules` are other schedules of single
+    timers (cron in UTC), an empty one switches the timer off.
     """
 
     image: str
@@ -63,7 +65,13 @@ def parse(text: bytes) -> Description:
         # JSON is YAML but for what some characters are written as.
         is_json = text.lstrip().startswith(b'{"')
         fields = json.loads(text, object_pairs_hook=_object) if is_json else _Loader(text).get_single_data()
-    except (ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:  # A tag may not fit its value.
+    except (
+        ValueError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:  # A tag may not fit its value.
         raise Malformed(f"this is no description of a deployment: {printable(' '.join(str(error).split()))}") from None
     try:
         described = msgspec.convert(fields, type=Description)
@@ -117,7 +125,11 @@ def specifications(described: Description) -> list[Specification]:
 
 def _specification(function: Function, described: Description) -> Specification:
     secrets = {name for name in described.secrets if function.keys or not KEY_NAME.fullmatch(name)}
-    settings = {"SKYTALLY_KEYS": SECRETS_FOLDER, **described.settings, **described.function_settings.get(function.service, {})}
+    settings = {
+        "SKYTALLY_KEYS": SECRETS_FOLDER,
+        **described.settings,
+        **described.function_settings.get(function.service, {}),
+    }
     return Specification(
         service=function.service,
         image=described.image,
@@ -153,7 +165,9 @@ def check_secret_name(name: str) -> None:
 
 def _check_names(field: str, given: Iterable[str], known: set[str]) -> None:
     for name in sorted(set(given) - known):
-        right = f"write {service_of(name)}" if service_of(name) in known else f"it is none of {', '.join(sorted(known))}"
+        right = (
+            f"write {service_of(name)}" if service_of(name) in known else f"it is none of {', '.join(sorted(known))}"
+        )
         raise Malformed(f"{field} names {name!r}: {right}", field=field)
 
 
@@ -162,13 +176,17 @@ def _check_settings(settings: Mapping[str, str]) -> None:
         if not SETTING.fullmatch(name):
             raise Malformed(f"{name} is no setting: those begin with SKYTALLY_ or AWS_", field="settings")
         if SECRET_SETTING.search(name):
-            raise Malformed(f"{name} is a secret: hand it over as a file, and name that file in a setting", field="settings")
+            raise Malformed(
+                f"{name} is a secret: hand it over as a file, and name that file in a setting", field="settings"
+            )
 
 
 def _check_schedule(service: str, schedule: str) -> None:
     if schedule and not _is_plain_cron(schedule):
         rule = "numbers, names, *, lists, ranges and steps that every platform takes, with 0 for Sunday"
-        raise Malformed(f"the schedule {schedule!r} of {service} must be five plain fields of cron: {rule}", field="schedules")
+        raise Malformed(
+            f"the schedule {schedule!r} of {service} must be five plain fields of cron: {rule}", field="schedules"
+        )
 
 
 def _is_plain_cron(schedule: str) -> bool:

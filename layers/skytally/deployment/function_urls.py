@@ -1,4 +1,6 @@
-"""Where functions answer: at `<base>/function/<name>`, or each at a host of its own where the base holds `{function}`."""
+"""Where functions answer: at `<base>/function/<name>`,
+or each at a host of its own where the base holds `{function}`.
+"""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -16,9 +18,13 @@ def url_of(base: str, path: str) -> str:
 
 
 def check_base(base: str, *, insecure: bool) -> None:
-    """Raise Malformed for a base that is no URL, or that would let tokens and payloads travel in clear without anybody having said so."""
+    """Raise Malformed for a base that is no URL,
+    or that would let tokens and payloads travel in clear without anybody having said so.
+    """
     if not _is_url(url_of(base, "name")):
-        raise Malformed(f"--base is a URL such as https://sky.example.org, or https://{FUNCTION}.example.org, and {base!r} is none")
+        raise Malformed(
+            f"--base is a URL such as https://sky.example.org, or https://{FUNCTION}.example.org, and {base!r} is none"
+        )
     _check_not_in_clear(url_of(base, "name"), base, "token and payload", insecure=insecure)
 
 
@@ -41,7 +47,9 @@ def _is_url(url: str) -> bool:
 def _check_not_in_clear(url: str, name: str, what: str, *, insecure: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme == "http" and not insecure and not is_this_machine(parts.hostname or ""):
-        raise Malformed(f"{name} is http: {what} would travel in clear. Use https, or say --insecure where the network is yours")
+        raise Malformed(
+            f"{name} is http: {what} would travel in clear. Use https, or say --insecure where the network is yours"
+        )
 
 
 def is_private(base: str) -> bool:

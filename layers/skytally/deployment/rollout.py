@@ -1,9 +1,9 @@
 """Rolling out: a platform is brought to what a description wants, and nothing is called deployed that does not answer.
 
-Invariants: a function counts as deployed when the process that answers is of the very specification that was asked for. What is so already
-is left alone. Functions that run are changed one after another, and the first whose new version does not come up ends the rollout, so that
-a wrong setting reaches one function at most; where the platform keeps the old version until the new one is ready, it reaches none. A
-rollout that was broken off is finished by the next.
+Invariants: a function counts as deployed when the process that answers is of the very specification that was asked for.
+What is so already is left alone. Functions that run are changed one after another, and the first whose new version does
+not come up ends the rollout, so that a wrong setting reaches one function at most; where the platform keeps the old
+version until the new one is ready, it reaches none. A rollout that was broken off is finished by the next.
 """
 
 import time
@@ -50,7 +50,8 @@ class Row(Struct, frozen=True):
 
 
 def hand_over(platform: FunctionPlatform, files: Mapping[str, str], wanted: Iterable[str], tell: Tell) -> None:
-    """Hand over the secrets that the platform does not keep yet; raise Malformed, before anything runs, for one that nobody has.
+    """Hand over the secrets that the platform does not keep yet;
+    raise Malformed, before anything runs, for one that nobody has.
 
     A secret with another value has another name: so functions roll with it, and a roll-back finds the old one.
     """
@@ -58,7 +59,9 @@ def hand_over(platform: FunctionPlatform, files: Mapping[str, str], wanted: Iter
     missing = sorted(set(wanted) - kept)
     unknown = [name for name in missing if name not in files]
     if unknown:
-        raise Malformed(f"the platform keeps no secret {', '.join(unknown)}: hand it over with `skytally deploy secret NAME FILE`")
+        raise Malformed(
+            f"the platform keeps no secret {', '.join(unknown)}: hand it over with `skytally deploy secret NAME FILE`"
+        )
     for name in missing:
         platform.put_secret(name, read_secret(Path(files[name])))
         tell(f"secret {name}: kept")
@@ -75,10 +78,11 @@ def read_secret(path: Path) -> str:
 
 
 def roll_out(platform: FunctionPlatform, wanted: Sequence[Specification], pace: Pace, tell: Tell) -> None:
-    """Bring functions to what is wanted: those that are new all at once, then those that change, one after another; timers come last.
+    """Bring functions to what is wanted: those that are new all at once,
+    then those that change, one after another; timers come last.
 
-    Raises Unavailable where one does not come up in time, Malformed where the platform refuses one, Conflict where somebody else deploys
-    another version meanwhile; what came before it stays.
+    Raises Unavailable where one does not come up in time, Malformed where the platform refuses one, Conflict where
+    somebody else deploys another version meanwhile; what came before it stays.
     """
     found = {one.service: platform.running(one) for one in wanted}
     new = [one for one in wanted if found[one.service] is None]
@@ -118,7 +122,9 @@ def _wait(platform: FunctionPlatform, wanted: Specification, before: str | None,
         if running.digest not in {None, before, wanted.digest}:
             raise Conflict(f"{wanted.service} is not deployed: somebody else deployed another version at the same time")
         if before is not None and running.digest == before != wanted.digest:
-            running = msgspec.structs.replace(running, words="the platform keeps the version before: can it pull the image?")
+            running = msgspec.structs.replace(
+                running, words="the platform keeps the version before: can it pull the image?"
+            )
         if running.is_final or pace.monotonic() >= deadline:
             why = running.words or "it does not answer, and the platform does not say why"
             raise Unavailable(f"{wanted.service} is not deployed: {why}")
@@ -127,14 +133,23 @@ def _wait(platform: FunctionPlatform, wanted: Specification, before: str | None,
         pace.sleep(LOOK_EVERY_SECONDS)
 
 
-def status(platform: FunctionPlatform, wanted: Sequence[Specification], secrets: Iterable[str], files: Collection[str] = ()) -> list[Row]:
+def status(
+    platform: FunctionPlatform, wanted: Sequence[Specification], secrets: Iterable[str], files: Collection[str] = ()
+) -> list[Row]:
     """Compare what runs with what is wanted; `files` names the secrets that a rollout hands over by itself."""
     there, kept = platform.services(), platform.secrets()
     rows = [_row(one, platform.running(one)) for one in wanted]
     if isinstance(platform, TimerPlatform):
         timers = [(one, platform.has_timer(one)) for one in wanted]
-        rows += [Row(one.service, "timer", Drift.NONE if is_so else Drift.CHANGED) for one, is_so in timers if one.schedule or not is_so]
-    rows += [Row(name, "function", Drift.UNWANTED, remedy=f"skytally deploy remove {name}") for name in unwanted(there, wanted)]
+        rows += [
+            Row(one.service, "timer", Drift.NONE if is_so else Drift.CHANGED)
+            for one, is_so in timers
+            if one.schedule or not is_so
+        ]
+    rows += [
+        Row(name, "function", Drift.UNWANTED, remedy=f"skytally deploy remove {name}")
+        for name in unwanted(there, wanted)
+    ]
     rows += [_secret_row(name, name in kept, name in files) for name in sorted(set(secrets))]
     return rows
 

@@ -1,8 +1,8 @@
 """Bodies: read under their cap, inflated under the same, and held in a bounded memory.
 
-Invariant: all bodies that are read or worked on in this process together hold at most `TOTAL_BYTES`, one caller's at most half of that,
-beside `FREE_BYTES` for each request, which small reports and claims get by with. A request takes its room once, for all that it may come
-to, so none waits while it holds what another waits for.
+Invariant: all bodies that are read or worked on in this process together hold at most `TOTAL_BYTES`, one caller's at
+most half of that, beside `FREE_BYTES` for each request, which small reports and claims get by with. A request takes its
+room once, for all that it may come to, so none waits while it holds what another waits for.
 """
 
 import asyncio
@@ -38,7 +38,9 @@ class Waiter(Struct, eq=False):
 class Memory:
     """The room for bodies: first come, first served, but nobody waits for what another has beyond its share."""
 
-    def __init__(self, total_bytes: int = TOTAL_BYTES, share_bytes: int = SHARE_BYTES, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self, total_bytes: int = TOTAL_BYTES, share_bytes: int = SHARE_BYTES, wait_seconds: float = WAIT_SECONDS
+    ) -> None:
         self._total_bytes, self._share_bytes, self._wait_seconds = total_bytes, share_bytes, wait_seconds
         self._lock = threading.Lock()
         self._taken: Counter[str] = Counter()
@@ -145,7 +147,9 @@ async def _inflated(body: bytes, max_bytes: int, room: Room) -> bytes:
 
 
 def inflate(body: bytes, length: int, max_bytes: int) -> bytes:
-    """Return what was packed, at most `length` bytes of it; raises Malformed where it is more or no gzip, HttpError above the cap."""
+    """Return what was packed, at most `length` bytes of it;
+    raises Malformed where it is more or no gzip, HttpError above the cap.
+    """
     inflater = zlib.decompressobj(wbits=31)
     try:
         plain = inflater.decompress(body, length + 1)

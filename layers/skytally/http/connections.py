@@ -1,8 +1,8 @@
 """Connections: what one that sends slowly, too much, or nothing may cost a server.
 
-Invariant: a connection for whose client the server waits ends within its bound (`Bounds`), and where there are too many,
-the one that was waited for longest makes room. So slow senders, however many, hold up nobody who sends as fast as any
-network does. A refusal is JSON, and it is heard: the answers that are due before it are written first, and what the
+Invariant: a connection for whose client the server waits ends within its bound (`Bounds`), and where there are too
+many, the one that was waited for longest makes room. So slow senders, however many, hold up nobody who sends as fast as
+any network does. A refusal is JSON, and it is heard: the answers that are due before it are written first, and what the
 client still sends is read for a while and thrown away, since closing on unread bytes would take the answers back.
 """
 
@@ -63,14 +63,17 @@ class Connections:
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self._open: set[Connection] = set()
-        # Those that may make room, by how long they were waited for when they were last looked for: the longest is the last.
+        # Those that may make room, by how long they were waited for when they were last looked for: the longest is the
+        # last.
         self._slow: list[Connection] = []
         self._looked_at = 0.0
         self._sweeping: asyncio.TimerHandle | None = None
         self._ended_count, self._logged_at = 0, 0.0
 
     def admit(self, connection: "Connection") -> bool:
-        """Take a new connection in, ending the one that was waited for longest where there are too many; say whether it may stay."""
+        """Take a new connection in, ending the one that was waited for longest where there are too many;
+        say whether it may stay.
+        """
         if len(self._open) >= self.bounds.connections:
             slow = self._slowest(connection.loop.time())
             if slow is None:
@@ -98,11 +101,17 @@ class Connections:
         self._open.discard(connection)
 
     def count_ended(self, now: float) -> None:
-        """Count a client that was too slow; that there are some is said once a minute, since a line for each would be the next flood."""
+        """Count a client that was too slow;
+        that there are some is said once a minute, since a line for each would be the next flood.
+        """
         self._ended_count += 1
         if now - self._logged_at >= LOGGED_EVERY_SECONDS:
             self._logged_at = now
-            log.warning(logs.Fields(status=408, ended=self._ended_count, message="connections ended: their clients were too slow"))
+            log.warning(
+                logs.Fields(
+                    status=408, ended=self._ended_count, message="connections ended: their clients were too slow"
+                )
+            )
 
     def _sweep(self) -> None:
         """End what is over its bound, again and again while there are connections."""
@@ -125,14 +134,17 @@ class Connection(HttpToolsProtocol):
         self._sent_at = self._since
         self._gets_on = False
         self._closes = self._has_hung_up = False
-        # The requests that are not answered yet, in their order; and what the client is told behind their answers before the server leaves.
+        # The requests that are not answered yet, in their order; and what the client is told behind their answers
+        # before the server leaves.
         self._due: deque[RequestResponseCycle] = deque()
         self._last_words: bytes | None = None
 
     # What the sweep asks.
 
     def waited_seconds(self) -> float:
-        """Return for how long the server has waited for this client; none while it does not read, or works on an answer."""
+        """Return for how long the server has waited for this client;
+        none while it does not read, or works on an answer.
+        """
         if self._phase is Phase.ANSWER or (self._phase is Phase.BODY and self.flow.read_paused):
             return 0.0
         return self.loop.time() - self._since
@@ -196,7 +208,9 @@ class Connection(HttpToolsProtocol):
         """Let go of everything."""
         self._connections.leave(self)
         if self.cycle is not None:
-            self.cycle.transport = self.transport  # What stood for it would keep this connection until garbage is collected.
+            self.cycle.transport = (
+                self.transport
+            )  # What stood for it would keep this connection until garbage is collected.
         super().connection_lost(exc)
 
     @property
@@ -234,7 +248,11 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # The request is answered as HTTP: nothing else is spoken here.
         except httptools.HttpParserError as error:
-            return _head_too_large() if isinstance(error.__context__, _HeadTooLarge) else Malformed("this is no HTTP request")
+            return (
+                _head_too_large()
+                if isinstance(error.__context__, _HeadTooLarge)
+                else Malformed("this is no HTTP request")
+            )
         self._unparsed_bytes = 0 if self._gets_on else self._unparsed_bytes + len(data)
         return _head_too_large() if self._unparsed_bytes > HEAD_BYTES else None
 
@@ -323,7 +341,10 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def client_hung_up(self) -> bool:
-        """Take it that the client sends no more; say whether it still waits for answers. They are written before the server leaves."""
+        """Take it that the client sends no more; say whether it still waits for answers.
+
+        They are written before the server leaves.
+        """
         self._has_hung_up = True
         if self._phase is not Phase.ANSWER or not self._due:
             return False
@@ -360,8 +381,12 @@ class Connection(HttpToolsProtocol):
             self.pipeline.popleft()
 
     def _answer_at_once(self, error: SkytallyError) -> None:
-        """Write a refusal, unless another request's answer, or a part of this one's, has to come before it; drop all requests."""
-        is_first = not self._due or (self._phase is Phase.BODY and len(self._due) == 1 and not self._due[0].response_started)
+        """Write a refusal, unless another request's answer,
+        or a part of this one's, has to come before it; drop all requests.
+        """
+        is_first = not self._due or (
+            self._phase is Phase.BODY and len(self._due) == 1 and not self._due[0].response_started
+        )
         if is_first:
             self.write(refusal(error))
         while self._due:
@@ -369,7 +394,8 @@ class Connection(HttpToolsProtocol):
 
 
 class _Reading(asyncio.BufferedProtocol):
-    """Reads a little at a time: what comes before anybody has looked at the head is in memory for every connection at once.
+    """Reads a little at a time:
+    what comes before anybody has looked at the head is in memory for every connection at once.
 
     What is thrown away is read in large pieces, which cost least.
     """
@@ -399,7 +425,11 @@ class _Answering:
     """The transport as a request's answer uses it."""
 
     def __init__(self, connection: Connection) -> None:
-        self.write, self.close, self.is_closing = connection.write, connection.close_after_answer, connection.transport.is_closing
+        self.write, self.close, self.is_closing = (
+            connection.write,
+            connection.close_after_answer,
+            connection.transport.is_closing,
+        )
 
 
 class _HeadTooLarge(Exception):
@@ -407,7 +437,9 @@ class _HeadTooLarge(Exception):
 
 
 def _head_too_large() -> HttpError:
-    return HttpError(431, "head_too_large", f"send at most {HEAD_BYTES} bytes of request line and headers, and one request at a time")
+    return HttpError(
+        431, "head_too_large", f"send at most {HEAD_BYTES} bytes of request line and headers, and one request at a time"
+    )
 
 
 def _too_many() -> Unavailable:
@@ -420,7 +452,12 @@ def refusal(error: SkytallyError) -> bytes:
     headers = {**web.SECURITY_HEADERS, "Connection": "close", "X-Request-Id": secrets.token_hex(8)}
     reply.headers.update(headers)
     lines = b"".join(name + b": " + value + b"\r\n" for name, value in reply.raw_headers)
-    return f"HTTP/1.1 {reply.status_code} {HTTPStatus(reply.status_code).phrase}\r\n".encode() + lines + b"\r\n" + bytes(reply.body)
+    return (
+        f"HTTP/1.1 {reply.status_code} {HTTPStatus(reply.status_code).phrase}\r\n".encode()
+        + lines
+        + b"\r\n"
+        + bytes(reply.body)
+    )
 
 
 def protocol(bounds: Bounds) -> Any:

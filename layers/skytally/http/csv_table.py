@@ -41,7 +41,9 @@ def csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, d
     return "".join(csv_pieces(rows, names, decimal))
 
 
-def csv_pieces(rows: Iterable[Mapping[str, Any]], names: Sequence[str] | None = None, decimal: str = ".") -> Iterator[str]:
+def csv_pieces(
+    rows: Iterable[Mapping[str, Any]], names: Sequence[str] | None = None, decimal: str = "."
+) -> Iterator[str]:
     """Write the same piece by piece, of any number of rows; with names, their header stands there also without rows."""
     if decimal not in DELIMITERS:
         raise Malformed("decimal must be . or ,", field="decimal")
@@ -92,7 +94,9 @@ def guarded(text: str) -> str:
 
 
 def _guard(leading: re.Match[str]) -> str:
-    """Put an apostrophe behind what leads to a formula where a separator is in it, and before it at the text's begin."""
+    """Put an apostrophe behind what leads to a formula where a separator is in it,
+    and before it at the text's begin.
+    """
     run = leading[0]
     if not _STARTS.match(leading.string, leading.end()):
         return run

@@ -1,4 +1,6 @@
-"""What only HTTP refuses: a method, a size, a media type, a sender that is too slow, a caller that asks for too much."""
+"""What only HTTP refuses: a method, a size, a media type,
+a sender that is too slow, a caller that asks for too much.
+"""
 
 from collections.abc import Mapping
 
@@ -26,4 +28,6 @@ def too_slow(part: str) -> HttpError:
 
 def too_many(wait_seconds: int, message: str = "this caller asks too often") -> HttpError:
     """Return the refusal of a caller that is beyond its share."""
-    return HttpError(429, "too_many_requests", f"{message}: ask again in {wait_seconds} s", {"Retry-After": str(wait_seconds)})
+    return HttpError(
+        429, "too_many_requests", f"{message}: ask again in {wait_seconds} s", {"Retry-After": str(wait_seconds)}
+    )

@@ -1,4 +1,6 @@
-"""The page's edge of HTTP: its files, which browsers keep, under its strict policy; and its data, as JSON or CSV, packed."""
+"""The page's edge of HTTP: its files, which browsers keep,
+under its strict policy; and its data, as JSON or CSV, packed.
+"""
 
 import functools
 import gzip
@@ -11,7 +13,11 @@ from skytally.core.errors import Malformed, NotFound
 from skytally.http import csv_table
 from skytally.http.web import Reply, json_reply
 
-MEDIA = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+MEDIA = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+}
 CSV = "text/csv; charset=utf-8"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -21,14 +27,17 @@ PACKED_FROM_BYTES, PACKED_LEVEL = 1_024, 5
 
 
 def name_of(path: str) -> str:
-    """Return which file a path asks for: the page names its files so that they resolve with and without a slash behind its own address."""
+    """Return which file a path asks for:
+    the page names its files so that they resolve with and without a slash behind its own address.
+    """
     return path.removeprefix("dashboard/") or "index.html"
 
 
 def file_reply(folder: Path, name: str, headers: Mapping[str, str]) -> Reply:
     """Answer a file of the page's folder, or that the caller's is the same; raises NotFound for any other name.
 
-    Browsers keep it and ask each time whether it has changed: a new version shows at once, and an old one costs no bytes.
+    Browsers keep it and ask each time whether it has changed: a new version shows at once, and an old one costs no
+    bytes.
     """
     if name not in {path.name for path in folder.iterdir()}:
         raise NotFound("the page has no such file")
@@ -60,9 +69,13 @@ def data_reply(answer: Mapping[str, Any], query: Mapping[str, str], headers: Map
     if form not in {"json", "csv"}:
         raise Malformed("format must be json or csv", field="format")
     reply = (
-        json_reply(answer) if form == "json" else Reply(csv_table.csv(answer["table"], decimal=query.get("decimal", ".")), media_type=CSV)
+        json_reply(answer)
+        if form == "json"
+        else Reply(csv_table.csv(answer["table"], decimal=query.get("decimal", ".")), media_type=CSV)
     )
     if _takes_gzip(headers) and len(reply.body) >= PACKED_FROM_BYTES:
         packed = gzip.compress(reply.body, PACKED_LEVEL, mtime=0)
-        return Reply(packed, media_type=reply.media_type, headers={"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
+        return Reply(
+            packed, media_type=reply.media_type, headers={"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        )
     return reply

@@ -61,7 +61,9 @@ log = logging.getLogger("skytally")
 
 
 class Request:
-    """What a function gets: the request, read whole, under its cap; whoever authorises it sees the same without its body."""
+    """What a function gets: the request, read whole, under its cap;
+    whoever authorises it sees the same without its body.
+    """
 
     def __init__(self, request: StarletteRequest, received_at: datetime) -> None:
         self.method = request.method
@@ -103,7 +105,9 @@ class Request:
         return dict(pairs)
 
     def queries(self, name: str) -> tuple[str, ...]:
-        """Return the values of a query field that may come several times, each once, in the order in which they came."""
+        """Return the values of a query field that may come several times,
+        each once, in the order in which they came.
+        """
         return tuple(dict.fromkeys(self._request.query_params.getlist(name)))
 
     @property
@@ -119,7 +123,9 @@ class Request:
         """Answer the fields of a form or of a JSON object."""
         if _media_type(self.headers) == FORM:
             try:
-                pairs = parse_qsl(self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=32)
+                pairs = parse_qsl(
+                    self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=32
+                )
             except ValueError:
                 raise Malformed("the body is no form") from None
             return dict(pairs)
@@ -130,7 +136,9 @@ class Request:
         return fields
 
     def address(self, trusted_hops: int) -> str:
-        """Answer the caller's address: the peer's, or what the nth trusted proxy from the right wrote into X-Forwarded-For."""
+        """Answer the caller's address: the peer's,
+        or what the nth trusted proxy from the right wrote into X-Forwarded-For.
+        """
         return address_of(self._request, trusted_hops)
 
 
@@ -169,9 +177,10 @@ def endpoint(
 ) -> Callable[[Function], Callable[[StarletteRequest], Awaitable[Reply]]]:
     """Make a function of ours one of the framework's: what it raises becomes JSON, and nothing else ever leaves.
 
-    `media` are the body's media types (empty: any), `max_bytes` the cap before and after inflation, `paths` says that it has sub-paths.
-    The order of checks: path, method, length, media type and encoding by the head; then `authorise`, which raises or returns who calls;
-    only then the body is read and inflated. A plain function runs in a thread, a coroutine on the loop unless its body is large.
+    `media` are the body's media types (empty: any), `max_bytes` the cap before and after inflation, `paths` says that
+    it has sub-paths. The order of checks: path, method, length, media type and encoding by the head; then `authorise`,
+    which raises or returns who calls; only then the body is read and inflated. A plain function runs in a thread, a
+    coroutine on the loop unless its body is large.
     """
 
     def wrap(function: Function) -> Callable[[StarletteRequest], Awaitable[Reply]]:
@@ -213,7 +222,9 @@ async def _whatever_happens(answer: Awaitable[Reply]) -> Reply:
 
 
 async def _call(function: Function, request: Request, threads: Workers) -> Reply:
-    """Let a function answer where it holds up nobody: a coroutine with a small body on the loop, all else in a thread."""
+    """Let a function answer where it holds up nobody:
+    a coroutine with a small body on the loop, all else in a thread.
+    """
     party = request.party
     if len(request.body) > LARGE_BYTES:
         threads, party = workers.LARGE, Party(party.name, workers.ONE_LARGE)
@@ -252,7 +263,9 @@ def _check_head(
         return  # It takes no body, so nobody reads how one is written.
     if _media_type(raw.headers) not in media:
         raise HttpError(415, "unsupported_media_type", f"send {' or '.join(media)}")
-    if (raw.headers.get("content-encoding") or "identity").lower() not in ({"identity", "gzip"} if gzip else {"identity"}):
+    if (raw.headers.get("content-encoding") or "identity").lower() not in (
+        {"identity", "gzip"} if gzip else {"identity"}
+    ):
         raise HttpError(415, "unsupported_encoding", "send the body plain" + (" or with gzip" if gzip else ""))
 
 
@@ -290,7 +303,11 @@ def error_reply(error: SkytallyError) -> Reply:
     """Turn an error into its status and its JSON; the log gets what only the operator may read of it."""
     if isinstance(error, Misconfigured):
         log.error(logs.Fields(message=error.reason))
-    status = error.status if isinstance(error, HttpError) else next((s for kind, s in STATUS if isinstance(error, kind)), 500)
+    status = (
+        error.status
+        if isinstance(error, HttpError)
+        else next((s for kind, s in STATUS if isinstance(error, kind)), 500)
+    )
     details: errors.ErrorDetails = {"code": error.code, "message": error.message, **error.details}  # type: ignore[typeddict-item]
     reply = json_reply(errors.ErrorAnswer(error=details), status)
     if isinstance(error, HttpError):

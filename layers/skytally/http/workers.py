@@ -1,7 +1,8 @@
 """Workers: the threads in which a function does its work, and how many of them one caller may hold.
 
-Invariant: a caller holds at most its share of a function's threads, so whatever one caller sends, threads are left for the others. What is
-beyond the share waits without a thread, in order. What would wait behind too many others, or has waited too long, is refused.
+Invariant: a caller holds at most its share of a function's threads, so whatever one caller sends, threads are left for
+the others. What is beyond the share waits without a thread, in order. What would wait behind too many others, or has
+waited too long, is refused.
 """
 
 import asyncio
@@ -65,8 +66,8 @@ def _nothing() -> None:
 def _settle(future: "Future[Any]", call: Callable[[], Any]) -> None:
     """Give whoever waits for a call what it returns or raises, as executors do.
 
-    An error keeps the frames that it passed, and those that called them. None of them may keep the error's future: the circle would hold
-    the request, with its body, until garbage is collected, which is rare.
+    An error keeps the frames that it passed, and those that called them. None of them may keep the error's future: the
+    circle would hold the request, with its body, until garbage is collected, which is rare.
     """
     try:
         if future.set_running_or_notify_cancel():
@@ -168,7 +169,9 @@ def act_for(workers: Workers, party: Party) -> None:
 
 
 class LoopThreads(ThreadPoolExecutor):
-    """A loop's default executor: what a request hands to a thread runs within its caller's share, all else in threads of its own."""
+    """A loop's default executor:
+    what a request hands to a thread runs within its caller's share, all else in threads of its own.
+    """
 
     def __init__(self) -> None:
         super().__init__(THREADS, "loop")

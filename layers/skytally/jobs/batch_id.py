@@ -1,7 +1,7 @@
 """Batch ids: how a batch system names a job, in every form in which a source knows it.
 
-HTCondor's GlobalJobId is `schedd#cluster.proc#qdate`, where the schedd's own name may hold or end in `@` and `#`; a pilot may know only
-`cluster.proc` or `cluster`. Anything else is another batch system's, and is compared as text.
+HTCondor's GlobalJobId is `schedd#cluster.proc#qdate`, where the schedd's own name may hold or end in `@` and `#`; a
+pilot may know only `cluster.proc` or `cluster`. Anything else is another batch system's, and is compared as text.
 """
 
 import re

@@ -23,7 +23,19 @@ from skytally.core.unreadable import Kind, Notes
 from skytally.jobs import dirac_rows, dirac_state
 from skytally.jobs.dirac_runs import SILENT_AFTER, Seen
 from skytally.jobs.foreign_values import AHEAD
-from skytally.jobs.heartbeats import AFTER_END, NEW, OPEN, OVER, RUNNING, beat_write, is_job_id, job_key, job_write, new_job, whole_ms
+from skytally.jobs.heartbeats import (
+    AFTER_END,
+    NEW,
+    OPEN,
+    OVER,
+    RUNNING,
+    beat_write,
+    is_job_id,
+    job_key,
+    job_write,
+    new_job,
+    whole_ms,
+)
 from skytally.operation.timer import Deadline, shuffled
 
 T = TypeVar("T")
@@ -33,7 +45,9 @@ VMS_AT_ONCE = 500
 
 
 class DiracCounts(TypedDict, total=False):
-    """Jobs that vms name, that DIRAC was asked about, that became final, that cannot be read, and that had no time left."""
+    """Jobs that vms name, that DIRAC was asked about, that became final,
+    that cannot be read, and that had no time left.
+    """
 
     running: int
     asked: int
@@ -43,7 +57,8 @@ class DiracCounts(TypedDict, total=False):
 
 
 def settle(door: JobStates, documents: Documents, deadline: Deadline) -> DiracCounts:
-    """Ask DIRAC about every job that is new, fell silent, came back or may still change, and once an hour about what runs.
+    """Ask DIRAC about every job that is new, fell silent,
+    came back or may still change, and once an hour about what runs.
 
     What is left when time is up is the next round's. Raises Unavailable where DIRAC or the store does not answer.
     """
@@ -84,7 +99,8 @@ class Settlement(Struct):
         return {job_id: Seen(tuple(one)) for job_id, one in found.items()}
 
     def _show(self, running: dict[str, Seen], now: datetime) -> dict[str, Seen]:
-        """Keep once an hour how far the jobs are that vms name, so that they do not look forgotten, even while DIRAC is away.
+        """Keep once an hour how far the jobs are that vms name,
+        so that they do not look forgotten, even while DIRAC is away.
 
         Return these, a bounded number, the longest unseen first: a payload may not know that DIRAC has ended or moved
         its job.
@@ -97,10 +113,16 @@ class Settlement(Struct):
         return {job_id: running[job_id] for job_id in named}
 
     def _settle(self, seen: dict[str, Seen]) -> int:
-        """Ask about some jobs, keep what is new, and put aside what vms said of runs that are over; return how many became final."""
+        """Ask about some jobs, keep what is new, and put aside what vms said of runs that are over;
+        return how many became final.
+        """
         now = self.deadline.now()
         states = self._states(seen, now)
-        before = {job_id: job for job_id, job in self._known(seen, now).items() if not isinstance(states.get(job_id), UnreadState)}
+        before = {
+            job_id: job
+            for job_id, job in self._known(seen, now).items()
+            if not isinstance(states.get(job_id), UnreadState)
+        }
         known = {job_id: state for job_id, state in states.items() if isinstance(state, JobState)}
         found = self._each(before, lambda job: dirac_state.after(job, known.get(job.job_id), seen[job.job_id], now))
         new = {job_id: job for job_id, job in found.items() if job is not before[job_id]}
@@ -120,11 +142,15 @@ class Settlement(Struct):
         return {str(job_id): state for job_id, state in states.items()}
 
     def _known(self, seen: dict[str, Seen], now: datetime) -> dict[str, Job]:
-        """Read jobs; one that was forgotten, never came to be written, or lies in the future, is made of what vms said."""
+        """Read jobs; one that was forgotten, never came to be written,
+        or lies in the future, is made of what vms said.
+        """
         stored = zip(seen, self.documents.get_many("job", [job_key(job_id) for job_id in seen], Job), strict=True)
         known = {job_id: job for job_id, job in stored if job is not None}
         for job_id in [job_id for job_id, job in known.items() if not _is_possible(job, now)]:
-            self._note("document", "job", job_key(job_id), "its times lie in the future: it is made anew of what vms say")
+            self._note(
+                "document", "job", job_key(job_id), "its times lie in the future: it is made anew of what vms say"
+            )
             del known[job_id]
         return {job_id: known.get(job_id) or new_job(one.last, one.first_at) for job_id, one in seen.items()}
 
@@ -140,7 +166,13 @@ class Settlement(Struct):
 
     def _keep(self, jobs: dict[str, Job], now: datetime) -> set[str]:
         """Keep jobs; return those that were not, since a later round knew more, or since the store never takes them."""
-        outcomes = dict(zip(jobs, self.documents.write([job_write(job, whole_ms(now)) for job in jobs.values()]).result(), strict=True))
+        outcomes = dict(
+            zip(
+                jobs,
+                self.documents.write([job_write(job, whole_ms(now)) for job in jobs.values()]).result(),
+                strict=True,
+            )
+        )
         for job_id in [job_id for job_id, outcome in outcomes.items() if outcome is Outcome.REJECTED]:
             self._note("document", "job", job_key(job_id), "the document store refuses this job for good")
         return {job_id for job_id, outcome in outcomes.items() if outcome is not Outcome.STORED}
@@ -163,7 +195,9 @@ class Settlement(Struct):
 
 
 def _parts(seen: dict[str, Seen], at_once: int, now: datetime) -> Iterator[dict[str, Seen]]:
-    """Cut what is asked into what one call asks about, in an order that depends on the time; time is looked at between calls."""
+    """Cut what is asked into what one call asks about,
+    in an order that depends on the time; time is looked at between calls.
+    """
     job_ids = shuffled(seen, str, now)
     for start in range(0, len(job_ids), at_once):
         yield {job_id: seen[job_id] for job_id in job_ids[start : start + at_once]}
@@ -175,7 +209,10 @@ def _is_going_on(old: Job, new: Job) -> bool:
 
 def _is_possible(job: Job, now: datetime) -> bool:
     """Check that no time of a job lies in the future: DIRAC would never be believed about it again."""
-    return all(at is None or at <= now + AHEAD for at in (job.started_at, job.ended_at, job.changed_at, job.final_at, job.seen_at))
+    return all(
+        at is None or at <= now + AHEAD
+        for at in (job.started_at, job.ended_at, job.changed_at, job.final_at, job.seen_at)
+    )
 
 
 def _put_aside(job: Job, state: JobState | None, seen: Seen, now: datetime) -> Iterable[Write]:

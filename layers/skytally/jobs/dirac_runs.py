@@ -1,9 +1,9 @@
 """Runs of DIRAC jobs: what vms named of them, and how long they were.
 
-A run is what lies between two reschedulings. Its times are DIRAC's where DIRAC's are that run's: StartExecTime stays the first run's for
-ever and EndExecTime that of the first run that ended, so only RescheduleTime tells whose they are. Else a run lasted from the first to the
-last time that a vm named it or its watchdog called home, and half of what may be missing at each end: wrong by a quarter of an hour at most
-where nothing was lost on the way.
+A run is what lies between two reschedulings. Its times are DIRAC's where DIRAC's are that run's: StartExecTime stays
+the first run's for ever and EndExecTime that of the first run that ended, so only RescheduleTime tells whose they are.
+Else a run lasted from the first to the last time that a vm named it or its watchdog called home, and half of what may
+be missing at each end: wrong by a quarter of an hour at most where nothing was lost on the way.
 """
 
 from collections.abc import Iterable
@@ -113,8 +113,8 @@ class Run(Struct, frozen=True):
     def _guess(self, state: JobState, heard_at: datetime) -> datetime:
         """Answer the middle between the last sign of life and when the next would have come.
 
-        That is the vm's next report; DIRAC's next call where it must have come later, or where its begin is told, so that a lost report
-        makes the whole no more than a quarter of an hour wrong.
+        That is the vm's next report; DIRAC's next call where it must have come later, or where its begin is told, so
+        that a lost report makes the whole no more than a quarter of an hour wrong.
         """
         due_at = min(self.seen.last.last_seen_at, self.until) + ROUND
         called_at = self.own(state.heartbeat_at)
@@ -126,6 +126,8 @@ class Run(Struct, frozen=True):
         return self.is_first and state.started_at is not None
 
     def _was_unheard(self, state: JobState, heard_at: datetime, told_at: datetime) -> bool:
-        """Say whether DIRAC gave a job up that had been gone for long: then the end that it tells is not the payload's."""
+        """Say whether DIRAC gave a job up that had been gone for long:
+        then the end that it tells is not the payload's.
+        """
         was_given_up = STALLED in (state.minor_status or "").lower()
         return was_given_up or (self.own(state.heartbeat_at) is not None and told_at - heard_at > UNHEARD_AFTER)

@@ -2,12 +2,14 @@
 
 ::
 
-    new, asked once --> running --an hour unnamed, or named for an hour--> asked --Done, Failed, Killed--> final --a day later--> settled
-                                                                             |--rescheduled, at another site--> elsewhere, until it is final
-                                                                             |--unknown to DIRAC for a day--> unknown_to_dirac
+    new, asked once --> running --an hour unnamed, or named for an hour--> asked
+    asked --Done, Failed, Killed--> final --a day later--> settled
+      |--rescheduled, at another site--> elsewhere, until it is final
+      |--unknown to DIRAC for a day--> unknown_to_dirac
     final --rescheduled after all--> asked again · final, or elsewhere, and its old vm names it: a zombie payload
 
-It is asked about once while it is new, because only who knew the site where it ran here can tell when it has moved to another.
+It is asked about once while it is new, because only who knew the site where it ran here can tell when it has moved to
+another.
 """
 
 from collections.abc import Iterable
@@ -49,18 +51,24 @@ def after(job: Job, state: JobState | None, seen: Seen, now: datetime) -> Job:
 
 def named(job: Job, seen: Seen) -> Job:
     """Answer what is known of a job that a vm names now; DIRAC is not asked."""
-    on = structs.replace(job, status=STATUS_RUNNING, cloud=seen.last.cloud, vm=seen.last.vm, seen_at=seen.last.last_seen_at)
+    on = structs.replace(
+        job, status=STATUS_RUNNING, cloud=seen.last.cloud, vm=seen.last.vm, seen_at=seen.last.last_seen_at
+    )
     return summed(on, runs_of(job), Span(seen.first_at, seen.last.last_seen_at))
 
 
 def put_aside(beat: Heartbeat, job: Job, state: JobState | None, now: datetime) -> Heartbeat:
-    """Answer what to keep of a heartbeat, now that its job's state is known: the run that goes on, or that it is over."""
+    """Answer what to keep of a heartbeat, now that its job's state is known:
+    the run that goes on, or that it is over.
+    """
     _, here = parted(beat, _moved_at(state, now))
     if is_settled(job, now):
         return structs.replace(beat, noted=SETTLED)
     if beat.noted not in OPEN or here is None or job.final_at is not None or job.cloud == ELSEWHERE:
         return structs.replace(beat, noted=OVER)
-    return structs.replace(here, noted=RUNNING, site=beat.site if state is None or state.site in NOWHERE else state.site)
+    return structs.replace(
+        here, noted=RUNNING, site=beat.site if state is None or state.site in NOWHERE else state.site
+    )
 
 
 def is_settled(job: Job, now: datetime) -> bool:
@@ -83,14 +91,20 @@ def _moved_at(state: JobState | None, now: datetime) -> datetime:
     return state.rescheduled_at or now if state is not None and state.reschedule_count else ALWAYS
 
 
-def _runs(job: Job, state: JobState, seen: Seen, now: datetime, final_at: datetime | None) -> tuple[tuple[Counted, ...], Run | None]:
-    """Part what vms named by the last reschedule: the runs that are over, and the one since, which may be none of ours."""
+def _runs(
+    job: Job, state: JobState, seen: Seen, now: datetime, final_at: datetime | None
+) -> tuple[tuple[Counted, ...], Run | None]:
+    """Part what vms named by the last reschedule:
+    the runs that are over, and the one since, which may be none of ours.
+    """
     moved_at, count = _moved_at(state, now), state.reschedule_count or 0
     parts = [parted(beat, moved_at) for beat in seen.beats if beat.noted in OPEN]
     known = closed(runs_of(job), moved_at) if _was_rescheduled(job, state) else runs_of(job)
     runs, others = corrected(known, [part for part, _ in parts if part is not None])
     is_one_unseen = count - (job.attempt or 0) > (job.final_at is not None)
-    unseen = some(beat for beat in others if is_one_unseen or (beat.vm, beat.cloud) not in {(run.vm, run.cloud) for run in runs})
+    unseen = some(
+        beat for beat in others if is_one_unseen or (beat.vm, beat.cloud) not in {(run.vm, run.cloud) for run in runs}
+    )
     if unseen is not None:
         runs = (*runs, counted(Run(unseen, count == 1, ended_before(runs, moved_at), moved_at), state))
     here = some(part for _, part in parts if part is not None and not _is_orphan(part, state))
@@ -110,7 +124,9 @@ def _corrected(job: Job, runs: tuple[Counted, ...], beats: Iterable[Heartbeat]) 
 
 def _is_orphan(beat: Heartbeat, state: JobState) -> bool:
     """Say whether a vm only names what is left of a job that DIRAC has taken to another site."""
-    return bool(state.reschedule_count) and beat.site is not None and state.site not in NOWHERE and state.site != beat.site
+    return (
+        bool(state.reschedule_count) and beat.site is not None and state.site not in NOWHERE and state.site != beat.site
+    )
 
 
 def _told(job: Job, state: JobState, seen: Seen, now: datetime) -> Job:
@@ -140,7 +156,9 @@ def _placed(told: Job, job: Job, state: JobState, here: Run | None) -> Job:
 
 
 def _final_at(job: Job, state: JobState, seen: Seen, now: datetime) -> datetime | None:
-    """Answer when DIRAC spoke its last word, or None: what failed and is rescheduled still says Failed, with its old end."""
+    """Answer when DIRAC spoke its last word, or None:
+    what failed and is rescheduled still says Failed, with its old end.
+    """
     if state.status == "Failed" and state.minor_status == RESCHEDULED:
         return None
     if state.status in FINAL_AFTER_A_DAY and now - (state.last_update_at or job.changed_at) <= WATCHED_FOR:
@@ -168,7 +186,9 @@ def _not_known(job: Job, seen: Seen, now: datetime) -> Job:
 
 
 def _history(job: Job, seen: Seen, moved_at: datetime) -> str | None:
-    """Write down the run that a reschedule ended, behind those before it; none that no vm of ours and no DIRAC told us of."""
+    """Write down the run that a reschedule ended, behind those before it;
+    none that no vm of ours and no DIRAC told us of.
+    """
     if job.attempt is None and seen.first_at > moved_at:
         return None
     run = f"{job.attempt or 0}: {job.status} at {job.site or job.cloud}"
@@ -178,7 +198,9 @@ def _history(job: Job, seen: Seen, moved_at: datetime) -> str | None:
 def _with_waste(job: Job) -> Job:
     """Count as wasted what a job that did not end well took of our vms."""
     core_ms = job.wall_ms * job.cores
-    return structs.replace(job, core_ms=core_ms, wasted_core_ms=core_ms if job.final_at is not None and job.status not in WELL else 0)
+    return structs.replace(
+        job, core_ms=core_ms, wasted_core_ms=core_ms if job.final_at is not None and job.status not in WELL else 0
+    )
 
 
 def _with_zombie(job: Job, seen: Seen, now: datetime) -> Job:
@@ -199,7 +221,9 @@ def _with_zombie(job: Job, seen: Seen, now: datetime) -> Job:
 def _with_error(job: Job) -> Job:
     """Group what did not end well by DIRAC's minor status, and tell it by what the application said."""
     if job.final_at is None or job.status in WELL:
-        return structs.replace(job, error=None, error_component=None, error_category=None, error_message=None, error_raw=None)
+        return structs.replace(
+            job, error=None, error_component=None, error_category=None, error_message=None, error_raw=None
+        )
     words = job.application_status or job.substatus or "no reason given"
     return structs.replace(
         job,

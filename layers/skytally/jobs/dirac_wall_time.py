@@ -1,7 +1,8 @@
-"""Runs of DIRAC jobs that are over: each as it was counted, and corrected where a vm tells later what it could not tell in time.
+"""Runs of DIRAC jobs that are over: each as it was counted,
+and corrected where a vm tells later what it could not tell in time.
 
-A job's document holds them, so that what is told twice, or told again after a crash, counts once. A run is found again by its vm and by the
-time that DIRAC gives it; what vms name after that is what is left of it, and is not counted.
+A job's document holds them, so that what is told twice, or told again after a crash, counts once. A run is found again
+by its vm and by the time that DIRAC gives it; what vms name after that is what is left of it, and is not counted.
 """
 
 from collections.abc import Iterable
@@ -37,7 +38,11 @@ class Counted(Struct, frozen=True, kw_only=True):
 
     def holds(self, beat: Heartbeat) -> bool:
         """Say whether a vm tells of this run."""
-        return (beat.vm, beat.cloud) == (self.vm, self.cloud) and self.since < beat.last_seen_at and beat.first_seen_at <= self.until
+        return (
+            (beat.vm, beat.cloud) == (self.vm, self.cloud)
+            and self.since < beat.last_seen_at
+            and beat.first_seen_at <= self.until
+        )
 
     def seen_until(self, moment: datetime) -> "Counted":
         """Answer the run, now that its vm had named it at this moment too, and not a quarter of an hour later."""

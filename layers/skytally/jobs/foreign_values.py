@@ -57,7 +57,9 @@ def whole_number(value: Any) -> int | None:
 
 
 def identity(value: Any) -> int | None:
-    """Return the number above zero by which something is known; a fraction or a flag is not taken for another's number."""
+    """Return the number above zero by which something is known;
+    a fraction or a flag is not taken for another's number.
+    """
     if (isinstance(value, str) and _IDENTITY.fullmatch(value)) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
     return value if type(value) is int and 0 < value <= MAX_IDENTITY else None

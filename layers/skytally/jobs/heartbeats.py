@@ -34,7 +34,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def record(report: HeartbeatReport, caller: Caller, documents: Documents, now: datetime) -> Receipt:
-    """Keep every good id of a report, durably; raises NotYours for another vm's, Unavailable, and then it may be sent again."""
+    """Keep every good id of a report, durably;
+    raises NotYours for another vm's, Unavailable, and then it may be sent again.
+    """
     if caller.vm is not None and caller.vm != report.vm:
         raise NotYours("the token is another vm's: report about the vm that the token names")
     good, rejected = _sorted_out(report.jobs)
@@ -73,7 +75,9 @@ def beat_write(beat: Heartbeat) -> Write:
 
 
 def whole_ms(moment: datetime) -> int:
-    """Count the milliseconds that have passed, cut as stores cut times: a document read again has the version that it was kept with."""
+    """Count the milliseconds that have passed, cut as stores cut times:
+    a document read again has the version that it was kept with.
+    """
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
@@ -116,8 +120,8 @@ def _job_id(raw: msgspec.Raw) -> str:
 def _seen_at(report: HeartbeatReport, now: datetime) -> datetime:
     """Return when the jobs were seen: now, unless the vm says that it tells them late.
 
-    A `seen_at` in the future or days ago is a wrong clock's. It is kept as claimed, but refused it is not: the jobs run on the vm all
-    the same, and a vm whose clock is wrong for years would have none.
+    A `seen_at` in the future or days ago is a wrong clock's. It is kept as claimed, but refused it is not: the jobs run
+    on the vm all the same, and a vm whose clock is wrong for years would have none.
     """
     claimed_at = report.seen_at
     return claimed_at if claimed_at is not None and LATE_AFTER < now - claimed_at <= BELIEVED_FOR else now
@@ -144,7 +148,9 @@ def _beat(job_id: str, report: HeartbeatReport, cloud: str, named_together: int,
 
 
 def _carried_on(beat: Heartbeat, last: Heartbeat | None, job: Job | None) -> Heartbeat:
-    """Go on with the run that this vm has named before, while that is not over: after that, or after a pause, it is worth asking about."""
+    """Go on with the run that this vm has named before, while that is not over:
+    after that, or after a pause, it is worth asking about.
+    """
     is_final = job is not None and job.final_at is not None
     if last is None:
         return structs.replace(beat, noted=AFTER_END if is_final else NEW)

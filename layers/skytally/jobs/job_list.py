@@ -10,9 +10,29 @@ from skytally.core.ports import Documents
 from skytally.core.records import iso
 
 TOLD = (
-    *("system", "job_id", "task_id", "parent_job_id", "attempt", "queue", "site", "status", "substatus", "application_status"),
+    *(
+        "system",
+        "job_id",
+        "task_id",
+        "parent_job_id",
+        "attempt",
+        "queue",
+        "site",
+        "status",
+        "substatus",
+        "application_status",
+    ),
     *("cloud", "vm", "joined_by", "batch_id", "host", "created_at", "started_at", "ended_at", "final_at", "cores"),
-    *("wall_ms", "cpu_ms", "core_ms", "wasted_core_ms", "max_pss_bytes", "work_folder_bytes", "input_bytes", "output_bytes"),
+    *(
+        "wall_ms",
+        "cpu_ms",
+        "core_ms",
+        "wasted_core_ms",
+        "max_pss_bytes",
+        "work_folder_bytes",
+        "input_bytes",
+        "output_bytes",
+    ),
     *("transformation", "processing_type", "input_type", "output_type", "release"),
     *("error", "error_component", "error_category", "error_message", "doubt"),
 )
@@ -22,7 +42,8 @@ COLUMNS = tuple(name.replace("_ms", "_seconds") for name in TOLD)
 def job_rows(month: str, clouds: Sequence[str], documents: Documents) -> Iterator[dict[str, Any]]:
     """List the jobs that became final in a month, of some clouds or of all, in the order in which they did.
 
-    Times are UTC, durations seconds; what is not known is None, also the CPU time of a job whose source does not know it.
+    Times are UTC, durations seconds; what is not known is None, also the CPU time of a job whose source does not know
+    it.
     """
     documents.refresh()
     span = month_start_at(month), month_end_at(month)

@@ -45,7 +45,9 @@ class PandaCounts(TypedDict, total=False):
 
 
 class Collection(Struct, dict=True):
-    """A round: where it asks, where it keeps, when it must stop, and what it has done; it is a source that stops in time itself."""
+    """A round: where it asks, where it keeps, when it must stop,
+    and what it has done; it is a source that stops in time itself.
+    """
 
     source: JobRows
     queues: Queues
@@ -83,7 +85,9 @@ class Collection(Struct, dict=True):
         }
 
     def _each_for_itself(self, queues: Queues, work: Callable[[Queues], None]) -> None:
-        """Do work for queues together, and where that fails for each alone; one for which no time is left has failed with the others."""
+        """Do work for queues together, and where that fails for each alone;
+        one for which no time is left has failed with the others.
+        """
         if not queues:
             return
         try:
@@ -93,7 +97,9 @@ class Collection(Struct, dict=True):
         except Exception as error:  # noqa: BLE001  one source's fault is its own
             self.failed |= dict.fromkeys(queues, _cause(error))
             if len(queues) > 1:
-                for queue in takewhile(lambda _: not self.deadline.is_over(), shuffled(queues, str, self.deadline.now())):
+                for queue in takewhile(
+                    lambda _: not self.deadline.is_over(), shuffled(queues, str, self.deadline.now())
+                ):
                     del self.failed[queue]
                     self._each_for_itself((queue,), work)
 
@@ -118,12 +124,16 @@ class Collection(Struct, dict=True):
         self._keep_whole(Slice(queues=queues, statuses=ACTIVE, from_at=upper - OVERLAP, until_at=upper))
 
     def _due(self, queues: Queues, upper: datetime) -> Queues:
-        """Name the queues that were last asked a day ago for jobs of which the batch system said something after they were final."""
+        """Name the queues that were last asked a day ago for jobs of
+        which the batch system said something after they were final.
+        """
         late = self._cursors(LATE_CURSOR)
         return tuple(queue for queue in queues if (one := late[queue]) is None or upper - one.stands_at >= LATE_EVERY)
 
     def _late(self, queues: Queues, upper: datetime) -> None:
-        asked = Slice(queues=queues, statuses=UNFINISHED, from_at=upper - LATE_SINCE, until_at=upper, moment="statechangetime")
+        asked = Slice(
+            queues=queues, statuses=UNFINISHED, from_at=upper - LATE_SINCE, until_at=upper, moment="statechangetime"
+        )
         self._keep_whole(asked)
         self._write_cursors(LATE_CURSOR, dict.fromkeys(queues, upper), self.deadline.now())
 
@@ -156,7 +166,9 @@ class Collection(Struct, dict=True):
         self.jobs += len(jobs)
 
     def _note(self, queues: Queues, queue: str | None, key: str, reason: str) -> None:
-        """Count a row that cannot be read or kept, and note it as its queue's, or as everybody's where it names none of them."""
+        """Count a row that cannot be read or kept, and note it as its queue's,
+        or as everybody's where it names none of them.
+        """
         self.unreadable += 1
         self.notes.add("row", f"{CURSOR}/{queue if queue in queues else '|'.join(queues)}", key, reason)
 
@@ -168,7 +180,8 @@ class Collection(Struct, dict=True):
     def _look_up(self, upper: datetime) -> None:
         """Look up where each queue stands, and from where on it must be read again.
 
-        Answers lag by up to `OVERLAP`. What was asked about later than that is not read again, so a round that is far behind gets farther.
+        Answers lag by up to `OVERLAP`. What was asked about later than that is not read again, so a round that is far
+        behind gets farther.
         """
         cursors = self._cursors(CURSOR)
         self.stands_at = {queue: one.stands_at if one else upper - FIRST_LOOK for queue, one in cursors.items()}
@@ -193,9 +206,15 @@ class Collection(Struct, dict=True):
         for queue, message in self.failed.items():
             self._write_cursors(CURSOR, {queue: self.stands_at[queue]}, self.deadline.now(), message)
 
-    def _write_cursors(self, name: str, stand: dict[str, datetime], asked_at: datetime, error: str | None = None) -> None:
-        cursors = {f"{name}/{queue}": Cursor(stands_at=at, asked_at=asked_at, error=error) for queue, at in stand.items()}
-        self.documents.write([Write("cursor", key, round(one.stands_at.timestamp() * 1_000), one) for key, one in cursors.items()]).result()
+    def _write_cursors(
+        self, name: str, stand: dict[str, datetime], asked_at: datetime, error: str | None = None
+    ) -> None:
+        cursors = {
+            f"{name}/{queue}": Cursor(stands_at=at, asked_at=asked_at, error=error) for queue, at in stand.items()
+        }
+        self.documents.write(
+            [Write("cursor", key, round(one.stands_at.timestamp() * 1_000), one) for key, one in cursors.items()]
+        ).result()
 
 
 def _cause(error: Exception) -> str:

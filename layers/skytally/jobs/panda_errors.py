@@ -1,7 +1,7 @@
 """Errors of PanDA jobs: the first failing component, its code, and words that group what is the same.
 
-The choice follows BigPanDA's own: bookkeeping codes do not count beside another, and a payload's failure that the pilot reports stands
-alone. Of the rest the earliest component wins: a stage-in that failed also makes the payload exit badly.
+The choice follows BigPanDA's own: bookkeeping codes do not count beside another, and a payload's failure that the pilot
+reports stands alone. Of the rest the earliest component wins: a stage-in that failed also makes the payload exit badly.
 """
 
 import re
@@ -32,7 +32,12 @@ MAX_MESSAGE, MAX_RAW, MAX_CODE = 200, 500, 10**9
 MAX_READ = 1_000
 # What varies from job to job, most telling first: a person, a place, a thing's own number.
 VARYING = (
-    (re.compile(r"(/[A-Za-z]{1,3}=[^/,;'\"]+){2,}|\b(CN|DC|O|OU|C|UID)=[^,;'\"]+(,\s*(CN|DC|O|OU|C|UID)=[^,;'\"]+)+"), "<DN>"),
+    (
+        re.compile(
+            r"(/[A-Za-z]{1,3}=[^/,;'\"]+){2,}|\b(CN|DC|O|OU|C|UID)=[^,;'\"]+(,\s*(CN|DC|O|OU|C|UID)=[^,;'\"]+)+"
+        ),
+        "<DN>",
+    ),
     (re.compile(r"\b[a-z]{2,10}://[^\s'\",;)\]]+", re.IGNORECASE), "<URL>"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<ID>"),
     (re.compile(r"(?<![\w.])(/[\w.+@%-]+){2,}/?"), "<PATH>"),

@@ -25,11 +25,44 @@ FINAL = ("finished", "failed", "cancelled", "closed")
 UNFINISHED = ("failed", "cancelled", "closed")
 ACTIVE = ("running", "holding", "transferring", "merging", "starting")
 FIELDS = (
-    *("pandaid", "jeditaskid", "parentid", "attemptnr", "computingsite", "jobstatus", "jobsubstatus", "batchid", "modificationhost", "wn"),
-    *("creationtime", "starttime", "endtime", "modificationtime", "statechangetime", "durationsec", "corecount", "actualcorecount"),
-    *("cpuconsumptiontime", "maxpss", "jobmetrics", "inputfilebytes", "outputfilebytes", "inputfiletype", "outputfiletype"),
+    *(
+        "pandaid",
+        "jeditaskid",
+        "parentid",
+        "attemptnr",
+        "computingsite",
+        "jobstatus",
+        "jobsubstatus",
+        "batchid",
+        "modificationhost",
+        "wn",
+    ),
+    *(
+        "creationtime",
+        "starttime",
+        "endtime",
+        "modificationtime",
+        "statechangetime",
+        "durationsec",
+        "corecount",
+        "actualcorecount",
+    ),
+    *(
+        "cpuconsumptiontime",
+        "maxpss",
+        "jobmetrics",
+        "inputfilebytes",
+        "outputfilebytes",
+        "inputfiletype",
+        "outputfiletype",
+    ),
     *("transformation", "processingtype", "homepackage", "atlasrelease"),
-    *(f"{column}{end}" for column in COMPONENTS.values() for end in ("code", "diag") if f"{column}{end}" != "transexitdiag"),
+    *(
+        f"{column}{end}"
+        for column in COMPONENTS.values()
+        for end in ("code", "diag")
+        if f"{column}{end}" != "transexitdiag"
+    ),
 )
 LIMIT, RAISED_LIMIT = 5_000, 50_000
 TIME_PARTS = 8
@@ -62,11 +95,15 @@ class JobRows(Protocol):
     """A source of PanDA jobs as rows of columns, of which nothing was looked at."""
 
     def rows(self, asked: Slice) -> list[Any]:
-        """Return a slice; one with `limit` rows or more may have been cut. Unavailable for anything that is no answer."""
+        """Return a slice; one with `limit` rows or more may have been cut.
+
+        Unavailable for anything that is no answer.
+        """
 
 
 def whole(source: JobRows, asked: Slice) -> Iterator[tuple[Slice, list[Any]]]:
-    """Return all rows of a slice, in as many parts as it takes, earlier ones first; an answer that may be cut is never believed.
+    """Return all rows of a slice, in as many parts as it takes, earlier ones first;
+    an answer that may be cut is never believed.
 
     Raises Unavailable where even a second of one queue and status holds more than any limit allows.
     """
@@ -79,7 +116,9 @@ def whole(source: JobRows, asked: Slice) -> Iterator[tuple[Slice, list[Any]]]:
 
 
 def _parts(asked: Slice, rows: list[Any]) -> list[Slice]:
-    """Cut a slice: by time, unless most rows are of tables that know no time; then by status and queue; at last ask for more."""
+    """Cut a slice: by time, unless most rows are of tables that know no time;
+    then by status and queue; at last ask for more.
+    """
     outside = sum(not _inside(asked, row) for row in rows)
     if asked.until_at > asked.from_at and (outside < len(rows) // 2 or len(asked.statuses) == 1):
         return _parts_by_time(asked)
@@ -89,7 +128,9 @@ def _parts(asked: Slice, rows: list[Any]) -> list[Slice]:
         return [structs.replace(asked, queues=(queue,)) for queue in asked.queues]
     if asked.limit < RAISED_LIMIT:
         return [structs.replace(asked, limit=RAISED_LIMIT)]
-    raise Unavailable(f"PanDA has more than {RAISED_LIMIT} jobs in one second of {asked.queues[0]}: they cannot be told whole")
+    raise Unavailable(
+        f"PanDA has more than {RAISED_LIMIT} jobs in one second of {asked.queues[0]}: they cannot be told whole"
+    )
 
 
 def _parts_by_time(asked: Slice) -> list[Slice]:
@@ -104,11 +145,15 @@ def _parts_by_time(asked: Slice) -> list[Slice]:
 
 
 def across_archive(source: JobRows, asked: Slice) -> list[Any]:
-    """Answer a slice in one request, since its parts would not all ask the archive; Unavailable where it may have been cut."""
+    """Answer a slice in one request, since its parts would not all ask the archive;
+    Unavailable where it may have been cut.
+    """
     rows = source.rows(asked)
     if len(rows) < asked.limit:
         return rows
-    raise Unavailable(f"PanDA has more than {asked.limit} jobs of {asked.queues[0]} at its archive's edge: they cannot be told whole")
+    raise Unavailable(
+        f"PanDA has more than {asked.limit} jobs of {asked.queues[0]} at its archive's edge: they cannot be told whole"
+    )
 
 
 def _inside(asked: Slice, row: Any) -> bool:
@@ -194,7 +239,9 @@ class Effort(Struct, frozen=True):
     doubt: str | None
 
 
-def _effort(row: Mapping[str, Any], started_at: datetime | None, ended_at: datetime | None, *, is_wasted: bool) -> Effort:
+def _effort(
+    row: Mapping[str, Any], started_at: datetime | None, ended_at: datetime | None, *, is_wasted: bool
+) -> Effort:
     cores = min(max(1, whole_number(row.get("actualcorecount")) or whole_number(row.get("corecount")) or 1), MAX_CORES)
     if started_at is None:
         return Effort(cores, 0, 0, 0, 0, 0, None)
@@ -203,7 +250,9 @@ def _effort(row: Mapping[str, Any], started_at: datetime | None, ended_at: datet
     doubt = _doubt(wall_ms, cpu_ms, cores, started_at, ended_at)
     core_ms = 0 if doubt == "ends before it begins" else wall_ms * cores
     known_cpu_ms = cpu_ms if cpu_ms > 0 and doubt is None else 0
-    return Effort(cores, wall_ms, known_cpu_ms, core_ms, core_ms if known_cpu_ms else 0, core_ms if is_wasted else 0, doubt)
+    return Effort(
+        cores, wall_ms, known_cpu_ms, core_ms, core_ms if known_cpu_ms else 0, core_ms if is_wasted else 0, doubt
+    )
 
 
 def _wall_seconds(row: Mapping[str, Any], started_at: datetime, ended_at: datetime | None) -> float:

@@ -43,7 +43,8 @@ UNKNOWN = "unknown"
 # The schedd, the vm and PanDA each have a clock of their own.
 TOLERANCE = timedelta(minutes=10)
 FOREVER = LATEST_MOMENT
-# Above the ms of any year: versions that begin here replace what an impossible time stamp once made the newest for ever.
+# Above the ms of any year: versions that begin here replace what an impossible time stamp once made the newest for
+# ever.
 FIRST_VERSION = 3 * 10**14
 PAGE = 1_000
 LOOKS = 5
@@ -60,7 +61,9 @@ class Known(Struct, frozen=True):
 
 
 class Claim(Struct, frozen=True):
-    """A vm of a cloud where a job may have run, and when; `is_listed` where that cloud listed the vm at the job's time."""
+    """A vm of a cloud where a job may have run, and when;
+    `is_listed` where that cloud listed the vm at the job's time.
+    """
 
     vm: str
     cloud: str
@@ -78,9 +81,15 @@ def joined(job: Job, known: Known) -> Job:
 
 
 def _by_batch(job: Job, known: Known) -> list[Claim]:
-    """Return what the job's own placements claim; a bare number may be another schedd's job, so it must fit one vm only."""
+    """Return what the job's own placements claim;
+    a bare number may be another schedd's job, so it must fit one vm only.
+    """
     if job.batch_id is not None and not is_bare(job.batch_id):
-        return [claim for run in known.by_batch_id.get(job.batch_id, []) if (claim := _claim(run, job, known)).cloud != UNKNOWN]
+        return [
+            claim
+            for run in known.by_batch_id.get(job.batch_id, [])
+            if (claim := _claim(run, job, known)).cloud != UNKNOWN
+        ]
     claims = [_claim(run, job, known) for run in _at_the_time(job, known.by_number.get(job.batch_number or "", []))]
     here = [claim for claim in claims if job.host in (None, claim.vm)]
     is_clear = len({claim.vm for claim in here}) == 1 and all(claim.cloud != UNKNOWN for claim in here)
@@ -91,7 +100,9 @@ def _by_host(job: Job, known: Known) -> list[Claim]:
     """Return what is claimed of the job's host at its time, by placements of any job and by lists of vms."""
     host = job.host or ""
     runs = [_claim(run, job, known) for run in _at_the_time(job, known.by_vm.get(host, []))]
-    lives = [Claim(host, vm.cloud, (vm.started_at, vm.ended_at), True) for vm in _at_the_time(job, known.vms.get(host, []))]
+    lives = [
+        Claim(host, vm.cloud, (vm.started_at, vm.ended_at), True) for vm in _at_the_time(job, known.vms.get(host, []))
+    ]
     return [claim for claim in (*runs, *lives) if claim.cloud != UNKNOWN]
 
 
@@ -102,7 +113,9 @@ def _claim(run: Placement, job: Job, known: Known) -> Claim:
 
 
 def _cloud_of(run: Placement, vms: Iterable[PlacedVm]) -> str:
-    """Return the cloud of the vm on which a placement without a cloud was, among those of which its scheduler may speak."""
+    """Return the cloud of the vm on which a placement without a cloud was,
+    among those of which its scheduler may speak.
+    """
     when, clouds = (run.started_at, run.ended_at), None if run.clouds is None else json.loads(run.clouds)
     lives = [vm for vm in vms if (clouds is None or vm.cloud in clouds) and _fits(when, (vm.started_at, vm.ended_at))]
     best = _best([Claim(vm.vm, vm.cloud, (vm.started_at, vm.ended_at), True) for vm in lives], when, None)
@@ -119,7 +132,11 @@ def _best(claims: list[Claim], when: Span, host: str | None) -> Claim | None:
     for step in steps:
         claims = [claim for claim in claims if step(claim)] or claims
     best = max(claims, key=lambda claim: (_shared(when, claim.span), claim.span[0], claim.vm), default=None)
-    alike = {claim.cloud for claim in claims if best is not None and _shared(when, best.span) - _shared(when, claim.span) <= TOLERANCE}
+    alike = {
+        claim.cloud
+        for claim in claims
+        if best is not None and _shared(when, best.span) - _shared(when, claim.span) <= TOLERANCE
+    }
     return best if len(alike) == 1 else None
 
 
@@ -142,7 +159,8 @@ def _shared(one: Span, other: Span) -> timedelta:
 
 
 def version_of(job: Job) -> int:
-    """Return a PanDA job's version: its newest time stamp, so that a join replaces what another join of the same state wrote.
+    """Return a PanDA job's version: its newest time stamp,
+    so that a join replaces what another join of the same state wrote.
 
     A time stamp that was in the future when the job was seen makes no state newer than another.
     """
@@ -173,7 +191,9 @@ def store(jobs: Sequence[Job], documents: Documents) -> list[Job]:
 
 
 def join_again(batch_ids: set[str], vms: set[str], documents: Documents) -> None:
-    """Bring the jobs onto their clouds that placements of these batch jobs, or on these vms, concern; raises Unavailable."""
+    """Bring the jobs onto their clouds that placements of these batch jobs,
+    or on these vms, concern; raises Unavailable.
+    """
     refused: set[str] = set()
     notes = Notes(documents.write)
     for _ in range(LOOKS):
@@ -217,7 +237,9 @@ def _write(jobs: Sequence[Job], documents: Documents) -> list[Job]:
 
 
 def _joined_as_known(jobs: Sequence[Job], documents: Documents) -> list[tuple[Job, Job]]:
-    """Return jobs, each with itself as joined by all that was known at the last refresh or later; one that cannot be is left out."""
+    """Return jobs, each with itself as joined by all that was known at the last refresh or later;
+    one that cannot be is left out.
+    """
     notes, done = Notes(documents.write), []
     for page in _pages(jobs):
         known = _known_of(page, documents)
@@ -230,12 +252,20 @@ def _joined_as_known(jobs: Sequence[Job], documents: Documents) -> list[tuple[Jo
 
 
 def _known_of(jobs: Sequence[Job], documents: Documents) -> Known:
-    """Read what was reported of where these jobs may have run; of hosts and vms only where batch ids alone do not tell one cloud."""
+    """Read what was reported of where these jobs may have run;
+    of hosts and vms only where batch ids alone do not tell one cloud.
+    """
     ids = {job.batch_id for job in jobs if job.batch_id is not None and not is_bare(job.batch_id)}
     numbers = {job.batch_number for job in jobs if job.batch_number is not None and job.batch_id not in ids}
     by_id = _grouped((run for _, run in _found(documents, "placement", Placement, "batch_id", ids)), "batch_id")
-    by_number = _grouped((run for _, run in _found(documents, "placement", Placement, "batch_number", numbers)), "batch_number")
-    clear = {batch_id for batch_id, runs in by_id.items() if len({run.cloud for run in runs}) == 1 and runs[0].cloud != UNKNOWN}
+    by_number = _grouped(
+        (run for _, run in _found(documents, "placement", Placement, "batch_number", numbers)), "batch_number"
+    )
+    clear = {
+        batch_id
+        for batch_id, runs in by_id.items()
+        if len({run.cloud for run in runs}) == 1 and runs[0].cloud != UNKNOWN
+    }
     hosts = {job.host for job in jobs if job.host is not None and job.batch_id not in clear}
     on_hosts = (run for _, run in _found(documents, "placement", Placement, "vm", hosts))
     unclear = [run for batch_id, runs in by_id.items() if batch_id not in clear for run in runs]
@@ -255,7 +285,9 @@ def _grouped(found: Iterable[D], field: str) -> dict[str, list[D]]:
     return groups
 
 
-def _found(documents: Documents, index: str, kind: type[D], field: str, values: Iterable[str]) -> Iterator[tuple[str, D]]:
+def _found(
+    documents: Documents, index: str, kind: type[D], field: str, values: Iterable[str]
+) -> Iterator[tuple[str, D]]:
     """List documents by any number of values of a field."""
     for page in _pages(sorted(values)):
         yield from documents.find(index, kind, {field: page})

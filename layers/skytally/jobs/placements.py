@@ -49,7 +49,9 @@ class Item(Struct, frozen=True):
 
 
 class Report(Struct):
-    """Whose report it is, when it came and was made, and what was rejected so far, numbered through its vms and then its jobs."""
+    """Whose report it is, when it came and was made,
+    and what was rejected so far, numbered through its vms and then its jobs.
+    """
 
     caller: Caller
     now: datetime
@@ -84,7 +86,9 @@ class Report(Struct):
         self._check(job.cloud, job.started_at, job.ended_at)
         cloud = job.cloud or placement_join.UNKNOWN
         # What schedulers leave to the vms is kept apart by the clouds of which they may speak.
-        clouds = json.dumps(sorted(self.caller.clouds)) if self.caller.clouds and cloud == placement_join.UNKNOWN else None
+        clouds = (
+            json.dumps(sorted(self.caller.clouds)) if self.caller.clouds and cloud == placement_join.UNKNOWN else None
+        )
         fields = structs.asdict(job) | {"vm": host_of(job.vm), "cloud": cloud, "clouds": clouds}
         place = Placement(**fields, batch_number=number_of(job.batch_id), reported_at=self.now, joined=False)
         version = _ms(self.now) + (AFTER_ANY_MS if place.ended_at is not None else 0)
@@ -99,12 +103,16 @@ class Report(Struct):
             raise Malformed("started_at and ended_at may not lie in the future", code=MALFORMED_TIME)
 
     def _order_of(self, vm: PlacedVm) -> int:
-        """Return a version in the order in which reports were made, to two milliseconds; of two made at once an end wins."""
+        """Return a version in the order in which reports were made,
+        to two milliseconds; of two made at once an end wins.
+        """
         return AFTER_ANY_MS + _ms(self.listed_at) // 2 * 2 + (vm.ended_at is not None)
 
 
 def record(body: bytes, caller: Caller, documents: Documents, now: datetime) -> Receipt:
-    """Keep what a scheduler reports, then bring the jobs that it concerns onto their clouds; raises Unavailable, and it may come again."""
+    """Keep what a scheduler reports, then bring the jobs that it concerns onto their clouds;
+    raises Unavailable, and it may come again.
+    """
     placements = records.parse_report(body, Placements)
     listed_at = placements.listed_at or now
     listed_at = now if listed_at > now + AHEAD else listed_at
@@ -114,15 +122,27 @@ def record(body: bytes, caller: Caller, documents: Documents, now: datetime) -> 
     items = vms | _without_foreign(runs, vms.values(), report, documents)
     before = _stored(items, documents)
     fresh = {n: item for n, item in items.items() if not _is_joined(item.place, before.get(n))}
-    outcomes = dict(zip(items, documents.write([item.write(joined=n not in fresh) for n, item in items.items()]).result(), strict=True))
+    outcomes = dict(
+        zip(
+            items,
+            documents.write([item.write(joined=n not in fresh) for n, item in items.items()]).result(),
+            strict=True,
+        )
+    )
     refused = [n for n, outcome in outcomes.items() if outcome is Outcome.REJECTED]
-    report.rejected += [Rejection(n, "rejected", f"{report.where(n)}the document store refuses this for good") for n in refused]
+    report.rejected += [
+        Rejection(n, "rejected", f"{report.where(n)}the document store refuses this for good") for n in refused
+    ]
     _join(fresh, before, documents)
     rejected, counts = sorted(report.rejected, key=lambda one: one.index), list(outcomes.values())
-    return Receipt(accepted=counts.count(Outcome.STORED), stale=counts.count(Outcome.STALE), rejected=rejected, server_time=now)
+    return Receipt(
+        accepted=counts.count(Outcome.STORED), stale=counts.count(Outcome.STALE), rejected=rejected, server_time=now
+    )
 
 
-def _without_foreign(runs: dict[int, Item], vms: Iterable[Item], report: Report, documents: Documents) -> dict[int, Item]:
+def _without_foreign(
+    runs: dict[int, Item], vms: Iterable[Item], report: Report, documents: Documents
+) -> dict[int, Item]:
     """Leave out, and reject, runs that name no cloud on vms of a cloud that the token does not name."""
     silent = {n: run for n, item in runs.items() if isinstance(run := item.place, Placement) and run.clouds is not None}
     if not silent:
@@ -140,7 +160,9 @@ def _without_foreign(runs: dict[int, Item], vms: Iterable[Item], report: Report,
 
 def _stored(items: Mapping[int, Item], documents: Documents) -> dict[int, Place]:
     """Return what is stored of the same places."""
-    vms, runs = ({n: item.key for n, item in items.items() if item.index == index} for index in ("placed_vm", "placement"))
+    vms, runs = (
+        {n: item.key for n, item in items.items() if item.index == index} for index in ("placed_vm", "placement")
+    )
     places: list[Place | None] = [*documents.get_many("placed_vm", list(vms.values()), PlacedVm)]
     places += documents.get_many("placement", list(runs.values()), Placement)
     return {n: place for n, place in zip([*vms, *runs], places, strict=True) if place is not None}
@@ -148,14 +170,22 @@ def _stored(items: Mapping[int, Item], documents: Documents) -> dict[int, Place]
 
 def _is_joined(place: Place, before: Place | None) -> bool:
     """Check whether jobs were joined to this very place before; its start is in its key."""
-    return before is not None and before.joined and (place.vm, place.cloud, place.ended_at) == (before.vm, before.cloud, before.ended_at)
+    return (
+        before is not None
+        and before.joined
+        and (place.vm, place.cloud, place.ended_at) == (before.vm, before.cloud, before.ended_at)
+    )
 
 
 def _join(fresh: Mapping[int, Item], before: Mapping[int, Place], documents: Documents) -> None:
-    """Bring the jobs onto their clouds that new places concern, and those that what was there concerned; then mark the places."""
+    """Bring the jobs onto their clouds that new places concern,
+    and those that what was there concerned; then mark the places.
+    """
     if fresh:
         vms = {item.place.vm for item in fresh.values()} | {before[n].vm for n in fresh if n in before}
-        placement_join.join_again({run.batch_id for item in fresh.values() if isinstance(run := item.place, Placement)}, vms, documents)
+        placement_join.join_again(
+            {run.batch_id for item in fresh.values() if isinstance(run := item.place, Placement)}, vms, documents
+        )
         documents.write([item.write(joined=True) for item in fresh.values()]).result()
 
 

@@ -42,7 +42,9 @@ BODIES: dict[type, Any] = {
     HeartbeatReport: {"vm": VM, "jobs": ["123456"], "seen_at": MOMENT},
     Placements: {
         "vms": [{"vm": VM, "cloud": CLOUD, "cores": 8, "started_at": BOOT_AT}],
-        "jobs": [{"batch_id": "condor.example.org#42.0#1793440000", "vm": VM, "started_at": BOOT_AT, "state": "running"}],
+        "jobs": [
+            {"batch_id": "condor.example.org#42.0#1793440000", "vm": VM, "started_at": BOOT_AT, "state": "running"}
+        ],
     },
 }
 _RECEIPT = {"accepted": 1, "stale": 0, "rejected": [], "server_time": MOMENT}

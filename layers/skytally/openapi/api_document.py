@@ -14,7 +14,17 @@ from skytally.core.records import Receipt
 from skytally.dashboard import metrics
 from skytally.deployment.catalog import FUNCTIONS
 from skytally.openapi import answer_examples, query_parameters
-from skytally.openapi.answer_schemas import Access, Alive, Ready, Schema, any_of, components, data_schema, reference, round_reference
+from skytally.openapi.answer_schemas import (
+    Access,
+    Alive,
+    Ready,
+    Schema,
+    any_of,
+    components,
+    data_schema,
+    reference,
+    round_reference,
+)
 from skytally.secrets.deposits import Deposited
 from skytally.secrets.revocations import RevocationAnswer
 
@@ -119,7 +129,8 @@ ANSWERS: dict[str, tuple[str, dict[str, Schema]]] = {
 }
 HEADERS = {
     "statement": {
-        "X-Skytally-Left-Out": "what APEL cannot be told: how many vms or jobs, then which and why, as far as there is room",
+        "X-Skytally-Left-Out": "what APEL cannot be told: how many vms or jobs, then which and why, as far as there "
+        "is room",
         "Content-Disposition": "of CSV: the name of its file",
     },
 }
@@ -149,12 +160,15 @@ def description() -> dict[str, Any]:
         },
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": {
-            f"/function/{path}": _operation(name, summary, is_timer=name in timers) for path, (name, summary) in (functions | files).items()
+            f"/function/{path}": _operation(name, summary, is_timer=name in timers)
+            for path, (name, summary) in (functions | files).items()
         },
         "components": {
             "schemas": components(),
             "responses": {f"Error{status}": _error(status) for status in ERRORS},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "a token that skytally signed"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "a token that skytally signed"}
+            },
         },
     }
 
@@ -182,7 +196,9 @@ def _responses(name: str, *, is_timer: bool) -> dict[str, Any]:
     meaning, content = ("what became of the round", {JSON: round_reference(name)}) if is_timer else ANSWERS[name]
     answer: dict[str, Any] = {"description": meaning}
     if content:
-        answer["content"] = {media: {"schema": schema} | answer_examples.answer(name, media) for media, schema in content.items()}
+        answer["content"] = {
+            media: {"schema": schema} | answer_examples.answer(name, media) for media, schema in content.items()
+        }
     if name in HEADERS:
         answer["headers"] = _headers(HEADERS[name])
     statuses = {*EVERYWHERE, *MORE_ERRORS.get(name, ())}

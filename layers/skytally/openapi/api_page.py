@@ -77,7 +77,10 @@ def _contents(description: Schema) -> Iterator[str]:
 
 
 def _tag(tag: Schema, description: Schema) -> str:
-    shown = (_operation(*operation, description["components"]["responses"]) for operation in _operations(description, tag["name"]))
+    shown = (
+        _operation(*operation, description["components"]["responses"])
+        for operation in _operations(description, tag["name"])
+    )
     return f"<h2>{escape(tag['name'])}</h2><p>{escape(tag['description'])}</p>{''.join(shown)}"
 
 
@@ -90,7 +93,9 @@ def _operation(path: str, method: str, operation: Schema, errors: Schema) -> str
             f"{head}<p>{escape(operation['summary'])}; {who}</p>",
             _table(COLUMNS_OF_PARAMETERS, (_parameter(one) for one in operation.get("parameters", ()))),
             *_content("body", operation.get("requestBody", {})),
-            _table(COLUMNS_OF_ANSWERS, (_answer(status, one, errors) for status, one in operation["responses"].items())),
+            _table(
+                COLUMNS_OF_ANSWERS, (_answer(status, one, errors) for status, one in operation["responses"].items())
+            ),
             *(part for status, one in operation["responses"].items() for part in _examples(status, one)),
         )
     )
@@ -116,7 +121,9 @@ def _parameter(parameter: Schema) -> tuple[str, str, str]:
 def _answer(status: str, answer: Schema, errors: Schema) -> tuple[str, str, str]:
     whole = errors[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
     bodies = (f"{escape(media)}: {type_of(content['schema'])}" for media, content in whole.get("content", {}).items())
-    headers = "".join(f"<br>{escape(name)}: {escape(one['description'])}" for name, one in whole.get("headers", {}).items())
+    headers = "".join(
+        f"<br>{escape(name)}: {escape(one['description'])}" for name, one in whole.get("headers", {}).items()
+    )
     return status, escape(whole["description"]) + headers, "<br>".join(bodies)
 
 
@@ -132,7 +139,10 @@ def _content(title: str, part: Schema) -> Iterator[str]:
 def _examples(title: str, part: Schema) -> Iterator[str]:
     examples = [content["example"] for content in part.get("content", {}).values() if "example" in content]
     for example in examples[:1]:
-        yield f"<details><summary>{title}, an example</summary><pre>{escape(json.dumps(example, indent=1))}</pre></details>"
+        yield (
+            f"<details><summary>{title}, an "
+            f"example</summary><pre>{escape(json.dumps(example, indent=1))}</pre></details>"
+        )
 
 
 def _component(name: str, schema: Schema) -> str:
@@ -175,7 +185,9 @@ def _number(value: float) -> str:
 
 
 def _plain_type(schema: Schema) -> str:
-    bounds = (f"{sign}{_number(schema[word])}" for word, sign in (("minimum", "≥ "), ("maximum", "≤ ")) if word in schema)
+    bounds = (
+        f"{sign}{_number(schema[word])}" for word, sign in (("minimum", "≥ "), ("maximum", "≤ ")) if word in schema
+    )
     details = [*bounds, *([schema["format"]] if "format" in schema else [])]
     named = schema.get("type", "anything")
     examples = f", such as {_words(schema['examples'])}" if "examples" in schema else ""

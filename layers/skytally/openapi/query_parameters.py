@@ -38,7 +38,9 @@ TEXT = {"type": "string"}
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 10**paging.MOST_DIGITS - 1}
 MOMENT = {"type": "string", "format": "date-time"}
 FROM_ONE = {"type": "integer", "minimum": 1}
-DECIMAL = Parameter("decimal", _enum(*csv_table.DELIMITERS), "the decimal separator of CSV; with a comma, semicolons separate cells")
+DECIMAL = Parameter(
+    "decimal", _enum(*csv_table.DELIMITERS), "the decimal separator of CSV; with a comma, semicolons separate cells"
+)
 FILTER_MEANINGS = {
     "cloud": "only this cloud; one that nobody knows is 404",
     "site": "only this site",
@@ -49,7 +51,9 @@ FILTER_MEANINGS = {
     "error": "only jobs with this error",
     "release": "only jobs of this release",
 }
-FILTERS = tuple(Parameter(name, TEXT, FILTER_MEANINGS[name]) for name in dict.fromkeys((*usage_view.FILTERS, *jobs_view.FILTERS)))
+FILTERS = tuple(
+    Parameter(name, TEXT, FILTER_MEANINGS[name]) for name in dict.fromkeys((*usage_view.FILTERS, *jobs_view.FILTERS))
+)
 BY = "what a row of the table is: {} with view=usage, {} with view=jobs".format(
     ", ".join(usage_view.DIMENSIONS), ", ".join(jobs_view.DISPLAYS)
 )
@@ -70,7 +74,9 @@ QUERIES: dict[str, tuple[Parameter, ...]] = {
             True,
             example="2026-10",
         ),
-        Parameter("cloud", {"type": "array", "items": TEXT}, "only these clouds; without it all that the reader may see"),
+        Parameter(
+            "cloud", {"type": "array", "items": TEXT}, "only these clouds; without it all that the reader may see"
+        ),
         Parameter(
             "detail",
             _enum("boots", "jobs", "signed"),
@@ -104,7 +110,9 @@ QUERIES: dict[str, tuple[Parameter, ...]] = {
 }
 PATHS = {
     "agent/{file}": Parameter("file", TEXT, "open.sh, scheduler.py, vm.py or SHA256SUMS", True, "path", "vm.py"),
-    "dashboard/{file}": Parameter("file", {"type": "string", "pattern": r"^[a-z0-9.]+\.(css|js)$"}, "a file of the page", True, "path"),
+    "dashboard/{file}": Parameter(
+        "file", {"type": "string", "pattern": r"^[a-z0-9.]+\.(css|js)$"}, "a file of the page", True, "path"
+    ),
 }
 FUNCTION = Parameter("function", _enum(*(function.service for function in FUNCTIONS)), "any function", True, "path")
 

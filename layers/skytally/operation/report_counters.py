@@ -1,8 +1,9 @@
 """Tallies: how many reports came and what became of them, counted by each process and kept as documents.
 
-A process counts in its memory and keeps the counts of an hour in one document of its own, beside the reports' own writes and at most every
-`KEPT_EVERY`. The document is replaced by later counts of the same hour, so nothing is counted twice; a process that is killed takes with it
-what it has counted since. No report waits for its count, and none fails with it.
+A process counts in its memory and keeps the counts of an hour in one document of its own, beside the reports' own
+writes and at most every `KEPT_EVERY`. The document is replaced by later counts of the same hour, so nothing is counted
+twice; a process that is killed takes with it what it has counted since. No report waits for its count, and none fails
+with it.
 """
 
 import contextlib
@@ -58,7 +59,9 @@ class Tallies:
 
     @contextlib.contextmanager
     def refusals(self, function: str, now: datetime) -> Iterator[None]:
-        """Count a report that the caller's block refuses, and none that it lets through: that one is counted when it ends."""
+        """Count a report that the caller's block refuses,
+        and none that it lets through: that one is counted when it ends.
+        """
         try:
             yield
         except SkytallyError as error:
@@ -80,5 +83,9 @@ class Tallies:
 
     def _write(self, function: str, hour_at: datetime, now: datetime) -> Write:
         counts = self._counts[function, hour_at]
-        tally = Tally(function=function, hour_at=hour_at, counted_at=now, **{name: counts[name] for name in (*REQUESTS, *ITEMS)})
-        return Write("tally", f"{function}-{self._process}-{hour_at:%Y%m%dT%H}", sum(counts[name] for name in REQUESTS), tally)
+        tally = Tally(
+            function=function, hour_at=hour_at, counted_at=now, **{name: counts[name] for name in (*REQUESTS, *ITEMS)}
+        )
+        return Write(
+            "tally", f"{function}-{self._process}-{hour_at:%Y%m%dT%H}", sum(counts[name] for name in REQUESTS), tally
+        )

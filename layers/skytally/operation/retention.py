@@ -22,8 +22,11 @@ DETAILS = {
 }
 
 
-def forget(documents: Documents, kept_days: int, now: datetime, is_over: Callable[[], bool] = lambda: False) -> dict[str, int]:
-    """Remove the details that are older than so many days (0: none), and old turns and tallies; answer how many went of each index.
+def forget(
+    documents: Documents, kept_days: int, now: datetime, is_over: Callable[[], bool] = lambda: False
+) -> dict[str, int]:
+    """Remove the details that are older than so many days (0:
+    none), and old turns and tallies; answer how many went of each index.
 
     What is left when its time is over goes when this is called again.
     """
@@ -36,7 +39,9 @@ def forget(documents: Documents, kept_days: int, now: datetime, is_over: Callabl
 
 
 def _note(documents: Documents, before: datetime) -> None:
-    """Write down until when details are forgotten, before they are: whoever adds up what is left can tell that it is not all."""
+    """Write down until when details are forgotten, before they are:
+    whoever adds up what is left can tell that it is not all.
+    """
     version = max(0, int(before.timestamp() * 1_000))
     documents.write([Write("forgotten", index, version, Forgotten(before=before)) for index in DETAILS]).result()
 

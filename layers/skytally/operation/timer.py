@@ -1,12 +1,13 @@
 """Timers: functions that anybody may call, and that do no more when called a thousand times than when called once.
 
-Invariant: of all calls that could follow a round, in any number of processes, one runs the next, because each round's successor is one
-document that is created once (`take_turn`). A round begins nothing new after `WORKS_SECONDS` and is over after `ENDS_SECONDS`, whatever
-it does then. One that fails, in whatever way, is on record at once, and the next is due as usual. One of a process that is gone blocks
-the next for `LEASE`.
+Invariant: of all calls that could follow a round, in any number of processes, one runs the next, because each round's
+successor is one document that is created once (`take_turn`). A round begins nothing new after `WORKS_SECONDS` and is
+over after `ENDS_SECONDS`, whatever it does then. One that fails, in whatever way, is on record at once, and the next is
+due as usual. One of a process that is gone blocks the next for `LEASE`.
 
-Nothing is written for a round that is over: its stores refuse (`Deadline.guard`), and what a request under way still brings has the version
-of its round, so it loses against the next round's. `http_client.REQUEST_SECONDS` bounds a request, so the last one ends within the lease.
+Nothing is written for a round that is over: its stores refuse (`Deadline.guard`), and what a request under way still
+brings has the version of its round, so it loses against the next round's. `http_client.REQUEST_SECONDS` bounds a
+request, so the last one ends within the lease.
 """
 
 import threading
@@ -33,7 +34,8 @@ WORKS_SECONDS, ENDS_SECONDS = 10.0, 20.0
 LEASE = timedelta(seconds=30)
 # How long rounds may take to stop when their process ends, and then to be recorded.
 STOPS_SECONDS, RECORDED_SECONDS = 3.0, 2.0
-# Threads that live on, since a store's connection may belong to its thread. One whose round hangs is lost until that ends.
+# Threads that live on, since a store's connection may belong to its thread. One whose round hangs is lost until that
+# ends.
 THREADS = ThreadPoolExecutor(8, "round")
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -121,15 +123,17 @@ _under_way: set[_UnderWay] = set()
 def run(name: str, work: Work, documents: Documents, min_seconds: int, clock: Callable[[], datetime]) -> dict[str, Any]:
     """Do a round if it is due and nobody else does it; return `{"state": "done"|"not_due"|"busy", …counts}`.
 
-    Raises Unavailable when a source or store is away, when the round took too long, or with an incident id when it crashed. That is on
-    record, and the next round tries again.
+    Raises Unavailable when a source or store is away, when the round took too long, or with an incident id when it
+    crashed. That is on record, and the next round tries again.
     """
     countdown, started_at = Countdown(ENDS_SECONDS), clock()
     last = documents.get("round", name, Round)
     last_at = last.started_at if last else None
     if last is not None and (state := _waiting(last, started_at, min_seconds)):
         return {"state": state}
-    this = Round(name=name, started_at=started_at, finished_at=None, succeeded_at=last.succeeded_at if last else None, error=None)
+    this = Round(
+        name=name, started_at=started_at, finished_at=None, succeeded_at=last.succeeded_at if last else None, error=None
+    )
     # Where a later round than `last` began meanwhile, the turn may be free and the record is not.
     if not take_turn(name, last_at, documents, started_at) or not _keep(this, documents):
         return {"state": "busy"}
@@ -173,16 +177,22 @@ def _settle(round_: _UnderWay, work: Work) -> None:
 
 
 def _failure(name: str, error: BaseException | None) -> Unavailable | None:
-    """Return what is told of a round that failed; of a crash the id of its log line, and nothing of what was in the exception."""
+    """Return what is told of a round that failed;
+    of a crash the id of its log line, and nothing of what was in the exception.
+    """
     if error is None or isinstance(error, Unavailable):
         return error
     if isinstance(error, SkytallyError):
         return Unavailable(error.message)
-    return Unavailable(f"this round of {name} crashed, which is a bug: tell the operator the incident {logs.incident(error)}")
+    return Unavailable(
+        f"this round of {name} crashed, which is a bug: tell the operator the incident {logs.incident(error)}"
+    )
 
 
 def shuffled(items: Iterable[T], name: Callable[[T], str], now: datetime) -> list[T]:
-    """Return items in an order that the time decides, so that where rounds have no time for all, none is always the last."""
+    """Return items in an order that the time decides,
+    so that where rounds have no time for all, none is always the last.
+    """
     return sorted(items, key=lambda item: sha256(f"{now.timestamp()} {name(item)}".encode()).digest())
 
 
@@ -193,7 +203,9 @@ def stop_rounds() -> None:
 
 
 def end_rounds() -> None:
-    """Stop the rounds of this process; those that do not end by themselves are recorded as failed before this returns."""
+    """Stop the rounds of this process;
+    those that do not end by themselves are recorded as failed before this returns.
+    """
     stop_rounds()
     rounds = list(_under_way)
     wait([round_.counts for round_ in rounds], STOPS_SECONDS)
@@ -206,14 +218,17 @@ def end_rounds() -> None:
 
 
 def _waiting(last: Round, now: datetime, min_seconds: int) -> State | None:
-    """Say what there is to wait for: a round that goes on, or the time of the next; one whose lease is over was killed."""
+    """Say what there is to wait for: a round that goes on,
+    or the time of the next; one whose lease is over was killed.
+    """
     if last.finished_at is None:
         return "busy" if now - last.started_at < LEASE else None
     return "not_due" if now - last.started_at < timedelta(seconds=min_seconds) else None
 
 
 def take_turn(name: str, after: datetime | None, documents: Documents, now: datetime) -> bool:
-    """Take the turn that follows one of a moment (None: the first), and hold it for `LEASE`; False where somebody else holds it.
+    """Take the turn that follows one of a moment (None: the first),
+    and hold it for `LEASE`; False where somebody else holds it.
 
     A turn of which nothing came within its lease is followed by the next.
     """

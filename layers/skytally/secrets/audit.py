@@ -1,4 +1,6 @@
-"""Evidence: who left, took, let expire, withdrew or contested which secret, when and from where; read from the object store itself."""
+"""Evidence: who left, took, let expire, withdrew or contested which secret,
+when and from where; read from the object store itself.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -102,7 +104,16 @@ class _Reading(Struct, frozen=True):
             return []
         except Changed as error:
             self.notes.add("object", "prep", prep_key(claim, expires), error.message)
-            return [SecretRecord(claim=claim, vm=None, cloud="unknown", state="damaged", at=_moment(expires), expires_at=_moment(expires))]
+            return [
+                SecretRecord(
+                    claim=claim,
+                    vm=None,
+                    cloud="unknown",
+                    state="damaged",
+                    at=_moment(expires),
+                    expires_at=_moment(expires),
+                )
+            ]
         left = SecretRecord(
             claim=claim,
             vm=prep.vm,
@@ -116,7 +127,9 @@ class _Reading(Struct, frozen=True):
 
 
 def _ended(mark: Mark) -> SecretRecord:
-    shared = {name: getattr(mark, name) for name in SecretRecord.__struct_fields__ if name not in {"expires_at", "contested"}}
+    shared = {
+        name: getattr(mark, name) for name in SecretRecord.__struct_fields__ if name not in {"expires_at", "contested"}
+    }
     return SecretRecord(**shared, expires_at=_moment(mark.expires))
 
 
@@ -125,14 +138,18 @@ def _moment(unix_seconds: int) -> str:
 
 
 def _with_others(held: list[SecretRecord], evidence: list[Evidence]) -> Iterator[SecretRecord]:
-    """Give each secret the evidence of its vm, and of any name that is none of its claim's: who holds the token may say anything."""
+    """Give each secret the evidence of its vm, and of any name that is none of its claim's:
+    who holds the token may say anything.
+    """
     by_claim: dict[str, list[Evidence]] = defaultdict(list)
     for other in evidence:
         if other.kind != DUPLICATE:
             by_claim[other.claim].append(other)
     names = {(one.claim, one.vm) for one in held}
     for one in held:
-        others = tuple(other for other in by_claim[one.claim] if other.vm == one.vm or (one.claim, other.vm) not in names)
+        others = tuple(
+            other for other in by_claim[one.claim] if other.vm == one.vm or (one.claim, other.vm) not in names
+        )
         yield structs.replace(one, contested=others)
 
 
@@ -142,7 +159,9 @@ def contested(held: Iterable[SecretRecord]) -> list[SecretRecord]:
 
 
 def unreported(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> list[SecretRecord]:
-    """Name the deliveries after which the vm never reported: its first report is the acknowledgement that the secret arrived."""
+    """Name the deliveries after which the vm never reported:
+    its first report is the acknowledgement that the secret arrived.
+    """
     return [one for one, boot in _boots(held, documents, now) if boot == LOST]
 
 
@@ -197,14 +216,27 @@ def _heard(vms: set[str], documents: Documents) -> dict[tuple[str | None, str], 
 def secrets_view(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> dict[str, Any]:
     """Answer the dashboard's table of secrets, and a count for each state."""
     documents.refresh()
-    rows = [_row(one) | {"boot": boot, "reported": REPORTED.get(boot or "")} for one, boot in _boots(held, documents, now)]
+    rows = [
+        _row(one) | {"boot": boot, "reported": REPORTED.get(boot or "")} for one, boot in _boots(held, documents, now)
+    ]
     return {"view": "secrets", "generated_at": iso(now), "table": rows, "series": [], "coverage": None}
 
 
 def _row(one: SecretRecord) -> dict[str, Any]:
     row = {
         name: getattr(one, name)
-        for name in ("vm", "cloud", "state", "at", "expires_at", "address", "spki_sha256", "comment", "expected_hostname", "claim")
+        for name in (
+            "vm",
+            "cloud",
+            "state",
+            "at",
+            "expires_at",
+            "address",
+            "spki_sha256",
+            "comment",
+            "expected_hostname",
+            "claim",
+        )
     }
     row["other_hostname"] = _other_host(one)
     return row | {"contested_count": sum(other.kind == CONTESTED for other in one.contested), "others": described(one)}

@@ -3,11 +3,12 @@
 Objects, and who writes them::
 
     prep/<exp, 10 digits>/<claim>             deposit: see secrets/stored_deposits.py
-    mark/<yyyymmdd of exp>/<claim>[.<name>]   claim, revocation or sweep, whoever is first: see secrets/outcomes.py and secrets/revocations.py
+    mark/<yyyymmdd of exp>/<claim>[.<name>]   claim, revocation or sweep, whoever is first: see secrets/outcomes.py and
+                                              secrets/revocations.py
     audit/<yyyymmdd>/<claim>/<kind>-<slot>    a claim with a valid proof that did not get the secret
 
-Invariants: one mark per claim (and name of a batch). A prep is deleted only after its marks exist. An answer leaves only from the
-invocation whose nonce is in the mark. Killed between mark and answer means zero deliveries, never two.
+Invariants: one mark per claim (and name of a batch). A prep is deleted only after its marks exist. An answer leaves
+only from the invocation whose nonce is in the mark. Killed between mark and answer means zero deliveries, never two.
 """
 
 import hmac
@@ -69,7 +70,8 @@ class Attempt(Struct, frozen=True):
     def leave_evidence(self, kind: str, *, reason: str | None = None, holder: Mark | None = None) -> None:
         """Write down a valid proof that did not get the secret; raises Unavailable rather than forget it.
 
-        A day and claim have `EVIDENCE_SLOTS` places of a kind, so that nobody fills the store by asking again; the first of a place stays.
+        A day and claim have `EVIDENCE_SLOTS` places of a kind, so that nobody fills the store by asking again; the
+        first of a place stays.
         """
         now = self.clock().astimezone(UTC)
         who = (self.origin.address, self.key.spki_sha256, self.request.vm, reason)
@@ -172,15 +174,20 @@ def _refusal(holder: Mark, attempt: Attempt) -> SkytallyError:
     by = f"at {holder.at} from {holder.address or 'an unknown address'}"
     if kind == DUPLICATE:
         return Taken(
-            f"the answer was lost on its way to this very vm, whose key took the secret {by}: it is gone for good, boot anew, "
+            f"the answer was lost on its way to this very vm, whose key took the secret {by}: it is gone for good, "
+            "boot anew, "
             "or deposit anew and `vm.py boot`",
             kind=kind,
         )
-    return Taken(f"somebody took this secret {by} with key {short(holder.spki_sha256)}: stop, and tell the operator", kind=kind)
+    return Taken(
+        f"somebody took this secret {by} with key {short(holder.spki_sha256)}: stop, and tell the operator", kind=kind
+    )
 
 
 def _check_policy(prep: StoredDeposit, attempt: Attempt) -> None:
-    """Refuse a source or a name that the deposit does not allow, leaving evidence; the key's comment is never a permission."""
+    """Refuse a source or a name that the deposit does not allow,
+    leaving evidence; the key's comment is never a permission.
+    """
     name, reason = attempt.request.vm, None
     if prep.sources and not _inside(attempt.origin.address, prep.sources):
         reason = "source"

@@ -1,7 +1,7 @@
 """Deposits: a payload left for one vm, or for each of several named vms that boot with one user-data.
 
-A deposit's content key is closed under a key that the store does not hold, and bound to every other byte of the deposit: whoever can
-write to the store can remove a secret, but change neither it nor who may take it.
+A deposit's content key is closed under a key that the store does not hold, and bound to every other byte of the
+deposit: whoever can write to the store can remove a secret, but change neither it nor who may take it.
 """
 
 import hmac
@@ -44,12 +44,17 @@ class Repeatable(Struct, frozen=True):
 
 
 def deposit(
-    wanted: Deposit, caller: Caller, objects: Objects, keys: Keyring, now: datetime, repeatable: Repeatable | None = None
+    wanted: Deposit,
+    caller: Caller,
+    objects: Objects,
+    keys: Keyring,
+    now: datetime,
+    repeatable: Repeatable | None = None,
 ) -> Deposited:
     """Seal and store a payload; answer the claim, the token for the vm's user-data and the expiry.
 
-    The same request again changes nothing and gets the same answer, also after somebody took the secret and after keys were rotated.
-    Raises NotYours, Malformed, Exists (the key came with another body), Expired, Unavailable.
+    The same request again changes nothing and gets the same answer, also after somebody took the secret and after keys
+    were rotated. Raises NotYours, Malformed, Exists (the key came with another body), Expired, Unavailable.
     """
     _check(wanted, caller)
     fresh = _begin(wanted, keys, now)
@@ -59,7 +64,11 @@ def deposit(
         raise Expired("the first request with this Idempotency-Key is over: deposit anew with another key")
     secret = envelope.claim_secret(master.secret, intent.claim, intent.expires)
     made = objects.create(prep_key(intent.claim, intent.expires), _box(wanted, intent, secret, keys, now))
-    if intent is not fresh and isinstance(made, Created) and not open_names(objects, intent.claim, intent.expires, wanted.vms):
+    if (
+        intent is not fresh
+        and isinstance(made, Created)
+        and not open_names(objects, intent.claim, intent.expires, wanted.vms)
+    ):
         objects.delete(prep_key(intent.claim, intent.expires))
     return {
         "claim": intent.claim,
@@ -84,10 +93,13 @@ def _begin(wanted: Deposit, keys: Keyring, now: datetime) -> Intent:
     return Intent(claim=claim, expires=int(now.timestamp()) + wanted.expires_in_seconds, master_key=keys.master[0].name)
 
 
-def _remembered(repeatable: Repeatable, fresh: Intent, caller: Caller, objects: Objects, keys: Keyring, now: datetime) -> Intent:
+def _remembered(
+    repeatable: Repeatable, fresh: Intent, caller: Caller, objects: Objects, keys: Keyring, now: datetime
+) -> Intent:
     """Answer what this Idempotency-Key began, or let it begin the fresh one; raises Exists for another body.
 
-    The body is kept as a MAC only, under the claim's own master key: a payload may be short enough to be guessed from a digest.
+    The body is kept as a MAC only, under the claim's own master key: a payload may be short enough to be guessed from a
+    digest.
     """
     if not 0 < len(repeatable.request_key) <= MAX_REQUEST_KEY:
         raise Malformed(f"Idempotency-Key must have 1 to {MAX_REQUEST_KEY} characters", field="Idempotency-Key")
@@ -110,9 +122,15 @@ def _known_intent(objects: Objects, name: str) -> Intent:
 
 
 def _body_mac(body: bytes, intent: Intent, keys: Keyring) -> str:
-    """Answer the body's MAC under the intent's key; where that is gone the intent's own, since it is over whatever the body."""
+    """Answer the body's MAC under the intent's key;
+    where that is gone the intent's own, since it is over whatever the body.
+    """
     master = named(keys.master, intent.master_key)
-    return intent.body_mac if master is None else hmac.new(master.secret, b"skytally/v1 body|" + body, "sha256").hexdigest()
+    return (
+        intent.body_mac
+        if master is None
+        else hmac.new(master.secret, b"skytally/v1 body|" + body, "sha256").hexdigest()
+    )
 
 
 def _box(wanted: Deposit, intent: Intent, secret: bytes, keys: Keyring, now: datetime) -> bytes:
@@ -136,7 +154,9 @@ def _box(wanted: Deposit, intent: Intent, secret: bytes, keys: Keyring, now: dat
     reporter = reporter_token(bare, wanted.vm, keys, now) if wanted.vm else ""
     sealed = envelope.seal_payload(wanted.payload, reporter, secret, content_key, intent.claim)
     prep = msgspec.msgpack.encode(msgspec.structs.replace(bare, sealed=sealed))
-    return msgspec.msgpack.encode(SealedDeposit(wrapping.name, key_wrapping.wrap(content_key, wrapping.secret, prep), prep))
+    return msgspec.msgpack.encode(
+        SealedDeposit(wrapping.name, key_wrapping.wrap(content_key, wrapping.secret, prep), prep)
+    )
 
 
 def open_content_key(box: SealedDeposit, keys: Keyring) -> bytes:

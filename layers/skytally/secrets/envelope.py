@@ -1,4 +1,5 @@
-"""Seal a payload so that one holder of a claim secret and of one RSA key opens it, with nothing but openssl and HMAC-SHA256.
+"""Seal a payload so that one holder of a claim secret and of one RSA key opens it,
+with nothing but openssl and HMAC-SHA256.
 
 ::
 
@@ -8,15 +9,17 @@
     Kenc   = HMAC(PRK, "skytally/v1 enc " cid 0x01)          HKDF-Expand, one block
     Kmac   = HMAC(PRK, "skytally/v1 mac " cid 0x01)
     plain  = ustar { payload, reporter }
-    P.enc  = "Salted__" salt(8) AES-256-CTR(plain)           as `openssl enc -aes-256-ctr -md sha256`, password hex(Kenc)
+    P.enc  = "Salted__" salt(8) AES-256-CTR(plain)           as `openssl enc -aes-256-ctr -md sha256`, password
+           hex(Kenc)
     R.enc  = RSA-OAEP(SHA-256, MGF1-SHA-256)(vm's key, R)
     bundle = ustar { manifest, manifest.mac, R.enc, P.enc }  these four, in this order
     manifest     = "v=1\\nclaim=…\\nexp=…\\n[vm=…\\n]spki_sha256=…\\nR_sha256=…\\nP_sha256=…\\n"
     manifest.mac = hex HMAC(Kmac, manifest) "\\n"
     proof        = hex HMAC(S, "skytally/v1 claim|" cid "|" hex sha256(public_key parameter) ["|" vm])
 
-Encrypt-then-MAC: an opener compares the digests, its own key's digest and the MAC before it decrypts anything. The MAC covers the
-vm's key, so a bundle made for another key does not open; the salt and the counter mode of P.enc are covered by P_sha256.
+Encrypt-then-MAC: an opener compares the digests, its own key's digest and the MAC before it decrypts anything. The MAC
+covers the vm's key, so a bundle made for another key does not open; the salt and the counter mode of P.enc are covered
+by P_sha256.
 """
 
 import base64
@@ -71,7 +74,9 @@ def proof_of(secret: bytes, claim: str, public_key: str, vm: str | None = None) 
 
 
 def parse_public_key(parameter: str) -> VmKey:
-    """Read base64(gzip(ssh-rsa line)); raises Malformed for anything that is not one sound RSA key of 2048 to 8192 bits."""
+    """Read base64(gzip(ssh-rsa line));
+    raises Malformed for anything that is not one sound RSA key of 2048 to 8192 bits.
+    """
     line = _inflate(_base64(parameter.encode("ascii", "replace")))
     match = _KEY_LINE.fullmatch(line)
     if match is None:
@@ -165,7 +170,9 @@ def open_payload(sealed: bytes, secret: bytes, content_key: bytes, claim: str) -
     return members["payload"], members["reporter"].decode()
 
 
-def bundle(sealed: bytes, content_key: bytes, secret: bytes, key: VmKey, claim: str, expires: int, vm: str | None = None) -> bytes:
+def bundle(
+    sealed: bytes, content_key: bytes, secret: bytes, key: VmKey, claim: str, expires: int, vm: str | None = None
+) -> bytes:
     """Make the answer to a claim for one vm's key."""
     content_key_sealed = key.encrypt(content_key)
     manifest = _manifest(claim, expires, vm, key.spki_sha256, content_key_sealed, sealed)
@@ -173,7 +180,9 @@ def bundle(sealed: bytes, content_key: bytes, secret: bytes, key: VmKey, claim: 
     return tar(dict(zip(MEMBERS, (manifest, mac, content_key_sealed, sealed), strict=True)))
 
 
-def _manifest(claim: str, expires: int, vm: str | None, spki_sha256: str, content_key_sealed: bytes, sealed: bytes) -> bytes:
+def _manifest(
+    claim: str, expires: int, vm: str | None, spki_sha256: str, content_key_sealed: bytes, sealed: bytes
+) -> bytes:
     lines = ["v=1", f"claim={claim}", f"exp={expires}", *([] if vm is None else [f"vm={vm}"])]
     lines += [f"spki_sha256={spki_sha256}", f"R_sha256={_digest(content_key_sealed)}", f"P_sha256={_digest(sealed)}"]
     return "".join(f"{line}\n" for line in lines).encode()
@@ -186,7 +195,9 @@ def _manifest_mac(secret: bytes, content_key: bytes, claim: str, manifest: bytes
 def open_bundle(
     data: bytes, secret: bytes, private_key: rsa.RSAPrivateKey, claim: str, expires: int, vm: str | None = None
 ) -> tuple[bytes, str]:
-    """Open a bundle as a vm does: digests, own key, MAC, and only then decrypt; raises Forbidden for whatever is wrong with it."""
+    """Open a bundle as a vm does: digests, own key, MAC, and only then decrypt;
+    raises Forbidden for whatever is wrong with it.
+    """
     try:
         members = untar(data)
         if tuple(members) != MEMBERS:

@@ -5,8 +5,9 @@
     mark/<yyyymmdd of exp>/<claim>              a single vm's
     mark/<yyyymmdd of exp>/<claim>.<digest>     of one name of a batch
 
-Invariant: a mark is created once and never changes, so whoever finds its own nonce in it, and nobody else, decided the claim. Whatever
-lies under a mark's name decides it: what cannot be read counts as taken by somebody unknown, and never as free.
+Invariant: a mark is created once and never changes, so whoever finds its own nonce in it, and nobody else, decided the
+claim. Whatever lies under a mark's name decides it: what cannot be read counts as taken by somebody unknown, and never
+as free.
 """
 
 import re
@@ -32,7 +33,10 @@ Expiry = Annotated[int, Meta(ge=0, le=LATEST)]
 
 
 class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that the object store keeps of a claim. Invariant: `at` is an ISO moment with its zone, from 2000 to 2100."""
+    """Something that the object store keeps of a claim.
+
+    Invariant: `at` is an ISO moment with its zone, from 2000 to 2100.
+    """
 
     claim: ClaimId
     at: str
@@ -115,9 +119,11 @@ def open_names(objects: Objects, claim: str, expires: int, names: Iterable[str])
 
 
 def decide(objects: Objects, key: str, mark: Mark) -> tuple[Mark, datetime | None]:
-    """Make the mark, or answer the one that was first; with the store's clock when this very call is known to have made it.
+    """Make the mark, or answer the one that was first;
+    with the store's clock when this very call is known to have made it.
 
-    A lost reply leaves the outcome unknown: then the mark is read, and where it is not there made again with the same nonce.
+    A lost reply leaves the outcome unknown: then the mark is read, and where it is not there made again with the same
+    nonce.
     """
     data = msgspec.json.encode(mark)
     for _ in range(MARK_TRIES):
@@ -145,8 +151,8 @@ def _mark_if_readable(objects: Objects, key: str) -> Mark | None:
 class Evidence(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A valid proof that did not get the secret.
 
-    `duplicate`: the holder's own key again, such as a proxy's retry. `contested`: another key, so two parties hold the claim secret.
-    `refused`: the deposit does not allow this source or name, or was changed in the store.
+    `duplicate`: the holder's own key again, such as a proxy's retry. `contested`: another key, so two parties hold the
+    claim secret. `refused`: the deposit does not allow this source or name, or was changed in the store.
     """
 
     kind: Annotated[str, Meta(pattern=rf"^({DUPLICATE}|{CONTESTED}|{REFUSED})\Z")]

@@ -1,8 +1,9 @@
-"""Preflight: does this object store keep the one promise that secrets rest on? Some say yes in sequence and let several win under a race.
+"""Preflight: does this object store keep the one promise that secrets
+rest on? Some say yes in sequence and let several win under a race.
 
-A store is SAFE only if, tried on the store itself, of any creates of one name exactly one succeeds: one after another, overlapping, and
-in a burst from two connection pools; if it reads what it wrote and no longer reads what it deleted; if it keeps no versions; and if its
-clock is within `CLOCK_ALLOWED` of ours. Everything else is REFUSE, with the reasons.
+A store is SAFE only if, tried on the store itself, of any creates of one name exactly one succeeds: one after another,
+overlapping, and in a burst from two connection pools; if it reads what it wrote and no longer reads what it deleted; if
+it keeps no versions; and if its clock is within `CLOCK_ALLOWED` of ours. Everything else is REFUSE, with the reasons.
 """
 
 import contextlib
@@ -58,7 +59,9 @@ class Verdict(Struct, frozen=True):
 
 
 def examine(pools: Sequence[ProbedObjects], clock: Callable[[], datetime]) -> Verdict:
-    """Try the store through two connection pools, leaving nothing behind; raises Unavailable when it is away, which is no verdict."""
+    """Try the store through two connection pools, leaving nothing behind;
+    raises Unavailable when it is away, which is no verdict.
+    """
     folder = f"preflight/probe-{secrets.token_hex(8)}"
     try:
         checks = (
@@ -77,7 +80,11 @@ def examine(pools: Sequence[ProbedObjects], clock: Callable[[], datetime]) -> Ve
 
 def _versions(store: ProbedObjects) -> Check:
     versioned = store.versioned()
-    return Check("versions", not versioned, "kept: switch versioning and soft delete off for this bucket" if versioned else "not kept")
+    return Check(
+        "versions",
+        not versioned,
+        "kept: switch versioning and soft delete off for this bucket" if versioned else "not kept",
+    )
 
 
 def _sequence(store: Objects, key: str) -> Check:
@@ -87,7 +94,9 @@ def _sequence(store: Objects, key: str) -> Check:
 
 
 def _overlap(pools: Sequence[ProbedObjects], key: str) -> Check:
-    """Let a create that began first, but whose body comes later, meet a quick one; a store may let that one wait, but one alone may win."""
+    """Let a create that began first, but whose body comes later, meet a quick one;
+    a store may let that one wait, but one alone may win.
+    """
     told, quick = secrets.token_bytes(PROBE_BYTES), list[Future[Created | Exists]]()
     with ThreadPoolExecutor(1) as other:
 
@@ -99,7 +108,11 @@ def _overlap(pools: Sequence[ProbedObjects], key: str) -> Check:
         made += [future.result() for future in quick]
     won = [word for one, word in zip(made, (told, b"quick"), strict=False) if isinstance(one, Created)]
     good = len(made) == 2 and [pools[1].get(key)] == won
-    return Check("overlapping", good, "one of two creates at the same time wins" if good else "a create that ended later was not refused")
+    return Check(
+        "overlapping",
+        good,
+        "one of two creates at the same time wins" if good else "a create that ended later was not refused",
+    )
 
 
 class HalfwayBody(io.BytesIO):
@@ -128,7 +141,9 @@ def _burst(pools: Sequence[Objects], folder: str) -> Check:
         won = Counter(filter(None, clients.map(create, range(BURST_CLIENTS * BURST_NAMES))))
     wrong = sum(won[f"{folder}/{name}"] != 1 for name in range(BURST_NAMES))
     whole = f"each of {BURST_NAMES} names had one winner among {BURST_CLIENTS}"
-    return Check("in a burst", not wrong, f"{wrong} of {BURST_NAMES} names had no winner or several" if wrong else whole)
+    return Check(
+        "in a burst", not wrong, f"{wrong} of {BURST_NAMES} names had no winner or several" if wrong else whole
+    )
 
 
 def _reads(pools: Sequence[Objects], key: str) -> Check:
@@ -158,7 +173,9 @@ def _clock(store: Objects, key: str, clock: Callable[[], datetime]) -> Check:
 
 
 def keep(verdict: Verdict, objects: Objects) -> None:
-    """Leave the verdict in the store itself, in place of older ones, so that no process of this deployment asks again for a while."""
+    """Leave the verdict in the store itself, in place of older ones,
+    so that no process of this deployment asks again for a while.
+    """
     new = VERDICT_KEY.format(at=verdict.at, word=verdict.word.lower())
     objects.create(new, msgspec.json.encode(verdict))
     for old in _verdict_keys(objects):
@@ -181,7 +198,9 @@ def _verdict_keys(objects: Objects) -> list[str]:
 
 
 class Gate:
-    """Lets secrets be issued only on a store that is known to be SAFE; asks the store once a process, and examines it when nobody has."""
+    """Lets secrets be issued only on a store that is known to be SAFE;
+    asks the store once a process, and examines it when nobody has.
+    """
 
     def __init__(self, open_pools: Callable[[], Sequence[ProbedObjects]], clock: Callable[[], datetime]) -> None:
         self._open_pools, self._clock = open_pools, clock

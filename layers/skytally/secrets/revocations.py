@@ -1,8 +1,8 @@
 """Endings: what is withdrawn, what ran out, and what is forgotten.
 
-Revocations and sweeps race claims on the same mark, and exactly one of all wins. A deposit goes only once every name of it has its mark,
-and a mark only long after the deposit that it guards. Every step may be the last one of a killed process: the next round goes on there.
-What is no record of ours is noted and left alone; it stands in no other's way.
+Revocations and sweeps race claims on the same mark, and exactly one of all wins. A deposit goes only once every name of
+it has its mark, and a mark only long after the deposit that it guards. Every step may be the last one of a killed
+process: the next round goes on there. What is no record of ours is noted and left alone; it stands in no other's way.
 """
 
 import re
@@ -17,7 +17,17 @@ from skytally.core.ports import Objects
 from skytally.core.records import Caller, Revocation, iso
 from skytally.core.unreadable import Notes
 from skytally.operation.timer import Deadline
-from skytally.secrets.outcomes import DELIVERED, EXPIRED, REVOKED, Mark, decide, mark_key, mark_keys, open_names, read_mark
+from skytally.secrets.outcomes import (
+    DELIVERED,
+    EXPIRED,
+    REVOKED,
+    Mark,
+    decide,
+    mark_key,
+    mark_keys,
+    open_names,
+    read_mark,
+)
 from skytally.secrets.stored_deposits import StoredDeposit, deposits, intent_key, prep_key, read_box, read_intent
 
 NAMES = {
@@ -64,7 +74,9 @@ def revoke(request: Revocation, caller: Caller, objects: Objects, now: datetime)
 def _check_revoked(marks: list[Mark]) -> None:
     taken = [mark for mark in marks if mark.state == DELIVERED]
     if taken:
-        who: list[Holder] = [{"vm": m.vm, "address": m.address, "spki_sha256": m.spki_sha256, "at": m.at} for m in taken]
+        who: list[Holder] = [
+            {"vm": m.vm, "address": m.address, "spki_sha256": m.spki_sha256, "at": m.at} for m in taken
+        ]
         raise Taken("somebody has taken this secret already: replace what it holds", **who[0], holders=who)
     if any(mark.state == EXPIRED for mark in marks):
         raise Expired("this claim expired by itself before: there is nothing to revoke")
@@ -77,7 +89,10 @@ def _end(prep: StoredDeposit, name: str | None, state: str, objects: Objects, no
 
 
 def sweep(objects: Objects, deadline: Deadline, notes: Notes) -> int:
-    """End what has expired, the oldest first, until a deadline; answer how many deposits. Running it twice does no more than once."""
+    """End what has expired, the oldest first, until a deadline; answer how many deposits.
+
+    Running it twice does no more than once.
+    """
     ended = 0
     for expires, claim in deposits(objects, notes):
         if deadline.now().timestamp() <= expires:
@@ -138,7 +153,9 @@ def _not_needed(objects: Objects, now: datetime, notes: Notes) -> Iterator[str]:
 
 
 def _older(objects: Objects, folder: str, than: datetime, notes: Notes) -> Iterator[tuple[str, str]]:
-    """Name the records of a folder's days before a moment's, each with its claim or digest; what has no such name is noted."""
+    """Name the records of a folder's days before a moment's,
+    each with its claim or digest; what has no such name is noted.
+    """
     day = f"{than.astimezone(UTC):%Y%m%d}"
     for key in objects.list(f"{folder}/"):
         name = NAMES[folder].fullmatch(key)

@@ -67,7 +67,9 @@ def prep_key(claim: str, expires: int) -> str:
 
 
 def deposits(objects: Objects, notes: Notes) -> Iterator[tuple[int, str]]:
-    """Name expiry and claim of every deposit that lies in the store, the earliest expiry first; what has no such name is noted."""
+    """Name expiry and claim of every deposit that lies in the store,
+    the earliest expiry first; what has no such name is noted.
+    """
     for key in objects.list("prep/"):
         name = _PREP_KEY.fullmatch(key)
         if name and int(name[1]) <= LATEST:

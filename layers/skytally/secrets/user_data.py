@@ -49,7 +49,9 @@ def digest_of(name: str, digests: str) -> str:
 
 
 class Door(Struct, frozen=True):
-    """How a vm reaches the deployment. `ca` is the PEM of the CA that signed its certificate, where the image does not know it.
+    """How a vm reaches the deployment.
+
+    `ca` is the PEM of the CA that signed its certificate, where the image does not know it.
 
     `mirrors` are other addresses of vm.py, believed by its digest alone.
     """
@@ -62,11 +64,18 @@ class Door(Struct, frozen=True):
     @property
     def options(self) -> list[str]:
         """Return what vm.py must be told."""
-        return ["--base", self.base, *(["--ca", CA_FILE] if self.ca else []), *(["--insecure", "yes"] if self.insecure else [])]
+        return [
+            "--base",
+            self.base,
+            *(["--ca", CA_FILE] if self.ca else []),
+            *(["--insecure", "yes"] if self.insecure else []),
+        ]
 
 
 def certificates_of(pem: str) -> list[str]:
-    """Return the certificates of a PEM file without comments, and without a key that lies beside them; raises Malformed for none."""
+    """Return the certificates of a PEM file without comments,
+    and without a key that lies beside them; raises Malformed for none.
+    """
     found = ["\n".join(map(str.strip, block.splitlines())) + "\n" for block in CERTIFICATE.findall(pem)]
     if not found:
         raise Malformed("the file of --ca holds no certificate in PEM (-----BEGIN CERTIFICATE-----): name the CA's")
@@ -74,12 +83,13 @@ def certificates_of(pem: str) -> list[str]:
 
 
 def cloud_config(door: Door, token: str, digest: str, taking: Taking) -> dict[str, Any]:
-    """Return the cloud-config: the claim token in a file of root's, and a script that fetches vm.py, checks it and installs it.
+    """Return the cloud-config: the claim token in a file of root's,
+    and a script that fetches vm.py, checks it and installs it.
 
-    The installed service does all else and tries it again: claim, unpack, benchmark, report. The token is never an argument of a
-    command, where every process could read it; the file is emptied once the claim is judged. What a site's own user-data write and
-    run is done, too. What has several lines is base64, since cloudscheduler takes away blank lines and
-    those that begin with `#`.
+    The installed service does all else and tries it again: claim, unpack, benchmark, report. The token is never an
+    argument of a command, where every process could read it; the file is emptied once the claim is judged. What a
+    site's own user-data write and run is done, too. What has several lines is base64, since cloudscheduler takes away
+    blank lines and those that begin with `#`.
     """
     files = [
         {"path": CLAIM_FILE, "permissions": "0600", "owner": "root:root", "content": token},
@@ -90,12 +100,16 @@ def cloud_config(door: Door, token: str, digest: str, taking: Taking) -> dict[st
 
 
 def text_of(config: dict[str, Any]) -> str:
-    """Return a cloud-config as user-data, each file on one line, so that whoever strips blank lines and comments changes nothing."""
+    """Return a cloud-config as user-data, each file on one line,
+    so that whoever strips blank lines and comments changes nothing.
+    """
     return "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=sys.maxsize, default_style='"')
 
 
 def check_size(door: Door, digest: str, taking: Taking) -> None:
-    """Raise Malformed where the user-data would be more than clouds take, whatever the token; before a secret is left for them."""
+    """Raise Malformed where the user-data would be more than clouds take,
+    whatever the token; before a secret is left for them.
+    """
     size = len(text_of(cloud_config(door, LONGEST_TOKEN, digest, taking)))
     if size > MOST_BYTES:
         raise Malformed(f"the user-data would be {size} bytes, and clouds take {MOST_BYTES}: {_what_to_do(door)}")
@@ -106,7 +120,8 @@ def _what_to_do(door: Door) -> str:
     if number < 2:
         return "shorten --base, --unpack or --owner"
     return (
-        f"--ca holds {number} certificates. Name a file with the one of the CA that signed the deployment's; or put the CA into the "
+        f"--ca holds {number} certificates. Name a file with the one of the CA that signed the deployment's; or put "
+        "the CA into the "
         "image's own trust store and leave --ca out (this command takes it from SSL_CERT_FILE then)"
     )
 
@@ -116,7 +131,13 @@ def _lines(path: str, mode: str, text: str) -> dict[str, str]:
     data = text.encode()
     encoded = {"b64": base64.b64encode(data), "gz+b64": base64.b64encode(gzip.compress(data, mtime=0))}
     encoding = min(encoded, key=lambda name: len(encoded[name]))
-    return {"path": path, "permissions": mode, "owner": "root:root", "encoding": encoding, "content": encoded[encoding].decode()}
+    return {
+        "path": path,
+        "permissions": mode,
+        "owner": "root:root",
+        "encoding": encoding,
+        "content": encoded[encoding].decode(),
+    }
 
 
 def _script(door: Door, digest: str, taking: Taking) -> str:
@@ -139,7 +160,8 @@ first_boot() {{
     left=1800 wait=2
     until {name}{{ {" || ".join(map(shlex.join, fetches))}; }}; do
         if [ "$left" -le 0 ]; then
-            echo "skytally: there is no vm.py to be had, so this vm takes no secret and does not report: boot it again" | tee /dev/console
+            echo "skytally: there is no vm.py to be had, so this vm takes no secret and does not report:" \\
+                "boot it again" | tee /dev/console
             return
         fi
         pause=$((wait / 2 + $(od -An -N1 -tu1 /dev/urandom) % (wait / 2 + 1)))
@@ -153,5 +175,7 @@ first_boot &
 
 
 def _host_name(taking: Taking) -> str:
-    """Return the command that tells a batch's vm its name, in the form that the names have: with its domain or without."""
+    """Return the command that tells a batch's vm its name,
+    in the form that the names have: with its domain or without.
+    """
     return "hostname -f" if any("." in name for name in taking.names) else "hostname -s"

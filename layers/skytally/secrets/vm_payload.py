@@ -24,7 +24,8 @@ def looks_packed(payload: bytes) -> bool:
 def plain_tar(payload: bytes) -> bytes:
     """Return the tar that vm.py unpacks, out of its gzip where it has one; raise Malformed for what vm.py would refuse.
 
-    It is unpacked in memory where there is such a folder, as on the vm: a secret must not stay on a disk of this machine.
+    It is unpacked in memory where there is such a folder, as on the vm: a secret must not stay on a disk of this
+    machine.
     """
     tar = _gunzipped(payload) if payload.startswith(GZIP) else payload
     if len(tar) > MOST_PAYLOAD_BYTES:
@@ -36,7 +37,9 @@ def plain_tar(payload: bytes) -> bytes:
             agent.unpack(tar, f"{folder}/payload")
         except agent.Stop as stop:
             sentence = str(stop.args[1]).replace(folder, "")
-            raise Malformed(f"vm.py would refuse the payload, so nothing is left for the vm: {sentence}{_first_odd(tar)}") from None
+            raise Malformed(
+                f"vm.py would refuse the payload, so nothing is left for the vm: {sentence}{_first_odd(tar)}"
+            ) from None
     return tar
 
 

@@ -1,4 +1,5 @@
-"""Documents in Elasticsearch or OpenSearch: versions decide in the store itself, so any number of processes on any hosts may write.
+"""Documents in Elasticsearch or OpenSearch:
+versions decide in the store itself, so any number of processes on any hosts may write.
 
 Writes that arrive together go as one bulk, of which each item has its own fate; see `bulk`. Whoever gets Unavailable
 sends it again, which is harmless. What is read comes from all shards, or is Unavailable. A document that is not its
@@ -68,7 +69,9 @@ def _configuring() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError):
-        raise Unavailable("the document store cannot be used: check SKYTALLY_DOCUMENTS and its credential and CA files") from None
+        raise Unavailable(
+            "the document store cannot be used: check SKYTALLY_DOCUMENTS and its credential and CA files"
+        ) from None
 
 
 class SearchDocuments:
@@ -105,7 +108,9 @@ class SearchDocuments:
             for start in range(0, len(keys), PAGE):
                 page = [key for key in dict.fromkeys(keys[start : start + PAGE]) if storable.is_key(key)]
                 docs = [{"_index": written_to(self._prefix, index, key), "_id": id_of(key)} for key in page]
-                answer = self.client.perform("POST", "/_mget", {"realtime": True}, {"docs": docs})["docs"] if docs else []
+                answer = (
+                    self.client.perform("POST", "/_mget", {"realtime": True}, {"docs": docs})["docs"] if docs else []
+                )
                 for key, doc in zip(page, answer, strict=True):
                     if self._is_found(doc):
                         found[key] = self._document(index, doc, kind)
@@ -126,10 +131,14 @@ class SearchDocuments:
     ) -> Iterator[tuple[str, D]]:
         """List documents of a span in the order of their moments; see the port."""
         within = {"range": {moment: {"gte": span[0].isoformat(), "lt": span[1].isoformat()}}}
-        for hit, document in self._listed_documents(index, kind, sums.held(where, within), [{moment: "asc"}, {"key": "asc"}], span=span):
+        for hit, document in self._listed_documents(
+            index, kind, sums.held(where, within), [{moment: "asc"}, {"key": "asc"}], span=span
+        ):
             yield hit["_source"]["key"], document
 
-    def stored(self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None) -> Iterator[tuple[str, int, D]]:
+    def stored(
+        self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None
+    ) -> Iterator[tuple[str, int, D]]:
         """List documents with their versions; see the port."""
         behind = {"range": {"key": {"gt": after}}}
         for hit, document in self._listed_documents(index, kind, behind, [{"key": "asc"}], skipped):
@@ -157,10 +166,15 @@ class SearchDocuments:
         """
         with self._ready():
             names = self.client.perform("GET", f"/{alias(self._prefix, MONTHLY)}-*/_alias")
-            old = sorted(name for name in names if is_month(self._prefix, name) and name[-7:] < f"{before - timedelta(days=62):%Y-%m}")
+            old = sorted(
+                name
+                for name in names
+                if is_month(self._prefix, name) and name[-7:] < f"{before - timedelta(days=62):%Y-%m}"
+            )
             # A month that cannot be counted is an outage before any of them goes.
             counts = {
-                name: int(whole(self.client.perform("GET", f"/{name}/_count"))["count"]) for name in takewhile(lambda _: not is_over(), old)
+                name: int(whole(self.client.perform("GET", f"/{name}/_count"))["count"])
+                for name in takewhile(lambda _: not is_over(), old)
             }
             for name in counts:
                 self.client.perform("DELETE", f"/{name}")
@@ -194,7 +208,10 @@ class SearchDocuments:
         return lambda **body: self._searched(name, size=0, track_total_hits=False, **body)["aggregations"]
 
     def _searched(self, index: str = "", **request: Any) -> Any:
-        """Search all shards, or raise Unavailable: every search goes this way. A point in time has its indices itself."""
+        """Search all shards, or raise Unavailable: every search goes this way.
+
+        A point in time has its indices itself.
+        """
         path = f"/{index}/_search" if index else "/_search"
         with self._ready():
             return whole(self.client.perform("POST", path, {"allow_partial_search_results": False}, request))
@@ -237,7 +254,11 @@ class SearchDocuments:
 
     def _line(self, write: Write) -> bytes:
         where = {"_index": written_to(self._prefix, write.index, write.key), "_id": id_of(write.key)}
-        action = {"create": where} if write.create else {"index": {**where, "version": write.version, "version_type": "external_gte"}}
+        action = (
+            {"create": where}
+            if write.create
+            else {"index": {**where, "version": write.version, "version_type": "external_gte"}}
+        )
         source = sums.with_cuts(write.document) if write.index == MONTHLY else msgspec.structs.asdict(write.document)
         fields = {name: _in_utc(value) for name, value in source.items()}
         return msgspec.json.encode(action) + b"\n" + msgspec.json.encode({"key": write.key, **fields}) + b"\n"
@@ -249,13 +270,17 @@ class SearchDocuments:
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Answer for the store, once it has been seen to be set up: an index that comes by itself would be mapped wrongly."""
+        """Answer for the store, once it has been seen to be set up:
+        an index that comes by itself would be mapped wrongly.
+        """
         with answering():
             if not self._is_installed:
                 found = self.client.perform("GET", f"/{alias(self._prefix, 'label')}/_mapping")
                 versions = [one["mappings"].get("_meta", {}).get("skytally", 0) for one in found.values()]
                 if not versions or min(versions) < VERSION:
-                    raise Unavailable("the document store is not set up for this version: run `skytally doctor --install`")
+                    raise Unavailable(
+                        "the document store is not set up for this version: run `skytally doctor --install`"
+                    )
                 self._is_installed = True
             yield
 
@@ -272,7 +297,9 @@ def _deletion(hit: dict[str, Any]) -> bytes:
 
 
 def _is_gone(item: dict[str, Any]) -> bool:
-    """Say whether a deletion removed a document; one that is newer stays, and one that is gone already was not removed by this."""
+    """Say whether a deletion removed a document;
+    one that is newer stays, and one that is gone already was not removed by this.
+    """
     kind = item.get("error", {}).get("type")
     if kind not in {None, bulk.NEWER}:
         raise Unavailable(f"the document store cannot remove this now ({kind}): ask again, or its operator")

@@ -1,4 +1,5 @@
-"""Who may do what in a search engine: each group of functions has a credential, which can do what they do and nothing else.
+"""Who may do what in a search engine:
+each group of functions has a credential, which can do what they do and nothing else.
 
 Elasticsearch has API keys for that. OpenSearch has none before 3.7, so each group is a user with a password and a role.
 """

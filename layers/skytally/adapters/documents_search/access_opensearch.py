@@ -80,7 +80,9 @@ def end(client: Client, prefix: str, group: str) -> int:
 
 
 def _users(client: Client, prefix: str, group: str) -> dict[str, str]:
-    """Return the users of a group, each with the day on which it ends; raises Malformed where there are no users at all."""
+    """Return the users of a group, each with the day on which it ends;
+    raises Malformed where there are no users at all.
+    """
     try:
         users = client.perform("GET", f"{API}/internalusers")
     except Refused as error:
@@ -90,7 +92,11 @@ def _users(client: Client, prefix: str, group: str) -> dict[str, str]:
                 "or give the functions a credential with rights on the prefix"
             ) from None
         if error.status in NO_HANDLER:
-            raise Malformed("this OpenSearch has no security plugin, so it asks nobody who calls: leave --out out") from None
+            raise Malformed(
+                "this OpenSearch has no security plugin, so it asks nobody who calls: leave --out out"
+            ) from None
         raise
-    mine = {name: user for name, user in users.items() if f"{prefix}-{group}" in user.get("opendistro_security_roles", ())}
+    mine = {
+        name: user for name, user in users.items() if f"{prefix}-{group}" in user.get("opendistro_security_roles", ())
+    }
     return {name: str(user.get("attributes", {}).get("ends", "")) for name, user in mine.items()}

@@ -21,10 +21,25 @@ REPORTS = (
     "tally",
     "unreadable",
 )
-DETAILS = ("turn", "tally", "interval", "job", "placement", "placed_vm", "heartbeat", "anomaly", "alarm", "unreadable", "credential")
+DETAILS = (
+    "turn",
+    "tally",
+    "interval",
+    "job",
+    "placement",
+    "placed_vm",
+    "heartbeat",
+    "anomaly",
+    "alarm",
+    "unreadable",
+    "credential",
+)
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "ingest": {"write": REPORTS},
-    "timers": {"write": ("alarm", "turn", "round", "cursor", "credential", "job", "heartbeat", "unreadable"), "read": tuple(INDICES)},
+    "timers": {
+        "write": ("alarm", "turn", "round", "cursor", "credential", "job", "heartbeat", "unreadable"),
+        "read": tuple(INDICES),
+    },
     "retention": {"write": ("turn", "round", "unreadable", "forgotten"), "delete": DETAILS},
     "readers": {"write": ("unreadable",), "read": tuple(INDICES)},
     "operators": {"write": ("closing", "unreadable"), "read": tuple(INDICES)},

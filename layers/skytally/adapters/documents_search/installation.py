@@ -1,7 +1,8 @@
 """Setting a cluster up: templates, indices and mappings under one prefix. The same again changes nothing.
 
 Templates belong to the whole cluster. Where the credential has rights on the prefix alone, the indices are made whole
-without them, months of intervals ahead too, and the cluster's owner has to make the templates before those months are over.
+without them, months of intervals ahead too, and the cluster's owner has to make the templates before those months are
+over.
 """
 
 from datetime import UTC, datetime
@@ -86,7 +87,9 @@ def has_component(client: Client, name: str) -> bool:
 def _whole(prefix: str, name: str) -> dict[str, Any]:
     """Write an index as the templates would make it."""
     index = next(
-        index for index in INDICES if name == alias(prefix, index) or (index == MONTHLY and name.startswith(alias(prefix, MONTHLY)))
+        index
+        for index in INDICES
+        if name == alias(prefix, index) or (index == MONTHLY and name.startswith(alias(prefix, MONTHLY)))
     )
     aliases: dict[str, Any] = {alias(prefix, MONTHLY): {}} if index == MONTHLY else {}
     return {"settings": {"index": SETTINGS}, "mappings": mappings(index), "aliases": aliases}

@@ -21,7 +21,8 @@ NOT_FOUND = 404
 
 
 def policy(days: int) -> dict[str, Any]:
-    """Write ILM's policy: nothing happens to an index until all that is in it is so many days old, and then it goes as a whole.
+    """Write ILM's policy:
+    nothing happens to an index until all that is in it is so many days old, and then it goes as a whole.
 
     Indices are neither shrunk, nor merged, nor made read-only before: late reports and corrections still come.
     """
@@ -32,13 +33,19 @@ def policy(days: int) -> dict[str, Any]:
 def ism_policy(prefix: str, days: int) -> dict[str, Any]:
     """Write the same for ISM, which finds months to come by their names."""
     gone = {"state_name": "gone", "conditions": {"min_index_age": f"{days + MONTH_DAYS}d"}}
-    states = [{"name": "kept", "actions": [], "transitions": [gone]}, {"name": "gone", "actions": [{"delete": {}}], "transitions": []}]
+    states = [
+        {"name": "kept", "actions": [], "transitions": [gone]},
+        {"name": "gone", "actions": [{"delete": {}}], "transitions": []},
+    ]
     patterns = {"index_patterns": [f"{alias(prefix, MONTHLY)}-2*"], "priority": 100}
-    return {"policy": {"description": "skytally", "default_state": "kept", "states": states, "ism_template": [patterns]}}
+    return {
+        "policy": {"description": "skytally", "default_state": "kept", "states": states, "ism_template": [patterns]}
+    }
 
 
 def switch(client: Client, prefix: str, days: int) -> None:
-    """Let the engine remove intervals after so many days, in the indices that are there and in those to come; 0: not any more.
+    """Let the engine remove intervals after so many days,
+    in the indices that are there and in those to come; 0: not any more.
 
     Raises Malformed where this edition has no such thing, and then nothing has changed.
     """
@@ -89,7 +96,9 @@ def _put(client: Client, path: str, body: dict[str, Any], params: dict[str, int]
     except Refused as error:
         if error.status in NO_HANDLER:
             title, kind = client.dialect.title, "ISM" if client.dialect.name == "opensearch" else "ILM"
-            raise Malformed(f"this edition of {title} has no {kind}: leave --ilm-days out, documents_forget removes intervals") from None
+            raise Malformed(
+                f"this edition of {title} has no {kind}: leave --ilm-days out, documents_forget removes intervals"
+            ) from None
         raise
 
 
@@ -101,5 +110,9 @@ def _named(client: Client, prefix: str) -> str | None:
         if error.status == NOT_FOUND:
             return None
         raise
-    name: str | None = found["component_templates"][0]["component_template"]["template"].get("settings", {}).get("index.lifecycle.name")
+    name: str | None = (
+        found["component_templates"][0]["component_template"]["template"]
+        .get("settings", {})
+        .get("index.lifecycle.name")
+    )
     return name

@@ -1,7 +1,7 @@
 """Listing documents as of one moment: a point in time of all shards or of none, read page by page.
 
-An engine holds so many points at once, one a shard: OpenSearch 300 a node. One that has no room for more is waited for. What a
-span lies in is asked for by its months' own names, so that a listing of a day holds few.
+An engine holds so many points at once, one a shard: OpenSearch 300 a node. One that has no room for more is waited for.
+What a span lies in is asked for by its months' own names, so that a listing of a day holds few.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,9 @@ MOST_NAMES = 20
 
 
 def indices_of(client: Client, prefix: str, index: str, span: tuple[datetime, datetime] | None) -> str:
-    """Name what a listing has to open: of intervals those months alone that a span may lie in, and that of other months."""
+    """Name what a listing has to open:
+    of intervals those months alone that a span may lie in, and that of other months.
+    """
     every = alias(prefix, index)
     if span is None or index != MONTHLY:
         return every
@@ -56,7 +58,9 @@ def listed(
     try:
         while True:
             point = {"id": pit, "keep_alive": PIT_KEPT}
-            answer = search(pit=point, query=query, sort=order, size=page_size, track_total_hits=False, version=True, **after)
+            answer = search(
+                pit=point, query=query, sort=order, size=page_size, track_total_hits=False, version=True, **after
+            )
             hits, pit = answer["hits"]["hits"], answer.get("pit_id", pit)
             yield from hits
             if len(hits) < page_size:

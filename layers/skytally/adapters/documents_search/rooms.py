@@ -1,6 +1,8 @@
-"""How full the disks of a search engine's data nodes are, beside the low watermark: past it a node takes no more shards.
+"""How full the disks of a search engine's data nodes are,
+beside the low watermark: past it a node takes no more shards.
 
-A watermark is a share of the disk that may be used (`85%`, `0.85`), at most leaving its headroom free, or what must stay free (`50gb`).
+A watermark is a share of the disk that may be used (`85%`, `0.85`), at most leaving its headroom free, or what must
+stay free (`50gb`).
 """
 
 import re
@@ -25,11 +27,15 @@ def rooms(client: Client) -> Iterator[DiskUsage]:
             for disk in node.get("fs", {}).get("data", ()):
                 total = disk["total_in_bytes"]
                 needed = needed_bytes(low, headroom, total)
-                yield DiskUsage(f"the disk of {client.dialect.title}'s {node['name']}", disk["available_in_bytes"], total, needed)
+                yield DiskUsage(
+                    f"the disk of {client.dialect.title}'s {node['name']}", disk["available_in_bytes"], total, needed
+                )
 
 
 def watermark(settings: dict[str, Any]) -> tuple[str, str | None]:
-    """Read the low watermark and its headroom from where they count: transient settings before persistent ones before defaults."""
+    """Read the low watermark and its headroom from where they count:
+    transient settings before persistent ones before defaults.
+    """
     found: dict[str, Any] = {}
     for source in ("defaults", "persistent", "transient"):
         told = settings.get(source, {})

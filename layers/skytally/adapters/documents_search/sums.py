@@ -1,9 +1,10 @@
 """Sums over a window by aggregations that every edition has, exact where nothing is cut.
 
-An interval carries, worked out when it is written, how many hours' and days' edges (UTC) it crosses, and how much of each sum lies after
-the edge: after midnight where it crosses that, else after the one hour's edge. So sums by hour or day are three aggregations: what began
-in a step, less what of it lies after the edge, plus what of others lies after an edge in it. Only what crosses several edges, or an edge
-of the window itself, is told apart by its begin and end and cut here.
+An interval carries, worked out when it is written, how many hours' and days' edges (UTC) it crosses, and how much of
+each sum lies after the edge: after midnight where it crosses that, else after the one hour's edge. So sums by hour or
+day are three aggregations: what began in a step, less what of it lies after the edge, plus what of others lies after an
+edge in it. Only what crosses several edges, or an edge of the window itself, is told apart by its begin and end and cut
+here.
 """
 
 from collections import defaultdict
@@ -39,7 +40,9 @@ def with_cuts(document: Document) -> dict[str, Any]:
     """Add to an interval which edges it crosses, and its sums after the edge by which it is cut."""
     source = structs.asdict(document)
     begin, end = to_ms(source["from_at"]), to_ms(source["until_at"])
-    crossed = {unit: (end - 1) // step - begin // step for unit, step in (("hours_crossed", HOUR_MS), ("days_crossed", DAY_MS))}
+    crossed = {
+        unit: (end - 1) // step - begin // step for unit, step in (("hours_crossed", HOUR_MS), ("days_crossed", DAY_MS))
+    }
     unit = DAY_MS if crossed["days_crossed"] else HOUR_MS
     if crossed["days_crossed"] == 1 or (crossed["days_crossed"] == 0 and crossed["hours_crossed"] == 1):
         edge = (end - 1) // unit * unit
@@ -53,10 +56,14 @@ def held(where: Mapping[str, Sequence[str]], *more: Filter) -> Filter:
 
 
 def table(search: Search, query: Query) -> list[Row]:
-    """Answer a row for each combination of the dimensions, ordered by them; several things are counted by telling all apart."""
+    """Answer a row for each combination of the dimensions, ordered by them;
+    several things are counted by telling all apart.
+    """
     told_apart = query.by + tuple(name for name in query.distinct if name not in query.by)
     cells = _empty(query.sums)
-    for key, bucket in _composite(search, held(query.where, *_inside(query)), _dimensions(query, told_apart), _sums(query.sums)):
+    for key, bucket in _composite(
+        search, held(query.where, *_inside(query)), _dimensions(query, told_apart), _sums(query.sums)
+    ):
         _add(cells[key], {name: bucket[name]["value"] for name in query.sums}, 1)
     if query.moment is None:
         for begin, end, key, values in _spans(search, held(query.where, _crosses_window(query)), query, told_apart):
@@ -72,12 +79,16 @@ def _rows(cells: Cells, query: Query, told_apart: tuple[str, ...]) -> Iterator[R
         _add(rows[key[: len(query.by)]], values, 1)
         counted[key[: len(query.by)]].append(key)
     for key in sorted(rows, key=_order):
-        counts = {f"{name}_count": len({k[told_apart.index(name)] for k in counted[key]} - {None}) for name in query.distinct}
+        counts = {
+            f"{name}_count": len({k[told_apart.index(name)] for k in counted[key]} - {None}) for name in query.distinct
+        }
         yield {**dict(zip(query.by, key, strict=True)), **_whole(rows[key]), **counts}
 
 
 def series(search: Search, query: Query, step: timedelta) -> list[Row]:
-    """Answer the same per step: steps of an hour or longer are UTC's, shorter ones are counted from the window's start."""
+    """Answer the same per step: steps of an hour or longer are UTC's,
+    shorter ones are counted from the window's start.
+    """
     step_ms = step // timedelta(milliseconds=1)
     steps = Steps(search, query, step_ms, 0 if step_ms >= HOUR_MS else to_ms(query.from_at))
     if query.moment is not None:
@@ -103,7 +114,11 @@ class Steps:
     def add_up(self, moment: str, *wanted: Filter, prefix: str = "", sign: int = 1) -> None:
         """Add the sums of what lies whole within the window, each to the step of one of its moments."""
         inside = held(self._query.where, *_inside(self._query), *wanted)
-        histogram = {"field": moment, "fixed_interval": f"{self._step_ms}ms", "offset": f"{self._origin_ms % self._step_ms}ms"}
+        histogram = {
+            "field": moment,
+            "fixed_interval": f"{self._step_ms}ms",
+            "offset": f"{self._origin_ms % self._step_ms}ms",
+        }
         sources = [{"step": {"date_histogram": histogram}}, *_dimensions(self._query, self._query.by)]
         for (at_ms, *key), bucket in _composite(self._search, inside, sources, _sums(self._query.sums, prefix)):
             step = (at_ms - self._origin_ms) // self._step_ms
@@ -112,7 +127,9 @@ class Steps:
     def cut(self, *wanted: Filter) -> None:
         """Share documents out among the steps that they lie in."""
         query, step_ms, origin_ms = self._query, self._step_ms, self._origin_ms
-        for begin, end, key, values in _spans(self._search, held(query.where, _overlaps(query), *wanted), query, query.by):
+        for begin, end, key, values in _spans(
+            self._search, held(query.where, _overlaps(query), *wanted), query, query.by
+        ):
             first, last = max(begin, to_ms(query.from_at)), min(end, to_ms(query.until_at))
             for step in range((first - origin_ms) // step_ms, (last - 1 - origin_ms) // step_ms + 1):
                 inside = min(last, (step + 1) * step_ms + origin_ms) - max(first, step * step_ms + origin_ms)
@@ -143,8 +160,12 @@ def _composite(search: Search, wanted: Filter, sources: list[Filter], metrics: F
         after = {"after": answer["after_key"]}
 
 
-def _spans(search: Search, wanted: Filter, query: Query, by: Sequence[str]) -> Iterator[tuple[int, int, Key, dict[str, float]]]:
-    """Answer begin, end, dimensions and sums of all that matches, which costs a sixth of reading the documents themselves."""
+def _spans(
+    search: Search, wanted: Filter, query: Query, by: Sequence[str]
+) -> Iterator[tuple[int, int, Key, dict[str, float]]]:
+    """Answer begin, end, dimensions and sums of all that matches,
+    which costs a sixth of reading the documents themselves.
+    """
     edges = [{name: {"terms": {"field": name}}} for name in ("from_at", "until_at")]
     for (begin, end, *key), bucket in _composite(search, wanted, [*edges, *_dimensions(query, by)], _sums(query.sums)):
         if begin < end:
@@ -175,13 +196,19 @@ def _inside(query: Query) -> list[Filter]:
         absent: list[Filter] = [{"bool": {"must_not": {"exists": {"field": query.missing}}}}] if query.missing else []
         return [_range(query.moment, gte=query.from_at, lt=query.until_at), *absent]
     # Four bounds, since what ends before it begins is within two.
-    begins, ends = _range("from_at", gte=query.from_at, lt=query.until_at), _range("until_at", gt=query.from_at, lte=query.until_at)
+    begins, ends = (
+        _range("from_at", gte=query.from_at, lt=query.until_at),
+        _range("until_at", gt=query.from_at, lte=query.until_at),
+    )
     return [begins, ends, *NAMED]
 
 
 def _overlaps(query: Query) -> Filter:
     """Hold to what overlaps a window, and can be read."""
-    begins, ends = _range("from_at", gte=storable.EARLIEST, lt=query.until_at), _range("until_at", gt=query.from_at, lte=storable.LATEST)
+    begins, ends = (
+        _range("from_at", gte=storable.EARLIEST, lt=query.until_at),
+        _range("until_at", gt=query.from_at, lte=storable.LATEST),
+    )
     return {"bool": {"filter": [begins, ends, *NAMED]}}
 
 

@@ -1,4 +1,5 @@
-"""How each index lies in a search engine: mappings made from the records, templates and indices that `install` makes, all under one prefix.
+"""How each index lies in a search engine: mappings made from the records,
+templates and indices that `install` makes, all under one prefix.
 
 ::
 
@@ -39,11 +40,19 @@ TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime
 CUT = tuple(field.name for field in msgspec.structs.fields(Interval) if field.type is int and field.name != "cores")
 _MONTH = re.compile(r"\d{4}-\d{2}")
 # Boots that were named before names had a cloud keep theirs.
-_INTERVAL_KEYS = tuple(re.compile(rf".*-(\d{{8}}T\d{{6}})Z{rest}-(\d{{1,15}})", re.DOTALL) for rest in ("@[^@]*", "(?:~[0-9a-f]{16})?"))
+_INTERVAL_KEYS = tuple(
+    re.compile(rf".*-(\d{{8}}T\d{{6}})Z{rest}-(\d{{1,15}})", re.DOTALL) for rest in ("@[^@]*", "(?:~[0-9a-f]{16})?")
+)
 
-# One shard holds tens of millions of our small documents, and every search would have to ask each of several. A copy is kept as soon as
-# there is a second node. Readers refresh before they look, so that nothing else needs new segments every second.
-SETTINGS = {"number_of_shards": 1, "auto_expand_replicas": "0-1", "refresh_interval": "30s", "codec": "best_compression"}
+# One shard holds tens of millions of our small documents, and every search would have to ask each of several. A copy is
+# kept as soon as there is a second node. Readers refresh before they look, so that nothing else needs new segments
+# every second.
+SETTINGS = {
+    "number_of_shards": 1,
+    "auto_expand_replicas": "0-1",
+    "refresh_interval": "30s",
+    "codec": "best_compression",
+}
 
 
 def id_of(key: str) -> str:
@@ -62,7 +71,9 @@ def written_to(prefix: str, index: str, key: str) -> str:
 
 
 def month_of_key(key: str) -> str:
-    """Read the month in which an interval began, by its boot's name and its uptime; never its own times, which may be corrected."""
+    """Read the month in which an interval began, by its boot's name and its uptime;
+    never its own times, which may be corrected.
+    """
     match = next(filter(None, (form.fullmatch(key) for form in _INTERVAL_KEYS)), None)
     if match is None:
         return OTHER_MONTH
@@ -105,8 +116,12 @@ def _field(index: str, name: str, field_type: type) -> dict[str, Any]:
 
 def templates(prefix: str) -> dict[str, dict[str, Any]]:
     """Write the composable templates, by name; each takes the settings from the one component template."""
-    made = {alias(prefix, index): _template(prefix, index, alias(prefix, index)) for index in INDICES if index != MONTHLY}
-    made[alias(prefix, MONTHLY)] = _template(prefix, MONTHLY, f"{alias(prefix, MONTHLY)}-*", lifecycle_component(prefix))
+    made = {
+        alias(prefix, index): _template(prefix, index, alias(prefix, index)) for index in INDICES if index != MONTHLY
+    }
+    made[alias(prefix, MONTHLY)] = _template(
+        prefix, MONTHLY, f"{alias(prefix, MONTHLY)}-*", lifecycle_component(prefix)
+    )
     # It holds intervals of any age, so it never goes as a whole.
     made[other_months(prefix)] = _template(prefix, MONTHLY, other_months(prefix)) | {"priority": 201}
     return made
@@ -117,7 +132,13 @@ def _template(prefix: str, index: str, pattern: str, *more: str) -> dict[str, An
     if index == MONTHLY:
         template["aliases"] = {alias(prefix, index): {}}
     composed_of = [component(prefix), *more]
-    return {"index_patterns": [pattern], "composed_of": composed_of, "priority": 200, "version": VERSION, "template": template}
+    return {
+        "index_patterns": [pattern],
+        "composed_of": composed_of,
+        "priority": 200,
+        "version": VERSION,
+        "template": template,
+    }
 
 
 def component(prefix: str) -> str:

@@ -1,7 +1,10 @@
-"""One cluster of a search engine: a request and its answer, over the vendor's own client. No caller knows which vendor's.
+"""One cluster of a search engine: a request and its answer, over the vendor's own client.
 
-Which engine is there is asked once, at the first call: `GET /` of each host. A URL with `elasticsearch+` or `opensearch+`
-says it outright, for sites that may not ask. An engine that is another, too old, or of two kinds is named in words.
+No caller knows which vendor's.
+
+Which engine is there is asked once, at the first call: `GET /` of each host. A URL with `elasticsearch+` or
+`opensearch+` says it outright, for sites that may not ask. An engine that is another, too old, or of two kinds is named
+in words.
 """
 
 import re
@@ -17,7 +20,8 @@ from skytally.core.errors import Unavailable
 SCHEME = re.compile(r"(?:(elasticsearch|opensearch)\+)?(https?://.*)", re.DOTALL)
 CHECK = "check SKYTALLY_DOCUMENTS"
 UNAUTHENTICATED, FORBIDDEN = 401, 403
-# More than the threads of a process. A thread that waits for a connection waits beyond the time that its request may take.
+# More than the threads of a process. A thread that waits for a connection waits beyond the time that its request may
+# take.
 CONNECTIONS = 64
 
 
@@ -56,7 +60,9 @@ class Wire(Protocol):
 
 
 def split(hosts: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the engine that the URLs name, and the URLs without it; raises Unavailable where they name two, or none."""
+    """Return the engine that the URLs name, and the URLs without it;
+    raises Unavailable where they name two, or none.
+    """
     parts = [SCHEME.fullmatch(host.strip()) for host in hosts]
     named = {part[1] for part in parts if part}
     if None in parts or len(named) != 1:
@@ -110,7 +116,10 @@ class Client:
             raise next(reply for reply in reversed(replies) if isinstance(reply, Exception))
         engines = {engine for engine, _ in answers if engine is not None}
         if len(engines) > 1:
-            raise Unavailable(f"the hosts of SKYTALLY_DOCUMENTS are of two engines ({' and '.join(sorted(engines))}): name those of one")
+            raise Unavailable(
+                f"the hosts of SKYTALLY_DOCUMENTS are of two engines ({' and '.join(sorted(engines))}): name those of "
+                "one"
+            )
         engine = next(iter(engines), None)
         if engine is None and self._named is None:
             raise Unavailable(
@@ -118,12 +127,16 @@ class Client:
                 "write SKYTALLY_DOCUMENTS with elasticsearch+https:// or opensearch+https://"
             )
         if engine is not None and self._named not in {None, engine}:
-            raise Unavailable(f"the document store is {DIALECTS[engine].title}: write SKYTALLY_DOCUMENTS with {engine}+https://")
+            raise Unavailable(
+                f"the document store is {DIALECTS[engine].title}: write SKYTALLY_DOCUMENTS with {engine}+https://"
+            )
         dialect = DIALECTS[engine or str(self._named)]
         for _, version in answers:
             if version is not None and version < dialect.oldest:
                 needed = ".".join(map(str, dialect.oldest))
-                raise Unavailable(f"the document store is an older {dialect.title} than {needed}: use {needed} or later")
+                raise Unavailable(
+                    f"the document store is an older {dialect.title} than {needed}: use {needed} or later"
+                )
         return dialect
 
     def _reply(self, host: str) -> Engine | Away | Refused:

@@ -39,11 +39,18 @@ class ElasticsearchWire:
 
     def __init__(self, hosts: Sequence[str], credential: Credential, ca_file: str, request_seconds: float) -> None:
         serializers = {"application/json": Json(), "application/vnd.elasticsearch+json": Json()}
-        how: dict[str, Any] = {"request_timeout": request_seconds, "max_retries": 0, "retry_on_timeout": False, **credential.certificate}
+        how: dict[str, Any] = {
+            "request_timeout": request_seconds,
+            "max_retries": 0,
+            "retry_on_timeout": False,
+            **credential.certificate,
+        }
         if ca_file:
             how["ca_certs"] = ca_file
         self._headers, self._request_seconds = credential.headers, request_seconds
-        self._client = Elasticsearch(list(hosts), http_compress=True, connections_per_node=CONNECTIONS, serializers=serializers, **how)
+        self._client = Elasticsearch(
+            list(hosts), http_compress=True, connections_per_node=CONNECTIONS, serializers=serializers, **how
+        )
 
     def perform(self, method: str, path: str, params: Mapping[str, str], body: Any) -> Any:
         """Return the answer's JSON; see the protocol."""
@@ -62,7 +69,9 @@ class ElasticsearchWire:
 
     def _whoever_answers(self, headers: Mapping[str, str]) -> Any:
         """Ask what is there, in plain JSON, which every engine reads."""
-        meta, answer = self._client.transport.perform_request("GET", "/", headers=headers, request_timeout=self._request_seconds)
+        meta, answer = self._client.transport.perform_request(
+            "GET", "/", headers=headers, request_timeout=self._request_seconds
+        )
         if meta.status != 200:
             raise Refused.of(meta.status, answer, is_elasticsearch=PRODUCT in meta.headers)
         return answer

@@ -4,8 +4,9 @@
 
     <index>(key TEXT PRIMARY KEY, version INTEGER, <a column per field of the record>)     moments as ms since 1970, UTC
 
-Writes that arrive together share one transaction and one fsync: a caller waits for the commit that holds its documents, never for a
-timer. WAL lets readers and other processes go on meanwhile. Versions decide inside the database, so any number of processes may write.
+Writes that arrive together share one transaction and one fsync: a caller waits for the commit that holds its documents,
+never for a timer. WAL lets readers and other processes go on meanwhile. Versions decide inside the database, so any
+number of processes may write.
 
 A row that cannot be made into its record is skipped and noted, whatever somebody wrote into the file by hand.
 """
@@ -82,7 +83,10 @@ class SqliteDocuments:
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
         """List documents in key order; see the port."""
         condition, values = conditions(where)
-        rows = self._select(f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE {condition} ORDER BY key", values)  # noqa: S608
+        rows = self._select(
+            f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE {condition} ORDER BY key",  # noqa: S608
+            values,
+        )
         for row, document in self._documents(index, kind, rows):
             yield row["key"], document
 
@@ -97,19 +101,26 @@ class SqliteDocuments:
         """List documents of a span in the order of their moments; see the port."""
         condition, values = conditions(where)
         rest = f"{quoted(moment)} < ? AND {IS_KEY} AND {condition} ORDER BY {quoted(moment)}, key LIMIT {PAGE_ROWS}"
-        sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE ({quoted(moment)}, key) > (?, CAST(? AS TEXT)) AND {rest}"  # noqa: S608
+        sql = (
+            f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE ({quoted(moment)}, key) > (?, CAST(? AS "  # noqa: S608
+            f"TEXT)) AND {rest}"
+        )
         pages = self._pages(sql, (to_ms(span[0]), ""), [to_ms(span[1]), *values], (moment, "key"))
         for row, document in self._documents(index, kind, pages):
             yield row["key"], document
 
-    def stored(self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None) -> Iterator[tuple[str, int, D]]:
+    def stored(
+        self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None
+    ) -> Iterator[tuple[str, int, D]]:
         """List documents with their versions; see the port."""
         rest = f"{IS_KEY} ORDER BY key LIMIT {PAGE_ROWS}"
         sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key > CAST(? AS TEXT) AND {rest}"  # noqa: S608
         for row, document in self._documents(index, kind, self._pages(sql, (after,), [], ("key",)), skipped):
             yield row["key"], row["version"], document
 
-    def _pages(self, sql: str, behind: tuple[Any, ...], values: Sequence[Any], position: Sequence[str]) -> Iterator[sqlite3.Row]:
+    def _pages(
+        self, sql: str, behind: tuple[Any, ...], values: Sequence[Any], position: Sequence[str]
+    ) -> Iterator[sqlite3.Row]:
         """Select a page at a time, each behind the position of the last row of the one before."""
         page: list[sqlite3.Row] | None = None
         while page is None or len(page) == PAGE_ROWS:
@@ -202,7 +213,9 @@ class SqliteDocuments:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             connection.row_factory = sqlite3.Row
             exact.prepare(connection)
             connection.execute("PRAGMA journal_mode = WAL")

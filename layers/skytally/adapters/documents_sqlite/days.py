@@ -1,9 +1,11 @@
-"""A window of intervals by vm, cloud or boot: whole days are added up once, by boot, and kept until something in them changes.
+"""A window of intervals by vm, cloud or boot:
+whole days are added up once, by boot, and kept until something in them changes.
 
 ::
 
     interval_day(day, label, <dimensions>, <sums>)     what lies whole within one UTC day, per boot
-    interval_day_kept(day)                             the days whose sums hold; a trigger strikes a day out when an interval changes
+    interval_day_kept(day)                             the days whose sums hold; a trigger strikes a day out when an
+                                                       interval changes
 
 An interval that lies whole within a day of the window counts by the day's sum. What crosses midnight, and what lies in
 the window's first and last, unfinished days or in a day that is not kept, is added up from the intervals themselves.
@@ -46,7 +48,10 @@ def schema() -> Iterator[str]:
     yield f"CREATE TABLE IF NOT EXISTS interval_day (day INTEGER, {columns}, PRIMARY KEY (day, label)) WITHOUT ROWID"
     yield "CREATE TABLE IF NOT EXISTS interval_day_kept (day INTEGER PRIMARY KEY)"
     struck = "DELETE FROM interval_day_kept WHERE day IN"
-    yield (f"CREATE TRIGGER IF NOT EXISTS interval_inserted AFTER INSERT ON interval BEGIN {struck} (NEW.from_at / {DAY_MS}); END")
+    yield (
+        f"CREATE TRIGGER IF NOT EXISTS interval_inserted AFTER INSERT ON interval BEGIN {struck} (NEW.from_at / "
+        f"{DAY_MS}); END"
+    )
     yield (
         f"CREATE TRIGGER IF NOT EXISTS interval_updated AFTER UPDATE ON interval "
         f"BEGIN {struck} (OLD.from_at / {DAY_MS}, NEW.from_at / {DAY_MS}); END"
@@ -81,7 +86,12 @@ def keep(connection: sqlite3.Connection, day: int) -> None:
 
 def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:
     days = whole(query, DAY_MS) if asks_only(query, DIMENSIONS, SUMS) else range(0)
-    return {row[0] for row in reader.execute("SELECT day FROM interval_day_kept WHERE day >= ? AND day < ?", (days.start, days.stop))}
+    return {
+        row[0]
+        for row in reader.execute(
+            "SELECT day FROM interval_day_kept WHERE day >= ? AND day < ?", (days.start, days.stop)
+        )
+    }
 
 
 def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
@@ -94,7 +104,9 @@ def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
     parts = [_kept_part(query, kept, [*map(quoted, names), *map(quoted, query.sums)])] if kept else []
     for where, values, is_inside in sources(query, kept):
         counted = (quoted(s) if is_inside else f"{inside_sum(query, s)} AS {quoted(s)}" for s in query.sums)
-        parts.append((f"SELECT {', '.join([*map(quoted, names), *counted]) or '1'} FROM interval WHERE {where}", values))  # noqa: S608
+        parts.append(
+            (f"SELECT {', '.join([*map(quoted, names), *counted]) or '1'} FROM interval WHERE {where}", values)  # noqa: S608
+        )
     union = " UNION ALL ".join(sql for sql, _ in parts)
     dimensions = ", ".join(map(quoted, query.by))
     # A label's boot has one vm and cloud.
@@ -110,4 +122,7 @@ def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
 def _kept_part(query: Query, days: set[int], columns: Sequence[str]) -> tuple[str, list[Any]]:
     condition, held = conditions(query.where)
     marks = ", ".join("?" * len(days))
-    return f"SELECT {', '.join(columns) or '1'} FROM interval_day WHERE day IN ({marks}) AND {condition}", [*sorted(days), *held]  # noqa: S608
+    return f"SELECT {', '.join(columns) or '1'} FROM interval_day WHERE day IN ({marks}) AND {condition}", [  # noqa: S608
+        *sorted(days),
+        *held,
+    ]

@@ -37,7 +37,9 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 
 def fetched(reader: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-    """Return all rows of a statement; a text that is no UTF-8 stays bytes, so that one document cannot be read and no other."""
+    """Return all rows of a statement; a text that is no UTF-8 stays bytes,
+    so that one document cannot be read and no other.
+    """
     try:
         return reader.execute(sql, values).fetchall()
     except sqlite3.OperationalError as error:
@@ -75,7 +77,9 @@ def is_overflow(error: sqlite3.OperationalError) -> bool:
 
 
 def _is_readable(row: sqlite3.Row, dimensions: Sequence[str], needed: Sequence[str]) -> bool:
-    return all(row[name] is not None for name in needed) and not any(isinstance(row[name], bytes) for name in dimensions)
+    return all(row[name] is not None for name in needed) and not any(
+        isinstance(row[name], bytes) for name in dimensions
+    )
 
 
 def _row(row: sqlite3.Row, query: Query) -> Row:

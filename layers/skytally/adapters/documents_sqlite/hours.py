@@ -1,13 +1,16 @@
-"""A window of intervals by steps: whole hours are added up once for each cloud, and kept until something in them changes.
+"""A window of intervals by steps: whole hours are added up once for each cloud,
+and kept until something in them changes.
 
 ::
 
     interval_hour(hour, cloud, site, group, <sums>)    the parts of all intervals that lie in one UTC hour
-    interval_hour_kept(hour)                           the hours whose sums hold; a trigger strikes out those in which an interval lies
+    interval_hour_kept(hour)                           the hours whose sums hold; a trigger strikes out those in which
+                                                       an interval lies
 
-Steps of whole hours are made of hours; what lies in the others, and all of it where steps are shorter or vms are told apart, is added up
-from the intervals themselves, each in parts by the time that it spent in a step. Parts of whole numbers are whole and add up to all of
-it; only an interval that lies in three steps or more, or that the window's edge cuts, carries fractions.
+Steps of whole hours are made of hours; what lies in the others, and all of it where steps are shorter or vms are told
+apart, is added up from the intervals themselves, each in parts by the time that it spent in a step. Parts of whole
+numbers are whole and add up to all of it; only an interval that lies in three steps or more, or that the window's edge
+cuts, carries fractions.
 """
 
 import sqlite3
@@ -19,14 +22,25 @@ from typing import Any
 from msgspec import structs
 
 from skytally.adapters.documents_sqlite import exact
-from skytally.adapters.documents_sqlite.intervals import HOUR_MS, INDEX, Source, asks_only, gaps, inside_sum, sources, whole, worth_keeping
+from skytally.adapters.documents_sqlite.intervals import (
+    HOUR_MS,
+    INDEX,
+    Source,
+    asks_only,
+    gaps,
+    inside_sum,
+    sources,
+    whole,
+    worth_keeping,
+)
 from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
 from skytally.core.ports import Query, Row
 
 # What plots show.
 DIMENSIONS = ("cloud", "site", "group")
 SUMS = ("core_ms", "user_ms", "nice_ms", "system_ms")
-# Vms report once an hour, and once more what did not get through: what is younger changes too often to be worth keeping.
+# Vms report once an hour, and once more what did not get through: what is younger changes too often to be worth
+# keeping.
 UNSETTLED_HOURS = 3
 # Added up in one transaction, which no writer's overlaps.
 HOURS_A_TURN = 24
@@ -63,7 +77,13 @@ def missing(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[r
 
 def keep(connection: sqlite3.Connection, hours: range) -> None:
     """Add hours up, within the caller's transaction."""
-    span = Query(index=INDEX, from_at=from_ms(hours.start * HOUR_MS), until_at=from_ms(hours.stop * HOUR_MS), by=DIMENSIONS, sums=SUMS)
+    span = Query(
+        index=INDEX,
+        from_at=from_ms(hours.start * HOUR_MS),
+        until_at=from_ms(hours.stop * HOUR_MS),
+        by=DIMENSIONS,
+        sums=SUMS,
+    )
     cells: Cells = _empty(SUMS)
     _add_up(cells, connection, span, HOUR_MS, 0)
     columns = ["hour", *map(quoted, DIMENSIONS), *map(quoted, SUMS)]
@@ -90,7 +110,11 @@ def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Ro
     for low, high in gaps(query, kept, HOUR_MS):
         _add_up(cells, reader, structs.replace(query, from_at=from_ms(low), until_at=from_ms(high)), step_ms, origin_ms)
     return [
-        {"at": from_ms(max(place * step_ms + origin_ms, begin)), **dict(zip(query.by, dimensions, strict=True)), **values}
+        {
+            "at": from_ms(max(place * step_ms + origin_ms, begin)),
+            **dict(zip(query.by, dimensions, strict=True)),
+            **values,
+        }
         for (place, *dimensions), values in sorted(cells.items(), key=lambda cell: _order(cell[0]))
     ]
 
@@ -101,7 +125,12 @@ def _made_of_hours(query: Query, step: timedelta) -> bool:
 
 def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:
     hours = whole(query, HOUR_MS)
-    return {row[0] for row in reader.execute("SELECT hour FROM interval_hour_kept WHERE hour >= ? AND hour < ?", (hours.start, hours.stop))}
+    return {
+        row[0]
+        for row in reader.execute(
+            "SELECT hour FROM interval_hour_kept WHERE hour >= ? AND hour < ?", (hours.start, hours.stop)
+        )
+    }
 
 
 def _kept_rows(reader: sqlite3.Connection, query: Query, kept: set[int], step_hours: int) -> list[Row]:
@@ -112,7 +141,11 @@ def _kept_rows(reader: sqlite3.Connection, query: Query, kept: set[int], step_ho
     grouped = f"GROUP BY {', '.join(['1', *map(quoted, query.by)])}"
 
     def statement(add_up: str) -> str:
-        columns = [f"{step} AS step", *map(quoted, query.by), *(f"{add_up}({quoted(s)}) AS {quoted(s)}" for s in query.sums)]
+        columns = [
+            f"{step} AS step",
+            *map(quoted, query.by),
+            *(f"{add_up}({quoted(s)}) AS {quoted(s)}" for s in query.sums),
+        ]
         joined = "interval_hour JOIN interval_hour_kept USING (hour)"
         return f"SELECT {', '.join(columns)} FROM {joined} WHERE hour >= ? AND hour < ? AND {condition} {grouped}"  # noqa: S608
 
@@ -127,7 +160,9 @@ def _add_up(cells: Cells, reader: sqlite3.Connection, query: Query, step_ms: int
 
 
 def _spans(reader: sqlite3.Connection, query: Query, source: Source, step_ms: int, origin_ms: int) -> list[Row]:
-    """Add up what begins in one step and ends in one, by those two: all of it, what lies in the first and what lies in the last."""
+    """Add up what begins in one step and ends in one, by those two:
+    all of it, what lies in the first and what lies in the last.
+    """
     where, values, is_inside = source
     begin, end = to_ms(query.from_at), to_ms(query.until_at)
     from_at, until_at = ("from_at", "until_at") if is_inside else (f"MAX(from_at, {begin})", f"MIN(until_at, {end})")

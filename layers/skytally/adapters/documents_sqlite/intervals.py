@@ -10,11 +10,13 @@ from skytally.core.ports import Query
 INDEX = "interval"
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 CROSSES = f"from_at / {DAY_MS} <> (until_at - 1) / {DAY_MS}"
-# What cannot be read counts nowhere. A moment that is no number is larger than any, and one that is absent satisfies nothing.
+# What cannot be read counts nowhere. A moment that is no number is larger than any, and one that is absent satisfies
+# nothing.
 NAMED = "typeof(label) = 'text' AND typeof(vm) = 'text' AND typeof(cloud) = 'text'"
 FORWARD = "from_at <= until_at"
 WITHIN_REACH = f"{FORWARD} AND from_at >= 0 AND until_at <= {LATEST_MS}"
-# What is kept is looked for in spans of so long, so that a moment far away costs one of them and not centuries of nothing.
+# What is kept is looked for in spans of so long, so that a moment far away costs one of them and not centuries of
+# nothing.
 SPAN_MS = 32 * DAY_MS
 # A condition on intervals, its values, and whether all of each lies in the window.
 Source = tuple[str, list[Any], bool]
@@ -62,7 +64,8 @@ def whole(query: Query, unit_ms: int) -> range:
 
 
 def worth_keeping(reader: sqlite3.Connection, query: Query, unit_ms: int, newest: int) -> Iterator[int]:
-    """Number those among them from the first in which an interval of a span of days ends to the last, but some newest ones.
+    """Number those among them from the first in which an interval
+    of a span of days ends to the last, but some newest ones.
 
     A window may be longer than all that is known: it must not be filled with sums of nothing.
     """

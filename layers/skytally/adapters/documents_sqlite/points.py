@@ -17,7 +17,9 @@ def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
 
 
 def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Row]:
-    """Answer the same per step: steps of an hour or longer are UTC's, shorter ones are counted from the window's start."""
+    """Answer the same per step: steps of an hour or longer are UTC's,
+    shorter ones are counted from the window's start.
+    """
     step_ms = step // timedelta(milliseconds=1)
     origin_ms = (0 if step_ms >= HOUR_MS else to_ms(query.from_at)) % step_ms
     at = f"({quoted(query.moment or '')} - {origin_ms}) / {step_ms} * {step_ms} + {origin_ms}"
@@ -35,7 +37,10 @@ def _select(reader: sqlite3.Connection, query: Query, first: list[str]) -> list[
 
     def statement(add_up: str) -> str:
         columns = [*first, *map(quoted, query.by), *(_sum(name, add_up) for name in query.sums), *counts]
-        return f"SELECT {', '.join(columns)} FROM {quoted(query.index)} WHERE {moment} >= ? AND {moment} < ? AND {condition}{grouped}"  # noqa: S608
+        return (
+            f"SELECT {', '.join(columns)} FROM {quoted(query.index)} WHERE {moment} >= ? AND {moment} < ? AND "  # noqa: S608
+            f"{condition}{grouped}"
+        )
 
     return exact.rows(reader, query, statement, told)
 

@@ -47,7 +47,9 @@ def quoted(field: str) -> str:
 
 
 class Table:
-    """How one index lies in SQLite: its statements and the conversions of its columns, made once from the record's fields."""
+    """How one index lies in SQLite:
+    its statements and the conversions of its columns, made once from the record's fields.
+    """
 
     def __init__(self, name: str, kind: type[Document]) -> None:
         self.name, self.columns = name, storable.field_types(kind)
@@ -67,7 +69,10 @@ class Table:
         if there:
             yield from (f"ALTER TABLE {quoted(self.name)} ADD COLUMN {column}" for column in columns)
         else:
-            yield f"CREATE TABLE {quoted(self.name)} ({', '.join(['key TEXT PRIMARY KEY', 'version INTEGER NOT NULL', *columns])})"
+            yield (
+                f"CREATE TABLE {quoted(self.name)} "
+                f"({', '.join(['key TEXT PRIMARY KEY', 'version INTEGER NOT NULL', *columns])})"
+            )
         for column in INDEXED.get(self.name, ()):
             name, more = f"{self.name}_{column}", COVERED.get(self.name, ())
             if more:

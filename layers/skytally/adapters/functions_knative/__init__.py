@@ -1,8 +1,8 @@
 """Functions on Knative Serving, by server-side apply to the Kubernetes API.
 
-A Service carries its specification's digest as an annotation, which alone makes no new revision, and in its environment.
-Applying what is there changes nothing, so a dry run shows what somebody else has changed since. Knative keeps the old
-revision until the new one is ready; while it is not, its pods say why, long before Knative gives up.
+A Service carries its specification's digest as an annotation, which alone makes no new revision, and in its
+environment. Applying what is there changes nothing, so a dry run shows what somebody else has changed since. Knative
+keeps the old revision until the new one is ready; while it is not, its pods say why, long before Knative gives up.
 """
 
 import contextlib
@@ -64,20 +64,33 @@ class KnativeFunctions:
             self._cluster.delete("HTTPRoute", route_name(wanted.service))
 
     def running(self, wanted: Specification) -> Running | None:
-        """Look at one function: its Service, its pods while it is not ready, and what applying it again would change once it is."""
+        """Look at one function: its Service, its pods while it is not ready,
+        and what applying it again would change once it is.
+        """
         service = self._cluster.get("Service", wanted.service)
         if service is None:
             return None
         digest, image = _digest(service), _image(service)
         if digest != wanted.digest:
-            return Running(digest, image, words="another version is deployed" if digest else "somebody else deployed this")
+            return Running(
+                digest, image, words="another version is deployed" if digest else "somebody else deployed this"
+            )
         running = self._progress(service, wanted, Running(digest, image))
-        differing = [one["kind"] for one in function_manifests(wanted, self._site) if running.is_ready and not self._is_as(one)]
-        return Running(None, image, words=f"it differs from what is wanted: {', '.join(differing)}") if differing else running
+        differing = [
+            one["kind"] for one in function_manifests(wanted, self._site) if running.is_ready and not self._is_as(one)
+        ]
+        return (
+            Running(None, image, words=f"it differs from what is wanted: {', '.join(differing)}")
+            if differing
+            else running
+        )
 
     def services(self) -> dict[str, str | None]:
         """Return the digests of the Services that carry our labels."""
-        return {service["metadata"]["name"]: _digest(service) for service in self._cluster.select("Service", labelSelector=SELECTOR)}
+        return {
+            service["metadata"]["name"]: _digest(service)
+            for service in self._cluster.select("Service", labelSelector=SELECTOR)
+        }
 
     def remove(self, service: str) -> bool:
         """Remove a function with its timer and route, and with the last one what the site needed beside them.
@@ -124,7 +137,8 @@ class KnativeFunctions:
             shows_it = value in error.message or b64encode(value.encode()).decode() in error.message
             words = "" if shows_it else f" ({error.message})"
             raise Malformed(
-                f"the cluster refuses the secret {name}: where it is there with another value, hand the new value over under a new name, "
+                f"the cluster refuses the secret {name}: where it is there with another value, hand the new value "
+                "over under a new name, "
                 f"and name that in the description{words}"
             ) from None
 
@@ -147,14 +161,19 @@ class KnativeFunctions:
         try:
             self._cluster.apply(manifest["kind"], manifest["metadata"]["name"], dump(manifest).encode())
         except NotFound as error:
-            # Only a kind that the cluster does not know, or a namespace that is not there, is "not found" for what makes an object.
-            raise NotFound(f"{error.message}; the cluster lacks {manifest['apiVersion']} or the namespace {self._site.namespace}") from None
+            # Only a kind that the cluster does not know, or a namespace that is not there, is "not found" for what
+            # makes an object.
+            raise NotFound(
+                f"{error.message}; the cluster lacks {manifest['apiVersion']} or the namespace {self._site.namespace}"
+            ) from None
 
     def _is_as(self, manifest: Manifest) -> bool:
         """Return whether applying a manifest would change nothing."""
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         there = self._cluster.get(kind, name)
-        return there is not None and _content(there) == _content(self._cluster.apply(kind, name, dump(manifest).encode(), dry_run=True))
+        return there is not None and _content(there) == _content(
+            self._cluster.apply(kind, name, dump(manifest).encode(), dry_run=True)
+        )
 
     def _progress(self, service: Manifest, wanted: Specification, running: Running) -> Running:
         status = service.get("status") or {}
@@ -165,7 +184,9 @@ class KnativeFunctions:
             return msgspec.structs.replace(running, is_ready=True)
         words = _words(ready.get("reason"), ready.get("message"))
         said, is_final = self._pods_say(wanted)
-        return msgspec.structs.replace(running, is_final=is_final or ready.get("status") == "False", words=said or words)
+        return msgspec.structs.replace(
+            running, is_final=is_final or ready.get("status") == "False", words=said or words
+        )
 
     def _pods_say(self, wanted: Specification) -> tuple[str, bool]:
         """Return what keeps the newest revision from being ready, and whether it stays so."""
@@ -178,7 +199,9 @@ class KnativeFunctions:
 
     def _pods(self, service: str) -> list[Manifest]:
         try:
-            return self._cluster.select("Pod", labelSelector=f"{COMPONENT}={service},serving.knative.dev/service={service}")
+            return self._cluster.select(
+                "Pod", labelSelector=f"{COMPONENT}={service},serving.knative.dev/service={service}"
+            )
         except Forbidden:
             return []  # Then Knative's own words must do, which come later.
 
@@ -192,7 +215,9 @@ class KnativeFunctions:
             return (_words(waiting.get("reason"), waiting.get("message")), is_final) if is_final else ("", False)
         log = self._cluster.log(pod["metadata"]["name"], CONTAINER, LOG_LINES, previous="terminated" not in state)
         reason = waiting.get("reason") or ended.get("reason") or "Error"
-        return _words(f"{reason} (exit code {ended.get('exitCode')})", log[-MOST_LETTERS:] or waiting.get("message")), is_final
+        return _words(
+            f"{reason} (exit code {ended.get('exitCode')})", log[-MOST_LETTERS:] or waiting.get("message")
+        ), is_final
 
 
 def _digest(service: Manifest) -> str | None:
@@ -210,7 +235,14 @@ def _image(service: Manifest) -> str:
 
 def _deployment(pod: Manifest) -> str | None:
     """Return the digest of the specification that a pod runs."""
-    return next((one.get("value") for one in _container(pod["spec"]).get("env") or [] if one.get("name") == "SKYTALLY_DEPLOYMENT"), None)
+    return next(
+        (
+            one.get("value")
+            for one in _container(pod["spec"]).get("env") or []
+            if one.get("name") == "SKYTALLY_DEPLOYMENT"
+        ),
+        None,
+    )
 
 
 def _content(there: Manifest) -> Manifest:

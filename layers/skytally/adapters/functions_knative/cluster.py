@@ -34,14 +34,22 @@ class Cluster:
 
     def __init__(self, access: Access, namespace: str, seconds: float = READ_SECONDS) -> None:
         self._access, self._namespace = access, namespace
-        names: dict[str, Any] = {"server_hostname": access.server_name, "assert_hostname": access.server_name} if access.server_name else {}
+        names: dict[str, Any] = (
+            {"server_hostname": access.server_name, "assert_hostname": access.server_name} if access.server_name else {}
+        )
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS, total=seconds)
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False, ssl_context=access.context, **names)
 
     def apply(self, kind: str, name: str, manifest: bytes, *, dry_run: bool = False) -> dict[str, Any]:
-        """Make an object, or bring it to the manifest, and return it; raises Malformed for a field that the server does not know."""
-        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
-        return self._json("PATCH", kind, name, query, body=manifest, headers={"Content-Type": "application/apply-patch+yaml"})
+        """Make an object, or bring it to the manifest, and return it;
+        raises Malformed for a field that the server does not know.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"} | (
+            {"dryRun": "All"} if dry_run else {}
+        )
+        return self._json(
+            "PATCH", kind, name, query, body=manifest, headers={"Content-Type": "application/apply-patch+yaml"}
+        )
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """Return an object, None where there is none."""
@@ -85,7 +93,13 @@ class Cluster:
         return _object(answer)
 
     def _ask(
-        self, method: str, kind: str, name: str, query: Mapping[str, str], body: bytes | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        kind: str,
+        name: str,
+        query: Mapping[str, str],
+        body: bytes | None,
+        headers: Mapping[str, str],
     ) -> urllib3.BaseHTTPResponse:
         version, plural = PATHS[kind]
         parts = ["", "api" if version == "v1" else "apis", version]
@@ -95,7 +109,11 @@ class Cluster:
         try:
             return self._pool.request(method, self._access.server + path, body=body, headers=told, redirect=False)
         except urllib3.exceptions.HTTPError as error:
-            why = "its certificate is not trusted" if isinstance(error, urllib3.exceptions.SSLError) else "check its address and try again"
+            why = (
+                "its certificate is not trusted"
+                if isinstance(error, urllib3.exceptions.SSLError)
+                else "check its address and try again"
+            )
             raise Unavailable(f"the cluster at {self._access.server} does not answer: {why}") from None
 
 
@@ -122,7 +140,9 @@ def _refusal(answer: urllib3.BaseHTTPResponse, what: str) -> SkytallyError:
         case 404:
             return NotFound(f"{what}: {words}")
         case 409 | 429:
-            return Unavailable(f"{what}: somebody else changes it at the same moment, or too many ask: try again ({words})")
+            return Unavailable(
+                f"{what}: somebody else changes it at the same moment, or too many ask: try again ({words})"
+            )
         # Server-side apply answers 500 for a field that it does not know.
         case status if status >= 500 and UNKNOWN_FIELD not in words:
             return Unavailable(f"{what}: the cluster answered {status}: {words}")

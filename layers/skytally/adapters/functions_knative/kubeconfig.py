@@ -1,7 +1,7 @@
 """Who calls which cluster: by a kubeconfig, or by the account of the pod that this runs in.
 
-Credentials are a client certificate or a token. A plugin that runs a program to get one is refused by name: `kubectl create token` makes
-a token. A server whose certificate is not checked is refused, too.
+Credentials are a client certificate or a token. A plugin that runs a program to get one is refused by name: `kubectl
+create token` makes a token. A server whose certificate is not checked is refused, too.
 """
 
 import re
@@ -92,7 +92,9 @@ class _Kubeconfig(_Fields, frozen=True):
 
 
 def from_kubeconfig(path: Path) -> Access:
-    """Return the access that a kubeconfig's current context names; raises Malformed with what is missing or not supported."""
+    """Return the access that a kubeconfig's current context names;
+    raises Malformed with what is missing or not supported.
+    """
     try:
         read = msgspec.yaml.decode(path.read_bytes(), type=_Kubeconfig)
     except OSError as error:
@@ -166,7 +168,9 @@ def _load(context: ssl.SSLContext, certificate: str, key: str, path: Path) -> No
         try:
             context.load_cert_chain(file.name)
         except ssl.SSLError:
-            raise Malformed(f"{path}: the client certificate and its key do not belong together, or are no PEM") from None
+            raise Malformed(
+                f"{path}: the client certificate and its key do not belong together, or are no PEM"
+            ) from None
 
 
 def _text(path: Path) -> str:

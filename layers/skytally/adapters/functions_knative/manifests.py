@@ -1,10 +1,13 @@
-"""The Kubernetes objects of a deployment on Knative Serving, made from specifications; nothing here speaks to a cluster.
+"""The Kubernetes objects of a deployment on Knative Serving,
+made from specifications; nothing here speaks to a cluster.
 
 ::
 
     Namespace, ServiceAccount (no rights), NetworkPolicy      once a site
-    serving.knative.dev/v1 Service   NAME                     one a function; timers are reachable inside the cluster only
-    gateway.networking.k8s.io/v1 HTTPRoute  NAME-path         one a function with callers outside, where path routes are asked for
+    serving.knative.dev/v1 Service   NAME                     one a function; timers are reachable inside the cluster
+                                     only
+    gateway.networking.k8s.io/v1 HTTPRoute  NAME-path         one a function with callers outside, where path routes are
+                                            asked for
     batch/v1 CronJob                 NAME                     one a timer with a schedule
     v1 Secret                        NAME                     immutable, its one key is its name
 
@@ -39,13 +42,17 @@ VIEWS, VIEW_CONCURRENCY, TIMER_CONCURRENCY, CONCURRENCY = frozenset({"dashboard"
 CALL_SECONDS, TICK_SECONDS = 30, 35
 SERVING, ROUTING = "serving.knative.dev/v1", "gateway.networking.k8s.io/v1"
 # What a timer's pod runs: an answer other than 2xx ends it with an error, and the Job tries again.
-TICK = f"import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], b'', method='POST'), timeout={TICK_SECONDS}).read()"
+TICK = (
+    "import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], b'', method='POST'), "
+    f"timeout={TICK_SECONDS}).read()"
+)
 
 
 class Site(Struct, frozen=True, kw_only=True):
     """Where a cluster keeps a site's functions, and how many pods each may have.
 
-    With `gateway` (NAMESPACE/NAME of a Gateway) functions answer at `host`/function/NAME, and at no host name of their own.
+    With `gateway` (NAMESPACE/NAME of a Gateway) functions answer at `host`/function/NAME, and at no host name of their
+    own.
     """
 
     namespace: str = "skytally"
@@ -59,7 +66,9 @@ class Site(Struct, frozen=True, kw_only=True):
         if not DNS_LABEL.fullmatch(self.namespace):
             raise Malformed(f"--namespace {self.namespace!r} is none: a namespace has up to 63 of a-z, 0-9 and -")
         if self.gateway is not None and not GATEWAY.fullmatch(self.gateway):
-            raise Malformed(f"--route-gateway is NAMESPACE/NAME of a Gateway, such as ingress/knative, and {self.gateway!r} is none")
+            raise Malformed(
+                f"--route-gateway is NAMESPACE/NAME of a Gateway, such as ingress/knative, and {self.gateway!r} is none"
+            )
         if self.host is not None and not HOST.fullmatch(self.host):
             raise Malformed(f"--route-host is a host name such as sky.example.org, and {self.host!r} is none")
         if self.min_scale > self.max_scale:
@@ -80,18 +89,23 @@ def site_manifests(site: Site) -> list[Manifest]:
 
 
 def function_manifests(wanted: Specification, site: Site) -> list[Manifest]:
-    """Return a function's Service, and the route to it where the site has a gateway and the function has callers outside."""
+    """Return a function's Service,
+    and the route to it where the site has a gateway and the function has callers outside.
+    """
     service = _object(SERVING, "Service", wanted.service, site, wanted)
     service["metadata"]["annotations"] = {DIGEST: wanted.digest}
     if wanted.service in TIMERS or site.gateway:
-        # By a path a call passes one proxy more than by a host name: reachable by both, callers could choose their address.
+        # By a path a call passes one proxy more than by a host name: reachable by both, callers could choose their
+        # address.
         service["metadata"]["labels"]["networking.knative.dev/visibility"] = "cluster-local"
     service["spec"] = {"template": {"metadata": _template_metadata(wanted, site), "spec": _pod(wanted)}}
     return [service, *([_route(wanted, site, site.gateway)] if site.gateway and wanted.service not in TIMERS else [])]
 
 
 def timer_manifests(wanted: Specification, site: Site) -> list[Manifest]:
-    """Return the CronJob that calls a timer, none for a function without a schedule; it is applied once the function answers."""
+    """Return the CronJob that calls a timer, none for a function without a schedule;
+    it is applied once the function answers.
+    """
     if wanted.schedule is None:
         return []
     cron = _object("batch/v1", "CronJob", wanted.service, site, wanted)
@@ -141,7 +155,11 @@ class _Plain(yaml.CSafeDumper):
 
 def _object(version: str, kind: str, name: str, site: Site, wanted: Specification | None = None) -> Manifest:
     labels = _labels(wanted) if wanted else dict(OURS)
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": site.namespace, "labels": labels}}
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": site.namespace, "labels": labels},
+    }
 
 
 def _labels(wanted: Specification) -> dict[str, str]:
@@ -149,7 +167,9 @@ def _labels(wanted: Specification) -> dict[str, str]:
 
 
 def _template_metadata(wanted: Specification, site: Site) -> Manifest:
-    """Return a revision's annotations: the activator is always on the way, so that the number of trusted hops is always the same."""
+    """Return a revision's annotations: the activator is always on the way,
+    so that the number of trusted hops is always the same.
+    """
     is_timer = wanted.service in TIMERS
     return {
         "labels": _labels(wanted),
@@ -177,7 +197,12 @@ def _pod(wanted: Specification) -> Manifest:
     volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {}}]
     if wanted.secrets:
         container["volumeMounts"].append({"name": "secrets", "mountPath": SECRETS_FOLDER, "readOnly": True})
-        volumes.append({"name": "secrets", "projected": {"defaultMode": 0o444, "sources": [_mounted(name) for name in wanted.secrets]}})
+        volumes.append(
+            {
+                "name": "secrets",
+                "projected": {"defaultMode": 0o444, "sources": [_mounted(name) for name in wanted.secrets]},
+            }
+        )
     return {
         "serviceAccountName": ACCOUNT,
         "automountServiceAccountToken": False,
@@ -252,6 +277,8 @@ def _tick(wanted: Specification, site: Site) -> Manifest:
 
 
 def _network_policy() -> Manifest:
-    """Return who may open a connection to our pods: Knative alone, which every call comes through; where they go is not bounded."""
+    """Return who may open a connection to our pods: Knative alone,
+    which every call comes through; where they go is not bounded.
+    """
     knative = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "knative-serving"}}}
     return {"podSelector": {"matchLabels": OURS}, "policyTypes": ["Ingress"], "ingress": [{"from": [knative]}]}

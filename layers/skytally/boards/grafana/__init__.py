@@ -27,7 +27,11 @@ UNITS = {"hours": ("none", 1), "share": ("percentunit", 1), "bytes": ("bytes", 1
 STACKED_BARS = {"drawStyle": "bars", "fillOpacity": 80, "lineWidth": 0, "stacking": {"mode": "normal", "group": "A"}}
 LEGEND = {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []}
 OPTIONS: dict[str, Object] = {
-    "stat": {"reduceOptions": {"calcs": ["sum"], "fields": "", "values": False}, "colorMode": "none", "graphMode": "area"},
+    "stat": {
+        "reduceOptions": {"calcs": ["sum"], "fields": "", "values": False},
+        "colorMode": "none",
+        "graphMode": "area",
+    },
     "timeseries": {"legend": LEGEND, "tooltip": {"mode": "multi", "sort": "desc"}},
     "barchart": {"legend": LEGEND, "orientation": "horizontal", "stacking": "normal"},
     "table": {"showHeader": True, "cellHeight": "sm"},
@@ -79,7 +83,9 @@ def files(prefix: str, names: Mapping[str, str], access: Access, folder: str) ->
 
 
 def _literal(text: str) -> str:
-    """Write a text so that Grafana reads it as it is: in provisioning files it expands `$NAME`, and `$$` is a dollar sign."""
+    """Write a text so that Grafana reads it as it is:
+    in provisioning files it expands `$NAME`, and `$$` is a dollar sign.
+    """
     return text.replace("$", "$$")
 
 
@@ -153,15 +159,22 @@ def _panel(source: Object, number: int, panel: Panel, x: int, y: int) -> Object:
 
 
 def _transformations(panel: Panel, target: Target) -> list[Object]:
-    """Name a table's measures, in their order, and leave out what only they need; two dimensions of bars become a matrix.
+    """Name a table's measures, in their order, and leave out what only they need;
+    two dimensions of bars become a matrix.
 
-    A matrix is made of columns as the data source names them: Grafana 10 and 11 give every series of a renamed column the new name.
+    A matrix is made of columns as the data source names them: Grafana 10 and 11 give every series of a renamed column
+    the new name.
     """
     titles = {name: measure.title for name, measure in target.shown.items()}
     if panel.chart == "bars":
         row, column = panel.by
         [value] = titles
-        return [{"id": "groupingToMatrix", "options": {"rowField": row, "columnField": column, "valueField": value, "emptyValue": "null"}}]
+        return [
+            {
+                "id": "groupingToMatrix",
+                "options": {"rowField": row, "columnField": column, "valueField": value, "emptyValue": "null"},
+            }
+        ]
     if panel.chart != "table":
         return []
     order = {name: place for place, name in enumerate((*panel.by, *titles))}

@@ -1,7 +1,7 @@
 """What a Grafana panel asks its Elasticsearch data source for: groups, sums and scripts over them.
 
-A table shows every sum that was asked for, hidden or not, under names of its own: `Sum core_ms` (`Sum`, where there is one), a script's
-text (`Bucket Script`, where there is one).
+A table shows every sum that was asked for, hidden or not, under names of its own: `Sum core_ms` (`Sum`, where there is
+one), a script's text (`Bucket Script`, where there is one).
 """
 
 from typing import Any
@@ -12,7 +12,13 @@ from skytally.boards.board import Panel, field_kind
 Object = dict[str, Any]
 NOT_KNOWN = "(not known)"
 FIRST_GROUP = 101
-TITLES = {"count": "Count", "sum": "Sum", "avg": "Average", "cardinality": "Unique Count", "bucket_script": "Bucket Script"}
+TITLES = {
+    "count": "Count",
+    "sum": "Sum",
+    "avg": "Average",
+    "cardinality": "Unique Count",
+    "bucket_script": "Bucket Script",
+}
 
 
 class Target:
@@ -44,7 +50,14 @@ class Target:
         groups = [self._group(name, str(number)) for number, name in enumerate(panel.by, FIRST_GROUP)]
         if panel.timed or panel.chart == "number":
             settings = {"interval": "auto", "min_doc_count": "0", "trimEdges": "0"}
-            groups.append({"id": str(FIRST_GROUP + len(groups)), "type": "date_histogram", "field": panel.moment, "settings": settings})
+            groups.append(
+                {
+                    "id": str(FIRST_GROUP + len(groups)),
+                    "type": "date_histogram",
+                    "field": panel.moment,
+                    "settings": settings,
+                }
+            )
         return {
             "refId": "A",
             "datasource": source,

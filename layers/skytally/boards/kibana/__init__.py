@@ -1,7 +1,7 @@
 """Boards as Kibana's saved objects, a line each: data views, Lens panels, dashboards; for Kibana 8.9 and later, and 9.
 
-An older Kibana refuses what is newer than itself and a newer one brings what is older up to date, so objects say the oldest versions that
-have their form. A panel refers to its data view, a dashboard to its panels.
+An older Kibana refuses what is newer than itself and a newer one brings what is older up to date, so objects say the
+oldest versions that have their form. A panel refers to its data view, a dashboard to its panels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """What a Lens panel asks for and how it is drawn.
 
-A measure that is more than one sum is a formula: a hidden column for each sum, `<measure>X0` and so on, one for the arithmetic over them,
-and the formula itself, as the editor of Lens would make them.
+A measure that is more than one sum is a formula: a hidden column for each sum, `<measure>X0` and so on, one for the
+arithmetic over them, and the formula itself, as the editor of Lens would make them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,12 @@ def attributes(panel: Panel) -> Object:
         "internalReferences": [],
         "adHocDataViews": {},
     }
-    return {"title": panel.title, "description": panel.note, "visualizationType": SHAPES.get(panel.chart, "lnsXY"), "state": state}
+    return {
+        "title": panel.title,
+        "description": panel.note,
+        "visualizationType": SHAPES.get(panel.chart, "lnsXY"),
+        "state": state,
+    }
 
 
 def _columns(panel: Panel) -> Columns:
@@ -144,4 +149,10 @@ def _visualization(panel: Panel) -> Object:
     drawn = {"seriesType": look, "position": "top", "showGridlines": False}
     drawn |= {"xAccessor": TIME if panel.timed else others[0], "splitAccessor": split, "accessors": names}
     legend = {"isVisible": True, "position": "right"}
-    return {"preferredSeriesType": look, "layers": [layer | drawn], "legend": legend, "valueLabels": "hide", "fittingFunction": "None"}
+    return {
+        "preferredSeriesType": look,
+        "layers": [layer | drawn],
+        "legend": legend,
+        "valueLabels": "hide",
+        "fittingFunction": "None",
+    }

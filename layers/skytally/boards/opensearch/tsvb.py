@@ -1,6 +1,7 @@
 """What a TSVB panel asks for and how it is drawn: a series a measure, by the largest values of one dimension.
 
-TSVB shows the last metric of a series. Words are those of vis_type_timeseries/common/vis_schema.ts, which has no others.
+TSVB shows the last metric of a series. Words are those of vis_type_timeseries/common/vis_schema.ts, which has no
+others.
 """
 
 from typing import Any
