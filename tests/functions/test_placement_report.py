@@ -11,6 +11,7 @@ from lab import ANY_JSON, DOCUMENT_STORES
 
 from skytally.app import wiring
 from skytally.core.documents import Job, PlacedVm, Placement
+from skytally.core.ports import Write
 from skytally.jobs import placement_join
 
 VM = {"vm": "vm-1", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "cores": 8}
@@ -172,6 +173,22 @@ def test_a_vm_that_is_listed_again_is_alive_again_on_every_store(store, report):
         report(vms=[vm], listed_at=f"2026-11-24T{listed_at}:00Z")
         (known,) = stored(PlacedVm, "placed_vm")
         assert (known.ended_at and f"{known.ended_at:%H:%M}") == ended_at
+
+
+def test_a_job_that_changed_within_a_millisecond_is_joined_on_every_store(store, report):
+    """Its version is made of what it was, and of what the store gives back: a rounded one would be older then."""
+    documents, changed_at = wiring.documents(), datetime(2026, 11, 24, 2, 0, 0, 999_700, tzinfo=UTC)
+    numbers = dict.fromkeys(("cores", "wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 0)
+    names = {"system": "panda", "job_id": "1", "status": "running", "cloud": "unknown"}
+    place = {"batch_id": JOB["batch_id"], "batch_number": "7.0", "host": "vm-1"}
+    times = {"started_at": datetime(2026, 11, 24, 1, tzinfo=UTC), "changed_at": changed_at, "seen_at": changed_at}
+    job = Job(**dict.fromkeys(Job.__struct_fields__) | numbers | names | place | times | {"multicore": False})
+    documents.write([Write("job", placement_join.key_of(job), placement_join.version_of(job), job)]).result()
+    documents.refresh()
+    assert report(vms=[VM], jobs=[JOB]).json()["accepted"] == 2
+    (kept,) = stored(Job, "job")
+    assert kept.cloud == "uvic"
+    assert placement_join.version_of(kept) == placement_join.version_of(job)
 
 
 def test_two_clouds_say_what_they_like_of_one_batch_job_on_every_store(store, report, bearer):

@@ -231,7 +231,7 @@ def test_any_order_of_heartbeats_and_rounds_ends_as_dirac_says(documents, steps)
 
 
 def let_the_last_win(monkeypatch):
-    monkeypatch.setattr(dirac_collector, "whole_ms", lambda _: 2**50)
+    monkeypatch.setattr(dirac_collector, "to_ms", lambda _: 2**50)
 
 
 def stamp_with_the_begin_of_the_round(monkeypatch):

@@ -39,6 +39,7 @@ from skytally.core.documents import RenewedCredential
 from skytally.core.errors import Changed, Unavailable
 from skytally.core.ports import Documents, Outcome, Write
 from skytally.core.records import iso
+from skytally.core.timestamps import to_ms
 from skytally.operation.timer import LEASE, take_turn
 
 WRITES = 3
@@ -283,7 +284,7 @@ def _after(known: RenewedCredential, now: datetime) -> datetime:
 
 
 def _version(known: RenewedCredential) -> int:
-    return round(known.changed_at.timestamp() * 1_000)
+    return to_ms(known.changed_at)
 
 
 def _bound_to(key: str) -> bytes:

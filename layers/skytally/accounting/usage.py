@@ -18,6 +18,7 @@ from skytally.core.documents import Anomaly, Boot, BootBenchmark, Interval, Usag
 from skytally.core.errors import SkytallyError
 from skytally.core.ports import Documents, Outcome, Write
 from skytally.core.records import Benchmark, Caller, Counters, Labels, Previous, Receipt, Rejection, Sample
+from skytally.core.timestamps import ms_of_seconds, to_ms
 
 # A vm's agent makes a sample at each month's edge, so what is longer lost its state; it is a hole in the coverage.
 LONGEST_INTERVAL = timedelta(days=62)
@@ -70,7 +71,7 @@ def usage_document(sample: Sample, boot: Boot, now: datetime) -> Usage:
         disk_bytes=sample.disk_bytes,
         cpu_model=sample.cpu_model,
         agent_version=sample.agent_version,
-        uptime_ms=ms(sample.uptime_seconds),
+        uptime_ms=ms_of_seconds(sample.uptime_seconds),
         **difference(sample.counters, sample.month_start),
     )
 
@@ -122,7 +123,7 @@ def interval_start(sample: Sample, previous: Previous, until_at: datetime) -> da
     apart_seconds = (until_at - previous.sampled_at).total_seconds()
     if apart_seconds >= 0.001 and abs(apart_seconds - lasted_seconds) <= samples.bound(lasted_seconds) - lasted_seconds:
         return previous.sampled_at
-    return until_at - timedelta(milliseconds=max(1, ms(lasted_seconds)))
+    return until_at - timedelta(milliseconds=max(1, ms_of_seconds(lasted_seconds)))
 
 
 def difference(now: Counters, before: Counters) -> dict[str, int]:
@@ -136,27 +137,22 @@ def difference(now: Counters, before: Counters) -> dict[str, int]:
 def _whole(counters: Counters) -> tuple[int, ...]:
     """Put counters into the order of COUNTED, in milliseconds and bytes."""
     return (
-        round(counters.wall_seconds * 1_000),
-        round(counters.core_seconds * 1_000),
-        round(counters.user_seconds * 1_000),
-        round(counters.nice_seconds * 1_000),
-        round(counters.system_seconds * 1_000),
-        round(counters.idle_seconds * 1_000),
-        round(counters.iowait_seconds * 1_000),
-        round(counters.steal_seconds * 1_000),
-        round(counters.suspended_seconds * 1_000),
+        ms_of_seconds(counters.wall_seconds),
+        ms_of_seconds(counters.core_seconds),
+        ms_of_seconds(counters.user_seconds),
+        ms_of_seconds(counters.nice_seconds),
+        ms_of_seconds(counters.system_seconds),
+        ms_of_seconds(counters.idle_seconds),
+        ms_of_seconds(counters.iowait_seconds),
+        ms_of_seconds(counters.steal_seconds),
+        ms_of_seconds(counters.suspended_seconds),
         counters.network_received_bytes,
         counters.network_sent_bytes,
     )
 
 
-def ms(seconds: float) -> int:
-    """Round to whole milliseconds."""
-    return round(seconds * 1_000)
-
-
 def _lasted(sample: Sample, previous: Previous) -> timedelta:
-    return timedelta(milliseconds=ms(sample.uptime_seconds) - ms(previous.uptime_seconds))
+    return timedelta(milliseconds=ms_of_seconds(sample.uptime_seconds) - ms_of_seconds(previous.uptime_seconds))
 
 
 class Item(Struct):
@@ -173,13 +169,13 @@ class Item(Struct):
 
         Raises SkytallyError for a sample that cannot be; what is wrong with a benchmark costs only that.
         """
-        sample, boot, version = self.sample, self.boot, ms(self.sample.uptime_seconds)
+        sample, boot, version = self.sample, self.boot, ms_of_seconds(self.sample.uptime_seconds)
         check_owner(boot, candidate(sample, caller, now))
         samples.check_age(sample, boot, now)
         samples.check_cores(sample, most_cores)
         self.writes = [Write("usage", f"{boot.label}-{sample.month}", version, usage_document(sample, boot, now))]
         if sample.previous is not None and timedelta(0) < _lasted(sample, sample.previous) <= LONGEST_INTERVAL:
-            key = f"{boot.label}-{ms(sample.previous.uptime_seconds)}"
+            key = f"{boot.label}-{ms_of_seconds(sample.previous.uptime_seconds)}"
             self.writes.append(Write("interval", key, version, interval_document(sample, sample.previous, boot, now)))
         try:
             benchmark = samples.benchmark_of(sample, now)
@@ -314,4 +310,4 @@ def anomaly(write: Write, known: Usage) -> Write:
         uptime_ms=sample.uptime_ms,
         known_uptime_ms=known.uptime_ms,
     )
-    return Write("anomaly", write.key, round(sample.last_sampled_at.timestamp() * 1_000), found)
+    return Write("anomaly", write.key, to_ms(sample.last_sampled_at), found)

@@ -27,6 +27,7 @@ from skytally.core.errors import Unavailable
 from skytally.core.plain_text import visible
 from skytally.core.ports import Documents, Write
 from skytally.core.site_data import Site
+from skytally.core.timestamps import to_ms
 from skytally.operation.timer import Deadline, shuffled
 
 T = TypeVar("T")
@@ -389,7 +390,7 @@ def _news(alarms: Mapping[str, Alarm], now: datetime) -> list[tuple[str, Alarm]]
 
 
 def _kept(identity: str, alarm: Alarm, now: datetime) -> Write:
-    return Write("alarm", identity, round(now.timestamp() * 1_000), alarm)
+    return Write("alarm", identity, to_ms(now), alarm)
 
 
 def _remind(alarms: Sequence[Alarm], notifier: Notifier, errors: list[Unavailable]) -> None:

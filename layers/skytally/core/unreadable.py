@@ -16,6 +16,7 @@ from skytally.core import clock, storable
 from skytally.core.documents import Document, Unreadable
 from skytally.core.plain_text import printable
 from skytally.core.ports import Documents, Skipped, Write
+from skytally.core.timestamps import to_ms
 
 D = TypeVar("D", bound=Document)
 Kind = Literal["document", "object", "row"]
@@ -51,7 +52,7 @@ class Notes:
             self._noted_at.pop(former, None)
             self._noted_at[name] = now
         document = Unreadable(kind=kind, source=source, key_text=plain(key), reason=plain(reason), seen_at=now)
-        self._write([Write("unreadable", name, int(now.timestamp() * 1_000), document)])
+        self._write([Write("unreadable", name, to_ms(now), document)])
 
     def document(
         self,

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from skytally.core.errors import Malformed
 from skytally.core.records import EARLIEST_MOMENT, LATEST_MOMENT
+from skytally.core.timestamps import EPOCH
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WINDOWS = {
     "hour": (timedelta(hours=1), timedelta(minutes=5)),
     "day": (timedelta(days=1), timedelta(hours=1)),

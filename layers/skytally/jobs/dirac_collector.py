@@ -19,6 +19,7 @@ from skytally.core import batch
 from skytally.core.documents import Heartbeat, Job, Usage
 from skytally.core.months import month_of
 from skytally.core.ports import Documents, JobState, JobStates, Outcome, UnreadState, Write
+from skytally.core.timestamps import to_ms
 from skytally.core.unreadable import Kind, Notes
 from skytally.jobs import dirac_rows, dirac_state
 from skytally.jobs.dirac_runs import SILENT_AFTER, Seen
@@ -34,7 +35,6 @@ from skytally.jobs.heartbeats import (
     job_key,
     job_write,
     new_job,
-    whole_ms,
 )
 from skytally.operation.timer import Deadline, shuffled
 
@@ -169,7 +169,7 @@ class Settlement(Struct):
         outcomes = dict(
             zip(
                 jobs,
-                self.documents.write([job_write(job, whole_ms(now)) for job in jobs.values()]).result(),
+                self.documents.write([job_write(job, to_ms(now)) for job in jobs.values()]).result(),
                 strict=True,
             )
         )

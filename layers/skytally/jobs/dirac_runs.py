@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 from skytally.core.documents import Heartbeat
 from skytally.core.ports import JobState
+from skytally.core.timestamps import ms_between
 from skytally.jobs.heartbeats import ROUND, RUNNING
 
 SILENT_AFTER = timedelta(hours=1)
@@ -69,7 +70,7 @@ class Span(Struct, frozen=True):
     @property
     def wall_ms(self) -> int:
         """Answer how long it was."""
-        return max(0, round((self.ended_at - self.began_at).total_seconds() * 1_000))
+        return max(0, ms_between(self.began_at, self.ended_at))
 
 
 class Run(Struct, frozen=True):

@@ -8,7 +8,7 @@ job is judged by itself, before anything is stored: one that cannot be kept is r
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from skytally.core.documents import Heartbeat, Job
 from skytally.core.errors import Malformed, NotYours
 from skytally.core.ports import Documents, Outcome, Write
 from skytally.core.records import Caller, HeartbeatReport, Receipt, Rejection
+from skytally.core.timestamps import to_ms
 
 NEW, RUNNING, AFTER_END, OVER, SETTLED = "new", "running", "after_end", "over", "settled"
 OPEN = {NEW, RUNNING, AFTER_END}
@@ -30,7 +31,6 @@ PAUSE = 2.5 * ROUND
 LATE_AFTER, BELIEVED_FOR = timedelta(minutes=5), timedelta(days=3)
 _JOB_ID = re.compile(r"[1-9][0-9]{0,18}")
 MAX_JOB_ID = 2**63 - 1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def record(report: HeartbeatReport, caller: Caller, documents: Documents, now: datetime) -> Receipt:
@@ -71,14 +71,7 @@ def job_key(job_id: str) -> str:
 
 def beat_write(beat: Heartbeat) -> Write:
     """Keep a heartbeat unless the same vm has named the job since."""
-    return Write("heartbeat", _key(beat), whole_ms(beat.last_seen_at), beat)
-
-
-def whole_ms(moment: datetime) -> int:
-    """Count the milliseconds that have passed, cut as stores cut times:
-    a document read again has the version that it was kept with.
-    """
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return Write("heartbeat", _key(beat), to_ms(beat.last_seen_at), beat)
 
 
 def job_write(job: Job, version: int, *, create: bool = False) -> Write:

@@ -18,6 +18,7 @@ from skytally.core import batch
 from skytally.core.documents import Cursor, Job
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Documents, Write
+from skytally.core.timestamps import to_ms
 from skytally.core.unreadable import Notes
 from skytally.jobs import panda_rows, placement_join
 from skytally.jobs.panda_rows import ACTIVE, FINAL, UNFINISHED, JobRows, Slice
@@ -212,9 +213,7 @@ class Collection(Struct, dict=True):
         cursors = {
             f"{name}/{queue}": Cursor(stands_at=at, asked_at=asked_at, error=error) for queue, at in stand.items()
         }
-        self.documents.write(
-            [Write("cursor", key, round(one.stands_at.timestamp() * 1_000), one) for key, one in cursors.items()]
-        ).result()
+        self.documents.write([Write("cursor", key, to_ms(one.stands_at), one) for key, one in cursors.items()]).result()
 
 
 def _cause(error: Exception) -> str:

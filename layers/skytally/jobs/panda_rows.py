@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 
 from skytally.core.documents import Job
 from skytally.core.errors import Malformed, Misconfigured, Unavailable
+from skytally.core.timestamps import ms_between, ms_of_seconds
 from skytally.jobs.batch_id import host_of, number_of
 from skytally.jobs.foreign_values import AHEAD, identity, moment, number, whole_number, word
 from skytally.jobs.panda_errors import COMPONENTS, error_of
@@ -245,8 +246,8 @@ def _effort(
     cores = min(max(1, whole_number(row.get("actualcorecount")) or whole_number(row.get("corecount")) or 1), MAX_CORES)
     if started_at is None:
         return Effort(cores, 0, 0, 0, 0, 0, None)
-    wall_ms = round(min(max(0.0, _wall_seconds(row, started_at, ended_at)), MAX_SECONDS) * 1_000)
-    cpu_ms = round((number(row.get("cpuconsumptiontime")) or 0.0) * 1_000)
+    wall_ms = ms_of_seconds(min(max(0.0, _wall_seconds(row, started_at, ended_at)), MAX_SECONDS))
+    cpu_ms = ms_of_seconds(number(row.get("cpuconsumptiontime")) or 0.0)
     doubt = _doubt(wall_ms, cpu_ms, cores, started_at, ended_at)
     core_ms = 0 if doubt == "ends before it begins" else wall_ms * cores
     known_cpu_ms = cpu_ms if cpu_ms > 0 and doubt is None else 0
@@ -257,7 +258,7 @@ def _effort(
 
 def _wall_seconds(row: Mapping[str, Any], started_at: datetime, ended_at: datetime | None) -> float:
     told = number(row.get("durationsec"))
-    return told if told is not None else (ended_at - started_at).total_seconds() if ended_at else 0.0
+    return told if told is not None else ms_between(started_at, ended_at) / 1_000 if ended_at else 0.0
 
 
 def _doubt(wall_ms: int, cpu_ms: int, cores: int, started_at: datetime, ended_at: datetime | None) -> str | None:

@@ -32,6 +32,7 @@ from skytally.core.documents import Document, Job, PlacedVm, Placement
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Documents, Outcome, Write
 from skytally.core.records import LATEST_MOMENT
+from skytally.core.timestamps import to_ms
 from skytally.core.unreadable import Notes
 from skytally.jobs.batch_id import is_bare, number_of
 from skytally.jobs.foreign_values import AHEAD
@@ -165,7 +166,7 @@ def version_of(job: Job) -> int:
     A time stamp that was in the future when the job was seen makes no state newer than another.
     """
     is_possible = job.changed_at <= job.seen_at + AHEAD
-    return FIRST_VERSION + (round(job.changed_at.timestamp() * 1_000) if is_possible else 0)
+    return FIRST_VERSION + (to_ms(job.changed_at) if is_possible else 0)
 
 
 def key_of(job: Job) -> str:

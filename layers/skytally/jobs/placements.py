@@ -24,6 +24,7 @@ from skytally.core.documents import PlacedVm, Placement
 from skytally.core.errors import Malformed, NotYours
 from skytally.core.ports import Documents, Outcome, Write
 from skytally.core.records import MALFORMED_TIME, BatchJob, BatchVm, Caller, Placements, Receipt, Rejection
+from skytally.core.timestamps import to_ms
 from skytally.jobs import placement_join
 from skytally.jobs.batch_id import host_of, number_of
 from skytally.jobs.foreign_values import AHEAD
@@ -78,7 +79,7 @@ class Report(Struct):
         vm = records.parse(bytes(raw), BatchVm)
         self._check(vm.cloud, vm.started_at, vm.ended_at)
         place = PlacedVm(**structs.asdict(vm), reported_at=min(self.listed_at, self.now), joined=False)
-        return Item("placed_vm", f"{place.vm}@{place.cloud}@{_ms(place.started_at)}", self._order_of(place), place)
+        return Item("placed_vm", f"{place.vm}@{place.cloud}@{to_ms(place.started_at)}", self._order_of(place), place)
 
     def run(self, _: int, raw: msgspec.Raw) -> Item:
         """Return a job's run on a vm."""
@@ -91,8 +92,8 @@ class Report(Struct):
         )
         fields = structs.asdict(job) | {"vm": host_of(job.vm), "cloud": cloud, "clouds": clouds}
         place = Placement(**fields, batch_number=number_of(job.batch_id), reported_at=self.now, joined=False)
-        version = _ms(self.now) + (AFTER_ANY_MS if place.ended_at is not None else 0)
-        return Item("placement", f"{place.batch_id}@{clouds or cloud}@{_ms(place.started_at)}", version, place)
+        version = to_ms(self.now) + (AFTER_ANY_MS if place.ended_at is not None else 0)
+        return Item("placement", f"{place.batch_id}@{clouds or cloud}@{to_ms(place.started_at)}", version, place)
 
     def _check(self, cloud: str | None, started_at: datetime, ended_at: datetime | None) -> None:
         if cloud is not None and not self.caller.may_touch(cloud):
@@ -106,7 +107,7 @@ class Report(Struct):
         """Return a version in the order in which reports were made,
         to two milliseconds; of two made at once an end wins.
         """
-        return AFTER_ANY_MS + _ms(self.listed_at) // 2 * 2 + (vm.ended_at is not None)
+        return AFTER_ANY_MS + to_ms(self.listed_at) // 2 * 2 + (vm.ended_at is not None)
 
 
 def record(body: bytes, caller: Caller, documents: Documents, now: datetime) -> Receipt:
@@ -187,7 +188,3 @@ def _join(fresh: Mapping[int, Item], before: Mapping[int, Place], documents: Doc
             {run.batch_id for item in fresh.values() if isinstance(run := item.place, Placement)}, vms, documents
         )
         documents.write([item.write(joined=True) for item in fresh.values()]).result()
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from skytally.core.documents import Forgotten
 from skytally.core.ports import Documents, Write
+from skytally.core.timestamps import to_ms
 
 # A timer's turns decide who runs one round, and tallies are of today; nobody asks for them later.
 SHORTLY_KEPT = timedelta(days=2)
@@ -42,7 +43,7 @@ def _note(documents: Documents, before: datetime) -> None:
     """Write down until when details are forgotten, before they are:
     whoever adds up what is left can tell that it is not all.
     """
-    version = max(0, int(before.timestamp() * 1_000))
+    version = max(0, to_ms(before))
     documents.write([Write("forgotten", index, version, Forgotten(before=before)) for index in DETAILS]).result()
 
 

@@ -27,6 +27,7 @@ from skytally.core.clock import Countdown
 from skytally.core.documents import Round, TimerSlot
 from skytally.core.errors import SkytallyError, Unavailable
 from skytally.core.ports import Documents, Outcome, Write
+from skytally.core.timestamps import to_ms
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -233,7 +234,7 @@ def take_turn(name: str, after: datetime | None, documents: Documents, now: date
     A turn of which nothing came within its lease is followed by the next.
     """
     while True:
-        key = f"{name}-{_ms(after or BEGINNING)}"
+        key = f"{name}-{to_ms(after or BEGINNING)}"
         if documents.write([Write("turn", key, 0, TimerSlot(taken_at=now), create=True)]).result() == [Outcome.STORED]:
             return True
         turn = documents.get("turn", key, TimerSlot)
@@ -246,8 +247,4 @@ def take_turn(name: str, after: datetime | None, documents: Documents, now: date
 
 def _keep(this: Round, documents: Documents) -> bool:
     """Write a round down; False where a later one is on record."""
-    return documents.write([Write("round", this.name, _ms(this.started_at), this)]).result() != [Outcome.STALE]
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000)
+    return documents.write([Write("round", this.name, to_ms(this.started_at), this)]).result() != [Outcome.STALE]

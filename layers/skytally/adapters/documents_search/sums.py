@@ -9,7 +9,7 @@ here.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import structs
@@ -18,22 +18,17 @@ from skytally.adapters.documents_search.templates import CUT
 from skytally.core import storable
 from skytally.core.documents import Document
 from skytally.core.ports import Query, Row
+from skytally.core.timestamps import EPOCH, to_ms
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 # Each page reads all that matches anew, so few pages; a server lets nobody have more than 65 536 buckets at once.
 PAGE_BUCKETS = 20_000
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Key = tuple[Any, ...]
 Cells = dict[Key, dict[str, float]]
 Filter = dict[str, Any]
 Search = Callable[..., Any]  # asks one index for aggregations
 # An interval that lacks one of these cannot be read, and counts nowhere.
 NAMED: list[Filter] = [{"exists": {"field": name}} for name in ("label", "vm", "cloud")]
-
-
-def to_ms(moment: datetime) -> int:
-    """Count whole milliseconds since 1970."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 def with_cuts(document: Document) -> dict[str, Any]:

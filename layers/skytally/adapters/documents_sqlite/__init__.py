@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skytally.adapters.documents_sqlite import days, exact, hours, intervals, points
-from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted, to_ms
+from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted
 from skytally.core import storable
 from skytally.core.commit_queue import CommitQueue
 from skytally.core.documents import Document
 from skytally.core.errors import Unavailable
 from skytally.core.ports import DiskUsage, Installed, Outcome, Query, Row, Skipped, Write
+from skytally.core.timestamps import to_ms
 from skytally.core.unreadable import Notes
 
 D = TypeVar("D", bound=Document)

@@ -33,8 +33,9 @@ from skytally.adapters.documents_sqlite.intervals import (
     whole,
     worth_keeping,
 )
-from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
+from skytally.adapters.documents_sqlite.tables import conditions, quoted
 from skytally.core.ports import Query, Row
+from skytally.core.timestamps import from_ms, to_ms
 
 # What plots show.
 DIMENSIONS = ("cloud", "site", "group")

@@ -4,8 +4,9 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from skytally.adapters.documents_sqlite.tables import LATEST_MS, conditions, quoted, to_ms
+from skytally.adapters.documents_sqlite.tables import LATEST_MS, conditions, quoted
 from skytally.core.ports import Query
+from skytally.core.timestamps import to_ms
 
 INDEX = "interval"
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000

@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 from skytally.adapters.documents_sqlite import exact
-from skytally.adapters.documents_sqlite.tables import conditions, from_ms, quoted, to_ms
+from skytally.adapters.documents_sqlite.tables import conditions, quoted
 from skytally.core.ports import Query, Row
+from skytally.core.timestamps import from_ms, to_ms
 
 HOUR_MS = 3_600_000
 

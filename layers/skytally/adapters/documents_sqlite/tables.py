@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 from skytally.core import storable
 from skytally.core.documents import INDICES, Document
 from skytally.core.ports import Write
+from skytally.core.timestamps import from_ms, to_ms
 
 INDEXED = {
     "usage": ("month",),
@@ -36,7 +37,6 @@ COVERED = {
     )
 }
 TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: "INTEGER"}
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def quoted(field: str) -> str:
@@ -108,17 +108,6 @@ def _getter(names: list[str]) -> Callable[[Document], tuple[Any, ...]]:
 
 def _moment(value: Any) -> Any:
     return from_ms(value) if isinstance(value, int) and 0 <= value < LATEST_MS else value
-
-
-def to_ms(moment: datetime) -> int:
-    """Count whole milliseconds since 1970."""
-    since = moment - EPOCH
-    return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
-
-
-def from_ms(ms: int) -> datetime:
-    """Answer the moment in UTC."""
-    return EPOCH + timedelta(milliseconds=ms)
 
 
 LATEST_MS = to_ms(storable.LATEST)
