@@ -3,10 +3,8 @@
 import functions_framework.aio
 
 from skytally.app import wiring
-from skytally.core import clock
 from skytally.http import web
 from skytally.jobs import dirac_collector
-from skytally.operation import timer
 from skytally.operation.timer import Deadline
 
 
@@ -23,6 +21,4 @@ def dirac_collect(_: web.Request) -> web.Reply:
     def work(deadline: Deadline) -> dirac_collector.DiracCounts:
         return dirac_collector.settle(door, deadline.guard(wiring.documents()), deadline)
 
-    return web.json_reply(
-        timer.run("dirac_collect", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now)
-    )
+    return web.json_reply(wiring.timer_round("dirac_collect", work))

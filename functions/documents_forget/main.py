@@ -3,9 +3,8 @@
 import functions_framework.aio
 
 from skytally.app import wiring
-from skytally.core import clock
 from skytally.http import web
-from skytally.operation import retention, timer
+from skytally.operation import retention
 from skytally.operation.timer import Deadline
 
 
@@ -21,6 +20,4 @@ def documents_forget(request: web.Request) -> web.Reply:
             deadline.guard(wiring.documents()), wiring.config().kept_days, request.received_at, deadline.is_over
         )
 
-    return web.json_reply(
-        timer.run("documents_forget", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now)
-    )
+    return web.json_reply(wiring.timer_round("documents_forget", work))

@@ -3,10 +3,8 @@
 import functions_framework.aio
 
 from skytally.app import wiring
-from skytally.core import clock
 from skytally.http import web
 from skytally.jobs.panda_collector import Collection, PandaCounts
-from skytally.operation import timer
 from skytally.operation.timer import Deadline
 
 
@@ -21,6 +19,4 @@ def panda_collect(_: web.Request) -> web.Reply:
     def work(deadline: Deadline) -> PandaCounts:
         return Collection(source, wiring.panda_queues(), deadline.guard(wiring.documents()), deadline).run()
 
-    return web.json_reply(
-        timer.run("panda_collect", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now)
-    )
+    return web.json_reply(wiring.timer_round("panda_collect", work))

@@ -3,9 +3,7 @@
 import functions_framework.aio
 
 from skytally.app import wiring
-from skytally.core import clock
 from skytally.http import web
-from skytally.operation import timer
 from skytally.operation.timer import Deadline
 from skytally.secrets import revocations
 
@@ -22,6 +20,4 @@ def secret_sweep(_: web.Request) -> web.Reply:
             "forgotten": revocations.forget(objects, deadline, notes),
         }
 
-    return web.json_reply(
-        timer.run("secret_sweep", work, wiring.documents(), wiring.config().timer_min_seconds, clock.now)
-    )
+    return web.json_reply(wiring.timer_round("secret_sweep", work))

@@ -45,11 +45,6 @@ class Measure(Struct, frozen=True):
         return ("count", None) if self.sums == ("count",) and not self.over else None
 
     @property
-    def adds_up(self) -> bool:
-        """Whether the numbers of parts make that of the whole by addition."""
-        return not self.over and self.distinct is None
-
-    @property
     def value_type(self) -> Any:
         """Return the type of a value, described by the title."""
         plain: Any = float | None if self.over else float if self.unit == "hours" else int

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -29,6 +29,7 @@ from skytally.core.unreadable import Notes
 from skytally.deployment.catalog import FUNCTIONS
 from skytally.http import web
 from skytally.http.web import Request
+from skytally.operation import timer
 from skytally.operation.report_counters import Tallies
 from skytally.secrets.preflight import Gate
 
@@ -284,6 +285,11 @@ def limits() -> Limits:
 def address(request: Request) -> str:
     """Answer the caller's address as far as the settings trust the proxies in front."""
     return request.address(config().trusted_hops)
+
+
+def timer_round(name: str, work: timer.Work) -> dict[str, Any]:
+    """Do a timer's round if it is due; return what is answered of it. Raises Unavailable as `timer.run` does."""
+    return timer.run(name, work, documents(), config().timer_min_seconds, clock.now)
 
 
 def close() -> None:

@@ -37,7 +37,6 @@ PLACE = "skytally.place"
 RETRY_AFTER_SECONDS = 5
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
-METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
 # Of every answer that does not say otherwise, whoever made it.
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
