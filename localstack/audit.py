@@ -16,7 +16,7 @@ SECONDS = 300
 
 
 def main() -> int:
-    """Audit the lock file with the program that the command line names; answers the exit code."""
+    """Audit the lock file with the program that the command line names; return the exit code."""
     command = [
         sys.argv[1],
         "--disable-pip",
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def told(dependencies: list[dict[str, Any]]) -> int:
-    """Print what is known of each package; answers 1 where one has a known vulnerability."""
+    """Print what is known of each package; return 1 where one has a known vulnerability."""
     unknown = [one["name"] for one in dependencies if "skip_reason" in one]
     if len(unknown) == len(dependencies):
         print("nothing was audited: pip-audit reached no service that knows vulnerabilities")

@@ -69,7 +69,7 @@ class Monitor:
         self.lock = threading.Lock()
 
     def page(self, query: Query) -> dict[str, Any]:
-        """Answer what the monitor would; raises Refused, and anything else where the real one fails."""
+        """Return what the monitor would; raises Refused, and anything else where the real one fails."""
         _check(query)
         named = {column: query[column].lower() for column in SELECTORS if column in query}
         rows = [
@@ -187,7 +187,7 @@ class Handler(BaseHTTPRequestHandler):
     monitor: Monitor
 
     def do_GET(self) -> None:
-        """Answer jobs, or a fault."""
+        """Return jobs, or a fault."""
         monitor = self.monitor
         query = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         with monitor.lock:
@@ -255,7 +255,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def bigpanda() -> Iterator[tuple[Monitor, str]]:
-    """Run a monitor on a free port until the caller is done; answers it and its base URL."""
+    """Run a monitor on a free port until the caller is done; return it and its base URL."""
     monitor = Monitor()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"monitor": monitor}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

@@ -72,7 +72,7 @@ class Pool:
         ).stdout
 
     def submit(self, script: str, count: int = 1, *, more: str = "") -> str:
-        """Submit jobs that run a line of shell; answers their cluster."""
+        """Submit jobs that run a line of shell; return their cluster."""
         told = (
             f"executable=/bin/sh\narguments=\"-c '{script}'\"\nrequest_cpus=1\nrequest_memory=64\n{more}\nqueue "
             f"{count}\n"
@@ -98,7 +98,7 @@ class Pool:
             time.sleep(0.3)
 
     def commands(self, folder: Path) -> Path:
-        """Make the pool's commands callable from outside; answers the folder to put into PATH."""
+        """Make the pool's commands callable from outside; return the folder to put into PATH."""
         folder.mkdir()
         for name in ("condor_q", "condor_status", "condor_history", "condor_config_val"):
             script = folder / name
@@ -147,7 +147,7 @@ def _empty(root: Path, port: int) -> None:
 
 
 def _root() -> Path:
-    """Answer the folder, making it the first time."""
+    """Return the folder, making it the first time."""
     if not KEPT.exists():
         print("making a pool of HTCondor (some minutes, once)", flush=True)
         part = KEPT.with_name(f"{KEPT.name}.part")

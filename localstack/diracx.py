@@ -79,7 +79,7 @@ asyncio.run(main())
 
 
 def environment() -> Path:
-    """Make DiracX's environment where it is not there yet; answers its folder of commands."""
+    """Make DiracX's environment where it is not there yet; return its folder of commands."""
     lock = HERE / "diracx.lock"
     folder = CACHE / f"diracx-{sha256(lock.read_bytes()).hexdigest()[:12]}-py{sys.version_info[0]}{sys.version_info[1]}"
     if not (folder / ".ready").exists():
@@ -148,7 +148,7 @@ class Diracx:
         return _answer(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers, method=method))
 
     def submit(self, count: int) -> list[int]:
-        """Make jobs; answers their ids."""
+        """Make jobs; return their ids."""
         jdls = [f'Executable = "/bin/echo";\nJobName = "job-{n}";\nJobGroup = "group";\n' for n in range(count)]
         pages = (jdls[start : start + 20] for start in range(0, count, 20))
         return [job["JobID"] for page in pages for job in self.call("POST", "/api/jobs/jdl", page)]
@@ -240,7 +240,7 @@ def wait_for(url: str, log: Path) -> None:
 
 
 def set_up(commands: Path, folder: Path, port: int, store_port: int) -> dict[str, str]:
-    """Make keys, configuration and databases; answers the server's settings."""
+    """Make keys, configuration and databases; return the server's settings."""
     path = {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder)}
     configuration = folder / "configuration"
 

@@ -49,7 +49,7 @@ class Vm:
     boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def counters_ms(self, uptime_ms: int) -> dict[str, int]:
-        """Answer wall, core, user, system and idle milliseconds at an uptime."""
+        """Return wall, core, user, system and idle milliseconds at an uptime."""
         core = uptime_ms * self.cores
         user, system = core * self.busy_percent // 100, core * 2 // 100
         return {"wall": uptime_ms, "core": core, "user": user, "system": system, "idle": core - user - system}
@@ -92,7 +92,7 @@ class Vm:
             last = at
 
     def truth(self, until: datetime) -> dict[str, dict[str, int]]:
-        """Answer the milliseconds of each month."""
+        """Return the milliseconds of each month."""
         end, totals, start = min(until, self.end_at or until), {}, self.boot_at
         while start < end:
             edge = (start.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1)
@@ -128,7 +128,7 @@ def make(count: int, days: float, until: datetime, seed: int) -> list[Vm]:
 def requests(
     vms: Iterable[Vm], until: datetime, lost: float, doubled: float, seed: int
 ) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Answer what arrives, shuffled: (cloud, samples) each;
+    """Return what arrives, shuffled: (cloud, samples) each;
     a lost report goes along with the vm's next, and the last always arrives.
     """
     dice, arrived = random.Random(seed), []
@@ -179,7 +179,7 @@ async def post_all(base: str, tokens: dict[str, str], queue: list[tuple[str, lis
 
 def differences(base: str, home: Path, vms: list[Vm], until: datetime) -> list[str]:
     """Compare every boot's month with the truth,
-    and the page of each whole month with the statement; answers what differs.
+    and the page of each whole month with the statement; return what differs.
     """
     wanted = {(vm.boot_id, month): totals for vm in vms for month, totals in vm.truth(until).items()}
     wrong: list[str] = []
@@ -229,7 +229,7 @@ def read(base: str, home: Path, path: str) -> Any:
 
 
 def main() -> int:
-    """Send a fleet's reports to a running server; answers 1 where something does not come out as it must."""
+    """Send a fleet's reports to a running server; return 1 where something does not come out as it must."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--base",

@@ -38,7 +38,7 @@ SETTINGS = {
 
 
 def environment() -> Path:
-    """Make LocalStack's environment where it is not there yet; answers its Python.
+    """Make LocalStack's environment where it is not there yet; return its Python.
 
     Raises Missing where it cannot be made.
     """

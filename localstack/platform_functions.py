@@ -341,6 +341,6 @@ def is_due(spec: dict[str, Any], last: datetime, now: datetime) -> bool:
 
 
 def memory_limit(spec: dict[str, Any]) -> int:
-    """Answer a function's memory limit in bytes."""
+    """Return a function's memory limit in bytes."""
     text = (spec.get("limits") or {}).get("memory") or "1Gi"
     return int(text[:-2]) * UNITS[text[-2:]] if text[-2:] in UNITS else int(text)

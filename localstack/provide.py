@@ -50,7 +50,7 @@ WITHOUT = {
 
 
 def main() -> int:
-    """Install what is missing and may be installed; answers 1 where something is missing and CI asks for everything."""
+    """Install what is missing and may be installed; return 1 where something is missing and CI asks for everything."""
     missing, unpacked = ([tool for tool in tools if shutil.which(tool) is None] for tools in (PACKAGES, UNPACKED))
     if (missing or unpacked) and os.geteuid() == 0 and shutil.which("apt-get"):
         packages = [PACKAGES[tool] for tool in missing]

@@ -48,7 +48,7 @@ class Replica:
 
     @property
     def memory_bytes(self) -> int:
-        """Answer the resident memory, 0 for a process that is gone."""
+        """Return the resident memory, 0 for a process that is gone."""
         try:
             pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         except (OSError, IndexError):

@@ -31,7 +31,7 @@ console = Console(highlight=False)
 
 
 def main() -> int:
-    """Take this machine through a vm's life, then wait; answers the exit code."""
+    """Take this machine through a vm's life, then wait; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--port",

@@ -45,7 +45,7 @@ class AllFunctions:
         self._apps: dict[str, ASGIApp] = {}
 
     def app(self, service: str) -> ASGIApp | None:
-        """Answer a function's application, loaded at its first request."""
+        """Return a function's application, loaded at its first request."""
         name = {function.service: function.name for function in FUNCTIONS}.get(service)
         if name and service not in self._apps:
             self._apps[service] = asgi.FunctionApp(name, ROOT / "functions" / name / "main.py")
@@ -178,7 +178,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def serve(config: Config, host: str, port: int) -> None:
-    """Answer until SIGTERM or SIGINT, then let what is in flight finish, for at most `STOP_SECONDS`."""
+    """Return until SIGTERM or SIGINT, then let what is in flight finish, for at most `STOP_SECONDS`."""
     functions = AllFunctions()
     listener = asgi.listen(host, port)
     address = f"http://{host}:{listener.getsockname()[1]}"

@@ -126,7 +126,7 @@ class GoProgram:
     package: str = "."
 
     def path(self) -> Path:
-        """Answer the program, building it the first time (minutes); raises Missing where that cannot be done."""
+        """Return the program, building it the first time (minutes); raises Missing where that cannot be done."""
         program = CACHE / "bin" / f"{self.name}-{self.version}"
         if program.exists():
             return program

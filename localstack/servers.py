@@ -48,7 +48,7 @@ S3_USER = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "tester-secre
 
 
 def s3_settings(url: str, bucket: str = "skytally") -> dict[str, str]:
-    """Answer skytally's settings for a bucket on an S3 server of this machine."""
+    """Return skytally's settings for a bucket on an S3 server of this machine."""
     return {**S3_USER, "SKYTALLY_OBJECTS": f"s3://{bucket}/tests", "SKYTALLY_S3_ENDPOINT": url}
 
 
@@ -159,7 +159,7 @@ SERVERS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
 
 
 def main() -> int:
-    """List the servers, or run one until somebody ends it; answers the exit code."""
+    """List the servers, or run one until somebody ends it; return the exit code."""
     if sys.argv[1:2] == ["list"]:
         print("\n".join(SERVERS))
         return 0

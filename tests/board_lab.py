@@ -54,7 +54,7 @@ class Lens:
         self.columns = {column: layer["columns"][column] for column in layer["columnOrder"]}
 
     def shown(self, client, from_at, until_at):
-        """Answer the rows that are shown for a window, as dictionaries by column; empty steps are left out."""
+        """Return the rows that are shown for a window, as dictionaries by column; empty steps are left out."""
         groups = [name for name, column in self.columns.items() if column["isBucketed"]]
         filters = [*self._window(from_at, until_at), *kuery(self.state["query"])]
         body = {"query": {"bool": {"filter": filters}}, "aggs": self._aggs(groups)}
@@ -173,7 +173,7 @@ class GrafanaPanel:
         self.metrics = {metric["id"]: metric for metric in self.target["metrics"]}
 
     def shown(self, client, from_at, until_at):
-        """Answer a table's or a bar chart's rows by column,
+        """Return a table's or a bar chart's rows by column,
         or a row for each value of each series: its labels, `at` and `value`.
         """
         filters = [self._window(from_at, until_at)]

@@ -96,7 +96,7 @@ def clock():
 
 
 def left(store, *, keys=KEYS, now=NOW, request_key=None, **fields):
-    """Leave a secret; answers its token."""
+    """Leave a secret; return its token."""
     wanted = Deposit(**({"cloud": "uvic", "payload": PAYLOAD} | ({} if "vms" in fields else {"vm": "vm-1"}) | fields))
     repeatable = None if request_key is None else deposits.Repeatable(request_key, msgspec.json.encode(wanted))
     return deposits.deposit(wanted, SCHEDULER, store, keys, now, repeatable)["token"]
@@ -105,19 +105,19 @@ def left(store, *, keys=KEYS, now=NOW, request_key=None, **fields):
 def attempt(
     store, token, private_key=lab.SHARED_KEY, vm=None, *, keys=KEYS, clock=clock, origin=ORIGIN, comment="root@vm"
 ):
-    """Claim; answers the bundle."""
+    """Claim; return the bundle."""
     form = lab.claim_form(token, lab.public_key(private_key, comment), vm)
     return claims.claim(msgspec.convert(form, Claim, strict=False), store, keys, origin, clock)
 
 
 def opened(bundle, token, vm=None, private_key=lab.SHARED_KEY):
-    """Open a bundle as its vm does; answers the payload and the reporter token."""
+    """Open a bundle as its vm does; return the payload and the reporter token."""
     claim, expires, claim_secret = token.split(".")
     return envelope.open_bundle(bundle, claim_secret.encode(), private_key, claim, int(expires), vm)
 
 
 def word(store, token, private_key=lab.SHARED_KEY, vm=None, **how):
-    """Claim; answers what came of it in a word."""
+    """Claim; return what came of it in a word."""
     try:
         attempt(store, token, private_key, vm, **how)
     except SkytallyError as error:
@@ -126,13 +126,13 @@ def word(store, token, private_key=lab.SHARED_KEY, vm=None, **how):
 
 
 def parts(token):
-    """Answer claim and expiry of a token."""
+    """Return claim and expiry of a token."""
     claim, expires, _ = token.split(".")
     return claim, int(expires)
 
 
 def after(token, seconds=1):
-    """Answer a moment after a token's expiry."""
+    """Return a moment after a token's expiry."""
     return datetime.fromtimestamp(parts(token)[1] + seconds, UTC)
 
 

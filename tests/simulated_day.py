@@ -84,7 +84,7 @@ class Day:
         self.truth[str(number + 1)] = (status, cloud if arrives is not None and form != "none" else "unknown")
 
     def counts(self):
-        """Answer how many jobs of each status each cloud had."""
+        """Return how many jobs of each status each cloud had."""
         return dict(Counter((cloud, status) for status, cloud in self.truth.values()))
 
     def live_through(self, monitor, client, scheduler, monkeypatch):

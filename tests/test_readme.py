@@ -24,13 +24,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def section(title):
-    """Answer the text under a heading."""
+    """Return the text under a heading."""
     parts = re.split(r"^## ", README, flags=re.MULTILINE)
     return next(part for part in parts if part.partition("\n")[0] == title)
 
 
 def rows(title):
-    """Answer the cells of a section's table."""
+    """Return the cells of a section's table."""
     lines = [line for line in section(title).splitlines() if line.startswith("|")][2:]
     return [tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]) for line in lines]
 
@@ -69,7 +69,7 @@ def test_every_make_target_that_is_named_is_there():
 
 
 def commands(program):
-    """Answer the words behind a program's name in every line of shell."""
+    """Return the words behind a program's name in every line of shell."""
     blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
     lines = (line.partition("  #")[0] for block in blocks.splitlines() for line in block.split("&&"))
     # What stands for a value of the reader's own is a value.

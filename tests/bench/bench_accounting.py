@@ -87,7 +87,7 @@ async def send(port, token, bodies, times):
 
 
 def rate(connections, per_request, count):
-    """Answer one row: what was accepted a second, and how long a request took."""
+    """Return one row: what was accepted a second, and how long a request took."""
     with Server() as server:
         token = fleet.reporter_tokens(server.home, ["uvic"])["uvic"]
         bodies, times = reports(count, per_request), []

@@ -25,7 +25,7 @@ JOBS_A_DAY, RUNNING = 200_000, 40_000
 
 
 def found_after(seed, fault):
-    """Answer after how many steps a faulty cloud is found; None after six hours."""
+    """Return after how many steps a faulty cloud is found; None after six hours."""
     fleet = Fleet(seed, outages=0)
     for _ in range(HOURS_LONGER * STEPS_AN_HOUR):
         fleet.advance()

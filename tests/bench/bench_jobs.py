@@ -123,7 +123,7 @@ def stand_at(moment, documents):
 
 
 def collect(at, documents):
-    """Do a round at a moment; answers its counts."""
+    """Do a round at a moment; return its counts."""
     return Collection(wiring.panda(), QUEUES, documents, Deadline(lambda: at, at + timedelta(days=1))).run()
 
 
@@ -134,7 +134,7 @@ def asked(monitor, jobs):
 
 
 def report(day, documents):
-    """Send all placements; answers how long it took."""
+    """Send all placements; return how long it took."""
     runs = [run for _, run in day.reports]
     began = time.perf_counter()
     for start in range(0, len(runs), REPORT_JOBS):

@@ -69,7 +69,7 @@ def leave(objects, keyring, count):
 
 
 def server_time(keyring):
-    """Answer CPU milliseconds and store round trips of a claim."""
+    """Return CPU milliseconds and store round trips of a claim."""
     store = Memory()
     claims = [
         msgspec.convert(lab.claim_form(token, PUBLIC), Claim, strict=False) for token in leave(store, keyring, 200)
@@ -96,7 +96,7 @@ def claim_all(port, tokens, times):
 
 
 def rates(name, settings, home):
-    """Answer a row for each number of clients."""
+    """Return a row for each number of clients."""
     environment = {**os.environ, **settings, "SKYTALLY_HOME": str(home)}
     os.environ.update({name: value for name, value in settings.items() if not name.startswith("SKYTALLY_")})
     keys = KeyFiles(home / "keys", lambda: datetime.now(UTC))

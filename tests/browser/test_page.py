@@ -39,14 +39,14 @@ VIEWS = {
 
 
 def table(page):
-    """Answer what each row says, by its name and column; a name is its whole title."""
+    """Return what each row says, by its name and column; a name is its whole title."""
     read = """rows => rows.map(r => [r.querySelector('th bdi')?.title ?? r.querySelector('th').textContent,
                                      [...r.cells].map(c => [c.dataset.column, c.textContent])])"""
     return {name: dict(cells) for name, cells in page.locator("tbody tr").evaluate_all(read)}
 
 
 def bars(page):
-    """Answer (name, value, height) of every bar, and the height of one unit of the axis on their left."""
+    """Return (name, value, height) of every bar, and the height of one unit of the axis on their left."""
     expect(page.locator("#shown")).to_have_attribute("aria-busy", "false")
     found = page.locator("rect.bar").evaluate_all(
         "all => all.map(b => [b.dataset.name, +b.dataset.value, +b.getAttribute('height')])"
@@ -273,7 +273,7 @@ def test_no_barrier_in_any_view_and_a_screenshot_of_each(blank, site, request):
 
 
 def axe():
-    """Answer axe-core's script, fetched once by npm and kept, pinned by its digest."""
+    """Return axe-core's script, fetched once by npm and kept, pinned by its digest."""
     package, name, sha256 = AXE
     kept = Path.home() / ".cache" / "skytally" / package
     if not (kept / name).is_file():

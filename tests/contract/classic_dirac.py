@@ -31,7 +31,7 @@ RECORDED_MORE = {
 
 
 def set_up(folder, jobs=None):
-    """Put the command into a folder; answers its path."""
+    """Put the command into a folder; return its path."""
     command = folder / "dstat"
     shutil.copy(__file__, command)
     command.write_text(command.read_text().replace("#!/usr/bin/env python3", f"#!{sys.executable}", 1))
@@ -46,12 +46,12 @@ def tell(folder, jobs):
 
 
 def calls(folder):
-    """Answer the arguments of each call so far."""
+    """Return the arguments of each call so far."""
     return [json.loads(line) for line in (folder / "dstat.calls").read_text().splitlines()]
 
 
 def main(folder, *arguments):
-    """Answer as the real command does; returns its exit code."""
+    """Return as the real command does; returns its exit code."""
     with (folder / "dstat.calls").open("a") as asked:
         print(json.dumps(arguments), file=asked)
     known = json.loads((folder / "dstat.json").read_text())

@@ -14,7 +14,7 @@ STORES = ("files", "versitygw", "ministack", "fake-gcs")
 
 @pytest.fixture
 def store_settings(running, tmp_path, monkeypatch):
-    """Answer a function: the settings of a store, each test in a prefix of its own;
+    """Return a function: the settings of a store, each test in a prefix of its own;
     credentials go where vendors' clients look.
     """
 

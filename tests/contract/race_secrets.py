@@ -113,7 +113,7 @@ class Servers:
 
 
 def race(settings, home, secrets_count, *, lost_share=0.15, kill_every_seconds=2.0, mutant=False):
-    """Run one race; answers a Result."""
+    """Run one race; return a Result."""
     environment = {**os.environ, **settings, "SKYTALLY_HOME": str(home), "SKYTALLY_TIMER_MIN_SECONDS": "1"}
     keys_folder = KeyFiles(home / "keys", lambda: datetime.now(UTC))
     keys_folder.init()
@@ -139,7 +139,7 @@ def race(settings, home, secrets_count, *, lost_share=0.15, kill_every_seconds=2
 
 
 def leave(count, objects, keyring):
-    """Deposit secrets by the rule itself, so that some can expire within seconds; answers their tokens."""
+    """Deposit secrets by the rule itself, so that some can expire within seconds; return their tokens."""
     caller = Caller(role="scheduler", issued=0, expires=2**40)
     tokens = []
     for n in range(count):

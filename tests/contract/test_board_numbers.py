@@ -225,7 +225,7 @@ def with_scripts(running, shown, tmp_path_factory):
 
 
 def truth(panel, documents):
-    """Answer our own table of a panel: a row for each group, and each hour where it is drawn along time."""
+    """Return our own table of a panel: a row for each group, and each hour where it is drawn along time."""
     if panel.index == "usage":
         months = ("2026-09", "2026-10", "2026-11")
         return [

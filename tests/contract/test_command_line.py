@@ -42,7 +42,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def run(server, monkeypatch):
-    """Run a command as the operator of this server; answers the result."""
+    """Run a command as the operator of this server; return the result."""
     monkeypatch.setenv("SKYTALLY_HOME", str(server.home))
     from skytally.app import wiring
 

@@ -63,7 +63,7 @@ class Reporter:
         )
 
     def send(self, *more):
-        """Report to the end; answers the exit code and what was said."""
+        """Report to the end; return the exit code and what was said."""
         with self.start(*more) as process:
             _, said = process.communicate(timeout=120)
             return process.returncode, said
@@ -76,7 +76,7 @@ class Reporter:
             process.kill()
 
     def told(self):
-        """Answer the runs and the vms that the server has."""
+        """Return the runs and the vms that the server has."""
         documents = SqliteDocuments(self.documents)
         runs, vms = (
             [one for _, one in documents.find(index, kind, {})]

@@ -44,7 +44,7 @@ def settings(request, document_settings, monkeypatch):
 
 @pytest.fixture
 def copied(tmp_path):
-    """Run the command; answers its result."""
+    """Run the command; return its result."""
 
     def copy(source, target):
         told = ["copy", "--from", source, "--to", target, "--state", str(tmp_path / "state.json")]

@@ -275,7 +275,7 @@ def test_a_server_that_died_is_an_outage(name, tmp_path, monkeypatch, impatient)
 
 @pytest.fixture
 def s3_with(monkeypatch, impatient):
-    """Answer a function: the objects of a store with S3's face and a fault."""
+    """Return a function: the objects of a store with S3's face and a fault."""
     for name, value in servers.S3_USER.items():
         monkeypatch.setenv(name, value)
     with ExitStack() as stack:

@@ -45,7 +45,7 @@ def test_two_gateways_on_one_folder_are_safe(running, store_settings):
 
 @pytest.fixture
 def faulty(monkeypatch):
-    """Answer a function: the settings of a store with a fault."""
+    """Return a function: the settings of a store with a fault."""
     for name, value in servers.S3_USER.items():
         monkeypatch.setenv(name, value)
     with ExitStack() as stack:

@@ -64,7 +64,7 @@ def at(monkeypatch):
 
 @pytest.fixture
 def round_at(client, at):
-    """Do a round at a moment; answers its counts."""
+    """Do a round at a moment; return its counts."""
 
     def do(moment):
         at(moment)

@@ -44,7 +44,7 @@ BROKEN = {
 
 @pytest.fixture
 def calls(client, scheduler, reader, bearer, settled):
-    """Call every function with good requests; answers their replies by name."""
+    """Call every function with good requests; return their replies by name."""
     reporter, sample = bearer("reporter", vm="vm-1", clouds=("uvic",)), lab.FakeVm("vm-1").sample(settled)
 
     def call_all():

@@ -19,7 +19,7 @@ NEEDS = {"secret-deposit": "scheduler", "secret-revoke": "scheduler", "usage-rep
 
 
 def code(answer):
-    """Answer the code of an error body that is as the contract has it."""
+    """Return the code of an error body that is as the contract has it."""
     assert answer.headers["content-type"] == "application/json", answer.text
     error = answer.json()["error"]
     assert error["message"]

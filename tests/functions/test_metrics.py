@@ -32,7 +32,7 @@ HOSTILE = 'a\\"b\nc{d="e"} 🦉'
 
 
 def parsed(text):
-    """Answer each sample by its name and labels; every family has its help and its type, and comes once."""
+    """Return each sample by its name and labels; every family has its help and its type, and comes once."""
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families)
     assert all(family.documentation and family.type in {"gauge", "counter"} for family in families)
@@ -43,7 +43,7 @@ def parsed(text):
 
 @pytest.fixture(params=DOCUMENT_STORES)
 def scraped(request, home, document_settings, monkeypatch, client, reader, at):
-    """Answer what Prometheus reads, on each store in turn."""
+    """Return what Prometheus reads, on each store in turn."""
     for setting, value in document_settings(request.param).items():
         monkeypatch.setenv(setting, value)
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")

@@ -24,7 +24,7 @@ OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 
 
 def left(client, scheduler, headers=None, **fields):
-    """Leave a secret; answers the response."""
+    """Leave a secret; return the response."""
     body = {"vm": "vm-1", "cloud": "uvic", "payload": base64.b64encode(PAYLOAD).decode(), **fields}
     body = {name: value for name, value in body.items() if value is not None}
     return client.post("secret-deposit", json=body, headers=scheduler | (headers or {}))

@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 60
 
 
 def together(*clients):
-    """Let clients speak at the same time; answers what each got."""
+    """Let clients speak at the same time; return what each got."""
 
     async def all_of_them():
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -56,7 +56,7 @@ class Server:
         self.start()
 
     def stop(self) -> int:
-        """End it as a platform would; answers the exit code."""
+        """End it as a platform would; return the exit code."""
         self._process.terminate()
         code = self._process.wait(timeout=10)
         self._process.stdout.close()

@@ -48,7 +48,7 @@ sys.exit(vm.main(sys.argv[3:]))
 
 
 def at(text: str) -> float:
-    """Answer unix seconds of a UTC time such as 2026-11-25T10:00:00."""
+    """Return unix seconds of a UTC time such as 2026-11-25T10:00:00."""
     return calendar.timegm(time.strptime(text.rstrip("Z"), "%Y-%m-%dT%H:%M:%S"))
 
 
@@ -124,7 +124,7 @@ class World:
 
     @property
     def unix(self) -> float:
-        """Answer what the vm's own clock says."""
+        """Return what the vm's own clock says."""
         return self.now + self.clock_error
 
     def run(self, seconds: float, busy: float = 0.5) -> None:
@@ -356,7 +356,7 @@ class Lab:
         return [verb, *given, *more]
 
     def agent(self) -> types.ModuleType:
-        """Answer vm.py as a module, in this world."""
+        """Return vm.py as a module, in this world."""
         agent = self.module = self.module or load_agent()
 
         def sleep(seconds: float) -> None:
@@ -373,7 +373,7 @@ class Lab:
         return agent
 
     def options(self, verb: str = "report", *more: str) -> types.SimpleNamespace:
-        """Answer what vm.py makes of its command line."""
+        """Return what vm.py makes of its command line."""
         words = self.argv(verb, *more)[1:]
         given = {name.lstrip("-").replace("-", "_"): value for name, value in zip(words[::2], words[1::2], strict=True)}
         return types.SimpleNamespace(**{**self.agent().OPTIONS, **given, "verb": verb})
@@ -426,18 +426,18 @@ class Lab:
 
     @property
     def kept(self) -> dict:
-        """Answer the state on disk."""
+        """Return the state on disk."""
         return json.loads((self.state / "state.json").read_text())
 
     def booked(self, name: str = "wall_seconds") -> dict[str, float]:
-        """Answer a counter's total by month, over all boots."""
+        """Return a counter's total by month, over all boots."""
         totals: dict[str, float] = {}
         for (_, month), usage in self.office.usage.items():
             totals[month] = totals.get(month, 0) + usage[name]
         return totals
 
     def true(self, name: str = "wall_seconds") -> dict[str, float]:
-        """Answer the truth of the same."""
+        """Return the truth of the same."""
         totals: dict[str, float] = {}
         for (_, month), used in self.world.truth.items():
             totals[month] = totals.get(month, 0) + used[name]

@@ -62,7 +62,7 @@ def source(boots, others=(), site=SITE, now=NOW):
 
 def send(server, boots, others=(), **more):
     """Send a month as records, or else as summaries if so told,
-    and let the server add it up; answers what was left out.
+    and let the server add it up; return what was left out.
     """
     as_summaries = more.pop("as_summaries", False)
     month = source(boots, others, **more)

@@ -60,7 +60,7 @@ def dashboards(provisioned):
 
 
 def kind_of(index, field):
-    """Answer a field's type in its index, which must keep it in columns."""
+    """Return a field's type in its index, which must keep it in columns."""
     found = mappings(index)["properties"][field]
     assert found.get("doc_values", True), (index, field)
     return found["type"]

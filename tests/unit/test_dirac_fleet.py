@@ -141,7 +141,7 @@ class Life:
         self.is_forgotten = True
 
     def said(self, now):
-        """Answer what DIRAC says at a moment, or None where it knows nothing any more."""
+        """Return what DIRAC says at a moment, or None where it knows nothing any more."""
         if self.is_forgotten and now >= self.last.ended:
             return None
         known = {"job_id": self.number}
@@ -169,7 +169,7 @@ class Life:
 
     @property
     def silence(self):
-        """Answer for how long a vm named this job before it died and was not heard:
+        """Return for how long a vm named this job before it died and was not heard:
         what nobody can know any more, else nothing.
         """
         return sum((max(timedelta(), run.ended - run.unsent[0]) for run in self.here if run.unsent), timedelta())

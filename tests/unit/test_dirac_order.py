@@ -120,7 +120,7 @@ class Round:
         self.thread.start()
 
     def go(self):
-        """Let it come as far as its next call; answers whether it has ended."""
+        """Let it come as far as its next call; return whether it has ended."""
         self.turn.release()
         self.stopped.acquire()
         return self.is_over
@@ -198,7 +198,7 @@ def check(documents, steps):
 
 
 def quick(story):
-    """Answer a DIRAC that answers at once."""
+    """Return a DIRAC that answers at once."""
 
     class Quick:
         jobs_at_once = 100

@@ -307,7 +307,7 @@ def test_where_files_cannot_be_read_the_command_is_asked_for_what_is_new(pool):
 
 @pytest.fixture
 def vms_listed(pool):
-    """Answer a run in which cloudscheduler lists vms, or what else it says."""
+    """Return a run in which cloudscheduler lists vms, or what else it says."""
     (pool.folder / "password").write_text("word\n")
     words = [
         "--cloudscheduler",

@@ -295,7 +295,7 @@ class Writer(threading.Thread):
 
 def killed_again_and_again(pool, total, outage=0.0):
     """Run the script and kill it, each time under a base of its own,
-    until all is written and it was killed often; answers those bases.
+    until all is written and it was killed often; return those bases.
     """
     kills, runs, chance = [], 0, random.Random(8)
     writer = Writer(pool, total, kills)

@@ -42,7 +42,7 @@ class Actor(threading.Thread):
         self._waits.put("over")
 
     def runs_on(self):
-        """Answer whether it waits at a call, or is over."""
+        """Return whether it waits at a call, or is over."""
         return self._waits.get(timeout=20) == "call"
 
     def tell(self, fate):
@@ -78,7 +78,7 @@ class Actor(threading.Thread):
 
 def play(store, works, schedule):
     """Run all works, one call at a time in the order and with the fates of the schedule,
-    then to their ends; answers their results.
+    then to their ends; return their results.
     """
     actors = [Actor(store, work) for work in works]
     for actor in actors:
@@ -112,7 +112,7 @@ def revoking(token):
 
 
 def cast(token, names):
-    """Answer who acts: two keys and a retry for each name, a sweep, a revocation, the same deposit again."""
+    """Return who acts: two keys and a retry for each name, a sweep, a revocation, the same deposit again."""
     claims = [
         claiming(token, key, name) for name in names or (None,) for key in (lab.SHARED_KEY, OTHER_KEY, lab.SHARED_KEY)
     ]
@@ -121,7 +121,7 @@ def cast(token, names):
 
 
 def what_is_wrong(store, token, names, results):
-    """Answer what should not have come of it."""
+    """Return what should not have come of it."""
     claim, expires = parts(token)
     late_sweep(token)(store)
     wrong = [] if keys_of(store, "prep") == [] else ["a payload is left"]

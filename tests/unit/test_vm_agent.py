@@ -426,7 +426,7 @@ def named(lab, *job_ids):
 
 
 def told(lab):
-    """Answer what was told, and when the vm says that it was so, in seconds before now."""
+    """Return what was told, and when the vm says that it was so, in seconds before now."""
     return [(beat["jobs"], round(lab.world.now - at(beat["seen_at"]))) for beat in lab.office.heartbeats]
 
 

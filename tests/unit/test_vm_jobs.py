@@ -113,7 +113,7 @@ OURS = {WRAPPED, PAYLOAD, NINE, BATCH, PILOT, AGENT}
 
 
 def jobs(folder, server, *more, before=(), **how):
-    """Run `vm.py jobs`; answers which of this test's ids it named, and what it could read."""
+    """Run `vm.py jobs`; return which of this test's ids it named, and what it could read."""
     told = {
         "--base": f"http://127.0.0.1:{server.server_port}",
         "--state": folder / "state",

@@ -107,7 +107,7 @@ def test_a_newer_version_that_meets_an_outage_tries_again_with_the_next_report(l
 
 
 def as_ever(office, path, headers, body):
-    """Answer as the office does whatever its script says."""
+    """Return as the office does whatever its script says."""
     script, office.script = office.script, type(office.script)()
     try:
         return office.answer("POST", path, headers, body)

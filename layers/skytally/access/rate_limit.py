@@ -41,7 +41,7 @@ class Buckets:
 
 @lru_cache(PLACES)
 def place_of(address: str) -> str | None:
-    """Answer what an address is counted as: itself, or its IPv6 network;
+    """Return what an address is counted as: itself, or its IPv6 network;
     None for this machine and for what is no address.
 
     Behind a proxy on this machine that the settings do not trust, every caller would be this machine.
@@ -74,7 +74,7 @@ class Limits:
         self._key = secrets.token_bytes(16)
 
     def wait_seconds(self, function: str, address: str, authorization: str, now: datetime) -> int:
-        """Answer 0 for a call that may go on, else after how many seconds the caller may ask again."""
+        """Return 0 for a call that may go on, else after how many seconds the caller may ask again."""
         place = place_of(address)
         claims = self._claims if function == CLAIMING else None
         asked = [(claims, place), (self._by_address, place), (self._by_token, self._digest(authorization))]

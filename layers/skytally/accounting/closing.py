@@ -46,7 +46,7 @@ class SignedStatement(TypedDict):
 def statement(
     month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime, revision: int | None = None
 ) -> dict[str, Any]:
-    """Answer a month's statement, of some clouds or of all; it holds everything that was accepted before the call.
+    """Return a month's statement, of some clouds or of all; it holds everything that was accepted before the call.
 
     A cloud whose month was closed shows its newest revision, or the one asked for; raises NotFound where there is none
     such.

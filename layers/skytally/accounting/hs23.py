@@ -54,7 +54,7 @@ UNSCORED = Score(None, None)
 
 
 def scores(benchmarks: Iterable[BootBenchmark | None], site: Site) -> dict[str, Score]:
-    """Judge the benchmarks of some boots together; answers by boot_id, and nothing for a boot without one."""
+    """Judge the benchmarks of some boots together; return by boot_id, and nothing for a boot without one."""
     known = [benchmark for benchmark in benchmarks if benchmark is not None]
     own = {benchmark.boot_id: own_score(benchmark, site) for benchmark in known}
     told: dict[Kind, list[float]] = defaultdict(list)

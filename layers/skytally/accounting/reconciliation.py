@@ -68,7 +68,7 @@ def _residual(reported: float | None, other: float | None) -> float | None:
 
 
 def scheduled_core_hours(month: str, documents: Documents) -> dict[str, float | None]:
-    """Answer each cloud's vms' lives as the scheduler reported them,
+    """Return each cloud's vms' lives as the scheduler reported them,
     times cores, within a month; None where it knows no cores.
 
     A life without an end lasts until it was last reported.

@@ -13,13 +13,13 @@ PEM = serialization.Encoding.PEM
 
 
 def new_key() -> str:
-    """Make a signing key; answers its PEM."""
+    """Make a signing key; return its PEM."""
     plain = serialization.NoEncryption()
     return Ed25519PrivateKey.generate().private_bytes(PEM, serialization.PrivateFormat.PKCS8, plain).decode()
 
 
 def sign(text: str, signing_key: str) -> tuple[str, str]:
-    """Answer a text's signature in base64, and the public key by which anybody checks it;
+    """Return a text's signature in base64, and the public key by which anybody checks it;
     raises Malformed for what is no key.
     """
     try:

@@ -214,7 +214,7 @@ def cpu_ms(usage: Usage) -> int:
 
 
 def score(benchmark: BootBenchmark | None) -> float | None:
-    """Answer a boot's score per core: in HS23 where it is known so, else what the vm got over its benchmark."""
+    """Return a boot's score per core: in HS23 where it is known so, else what the vm got over its benchmark."""
     if benchmark is None:
         return None
     return benchmark.score_hs23 or benchmark.score_wall or benchmark.score_cpu

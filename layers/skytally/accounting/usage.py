@@ -115,7 +115,7 @@ def benchmark_document(benchmark: Benchmark, boot: Boot) -> BootBenchmark:
 
 
 def interval_start(sample: Sample, previous: Previous, until_at: datetime) -> datetime:
-    """Answer the previous sample's time, unless the clock was stepped in between: then the uptimes say how long it was.
+    """Return the previous sample's time, unless the clock was stepped in between: then the uptimes say how long it was.
 
     No interval is shorter than the millisecond in which stores count: its parts are shares of its length.
     """

@@ -122,7 +122,7 @@ class KeyFiles:
 
 
 def needed_until(file: KeyFile, files: list[KeyFile]) -> datetime | None:
-    """Answer when the last thing that a key may have made has ended; None while no newer one has been made."""
+    """Return when the last thing that a key may have made has ended; None while no newer one has been made."""
     purpose = file.key.name.partition("-")[0]
     newer = (new.made_at for new, old in itertools.pairwise(files) if old is file)
     return next((made_at + HANDED_OUT_WITHIN + OPENS_FOR[purpose] for made_at in newer), None)

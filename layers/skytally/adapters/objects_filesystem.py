@@ -74,7 +74,7 @@ class FilesystemObjects:
             yield from self._walk(folder + slash, prefix)
 
     def rooms(self) -> Sequence[DiskUsage]:
-        """Answer the disk that the folder lies on; none before anything was written."""
+        """Return the disk that the folder lies on; none before anything was written."""
         with _answering("read"):
             try:
                 disk = shutil.disk_usage(self._root)
@@ -83,7 +83,7 @@ class FilesystemObjects:
         return [DiskUsage.of_disk("the disk of the objects", disk.free, disk.total)]
 
     def versioned(self) -> bool:
-        """Answer no: a file that is removed is gone for everybody who opens it by name."""
+        """Return no: a file that is removed is gone for everybody who opens it by name."""
         return False
 
     def _walk(self, path: str, prefix: str) -> Iterator[str]:

@@ -86,7 +86,7 @@ class GcsObjects:
             yield from filter(OBJECT_KEY.fullmatch, (blob.name.removeprefix(self._prefix) for blob in page))
 
     def rooms(self) -> Sequence[DiskUsage]:
-        """Answer none: a bucket has no end that can be asked for."""
+        """Return none: a bucket has no end that can be asked for."""
         return ()
 
     def versioned(self) -> bool:

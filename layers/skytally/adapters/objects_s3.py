@@ -88,7 +88,7 @@ class S3Objects:
         return {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
 
     def rooms(self) -> Sequence[DiskUsage]:
-        """Answer none: a bucket has no end that can be asked for."""
+        """Return none: a bucket has no end that can be asked for."""
         return ()
 
     def versioned(self) -> bool:

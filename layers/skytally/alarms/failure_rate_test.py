@@ -58,7 +58,7 @@ class Stratum(Struct, frozen=True):
 
     @property
     def expected(self) -> float:
-        """Answer how many would fail here as often as elsewhere."""
+        """Return how many would fail here as often as elsewhere."""
         return self.jobs * self.other_failed / self.other_jobs
 
 
@@ -199,7 +199,7 @@ def _correlation(groups: Iterable[list[Cell]]) -> float:
 
 
 def _nats(strata: list[Stratum]) -> float:
-    """Answer the exponent of the bound on chance; zero where a place is no worse than elsewhere."""
+    """Return the exponent of the bound on chance; zero where a place is no worse than elsewhere."""
     if sum((stratum.failed - stratum.expected) / stratum.clump for stratum in strata) <= 0:
         return 0.0
     laws, most = [(stratum, _law(stratum)) for stratum in strata], 0.0
@@ -212,7 +212,7 @@ def _nats(strata: list[Stratum]) -> float:
 
 
 def _law(stratum: Stratum) -> list[tuple[int, float]]:
-    """Answer how many may fail here, each with the logarithm of its chance."""
+    """Return how many may fail here, each with the logarithm of its chance."""
     total = round(stratum.failed + stratum.other_failed)
     counts = range(max(0, total - stratum.other_jobs), min(total, stratum.jobs) + 1)
     weights = [

@@ -70,7 +70,7 @@ def _swallowing(found: tuple[Vm, Evidence]) -> Iterator[Finding]:
 
 
 def known_until(documents: Documents, now: datetime) -> datetime:
-    """Answer until when any source is collected: while none can be,
+    """Return until when any source is collected: while none can be,
     the last hour that is known stays the one that counts.
     """
     cursors = [cursor.stands_at for _, cursor in documents.find("cursor", Cursor, {}) if now - cursor.asked_at < LONGER]
@@ -97,7 +97,7 @@ def _faulty_clouds(
 
 
 def cells(ended: Query, documents: Documents, without: Collection[Vm] = ()) -> list[Cell]:
-    """Answer what ended, by cloud and task, but on some vms."""
+    """Return what ended, by cloud and task, but on some vms."""
     rows = documents.table(structs.replace(ended, by=("cloud", *WORK, "status")))
     if without:
         rows += [row | {"count": -row["count"]} for row in _of_vms(ended, documents, without)]
@@ -153,7 +153,7 @@ def _swallows(one: Vm, is_known: bool) -> bool:
 
 
 def _of_vms(ended: Query, documents: Documents, vms: Collection[Vm]) -> list[Row]:
-    """Answer the rows of some vms; names repeat between clouds."""
+    """Return the rows of some vms; names repeat between clouds."""
     wanted = {(one.cloud, one.vm) for one in vms}
     where = {**ended.where, "vm": sorted({one.vm for one in vms})}
     rows = documents.table(structs.replace(ended, where=where, by=("cloud", "vm", *WORK, "status")))

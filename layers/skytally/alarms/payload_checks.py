@@ -96,7 +96,7 @@ def _why(row: Row, usual_ms: float | None) -> str | None:
 
 
 def _usual_ms(documents: Documents, now: datetime) -> dict[tuple[str | None, ...], float]:
-    """Answer how long the jobs of each kind took that ended well within a day, where there are enough to say."""
+    """Return how long the jobs of each kind took that ended well within a day, where there are enough to say."""
     where = {"status": [*PANDA_WELL, *DIRAC_WELL]}
     ended = Query(
         index="job",

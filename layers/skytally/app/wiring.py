@@ -48,7 +48,7 @@ FILES_OF_ALL = ("documents_api_key_file", "documents_ca_file")
 
 @cache
 def config() -> Config:
-    """Answer the settings."""
+    """Return the settings."""
     return Config.from_env()
 
 
@@ -93,7 +93,7 @@ def _opening(setting: str) -> Iterator[None]:
 
 @cache
 def documents() -> Documents:
-    """Answer the document store."""
+    """Return the document store."""
     return open_documents(config())
 
 
@@ -117,7 +117,7 @@ def open_documents(settings: Config) -> Documents:
 
 @cache
 def objects() -> Objects:
-    """Answer the object store."""
+    """Return the object store."""
     return open_objects(config())
 
 
@@ -144,7 +144,7 @@ def open_objects(settings: Config) -> ProbedObjects:
 
 @cache
 def gate() -> Gate:
-    """Answer what lets secrets be issued on this object store, or not."""
+    """Return what lets secrets be issued on this object store, or not."""
     return Gate(lambda: (open_objects(config()), open_objects(config())), clock.now)
 
 
@@ -164,13 +164,13 @@ def key_files() -> KeyFiles:
 
 
 def keys() -> Keyring:
-    """Answer the keys as they are now."""
+    """Return the keys as they are now."""
     return key_files().keyring()
 
 
 @cache
 def register() -> Register:
-    """Answer the register of boots."""
+    """Return the register of boots."""
     return Register(documents())
 
 
@@ -182,7 +182,7 @@ def notes() -> Notes:
 
 @cache
 def tallies() -> Tallies:
-    """Answer what this process counts of reports."""
+    """Return what this process counts of reports."""
     return Tallies(documents)
 
 
@@ -211,7 +211,7 @@ def open_site_data(settings: Config) -> SiteData:
 @cache
 @_opening("SKYTALLY_PANDA_URL")
 def panda() -> "JobRows | None":
-    """Answer PanDA's monitor, or None where the settings name none."""
+    """Return PanDA's monitor, or None where the settings name none."""
     from skytally.adapters.jobs_panda import PandaJobRows
 
     told = config()
@@ -223,7 +223,7 @@ def panda() -> "JobRows | None":
 
 
 def panda_queues() -> tuple[str, ...]:
-    """Answer the queues whose jobs count."""
+    """Return the queues whose jobs count."""
     from skytally.jobs.panda_rows import queues_of
 
     return queues_of(config().panda_queues)
@@ -232,7 +232,7 @@ def panda_queues() -> tuple[str, ...]:
 @cache
 @_opening("SKYTALLY_DIRAC_URL")
 def dirac() -> JobStates | None:
-    """Answer the door to DIRAC that the settings name, or None."""
+    """Return the door to DIRAC that the settings name, or None."""
     told = config()
     if told.dirac_url == "dirac-cli:":
         from skytally.adapters.jobs_dirac import DiracCommandJobStates
@@ -250,7 +250,7 @@ def dirac_credential(store: Documents) -> Credential:
 
 
 def alarm_notifier(now: datetime) -> Notifier:
-    """Answer how people are told of an alarm: by the webhook, in the form that the site's data name, or not at all."""
+    """Return how people are told of an alarm: by the webhook, in the form that the site's data name, or not at all."""
     from skytally.adapters.alarms_webhook import AlarmWebhook
 
     url = config().alarm_webhook
@@ -278,12 +278,12 @@ def dashboard_reader(request: Request) -> Admission:
 
 @cache
 def limits() -> Limits:
-    """Answer how much one caller may ask of this process."""
+    """Return how much one caller may ask of this process."""
     return Limits(config().calls_per_second, config().claims_per_second)
 
 
 def address(request: Request) -> str:
-    """Answer the caller's address as far as the settings trust the proxies in front."""
+    """Return the caller's address as far as the settings trust the proxies in front."""
     return request.address(config().trusted_hops)
 
 

@@ -88,7 +88,7 @@ class Board(Struct, frozen=True):
 
 
 def placed(board: Board) -> Iterator[tuple[Panel, int, int]]:
-    """Answer each panel with its column and row, in lines that are filled from the left."""
+    """Return each panel with its column and row, in lines that are filled from the left."""
     x = y = tallest = 0
     for panel in board.panels:
         if x + panel.width > COLUMNS:
@@ -98,7 +98,7 @@ def placed(board: Board) -> Iterator[tuple[Panel, int, int]]:
 
 
 def field_kind(index: str, field: str) -> tuple[type, bool]:
-    """Answer a field's type, and whether a document may lack it."""
+    """Return a field's type, and whether a document may lack it."""
     hint = get_type_hints(INDICES[index])[field]
     parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     kinds: list[type] = [part for part in parts if part is not type(None)]

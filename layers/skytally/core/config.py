@@ -262,22 +262,22 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def home_path(self) -> Path:
-        """Answer the state folder."""
+        """Return the state folder."""
         return Path(self.home).absolute()
 
     @property
     def documents_url(self) -> str:
-        """Answer the document store's URL."""
+        """Return the document store's URL."""
         return self.documents or f"sqlite:///{self.home_path}/documents.sqlite"
 
     @property
     def objects_url(self) -> str:
-        """Answer the object store's URL."""
+        """Return the object store's URL."""
         return self.objects or (self.home_path / "objects").as_uri()
 
     @property
     def keys_path(self) -> Path:
-        """Answer the folder of key files."""
+        """Return the folder of key files."""
         return Path(self.keys).absolute() if self.keys else self.home_path / "keys"
 
     @property
@@ -301,7 +301,7 @@ def settings() -> list[tuple[str, str, str]]:
 
 
 def setting_names() -> dict[str, str]:
-    """Answer the environment's name of each field."""
+    """Return the environment's name of each field."""
     return {field: str(meta.title) for field, meta in _metas().items()}
 
 

@@ -20,12 +20,12 @@ _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
 def id_for(told: str) -> str:
-    """Answer the id that a caller gave its request where that is a sane one, else a new one."""
+    """Return the id that a caller gave its request where that is a sane one, else a new one."""
     return told if _SANE.fullmatch(told) else secrets.token_hex(8)
 
 
 def frames(trace: TracebackType | None) -> list[str]:
-    """Answer where an exception passed, innermost last."""
+    """Return where an exception passed, innermost last."""
     found = []
     while trace is not None:
         found.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")

@@ -132,10 +132,10 @@ class Documents(Protocol):
         """List those among them of which a moment lies in [from, until), in its order; any number, a page at a time."""
 
     def table(self, query: Query) -> list[Row]:
-        """Answer a row for each combination of the dimensions that occurs, ordered by them."""
+        """Return a row for each combination of the dimensions that occurs, ordered by them."""
 
     def series(self, query: Query, step: timedelta) -> list[Row]:
-        """Answer the same per step of the window, its start as `at`.
+        """Return the same per step of the window, its start as `at`.
 
         Steps of an hour or longer are UTC's, shorter ones are counted from the window's start.
         """
@@ -166,7 +166,7 @@ class Documents(Protocol):
         """Make what was accepted before this call visible to find, table and series."""
 
     def rooms(self) -> list[DiskUsage]:
-        """Answer the disks on which the store lies."""
+        """Return the disks on which the store lies."""
 
     def close(self) -> None:
         """Finish what was taken, and take nothing more: later writes are Unavailable."""
@@ -188,14 +188,14 @@ OBJECT_PREFIX = re.compile(rf"({_SEGMENT}/)*({_SEGMENT})?")
 
 
 def checked_key(key: str) -> str:
-    """Answer an object's key, or raise ValueError: no key leads out of a store or means another one somewhere."""
+    """Return an object's key, or raise ValueError: no key leads out of a store or means another one somewhere."""
     if not OBJECT_KEY.fullmatch(key):
         raise ValueError("an object key has segments of [A-Za-z0-9._-] that begin with no dot")
     return key
 
 
 def checked_prefix(prefix: str) -> str:
-    """Answer the beginning of keys, which may be empty, or raise ValueError."""
+    """Return the beginning of keys, which may be empty, or raise ValueError."""
     if not OBJECT_PREFIX.fullmatch(prefix):
         raise ValueError("an object prefix is the beginning of an object key")
     return prefix
@@ -224,7 +224,7 @@ class Objects(Protocol):
         """Name every key that starts with the prefix, in key order, lazily."""
 
     def rooms(self) -> Sequence[DiskUsage]:
-        """Answer the disks on which the store lies; none where it has no end."""
+        """Return the disks on which the store lies; none where it has no end."""
 
 
 class ProbedObjects(Objects, Protocol):

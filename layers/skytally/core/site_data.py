@@ -142,7 +142,7 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     apel_lines: dict[str, int | None] = {}
 
     def cloud(self, name: str) -> Cloud:
-        """Answer what is known of a cloud, which may be nothing."""
+        """Return what is known of a cloud, which may be nothing."""
         return self.clouds.get(name, Cloud())
 
     def check(self, caller: Caller, token_digest: str) -> None:

@@ -12,7 +12,7 @@ from skytally.dashboard.time_range import Window
 
 
 def interval_rows(boots: Iterable[Usage], shown: Window, documents: Documents) -> Iterator[dict[str, Any]]:
-    """Answer a row for each interval of some boots, newest first;
+    """Return a row for each interval of some boots, newest first;
     one that the window cuts counts by its part inside, as in every sum.
     """
     found = ((usage, interval) for usage in boots for interval in _of(usage, documents))

@@ -43,7 +43,7 @@ STILL_NOW = timedelta(minutes=5)
 
 
 def jobs_view(shown: Window, where: Where, by: str, documents: Documents, now: datetime) -> dict[str, Any]:
-    """Answer a row for each combination of a display's dimensions,
+    """Return a row for each combination of a display's dimensions,
     or for each job; their totals, and what they do not know.
     """
     documents.refresh()
@@ -64,7 +64,7 @@ def jobs_view(shown: Window, where: Where, by: str, documents: Documents, now: d
 
 
 def jobs_series(shown: Window, where: Where, documents: Documents) -> list[dict[str, Any]]:
-    """Answer a point per step and cloud, of jobs that ended."""
+    """Return a point per step and cloud, of jobs that ended."""
     documents.refresh()
     return [
         _point(row, shown) for row in documents.series(structs.replace(_ended(shown, where), by=("cloud",)), shown.step)
@@ -97,7 +97,7 @@ def _told(row: dict[str, Any], job: Job | None) -> dict[str, Any]:
 
 
 def _open(ended: Query, by: Sequence[str], documents: Documents, now: datetime) -> list[Row]:
-    """Answer the jobs that are not final: an error that they may already have does not count yet."""
+    """Return the jobs that are not final: an error that they may already have does not count yet."""
     if "error" in by:
         return []
     query = structs.replace(
@@ -133,7 +133,7 @@ def _point(row: Row, shown: Window) -> dict[str, Any]:
 
 
 def _placed_share(places: list[Row]) -> float | None:
-    """Answer the share of the ended jobs whose cloud is known."""
+    """Return the share of the ended jobs whose cloud is known."""
     placed = sum(row["count"] for row in places if row["cloud"] != "unknown")
     return ratio(placed, sum(row["count"] for row in places))
 

@@ -52,7 +52,7 @@ class LazyRows(Sequence[Mapping[str, Any]]):
     @overload
     def __getitem__(self, at: slice) -> Rows: ...
     def __getitem__(self, at: int | slice) -> Mapping[str, Any] | Rows:
-        """Answer a row, or several, whole."""
+        """Return a row, or several, whole."""
         places = range(len(self.known))[at]
         return self._row(places) if isinstance(places, int) else [self._row(place) for place in places]
 
@@ -67,7 +67,7 @@ def listed(rows: Rows, asked: PageRequest) -> Rows:
 
 
 def _ordered(rows: Rows, sort: str) -> Sequence[int]:
-    """Answer the places of rows in an order."""
+    """Return the places of rows in an order."""
     name, _, way = sort.rpartition("-")
     if way not in WAYS or name not in rows[0]:
         raise Malformed(f"sort must be one of {', '.join(rows[0])}, with -up or -down behind it", field="sort")
@@ -78,7 +78,7 @@ def _ordered(rows: Rows, sort: str) -> Sequence[int]:
 
 
 def _order(value: Any) -> Any:
-    """Answer what a value is compared by."""
+    """Return what a value is compared by."""
     if isinstance(value, list):
         return [_order(one) for one in value]
     if not isinstance(value, str):

@@ -82,7 +82,7 @@ def _usage(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
 def _parts(
     parts: Sequence[str], table: Callable[[], dict[str, Any]], series: Callable[[], list[Any]]
 ) -> dict[str, Any]:
-    """Answer the parts that are asked for, both in the time of one."""
+    """Return the parts that are asked for, both in the time of one."""
     if len(parts) == 1:
         return table() | {"series": []} if "table" in parts else {"series": series()}
     answer, points = concurrently(table, series)

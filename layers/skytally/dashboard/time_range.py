@@ -69,7 +69,7 @@ def _month_before(moment: datetime) -> datetime:
 
 
 def step_start(at: datetime, shown: Window) -> datetime:
-    """Answer where the step of a moment begins:
+    """Return where the step of a moment begins:
     steps of an hour or longer are UTC's, shorter ones are counted from the window's start.
     """
     origin = EPOCH if shown.step >= timedelta(hours=1) else shown.from_at
@@ -77,7 +77,7 @@ def step_start(at: datetime, shown: Window) -> datetime:
 
 
 def step_end(at: datetime, shown: Window) -> datetime:
-    """Answer where a step that begins then ends:
+    """Return where a step that begins then ends:
     one of an hour or longer where UTC's next begins, another after its length.
     """
     cut = (at - EPOCH) % shown.step if shown.step >= timedelta(hours=1) else timedelta(0)

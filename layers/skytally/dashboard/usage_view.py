@@ -34,7 +34,7 @@ Where = Mapping[str, Sequence[str]]
 
 
 def usage_view(shown: Window, where: Where, by: str, documents: Documents, site: Site, now: datetime) -> dict[str, Any]:
-    """Answer a row per cloud, per vm, or per interval of one vm,
+    """Return a row per cloud, per vm, or per interval of one vm,
     their totals, how much of them was heard, and what they do not know.
 
     Raises Malformed where intervals are asked for of no vm.
@@ -67,7 +67,7 @@ def usage_view(shown: Window, where: Where, by: str, documents: Documents, site:
 
 
 def usage_series(shown: Window, where: Where, documents: Documents) -> list[dict[str, Any]]:
-    """Answer a point per step and cloud."""
+    """Return a point per step and cloud."""
     documents.refresh()
     query = structs.replace(_span(shown, where), by=("cloud",), sums=PLOTTED_SUMS)
     return [_point(row, shown) for row in documents.series(query, shown.step)]

@@ -34,7 +34,7 @@ def name_of(path: str) -> str:
 
 
 def file_reply(folder: Path, name: str, headers: Mapping[str, str]) -> Reply:
-    """Answer a file of the page's folder, or that the caller's is the same; raises NotFound for any other name.
+    """Return a file of the page's folder, or that the caller's is the same; raises NotFound for any other name.
 
     Browsers keep it and ask each time whether it has changed: a new version shows at once, and an old one costs no
     bytes.
@@ -53,7 +53,7 @@ def file_reply(folder: Path, name: str, headers: Mapping[str, str]) -> Reply:
 
 @functools.lru_cache(maxsize=64)
 def _read(path: Path, _modified_ns: int) -> tuple[bytes, bytes, str]:
-    """Answer a file, the same with gzip, and a name of its content, a weak one because both go by it."""
+    """Return a file, the same with gzip, and a name of its content, a weak one because both go by it."""
     whole = path.read_bytes()
     return whole, gzip.compress(whole, mtime=0), f'W/"{hashlib.sha256(whole).hexdigest()[:32]}"'
 
@@ -64,7 +64,7 @@ def _takes_gzip(headers: Mapping[str, str]) -> bool:
 
 
 def data_reply(answer: Mapping[str, Any], query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
-    """Answer JSON, or its table as CSV; with gzip, where it is of some size, to whoever takes that."""
+    """Return JSON, or its table as CSV; with gzip, where it is of some size, to whoever takes that."""
     form = query.get("format", "json")
     if form not in {"json", "csv"}:
         raise Malformed("format must be json or csv", field="format")

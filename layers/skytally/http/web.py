@@ -93,7 +93,7 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """Answer the query's fields; one that comes twice is refused."""
+        """Return the query's fields; one that comes twice is refused."""
         return self.query_besides()
 
     def query_besides(self, *repeatable: str) -> dict[str, str]:
@@ -111,7 +111,7 @@ class Request:
 
     @property
     def bearer(self) -> str:
-        """Answer the caller's token, or raise Unauthenticated."""
+        """Return the caller's token, or raise Unauthenticated."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("send the token as `Authorization: Bearer …`")
@@ -119,7 +119,7 @@ class Request:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Answer the fields of a form or of a JSON object."""
+        """Return the fields of a form or of a JSON object."""
         if _media_type(self.headers) == FORM:
             try:
                 pairs = parse_qsl(
@@ -135,14 +135,14 @@ class Request:
         return fields
 
     def address(self, trusted_hops: int) -> str:
-        """Answer the caller's address: the peer's,
+        """Return the caller's address: the peer's,
         or what the nth trusted proxy from the right wrote into X-Forwarded-For.
         """
         return address_of(self._request, trusted_hops)
 
 
 def address_of(connection: HTTPConnection, trusted_hops: int) -> str:
-    """Answer the address of whoever is at the other end; every line of X-Forwarded-For counts, in their order."""
+    """Return the address of whoever is at the other end; every line of X-Forwarded-For counts, in their order."""
     peer = connection.client.host if connection.client else ""
     lines = ",".join(connection.headers.getlist("x-forwarded-for"))
     forwarded = [part.strip() for part in lines.split(",") if part.strip()]
@@ -269,7 +269,7 @@ def _check_head(
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
-    """Answer JSON; moments are written in UTC with Z."""
+    """Return JSON; moments are written in UTC with Z."""
     return Reply(msgspec.json.encode(value, enc_hook=_encode), status, media_type=JSON)
 
 
@@ -278,7 +278,7 @@ def _encode(value: Any) -> Any:
 
 
 def stream_reply(pieces: Iterator[str], media_type: str) -> Reply:
-    """Answer text that is made while it is sent; where that fails, the connection ends early and the caller knows.
+    """Return text that is made while it is sent; where that fails, the connection ends early and the caller knows.
 
     The first piece is made at once, so that an outage that is there already is answered as one.
     """
@@ -294,7 +294,7 @@ async def _in_threads(first: str, pieces: Iterator[str]) -> AsyncIterator[str]:
 
 
 def tar_reply(data: bytes) -> Reply:
-    """Answer an archive."""
+    """Return an archive."""
     return Reply(data, 200, media_type="application/x-tar")
 
 
@@ -319,7 +319,7 @@ def error_reply(error: SkytallyError) -> Reply:
 
 
 def _crash_reply(crash: Exception) -> Reply:
-    """Answer an incident's id; the log gets where it happened, never what was in the exception or the body."""
+    """Return an incident's id; the log gets where it happened, never what was in the exception or the body."""
     message, incident = "this is a bug: tell the operator the incident", logs.incident(crash)
     return json_reply(errors.ErrorAnswer(error={"code": "internal", "message": message, "incident": incident}), 500)
 
@@ -339,5 +339,5 @@ def unknown_function(service: str) -> Reply:
 
 
 def unknown_path(message: str = "there is no such function: see openapi.json") -> Reply:
-    """Answer the one error for paths that no function has."""
+    """Return the one error for paths that no function has."""
     return error_reply(HttpError(404, "unknown", message))

@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"([0-9]{1,12})(\.[0-9]{1,9})?")
 
 
 def number_of(batch_id: str) -> str | None:
-    """Answer the `cluster.proc` of a batch id, or None where it has none."""
+    """Return the `cluster.proc` of a batch id, or None where it has none."""
     whole = _GLOBAL.fullmatch(batch_id)
     if whole:
         return whole[1]
@@ -25,5 +25,5 @@ def is_bare(batch_id: str) -> bool:
 
 
 def host_of(slot: str) -> str:
-    """Answer the host of `slot1_2@host`, or of a host."""
+    """Return the host of `slot1_2@host`, or of a host."""
     return slot.rpartition("@")[2]

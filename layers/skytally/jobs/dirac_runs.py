@@ -31,12 +31,12 @@ class Seen(Struct, frozen=True):
 
     @property
     def last(self) -> Heartbeat:
-        """Answer the newest heartbeat: of two vms that name a job, it is on the one that named it last."""
+        """Return the newest heartbeat: of two vms that name a job, it is on the one that named it last."""
         return max(self.beats, key=lambda beat: beat.last_seen_at)
 
     @property
     def first_at(self) -> datetime:
-        """Answer when the job was first named."""
+        """Return when the job was first named."""
         return min(beat.first_seen_at for beat in self.beats)
 
     def is_to_be_asked(self, now: datetime) -> bool:
@@ -69,7 +69,7 @@ class Span(Struct, frozen=True):
 
     @property
     def wall_ms(self) -> int:
-        """Answer how long it was."""
+        """Return how long it was."""
         return max(0, ms_between(self.began_at, self.ended_at))
 
 
@@ -82,11 +82,11 @@ class Run(Struct, frozen=True):
     until: datetime
 
     def so_far(self, state: JobState) -> Span:
-        """Answer how long it was until anybody last heard of it."""
+        """Return how long it was until anybody last heard of it."""
         return Span(self._began_at(state), self._heard_at(state))
 
     def whole(self, state: JobState | None) -> Span:
-        """Answer how long it was, now that it is over; without DIRAC's word as long as vms named it."""
+        """Return how long it was, now that it is over; without DIRAC's word as long as vms named it."""
         if state is None:
             return Span(self.seen.first_at - ROUND / 2, self.seen.last.last_seen_at + ROUND / 2)
         began_at, heard_at = self._began_at(state), self._heard_at(state)
@@ -98,7 +98,7 @@ class Run(Struct, frozen=True):
         return Span(began_at, told_at)
 
     def own(self, moment: datetime | None) -> datetime | None:
-        """Answer a moment that DIRAC tells where it is one of this run, else None."""
+        """Return a moment that DIRAC tells where it is one of this run, else None."""
         return moment if moment is not None and self.since < moment <= self.until else None
 
     def _began_at(self, state: JobState) -> datetime:
@@ -107,12 +107,12 @@ class Run(Struct, frozen=True):
         return max(self.seen.first_at - ROUND / 2, self.since)
 
     def _heard_at(self, state: JobState) -> datetime:
-        """Answer when the payload last gave a sign of life, to its vm's agent or to DIRAC."""
+        """Return when the payload last gave a sign of life, to its vm's agent or to DIRAC."""
         named_at = min(self.seen.last.last_seen_at, self.until)
         return max(named_at, self.own(state.heartbeat_at) or named_at)
 
     def _guess(self, state: JobState, heard_at: datetime) -> datetime:
-        """Answer the middle between the last sign of life and when the next would have come.
+        """Return the middle between the last sign of life and when the next would have come.
 
         That is the vm's next report; DIRAC's next call where it must have come later, or where its begin is told, so
         that a lost report makes the whole no more than a quarter of an hour wrong.

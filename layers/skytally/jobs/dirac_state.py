@@ -34,7 +34,7 @@ MAX_HISTORY, MAX_WORDS = 2_000, 255
 
 
 def after(job: Job, state: JobState | None, seen: Seen, now: datetime) -> Job:
-    """Answer what is known of a job once DIRAC was asked about it; the very same where that is nothing new."""
+    """Return what is known of a job once DIRAC was asked about it; the very same where that is nothing new."""
     if state is None or state.status == DELETED:
         return _with_zombie(_not_known(job, seen, now), seen, now)
     if job.final_at is not None and not _was_rescheduled(job, state):
@@ -50,7 +50,7 @@ def after(job: Job, state: JobState | None, seen: Seen, now: datetime) -> Job:
 
 
 def named(job: Job, seen: Seen) -> Job:
-    """Answer what is known of a job that a vm names now; DIRAC is not asked."""
+    """Return what is known of a job that a vm names now; DIRAC is not asked."""
     on = structs.replace(
         job, status=STATUS_RUNNING, cloud=seen.last.cloud, vm=seen.last.vm, seen_at=seen.last.last_seen_at
     )
@@ -58,7 +58,7 @@ def named(job: Job, seen: Seen) -> Job:
 
 
 def put_aside(beat: Heartbeat, job: Job, state: JobState | None, now: datetime) -> Heartbeat:
-    """Answer what to keep of a heartbeat, now that its job's state is known:
+    """Return what to keep of a heartbeat, now that its job's state is known:
     the run that goes on, or that it is over.
     """
     _, here = parted(beat, _moved_at(state, now))
@@ -87,7 +87,7 @@ def _was_rescheduled(job: Job, state: JobState) -> bool:
 
 
 def _moved_at(state: JobState | None, now: datetime) -> datetime:
-    """Answer when DIRAC last took the job from where it ran."""
+    """Return when DIRAC last took the job from where it ran."""
     return state.rescheduled_at or now if state is not None and state.reschedule_count else ALWAYS
 
 
@@ -156,7 +156,7 @@ def _placed(told: Job, job: Job, state: JobState, here: Run | None) -> Job:
 
 
 def _final_at(job: Job, state: JobState, seen: Seen, now: datetime) -> datetime | None:
-    """Answer when DIRAC spoke its last word, or None:
+    """Return when DIRAC spoke its last word, or None:
     what failed and is rescheduled still says Failed, with its old end.
     """
     if state.status == "Failed" and state.minor_status == RESCHEDULED:

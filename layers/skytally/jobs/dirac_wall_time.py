@@ -33,7 +33,7 @@ class Counted(Struct, frozen=True, kw_only=True):
 
     @property
     def wall_ms(self) -> int:
-        """Answer how long it was."""
+        """Return how long it was."""
         return Span(self.began_at, self.ended_at).wall_ms
 
     def holds(self, beat: Heartbeat) -> bool:
@@ -45,7 +45,7 @@ class Counted(Struct, frozen=True, kw_only=True):
         )
 
     def seen_until(self, moment: datetime) -> "Counted":
-        """Answer the run, now that its vm had named it at this moment too, and not a quarter of an hour later."""
+        """Return the run, now that its vm had named it at this moment too, and not a quarter of an hour later."""
         named_at = min(moment, self.until)
         if named_at <= self.last_seen_at:
             return self
@@ -84,7 +84,7 @@ def closed(runs: Iterable[Counted], moment: datetime) -> tuple[Counted, ...]:
 
 
 def corrected(runs: tuple[Counted, ...], beats: Iterable[Heartbeat]) -> tuple[tuple[Counted, ...], list[Heartbeat]]:
-    """Answer runs as far as vms name them by now, and what vms named of none of these."""
+    """Return runs as far as vms name them by now, and what vms named of none of these."""
     others = []
     for beat in beats:
         mine = next((run for run in reversed(runs) if run.holds(beat)), None)
@@ -96,7 +96,7 @@ def corrected(runs: tuple[Counted, ...], beats: Iterable[Heartbeat]) -> tuple[tu
 
 
 def ended_before(runs: Iterable[Counted], moment: datetime) -> datetime:
-    """Answer the last time before a moment when DIRAC took the job from a vm of ours."""
+    """Return the last time before a moment when DIRAC took the job from a vm of ours."""
     return max((run.until for run in runs if run.until < moment), default=ALWAYS)
 
 

@@ -65,7 +65,7 @@ def is_job_id(text: Any) -> bool:
 
 
 def job_key(job_id: str) -> str:
-    """Answer a DIRAC job's key."""
+    """Return a DIRAC job's key."""
     return f"dirac/{job_id}"
 
 

@@ -65,7 +65,7 @@ class Collection(Struct, dict=True):
         self.notes = Notes(self.documents.write, self.deadline.now)
 
     def run(self) -> PandaCounts:
-        """Collect until now or until time is up; answers counts and how far behind the slowest queue is.
+        """Collect until now or until time is up; return counts and how far behind the slowest queue is.
 
         Raises Unavailable where no queue could be asked or nothing could be stored.
         """

@@ -60,7 +60,7 @@ class JobError(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Answer component and code as people say them."""
+        """Return component and code as people say them."""
         return self.component if self.code is None else f"{self.component} {self.code}"
 
 

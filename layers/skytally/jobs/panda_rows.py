@@ -146,7 +146,7 @@ def _parts_by_time(asked: Slice) -> list[Slice]:
 
 
 def across_archive(source: JobRows, asked: Slice) -> list[Any]:
-    """Answer a slice in one request, since its parts would not all ask the archive;
+    """Return a slice in one request, since its parts would not all ask the archive;
     Unavailable where it may have been cut.
     """
     rows = source.rows(asked)

@@ -204,7 +204,7 @@ def _boot(one: SecretRecord, heard_at: datetime | None, now: datetime) -> str | 
 
 
 def _heard(vms: set[str], documents: Documents) -> dict[tuple[str | None, str], datetime]:
-    """Answer when each vm of each cloud was last heard of."""
+    """Return when each vm of each cloud was last heard of."""
     ordered, heard = sorted(vms), dict[tuple[str | None, str], datetime]()
     for start in range(0, len(ordered), VMS_A_QUERY):
         for _, usage in documents.find("usage", Usage, {"vm": ordered[start : start + VMS_A_QUERY]}):
@@ -214,7 +214,7 @@ def _heard(vms: set[str], documents: Documents) -> dict[tuple[str | None, str], 
 
 
 def secrets_view(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> dict[str, Any]:
-    """Answer the dashboard's table of secrets, and a count for each state."""
+    """Return the dashboard's table of secrets, and a count for each state."""
     documents.refresh()
     rows = [
         _row(one) | {"boot": boot, "reported": REPORTED.get(boot or "")} for one, boot in _boots(held, documents, now)

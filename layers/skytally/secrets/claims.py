@@ -64,7 +64,7 @@ class Attempt(Struct, frozen=True):
     clock: Callable[[], datetime]
 
     def mark_of(self, name: str | None) -> str:
-        """Answer where the mark of this claim (or of one name of a batch) lies."""
+        """Return where the mark of this claim (or of one name of a batch) lies."""
         return mark_key(self.request.claim, self.request.expires, name)
 
     def leave_evidence(self, kind: str, *, reason: str | None = None, holder: Mark | None = None) -> None:
@@ -91,7 +91,7 @@ class Attempt(Struct, frozen=True):
 
 
 def claim(request: Claim, objects: Objects, keys: Keyring, origin: Origin, clock: Callable[[], datetime]) -> bytes:
-    """Answer the bundle to the one invocation that makes the mark; everybody else gets an error that says why.
+    """Return the bundle to the one invocation that makes the mark; everybody else gets an error that says why.
 
     Raises Forbidden (wrong proof, unknown claim, policy), Malformed (key), Expired, Revoked, Taken, Unavailable.
     """
@@ -113,7 +113,7 @@ def claim(request: Claim, objects: Objects, keys: Keyring, origin: Origin, clock
 
 
 def _proven_secret(request: Claim, keys: Keyring) -> bytes:
-    """Answer the claim secret under which the proof holds, or raise; touches no store and looks at every key."""
+    """Return the claim secret under which the proof holds, or raise; touches no store and looks at every key."""
     proven = b""
     for master in keys.master:
         secret = envelope.claim_secret(master.secret, request.claim, request.expires)
@@ -134,7 +134,7 @@ def _expired() -> Expired:
 
 
 def _opened(attempt: Attempt, keys: Keyring) -> tuple[StoredDeposit, bytes]:
-    """Answer a deposit that nobody changed, with its content key; leaves evidence of one that somebody did."""
+    """Return a deposit that nobody changed, with its content key; leaves evidence of one that somebody did."""
     try:
         box = _read_box(attempt)
         return box.open(), open_content_key(box, keys)

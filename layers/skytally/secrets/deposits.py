@@ -96,7 +96,7 @@ def _begin(wanted: Deposit, keys: Keyring, now: datetime) -> Intent:
 def _remembered(
     repeatable: Repeatable, fresh: Intent, caller: Caller, objects: Objects, keys: Keyring, now: datetime
 ) -> Intent:
-    """Answer what this Idempotency-Key began, or let it begin the fresh one; raises Exists for another body.
+    """Return what this Idempotency-Key began, or let it begin the fresh one; raises Exists for another body.
 
     The body is kept as a MAC only, under the claim's own master key: a payload may be short enough to be guessed from a
     digest.
@@ -122,7 +122,7 @@ def _known_intent(objects: Objects, name: str) -> Intent:
 
 
 def _body_mac(body: bytes, intent: Intent, keys: Keyring) -> str:
-    """Answer the body's MAC under the intent's key;
+    """Return the body's MAC under the intent's key;
     where that is gone the intent's own, since it is over whatever the body.
     """
     master = named(keys.master, intent.master_key)

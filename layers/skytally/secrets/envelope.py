@@ -63,12 +63,12 @@ class VmKey(Struct, frozen=True):
 
 
 def claim_secret(master_key: bytes, claim: str, expires: int) -> bytes:
-    """Answer S as the 64 ASCII characters that stand in the token."""
+    """Return S as the 64 ASCII characters that stand in the token."""
     return _hex_mac(master_key, f"skytally/v1 claim|{claim}|{expires}")
 
 
 def proof_of(secret: bytes, claim: str, public_key: str, vm: str | None = None) -> str:
-    """Answer the proof that a holder of the claim secret makes for its public key (and, in a batch, its name)."""
+    """Return the proof that a holder of the claim secret makes for its public key (and, in a batch, its name)."""
     parts = ["skytally/v1 claim", claim, sha256(public_key.encode()).hexdigest(), *([] if vm is None else [vm])]
     return _hex_mac(secret, "|".join(parts)).decode()
 
@@ -152,7 +152,7 @@ def _check_numbers(exponent: int, modulus: int) -> None:
 
 
 def new_content_key() -> bytes:
-    """Answer a fresh R."""
+    """Return a fresh R."""
     return secrets.token_bytes(CONTENT_KEY_BYTES)
 
 
@@ -164,7 +164,7 @@ def seal_payload(payload: bytes, reporter: str, secret: bytes, content_key: byte
 
 
 def open_payload(sealed: bytes, secret: bytes, content_key: bytes, claim: str) -> tuple[bytes, str]:
-    """Answer payload and reporter token of a P.enc whose digest has been verified."""
+    """Return payload and reporter token of a P.enc whose digest has been verified."""
     password = _expand(secret, content_key, claim, "enc").hex().encode()
     members = untar(_ctr(password, sealed[8:16], sealed[16:]))
     return members["payload"], members["reporter"].decode()

@@ -77,7 +77,7 @@ def short(spki_sha256: str | None) -> str:
 
 
 def mark_key(claim: str, expires: int, name: str | None = None) -> str:
-    """Answer where the mark of a claim (or of one name of a batch) lies."""
+    """Return where the mark of a claim (or of one name of a batch) lies."""
     suffix = "" if name is None else "." + sha256(name.encode()).hexdigest()[:32]
     return f"mark/{datetime.fromtimestamp(expires, UTC):%Y%m%d}/{claim}{suffix}"
 

@@ -49,7 +49,7 @@ class Verdict(Struct, frozen=True):
 
     @property
     def word(self) -> str:
-        """Answer SAFE where nothing failed, else REFUSE."""
+        """Return SAFE where nothing failed, else REFUSE."""
         return SAFE if all(check.ok for check in self.checks) else REFUSE
 
     @property
@@ -215,7 +215,7 @@ class Gate:
             raise Unavailable(f"the object store cannot hold secrets ({reasons}): see `skytally doctor`")
 
     def _verdict(self, objects: Objects) -> Verdict:
-        """Answer what is known; where nothing is, all that ask meanwhile wait for one examination."""
+        """Return what is known; where nothing is, all that ask meanwhile wait for one examination."""
         now = self._clock()
         with self._lock:
             if self._asked is None or _is_over(self._asked, now):

@@ -270,7 +270,7 @@ class SearchDocuments:
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Answer for the store, once it has been seen to be set up:
+        """Return for the store, once it has been seen to be set up:
         an index that comes by itself would be mapped wrongly.
         """
         with answering():

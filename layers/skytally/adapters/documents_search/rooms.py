@@ -18,7 +18,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgtp]?b)", re.IGNORECASE)
 
 
 def rooms(client: Client) -> Iterator[DiskUsage]:
-    """Answer each disk of each data node; needs the cluster privilege `monitor`."""
+    """Return each disk of each data node; needs the cluster privilege `monitor`."""
     settings = client.perform("GET", "/_cluster/settings", {"include_defaults": True, "filter_path": f"*.{WATERMARK}"})
     low, headroom = watermark(settings)
     stats = client.perform("GET", "/_nodes/stats/fs", {"filter_path": "nodes.*.name,nodes.*.roles,nodes.*.fs.data"})
@@ -49,7 +49,7 @@ def watermark(settings: dict[str, Any]) -> tuple[str, str | None]:
 
 
 def needed_bytes(low: str, headroom: str | None, total_bytes: int) -> int:
-    """Answer how much of a disk must stay free; nothing where the watermark cannot be read."""
+    """Return how much of a disk must stay free; nothing where the watermark cannot be read."""
     size = _size(low)
     if size is not None:
         return size

@@ -51,7 +51,7 @@ def held(where: Mapping[str, Sequence[str]], *more: Filter) -> Filter:
 
 
 def table(search: Search, query: Query) -> list[Row]:
-    """Answer a row for each combination of the dimensions, ordered by them;
+    """Return a row for each combination of the dimensions, ordered by them;
     several things are counted by telling all apart.
     """
     told_apart = query.by + tuple(name for name in query.distinct if name not in query.by)
@@ -81,7 +81,7 @@ def _rows(cells: Cells, query: Query, told_apart: tuple[str, ...]) -> Iterator[R
 
 
 def series(search: Search, query: Query, step: timedelta) -> list[Row]:
-    """Answer the same per step: steps of an hour or longer are UTC's,
+    """Return the same per step: steps of an hour or longer are UTC's,
     shorter ones are counted from the window's start.
     """
     step_ms = step // timedelta(milliseconds=1)
@@ -131,7 +131,7 @@ class Steps:
                 _add(self._cells[step, *key], values, inside / (end - begin))
 
     def rows(self) -> list[Row]:
-        """Answer them in order, each step by its start or the window's."""
+        """Return them in order, each step by its start or the window's."""
         return [
             {"at": self._at(step), **dict(zip(self._query.by, key, strict=True)), **_whole(values)}
             for (step, *key), values in sorted(self._cells.items(), key=lambda cell: _order(cell[0]))
@@ -158,7 +158,7 @@ def _composite(search: Search, wanted: Filter, sources: list[Filter], metrics: F
 def _spans(
     search: Search, wanted: Filter, query: Query, by: Sequence[str]
 ) -> Iterator[tuple[int, int, Key, dict[str, float]]]:
-    """Answer begin, end, dimensions and sums of all that matches,
+    """Return begin, end, dimensions and sums of all that matches,
     which costs a sixth of reading the documents themselves.
     """
     edges = [{name: {"terms": {"field": name}}} for name in ("from_at", "until_at")]

@@ -56,17 +56,17 @@ SETTINGS = {
 
 
 def id_of(key: str) -> str:
-    """Answer the `_id` of a key."""
+    """Return the `_id` of a key."""
     return key if len(key.encode()) <= MAX_ID_BYTES else "sha256:" + sha256(key.encode()).hexdigest()
 
 
 def alias(prefix: str, index: str) -> str:
-    """Answer the name under which all of an index is found."""
+    """Return the name under which all of an index is found."""
     return f"{prefix}-{index}"
 
 
 def written_to(prefix: str, index: str, key: str) -> str:
-    """Answer the one index that a key belongs to."""
+    """Return the one index that a key belongs to."""
     return f"{prefix}-{index}-{month_of_key(key)}" if index == MONTHLY else alias(prefix, index)
 
 

@@ -190,7 +190,7 @@ class SqliteDocuments:
                     keep(self._reader(), span)
 
     def rooms(self) -> list[DiskUsage]:
-        """Answer the disk that the file lies on; see the port."""
+        """Return the disk that the file lies on; see the port."""
         try:
             disk = shutil.disk_usage(self._path.parent)
         except OSError:

@@ -98,7 +98,7 @@ def keep(connection: sqlite3.Connection, hours: range) -> None:
 
 
 def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Row]:
-    """Answer a row per step and combination of the dimensions; the caller reads as of one moment.
+    """Return a row per step and combination of the dimensions; the caller reads as of one moment.
 
     Steps of an hour or longer are UTC's, shorter ones are counted from the window's start.
     """

@@ -49,7 +49,7 @@ def _day_end(moment_ms: int) -> int:
 
 
 def gaps(query: Query, kept: Collection[int], unit_ms: int) -> Iterator[tuple[int, int]]:
-    """Answer the spans of a window that are not of some days or hours."""
+    """Return the spans of a window that are not of some days or hours."""
     begin, end = to_ms(query.from_at), to_ms(query.until_at)
     for unit in sorted(kept):
         if begin < unit * unit_ms:

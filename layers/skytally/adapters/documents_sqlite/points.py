@@ -13,12 +13,12 @@ HOUR_MS = 3_600_000
 
 
 def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
-    """Answer a row for each combination of the dimensions, ordered by them."""
+    """Return a row for each combination of the dimensions, ordered by them."""
     return _select(reader, query, [])
 
 
 def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Row]:
-    """Answer the same per step: steps of an hour or longer are UTC's,
+    """Return the same per step: steps of an hour or longer are UTC's,
     shorter ones are counted from the window's start.
     """
     step_ms = step // timedelta(milliseconds=1)

@@ -76,7 +76,7 @@ class Target:
         return {"id": number, "type": "terms", "field": name, "settings": settings | missing}
 
     def _measure(self, measure: Measure) -> str:
-        """Answer the number of what answers a measure."""
+        """Return the number of what answers a measure."""
         if measure.aggregation:
             kind, field = measure.aggregation
             return self._metric(kind, field=field) if field else self._sum("count")
@@ -85,7 +85,7 @@ class Target:
         return self._metric("bucket_script", pipelineVariables=variables, settings={"script": text})
 
     def _sum(self, term: str) -> str:
-        """Answer the number of a sum, which is asked for once."""
+        """Return the number of a sum, which is asked for once."""
         if term not in self._sums:
             self._sums[term] = self._metric("count") if term == "count" else self._metric("sum", field=term)
         return self._sums[term]

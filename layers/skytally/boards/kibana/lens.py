@@ -112,7 +112,7 @@ def _formula(measure: Measure) -> Columns:
 
 
 def _divided(measure: Measure, parts: Mapping[str, str]) -> tuple[str, Any]:
-    """Answer the formula as people read it, and as a tree over its columns."""
+    """Return the formula as people read it, and as a tree over its columns."""
     text, tree = _added(measure.sums, parts)
     if measure.scale != 1:
         text, tree = _operation("divide", "/", (text, tree), (str(measure.scale), measure.scale))
