@@ -9,7 +9,7 @@ TOOLS := .venv/tools
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 IMAGE ?= skytally:latest
 
-.PHONY: help run serve demo test check lint contract localstack knative properties bench format lock image sbom audit clean
+.PHONY: help run serve demo test check lint contract localstack knative properties bench format lock wheel image sbom audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,12 @@ lock: $(READY) ## write the lock files anew from pyproject.toml
 	@$(COMPILE) pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
 	@$(COMPILE) pyproject.toml --extra tools --constraint requirements-dev.lock --output-file requirements-tools.lock
 	@$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
+
+wheel: $(READY) ## one wheel for a host without this repository, into build/
+	@rm -rf build/lib build/bdist.* build/skytally-*.whl  # What an earlier tree left there would go into the wheel.
+	@$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build .
+	@rm -rf build/lib build/bdist.*
+	@ls build/skytally-*.whl
 
 image: ## build the one image of all functions, with docker, podman or buildah; IMAGE=skytally:latest
 	@builder=$$(for tool in docker podman buildah; do $$tool info > /dev/null 2>&1 && echo $$tool && break; done); \

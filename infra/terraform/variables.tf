@@ -66,7 +66,7 @@ variable "search" {
 }
 
 variable "settings" {
-  description = "More settings of every function, by the names of the README's table."
+  description = "More settings of every function, by the names of the table in docs/settings.md."
   type        = map(string)
   default     = {}
 }

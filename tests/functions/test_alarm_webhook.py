@@ -257,8 +257,8 @@ class Mail(socketserver.StreamRequestHandler):
 
 
 @pytest.mark.servers
-def test_the_configuration_of_the_readme_mails_an_alarm(running, tmp_path):
-    block = re.search(r"```yaml\n(route: .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+def test_the_documented_configuration_mails_an_alarm(running, tmp_path):
+    block = re.search(r"```yaml\n(route: .*?)```", (ROOT / "docs/alarms.md").read_text(), re.DOTALL)[1]
     with Relay() as relay:
         thread = threading.Thread(target=relay.serve_forever)
         thread.start()

@@ -247,4 +247,4 @@ def test_the_rule_file_is_the_documented_rule():
     checked = promtool("check", "rules", "--lint-fatal", str(RULES))
     assert checked.returncode == 0, checked.stdout + checked.stderr
     (rule,) = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
-    assert f"`{rule['expr']}`" in (ROOT / "README.md").read_text()
+    assert f"`{rule['expr']}`" in (ROOT / "docs/alarms.md").read_text()

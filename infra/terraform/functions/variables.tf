@@ -30,7 +30,7 @@ variable "image" {
 }
 
 variable "settings" {
-  description = "Settings of every function, by the names of the README's table. Secrets do not belong here."
+  description = "Settings of every function, by the names of the table in docs/settings.md. Secrets do not belong here."
   type        = map(string)
 
   validation {

@@ -79,7 +79,7 @@ def opensearch(out: Path | None, prefix: str | None) -> None:
     "--key-file",
     help="where Grafana finds its API key, OpenSearch's bearer token or, with --user, a password; default: none",
 )
-@click.option("--user", help="the user whose password is in --key-file; what it must be allowed is in the README")
+@click.option("--user", help="the user whose password is in --key-file; what it must be allowed is in docs/search.md")
 @click.option(
     "--folder", default="/etc/grafana/provisioning", show_default=True, help="Grafana's folder of provisioning"
 )

@@ -1,6 +1,6 @@
 """Settings: the only reader of the environment.
 
-Each is a name, a default and a line that the README's table repeats.
+Each is a name, a default and a line that the table of docs/settings.md repeats.
 """
 
 import os
@@ -288,7 +288,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 def settings() -> list[tuple[str, str, str]]:
-    """List name, default and meaning of every setting, as the README has them."""
+    """List name, default and meaning of every setting, as docs/settings.md has them."""
     metas = _metas()
     return [
         (
