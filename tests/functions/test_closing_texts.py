@@ -186,7 +186,7 @@ def test_what_a_text_without_before_changes_is_said_by_its_differences(closed):
     text = json.loads(made.text)
     assert text["changes"].pop("before")["core_hours"] == 160.0
     older = frozen.read(json.dumps(text))
-    assert restatement.sentence(older) == "restated: core hours +100.0 %, cost +100.0 %, 1 vm"
+    assert restatement.sentence(older) == "core hours +100.0 %, cost +100.0 %, 1 vm"
     assert restatement.sentence(msgspec.structs.replace(older, changes=None)) is None
 
 

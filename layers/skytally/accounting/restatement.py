@@ -70,8 +70,8 @@ def _difference(before: float | None, after: float | None) -> float | None:
 
 
 def sentence(frozen: Frozen) -> str | None:
-    """Return in words what a revision changes, `restated: core hours +0.4 %, 12 vms`; None for the first."""
-    return None if frozen.changes is None else f"restated: {words(frozen.changes, frozen.totals)}"
+    """Return in words what a revision changes, `core hours +0.4 %, 12 vms`; None for the first."""
+    return None if frozen.changes is None else words(frozen.changes, frozen.totals)
 
 
 def words(changes: dict[str, Any], after: dict[str, Any]) -> str:
