@@ -28,7 +28,7 @@ def start(folder: Path, *bodies: str) -> "subprocess.Popen[str]":
         test.write_text(f"def test_{name}():\n    open('{name}.began', 'w').close()\n    {body}\n")
     (folder / "memory").mkdir()
     only_coverage = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_cov"}
-    environment = os.environ | only_coverage | {"TMPDIR": f"{folder}/memory"}
+    environment = os.environ | only_coverage | {"TMPDIR": f"{folder}/memory", "COVERAGE_FILE": f"{folder}/outer"}
     command = [sys.executable, "-c", RUN, folder]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -44,6 +44,7 @@ def test_a_failure_in_any_group_fails_the_run_and_is_shown(tmp_path, failing):
     assert (run.returncode, "the reason" in output) == (int(is_failed), is_failed), output
     assert {path.name for path in tmp_path.glob("*.began")} == {"first.began", "second.began", "third.began"}
     assert list((tmp_path / "memory").iterdir()) == []
+    assert not (tmp_path / "outer").exists()  # the coverage of whoever runs this is another's
 
 
 @pytest.mark.slow
