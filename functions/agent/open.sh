@@ -326,6 +326,15 @@ retry_after() { # headers: write the seconds of Retry-After, a number or an HTTP
     echo "$((10#$after))"
 }
 
+begin_of() { # process: write when it began, in the kernel's ticks; numbers of processes come again, with another begin
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) && read -ra stat <<< "${stat##*)}" && [ "${stat[0]}" != Z ] && echo "${stat[19]}"
+}
+
+is_bundle() { # file: say whether it begins as bundles do, and is no page of somebody between us and the server
+    [ "$(head -c 8 "$1" | tr -d '\0')" = manifest ]
+}
+
 take_bundle() { # key file, folder: leave the bundle in the folder; patience counts from the last answer, and four times that in all
     local public proof body status asked wait ended= delay=1 begun=$SECONDS answered=$SECONDS
     command -v curl > /dev/null || stop 6 "there is no curl to claim with"
@@ -342,9 +351,9 @@ take_bundle() { # key file, folder: leave the bundle in the folder; patience cou
             printf '%s' "$body" | curl --silent --data-binary @- --max-time 60 --connect-timeout 20 --dump-header "$2/headers" \
                 ${ca:+--cacert "$ca"} --output "$2/answer" --write-out '%{http_code}' "$url"
         ) && answered=$SECONDS || status=000
-        grep -q '"error"' "$2/answer" 2>/dev/null || proxy=yes
+        grep -Eq '"error" *: *\{ *"code" *: *"' "$2/answer" 2>/dev/null || proxy=yes
         case $status in
-            200) mv -f "$2/answer" "$2/bundle" && [ -z "$ended" ] && trap 'exit 143' INT TERM HUP && proxy= && return ;;
+            200) is_bundle "$2/answer" && mv -f "$2/answer" "$2/bundle" && [ -z "$ended" ] && trap 'exit 143' INT TERM HUP && proxy= && return ;;
             410) stop 4 "secret-claim: 410 $(head -c 400 "$2/answer" | tr -d '\0')" ;;
             404 | 408 | 429 | 000 | '' | 3* | 5*) ;;
             *) stop 3 "secret-claim: $status $(head -c 400 "$2/answer" | tr -d '\0')" ;;
@@ -414,10 +423,10 @@ for place in /dev/shm /run ""; do [ -n "$place" ] && [ -d "$place" ] && [ -w "$p
 [ -n "$place" ] || stop 6 "neither /dev/shm nor /run can be written: keys are kept in memory only"
 work=$place/skytally-$(printf '%s %s' "$verb" "$token" | sha256 | head -c 32)
 mkdir -m 700 "$work" 2>/dev/null || { [ -d "$work" ] && [ ! -L "$work" ] && [ -O "$work" ]; } || stop 6 "$work is not ours"
-(set -C && echo $$ > "$work/process") 2>/dev/null || {
-    read -r other < "$work/process"
-    ! grep -q open.sh "/proc/${other:-none}/cmdline" 2>/dev/null || stop 6 "process $other is at this claim: let it end"
-    echo $$ > "$work/process"
+(set -C && echo "$$ $(begin_of $$)" > "$work/process") 2>/dev/null || {
+    read -r other begun < "$work/process"
+    [ -z "${begun-}" ] || [ "$(begin_of "$other")" != "$begun" ] || stop 6 "process $other is at this claim: let it end"
+    echo "$$ $(begin_of $$)" > "$work/process"
 }
 trap clean EXIT
 trap 'exit 143' INT TERM HUP

@@ -187,6 +187,8 @@ def answer_of(opener, request, keep):
         finally:
             signal.alarm(0)
         if status == 200 and keep:
+            if not answer.startswith(b"manifest\0"):
+                return 503, headers, b"no bundle: somebody between us and the server answers", True
             write_file(keep, answer)
         return status, headers, answer, True
 

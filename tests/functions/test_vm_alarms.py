@@ -9,9 +9,10 @@ from typing import NamedTuple
 import lab
 import pytest
 
+from skytally.alarms import vm_checks
 from skytally.alarms.service_checks import full_stores
 from skytally.app import wiring
-from skytally.core.documents import Alarm
+from skytally.core.documents import Alarm, Usage
 from skytally.core.ports import DiskUsage
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -62,6 +63,24 @@ def test_a_clock_that_hovers_about_the_limit_makes_one_alarm(report, webhook, ro
     assert states(webhook, "clock_offset") == ["raised"]
     round_at(NOW + 60 * MINUTE)
     assert states(webhook, "clock_offset") == ["raised", "resolved"]
+
+
+@pytest.mark.parametrize(
+    ("last", "hours_later", "is_silent"),
+    [
+        ("2026-10-31T22:30:00", 2.1, True),
+        ("2026-10-31T22:30:00", 1.9, False),
+        ("2026-10-31T12:00:00", 3.0, True),
+        ("2026-11-01T00:00:00", 2.1, True),
+    ],
+)
+def test_a_vm_that_dies_at_the_end_of_a_month_is_silent_in_the_next(last, hours_later, is_silent):
+    last_at = datetime.fromisoformat(f"{last}+00:00")
+    blank = dict.fromkeys(Usage.__struct_fields__, 0)
+    names = {"vm": "vm-1", "label": "vm-1-a", "cloud": "uvic", "month": "2026-10", "final": False}
+    usage = Usage(**blank | names | {"last_sampled_at": last_at})
+    found = list(vm_checks.silent_vms([usage], last_at + timedelta(hours=hours_later)))
+    assert [finding.kind for finding in found] == ["silent_vm"] * is_silent
 
 
 def test_a_vm_that_reports_after_its_memory_snapshot_was_restored_is_not_silent(

@@ -42,9 +42,7 @@ def test_what_is_no_url_is_refused(base, insecure):
         check_base(base, insecure=insecure)
 
 
-@pytest.mark.parametrize(
-    "host", ["sky.example.org", "10.0.0.1", "localhost.example.org", "127.0.0.1.example.org", "localhost@example.org"]
-)
+@pytest.mark.parametrize("host", ["sky.example.org", "10.0.0.1", "localhost.example.org", "127.0.0.1.example.org"])
 def test_nothing_travels_in_clear_unless_somebody_said_so(host):
     with pytest.raises(Malformed, match="--insecure"):
         check_base(f"http://{host}:8080", insecure=False)
@@ -68,3 +66,11 @@ def test_this_machine_needs_no_tls(host):
 )
 def test_what_nobody_else_can_read(base, private):
     assert is_private(base) is private
+
+
+@pytest.mark.parametrize("user", ["somebody:hunter2", "localhost", "127.0.0.1"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_base_with_a_user_or_a_password_is_refused_and_not_shown(scheme, user):
+    with pytest.raises(Malformed) as refused:
+        check_base(f"{scheme}://{user}@sky.example.org", insecure=False)
+    assert user not in str(refused.value)

@@ -189,7 +189,12 @@ class Claimant(NamedTuple):
     lab: Lab
 
     def claim(
-        self, *more: str, prefix: tuple[str, ...] = (), patience: str = "8", line_end: str = "\n"
+        self,
+        *more: str,
+        prefix: tuple[str, ...] = (),
+        patience: str = "8",
+        line_end: str = "\n",
+        script: Path = OPEN_SH,
     ) -> subprocess.CompletedProcess:
         lab = self.lab
         (lab.folder / "claim").write_text(f"{CLAIM}.{EXPIRES}.{SECRET}{line_end}", newline="")
@@ -204,7 +209,7 @@ class Claimant(NamedTuple):
             patience,
         ]
         if self.kind == "open.sh":
-            command = ["bash", str(OPEN_SH), "claim", *options, *more]
+            command = ["bash", str(script), "claim", *options, *more]
         else:
             settings = lab.folder / "lab.json"
             settings.write_text(
@@ -350,11 +355,21 @@ def test_a_refusal_ends_it_with_its_exit_code_and_a_word_on_the_console(claimant
         assert len(claims(claimant.lab)) == 1
 
 
-def test_the_no_of_somebody_between_us_and_the_server_leaves_claim_and_key(claimant):
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (403, b"<html>a proxy says no</html>", 3),
+        (403, b'{"error": "forbidden by a gateway"}', 3),
+        (200, b"<html>welcome to this ingress</html>", 5),
+        (200, b"", 5),
+    ],
+)
+def test_the_word_of_somebody_between_us_and_the_server_leaves_claim_and_key(claimant, status, body, code):
     lab = claimant.lab
-    lab.office.script.append((403, {"Content-Type": "text/html"}, b"<html>a proxy says no</html>"))
-    assert claimant.claim(patience="1").returncode == 3
+    lab.office.script.extend([(status, {"Content-Type": "text/html"}, body)] * 9)
+    assert claimant.claim(patience="1").returncode == code
     assert (lab.folder / "claim").read_text() == f"{CLAIM}.{EXPIRES}.{SECRET}\n"
+    lab.office.script.clear()
     lab.office.script.append(Deposit(b"late"))
     done = claimant.claim()
     assert done.returncode == 0, done.stderr
@@ -412,7 +427,9 @@ def test_a_second_open_sh_at_the_same_claim_says_so_and_touches_nothing(tmp_path
     deposit = Deposit(b"once")
 
     def meanwhile(*request):
-        seconds.append(claimant.claim())
+        copied = tmp_path / "take-secret"
+        copied.write_text(OPEN_SH.read_text())
+        seconds.append(claimant.claim(script=copied))
         return deposit(*request)
 
     with serve(lab.office) as lab.base:

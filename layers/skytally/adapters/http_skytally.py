@@ -16,7 +16,7 @@ from skytally.deployment.function_urls import check_base, url_of
 SECONDS = urllib3.Timeout(connect=5.0, read=60.0)
 TRIES, PAUSES = tenacity.stop_after_attempt(5), tenacity.wait_exponential(multiplier=0.5, max=4)
 MOST_BYTES = 4 << 20
-KINDS = {400: Malformed, 401: Unauthenticated, 403: Forbidden, 503: Unavailable}
+KINDS = {400: Malformed, 401: Unauthenticated, 403: Forbidden, 429: Unavailable, 503: Unavailable}
 
 
 class Deployment:

@@ -21,6 +21,8 @@ def check_base(base: str, *, insecure: bool) -> None:
     """Raise Malformed for a base that is no URL,
     or that would let tokens and payloads travel in clear without anybody having said so.
     """
+    if "@" in base:
+        raise Malformed("--base holds a user or a password: a URL is logged by whoever it passes, so leave them out")
     if not _is_url(url_of(base, "name")):
         raise Malformed(
             f"--base is a URL such as https://sky.example.org, or https://{FUNCTION}.example.org, and {base!r} is none"
