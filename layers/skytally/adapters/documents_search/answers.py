@@ -29,7 +29,7 @@ def answering() -> Iterator[None]:
         raise Unavailable(_words(error)) from None
     except Away:
         raise Unavailable(f"the document store does not answer: {CHECK}, and ask again") from None
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         # Some proxy's JSON, most likely; and a fault of ours is no other outage for the caller.
         raise Unavailable(f"the document store answers what no search engine does: {CHECK}") from error
 
