@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -262,8 +263,10 @@ class SearchDocuments:
             else {"index": {**where, "version": write.version, "version_type": "external_gte"}}
         )
         source = sums.with_cuts(write.document) if write.index == MONTHLY else msgspec.structs.asdict(write.document)
-        fields = {name: _in_utc(value) for name, value in source.items()}
-        return msgspec.json.encode(action) + b"\n" + msgspec.json.encode({"key": write.key, **fields}) + b"\n"
+        for name in _moments(type(write.document)):
+            source[name] = _in_utc(source[name])
+        source["key"] = write.key
+        return msgspec.json.encode(action) + b"\n" + msgspec.json.encode(source) + b"\n"
 
     def _commit(self, lines: list[bytes]) -> list[Fate]:
         """Keep all, in as many bulks as their size needs."""
@@ -285,6 +288,12 @@ class SearchDocuments:
                     )
                 self._is_installed = True
             yield
+
+
+@cache
+def _moments(kind: type[Document]) -> tuple[str, ...]:
+    """Name the fields of a record that hold a moment."""
+    return tuple(name for name, field_type in storable.field_types(kind).items() if field_type is datetime)
 
 
 def _in_utc(value: Any) -> Any:
