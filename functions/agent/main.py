@@ -14,7 +14,7 @@ SCRIPTS = ("open.sh", "scheduler.py", "vm.py")
 @functions_framework.aio.http
 @web.endpoint(methods=("GET", "HEAD"), paths=True)
 def agent(request: web.Request) -> web.Reply:
-    """Answer a script as it stands in this folder, or the digests of all."""
+    """Return a script as it stands in this folder, or the digests of all."""
     files = {
         name: (Path(__file__).parent / name).read_bytes()
         for name in SCRIPTS

@@ -1,24 +1,27 @@
 #!/bin/bash
-# skytally's claim and bundle opener for images without Python 3: bash 3.1+, coreutils, openssl 1.0.2+, and curl to claim.
+# skytally's claim and bundle opener for images without Python 3.
+# Needs bash 3.1+, coreutils, openssl 1.0.2+, and curl to claim.
 #
-#   open.sh claim --base URL --claim-file FILE --payload FILE [--reporter FILE] [--vm NAME] [--ca FILE] [--patience SECONDS]
-#                 [--insecure yes: let an http:// URL be another machine's]
+#   open.sh claim --base URL --claim-file FILE --payload FILE [--reporter FILE] [--vm NAME] [--ca FILE]
+#                 [--patience SECONDS] [--insecure yes: let an http:// URL be another machine's]
 #   open.sh open --claim-file FILE --key FILE --bundle FILE --payload FILE [--reporter FILE] [--vm NAME]
 #
-# --claim-file holds the token CLAIM.EXPIRES.SECRET from the user-data, --vm is for several vms with one user-data. The payload and
-# the reporter token (default: PAYLOAD.reporter) are written with mode 0600, and only after everything has been verified.
+# --claim-file holds the token CLAIM.EXPIRES.SECRET from the user-data, --vm is for several vms with one user-data. The
+# payload and the reporter token (default: PAYLOAD.reporter) are written with mode 0600, and only after everything has
+# been verified.
 #
 # Where the payload is a tar, --unpack DIR --reporter FILE [--mode 0600] [--owner USER[:GROUP]] in place of --payload
 # writes its files into a folder: all of them or, whatever fails, none; the folder's other files stay.
 #
-# A claim that is not answered, or an answer that cannot be put in place, is gone on with by the next call: key and bundle stay in
-# memory until then. Once the secret is taken or refused, the claim file is emptied.
+# A claim that is not answered, or an answer that cannot be put in place, is gone on with by the next call: key and
+# bundle stay in memory until then. Once the secret is taken or refused, the claim file is emptied.
 #
-# Exit codes: 0 done; 2 usage; 3 refused, taken, or a bundle that does not verify: stop, tell the operator; 4 expired or revoked;
-# 5 server away, try later; 6 this machine lacks something.
+# Exit codes: 0 done; 2 usage; 3 refused, taken, or a bundle that does not verify: stop, tell the operator;
+# 4 expired or revoked; 5 server away, try later; 6 this machine lacks something.
 #
-# Secrets stay in variables (as hex: bash cannot hold a zero byte), in pipes from builtins, and in files of a private folder in
-# memory. They are never an argument of a program, where everybody could read them, and never in the environment.
+# Secrets stay in variables (as hex: bash cannot hold a zero byte), in pipes from builtins, and in files of a private
+# folder in memory. They are never an argument of a program, where everybody could read them, and never in the
+# environment.
 
 set -u +x
 export LC_ALL=C
@@ -82,8 +85,8 @@ text() { # variable, hex: set the variable to the bytes before the first zero
     printf -v "$1" "$escaped"
 }
 
-member() { # archive, block, bytes of the archive: set name, kind, size and the block behind a member, or an empty kind where
-    # zeros or nothing say that no more come; false for a member that is unsound or cut short
+member() { # archive, block, bytes of the archive: set name, kind, size and the block behind a member, or an empty kind
+    # where zeros or nothing say that no more come; false for a member that is unsound or cut short
     local hex digits sum=256 i octal='^ *([0-7]{1,12}) *$' prefix=
     kind=
     hex=$(dd if="$1" bs=512 skip="$2" count=1 2>/dev/null | od -An -v -tx1 | tr -d ' \n')
@@ -250,7 +253,7 @@ unpack() { # archive, folder, mode, owner: write a tar's files into a folder, al
 
 # ---- opening ----
 
-open_bundle() { # bundle, key file, folder: leave payload and reporter in the folder, or stop before anything is decrypted
+open_bundle() { # bundle, key file, folder: leave payload and reporter in the folder, or stop with nothing decrypted
     local bundle=$1 key=$2 folder=$3 manifest prk mac_key password
     untar "$bundle" "$folder" manifest manifest.mac R.enc P.enc || stop 3 "no match: not the four members of a bundle"
     manifest=$(
@@ -262,11 +265,13 @@ open_bundle() { # bundle, key file, folder: leave payload and reporter in the fo
     [ "$(printf '%s' "${manifest%.}" | sha256)" = "$(sha256 < "$folder/manifest")" ] ||
         stop 3 "no match: the bundle is for another claim or key, or was changed"
     openssl pkeyutl -decrypt -inkey "$key" -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 \
-        -pkeyopt rsa_mgf1_md:sha256 < "$folder/R.enc" > "$folder/R" 2>/dev/null || stop 3 "no match: R.enc is not for this key"
+        -pkeyopt rsa_mgf1_md:sha256 < "$folder/R.enc" > "$folder/R" 2>/dev/null ||
+        stop 3 "no match: R.enc is not for this key"
     prk=$(hmac "$(hex_of "$secret")" < "$folder/R") || exit
     mac_key=$(printf 'skytally/v1 mac %s\001' "$claim" | hmac "$prk") || exit
     same "$(hmac "$mac_key" < "$folder/manifest")." "$(cat "$folder/manifest.mac" | tr -d '\0')." &&
-        [ "$(wc -c < "$folder/manifest.mac")" -eq 65 ] || stop 3 "MAC failure: the bundle is not from who made the token"
+        [ "$(wc -c < "$folder/manifest.mac")" -eq 65 ] ||
+        stop 3 "MAC failure: the bundle is not from who made the token"
     password=$(printf 'skytally/v1 enc %s\001' "$claim" | hmac "$prk") || exit
     openssl enc -d -aes-256-ctr -md sha256 -pass fd:3 -in "$folder/P.enc" -out "$folder/plain" \
         3< <(printf '%s\n' "$password") 2>/dev/null || stop 3 "openssl cannot decrypt the payload"
@@ -285,7 +290,8 @@ keep() { # where a staged file goes: whole or not at all
 
 gzip_stored() { # ASCII text below 64 KiB: write it as gzip, stored (RFC 1951, 1952), as hex
     local text=$1 crc=0xffffffff i bit byte size=${#1}
-    printf '1f8b08000000000000ff01%02x%02x%02x%02x' $((size & 255)) $((size >> 8)) $((~size & 255)) $((~size >> 8 & 255))
+    printf 1f8b08000000000000ff01
+    printf '%02x' $((size & 255)) $((size >> 8)) $((~size & 255)) $((~size >> 8 & 255))
     for ((i = 0; i < size; i++)); do
         printf -v byte '%d' "'${text:i:1}"
         printf '%02x' "$byte"
@@ -293,7 +299,9 @@ gzip_stored() { # ASCII text below 64 KiB: write it as gzip, stored (RFC 1951, 1
         for bit in 1 2 3 4 5 6 7 8; do crc=$((crc >> 1 ^ (0xedb88320 & -(crc & 1)))); done
     done
     crc=$((crc ^ 0xffffffff))
-    for byte in $crc $size; do printf '%02x%02x%02x%02x' $((byte & 255)) $((byte >> 8 & 255)) $((byte >> 16 & 255)) $((byte >> 24 & 255)); done
+    for byte in $crc $size; do
+        printf '%02x' $((byte & 255)) $((byte >> 8 & 255)) $((byte >> 16 & 255)) $((byte >> 24 & 255))
+    done
 }
 
 public_key() { # key file: write base64(gzip(ssh-rsa line)), RFC 4253 6.6
@@ -319,7 +327,8 @@ retry_after() { # headers: write the seconds of Retry-After, a number or an HTTP
     after=$(header retry-after "$1")
     if [[ ! $after =~ ^[0-9]+$ ]]; then
         now=$(header date "$1")
-        [ -n "$after" ] && until=$(date -d "$after" +%s 2>/dev/null) && now=$(date -d "${now:-now}" +%s 2>/dev/null) || until=0 now=0
+        [ -n "$after" ] && until=$(date -d "$after" +%s 2>/dev/null) &&
+            now=$(date -d "${now:-now}" +%s 2>/dev/null) || until=0 now=0
         after=$((until > now ? until - now : 0))
     fi
     [ "${#after}" -lt 4 ] && ((10#$after < 120)) || after=120
@@ -328,18 +337,21 @@ retry_after() { # headers: write the seconds of Retry-After, a number or an HTTP
 
 begin_of() { # process: write when it began, in the kernel's ticks; numbers of processes come again, with another begin
     local stat
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) && read -ra stat <<< "${stat##*)}" && [ "${stat[0]}" != Z ] && echo "${stat[19]}"
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) && read -ra stat <<< "${stat##*)}" || return
+    [ "${stat[0]}" != Z ] && echo "${stat[19]}"
 }
 
 is_bundle() { # file: say whether it begins as bundles do, and is no page of somebody between us and the server
     [ "$(head -c 8 "$1" | tr -d '\0')" = manifest ]
 }
 
-take_bundle() { # key file, folder: leave the bundle in the folder; patience counts from the last answer, and four times that in all
+take_bundle() { # key file, folder: leave the bundle in the folder
+    # Patience counts from the last answer, and ends after four times that.
     local public proof body status asked wait ended= delay=1 begun=$SECONDS answered=$SECONDS
     command -v curl > /dev/null || stop 6 "there is no curl to claim with"
     public=$(public_key "$1") || exit
-    proof=$(printf '%s' "skytally/v1 claim|$claim|$(printf '%s' "$public" | sha256)${vm:+|$vm}" | hmac "$(hex_of "$secret")") || exit
+    proof=$(printf '%s' "skytally/v1 claim|$claim|$(printf '%s' "$public" | sha256)${vm:+|$vm}" |
+        hmac "$(hex_of "$secret")") || exit
     body="claim=$claim&expires=$expires&public_key=$(percent "$public")&proof=$proof${vm:+&vm=$(percent "$vm")}"
     while :; do
         : > "$2/headers"
@@ -348,12 +360,15 @@ take_bundle() { # key file, folder: leave the bundle in the folder; patience cou
         status=$(
             trap '' XFSZ # no answer is larger than 4 MiB
             ulimit -f 4096
-            printf '%s' "$body" | curl --silent --data-binary @- --max-time 60 --connect-timeout 20 --dump-header "$2/headers" \
-                ${ca:+--cacert "$ca"} --output "$2/answer" --write-out '%{http_code}' "$url"
+            printf '%s' "$body" | curl --silent --data-binary @- --max-time 60 --connect-timeout 20 \
+                --dump-header "$2/headers" ${ca:+--cacert "$ca"} --output "$2/answer" --write-out '%{http_code}' "$url"
         ) && answered=$SECONDS || status=000
         grep -Eq '"error" *: *\{ *"code" *: *"' "$2/answer" 2>/dev/null || proxy=yes
         case $status in
-            200) is_bundle "$2/answer" && mv -f "$2/answer" "$2/bundle" && [ -z "$ended" ] && trap 'exit 143' INT TERM HUP && proxy= && return ;;
+            200)
+                is_bundle "$2/answer" && mv -f "$2/answer" "$2/bundle" && [ -z "$ended" ] &&
+                    trap 'exit 143' INT TERM HUP && proxy= && return
+                ;;
             410) stop 4 "secret-claim: 410 $(head -c 400 "$2/answer" | tr -d '\0')" ;;
             404 | 408 | 429 | 000 | '' | 3* | 5*) ;;
             *) stop 3 "secret-claim: $status $(head -c 400 "$2/answer" | tr -d '\0')" ;;
@@ -379,7 +394,8 @@ clean() { # remove what is no use any more; the key and the bundle of a claim th
         done
         return
     fi
-    [ "$verb" = open ] || { : > "$claim_file"; } 2>/dev/null # the token is worth nothing now, and no other key asks with it
+    # The token is worth nothing now, and no other key asks with it.
+    [ "$verb" = open ] || { : > "$claim_file"; } 2>/dev/null
     rm -rf "$work"
 }
 
@@ -389,9 +405,10 @@ verb=${1-} base= claim_file= payload= reporter= vm= ca= key= bundle= patience=12
 [ "$#" -gt 0 ] && shift
 while [ "$#" -gt 0 ]; do
     case $1 in
-        --base) base=${2-} ;; --claim-file) claim_file=${2-} ;; --payload) payload=${2-} ;; --reporter) reporter=${2-} ;;
-        --vm) vm=${2-} ;; --ca) ca=${2-} ;; --key) key=${2-} ;; --bundle) bundle=${2-} ;; --patience) patience=${2-} ;;
-        --unpack) unpack=${2-} ;; --mode) mode=${2-} ;; --owner) owner=${2-} ;; --insecure) insecure=${2-} ;;
+        --base) base=${2-} ;; --claim-file) claim_file=${2-} ;; --payload) payload=${2-} ;;
+        --reporter) reporter=${2-} ;; --vm) vm=${2-} ;; --ca) ca=${2-} ;; --key) key=${2-} ;;
+        --bundle) bundle=${2-} ;; --patience) patience=${2-} ;; --unpack) unpack=${2-} ;; --mode) mode=${2-} ;;
+        --owner) owner=${2-} ;; --insecure) insecure=${2-} ;;
         *) stop 2 "unknown option $1; see the head of this file" ;;
     esac
     shift $(($# > 1 ? 2 : 1))
@@ -409,6 +426,7 @@ case $base in
     *'{function}'*) url=${base//'{function}'/secret-claim} ;;
     *) url=${base%/}/function/secret-claim ;;
 esac
+[[ $patience =~ ^[0-9]{1,9}$ ]] || stop 2 "--patience is a number of seconds"
 reporter=${reporter:-$payload.reporter}
 [ -r "$claim_file" ] || stop 6 "cannot read $claim_file"
 command -v openssl > /dev/null || stop 6 "there is no openssl"
@@ -422,7 +440,8 @@ claim=${BASH_REMATCH[1]} expires=${BASH_REMATCH[2]} secret=${BASH_REMATCH[3]}
 for place in /dev/shm /run ""; do [ -n "$place" ] && [ -d "$place" ] && [ -w "$place" ] && break; done
 [ -n "$place" ] || stop 6 "neither /dev/shm nor /run can be written: keys are kept in memory only"
 work=$place/skytally-$(printf '%s %s' "$verb" "$token" | sha256 | head -c 32)
-mkdir -m 700 "$work" 2>/dev/null || { [ -d "$work" ] && [ ! -L "$work" ] && [ -O "$work" ]; } || stop 6 "$work is not ours"
+mkdir -m 700 "$work" 2>/dev/null || { [ -d "$work" ] && [ ! -L "$work" ] && [ -O "$work" ]; } ||
+    stop 6 "$work is not ours"
 (set -C && echo "$$ $(begin_of $$)" > "$work/process") 2>/dev/null || {
     read -r other begun < "$work/process"
     [ -z "${begun-}" ] || [ "$(begin_of "$other")" != "$begun" ] || stop 6 "process $other is at this claim: let it end"
@@ -435,7 +454,8 @@ if [ "$verb" = claim ]; then
     stage_file /dev/null "$reporter" # what cannot be kept must not be claimed
     [ -n "$unpack" ] || stage_file /dev/null "$payload"
     key=$work/key.pem bundle=$work/bundle
-    [ -e "$key" ] || { openssl genrsa 3072 2>/dev/null > "$key.new" && mv -f "$key.new" "$key"; } || stop 6 "openssl cannot make a key"
+    [ -e "$key" ] || { openssl genrsa 3072 2>/dev/null > "$key.new" && mv -f "$key.new" "$key"; } ||
+        stop 6 "openssl cannot make a key"
     [ -e "$bundle" ] || take_bundle "$key" "$work"
 fi
 open_bundle "$bundle" "$key" "$work"

@@ -200,7 +200,9 @@ def post(vm, name, body=None, headers=None, keep=None):
     """
     request = urllib.request.Request(url_of(vm, name), body, headers or {})
     tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=vm.ca))
-    opener = urllib.request.build_opener(AsIs, tls)
+    # What is not encrypted goes to nobody's proxy.
+    direct = [urllib.request.ProxyHandler({})] * request.full_url.startswith("http:")
+    opener = urllib.request.build_opener(AsIs, tls, *direct)
     delay, patience = 1, float(vm.patience)
     begun = answered = clock.monotonic()
     while True:
@@ -477,7 +479,8 @@ def unpack(payload, folder, mode=0o600, owner=None):
 def claim_text(vm):
     """Return what the claim file holds; once the secret is here, a file that is gone counts as spent."""
     if vm.claim_file == "-":
-        return sys.stdin.read().strip()
+        vm.standard_input = getattr(vm, "standard_input", "") or sys.stdin.read().strip()  # it can be read once
+        return vm.standard_input
     try:
         with open(vm.claim_file) as source:
             return source.read().strip()
@@ -500,6 +503,8 @@ def take_secret(vm):
     if not match:
         raise Stop(USAGE, "the claim file holds no token" + " any more" * (not text))
     memory = [folder for folder in SECRET_DIRS if os.access(folder, os.W_OK)]
+    if not memory:
+        raise Stop(LOCAL, "neither %s can be written: keys are kept in memory only" % " nor ".join(SECRET_DIRS))
     work = join(memory[0], "skytally-" + digest(text.encode())[:32])
     os.makedirs(work, 0o700, exist_ok=True)
     if os.lstat(work).st_uid != os.geteuid():
@@ -1207,6 +1212,9 @@ def main(argv=None):
     for name, default in OPTIONS.items():
         parser.add_argument("--" + name.replace("_", "-"), default=os.environ.get("SKYTALLY_" + name.upper(), default))
     vm = parser.parse_args(argv)
+    if not re.match(r"\d+(\.\d+)?\Z", vm.patience) or not re.match(r"[0-7]{1,4}\Z", vm.mode):
+        say("--patience is a number of seconds, and --mode octal digits such as 0600")
+        return USAGE
     os.umask(0o022)
     signal.signal(signal.SIGALRM, too_slow)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE if vm.verb == "run" else 143))

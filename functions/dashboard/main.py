@@ -23,7 +23,7 @@ def reader(request: web.Request) -> callers.Admission | None:
 @functions_framework.aio.http
 @web.endpoint(methods=("GET", "HEAD"), paths=True, authorise=reader)
 def dashboard(request: web.Request) -> web.Reply:
-    """Answer a file of the page to anybody, and its data to readers."""
+    """Return a file of the page to anybody, and its data to readers."""
     name = page_files.name_of(request.path)
     if name == "data":
         return page_files.data_reply(rules.data(asked(request)), request.query, request.headers)

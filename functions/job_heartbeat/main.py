@@ -13,7 +13,7 @@ from skytally.jobs import heartbeats
     methods=("POST",), max_bytes=web.MIB, media=(web.JSON,), authorise=wiring.caller("reporter", "job_heartbeat")
 )
 def job_heartbeat(request: web.Request) -> web.Reply:
-    """Answer what became of each job, once the good ones are durable."""
+    """Return what became of each job, once the good ones are durable."""
     with wiring.tallies().report("job_heartbeat", request.received_at) as count_items:
         report = records.parse_report(request.body, records.HeartbeatReport)
         request.admitted.site.check_vm(request.caller, report.vm)

@@ -16,7 +16,7 @@ from skytally.jobs import placements
     authorise=wiring.caller("scheduler", "placement_report"),
 )
 def placement_report(request: web.Request) -> web.Reply:
-    """Answer what became of each item,
+    """Return what became of each item,
     once the good ones are durable and the jobs that they concern are on their clouds.
     """
     with wiring.tallies().report("placement_report", request.received_at) as count_items:

@@ -11,7 +11,7 @@ from skytally.secrets import claims
 @functions_framework.aio.http
 @web.endpoint(methods=("POST",), max_bytes=8 * web.KIB, media=(web.FORM, web.JSON))
 def secret_claim(request: web.Request) -> web.Reply:
-    """Answer the bundle to whoever is first and proves that it holds the claim secret."""
+    """Return the bundle to whoever is first and proves that it holds the claim secret."""
     claim = records.convert(request.fields, records.Claim, strict=False)
     origin = claims.Origin(wiring.address(request), request.headers.get("user-agent", "")[:200])
     return web.tar_reply(claims.claim(claim, wiring.objects(), wiring.keys(), origin, clock.now))

@@ -11,7 +11,7 @@ from skytally.secrets import deposits
 @functions_framework.aio.http
 @web.endpoint(methods=("POST",), max_bytes=2 * web.MIB, media=(web.JSON,), authorise=wiring.caller("scheduler"))
 def secret_deposit(request: web.Request) -> web.Reply:
-    """Answer the claim and the token for the vm's user-data."""
+    """Return the claim and the token for the vm's user-data."""
     wanted = records.parse(request.body, records.Deposit)
     wiring.gate().check(wiring.objects())
     request_key = request.headers.get("idempotency-key")

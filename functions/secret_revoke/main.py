@@ -11,7 +11,7 @@ from skytally.secrets import revocations
 @functions_framework.aio.http
 @web.endpoint(methods=("POST",), max_bytes=8 * web.KIB, media=(web.JSON,), authorise=wiring.caller("scheduler"))
 def secret_revoke(request: web.Request) -> web.Reply:
-    """Answer once nobody can take it any more, or who has it already."""
+    """Return once nobody can take it any more, or who has it already."""
     revocation = records.parse(request.body, records.Revocation)
     revocations.revoke(revocation, request.caller, wiring.objects(), request.received_at)
     answer: revocations.RevocationAnswer = {"state": "revoked"}

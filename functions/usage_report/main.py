@@ -18,7 +18,7 @@ from skytally.http import web
     authorise=wiring.caller("reporter", "usage_report"),
 )
 async def usage_report(request: web.Request) -> web.Reply:
-    """Answer what became of each sample, once the good ones are durable."""
+    """Return what became of each sample, once the good ones are durable."""
     with wiring.tallies().report("usage_report", request.received_at) as count_items:
         items = request.admitted.site.judged(samples.parse(request.body), request.caller)
         receipt = await usage.record(items, request.caller, wiring.register(), wiring.documents(), request.received_at)

@@ -459,6 +459,14 @@ def test_without_room_for_the_payload_nothing_is_claimed(claimant):
     assert claims(claimant.lab) == []
 
 
+@pytest.mark.parametrize("patience", ["soon", "-1", "$(id)"])
+def test_a_patience_that_is_no_number_is_a_usage_error_and_costs_nothing(claimant, patience):
+    done = claimant.claim(patience=patience)
+    assert done.returncode == 2
+    assert "--patience is a number of seconds" in done.stderr
+    assert claims(claimant.lab) == []
+
+
 @pytest.mark.parametrize(
     "text", ["", "nonsense", "a.1.b", f"{CLAIM}.{EXPIRES}.{SECRET}.x", f"{CLAIM}.{EXPIRES}.{SECRET[:-1]}"]
 )

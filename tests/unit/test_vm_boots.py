@@ -6,6 +6,7 @@ It is never another taker, and never silent.
 import base64
 import contextlib
 import gzip
+import io
 import json
 import os
 import shutil
@@ -261,11 +262,18 @@ def test_what_a_proxy_refuses_is_no_judgement_and_the_next_call_asks_with_the_sa
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [("--base", "http://sky.example.org"), ("--mode", "rw"), ("--patience", "long"), ("--ca", "/nowhere/ca.pem")],
+    ("code", "wrong"),
+    [
+        (2, ("--base", "http://sky.example.org")),
+        (2, ("--mode", "rw")),
+        (2, ("--mode", "")),
+        (2, ("--patience", "soon")),
+        (2, ("--patience", "-1")),
+        (6, ("--ca", "/nowhere/ca.pem")),
+    ],
 )
-def test_a_wrong_option_costs_no_claim(lab, wrong):
-    assert boot(lab, *wrong) in (2, 6)
+def test_a_wrong_option_costs_no_claim(lab, code, wrong):
+    assert boot(lab, *wrong) == code
     assert keeps_its_claim(lab)
     assert keys(lab) == []
     lab.office.script.append(Deposit(PAYLOAD))
@@ -324,6 +332,43 @@ def test_a_claim_file_that_is_gone_or_blank_is_spent_once_the_secret_is_here(lab
     lab.world.run(3600)
     assert boot(lab) == 0
     assert len(lab.office.samples) == 2
+
+
+def test_a_claim_from_standard_input_is_asked_for_again(lab, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{CLAIM}.{EXPIRES}.{SECRET}\n"))
+    lab.office.away = True
+    ends_at = lab.world.now + 1_800
+    sleep = lab.world.run
+
+    def until_the_secret_is_here(seconds):
+        sleep(seconds)
+        if lab.world.now > ends_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif lab.world.now > ends_at - 900 and not keep.forms:
+            lab.office.away = False
+            lab.office.script.append(keep)
+
+    keep, lab.world.run = Deposit(PAYLOAD), until_the_secret_is_here
+    with pytest.raises(SystemExit):
+        boot(lab, "--claim-file", "-", verb="run")
+    assert has_its_secret(lab)
+    assert len(set(keys(lab))) == 1
+
+
+def test_without_memory_to_keep_a_key_in_nothing_is_claimed(lab, monkeypatch):
+    lab.agent()
+    (lab.folder / "secret").rmdir()
+    assert boot(lab) == 6
+    assert "keys are kept in memory only" in lab.console.read_text()
+    assert keeps_its_claim(lab)
+
+
+def test_nothing_goes_to_a_proxy_in_clear(lab, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    lab.office.script.append(Deposit(PAYLOAD))
+    assert boot(lab) == 0
+    assert has_its_secret(lab)
 
 
 def test_a_token_that_is_not_text_is_never_shown(lab):

@@ -85,7 +85,7 @@ def month_of_key(key: str) -> str:
 
 
 def _booted_at(text: str) -> datetime:
-    """Read YYYYMMDDThhmmss; raises ValueError where no calendar has it. `strptime` would be half of the cost of a write."""
+    """Read YYYYMMDDThhmmss; raises ValueError where no calendar has it. `strptime` would make a write twice as slow."""
     date, _, time = text.partition("T")
     day = int(date[:4]), int(date[4:6]), int(date[6:])
     return datetime(*day, int(time[:2]), int(time[2:4]), int(time[4:]), tzinfo=UTC)
