@@ -195,6 +195,8 @@ def test_what_a_text_without_before_changes_is_said_by_its_differences(closed):
     [
         (100.0, 100.4, "cost +0.4 %"),
         (100_000.0, 100_001.0, "cost +0.001 %"),
+        (100_000.0, 100_000.01, "cost up by less than 0.001 %"),
+        (100_000.0, 99_999.99, "cost down by less than 0.001 %"),
         (1.0, 2_001.0, "cost +200,000.0 %"),
         (-10.0, -5.0, "cost +50.0 %"),
         (0.0, 12.5, "cost +12.50"),

@@ -92,6 +92,12 @@ def test_a_token_with_the_longest_names_can_be_renewed_for_ever():
     assert tokens.read(text, (NEW,), at).vm == name
 
 
+def test_a_token_that_nobody_would_read_is_not_made():
+    clouds = tuple(f"a-cloud-with-a-long-name-{n:04}" for n in range(400))
+    with pytest.raises(Malformed, match="name fewer clouds"):
+        tokens.issue(Caller(role="reader", issued=0, expires=2**40, clouds=clouds), (NEW,))
+
+
 def test_a_token_of_an_earlier_build_begins_its_chain_with_its_first_renewal():
     """It was written before tokens had chains: its text says nothing of one."""
     text = tokens.issue(caller(), (NEW,))

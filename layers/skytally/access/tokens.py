@@ -25,8 +25,14 @@ _SALT = "skytally/v1 token"
 
 
 def issue(caller: Caller, keys: tuple[Key, ...]) -> str:
-    """Write a token that says what the caller is, signed by the key in use: `base64url(json).signature`."""
-    return _signer(keys[0]).sign(base64_encode(msgspec.json.encode(caller))).decode()
+    """Write a token that says what the caller is, signed by the key in use: `base64url(json).signature`.
+
+    Raises Malformed for one that would be longer than `read` takes.
+    """
+    token = _signer(keys[0]).sign(base64_encode(msgspec.json.encode(caller))).decode()
+    if len(token) > MAX_LENGTH:
+        raise Malformed(f"the token would be longer than {MAX_LENGTH} characters: name fewer clouds, or make several")
+    return token
 
 
 def read(token: str, keys: tuple[Key, ...], now: datetime) -> Caller:

@@ -10,6 +10,7 @@ from skytally.core.rounding import DECIMALS
 # These are read from intervals and anomalies, which are forgotten after some time: that they are gone is no news.
 NO_NEWS = frozenset({"coverage", "anomalies", "last_sampled_at", "silent_vms"})
 SUMS = ("wall_hours", "core_hours", "cpu_hours", "hs23_hours", "energy_kwh", "co2_kg", "cost")
+SMALLEST_PERCENT = 0.001
 # Each may change while no vm's numbers do; wall and CPU time change with a vm alone, which is counted.
 NAMED = {
     "core_hours": "core hours",
@@ -98,4 +99,6 @@ def _change_in_words(before: float | None, after: float | None) -> str:
     if not before:
         return f"{after:+,.2f}"
     percent = (after - before) / abs(before) * 100
+    if abs(percent) < SMALLEST_PERCENT:
+        return f"{'up' if percent > 0 else 'down'} by less than {SMALLEST_PERCENT} %"
     return f"{percent:+,.{1 if abs(percent) >= 0.05 else 3}f} %"
