@@ -82,14 +82,13 @@ def test_a_store_that_is_away_has_no_verdict(faulty, monkeypatch):
 
 
 def test_the_gate_asks_once_and_refuses_until_the_store_is_mended(faulty):
-    settings, now = faulty("two winners"), clock()
-    times = iter([now])
-    gate = preflight.Gate(lambda: pools(settings), lambda: next(times, clock()))
+    settings = faulty("two winners")
+    gate = preflight.Gate(lambda: pools(settings), clock)
     store = pools(settings)[0]
     with pytest.raises(Unavailable, match="overlapping"):
         gate.check(store)
     healed = {"SKYTALLY_OBJECTS": settings["SKYTALLY_OBJECTS"], **faulty("none")}
-    later = preflight.Gate(lambda: pools(healed), lambda: now + timedelta(seconds=1))
+    later = preflight.Gate(lambda: pools(healed), clock)
     later.check(pools(healed)[0])
 
 

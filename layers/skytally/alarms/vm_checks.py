@@ -40,7 +40,7 @@ def silent_vms(newest: Iterable[Usage], now: datetime) -> Iterator[Finding | Cra
     """Find vms that fell silent without a last report."""
 
     def find(usage: Usage) -> Iterator[Finding]:
-        if _is_silent(usage, now):
+        if is_silent(usage, now):
             message = (
                 f"{usage.vm} has not reported since {iso(usage.last_sampled_at)}: see whether the cloud still runs it"
             )
@@ -96,9 +96,9 @@ def quarantined_benchmarks(
 
 
 def _reports(usage: Usage, now: datetime) -> bool:
-    return not usage.final and not _is_silent(usage, now)
+    return not usage.final and not is_silent(usage, now)
 
 
-def _is_silent(usage: Usage, now: datetime) -> bool:
+def is_silent(usage: Usage, now: datetime) -> bool:
     """Say whether the newest that is known of a boot is old: one that lives reports in the next month, too."""
     return not usage.final and usage.last_sampled_at < now - SILENT_AFTER
