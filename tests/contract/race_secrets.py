@@ -37,7 +37,7 @@ from skytally.core.config import Config  # noqa: E402
 from skytally.core.records import Caller, Deposit  # noqa: E402
 from skytally.secrets import deposits  # noqa: E402
 from skytally.secrets.envelope import parse_public_key  # noqa: E402
-from skytally.secrets.outcomes import mark_key, read_mark  # noqa: E402
+from skytally.secrets.outcomes import outcome_key, read_outcome  # noqa: E402
 
 RACERS = 16
 FINAL = {200, 400, 403, 409, 410}
@@ -157,7 +157,7 @@ def parts(text):
 
 def mark_of(objects, claim, expires):
     with contextlib.suppress(Exception):
-        return read_mark(objects, mark_key(claim, expires))
+        return read_outcome(objects, outcome_key(claim, expires))
 
 
 def run(work, count):
