@@ -72,13 +72,13 @@ def parse(text: bytes) -> Description:
     ) as error:  # A tag may not fit its value.
         raise Malformed(f"this is no description of a deployment: {printable(' '.join(str(error).split()))}") from None
     try:
-        described = msgspec.convert(fields, type=Description)
+        description = msgspec.convert(fields, type=Description)
     except msgspec.ValidationError as error:
         unquoted = next(_unquoted("", fields, MOST_LEVELS), None) if str(error).startswith("Expected `str`") else None
         reason = f"{unquoted} must be text: quote it" if unquoted else str(error)
         raise Malformed(f"this is no description of a deployment: {printable(reason)}") from None
-    _check(described)
-    return described
+    _check(description)
+    return description
 
 
 class _Loader(yaml.SafeLoader):
@@ -116,41 +116,41 @@ def _unquoted(path: str, value: Any, levels: int) -> Iterator[str]:
         yield path
 
 
-def specifications(described: Description) -> list[Specification]:
+def specifications(description: Description) -> list[Specification]:
     """Return the specification of each function."""
-    return [_specification(function, described) for function in FUNCTIONS]
+    return [_specification(function, description) for function in FUNCTIONS]
 
 
-def _specification(function: Function, described: Description) -> Specification:
-    secrets = {name for name in described.secrets if function.keys or not KEY_NAME.fullmatch(name)}
+def _specification(function: Function, description: Description) -> Specification:
+    secrets = {name for name in description.secrets if function.keys or not KEY_NAME.fullmatch(name)}
     settings = {
         "SKYTALLY_KEYS": SECRETS_FOLDER,
-        **described.settings,
-        **described.function_settings.get(function.service, {}),
+        **description.settings,
+        **description.function_settings.get(function.service, {}),
     }
     return Specification(
         service=function.service,
-        image=described.image,
+        image=description.image,
         settings=settings | {"FUNCTION_TARGET": function.name},
-        secrets=tuple(sorted(secrets | set(described.function_secrets.get(function.service, ())))),
-        schedule=described.schedules.get(function.service, function.schedule or "") or None,
+        secrets=tuple(sorted(secrets | set(description.function_secrets.get(function.service, ())))),
+        schedule=description.schedules.get(function.service, function.schedule or "") or None,
         memory_limit=MEMORY["limit"],
         memory_request=MEMORY["request"],
     )
 
 
-def _check(described: Description) -> None:
-    if not IMAGE.fullmatch(described.image):
+def _check(description: Description) -> None:
+    if not IMAGE.fullmatch(description.image):
         raise Malformed("image must name a tag or a digest, so that a roll-back is one too", field="image")
     services = {function.service for function in FUNCTIONS}
-    _check_names("function_settings", described.function_settings, services)
-    _check_names("function_secrets", described.function_secrets, services)
-    _check_names("schedules", described.schedules, {function.service for function in FUNCTIONS if function.schedule})
-    for settings in (described.settings, *described.function_settings.values()):
+    _check_names("function_settings", description.function_settings, services)
+    _check_names("function_secrets", description.function_secrets, services)
+    _check_names("schedules", description.schedules, {function.service for function in FUNCTIONS if function.schedule})
+    for settings in (description.settings, *description.function_settings.values()):
         _check_settings(settings)
-    for name in sorted(described.secret_names | set(described.secret_files)):
+    for name in sorted(description.secret_names | set(description.secret_files)):
         check_secret_name(name)
-    for service, schedule in described.schedules.items():
+    for service, schedule in description.schedules.items():
         _check_schedule(service, schedule)
 
 
@@ -161,12 +161,14 @@ def check_secret_name(name: str) -> None:
         raise Malformed(f"{name!r} is no name of a secret: {rule}", field="secrets")
 
 
-def _check_names(field: str, given: Iterable[str], known: set[str]) -> None:
-    for name in sorted(set(given) - known):
-        right = (
-            f"write {service_of(name)}" if service_of(name) in known else f"it is none of {', '.join(sorted(known))}"
+def _check_names(field: str, given: Iterable[str], valid_names: set[str]) -> None:
+    for name in sorted(set(given) - valid_names):
+        remedy = (
+            f"write {service_of(name)}"
+            if service_of(name) in valid_names
+            else f"it is none of {', '.join(sorted(valid_names))}"
         )
-        raise Malformed(f"{field} names {name!r}: {right}", field=field)
+        raise Malformed(f"{field} names {name!r}: {remedy}", field=field)
 
 
 def _check_settings(settings: Mapping[str, str]) -> None:
