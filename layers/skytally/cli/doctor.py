@@ -1,4 +1,4 @@
-"""`skytally doctor`: is everything that a deployment rests on there, and can it be trusted?"""
+"""`skytally doctor`: checks of everything that a deployment needs."""
 
 import contextlib
 import sys
@@ -94,7 +94,7 @@ def _credentials(config: Config) -> Iterator[Finding]:
 
 
 def _kind(url: str) -> str:
-    """Return what kind of store a URL names, and where nothing but this machine reaches it, that."""
+    """Return the kind of store that a URL names, and whether only this machine can reach it."""
     scheme = url.partition("://")[0]
     return f"{scheme}, of this machine alone" if scheme in {"sqlite", "file"} else scheme
 

@@ -1,4 +1,4 @@
-"""`skytally copy` and `retention`: moving and forgetting documents."""
+"""`skytally copy` and `skytally retention`: copy documents into another store, and remove old ones."""
 
 import contextlib
 import sys
@@ -25,7 +25,7 @@ from skytally.core.unreadable import plain
 from skytally.operation import retention
 
 PAGE_WRITES = 2_000
-# Who may run a round, and what cannot be read, concern the old store alone.
+# Leases and notes of unreadable items belong to the old store alone.
 COPIED = [index for index in INDICES if index not in {"turn", "unreadable"}]
 EXIT_FEWER, EXIT_LEFT_OUT = 1, 3
 COLUMNS = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -64,11 +64,11 @@ def copy(source: str, target: str, state: Path, *, as_json: bool) -> None:
     with _opened(source) as old, _opened(target) as new:
         for store in (old, new):
             store.refresh()
-        progressed = Progressed(state, f"{source} {target}")
-        _copy(old, new, progressed)
+        progress_file = Progressed(state, f"{source} {target}")
+        _copy(old, new, progress_file)
         new.refresh()
         counts = {index: (old.count(index), new.count(index)) for index in COPIED}
-    left_out = progressed.left_out
+    left_out = progress_file.left_out
     expected = {index: here - len(left_out[index]) for index, (here, _) in counts.items()}
     if as_json:
         say_json(
@@ -117,11 +117,11 @@ class Progressed:
         self.keys: dict[str, str] = {}
         self.left_out: dict[str, dict[str, str]] = {index: {} for index in COPIED}
         if path.exists():
-            known = _state(path)
-            if known.copy != what:
+            stored_state = _state(path)
+            if stored_state.copy != what:
                 raise Malformed(f"{path} belongs to another copy: name another --state, or remove it")
-            self.keys = known.keys
-            self.left_out |= known.left_out
+            self.keys = stored_state.keys
+            self.left_out |= stored_state.left_out
 
     def leave_out(self, index: str, key: str, reason: str) -> None:
         """Remember a document that is not copied."""
@@ -134,27 +134,27 @@ class Progressed:
             file.write(msgspec.json.encode(CopyState(self._what, self.keys, self.left_out)).decode())
 
 
-def _copy(old: Documents, new: Documents, progressed: Progressed) -> None:
+def _copy(old: Documents, new: Documents, progress_file: Progressed) -> None:
     with Progress(*COLUMNS, disable=not sys.stderr.isatty()) as progress:
         for index in COPIED:
             task = progress.add_task(index, total=old.count(index))
-            leave_out = partial(progressed.leave_out, index)
-            documents = old.stored(index, INDICES[index], progressed.keys.get(index, ""), leave_out)
+            leave_out = partial(progress_file.leave_out, index)
+            documents = old.stored(index, INDICES[index], progress_file.keys.get(index, ""), leave_out)
             while page := list(islice(documents, PAGE_WRITES)):
                 for key in _write(new, index, page):
                     leave_out(key, "the new store refuses it: is that set up by this version?")
-                progressed.keep(index, page[-1][0])
+                progress_file.keep(index, page[-1][0])
                 progress.advance(task, len(page))
 
 
 def _write(new: Documents, index: str, page: list[tuple[str, int, Document]]) -> list[str]:
-    """Write a page, and return the keys of what the store refuses."""
+    """Write a page, and return the keys of documents that the store refuses."""
     outcomes = new.write([Write(index, key, version, document) for key, version, document in page]).result()
     return [key for (key, _, _), outcome in zip(page, outcomes, strict=True) if outcome is Outcome.REJECTED]
 
 
 def _named(left_out: dict[str, dict[str, str]]) -> Iterator[str]:
-    """Say how many documents were left out, and which."""
+    """Return the lines that name the documents that were left out."""
     count = sum(map(len, left_out.values()))
     if count:
         yield f"skytally: {count} {'document was' if count == 1 else 'documents were'} left out:"
@@ -163,7 +163,7 @@ def _named(left_out: dict[str, dict[str, str]]) -> Iterator[str]:
 
 
 def _show(counts: dict[str, tuple[int, int]], expected: dict[str, int]) -> None:
-    """Print how many documents there were and are; fewer are only those that nothing explains."""
+    """Print the numbers of documents; mark an index with fewer documents than expected."""
     rows = [
         (index, str(here), f"{there}{' (fewer!)' if there < expected[index] else ''}")
         for index, (here, there) in counts.items()
@@ -178,8 +178,7 @@ def _show(counts: dict[str, tuple[int, int]], expected: dict[str, int]) -> None:
     help="how long details are kept; 0 is for ever; default: SKYTALLY_KEPT_DAYS",
 )
 def forget(days: int | None) -> None:
-    """Remove details (intervals, jobs, placements, heartbeats) that are too old;
-    months, boots and scores stay for ever.
+    """Remove old details (intervals, jobs, placements, heartbeats); months, boots and scores stay for ever.
 
     The timer function documents_forget does the same once a day.
 
@@ -188,5 +187,5 @@ def forget(days: int | None) -> None:
     """
     config = Config.from_env()
     with contextlib.closing(wiring.open_documents(config)) as documents:
-        gone = retention.forget(documents, config.kept_days if days is None else days, clock.now())
-    say_json(gone)
+        removed = retention.forget(documents, config.kept_days if days is None else days, clock.now())
+    say_json(removed)
