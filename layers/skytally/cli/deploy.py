@@ -399,24 +399,24 @@ def _read(description: Any) -> tuple[descriptions.Description, list[Specificatio
 
 def _check_settings(settings: Mapping[str, str]) -> None:
     """Raise Malformed for an unknown setting or an invalid value."""
-    known = set(setting_names().values())
+    valid_names = set(setting_names().values())
     for name in settings:
-        if name.startswith("SKYTALLY_") and name not in known:
-            raise Malformed(f"{name} is no setting{_suggestion(name, known)}")
+        if name.startswith("SKYTALLY_") and name not in valid_names:
+            raise Malformed(f"{name} is no setting{_suggestion(name, valid_names)}")
     try:
         Config.from_env(settings)
     except Misconfigured as error:
         raise Malformed(f"the description: {error.reason}") from None
 
 
-def _check_services(names: Iterable[str], known: Iterable[str]) -> None:
+def _check_services(names: Iterable[str], valid_names: Iterable[str]) -> None:
     for name in names:
-        if name not in known:
-            raise click.UsageError(f"there is no function {name}{_suggestion(name, known)}")
+        if name not in valid_names:
+            raise click.UsageError(f"there is no function {name}{_suggestion(name, valid_names)}")
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    closest = difflib.get_close_matches(name, sorted(known), n=1)
+def _suggestion(name: str, valid_names: Iterable[str]) -> str:
+    closest = difflib.get_close_matches(name, sorted(valid_names), n=1)
     return f": is it {closest[0]}?" if closest else ""
 
 

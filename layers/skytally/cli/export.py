@@ -94,7 +94,7 @@ def _export(month: str, form: str, clouds: Sequence[str], *, closed_only: bool) 
 
 
 def _write(output: Path | None, messages: Sequence[str]) -> list[Path]:
-    """Write each message into a file of its own."""
+    """Write each message into its own file and return the files."""
     path = output or Path()
     files = [path] if len(messages) == 1 else [path.with_stem(f"{path.stem}-{n}") for n in range(1, len(messages) + 1)]
     try:
@@ -110,7 +110,7 @@ def _number(count: int, word: str) -> str:
 
 
 def _show(export: Export, files: Sequence[Path], where: str, month: str) -> None:
-    """Say what went where, and name what was left out, a line each, in printable ASCII."""
+    """Print what was written where, and each omission, in printable ASCII."""
     if files:
         click.echo(f"{_number(export.record_count, 'record')} in {_number(len(files), 'message')}: {where}")
     else:

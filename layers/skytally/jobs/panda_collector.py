@@ -193,8 +193,8 @@ class Collection(Struct, dict=True):
             self.reads_from[queue] = min(at, max(at, asked_at - LAG) - OVERLAP)
 
     def _cursors(self, name: str) -> dict[str, Cursor | None]:
-        known = self.documents.get_many("cursor", [f"{name}/{queue}" for queue in self.queues], Cursor)
-        return dict(zip(self.queues, known, strict=True))
+        cursors = self.documents.get_many("cursor", [f"{name}/{queue}" for queue in self.queues], Cursor)
+        return dict(zip(self.queues, cursors, strict=True))
 
     def _move(self, queues: Queues, until: datetime, asked_at: datetime) -> None:
         """Move cursors to where all is stored that was there at a moment."""
@@ -229,5 +229,5 @@ def _reaching(begin: datetime, edge: datetime) -> datetime:
 
 
 def _archived_late(queues: Queues, edge: datetime, upper: datetime) -> Slice:
-    """Name what the archive holds by a state change of the last days: slices inside its edge would never ask it."""
+    """Return what the archive holds by a state change of the last days: slices inside its edge would never ask it."""
     return Slice(queues=queues, statuses=UNFINISHED, from_at=edge - LAG, until_at=upper, limit=panda_rows.RAISED_LIMIT)

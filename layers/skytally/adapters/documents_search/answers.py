@@ -1,4 +1,4 @@
-"""What an answer of a search engine is worth: whole, or Unavailable.
+"""Answers of a search engine: complete, or Unavailable.
 
 An error's type decides, never its status alone.
 """
@@ -22,7 +22,7 @@ BUSY = {"es_rejected_execution_exception", "rejected_execution_exception", "circ
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Say that the store is away where it cannot do what it is asked, and what to look at."""
+    """Raise Unavailable, with what to check, for the engine's errors in the block."""
     try:
         yield
     except Refused as error:
@@ -43,7 +43,7 @@ def _words(error: Refused) -> str:
 
 
 def whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an answer of all shards, or raise Unavailable: some of the documents are never taken for all of them."""
+    """Return an answer of all shards, or raise Unavailable: a part of the documents never counts as all of them."""
     if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
         raise Unavailable("the document store answers from a part of its shards: ask again")
     return answer
@@ -67,5 +67,5 @@ def _last(state: tenacity.RetryCallState) -> Any:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Say whether the server has no room for a request now."""
+    """Return whether the server is too busy for a request now."""
     return isinstance(error, Refused) and error.kind in BUSY

@@ -61,12 +61,12 @@ def id_of(key: str) -> str:
 
 
 def alias(prefix: str, index: str) -> str:
-    """Return the name under which all of an index is found."""
+    """Return the alias of an index."""
     return f"{prefix}-{index}"
 
 
 def written_to(prefix: str, index: str, key: str) -> str:
-    """Return the one index that a key belongs to."""
+    """Return the index that a key is written to."""
     return f"{prefix}-{index}-{month_of_key(key)}" if index == MONTHLY else alias(prefix, index)
 
 
@@ -85,24 +85,24 @@ def month_of_key(key: str) -> str:
 
 
 def _booted_at(text: str) -> datetime:
-    """Read YYYYMMDDThhmmss; raises ValueError where no calendar has it. `strptime` would make a write twice as slow."""
+    """Return the time of YYYYMMDDThhmmss, or raise ValueError; `strptime` would make a write twice as slow."""
     date, _, time = text.partition("T")
     day = int(date[:4]), int(date[4:6]), int(date[6:])
     return datetime(*day, int(time[:2]), int(time[2:4]), int(time[4:]), tzinfo=UTC)
 
 
 def other_months(prefix: str) -> str:
-    """Name the index of the intervals that have no month of their own."""
+    """Return the index of the intervals without a month of their own."""
     return f"{alias(prefix, MONTHLY)}-{OTHER_MONTH}"
 
 
 def is_month(prefix: str, name: str) -> bool:
-    """Say whether an index is that of one month, which is not there before its first interval."""
+    """Return whether an index is one month's; such an index does not exist before its first interval."""
     return _MONTH.fullmatch(name.removeprefix(f"{alias(prefix, MONTHLY)}-")) is not None
 
 
 def mappings(index: str) -> dict[str, Any]:
-    """Make an index's mapping from its record: what is in no record is refused."""
+    """Return an index's mapping from its record; it refuses unknown fields."""
     properties = {
         "key": {"type": "keyword"},
         **{name: _field(index, name, kind) for name, kind in storable.field_types(INDICES[index]).items()},
@@ -121,16 +121,16 @@ def _field(index: str, name: str, field_type: type) -> dict[str, Any]:
 
 
 def templates(prefix: str) -> dict[str, dict[str, Any]]:
-    """Write the composable templates, by name; each takes the settings from the one component template."""
-    made = {
+    """Return the composable templates by name; all have their settings from one component template."""
+    templates = {
         alias(prefix, index): _template(prefix, index, alias(prefix, index)) for index in INDICES if index != MONTHLY
     }
-    made[alias(prefix, MONTHLY)] = _template(
+    templates[alias(prefix, MONTHLY)] = _template(
         prefix, MONTHLY, f"{alias(prefix, MONTHLY)}-*", lifecycle_component(prefix)
     )
     # It holds intervals of any age, so it never goes as a whole.
-    made[other_months(prefix)] = _template(prefix, MONTHLY, other_months(prefix)) | {"priority": 201}
-    return made
+    templates[other_months(prefix)] = _template(prefix, MONTHLY, other_months(prefix)) | {"priority": 201}
+    return templates
 
 
 def _template(prefix: str, index: str, pattern: str, *more: str) -> dict[str, Any]:
@@ -148,10 +148,10 @@ def _template(prefix: str, index: str, pattern: str, *more: str) -> dict[str, An
 
 
 def component(prefix: str) -> str:
-    """Name the component template that holds the settings."""
+    """Return the name of the component template with the settings."""
     return f"{prefix}-settings"
 
 
 def lifecycle_component(prefix: str) -> str:
-    """Name the component template that says which lifecycle policy, if any, months are removed by."""
+    """Return the name of the component template with the months' lifecycle policy, if any."""
     return f"{prefix}-lifecycle"
