@@ -30,9 +30,7 @@ POOL_CONNECTIONS = 64
 
 
 class S3Objects:
-    """The objects port on one bucket and prefix, safe for threads;
-    a client for creates and one, which retries, for the rest.
-    """
+    """The objects port on one bucket and prefix, safe for threads; creates have their own client without retries."""
 
     def __init__(self, bucket: str, prefix: str, endpoint: str | None = None) -> None:
         self._bucket, self._prefix = bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
@@ -92,9 +90,7 @@ class S3Objects:
         return ()
 
     def versioned(self) -> bool:
-        """Return whether the bucket keeps versions,
-        which breaks a create's promise on some stores and keeps payloads on all.
-        """
+        """Return whether the bucket keeps versions: they break creates on some stores, and keep payloads on all."""
         return bool(self._ask(lambda s3: s3.get_bucket_versioning(Bucket=self._bucket)).get("Status"))
 
     def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:

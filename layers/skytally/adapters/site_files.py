@@ -17,8 +17,7 @@ log = logging.getLogger("skytally")
 
 
 class SiteData:
-    """Where the site data lie: nowhere, at a path (looked at with every request),
-    or in an object (read every half minute).
+    """The place of the site data: none, a path (checked with every request), or an object (read every half minute).
 
     Invariant: what was read last and made sense is what counts, its deny list too, until something newer makes sense.
     """

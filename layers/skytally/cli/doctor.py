@@ -24,8 +24,7 @@ Finding = tuple[str, str, str, str]
     "--install", is_flag=True, help="set the document store up first: templates and indices; again changes nothing"
 )
 def doctor(as_json: bool, install: bool) -> None:
-    """Check keys, site data, document store, credentials and object store,
-    and keep the object store's verdict for the functions.
+    """Check keys, site data, stores and credentials, and write the object store's verdict for the functions.
 
     The object store is tried for real, in about two seconds: creates one after another, overlapping and in a burst,
     reads after writes and deletes, versions, its clock. Secrets are issued only on a store that is SAFE.

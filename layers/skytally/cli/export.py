@@ -1,6 +1,4 @@
-"""`skytally statement export`: a closed month as messages for APEL,
-into a spool that `ssmsend` sends, or into files.
-"""
+"""`skytally statement export`: a closed month as messages for APEL, into a spool of `ssmsend`, or into files."""
 
 import contextlib
 import sys

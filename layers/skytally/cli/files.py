@@ -23,8 +23,7 @@ def text_of(path: Path, advice: str) -> str:
 
 @contextlib.contextmanager
 def private_file(path: Path | None) -> Iterator[TextIO]:
-    """Open a file that only its owner reads, which takes its name whole at the end or not at all;
-    standard output for None.
+    """Open a private file that gets its name whole at the end or not at all; standard output for None.
 
     Raise Malformed at once where nothing can be written, so that nobody asks for a secret that cannot be kept.
     """

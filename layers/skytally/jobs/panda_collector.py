@@ -166,9 +166,7 @@ class Collection(Struct, dict=True):
         self.jobs += len(jobs)
 
     def _note(self, queues: Queues, queue: str | None, key: str, reason: str) -> None:
-        """Count a row that cannot be read or kept, and note it as its queue's,
-        or as everybody's where it names none of them.
-        """
+        """Count and note a row that cannot be read or stored, under its queue, or under all queues if it names none."""
         self.unreadable += 1
         self.notes.add("row", f"{CURSOR}/{queue if queue in queues else '|'.join(queues)}", key, reason)
 

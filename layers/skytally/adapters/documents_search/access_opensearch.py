@@ -80,9 +80,7 @@ def end(client: Client, prefix: str, group: str) -> int:
 
 
 def _users(client: Client, prefix: str, group: str) -> dict[str, str]:
-    """Return the users of a group, each with the day on which it ends;
-    raise Malformed where there are no users at all.
-    """
+    """Return the users of a group with their last days; raise Malformed if the engine has no users."""
     try:
         users = client.perform("GET", f"{API}/internalusers")
     except Refused as error:

@@ -50,9 +50,7 @@ def whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def patiently(attempt: Callable[[], A], deadline_seconds: float, is_busy: Callable[[BaseException], bool]) -> A:
-    """Repeat an attempt with growing pauses while the server is busy or the answer is false,
-    until a deadline; return the last.
-    """
+    """Repeat an attempt with back-off until it returns true or a deadline; return its last result."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_busy) | tenacity.retry_if_not_result(bool),
         wait=tenacity.wait_exponential_jitter(multiplier=0.05, max=2),

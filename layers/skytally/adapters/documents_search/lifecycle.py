@@ -43,8 +43,7 @@ def ism_policy(prefix: str, days: int) -> dict[str, Any]:
 
 
 def switch(client: Client, prefix: str, days: int) -> None:
-    """Let the engine remove intervals after so many days,
-    in the indices that are there and in those to come; 0: not any more.
+    """Set the engine's removal of intervals after some days, for existing and future indices; 0 switches it off.
 
     Raise Malformed where this edition has no such thing, and then nothing has changed.
     """

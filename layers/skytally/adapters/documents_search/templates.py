@@ -1,5 +1,4 @@
-"""How each index lies in a search engine: mappings made from the records,
-templates and indices that `install` makes, all under one prefix.
+"""Indices of a search engine: mappings made from the records, and the templates and indices that `install` creates.
 
 ::
 
@@ -71,9 +70,7 @@ def written_to(prefix: str, index: str, key: str) -> str:
 
 
 def month_of_key(key: str) -> str:
-    """Read the month in which an interval began, by its boot's name and its uptime;
-    never its own times, which may be corrected.
-    """
+    """Return the month in which an interval began, by its label and uptime: its times may be corrected."""
     match = next(filter(None, (form.fullmatch(key) for form in _INTERVAL_KEYS)), None)
     if match is None:
         return OTHER_MONTH

@@ -60,9 +60,7 @@ class Wire(Protocol):
 
 
 def split(hosts: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the engine that the URLs name, and the URLs without it;
-    raise Unavailable where they name two, or none.
-    """
+    """Return the engine that the URLs name, and the URLs without it; raise Unavailable for two engines or none."""
     parts = [SCHEME.fullmatch(host.strip()) for host in hosts]
     named = {part[1] for part in parts if part}
     if None in parts or len(named) != 1:

@@ -37,9 +37,7 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 
 def fetched(reader: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-    """Return all rows of a statement; a text that is no UTF-8 stays bytes,
-    so that one document cannot be read and no other.
-    """
+    """Return all rows of a statement; a text that is no UTF-8 stays bytes, so that only its document is unreadable."""
     try:
         return reader.execute(sql, values).fetchall()
     except sqlite3.OperationalError as error:

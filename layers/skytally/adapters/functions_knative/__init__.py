@@ -64,9 +64,7 @@ class KnativeFunctions:
             self._cluster.delete("HTTPRoute", route_name(specification.service))
 
     def running(self, specification: Specification) -> Running | None:
-        """Look at one function: its Service, its pods while it is not ready,
-        and what applying it again would change once it is.
-        """
+        """Return one function's state: its Service, its pods until it is ready, then its differences."""
         service = self._cluster.get("Service", specification.service)
         if service is None:
             return None

@@ -41,9 +41,7 @@ class Cluster:
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False, ssl_context=access.context, **names)
 
     def apply(self, kind: str, name: str, manifest: bytes, *, dry_run: bool = False) -> dict[str, Any]:
-        """Make an object, or bring it to the manifest, and return it;
-        raise Malformed for a field that the server does not know.
-        """
+        """Create or update an object and return it; raise Malformed for a field that the server does not know."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"} | (
             {"dryRun": "All"} if dry_run else {}
         )

@@ -92,9 +92,7 @@ class _Kubeconfig(_Fields, frozen=True):
 
 
 def from_kubeconfig(path: Path) -> Access:
-    """Return the access that a kubeconfig's current context names;
-    raise Malformed with what is missing or not supported.
-    """
+    """Return the access of a kubeconfig's current context; raise Malformed for a missing or unsupported field."""
     try:
         read = msgspec.yaml.decode(path.read_bytes(), type=_Kubeconfig)
     except OSError as error:

@@ -1,5 +1,4 @@
-"""The Kubernetes objects of a deployment on Knative Serving,
-made from specifications; nothing here speaks to a cluster.
+"""The Kubernetes objects of a deployment on Knative Serving, made from specifications without a cluster.
 
 ::
 
@@ -89,9 +88,7 @@ def site_manifests(site: Site) -> list[Manifest]:
 
 
 def function_manifests(specification: Specification, site: Site) -> list[Manifest]:
-    """Return a function's Service,
-    and the route to it where the site has a gateway and the function has callers outside.
-    """
+    """Return a function's Service, and its route if the site has a gateway and the function has outside callers."""
     service = _object(SERVING, "Service", specification.service, site, specification)
     service["metadata"]["annotations"] = {DIGEST: specification.digest}
     if specification.service in TIMERS or site.gateway:
@@ -106,9 +103,7 @@ def function_manifests(specification: Specification, site: Site) -> list[Manifes
 
 
 def timer_manifests(specification: Specification, site: Site) -> list[Manifest]:
-    """Return the CronJob that calls a timer, none for a function without a schedule;
-    it is applied once the function answers.
-    """
+    """Return the CronJob of a timer, or none for other functions; it is applied after the function answers."""
     if specification.schedule is None:
         return []
     cron = _object("batch/v1", "CronJob", specification.service, site, specification)
@@ -174,9 +169,7 @@ def _labels(specification: Specification) -> dict[str, str]:
 
 
 def _template_metadata(specification: Specification, site: Site) -> Manifest:
-    """Return a revision's annotations: the activator is always on the way,
-    so that the number of trusted hops is always the same.
-    """
+    """Return a revision's annotations: the activator is always in the path, so trusted hops are constant."""
     is_timer = specification.service in TIMERS
     return {
         "labels": _labels(specification),
@@ -294,8 +287,6 @@ def _tick(specification: Specification, site: Site) -> Manifest:
 
 
 def _network_policy() -> Manifest:
-    """Return who may open a connection to our pods: Knative alone,
-    which every call comes through; where they go is not bounded.
-    """
+    """Return the NetworkPolicy: only Knative may connect to our pods; their own connections are not limited."""
     knative = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "knative-serving"}}}
     return {"podSelector": {"matchLabels": OURS}, "policyTypes": ["Ingress"], "ingress": [{"from": [knative]}]}
