@@ -151,9 +151,9 @@ def main() -> int:
     home = Path(os.environ.get("SKYTALLY_HOME", ".skytally-demo")).absolute()
     until = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     vms = fleet.make(options.vms, options.days, until, seed=1)
-    made = list(jobs(vms, until))
+    job_rows = list(jobs(vms, until))
     with bigpanda() as (monitor, panda_url):
-        monitor.rows = sorted((row for row, _ in made), key=lambda row: row["modificationtime"])
+        monitor.rows = sorted((row for row, _ in job_rows), key=lambda row: row["modificationtime"])
         settings = {"SKYTALLY_HOME": str(home), "SKYTALLY_OPEN_DASHBOARD": "true", "SKYTALLY_TIMER_MIN_SECONDS": "1"}
         environment = {**os.environ, **settings, "SKYTALLY_PANDA_URL": panda_url, "SKYTALLY_PANDA_QUEUES": QUEUE}
         command = [sys.executable, str(ROOT / "localstack" / "serve.py")]
@@ -163,7 +163,9 @@ def main() -> int:
                 if not ready.startswith("ready "):
                     return server.wait() or 1
                 page = ready.removeprefix("ready ")
-                fill(page.removesuffix("/function/dashboard"), home, vms, [placement for _, placement in made], until)
+                fill(
+                    page.removesuffix("/function/dashboard"), home, vms, [placement for _, placement in job_rows], until
+                )
                 print(f"look at {page}; Ctrl-C ends it", flush=True)
                 return server.wait()
             except KeyboardInterrupt:
