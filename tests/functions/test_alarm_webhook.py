@@ -57,10 +57,10 @@ def alarm(subject="vm-1", **fields):
 
 def silent(client, bearer, count):
     """Let so many vms fall silent."""
-    import lab
+    from tests.support import builders
 
     for n in range(count):
-        vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=5))
+        vm = builders.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=5))
         client.post(
             "usage-report",
             json={"samples": [vm.sample(NOW - timedelta(hours=3))]},
@@ -206,13 +206,13 @@ def test_what_cannot_be_looked_at_is_not_over_and_spoils_no_other_look(client, b
 def test_the_real_alertmanager_shows_an_alarm_until_it_is_resolved(
     client, bearer, running, form, round_at, monkeypatch
 ):
-    import lab
+    from tests.support import builders
 
     server = running["alertmanager"]
     monkeypatch.setenv("SKYTALLY_ALARM_WEBHOOK", server.settings["SKYTALLY_ALARM_WEBHOOK"])
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
     form("alertmanager")
-    vm = lab.FakeVm("vm ü \"'\\ <b>", boot_at=NOW - timedelta(hours=5))
+    vm = builders.FakeVm("vm ü \"'\\ <b>", boot_at=NOW - timedelta(hours=5))
     caller = bearer("reporter", clouds=("uvic",))
     client.post("usage-report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)
     assert round_at(NOW - timedelta(minutes=10))["raised"] == 1

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from lab import DOCUMENT_STORES
 
 from skytally.app import wiring
 from skytally.core.documents import Alarm, Cursor, Heartbeat, Job
 from skytally.core.ports import Write
 from skytally.jobs.dirac_state import ZOMBIE
+from tests.support.builders import DOCUMENT_STORES
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from dirac_lab import AT, HOUR, HOUR_MS, OTHER, OURS, Door, beat, job, settle, state
 from msgspec import structs
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
@@ -12,6 +11,7 @@ from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState, Write
 from skytally.jobs import dirac_collector
 from skytally.operation.timer import Deadline
+from tests.support.dirac_lab import AT, HOUR, HOUR_MS, OTHER, OURS, Door, beat, job, settle, state
 
 QUARTER_MS = HOUR_MS / 4
 ANY = "ANY"

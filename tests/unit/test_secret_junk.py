@@ -7,11 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-import secret_lab
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from secret_lab import NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, attempt, keys_of, left, parts, word
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.app import wiring
@@ -21,6 +19,8 @@ from skytally.core.records import Revocation, iso
 from skytally.operation.timer import Deadline
 from skytally.secrets import audit, outcomes, preflight, revocations
 from skytally.secrets.outcomes import Mark
+from tests.support import secret_lab
+from tests.support.secret_lab import NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, attempt, keys_of, left, parts, word
 
 CLAIM = "c" * 26
 LATER = NOW + timedelta(hours=2)
