@@ -58,7 +58,7 @@ def test_what_runs_is_asked_about_once_an_hour_and_not_more(documents):
 
 
 def test_no_more_that_runs_is_asked_about_than_a_bounded_number_the_longest_unseen_first(documents, monkeypatch):
-    monkeypatch.setattr(dirac_collector, "SHOWN_AT_ONCE", 3)
+    monkeypatch.setattr(dirac_collector, "REFRESHED_PER_ROUND", 3)
     beat(documents, *map(str, range(1, 9)))
     door = Door(*(state("Running", job_id=n) for n in range(1, 9)))
     settle(documents, door, 0.1)

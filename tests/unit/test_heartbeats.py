@@ -68,9 +68,9 @@ def test_any_value_among_the_jobs_leaves_the_others_alone(documents, value):
 
 
 def test_a_crash_costs_its_own_job_and_stores_nothing_of_it(documents, monkeypatch, caplog):
-    real = heartbeats._carried_on
+    real = heartbeats._continued
     monkeypatch.setattr(
-        heartbeats, "_carried_on", lambda beat, *more: real(beat, *more) if beat.job_id != "2" else 1 / 0
+        heartbeats, "_continued", lambda beat, *more: real(beat, *more) if beat.job_id != "2" else 1 / 0
     )
     told = beat(documents, "1", "2", "3")
     assert (told.accepted, [(one.index, one.code) for one in told.rejected]) == (2, [(1, "internal")])
