@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +19,7 @@ from skytally.access.rate_limit import Limits
 from skytally.accounting.boots import Register
 from skytally.adapters.keys_files import KeyFiles
 from skytally.adapters.site_files import SiteData
+from skytally.alarms import evidence
 from skytally.alarms.alarm_round import Notifier, NullNotifier
 from skytally.core import clock
 from skytally.core.config import OBJECT_STORE, Config, setting_names
@@ -36,7 +37,7 @@ from skytally.secrets.preflight import Gate
 if TYPE_CHECKING:
     from skytally.jobs.panda_rows import JobRows
 
-URLS = ("documents", "objects", "s3_endpoint", "panda_url", "dirac_url", "alarm_webhook")
+URLS = ("documents", "objects", "s3_endpoint", "panda_url", "dirac_url", "alarm_webhook", "public_url")
 # The files that a setting names are read by every function that the setting is given to, or by the one that alone
 # speaks to that source.
 FILES: Mapping[str, tuple[str, ...]] = {
@@ -253,8 +254,8 @@ def alarm_notifier(now: datetime) -> Notifier:
     """Return how people are told of an alarm: by the webhook, in the form that the site's data name, or not at all."""
     from skytally.adapters.alarms_webhook import AlarmWebhook
 
-    url = config().alarm_webhook
-    return AlarmWebhook(url, site().alarms.form, now) if url else NullNotifier()
+    url, link = config().alarm_webhook, partial(evidence.link, config().public_url)
+    return AlarmWebhook(url, site().alarms.form, link, now) if url else NullNotifier()
 
 
 def caller(role: str, report: str = "") -> web.Authorise:
