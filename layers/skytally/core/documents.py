@@ -162,6 +162,8 @@ class Closing(Document, frozen=True, kw_only=True):
 class Alarm(Document, frozen=True, kw_only=True):
     """index alarm, key `{kind}:{subject}`, version ms of the round:
     one thing that a person must look at, and what people were told.
+
+    `vm` is whose it is where it is a vm's, and `error` the one that its jobs fail with most.
     """
 
     kind: str
@@ -173,6 +175,8 @@ class Alarm(Document, frozen=True, kw_only=True):
     raised_at: datetime
     seen_at: datetime
     resolved_at: datetime | None
+    vm: str | None = None
+    error: str | None = None
 
 
 class TimerSlot(Document, frozen=True, kw_only=True):
