@@ -527,6 +527,7 @@ def test_a_dirac_that_is_away_changes_nothing(documents):
     assert settle(documents, door, 3)["final"] == 1
 
 
+@pytest.mark.slow
 def test_ten_thousand_silent_jobs_take_two_calls(documents):
     for start in range(0, 10_000, 5_000):
         beat(documents, *map(str, range(start + 1, start + 5_001)))

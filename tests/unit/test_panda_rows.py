@@ -376,6 +376,7 @@ def test_slices_are_split_until_nothing_is_cut(seconds):
     assert sorted(found) == list(range(len(seconds)))
 
 
+@pytest.mark.slow
 def test_a_full_second_is_split_by_status_and_queue_and_then_asked_for_more():
     table = Table([NOW] * 30_000)
     found = [row["pandaid"] for _, rows in panda_rows.whole(table, asked(limit=5_000)) for row in rows]
