@@ -53,5 +53,6 @@ def asked(request: web.Request) -> rules.Asked:
         notes=wiring.notes(),
         site=wiring.site(),
         site_fault=wiring.site_fault(),
+        panda_url=wiring.config().panda_url,
         now=request.received_at,
     )

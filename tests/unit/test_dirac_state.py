@@ -512,6 +512,7 @@ def test_a_job_that_failed_wastes_and_says_why(documents):
     )
     made = job(documents)
     assert (made.error, made.error_component, made.error_message) == ("Payload failed", "dirac", "exit <N> in <PATH>")
+    assert made.error_raw == "Payload failed\nexit 65 in /tmp/job_12"
     assert made.wasted_core_ms == HOUR_MS
 
 

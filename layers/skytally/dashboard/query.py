@@ -10,25 +10,32 @@ from msgspec import Struct
 
 from skytally.accounting import cloud_names
 from skytally.core.concurrently import concurrently
+from skytally.core.distributions import DISTRIBUTIONS
 from skytally.core.errors import Malformed
 from skytally.core.ports import Documents, Objects
 from skytally.core.records import iso
 from skytally.core.site_data import Site, SiteFault
 from skytally.core.unreadable import Notes
-from skytally.dashboard import health_view, jobs_view, usage_view
+from skytally.dashboard import health_view, jobs_distribution, jobs_view, usage_view
 from skytally.dashboard.paging import cut, listed
 from skytally.dashboard.time_range import Window, step_end, step_start, window
 from skytally.secrets import audit
 
 SECRETS_DAYS = 31
 SECRET_STATES = ("waiting", "delivered", "expired", "revoked", "damaged")
-PARTS = {"table": ("table",), "series": ("series",), "all": ("table", "series")}
+PARTS = {
+    "table": ("table",),
+    "series": ("series",),
+    "all": ("table", "series"),
+    "distribution": ("distribution",),
+}
 
 
 class Asked(Struct, frozen=True, kw_only=True):
     """A query of a reader, and where its answer lies.
 
-    `clouds` are those that it is about, `visible` those that the reader may see; none named are all.
+    `clouds` are those that it is about, `visible` those that the reader may see; none named are all. `panda_url` is
+    where jobs have their pages, if anywhere.
     """
 
     query: Mapping[str, str]
@@ -39,6 +46,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     notes: Notes
     site: Site
     site_fault: SiteFault | None
+    panda_url: str
     now: datetime
 
 
@@ -51,6 +59,8 @@ def data(asked: Asked) -> dict[str, Any]:
     parts = PARTS[_one_of("part", asked.query.get("part", "all"), PARTS)]
     asked_cut = cut(asked.query)
     view_name = _one_of("view", asked.query.get("view", "usage"), VIEWS)
+    if "distribution" in parts and view_name != "jobs":
+        raise Malformed("part=distribution is of view=jobs: name that view", field="part")
     answer = VIEWS[view_name](asked, parts)
     rows = answer.get("table", [])
     if view_name == "health" or not (rows or answer.get("series")):
@@ -98,7 +108,10 @@ def _where(asked: Asked, filters: Sequence[str]) -> usage_view.Where:
 def _jobs(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     by = _one_of("by", asked.query.get("by", "cloud"), jobs_view.DISPLAYS)
     shown, where = window(asked.query, asked.now), _where(asked, jobs_view.FILTERS)
-    table = partial(jobs_view.jobs_view, shown, where, by, asked.documents, asked.now)
+    if "distribution" in parts:
+        of = _one_of("of", asked.query.get("of", ""), DISTRIBUTIONS)
+        return jobs_distribution.jobs_distribution(shown, where, of, asked.documents, asked.now)
+    table = partial(jobs_view.jobs_view, shown, where, by, asked.documents, asked.panda_url, asked.now)
     return usage_view.frame("jobs", shown, asked.now) | _parts(
         parts, table, partial(jobs_view.jobs_series, shown, where, asked.documents)
     )

@@ -31,6 +31,8 @@ from skytally.core.records import (
 from skytally.dashboard import metrics, view_answers
 from skytally.dashboard.view_answers import (
     JOB_ROWS,
+    Bucket,
+    BucketRow,
     HealthAnswer,
     HealthRow,
     IntervalRow,
@@ -100,7 +102,8 @@ class Ready(Struct):
 ANSWERED = (
     *(Deposited, RevocationAnswer, Receipt, Statement, StatementCloud, StatementBoot, SignedStatement, ErrorAnswer),
     *(UsageAnswer, UsageCloudRow, UsageVmRow, IntervalRow, UsagePoint),
-    *(JobsAnswer, *JOB_ROWS, JobsTotals, JobsPoint, SecretsAnswer, SecretRow, SecretPoint, HealthAnswer, HealthRow),
+    *(JobsAnswer, *JOB_ROWS, JobsTotals, JobsPoint, Bucket, BucketRow),
+    *(SecretsAnswer, SecretRow, SecretPoint, HealthAnswer, HealthRow),
     *(Access, Alive, Ready),
 )
 # Fields whose items are of several types, or are decoded one by one.
@@ -110,7 +113,7 @@ ITEMS: dict[tuple[Any, str], Sequence[Any]] = {
     (Placements, "jobs"): (BatchJob,),
     (UsageAnswer, "table"): (UsageCloudRow, UsageVmRow, IntervalRow),
     (UsageAnswer, "series"): (UsagePoint,),
-    (JobsAnswer, "table"): JOB_ROWS,
+    (JobsAnswer, "table"): (*JOB_ROWS, BucketRow),
     (JobsAnswer, "series"): (JobsPoint,),
     (SecretsAnswer, "table"): (SecretRow,),
     (SecretsAnswer, "series"): (SecretPoint,),
