@@ -11,6 +11,7 @@ from skytally.access.credentials import FAILING, WELL
 from skytally.accounting.measures import JOBS
 from skytally.core.documents import Job
 from skytally.core.records import IsoMoment
+from skytally.dashboard.health_view import OFF, RUNNING, SKIPPED
 from skytally.dashboard.jobs_view import DISPLAYS, TOLD
 from skytally.secrets.audit import LOST, REPORTS, TAKEN, WAITING
 from skytally.secrets.outcomes import DELIVERED, EXPIRED, REVOKED
@@ -20,9 +21,13 @@ Count = Annotated[int, Meta(ge=0)]
 JOB_KEY = ("system", "job_id")
 JOB_TIMES = ("started_at", "ended_at", "final_at")
 HEALTH_KINDS = ("timer", "source", "credential", "site_data", "unreadable")
-HEALTH_STATES = (FAILING, WELL, "running", "skipped", "raised")
+HEALTH_STATES = (FAILING, WELL, RUNNING, OFF, SKIPPED, "raised")
 SECRET_STATES = (WAITING, DELIVERED, EXPIRED, REVOKED, "damaged")
 BOOT_STATES = (WAITING, TAKEN, REPORTS, LOST)
+
+Evidence = Annotated[
+    dict[str, str], Meta(description="the parameters of the view that shows it, of the page and of `dashboard/data`")
+]
 
 Span = TypedDict("Span", {"from": IsoMoment, "until": IsoMoment})
 
@@ -34,6 +39,7 @@ class ViewAnswer(Span):
     table: list[Any]
     row_count: Annotated[Count, Meta(description="rows of the whole table, of which offset and limit cut a part")]
     series: list[Any]
+    open_alarms: Annotated[Count, Meta(description="open alarms of all clouds that the reader may see")]
 
 
 class WindowAnswer(ViewAnswer):
@@ -262,7 +268,21 @@ class HealthRow(TypedDict):
     cloud: str | None
     state: str | None
     since: IsoMoment | None
+    period_seconds: Annotated[int | None, Meta(description="of a timer: the longest time between two of its calls")]
     message: str | None
+
+
+class AlarmHistoryRow(TypedDict):
+    """An alarm that is open or was resolved within 31 days."""
+
+    kind: str
+    subject: str
+    cloud: str | None
+    raised_at: IsoMoment
+    resolved_at: IsoMoment | None
+    open_seconds: float
+    message: str
+    evidence: Evidence
 
 
 class HealthTotals(TypedDict):
@@ -279,6 +299,7 @@ class HealthAnswer(ViewAnswer):
     """view=health: how skytally is now, whatever window is named."""
 
     view: Literal["health"]
+    history: Annotated[list[AlarmHistoryRow], Meta(description="newest first")]
     coverage: None
     totals: HealthTotals
     doubts: Annotated[list[Any], Meta(max_length=0)]
