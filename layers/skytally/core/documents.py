@@ -166,7 +166,8 @@ class Alarm(Document, frozen=True, kw_only=True):
     """index alarm, key `{kind}:{subject}`, version ms of the round:
     one thing that a person must look at, and what people were told.
 
-    `vm` is whose it is where it is a vm's, and `error` the one that its jobs fail with most.
+    What was resolved before the alarm was raised anew has the key `{kind}:{subject}@{ms when it was raised}`. `vm` is
+    whose it is where it is a vm's, and `error` the one that its jobs fail with most.
     """
 
     kind: str

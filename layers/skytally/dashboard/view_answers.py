@@ -12,15 +12,20 @@ from skytally.accounting.measures import JOBS, JOBS_PLOTTED
 from skytally.core.documents import Job
 from skytally.core.records import IsoMoment
 from skytally.dashboard import job_details
+from skytally.dashboard.health_view import OFF, RUNNING, SKIPPED
 from skytally.dashboard.jobs_view import DISPLAYS
 from skytally.secrets.audit import LOST, REPORTS, TAKEN, WAITING
 from skytally.secrets.outcomes import DELIVERED, EXPIRED, REVOKED
 
 Count = Annotated[int, Meta(ge=0)]
 HEALTH_KINDS = ("timer", "source", "credential", "site_data", "unreadable")
-HEALTH_STATES = (FAILING, WELL, "running", "skipped", "raised")
+HEALTH_STATES = (FAILING, WELL, RUNNING, OFF, SKIPPED, "raised")
 SECRET_STATES = (WAITING, DELIVERED, EXPIRED, REVOKED, "damaged")
 BOOT_STATES = (WAITING, TAKEN, REPORTS, LOST)
+
+Evidence = Annotated[
+    dict[str, str], Meta(description="the parameters of the view that shows it, of the page and of `dashboard/data`")
+]
 
 Span = TypedDict("Span", {"from": IsoMoment, "until": IsoMoment})
 
@@ -32,6 +37,7 @@ class ViewAnswer(Span):
     table: list[Any]
     row_count: Annotated[Count, Meta(description="rows of the whole table, of which offset and limit cut a part")]
     series: list[Any]
+    open_alarms: Annotated[Count, Meta(description="open alarms of all clouds that the reader may see")]
 
 
 class WindowAnswer(ViewAnswer):
@@ -298,7 +304,21 @@ class HealthRow(TypedDict):
     cloud: str | None
     state: str | None
     since: IsoMoment | None
+    period_seconds: Annotated[int | None, Meta(description="of a timer: the longest time between two of its calls")]
     message: str | None
+
+
+class AlarmHistoryRow(TypedDict):
+    """An alarm that is open or was resolved within 31 days."""
+
+    kind: str
+    subject: str
+    cloud: str | None
+    raised_at: IsoMoment
+    resolved_at: IsoMoment | None
+    open_seconds: float
+    message: str
+    evidence: Evidence
 
 
 class HealthTotals(TypedDict):
@@ -315,6 +335,7 @@ class HealthAnswer(ViewAnswer):
     """view=health: how skytally is now, whatever window is named."""
 
     view: Literal["health"]
+    history: Annotated[list[AlarmHistoryRow], Meta(description="newest first")]
     coverage: None
     totals: HealthTotals
     doubts: Annotated[list[Any], Meta(max_length=0)]
