@@ -1,7 +1,8 @@
 // What the numbers do not know, in words.
 import { sayName } from "./dom.js";
 import { count, seconds, several, share, when } from "./format.js";
-import { ANEW, address } from "./state.js";
+import { select } from "./plot.min.js";
+import { RESET, address } from "./state.js";
 
 const vms = ({ vm_count: number }) => several(number, "vm");
 
@@ -26,7 +27,7 @@ export const drawDoubts = (place, data) => {
   const found = told(data);
   place.hidden = !found.length;
   place.querySelector("#doubts-short").textContent = `Not known: ${found.map(([short]) => short).join(" · ")}`;
-  const items = d3.select(place.querySelector("#doubts-long")).selectAll("li").data(found).join((enter) => {
+  const items = select(place.querySelector("#doubts-long")).selectAll("li").data(found).join((enter) => {
     const item = enter.append("li");
     item.append("span");
     item.append("span").attr("class", "subjects");
@@ -47,7 +48,7 @@ const isLatest = ({ until, generated_at: now }) => new Date(now) - new Date(unti
 
 const drawSubjects = (places) => {
   const named = places.selectAll("a").data(([, , { kind, vms: some = [] }]) => some.map((one) => ({ kind, ...one }))).join("a");
-  named.attr("href", ({ cloud, vm }) => address({ ...ANEW, view: "usage", by: "interval", cloud, vm }));
+  named.attr("href", ({ cloud, vm }) => address({ ...RESET, view: "usage", by: "interval", cloud, vm }));
   named.attr("title", ({ cloud }) => cloud).call(sayName, ({ vm }) => vm);
   const values = named.selectAll("small").data((one) => (VALUES[one.kind] ? [one] : [])).join("small");
   values.text(({ kind, value }) => ` ${VALUES[kind](value)}`);
