@@ -2,7 +2,20 @@
 import { FAILED } from "./colours.js";
 import { count, hours, share } from "./format.js";
 import {
-  areaY, axisX, axisY, barX, dot, gridY, lineY, plot, rectY, ruleY, select, stackX, stackY, text,
+  areaY,
+  axisX,
+  axisY,
+  barX,
+  dot,
+  gridY,
+  lineY,
+  plot,
+  rectY,
+  ruleY,
+  select,
+  stackX,
+  stackY,
+  text,
 } from "./plot.min.js";
 import { isOwn, tick } from "./zone.js";
 
@@ -21,7 +34,8 @@ const timeScale = ({ from, until }) => ({ type: isOwn() ? "time" : "utc", domain
 
 const timeAxis = (width) => axisX({ ticks: Math.max(2, width / 110), tickFormat: tick, label: null, tickSize: 4 });
 
-const shortened = (value) => (value >= 10_000 ? `${count(value / 1000)}k` : Number.isInteger(value) ? count(value) : hours(value));
+const shortened = (value) =>
+  value >= 10_000 ? `${count(value / 1000)}k` : Number.isInteger(value) ? count(value) : hours(value);
 
 const valueAxis = ({ whole, isShare }, most) => {
   const tickFormat = isShare ? (value) => share(value).replace(".0 %", " %") : shortened;
@@ -49,8 +63,21 @@ const mostOf = (bars) => {
 export const stackedBars = (width, { points, label, ...span }) => {
   const bars = timed(points.filter(({ value }) => value > 0));
   const most = mostOf(bars) || 1;
-  const boxes = { x1: "begin", x2: "end", y: "value", fill: "colour", className: "bars", insetLeft: 0.5, insetRight: 0.5 };
-  const marks = [...valueAxis(span, most), timeAxis(width), rectY(bars, stackY(boxes)), ruleY([0], { strokeOpacity: 0.4 })];
+  const boxes = {
+    x1: "begin",
+    x2: "end",
+    y: "value",
+    fill: "colour",
+    className: "bars",
+    insetLeft: 0.5,
+    insetRight: 0.5,
+  };
+  const marks = [
+    ...valueAxis(span, most),
+    timeAxis(width),
+    rectY(bars, stackY(boxes)),
+    ruleY([0], { strokeOpacity: 0.4 }),
+  ];
   const svg = picture({ width, x: timeScale(span), y: { domain: [0, most], nice: 4 }, ...COLOURS, marks }, label);
   return annotate(svg, "bars", "bar", bars);
 };
@@ -77,7 +104,7 @@ const cut = (label, most) => ([...label].length > most ? `${[...label].slice(0, 
 
 const nameAxis = (labels, width) => {
   const longest = Math.max(4, ...labels.map((label) => [...label].length)) * LETTER_WIDTH + 12;
-  const marginLeft = Math.min(longest, Math.max(90, width * 0.3));
+  const marginLeft = Math.min(longest, Math.max(90, width * 0.4));
   const most = Math.floor((marginLeft - 8) / LETTER_WIDTH);
   return { marginLeft, axis: axisY({ label: null, tickSize: 0, tickFormat: (at) => cut(labels[at], most) }) };
 };
@@ -87,11 +114,23 @@ export const heatMap = (width, { points, names, label, ...span }) => {
   const { marginLeft, axis } = nameAxis(names, width);
   const cells = timed(points.filter(({ value }) => value !== null));
   const rows = cells.map((cell) => ({ ...cell, row: names.indexOf(cell.name), strength: 0.06 + 0.94 * cell.value }));
-  const boxes = { x1: "begin", x2: "end", y: "row", inset: 0.5, fill: FAILED, fillOpacity: "strength", className: "cells" };
+  const boxes = {
+    x1: "begin",
+    x2: "end",
+    y: "row",
+    inset: 0.5,
+    fill: FAILED,
+    fillOpacity: "strength",
+    className: "cells",
+  };
   const scale = timeScale(span);
   const narrowest = Math.min(...cells.map(({ begin, end }) => end - begin)) / (scale.domain[1] - scale.domain[0]);
   const written = narrowest * (width - marginLeft) > 20 ? rows : [];
-  const numbers = { x: (cell) => new Date((+cell.begin + +cell.end) / 2), y: "row", text: (cell) => Math.floor(cell.value * 100) };
+  const numbers = {
+    x: (cell) => new Date((+cell.begin + +cell.end) / 2),
+    y: "row",
+    text: (cell) => Math.floor(cell.value * 100),
+  };
   const options = {
     width,
     height: names.length * ROW_HEIGHT + MARGINS.marginTop + MARGINS.marginBottom,
@@ -119,7 +158,9 @@ export const ranking = (width, { labels, parts, label }) => {
     marks: [axisX({ ticks: 4, tickFormat: shortened, label: null, tickSize: 4 }), axis, barX(bars, stackX(boxes))],
   };
   const svg = annotate(picture(options, label), "bars", "bar", bars);
-  select(svg).selectAll(".bars > *").attr("data-row", (at) => bars[at].row);
+  select(svg)
+    .selectAll(".bars > *")
+    .attr("data-row", (at) => bars[at].row);
   return svg;
 };
 
@@ -127,7 +168,14 @@ export const ranking = (width, { labels, parts, label }) => {
 export const histogram = (width, { bars: all, edges, label }) => {
   const bars = all.filter(({ value }) => value > 0);
   const most = mostOf(bars.map(({ bucket, value }) => ({ at: bucket, value }))) || 1;
-  const boxes = { x1: "bucket", x2: ({ bucket }) => bucket + 1, y: "value", fill: "colour", inset: 0.5, className: "bars" };
+  const boxes = {
+    x1: "bucket",
+    x2: ({ bucket }) => bucket + 1,
+    y: "value",
+    fill: "colour",
+    inset: 0.5,
+    className: "bars",
+  };
   const every = Math.max(1, Math.ceil((edges.length * 56) / width));
   const ticks = [...edges.keys()].filter((at) => at % every === 0);
   const options = {
@@ -149,7 +197,13 @@ export const histogram = (width, { bars: all, edges, label }) => {
 export const sparkline = ({ points, from, until, label }) => {
   const middles = timed(points).map((point) => ({ ...point, middle: new Date((+point.begin + +point.end) / 2) }));
   const options = {
-    width: 120, height: 26, margin: 1, marginTop: 3, x: { ...timeScale({ from, until }), axis: null },
+    width: 120,
+    height: 26,
+    marginTop: 3,
+    marginRight: 1,
+    marginBottom: 1,
+    marginLeft: 1,
+    x: { ...timeScale({ from, until }), axis: null },
     y: { domain: [0, 1], axis: null },
     marks: [
       ruleY([0], { strokeOpacity: 0.3 }),

@@ -7,12 +7,24 @@ import { displayNameOf, displayOf, viewNameOf, viewOf, views } from "./views.js"
 import { fromInput, toInput, zoneName } from "./zone.js";
 
 const WINDOWS = {
-  hour: "Hour", day: "Day", week: "Week", month: "30 days", this_month: "This month", last_month: "Last month",
+  hour: "Hour",
+  day: "Day",
+  week: "Week",
+  month: "30 days",
+  this_month: "This month",
+  last_month: "Last month",
 };
 const LABELS = {
-  cloud: ["Cloud", "all clouds"], site: ["Site", "all sites"], group: ["Group", "all groups"], vm: ["VM", "its whole name"],
-  queue: ["Queue", "all queues"], status: ["Status", "all statuses"], error: ["Error", "all errors"],
-  release: ["Release", "all releases"], task: ["Task", "all tasks"], system: ["System", "all systems"],
+  cloud: ["Cloud", "all clouds"],
+  site: ["Site", "all sites"],
+  group: ["Group", "all groups"],
+  vm: ["VM", "its whole name"],
+  queue: ["Queue", "all queues"],
+  status: ["Status", "all statuses"],
+  error: ["Error", "all errors"],
+  release: ["Release", "all releases"],
+  task: ["Task", "all tasks"],
+  system: ["System", "all systems"],
 };
 const SELECTED = ["cloud", "site", "group", "status", "system"];
 const FIRST = ["cloud", "site", "group", "vm", "status", "error"];
@@ -31,14 +43,19 @@ const learnValues = (name, values) => {
 // What the data had to choose from stays choosable.
 export const learn = ({ choices = {}, table = [] }) => {
   for (const [name, values] of Object.entries(choices ?? {})) learnValues(name, values);
-  for (const [name, field] of Object.entries(FROM_ROWS)) learnValues(name, table.map((row) => row[field]));
+  for (const [name, field] of Object.entries(FROM_ROWS))
+    learnValues(
+      name,
+      table.map((row) => row[field]),
+    );
 };
 
 export const drawChoice = (state, openAlarms) => {
   const view = viewOf(state);
   drawViews(state, openAlarms);
   const isWindow = !state.from;
-  for (const input of part("windows").querySelectorAll("input")) input.checked = isWindow && input.value === state.window;
+  for (const input of part("windows").querySelectorAll("input"))
+    input.checked = isWindow && input.value === state.window;
   for (const id of ["windows", "range"]) part(id).hidden = !view.windowed;
   for (const id of ["from", "until"]) drawMoment(part(id), state[id]);
   select(part("range")).select(".unit").call(say, zoneName);
@@ -49,11 +66,18 @@ export const drawChoice = (state, openAlarms) => {
 
 // A vm stays chosen from view to view, and is shown in its finest rows. A filter that a view does not have is dropped.
 const drawViews = (state, openAlarms) => {
-  const links = select(part("views")).selectAll("a").data(Object.entries(views), ([name]) => name).join((enter) => {
-    const link = enter.append("a").text(([, { title }]) => title);
-    link.filter(([name]) => name === "overview").append("span").attr("class", "badge").attr("hidden", "");
-    return link;
-  });
+  const links = select(part("views"))
+    .selectAll("a")
+    .data(Object.entries(views), ([name]) => name)
+    .join((enter) => {
+      const link = enter.append("a").text(([, { title }]) => title);
+      link
+        .filter(([name]) => name === "overview")
+        .append("span")
+        .attr("class", "badge")
+        .attr("hidden", "");
+      return link;
+    });
   links.attr("aria-current", ([name]) => (name === viewNameOf(state) ? "page" : null));
   links.attr("href", ([name, view]) => {
     const by = state.vm && view.filters.includes("vm") ? finest(view) : "";
@@ -61,12 +85,15 @@ const drawViews = (state, openAlarms) => {
   });
   const badge = links.select(".badge").attr("hidden", openAlarms ? null : "");
   badge.call(say, () => String(openAlarms ?? "")).attr("title", `${openAlarms} open alarms`);
-  part("views").querySelector("a").setAttribute("aria-label", openAlarms ? `Overview, ${openAlarms} open alarms` : "Overview");
+  part("views")
+    .querySelector("a")
+    .setAttribute("aria-label", openAlarms ? `Overview, ${openAlarms} open alarms` : "Overview");
 };
 
 const finest = ({ displays }) => (displays.interval ? "interval" : displays.job ? "job" : "");
 
-const dropped = ({ filters }) => Object.fromEntries(FILTERS.filter((name) => !filters.includes(name)).map((name) => [name, ""]));
+const dropped = ({ filters }) =>
+  Object.fromEntries(FILTERS.filter((name) => !filters.includes(name)).map((name) => [name, ""]));
 
 const drawMoment = (input, moment) => {
   if (document.activeElement !== input || !input.value) input.value = toInput(moment);
@@ -78,12 +105,20 @@ const drawFilters = (state, view) => {
   const isUseful = (name) => ["cloud", "vm", "status", "error"].includes(name) || seen.get(name)?.size || state[name];
   const shown = view.filters.filter(isUseful);
   drawInputs(part("filters"), shown.filter(isFirst), state);
-  drawInputs(part("more-filters"), shown.filter((name) => !isFirst(name)), state);
+  drawInputs(
+    part("more-filters"),
+    shown.filter((name) => !isFirst(name)),
+    state,
+  );
   part("more").hidden = shown.every(isFirst);
 };
 
 const drawInputs = (place, names, state) => {
-  const labels = select(place).selectAll("label").data(names, (name) => name).join(newFilter).order();
+  const labels = select(place)
+    .selectAll("label")
+    .data(names, (name) => name)
+    .join(newFilter)
+    .order();
   labels.select("select").each(function fill(name) {
     const values = [...new Set([...(seen.get(name) ?? []), state[name]])].filter(Boolean);
     const sorted = FIXED[name] ? values : values.sort(byName);
@@ -94,24 +129,45 @@ const drawInputs = (place, names, state) => {
   });
   labels.select("datalist").each(function fill(name) {
     const values = [...(seen.get(name) ?? [])].sort(byName);
-    select(this).selectAll("option").data(values).join("option").attr("value", (value) => value);
+    select(this)
+      .selectAll("option")
+      .data(values)
+      .join("option")
+      .attr("value", (value) => value);
   });
 };
 
 const newFilter = (enter) => {
   const labels = enter.append("label").text((name) => `${LABELS[name][0]} `);
-  labels.filter((name) => SELECTED.includes(name)).append("select").attr("id", (name) => name);
+  labels
+    .filter((name) => SELECTED.includes(name))
+    .append("select")
+    .attr("id", (name) => name);
   const typed = labels.filter((name) => !SELECTED.includes(name));
-  const inputs = typed.append("input").attr("type", "search").attr("id", (name) => name).attr("dir", "auto");
-  inputs.attr("placeholder", (name) => LABELS[name][1]).attr("autocomplete", "off").attr("spellcheck", "false");
+  const inputs = typed
+    .append("input")
+    .attr("type", "search")
+    .attr("id", (name) => name)
+    .attr("dir", "auto");
+  inputs
+    .attr("placeholder", (name) => LABELS[name][1])
+    .attr("autocomplete", "off")
+    .attr("spellcheck", "false");
   inputs.attr("list", (name) => `all-${name}`);
   typed.append("datalist").attr("id", (name) => `all-${name}`);
   return labels;
 };
 
 const drawOptions = (list, pairs, chosen) => {
-  const options = select(list).selectAll("option").data(pairs, ([value]) => value).join("option").order();
-  options.attr("value", ([value]) => value).attr("dir", "auto").call(say, ([, label]) => label);
+  const options = select(list)
+    .selectAll("option")
+    .data(pairs, ([value]) => value)
+    .join("option")
+    .order();
+  options
+    .attr("value", ([value]) => value)
+    .attr("dir", "auto")
+    .call(say, ([, label]) => label);
   list.value = chosen ?? "";
 };
 
@@ -119,9 +175,15 @@ const drawOptions = (list, pairs, chosen) => {
 const drawTrail = (state, view) => {
   const steps = stepsOf(state, view);
   part("trail").hidden = steps.length < 2;
-  const links = select(part("trail")).selectAll("a").data(steps, ({ name }) => name).join("a").order();
+  const links = select(part("trail"))
+    .selectAll("a")
+    .data(steps, ({ name }) => name)
+    .join("a")
+    .order();
   links.attr("href", ({ to }) => address({ ...RESET, ...to })).attr("class", ({ kind }) => kind);
-  links.attr("aria-current", ({ isHere }) => (isHere ? "true" : null)).attr("aria-label", ({ spoken }) => spoken ?? null);
+  links
+    .attr("aria-current", ({ isHere }) => (isHere ? "true" : null))
+    .attr("aria-label", ({ spoken }) => spoken ?? null);
   links.call(sayName, ({ label }) => label);
 };
 
@@ -130,7 +192,14 @@ const stepsOf = (state, view) => {
   const vm = view.filters.includes("vm") ? state.vm : "";
   const all = { name: "all", kind: "step", label: "All clouds", to: { by: "", cloud: "", vm: "" } };
   const steps = [all];
-  if (cloud) steps.push({ name: "cloud", kind: "step", label: cloud, to: { by: view.displays.vm ? "vm" : "", vm: "" }, isHere: !vm });
+  if (cloud)
+    steps.push({
+      name: "cloud",
+      kind: "step",
+      label: cloud,
+      to: { by: view.displays.vm ? "vm" : "", vm: "" },
+      isHere: !vm,
+    });
   if (vm) steps.push({ name: "vm", kind: "step", label: vm, to: {}, isHere: true });
   const sides = (vm ? ["usage", "jobs"] : []).map((name) => sideOf(name, state));
   const more = view.filters.filter((name) => !["cloud", "vm"].includes(name) && state[name]);
@@ -142,7 +211,9 @@ const stepsOf = (state, view) => {
 };
 
 const sideOf = (name, state) => ({
-  name: views[name].title, kind: "side", label: name === "jobs" ? "its jobs" : "its intervals",
+  name: views[name].title,
+  kind: "side",
+  label: name === "jobs" ? "its jobs" : "its intervals",
   to: { ...dropped(views[name]), view: name, by: finest(views[name]) },
   isHere: name === viewNameOf(state) && displayNameOf(state) === finest(views[name]),
 });
@@ -150,7 +221,11 @@ const sideOf = (name, state) => ({
 const drawDisplays = (state, view) => {
   const offered = Object.entries(view.displays).filter(([, { needs }]) => !needs || state[needs]);
   const entries = offered.length > 1 ? offered : [];
-  const links = select(part("displays")).selectAll("a").data(entries, ([name]) => view.title + name).join("a").order();
+  const links = select(part("displays"))
+    .selectAll("a")
+    .data(entries, ([name]) => view.title + name)
+    .join("a")
+    .order();
   links.text(([, { label }]) => label).attr("href", ([name]) => address({ ...RESET, by: name }));
   links.attr("aria-current", ([name]) => (name === displayNameOf(state) ? "true" : null));
   part("listing-title").textContent = offered.length > 1 ? `${view.title} by` : displayOf(state).label;
@@ -159,7 +234,11 @@ const drawDisplays = (state, view) => {
 // Calls with each change that a person makes by a control.
 export const listen = (choose) => {
   const labels = select(part("windows")).selectAll("label").data(Object.entries(WINDOWS)).join("label");
-  labels.append("input").attr("type", "radio").attr("name", "window").attr("value", ([name]) => name);
+  labels
+    .append("input")
+    .attr("type", "radio")
+    .attr("name", "window")
+    .attr("value", ([name]) => name);
   labels.append("span").text(([, label]) => label);
   part("windows").addEventListener("change", ({ target }) => choose({ window: target.value, from: "", offset: "" }));
   part("choice").addEventListener("change", ({ target }) => {

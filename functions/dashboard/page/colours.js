@@ -3,9 +3,15 @@ import { select } from "./plot.min.js";
 
 // Okabe and Ito's palette without black: told apart by colour-blind eyes, and readable on light and dark paper.
 const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#7570b3"];
+// States have colours of their own: what fails stands out, and what is well does not.
 const STATES = {
-  finished: "#009e73", failed: "#d55e00", cancelled: "#e69f00", closed: "#cc79a7", other: "#8b98a5",
-  reporting: "#009e73", silent: "#d55e00",
+  finished: "#8fb0c6",
+  failed: "#d1382f",
+  cancelled: "#d9a441",
+  closed: "#9a7fbd",
+  other: "#c3ccd3",
+  reporting: "#8fb0c6",
+  silent: "#d1382f",
 };
 const slots = new Map();
 
@@ -40,6 +46,10 @@ export const defineHatches = (svg) => {
   const hatches = select(svg).append("defs").selectAll("pattern").data(PALETTE).join("pattern");
   hatches.attr("id", (_, at) => `hatch-${at}`).attr("patternUnits", "userSpaceOnUse");
   hatches.attr("width", 6).attr("height", 6).attr("patternTransform", "rotate(45)");
-  hatches.append("rect").attr("width", 6).attr("height", 6).attr("fill", (colour) => colour);
+  hatches
+    .append("rect")
+    .attr("width", 6)
+    .attr("height", 6)
+    .attr("fill", (colour) => colour);
   hatches.append("rect").attr("class", "hatch").attr("width", 2.5).attr("height", 6);
 };

@@ -9,6 +9,13 @@ export const name = (field, label, more = {}) => ({ name: field, label, format: 
 export const word = (field, label, more = {}) => ({ name: field, label, format: text, ...more });
 export const time = (field, label, more = {}) => ({ name: field, label, format: when, isTime: true, ...more });
 export const number = (field, label, format, more = {}) => ({ name: field, label, format, ...more });
+// A timer that never ran has no state.
+export const state = (label, more = {}) =>
+  word("state", label, {
+    isWord: true,
+    format: (value, row) => value ?? (row.kind === "timer" ? "not run yet" : UNKNOWN),
+    ...more,
+  });
 export const message = (field, label, more = {}) => name(field, label, { wraps: true, ...more });
 
 // HS23 hours of which a part is not known are at least what is known.
@@ -32,10 +39,12 @@ export const SILENT = "no report for two hours, and no last one";
 
 export const ESTIMATES = [
   number("largest_clock_offset_seconds", "Clock off (s)", seconds, {
-    help: "how far the vm's clock is from the server's", odd: (value) => value >= 30,
+    help: "how far the vm's clock is from the server's",
+    odd: (value) => value >= 30,
   }),
   number("estimated_edges", "Estimated", count, {
-    help: "boots of which nobody measured where the month began, or their cores before the first report", odd: some,
+    help: "boots of which nobody measured where the month began, or their cores before the first report",
+    odd: some,
   }),
 ];
 
@@ -45,13 +54,14 @@ const toneOfFailed = ({ failed_share: value, job_count: jobs }) =>
   ({ failing: "bad", raised: "odd", well: "good" })[verdict(value, jobs)] ?? null;
 
 export const FAILED_SHARE = number("failed_share", "Failed share", failed, {
-  help: "failed jobs of those that finished or failed", tone: toneOfFailed,
+  help: "failed jobs of those that finished or failed",
+  tone: toneOfFailed,
 });
 
 export const JOB_COUNTS = [
   FAILED_SHARE,
   number("job_count", "Jobs", count),
-  number("failed_count", "Failed", count, { odd: some }),
+  number("failed_count", "Failed", count),
   number("finished_count", "Finished", count),
 ];
 
@@ -59,9 +69,11 @@ export const JOB_EFFORT = [
   number("wall_hours", "Wall hours", hours),
   number("core_hours", "Core hours", hours, { help: "wall hours times cores" }),
   number("cpu_hours", "CPU hours", hours),
-  number("efficiency", "Efficiency", share, { help: "CPU hours divided by core hours, of jobs whose CPU time is known" }),
+  number("efficiency", "Efficiency", share, {
+    help: "CPU hours divided by core hours, of jobs whose CPU time is known",
+  }),
   number("wasted_core_hours", "Wasted core hours", hours, {
-    help: "core hours of jobs that began and did not end well", odd: some,
+    help: "core hours of jobs that began and did not end well",
   }),
 ];
 
@@ -88,15 +100,15 @@ export const MULTICORE = { name: "multicore", label: "Cores", format: either("mu
 const evidenceOf = ({ evidence }) => evidence && { fresh: true, ...evidence };
 
 export const ALARM = [
-  message("message", "Alarm", { opens: evidenceOf, format: (value, row) => value ?? row.kind ?? UNKNOWN }),
+  message("message", "Alarm", {
+    opens: evidenceOf,
+    isWord: true,
+    format: (value, row) => value ?? row.kind ?? UNKNOWN,
+  }),
   name("cloud", "Cloud"),
-  name("subject", "Of"),
+  name("subject", "Subject"),
   word("kind", "Kind"),
   time("raised_at", "Raised"),
 ];
 
-export const ENDED_ALARM = [
-  ...ALARM,
-  time("resolved_at", "Resolved"),
-  number("open_seconds", "Open for", duration),
-];
+export const ENDED_ALARM = [...ALARM, time("resolved_at", "Resolved"), number("open_seconds", "Open for", duration)];

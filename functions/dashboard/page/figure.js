@@ -8,8 +8,14 @@ import { address, RESET } from "./state.js";
 const NARROWEST = 260;
 
 export const drawFigures = (place, specs, choose) => {
-  const figures = select(place).selectAll("figure").data(specs, ({ id }) => id).join((enter) => skeleton(enter, choose));
-  figures.order().attr("aria-labelledby", ({ id }) => `title-${id}`).each(drawFigure);
+  const figures = select(place)
+    .selectAll("figure")
+    .data(specs, ({ id }) => id)
+    .join((enter) => skeleton(enter, choose));
+  figures
+    .order()
+    .attr("aria-labelledby", ({ id }) => `title-${id}`)
+    .each(drawFigure);
 };
 
 const skeleton = (enter, choose) => {
@@ -44,19 +50,30 @@ function drawFigure(spec) {
 
 const drawOptions = (label, { options = [], chosen }) => {
   label.attr("hidden", options.length > 1 ? null : "");
-  const entries = label.select("select").selectAll("option").data(options, ({ name }) => name).join("option").order();
+  const entries = label
+    .select("select")
+    .selectAll("option")
+    .data(options, ({ name }) => name)
+    .join("option")
+    .order();
   entries.attr("value", ({ name }) => name).call(say, (option) => option.label);
   label.select("select").property("value", chosen ?? "");
 };
 
 const drawLegend = (place, legend) => {
-  const entries = place.selectAll("li").data(legend, ({ name, to }) => JSON.stringify([name, Boolean(to)])).join((enter) => {
-    const entry = enter.append("li");
-    square(entry);
-    entry.append(({ to }) => document.createElement(to ? "a" : "span"));
-    return entry;
-  });
-  entries.order().select("rect").attr("fill", ({ colour }) => colour);
+  const entries = place
+    .selectAll("li")
+    .data(legend, ({ name, to }) => JSON.stringify([name, Boolean(to)]))
+    .join((enter) => {
+      const entry = enter.append("li");
+      square(entry);
+      entry.append(({ to }) => document.createElement(to ? "a" : "span"));
+      return entry;
+    });
+  entries
+    .order()
+    .select("rect")
+    .attr("fill", ({ colour }) => colour);
   entries.select("a").attr("href", ({ to }) => address({ ...RESET, ...to }));
   entries.select("a, span").call(sayName, ({ name }) => name);
 };
@@ -80,14 +97,30 @@ const exportFigure = (figure) => {
   const root = select(copy).attr("viewBox", view.viewBox).attr("height", view.height);
   const ink = getComputedStyle(figure).color;
   const write = (x, y, text, size) =>
-    root.append("text").attr("x", x).attr("y", y).attr("fill", ink).attr("font-family", "sans-serif").attr("font-size", size).text(text);
+    root
+      .append("text")
+      .attr("x", x)
+      .attr("y", y)
+      .attr("fill", ink)
+      .attr("font-family", "sans-serif")
+      .attr("font-size", size)
+      .text(text);
   write(8, -10, `${spec.title} (${[spec.unit, spec.note].filter(Boolean).join(", ")})`, 14);
   spec.legend.forEach(({ name, colour }, at) => {
     const [x, y] = [8 + (at % 3) * (width / 3), height + 14 + Math.floor(at / 3) * 18];
-    root.append("rect").attr("x", x).attr("y", y - 9).attr("width", 10).attr("height", 10).attr("fill", colour);
+    root
+      .append("rect")
+      .attr("x", x)
+      .attr("y", y - 9)
+      .attr("width", 10)
+      .attr("height", 10)
+      .attr("fill", colour);
     write(x + 16, y, name, 12);
   });
   const hatches = document.querySelector("#hatches defs");
   if (hatches) copy.prepend(hatches.cloneNode(true));
-  saveBlob(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }), `skytally-${spec.id}.svg`);
+  saveBlob(
+    new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }),
+    `skytally-${spec.id}.svg`,
+  );
 };

@@ -4,7 +4,7 @@
 //   which group lies under the pointer, and where; open: the view behind a shape; span: whether a drag zooms into it.
 import { heatMap, histogram, lines, ranking, stackedBars } from "./charts.js";
 import { colourOf, isDashed, lineColourOf, stateColourOf } from "./colours.js";
-import { byName, count, duration, gigabytes, hours, moment, share } from "./format.js";
+import { UNKNOWN, byName, binary, count, duration, hours, moment, share } from "./format.js";
 
 export const STATES = ["finished", "failed", "cancelled", "closed", "other"];
 const NO_NAME = "not known";
@@ -21,13 +21,15 @@ const stepsOf = (rows) => {
   return [...steps.values()].toSorted((a, b) => (a.at < b.at ? -1 : 1));
 };
 
-const legendOf = (names, colour, open) => names.map((name) => ({ name, colour: colour(name), to: open?.(name) ?? null }));
+const legendOf = (names, colour, open) =>
+  names.map((name) => ({ name, colour: colour(name), to: open?.(name) ?? null }));
 
 // What lies on a time axis is read moment by moment, and zoomed into.
 const timed = ({ from, until }, groups, linkOf) => ({
   groups,
   span: { from, until },
-  locate: (svg, x) => groups.findIndex(({ begin, end }) => svg.scale("x").invert(x) >= begin && svg.scale("x").invert(x) < end),
+  locate: (svg, x) =>
+    groups.findIndex(({ begin, end }) => svg.scale("x").invert(x) >= begin && svg.scale("x").invert(x) < end),
   extent: (svg, { begin, end }) => ({ left: svg.scale("x").apply(begin), right: svg.scale("x").apply(end) }),
   open: linkOf,
 });
@@ -36,9 +38,13 @@ const groupsOf = (points, measure, colour, { isSummed = true } = {}) => {
   const format = formatOf(measure);
   return stepsOf(points).map(({ at, until }) => {
     const mine = points.filter((point) => point.at === at && point.value !== null && point.value !== 0);
-    const entries = mine.toSorted((a, b) => b.value - a.value).map(({ name, value, more }) => ({
-      name, colour: colour(name), written: `${format(value)}${more ? ` ${more}` : ""}`,
-    }));
+    const entries = mine
+      .toSorted((a, b) => b.value - a.value)
+      .map(({ name, value, more }) => ({
+        name,
+        colour: colour(name),
+        written: `${format(value)}${more ? ` ${more}` : ""}`,
+      }));
     const sum = isSummed && entries.length > 1 ? format(mine.reduce((total, { value }) => total + value, 0)) : null;
     return { title: `${moment(at)} – ${moment(until)}`, begin: new Date(at), end: new Date(until), entries, sum };
   });
@@ -49,7 +55,9 @@ const label = ({ title, data }) => `${title}, ${moment(data.from)} to ${moment(d
 const stepNote = ({ step_seconds: step }) => (step ? `a step is ${duration(step)}` : "");
 
 const ofJobs = (row) =>
-  row.job_count === undefined ? "" : `(${count(row.failed_count)} of ${count(row.finished_count + row.failed_count)} jobs)`;
+  row.job_count === undefined
+    ? ""
+    : `(${count(row.failed_count)} of ${count(row.finished_count + row.failed_count)} jobs)`;
 
 // A measure of each name over time: stacked bars of what adds up, lines of shares.
 export const overTime = ({ id, title, data, by, measure, linkOf, ...more }) => {
@@ -59,17 +67,32 @@ export const overTime = ({ id, title, data, by, measure, linkOf, ...more }) => {
   const colour = isLine ? lineColourOf : colourOf;
   names.forEach(colour);
   const values = new Map(rows.map((row) => [JSON.stringify([nameOf(row, by), row.at]), row]));
-  const cells = names.flatMap((name) => stepsOf(rows).map((step) => ({ name, step, row: values.get(JSON.stringify([name, step.at])) })));
-  const points = cells.filter(({ row }) => row || isLine).map(({ name, step, row }) => ({
-    name, ...step, value: row?.[measure.name] ?? null, colour: colour(name), dashed: isDashed(name),
-    more: row && measure.name === "failed_share" ? ofJobs(row) : "",
-  }));
+  const cells = names.flatMap((name) =>
+    stepsOf(rows).map((step) => ({ name, step, row: values.get(JSON.stringify([name, step.at])) })),
+  );
+  const points = cells
+    .filter(({ row }) => row || isLine)
+    .map(({ name, step, row }) => ({
+      name,
+      ...step,
+      value: row?.[measure.name] ?? null,
+      colour: colour(name),
+      dashed: isDashed(name),
+      more: row && measure.name === "failed_share" ? ofJobs(row) : "",
+    }));
   const options = { points, from: data.from, until: data.until, whole: measure.whole, isShare: measure.isShare };
   const draw = (width) => (isLine ? lines : stackedBars)(width, { ...options, label: label({ title, data }) });
   const groups = groupsOf(points, measure, colour, { isSummed: !isLine });
   return {
-    id, title, note: stepNote(data), unit: measure.unit, legend: legendOf(names, colour, linkOf), draw, ...more,
-    ...timed(data, groups, linkOf), isEmpty: points.every(({ value }) => value === null),
+    id,
+    title,
+    note: stepNote(data),
+    unit: measure.unit,
+    legend: legendOf(names, colour, linkOf),
+    draw,
+    ...more,
+    ...timed(data, groups, linkOf),
+    isEmpty: points.every(({ value }) => value === null),
   };
 };
 
@@ -79,15 +102,26 @@ export const byState = ({ id, title, data, measures, unit, linkOf, ...more }) =>
   const points = stepsOf(data.series).flatMap((step) => {
     const rows = data.series.filter(({ at }) => at === step.at);
     return states.map(([field, name]) => ({
-      name, ...step, value: rows.reduce((sum, row) => sum + (row[field] ?? 0), 0), colour: stateColourOf(name),
+      name,
+      ...step,
+      value: rows.reduce((sum, row) => sum + (row[field] ?? 0), 0),
+      colour: stateColourOf(name),
     }));
   });
-  const names = states.map(([, name]) => name).filter((name) => points.some((point) => point.name === name && point.value));
+  const names = states
+    .map(([, name]) => name)
+    .filter((name) => points.some((point) => point.name === name && point.value));
   const options = { points, from: data.from, until: data.until, whole: true };
   return {
-    id, title, note: stepNote(data), unit, legend: legendOf(names, stateColourOf, linkOf), ...more,
+    id,
+    title,
+    note: stepNote(data),
+    unit,
+    legend: legendOf(names, stateColourOf, linkOf),
+    ...more,
     draw: (width) => stackedBars(width, { ...options, label: label({ title, data }) }),
-    ...timed(data, groupsOf(points, { whole: true }, stateColourOf), linkOf), isEmpty: !names.length,
+    ...timed(data, groupsOf(points, { whole: true }, stateColourOf), linkOf),
+    isEmpty: !names.length,
   };
 };
 
@@ -95,18 +129,31 @@ export const byState = ({ id, title, data, measures, unit, linkOf, ...more }) =>
 export const shareMap = ({ id, title, data, by, measure, linkOf, ...more }) => {
   const names = namesOf(data.series, by);
   const points = data.series.map((row) => ({
-    name: nameOf(row, by), at: row.at, until: row.until, value: row[measure.name] ?? null, more: ofJobs(row),
+    name: nameOf(row, by),
+    at: row.at,
+    until: row.until,
+    value: row[measure.name] ?? null,
+    more: ofJobs(row),
   }));
   const red = () => stateColourOf("failed");
   return {
-    id, title, note: `${stepNote(data)} · the number is the share in %, and the colour is its strength`, unit: "", legend: [], ...more,
-    draw: (width) => heatMap(width, { points, names, from: data.from, until: data.until, label: label({ title, data }) }),
+    id,
+    title,
+    note: `${stepNote(data)} · the number is the share in %, and the colour is its strength`,
+    unit: "",
+    legend: [],
+    ...more,
+    draw: (width) =>
+      heatMap(width, { points, names, from: data.from, until: data.until, label: label({ title, data }) }),
     ...timed(data, groupsOf(points, measure, red, { isSummed: false }), linkOf),
     isEmpty: points.every(({ value }) => value === null),
   };
 };
 
-const written = (row, columns) => columns.map((column) => column.format(row[column.name], row)).join(" · ");
+const written = (row, columns) => {
+  const words = columns.map((column) => column.format(row[column.name], row)).filter((value) => value !== UNKNOWN);
+  return words.join(" · ") || NO_NAME;
+};
 
 // The first rows of a table, each with its jobs by state.
 export const rankingOf = ({ id, title, rows: all, dimensions, linkOf, stateLinkOf }) => {
@@ -117,16 +164,24 @@ export const rankingOf = ({ id, title, rows: all, dimensions, linkOf, stateLinkO
   );
   const groups = rows.map((row, at) => ({
     title: labels[at],
-    entries: parts.filter((part) => part.row === at && part.value).map(({ name, value, colour }) => ({ name, colour, written: count(value) })),
+    entries: parts
+      .filter((part) => part.row === at && part.value)
+      .map(({ name, value, colour }) => ({ name, colour, written: count(value) })),
     sum: count(row.job_count),
   }));
   const names = STATES.filter((name) => parts.some((part) => part.name === name && part.value));
   const height = (svg) => svg.scale("y").bandwidth;
   return {
-    id, title, note: all.length > rows.length ? `the first ${rows.length} rows of the table` : "", unit: "jobs", groups,
-    legend: legendOf(names, stateColourOf, stateLinkOf), isEmpty: !parts.some(({ value }) => value),
+    id,
+    title,
+    note: all.length > rows.length ? `the first ${rows.length} rows of the table` : "",
+    unit: "jobs",
+    groups,
+    legend: legendOf(names, stateColourOf, stateLinkOf),
+    isEmpty: !parts.some(({ value }) => value),
     draw: (width) => ranking(width, { labels, parts, label: `${title}. The table has the numbers.` }),
-    locate: (svg, _, y) => rows.findIndex((row, at) => y >= svg.scale("y").apply(at) && y < svg.scale("y").apply(at) + height(svg)),
+    locate: (svg, _, y) =>
+      rows.findIndex((row, at) => y >= svg.scale("y").apply(at) && y < svg.scale("y").apply(at) + height(svg)),
     extent: (svg, group) => {
       const top = svg.scale("y").apply(groups.indexOf(group));
       return { top, bottom: top + height(svg) };
@@ -135,25 +190,38 @@ export const rankingOf = ({ id, title, rows: all, dimensions, linkOf, stateLinkO
   };
 };
 
-const EDGES = { seconds: duration, bytes: (value) => `${gigabytes(value)} GB`, share: (value) => `${Math.round(value * 100)} %` };
+const EDGES = { seconds: duration, bytes: binary, share: (value) => `${Math.round(value * 100)} %` };
 
 // How often each size of a quantity was met, by state.
 export const histogramOf = ({ id, title, data }) => {
-  const { buckets = [], unit, unknown_count: unknown } = data;
+  const { buckets: all = [], unit, unknown_count: unknown } = data;
+  const hasJobs = (row) => STATES.some((state) => row[`${state}_count`] > 0);
+  const buckets = all.slice(Math.max(0, all.findIndex(hasJobs) - 1), all.findLastIndex(hasJobs) + 2);
   const format = EDGES[unit] ?? String;
-  const edges = [...buckets.map(({ from }) => from), buckets.at(-1)?.until].map((edge) => (edge === undefined || edge === null ? "more" : format(edge)));
+  const edges = [...buckets.map(({ from }) => from), buckets.at(-1)?.until].map((edge) =>
+    edge === undefined || edge === null ? "more" : format(edge),
+  );
   const bars = buckets.flatMap((row, bucket) =>
     STATES.map((name) => ({ bucket, name, value: row[`${name}_count`] ?? 0, colour: stateColourOf(name) })),
   );
   const groups = buckets.map((_, at) => {
     const mine = bars.filter((bar) => bar.bucket === at && bar.value);
     const entries = mine.map(({ name, value, colour }) => ({ name, colour, written: count(value) }));
-    return { title: `${edges[at]} to ${edges[at + 1]}`, entries, sum: count(mine.reduce((sum, { value }) => sum + value, 0)) };
+    return {
+      title: `${edges[at]} to ${edges[at + 1]}`,
+      entries,
+      sum: count(mine.reduce((sum, { value }) => sum + value, 0)),
+    };
   });
   const names = STATES.filter((name) => bars.some((bar) => bar.name === name && bar.value));
   return {
-    id, title, note: unknown ? `not known of ${count(unknown)} jobs` : "", unit: "jobs", groups,
-    legend: legendOf(names, stateColourOf), isEmpty: !names.length,
+    id,
+    title,
+    note: unknown ? `not known of ${count(unknown)} jobs` : "",
+    unit: "jobs",
+    groups,
+    legend: legendOf(names, stateColourOf),
+    isEmpty: !names.length,
     draw: (width) => histogram(width, { bars, edges, label: `${title}: jobs by size. The table has the numbers.` }),
     locate: (svg, x) => groups.findIndex((_, at) => at === Math.floor(svg.scale("x").invert(x))),
     extent: (svg, group) => {
@@ -181,13 +249,29 @@ export const cumulative = ({ id, title, data, before, measure, ...more }) => {
   const end = Math.max(+new Date(data.until), ...earlier.map(({ until }) => +new Date(moved(until))));
   const points = [
     ...running(data.series, measure).map((point) => ({ ...point, name: "this window" })),
-    ...earlier.map(({ at, until, value }) => ({ at: moved(at), until: moved(until), value, name: "the month before", dashed: true })),
+    ...earlier.map(({ at, until, value }) => ({
+      at: moved(at),
+      until: moved(until),
+      value,
+      name: "the month before",
+      dashed: true,
+    })),
   ].map((point) => ({ ...point, colour: COLOURS[point.name] }));
   const span = { from: data.from, until: new Date(end).toISOString() };
   return {
-    id, title, note: stepNote(data), unit: measure.unit, legend: legendOf(namesOf(points, "name"), (name) => COLOURS[name]), ...more,
+    id,
+    title,
+    note: stepNote(data),
+    unit: measure.unit,
+    legend: legendOf(namesOf(points, "name"), (name) => COLOURS[name]),
+    ...more,
     draw: (width) => lines(width, { points, ...span, label: label({ title, data }) }),
-    ...timed(span, groupsOf(points, measure, (name) => COLOURS[name], { isSummed: false }), () => null), isEmpty: !points.length,
+    ...timed(
+      span,
+      groupsOf(points, measure, (name) => COLOURS[name], { isSummed: false }),
+      () => null,
+    ),
+    isEmpty: !points.length,
   };
 };
 

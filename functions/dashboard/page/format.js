@@ -25,6 +25,12 @@ export const gigabytes = unlessNull((value) => {
   return value < 5e6 ? "< 0.01" : (value >= 1e10 ? tenths : hundredths).format(value / 1e9);
 });
 
+// Round in a computer's way: 512 MiB, 16 GiB.
+export const binary = unlessNull((value) => {
+  const power = value > 0 ? Math.max(0, Math.floor(Math.log2(value) / 10)) : 0;
+  return `${Math.round((value / 1024 ** power) * 10) / 10} ${["B", "KiB", "MiB", "GiB", "TiB", "PiB"][power]}`;
+});
+
 export const seconds = unlessNull((value) =>
   value < 0 ? `−${seconds(-value)}` : (value >= 10 ? whole : tenths).format(value),
 );
@@ -41,9 +47,9 @@ export const either = (yes, no) => unlessNull((value) => (value ? yes : no));
 
 export const duration = unlessNull((time) => {
   if (time < 90) return `${Math.max(0, Math.round(time))} s`;
-  if (time < 5400) return `${Math.round(time / 60)} min`;
-  if (time < 129600) return `${Math.round(time / 3600)} h`;
-  return `${Math.round(time / 86400)} days`;
+  if (time < 3600) return `${Math.round(time / 60)} min`;
+  if (time < 172800) return `${Math.round(time / 360) / 10} h`;
+  return `${Math.round(time / 8640) / 10} days`;
 });
 
 export const several = (number, noun, plural = `${noun}s`) => `${whole.format(number)} ${number === 1 ? noun : plural}`;

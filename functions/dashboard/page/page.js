@@ -32,7 +32,8 @@ const reload = async (change = "all") => {
   const state = read();
   // The requests leave before anything is drawn: the server works meanwhile.
   const main = load({ ...queryOf(state), part: wanted, limit: MOST_ROWS, offset: state.offset || 0 }, signal);
-  const extras = wanted === "all" ? extrasOf(state).map(([name, query]) => load(query, signal).then((data) => [name, data])) : [];
+  const extras =
+    wanted === "all" ? extrasOf(state).map(([name, query]) => load(query, signal).then((data) => [name, data])) : [];
   drawChoice(state, openAlarms());
   wait(wanted);
   const [data, ...more] = await Promise.allSettled([main, ...extras]);
@@ -65,7 +66,9 @@ const wait = (wanted) => {
 
 const tellSlow = () => {
   const { table } = shown;
-  const old = table ? `The numbers below are old: ${spanOf(table)}loaded ${sinceLoaded()}.` : "Nothing has arrived yet.";
+  const old = table
+    ? `The numbers below are old: ${spanOf(table)}loaded ${sinceLoaded()}.`
+    : "Nothing has arrived yet.";
   part("slow").textContent = `The server is slow to answer. ${old}`;
   part("slow").hidden = false;
   part("shown").classList.toggle("old", table !== null);
@@ -103,11 +106,12 @@ const drawListing = () => {
   drawSections(part("after"), view.after?.(data, state) ?? [], data);
   drawPager(data, state, display);
   hintAt(part("rows"));
-  part("downloads").hidden = !data.row_count;
+  part("downloads").hidden = !data.row_count || display.rows !== undefined;
   if (focused !== document.body && !document.contains(focused)) part("listing-title").focus({ preventScroll: true });
-  part("status").textContent = `${view.title}: ${several(data.row_count, "row")}`;
+  part("spoken").textContent = `${view.title}: ${several(data.row_count, "row")}`;
   const alarms = openAlarms() ? `(${openAlarms()}) ` : "";
-  document.title = alarms + [view.title, visible(state.cloud), visible(state.vm), "skytally"].filter(Boolean).join(" · ");
+  document.title =
+    alarms + [view.title, visible(state.cloud), visible(state.vm), "skytally"].filter(Boolean).join(" · ");
 };
 
 const sortBy = (sort) => choose({ sort, offset: "" }, "table");
@@ -126,13 +130,19 @@ const emptyOf = (state) => {
 };
 
 const drawFacts = (facts) => {
-  const entries = select(part("facts")).selectAll("div").data(facts, ([label]) => label).join((enter) => {
-    const entry = enter.append("div");
-    entry.append("dt").text(([label]) => label);
-    entry.append("dd");
-    return entry;
-  });
-  entries.order().select("dd").call(say, ([, value, { word } = {}]) => (word ? `${value} ${word}` : value))
+  const entries = select(part("facts"))
+    .selectAll("div")
+    .data(facts, ([label]) => label)
+    .join((enter) => {
+      const entry = enter.append("div");
+      entry.append("dt").text(([label]) => label);
+      entry.append("dd");
+      return entry;
+    });
+  entries
+    .order()
+    .select("dd")
+    .call(say, ([, value, { word } = {}]) => (word ? `${value} ${word}` : value))
     .attr("class", ([, , { tone } = {}]) => tone ?? null)
     .attr("title", ([, value]) => (value === UNKNOWN ? "not known" : null));
 };

@@ -64,7 +64,9 @@ const showBox = (plot, { left, right, top, bottom }) => {
   const cursor = plot.querySelector(".cursor");
   const px = (value) => (value === undefined ? "0" : `${value}px`);
   Object.assign(cursor.style, {
-    left: px(left), top: px(top), width: right === undefined ? "100%" : px(right - left),
+    left: px(left),
+    top: px(top),
+    width: right === undefined ? "100%" : px(right - left),
     height: bottom === undefined ? "100%" : px(bottom - top),
   });
   cursor.hidden = false;
@@ -91,20 +93,34 @@ const MOST_READ = 12;
 
 const drawReadout = (readout, { title, entries, sum }, { unit }) => {
   const place = select(readout).attr("role", "status");
-  place.selectAll("b").data([title]).join("b").call(say, (words) => words);
-  const items = place.selectAll("div").data(entries.slice(0, MOST_READ), ({ name }) => name).join((enter) => {
-    const item = enter.append("div");
-    square(item);
-    item.append("span");
-    item.append("strong");
-    return item;
-  });
-  items.order().select("rect").attr("fill", ({ colour }) => colour);
+  place
+    .selectAll("b")
+    .data([title])
+    .join("b")
+    .call(say, (words) => words);
+  const items = place
+    .selectAll("div")
+    .data(entries.slice(0, MOST_READ), ({ name }) => name)
+    .join((enter) => {
+      const item = enter.append("div");
+      square(item);
+      item.append("span");
+      item.append("strong");
+      return item;
+    });
+  items
+    .order()
+    .select("rect")
+    .attr("fill", ({ colour }) => colour);
   items.select("span").call(sayName, ({ name }) => name);
   items.select("strong").call(say, ({ written }) => written);
   const rest = entries.length > MOST_READ ? [`and ${entries.length - MOST_READ} more`] : [];
   const words = entries.length ? [...rest, ...(sum ? [`sum ${sum} ${unit ?? ""}`] : [])] : ["nothing"];
-  place.selectAll("small").data(words).join("small").call(say, (line) => line);
+  place
+    .selectAll("small")
+    .data(words)
+    .join("small")
+    .call(say, (line) => line);
 };
 
 const openShape = ({ target }, spec, svg, { x, y }) => {

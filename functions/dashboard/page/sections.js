@@ -5,13 +5,19 @@ import { RESET, address } from "./state.js";
 import { drawTable, hintAt } from "./table.js";
 
 export const drawSections = (place, sections, data) => {
-  const entries = select(place).selectAll("section").data(sections, ({ id }) => id).join((enter) => {
-    const section = enter.append("section").attr("class", "listing").attr("id", ({ id }) => id);
-    section.attr("aria-labelledby", ({ id }) => `${id}-title`);
-    section.append("h2").attr("id", ({ id }) => `${id}-title`);
-    section.append("div").attr("class", "rows");
-    return section;
-  });
+  const entries = select(place)
+    .selectAll("section")
+    .data(sections, ({ id }) => id)
+    .join((enter) => {
+      const section = enter
+        .append("section")
+        .attr("class", "listing")
+        .attr("id", ({ id }) => id);
+      section.attr("aria-labelledby", ({ id }) => `${id}-title`);
+      section.append("h2").attr("id", ({ id }) => `${id}-title`);
+      section.append("div").attr("class", "rows");
+      return section;
+    });
   entries.select("h2").call(say, ({ title, rows }) => (rows.length ? `${title} (${rows.length})` : title));
   entries.classed("calm", ({ rows }) => !rows.length);
   entries.each(function draw(section) {
@@ -20,6 +26,15 @@ export const drawSections = (place, sections, data) => {
     drawTable(rows, display, section.rows, section.empty, { title: `${section.id}-title`, data });
     hintAt(rows);
   });
-  const more = entries.selectAll("p.more").data(({ more: link }) => (link ? [link] : [])).join("p").attr("class", "more");
-  more.selectAll("a").data((link) => [link]).join("a").attr("href", ([, to]) => address({ ...RESET, ...to })).text(([words]) => words);
+  const more = entries
+    .selectAll("p.more")
+    .data(({ more: link }) => (link ? [link] : []))
+    .join("p")
+    .attr("class", "more");
+  more
+    .selectAll("a")
+    .data((link) => [link])
+    .join("a")
+    .attr("href", ([, to]) => address({ ...RESET, ...to }))
+    .text(([words]) => words);
 };

@@ -1,10 +1,29 @@
 // What is shown, kept in the address's fragment so that a link reopens it; and the token, kept in this browser.
 export const FILTERS = [
-  "cloud", "site", "group", "vm", "flavor", "queue", "status", "error", "release", "task", "system",
+  "cloud",
+  "site",
+  "group",
+  "vm",
+  "flavor",
+  "queue",
+  "status",
+  "error",
+  "release",
+  "task",
+  "system",
 ];
 
 const DEFAULTS = {
-  view: "overview", by: "", window: "day", from: "", until: "", month: "", measure: "", sort: "", offset: "", open: "",
+  view: "overview",
+  by: "",
+  window: "day",
+  from: "",
+  until: "",
+  month: "",
+  measure: "",
+  sort: "",
+  offset: "",
+  open: "",
   ...Object.fromEntries(FILTERS.map((name) => [name, ""])),
 };
 

@@ -1,5 +1,5 @@
 // Is skytally well?
-import { ENDED_ALARM, message, name, number, time, word } from "./columns.js";
+import { ENDED_ALARM, message, name, number, state, time, word } from "./columns.js";
 import { count, duration } from "./format.js";
 
 const CALM = ["well", "running", "off"];
@@ -24,9 +24,11 @@ export const health = {
         name("subject", "What"),
         word("kind", "Kind"),
         name("cloud", "Cloud"),
-        word("state", "State", { odd: (value) => !CALM.includes(value) }),
+        state("State", { odd: (value) => !CALM.includes(value) }),
         time("since", "Since", {
-          help: "a timer's last success; until when a source is collected; when a fault or an alarm began, or was last met",
+          help:
+            "a timer's last success; until when a source is collected; when a fault or an alarm began, or was " +
+            "last met",
         }),
         number("period_seconds", "Period", duration),
         message("message", "Message"),
@@ -38,7 +40,10 @@ export const health = {
       ? []
       : [
           {
-            id: "history", title: "Alarms of the last 31 days", rows: history, columns: ENDED_ALARM,
+            id: "history",
+            title: "Alarms of the last 31 days",
+            rows: history,
+            columns: ENDED_ALARM,
             key: ({ kind, subject, cloud, raised_at: raised }) => JSON.stringify([kind, subject, cloud, raised]),
             empty: "No alarm was raised in the last 31 days.",
           },

@@ -1,9 +1,20 @@
 // What breaks, why, and where?
 import {
-  JOB_COUNTS, JOB_EFFORT, MEANS, MULTICORE, OTHER_COUNTS, STATUS, message, name, number, time, word,
+  FAILED_SHARE,
+  JOB_COUNTS,
+  JOB_EFFORT,
+  MEANS,
+  MULTICORE,
+  OTHER_COUNTS,
+  STATUS,
+  message,
+  name,
+  number,
+  time,
+  word,
 } from "./columns.js";
 import { STATES, byState, histogramOf, overTime, rankingOf, shareMap } from "./figures.js";
-import { count, duration, gigabytes, hours, share, verdict } from "./format.js";
+import { binary, count, duration, hours, share, verdict } from "./format.js";
 import { whom } from "./view_usage.js";
 
 const FILTERS = ["cloud", "status", "error", "vm", "site", "queue", "release", "task", "system"];
@@ -20,10 +31,16 @@ const ENDED = Object.fromEntries(STATES.slice(0, 4).map((state) => [`${state}_co
 
 const QUANTITIES = {
   run_seconds: ["Run time", duration],
-  max_pss_bytes: ["Max PSS", (value) => `${gigabytes(value)} GB`],
-  disk_bytes: ["Disk", (value) => `${gigabytes(value)} GB`],
+  max_pss_bytes: ["Max PSS", binary],
+  disk_bytes: ["Disk", binary],
   efficiency: ["Efficiency", share],
 };
+
+// Of an error all jobs failed: a share says nothing.
+const withoutShare = ({ columns, ...display }) => ({
+  ...display,
+  columns: columns.filter((column) => column !== FAILED_SHARE),
+});
 
 const jobsBy = (label, dimensions, more = [], rest = {}) => ({
   label,
@@ -34,19 +51,30 @@ const jobsBy = (label, dimensions, more = [], rest = {}) => ({
   ...rest,
 });
 
-const toErrors = (field, filter = field) => (row) =>
-  row[field] !== null && row[field] !== undefined && row[field] !== "" && { by: "error", [filter]: row[field] };
+const toErrors =
+  (field, filter = field) =>
+  (row) =>
+    row[field] !== null && row[field] !== undefined && row[field] !== "" && { by: "error", [filter]: row[field] };
 
 const orNone = (error) => error ?? "none";
 
 const links = ({ links: all = [] }) =>
-  (all ?? []).map(({ title, url }) => ({ title, url })).filter(({ url }) => URL.canParse(url) && new URL(url).protocol.startsWith("http"));
+  (all ?? [])
+    .map(({ title, url }) => ({ title, url }))
+    .filter(({ url }) => URL.canParse(url) && new URL(url).protocol.startsWith("http"));
 
 const detail = (row) => ({
   text: row.error_raw ?? row.error_message ?? "The source gave no text of an error.",
   facts: [
-    ["Job", row.job_id], ["System", row.system], ["Batch id", row.batch_id], ["Task", row.task_id], ["Queue", row.queue],
-    ["Cloud", row.cloud], ["Its cloud is known by", row.cloud_known_by], ["VM", row.vm], ["Error", row.error],
+    ["Job", row.job_id],
+    ["System", row.system],
+    ["Batch id", row.batch_id],
+    ["Task", row.task_id],
+    ["Queue", row.queue],
+    ["Cloud", row.cloud],
+    ["Its cloud is known by", row.cloud_known_by],
+    ["VM", row.vm],
+    ["Error", row.error],
   ].filter(([, value]) => value !== undefined),
   links: links(row),
 });
@@ -61,7 +89,9 @@ const job = {
     STATUS,
     word("error", "Error", { format: orNone, isWord: true }),
     message("error_message", "Message"),
-    name("vm", "VM", { opens: ({ cloud, vm }) => vm && { view: "usage", by: "interval", cloud, vm, status: "", error: "" } }),
+    name("vm", "VM", {
+      opens: ({ cloud, vm }) => vm && { view: "usage", by: "interval", cloud, vm, status: "", error: "" },
+    }),
     name("cloud", "Cloud"),
     time("final_at", "Final"),
     time("started_at", "Started"),
@@ -70,10 +100,14 @@ const job = {
   ],
 };
 
+const hasJobs = (bucket) => STATES.some((state) => bucket[`${state}_count`] > 0);
+
 const bucketRows = (extras) =>
   Object.entries(QUANTITIES).flatMap(([of, [label, format]]) =>
-    (extras[of]?.buckets ?? []).map((bucket) => ({
-      ...bucket, quantity: label, size: `${format(bucket.from)} to ${bucket.until === null ? "more" : format(bucket.until)}`,
+    (extras[of]?.buckets ?? []).filter(hasJobs).map((bucket) => ({
+      ...bucket,
+      quantity: label,
+      size: `${format(bucket.from)} to ${bucket.until === null ? "more" : format(bucket.until)}`,
     })),
   );
 
@@ -104,17 +138,51 @@ const figures = (data, state, extras, { display, displayName, rows }) => {
   const onCloud = (cloud) => (cloud === "not known" ? null : { cloud: state.cloud === cloud ? "" : cloud });
   const onState = (status) => ({ status: state.status === status ? "" : status });
   const all = [
-    overTime({ id: "measure", title: `${measure.label} by cloud${ofWhom}`, data, by: "cloud", measure, linkOf: onCloud, ...choice }),
+    overTime({
+      id: "measure",
+      title: `${measure.label} by cloud${ofWhom}`,
+      data,
+      by: "cloud",
+      measure,
+      linkOf: onCloud,
+      ...choice,
+    }),
     display.dimensions && displayName !== "cloud"
       ? rankingOf({
-          id: "ranking", title: `Jobs by ${display.label.toLowerCase()} and state${ofWhom}`, rows, dimensions: display.dimensions,
-          linkOf: (row) => display.columns[0].opens?.(row) || null, stateLinkOf: onState,
+          id: "ranking",
+          title: `${displayName === "error" ? "Top errors" : `Jobs by ${displayName} and state`}${ofWhom}`,
+          rows: displayName === "error" ? rows.filter(({ error }) => error) : rows,
+          dimensions: display.dimensions.filter((column) => display.columns.includes(column)),
+          linkOf: (row) => display.columns[0].opens?.(row) || null,
+          stateLinkOf: onState,
         })
-      : byState({ id: "states", title: `Jobs that ended, by state${ofWhom}`, data, measures: ENDED, unit: "jobs", linkOf: onState }),
+      : byState({
+          id: "states",
+          title: `Jobs that ended, by state${ofWhom}`,
+          data,
+          measures: ENDED,
+          unit: "jobs",
+          linkOf: onState,
+        }),
   ];
-  const onCell = (cloud, { at, group }) => ({ by: "error", ...(onCloud(cloud) && { cloud }), from: at, until: group.end.toISOString() });
+  const onCell = (cloud, { at, group }) => ({
+    by: "error",
+    ...(onCloud(cloud) && { cloud }),
+    from: at,
+    until: group.end.toISOString(),
+  });
   if (displayName === "cloud" && new Set(data.series.map(({ cloud }) => cloud)).size > 1) {
-    all.push(shareMap({ id: "map", title: `Failed share by cloud and time${ofWhom}`, data, by: "cloud", measure: MEASURES[0], linkOf: onCell, isWide: true }));
+    all.push(
+      shareMap({
+        id: "map",
+        title: `Failed share by cloud and time${ofWhom}`,
+        data,
+        by: "cloud",
+        measure: MEASURES[0],
+        linkOf: onCell,
+        isWide: true,
+      }),
+    );
   }
   return all.filter(({ isEmpty, options }) => !isEmpty || options);
 };
@@ -142,20 +210,25 @@ export const jobs = {
     ];
   },
   empty:
-    "No job ended in this window. Choose a longer one; SKYTALLY_PANDA_URL or SKYTALLY_DIRAC_URL name where jobs are asked for, and the health view says whether they answer.",
+    "No job ended in this window. Choose a longer one; SKYTALLY_PANDA_URL or SKYTALLY_DIRAC_URL name where " +
+    "jobs are asked for, and the health view says whether they answer.",
   displays: {
     cloud: jobsBy("Clouds", [name("cloud", "Cloud", { opens: toErrors("cloud") })]),
-    error: jobsBy(
-      "Errors",
-      [
-        word("error", "Error", {
-          format: orNone, isWord: true, opens: ({ cloud, error }) => error && { by: "job", cloud, error },
-        }),
-        name("cloud", "Cloud"),
-        message("error_message", "Message"),
-      ],
-      [],
-      { sort: "job_count-down" },
+    error: withoutShare(
+      jobsBy(
+        "Errors",
+        [
+          word("error", "Error", {
+            format: orNone,
+            isWord: true,
+            opens: ({ cloud, error }) => error && { by: "job", cloud, error },
+          }),
+          name("cloud", "Cloud"),
+          message("error_message", "Message"),
+        ],
+        [],
+        { sort: "failed_count-down" },
+      ),
     ),
     job,
     distribution,
@@ -165,13 +238,21 @@ export const jobs = {
     ]),
     site: jobsBy("Sites", [name("site", "Site", { opens: toErrors("site") }), name("cloud", "Cloud")]),
     queue: jobsBy("Queues", [name("queue", "Queue", { opens: toErrors("queue") })]),
-    task: jobsBy("Tasks", [name("task_id", "Task", { opens: toErrors("task_id", "task") }), name("transformation", "Transformation")], MEANS),
-    kind: jobsBy("Kinds", [
-      name("processing_type", "Processing type"),
-      name("transformation", "Transformation"),
-      name("input_type", "Input"),
-      name("output_type", "Output"),
-    ], MEANS),
+    task: jobsBy(
+      "Tasks",
+      [name("task_id", "Task", { opens: toErrors("task_id", "task") }), name("transformation", "Transformation")],
+      MEANS,
+    ),
+    kind: jobsBy(
+      "Kinds",
+      [
+        name("processing_type", "Processing type"),
+        name("transformation", "Transformation"),
+        name("input_type", "Input"),
+        name("output_type", "Output"),
+      ],
+      MEANS,
+    ),
     release: jobsBy("Releases", [name("release", "Release", { opens: toErrors("release") })], MEANS),
     cores: jobsBy("Cores", [MULTICORE], MEANS),
     status: {

@@ -1,6 +1,6 @@
 // Is anything broken, and where?
-import { ALARM, FAILED_SHARE, message, name, number, some, time, word } from "./columns.js";
-import { count, hours, share } from "./format.js";
+import { ALARM, FAILED_SHARE, message, name, number, some, state, time, word } from "./columns.js";
+import { count, duration, hours, share } from "./format.js";
 import { sparkline } from "./charts.js";
 
 const isOpen = ({ resolved_at: resolvedAt }) => !resolvedAt;
@@ -9,12 +9,13 @@ const MOST_ALARMS = 12;
 const curveOf = (row, data) => {
   const points = data.series.filter(({ cloud }) => cloud === row.cloud);
   if (!points.length) return null;
-  const ends = [points[0].at, points.at(-1).until];
-  const [from, until] = [data.series_from ?? ends[0], data.series_until ?? ends[1]];
+  const moments = data.series.flatMap(({ at, until }) => [at, until]).toSorted();
   const values = points.map(({ failed_share: value }) => value).filter((value) => value !== null);
   const spoken = values.length ? `at most ${share(Math.max(...values))}` : "no jobs";
   return sparkline({
-    points: points.map(({ failed_share: value, ...point }) => ({ ...point, value })), from, until,
+    points: points.map(({ failed_share: value, ...point }) => ({ ...point, value })),
+    from: moments[0],
+    until: moments.at(-1),
     label: `failed share of ${row.cloud ?? "an unknown cloud"} by hour over the last day: ${spoken}`,
   });
 };
@@ -46,13 +47,16 @@ export const overview = {
         { name: "curve", label: "Last day", format: () => "", draw: curveOf, isFixed: true, isWord: true },
         number("job_count", "Jobs", count),
         name("commonest_error", "Commonest error", {
-          opens: ({ cloud, commonest_error: error }) => error && { view: "jobs", by: "job", cloud, error, status: "failed" },
+          opens: ({ cloud, commonest_error: error }) =>
+            error && { view: "jobs", by: "job", cloud, error, status: "failed" },
           about: ({ commonest_error_message: words }) => words,
         }),
-        number("commonest_error_count", "Its jobs", count),
+        number("commonest_error_count", "Jobs with it", count),
         number("reporting_vms", "VMs reporting", count),
         number("silent_vms", "Silent", count, {
-          odd: some, opens: ({ cloud, silent_vms: silent }) => silent > 0 && { view: "usage", by: "vm", cloud, sort: "silent_vms-down" },
+          odd: some,
+          opens: ({ cloud, silent_vms: silent }) =>
+            silent > 0 && { view: "usage", by: "vm", cloud, sort: "silent_vms-down" },
         }),
         number("booting_vms", "Booting", count, { help: "took their secret and have not reported yet" }),
         number("core_hours", "Core hours", hours),
@@ -65,21 +69,29 @@ export const overview = {
     const open = (data.alarms ?? []).filter(isOpen);
     return [
       {
-        id: "alarms", title: "Open alarms, newest first", rows: open.slice(0, MOST_ALARMS), columns: ALARM,
-        key: ({ kind, subject, cloud, vm }) => JSON.stringify([kind, subject, cloud, vm]), empty: "No alarm is open.",
+        id: "alarms",
+        title: "Open alarms, newest first",
+        rows: open.slice(0, MOST_ALARMS),
+        columns: ALARM,
+        key: ({ kind, subject, cloud, vm }) => JSON.stringify([kind, subject, cloud, vm]),
+        empty: "No alarm is open.",
         more: open.length > MOST_ALARMS ? [`and ${count(open.length - MOST_ALARMS)} more`, { view: "health" }] : null,
       },
     ];
   },
   after: (data) => [
     {
-      id: "late", title: "Timers and sources that fail or are late", rows: data.late ?? [],
-      key: ({ kind, subject }) => JSON.stringify([kind, subject]), empty: "All timers and sources are on time.",
+      id: "late",
+      title: "Timers and sources that fail or are late",
+      rows: data.late ?? [],
+      key: ({ kind, subject }) => JSON.stringify([kind, subject]),
+      empty: "All timers and sources are on time.",
       columns: [
         name("subject", "What", { opens: () => ({ view: "health" }) }),
         word("kind", "Kind"),
-        word("state", "State", { odd: () => true }),
+        state("State", { odd: () => true }),
         time("since", "Since"),
+        number("period_seconds", "Period", duration),
         message("message", "Message"),
       ],
     },

@@ -21,8 +21,7 @@ export const secrets = {
     ["Contested", count(totals.contested_count), { tone: totals.contested_count ? "bad" : null }],
     ["Taken and lost", count(totals.unreported_count), { tone: totals.unreported_count ? "odd" : null }],
   ],
-  empty:
-    "No secret waits, and none came to its end in this window. The scheduler leaves one with “skytally deposit”.",
+  empty: "No secret waits, and none came to its end in this window. The scheduler leaves one with “skytally deposit”.",
   displays: {
     secret: {
       label: "Secrets",
@@ -36,7 +35,8 @@ export const secrets = {
         time("expires_at", "Expires"),
         word("address", "Taken from"),
         number("contested_count", "Contested", count, {
-          odd: some, help: "another key with a valid proof wanted it: two parties hold the token",
+          odd: some,
+          help: "another key with a valid proof wanted it: two parties hold the token",
         }),
         word("other_hostname", "Calls itself", {
           odd: (value) => value !== null,
@@ -44,7 +44,9 @@ export const secrets = {
         }),
         word("boot", "Boot", {
           odd: (value) => value === "lost",
-          help: "waiting for its vm; taken, and not heard of yet; reports; or lost, where no report came within 20 minutes",
+          help:
+            "waiting for its vm; taken, and not heard of yet; reports; or lost, where no report came within 20 " +
+            "minutes",
         }),
       ],
     },

@@ -42,16 +42,23 @@ export const whom = (state, filters) => {
 
 const figures = (data, state, { before }) => {
   const measure = measureOf(state);
-  const by = SERIES_BY.includes(data.by ?? state.by) && data.series.some((row) => (state.by || "cloud") in row) ? state.by || "cloud" : "cloud";
+  const by =
+    SERIES_BY.includes(data.by ?? state.by) && data.series.some((row) => (state.by || "cloud") in row)
+      ? state.by || "cloud"
+      : "cloud";
   const choice = { options: MEASURES, chosen: measure.name, parameter: "measure" };
-  const linkOf = (value) => (FILTERS.includes(by) && value !== "not known" ? { [by]: state[by] === value ? "" : value } : null);
+  const linkOf = (value) =>
+    FILTERS.includes(by) && value !== "not known" ? { [by]: state[by] === value ? "" : value } : null;
   const ofWhom = whom(state, FILTERS);
   const effort =
     measure.name === "cumulative"
       ? cumulative({ id: "effort", title: `Core hours so far${ofWhom}`, data, before, measure: MEASURES[0], ...choice })
       : overTime({ id: "effort", title: `${measure.label} by ${by}${ofWhom}`, data, by, measure, linkOf, ...choice });
   const vms = byState({
-    id: "vms", title: `VMs by state${ofWhom}`, data, unit: "vms",
+    id: "vms",
+    title: `VMs by state${ofWhom}`,
+    data,
+    unit: "vms",
     measures: { vm_count: "reporting", silent_vms: "silent" },
     linkOf: () => null,
   });
@@ -62,7 +69,8 @@ export const usage = {
   title: "Usage",
   filters: FILTERS,
   windowed: true,
-  extras: (state) => (isMonth(state) && state.measure === "cumulative" ? { before: { window: "last_month", part: "series" } } : {}),
+  extras: (state) =>
+    isMonth(state) && state.measure === "cumulative" ? { before: { window: "last_month", part: "series" } } : {},
   figures,
   facts: ({ totals }) => [
     ["Core hours", hours(totals.core_hours)],
@@ -74,7 +82,8 @@ export const usage = {
     ["Coverage", share(totals.coverage), { tone: totals.coverage < 0.995 ? "odd" : null }],
   ],
   empty:
-    "No vm has reported in this window. Choose a longer one, boot a vm with vm.py, or run “make run” to see this machine here.",
+    "No vm has reported in this window. Choose a longer one, boot a vm with vm.py, or run “make run” to see " +
+    "this machine here.",
   displays: {
     cloud: effortBy("cloud"),
     site: effortBy("site"),

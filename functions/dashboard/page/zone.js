@@ -15,7 +15,12 @@ const formats = Object.fromEntries(
   ["UTC", OWN].map((timeZone) => [
     timeZone,
     new Intl.DateTimeFormat("sv", {
-      timeZone, year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit",
+      timeZone,
+      year: "numeric",
+      month: "2-digit",
+      day: "2-digit",
+      hour: "2-digit",
+      minute: "2-digit",
     }),
   ]),
 );
@@ -37,7 +42,10 @@ export const fromInput = (value) => {
 
 // The mark of a moment on an axis: its day at midnight, else its time.
 const day = Object.fromEntries(
-  ["UTC", OWN].map((timeZone) => [timeZone, new Intl.DateTimeFormat("en-GB", { timeZone, day: "numeric", month: "short" })]),
+  ["UTC", OWN].map((timeZone) => [
+    timeZone,
+    new Intl.DateTimeFormat("en-GB", { timeZone, day: "numeric", month: "short" }),
+  ]),
 );
 
 export const tick = (date) => {

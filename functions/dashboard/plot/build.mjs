@@ -17,9 +17,12 @@ const { metafile } = await build({
 const [{ inputs }] = Object.values(metafile.outputs);
 const paths = Object.keys(inputs).filter((path) => inputs[path].bytesInOutput);
 const folders = paths.map((path) => path.match(/^node_modules\/(?:@[^/]+\/)?[^/]+/)?.[0]);
-const texts = [...new Set(folders)].filter(Boolean).toSorted().map((folder) => {
-  const { name, version } = JSON.parse(readFileSync(`${folder}/package.json`, "utf8"));
-  const file = ["LICENSE", "LICENSE.txt", "LICENSE.md"].map((one) => `${folder}/${one}`).find(existsSync);
-  return `${name} ${version}\n\n${readFileSync(file, "utf8").trim()}\n`;
-});
+const texts = [...new Set(folders)]
+  .filter(Boolean)
+  .toSorted()
+  .map((folder) => {
+    const { name, version } = JSON.parse(readFileSync(`${folder}/package.json`, "utf8"));
+    const file = ["LICENSE", "LICENSE.txt", "LICENSE.md"].map((one) => `${folder}/${one}`).find(existsSync);
+    return `${name} ${version}\n\n${readFileSync(file, "utf8").trim()}\n`;
+  });
 writeFileSync(licences, texts.join("\n\n"));
