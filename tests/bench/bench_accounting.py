@@ -19,13 +19,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
+from localstack import fleet
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from localstack import fleet  # noqa: E402
 
 RUNS = ((1, 1, 1_500), (8, 1, 6_000), (16, 1, 8_000), (1, 1_000, 20), (4, 1_000, 40))
 VMS, HOURS = 1_000, 720

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from site_of_strangers import Site, fleet
+
+from tests.support.site_of_strangers import Site, fleet
 
 QUIET = (
     "--no-sandbox",

@@ -2,7 +2,6 @@
 at every width, and nothing that a stranger named becomes markup.
 """
 
-import base64
 import hashlib
 import os
 import shutil
@@ -10,15 +9,14 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx2
 import pytest
 from playwright.sync_api import expect
-from site_of_strangers import EMOJI, LIFE_HOURS, LONG, MARKUP, RIGHT_TO_LEFT, ROOT, STRANGERS
 
 from skytally.deployment.catalog import FUNCTIONS
+from tests.support.page import SCREENSHOTS, leave_secret, number, table
+from tests.support.site_of_strangers import EMOJI, LIFE_HOURS, LONG, MARKUP, RIGHT_TO_LEFT, STRANGERS
 
 pytestmark = pytest.mark.browser
-SCREENSHOTS = ROOT / "screenshots"
 AXE = ("axe-core@4.10.3", "axe.min.js", "880970c081707360e64f34cea25ff91892f5bc95675b0776925b9709dd8a68bb")
 SIZES = [{"width": width} for width in (1_400, 400)]
 LOOKS = [size | {"scheme": scheme} for size in SIZES for scheme in ("light", "dark")]
@@ -38,13 +36,6 @@ VIEWS = {
 }
 
 
-def table(page):
-    """Return what each row says, by its name and column; a name is its whole title."""
-    read = """rows => rows.map(r => [r.querySelector('th bdi')?.title ?? r.querySelector('th').textContent,
-                                     [...r.cells].map(c => [c.dataset.column, c.textContent])])"""
-    return {name: dict(cells) for name, cells in page.locator("tbody tr").evaluate_all(read)}
-
-
 def bars(page):
     """Return (name, value, height) of every bar, and the height of one unit of the axis on their left."""
     expect(page.locator("#shown")).to_have_attribute("aria-busy", "false")
@@ -56,10 +47,6 @@ def bars(page):
     )
     (low, low_y), *_, (high, high_y) = ticks
     return found, (low_y - high_y) / (high - low)
-
-
-def number(value):
-    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
 
 
 @pytest.mark.parametrize("blank", SIZES, indirect=True, ids=str)
@@ -242,13 +229,6 @@ def test_the_health_view_names_every_timer(tab):
     expect(tab.locator("tbody td[data-column=kind]").first).to_be_visible()
     timers = {name for name, row in table(tab).items() if row["kind"] == "timer"}
     assert timers == {function.name for function in FUNCTIONS if function.schedule}
-
-
-def leave_secret(site, vm):
-    body = {"vm": vm, "cloud": RIGHT_TO_LEFT, "payload": base64.b64encode(b"x").decode()}
-    scheduler = {"Authorization": f"Bearer {(site.home / 'tokens' / 'scheduler').read_text()}"}
-    answer = httpx2.post(f"http://127.0.0.1:{site.port}/function/secret-deposit", json=body, headers=scheduler)
-    assert answer.status_code == 201
 
 
 @pytest.mark.parametrize("blank", LOOKS, indirect=True, ids=str)

@@ -8,8 +8,9 @@ from contextlib import closing
 import httpx2
 import pytest
 from playwright.sync_api import expect
-from site_of_strangers import LONG, ROOT, STRANGERS
-from test_page import SCREENSHOTS, leave_secret, table
+
+from tests.support.page import SCREENSHOTS, leave_secret, table
+from tests.support.site_of_strangers import LONG, ROOT, STRANGERS
 
 pytestmark = pytest.mark.browser
 PAGE = ROOT / "functions" / "dashboard" / "page"

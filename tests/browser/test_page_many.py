@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import httpx2
-import lab
 import pytest
 from playwright.sync_api import expect
-from site_of_strangers import Site
-from test_page import number, table
+
+from tests.support import builders
+from tests.support.page import number, table
+from tests.support.site_of_strangers import Site
 
 pytestmark = pytest.mark.browser
 VMS = 230
@@ -21,7 +22,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(tmp_path_factory.mktemp("many"))
     site.start()
     begin = site.now - timedelta(hours=1)
-    site.report("uvic", [lab.FakeVm(f"vm-{n}", boot_at=begin, cores=n).sample(site.now) for n in range(1, VMS + 1)])
+    site.report(
+        "uvic", [builders.FakeVm(f"vm-{n}", boot_at=begin, cores=n).sample(site.now) for n in range(1, VMS + 1)]
+    )
     yield site
     site.stop()
 

@@ -11,7 +11,9 @@ from urllib.parse import quote, unquote
 
 import pytest
 from playwright.sync_api import expect
-from site_of_strangers import (
+
+from tests.support.page import leave_secret, number, table
+from tests.support.site_of_strangers import (
     EMOJI,
     HOSTILE_MESSAGE,
     HOSTILE_SITE,
@@ -23,7 +25,6 @@ from site_of_strangers import (
     RIGHT_TO_LEFT,
     STRANGERS,
 )
-from test_page import leave_secret, number, table
 
 pytestmark = pytest.mark.browser
 READ_ROWS = (

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from lab import DOCUMENT_STORES
 
 from skytally.app.wiring import open_documents, open_objects
 from skytally.core.config import Config
 from skytally.core.ports import Documents, Objects
+from tests.support.builders import DOCUMENT_STORES
 
 STORES = ("files", "versitygw", "ministack", "fake-gcs")
 

@@ -5,12 +5,9 @@ import json
 import random
 from datetime import UTC, datetime, timedelta
 
-import dashboards_lab
 import pytest
 import yaml
-from board_lab import GrafanaPanel, Lens, refer, saved_objects
 from click.testing import CliRunner
-from test_documents import done, interval, usage
 
 from skytally.accounting.closing import statement
 from skytally.accounting.statement_rows import hours, ratio
@@ -26,6 +23,9 @@ from skytally.core.site_data import Site
 from skytally.dashboard import jobs_view
 from skytally.dashboard import usage_view as view_rules
 from skytally.dashboard.usage_view import Window, usage_view
+from tests.support import dashboards_lab
+from tests.support.board_lab import GrafanaPanel, Lens, refer, saved_objects
+from tests.support.documents import done, interval, usage
 
 pytestmark = pytest.mark.servers
 HOUR = timedelta(hours=1)

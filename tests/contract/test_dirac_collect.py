@@ -6,8 +6,6 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 
-import classic_dirac
-import lab
 import pytest
 
 from localstack.diracx import diracx
@@ -15,6 +13,7 @@ from skytally.app import wiring
 from skytally.core.documents import Job
 from skytally.core.records import Caller
 from skytally.jobs import heartbeats
+from tests.support import builders, classic_dirac
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 BEFORE = timedelta(hours=3)
@@ -37,7 +36,7 @@ def collect(home, client, dirac, monkeypatch):
 
 
 def named(*ids, ago=BEFORE, vm="vm-1"):
-    heartbeats.record(lab.heartbeat(*map(str, ids), vm=vm), CALLER, wiring.documents(), datetime.now(UTC) - ago)
+    heartbeats.record(builders.heartbeat(*map(str, ids), vm=vm), CALLER, wiring.documents(), datetime.now(UTC) - ago)
 
 
 def known(job_id):

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_documents import AT, HOUR, STORED, done, interval, label, usage
 
 from skytally.core import storable
 from skytally.core.documents import Interval, Job, Label, Round, TimerSlot, Unreadable, Usage
 from skytally.core.ports import Outcome, Query, Write
+from tests.support.documents import AT, HOUR, STORED, done, interval, label, usage
 
 pytestmark = pytest.mark.servers
 REJECTED = Outcome.REJECTED

@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import classic_dirac
 import pytest
-from credential_lab import credential
 from msgspec import structs
 
 from localstack.diracx import diracx
@@ -23,6 +21,8 @@ from skytally.adapters.jobs_dirac import HEADER, DiracCommandJobStates, parse_cs
 from skytally.adapters.jobs_diracx import DiracxJobStates
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState, UnreadState
+from tests.support import classic_dirac
+from tests.support.credential_lab import credential
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded" / "dirac_cli_vs_classic_server.txt"
 
@@ -255,7 +255,7 @@ class TestRenewal:
 ASKING = """
 import sys, time
 from pathlib import Path
-from credential_lab import credential
+from tests.support.credential_lab import credential
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.jobs_diracx import DiracxJobStates
 from skytally.core.errors import Unavailable

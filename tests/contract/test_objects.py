@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from broken_store import broken_store
 
 from localstack import servers
 from skytally.app.wiring import open_objects
@@ -20,6 +19,7 @@ from skytally.core.config import Config
 from skytally.core.errors import NotFound, Unavailable
 from skytally.core.ports import Created, Exists
 from skytally.secrets.preflight import HalfwayBody
+from tests.support.broken_store import broken_store
 
 pytestmark = pytest.mark.servers
 RACERS, NAMES = 4, 40

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from broken_store import broken_store
 from click.testing import CliRunner
 
 from localstack import servers
@@ -16,6 +15,7 @@ from skytally.cli import cli
 from skytally.core.config import Config
 from skytally.core.errors import Unavailable
 from skytally.secrets import preflight
+from tests.support.broken_store import broken_store
 
 pytestmark = pytest.mark.servers
 

@@ -10,9 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from lab import SEARCH_ENGINES
-from test_documents import HOUR, STORED, done, interval, label
-from test_search import insist
 
 from skytally.adapters import documents_search as adapter
 from skytally.adapters.documents_search import listing
@@ -22,6 +19,9 @@ from skytally.core.config import Config
 from skytally.core.documents import Interval, Label
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Write
+from tests.support.builders import SEARCH_ENGINES
+from tests.support.documents import HOUR, STORED, done, interval, label
+from tests.support.search import insist
 
 pytestmark = pytest.mark.servers
 TITLES = {"elasticsearch": "Elasticsearch", "opensearch": "OpenSearch"}

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
-from lab import SEARCH_ENGINES
 
 from skytally.adapters.documents_search import lifecycle, templates
 from skytally.app.wiring import open_documents
 from skytally.cli import cli
 from skytally.core.config import Config
 from skytally.core.errors import Malformed
+from tests.support.builders import SEARCH_ENGINES
 
 pytestmark = pytest.mark.servers
 

@@ -3,7 +3,8 @@ a store that loses replies, a sweep; and the mutant that delivers twice.
 """
 
 import pytest
-from race_secrets import race
+
+from tests.support.race_secrets import race
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(280)]
 

@@ -7,7 +7,6 @@ import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import lab
 import pytest
 from click.testing import CliRunner
 
@@ -16,6 +15,7 @@ from skytally.cli import cli
 from skytally.core.documents import Alarm
 from skytally.core.records import Caller
 from skytally.jobs import heartbeats
+from tests.support import builders
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 
@@ -89,7 +89,7 @@ def collect(client, dirac, monkeypatch):
         monkeypatch.setattr("skytally.core.clock.now", lambda: at)
         wiring.close()
         heartbeats.record(
-            lab.heartbeat(str(dirac.count + 1), vm="vm-1"), CALLER, wiring.documents(), at - timedelta(hours=2)
+            builders.heartbeat(str(dirac.count + 1), vm="vm-1"), CALLER, wiring.documents(), at - timedelta(hours=2)
         )
         return client.post("dirac-collect")
 

@@ -4,12 +4,11 @@ import gzip
 import re
 from datetime import UTC, datetime, timedelta
 
-import described
-import lab
 import pytest
 
 from skytally.deployment.catalog import FUNCTIONS
 from skytally.openapi import api_page
+from tests.support import builders, described
 
 TIMERS = sorted(f.service for f in FUNCTIONS if f.schedule)
 POSTS = ("secret-deposit", "secret-claim", "secret-revoke", "usage-report", *TIMERS)
@@ -188,10 +187,10 @@ def test_a_limited_reader_sees_its_clouds_only(client, bearer):
 
 def test_a_good_sample_is_kept_whatever_its_neighbours_are(client, bearer):
     now = datetime.now(UTC).replace(microsecond=0)
-    vm = lab.FakeVm("vm-1", boot_at=now - timedelta(minutes=10))
+    vm = builders.FakeVm("vm-1", boot_at=now - timedelta(minutes=10))
     good = vm.sample(now)
     bad = {**good, "counters": {**good["counters"], "user_seconds": -1}}
-    other = lab.FakeVm("vm-2").sample(now)
+    other = builders.FakeVm("vm-2").sample(now)
     body = {"samples": [bad, good, other, None, 7, "x", [], {}]}
     receipt = client.post("usage-report", json=body, headers=bearer("reporter", vm="vm-1", clouds=("uvic",))).json()
     assert (receipt["accepted"], receipt["stale"]) == (1, 0)

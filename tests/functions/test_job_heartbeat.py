@@ -5,10 +5,10 @@ the collector's doors are tested on a real DiracX.
 from datetime import datetime, timedelta
 
 import pytest
-from lab import DOCUMENT_STORES
 
 from skytally.app import wiring
 from skytally.core.documents import Heartbeat
+from tests.support.builders import DOCUMENT_STORES
 
 
 @pytest.fixture(params=DOCUMENT_STORES)

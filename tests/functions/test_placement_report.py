@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lab import ANY_JSON, DOCUMENT_STORES
 
 from skytally.app import wiring
 from skytally.core.documents import Job, PlacedVm, Placement
 from skytally.core.ports import Write
 from skytally.jobs import placement_join
+from tests.support.builders import ANY_JSON, DOCUMENT_STORES
 
 VM = {"vm": "vm-1", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "cores": 8}
 JOB = {

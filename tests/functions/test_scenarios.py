@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 import pytest
-import scenario
-from lab import DOCUMENT_STORES
-from scenario import FOLDER
 
 from skytally.app import wiring
+from tests.support import scenario
+from tests.support.builders import DOCUMENT_STORES
+from tests.support.scenario import FOLDER
 
 
 @pytest.fixture(params=DOCUMENT_STORES)

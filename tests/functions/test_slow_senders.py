@@ -11,12 +11,11 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
-import lab
 import pytest
-import slow_senders
-from slow_senders import MIB, converse, head, locked, then
 
 from localstack import fleet
+from tests.support import builders, slow_senders
+from tests.support.slow_senders import MIB, converse, head, locked, then
 
 JSON = "Content-Type: application/json"
 BOUNDS = {"SKYTALLY_HEAD_SECONDS": "1", "SKYTALLY_BODY_SECONDS": "1", "SKYTALLY_IDLE_SECONDS": "2"}
@@ -50,7 +49,7 @@ def get_digests(*headers):
 def report(token, *headers, pad=0, vm="vm-1"):
     """Write a good report, with spaces behind it."""
     body = (
-        json.dumps({"samples": [lab.FakeVm(vm, boot_at=datetime.now(UTC)).sample(datetime.now(UTC))]}).encode()
+        json.dumps({"samples": [builders.FakeVm(vm, boot_at=datetime.now(UTC)).sample(datetime.now(UTC))]}).encode()
         + b" " * pad
     )
     return head("usage-report", f"Authorization: Bearer {token}", JSON, f"Content-Length: {len(body)}", *headers), body
@@ -163,7 +162,7 @@ def test_a_body_on_a_slow_line_that_keeps_its_rate_is_read_to_its_end(server):
 def test_a_large_report_is_accepted_and_others_are_answered_meanwhile(server):
     """It runs beside the loop: a health check of the same process is not kept waiting for all of it."""
     now = datetime.now(UTC).replace(microsecond=0)
-    body = json.dumps({"samples": [lab.FakeVm("vm-1", boot_at=now).sample(now)] * 9_000}).encode()
+    body = json.dumps({"samples": [builders.FakeVm("vm-1", boot_at=now).sample(now)] * 9_000}).encode()
     assert len(body) > 4 * MIB
     sent = [
         head(

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gateway import free_port, wait_until
+
+from tests.support.gateway import free_port, wait_until
 
 SKYTALLY = Path(sys.executable).parent / "skytally"
 SHORT_SLEEPS = "import time\nsleep = time.sleep\ntime.sleep = lambda seconds: sleep(min(seconds, 0.05))\n"

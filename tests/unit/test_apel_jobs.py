@@ -4,7 +4,6 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from apel_server import ApelServer
 
 from skytally.accounting import apel_format, apel_jobs, cloud_names
 from skytally.accounting.apel_source import Source
@@ -14,6 +13,7 @@ from skytally.core.errors import Conflict, NotFound
 from skytally.core.ports import Write
 from skytally.core.site_data import Cloud, Site, parse
 from skytally.operation import retention
+from tests.support.apel_server import ApelServer
 
 MONTH, END = "2026-10", datetime(2026, 10, 20, 12, tzinfo=UTC)
 NOW = datetime(2026, 11, 5, tzinfo=UTC)

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from credential_lab import KEYS, NEW, OLD, credential
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -21,6 +20,7 @@ from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import RenewedCredential
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Write
+from tests.support.credential_lab import KEYS, NEW, OLD, credential
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from secret_lab import KEYS, NOW, OTHER_KEY, PAYLOAD, Watched, attempt, keys_of, left, opened, parts, word
 
 from skytally.access.keyring import Key
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.core.errors import Exists, Expired, Malformed, NotYours, Unavailable
 from skytally.core.records import Caller, Deposit
 from skytally.secrets import deposits, stored_deposits
+from tests.support.secret_lab import KEYS, NOW, OTHER_KEY, PAYLOAD, Watched, attempt, keys_of, left, opened, parts, word
 
 
 @pytest.fixture

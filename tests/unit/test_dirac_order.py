@@ -5,10 +5,7 @@ nothing final is ever overwritten by something older.
 import threading
 from datetime import timedelta
 
-import dirac_lab
-import lab
 import pytest
-from dirac_lab import AT, CALLER, HOUR, OTHER, OURS, job
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -17,6 +14,8 @@ from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState
 from skytally.jobs import dirac_collector, heartbeats
+from tests.support import builders, dirac_lab
+from tests.support.dirac_lab import AT, CALLER, HOUR, OTHER, OURS, job
 
 FINAL = {"Done", "Failed", "Killed"}
 PATIENCE = settings(suppress_health_check=[HealthCheck.too_slow])
@@ -70,11 +69,11 @@ class Story:
     def beat(self, vm, late_minutes):
         """Take a report that was kept late: its time is when it came in."""
         came_at = max(AT, self.now - timedelta(minutes=late_minutes))
-        heartbeats.record(lab.heartbeat("1", vm=vm), CALLER, self.documents, came_at)
+        heartbeats.record(builders.heartbeat("1", vm=vm), CALLER, self.documents, came_at)
 
     def late(self, vm, late_minutes):
         """Take a report that the vm kept and dates itself."""
-        report = lab.heartbeat("1", vm=vm, seen_at=max(AT, self.now - timedelta(minutes=late_minutes)))
+        report = builders.heartbeat("1", vm=vm, seen_at=max(AT, self.now - timedelta(minutes=late_minutes)))
         heartbeats.record(report, CALLER, self.documents, self.now)
 
     def wait(self, minutes):

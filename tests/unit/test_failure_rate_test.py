@@ -3,10 +3,10 @@
 from math import comb, exp
 
 import pytest
-from jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet, Watch
 
 from skytally.alarms import failure_rate_test
 from skytally.alarms.failure_rate_test import LEVEL, USUAL_ODDS, Cell, Comparison, faulty
+from tests.support.jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet, Watch
 
 CLOUDS = [f"cloud-{n}" for n in range(15)]
 

@@ -7,10 +7,8 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
-from dirac_lab import AT, HOUR, OURS, Door, beat, job, settle, state
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from lab import ANY_JSON
 from msgspec import structs
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
@@ -18,6 +16,8 @@ from skytally.core.documents import Job, Unreadable
 from skytally.core.ports import JobState, UnreadState
 from skytally.jobs import dirac_rows, foreign_values, panda_collector, panda_rows
 from skytally.operation.timer import Deadline
+from tests.support.builders import ANY_JSON
+from tests.support.dirac_lab import AT, HOUR, OURS, Door, beat, job, settle, state
 
 NUMBERS = itertools.count(7_300_001, 10)
 QUIET = [HealthCheck.function_scoped_fixture]

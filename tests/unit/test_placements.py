@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lab import ANY_JSON
-from test_placement_join import job, refusing
 
 from skytally.accounting.reconciliation import scheduled_core_hours
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import Job, PlacedVm, Placement
 from skytally.core.records import Caller
 from skytally.jobs import placement_join, placements
+from tests.support.builders import ANY_JSON
+from tests.support.placements import job, refusing
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR, ROUND, SECOND = timedelta(hours=1), timedelta(minutes=5), timedelta(seconds=1)

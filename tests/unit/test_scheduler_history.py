@@ -12,7 +12,8 @@ import time
 from collections import defaultdict
 
 import pytest
-from scheduler_lab import T0, Pool, ad, number_of, receiving, scheduler
+
+from tests.support.scheduler_lab import T0, Pool, ad, number_of, receiving, scheduler
 
 KILLS = 25
 

@@ -17,10 +17,11 @@ import types
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import agent_lab
 import pytest
-from agent_lab import VM_PY, Lab, at, interpreters, load_agent, serve
-from test_openers import CLAIM, EXPIRES, SECRET, Deposit
+
+from tests.support import agent_lab
+from tests.support.agent_lab import VM_PY, Lab, at, interpreters, load_agent, serve
+from tests.support.bundles import CLAIM, EXPIRES, SECRET, Deposit
 
 STAT = """cpu  4705 356 584 3699176 23060 15 6 1000 240 10
 cpu0 1393280 32966 572056 13343292 6130 0 17875 500 120 5

@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from agent_lab import VM_PY
+
+from tests.support.agent_lab import VM_PY
 
 IS_ROOT = os.geteuid() == 0
 SLEEPS = "import sys, time\nprint('up', flush=True)\ntime.sleep(60)\n"

@@ -3,13 +3,14 @@ anything but 2xx, after some tries, is an outage.
 
 ::
 
-    skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "text"}, one alarm a
-                   request
+    skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "link", "text"}, one
+                   alarm a request
     chat           {"text"}, as Slack and what speaks like it take it: what would call people or be markup is written so
                    that it does not
-    alertmanager   [{"labels", "annotations", "startsAt", "endsAt"}, …], for POST …/api/v2/alerts of Prometheus's
-                   Alertmanager
+    alertmanager   [{"labels", "annotations", "startsAt", "endsAt", "generatorURL"}, …], for POST …/api/v2/alerts of
+                   Prometheus's Alertmanager
 
+The link leads to an alarm's evidence on the page, where the settings name the page's address; it holds no token.
 Names are others' words: in every form they are text without control characters or characters of direction. Alertmanager
 forgets what it does not hear of again, so every round repeats the open alarms, each with an end some missed rounds
 away.
@@ -45,25 +46,28 @@ CHAT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 CHAT_MARKUP = re.compile(r"[@#*`~\[\]!]|:(?=//)|(?<!\w)_|_(?!\w)")
 
 
+# Returns the address of an alarm's evidence, where there is one.
+Link = Callable[[Alarm], str | None]
+
+
 class AlarmWebhook:
     """One address that takes alarms in one form."""
 
-    def __init__(self, url: str, form: str, now: datetime) -> None:
-        self._url, self._form, self._now = url, form, now
+    def __init__(self, url: str, form: str, link: Link, now: datetime) -> None:
+        self._url, self._form, self._link, self._now = url, form, link, now
         self._client = HttpClient()
 
     def tell(self, alarm: Alarm) -> None:
         """Deliver one alarm, or raise Unavailable without naming the address, which may hold a secret."""
-        self._deliver(FORMS[self._form](alarm, self._now), Countdown(REQUEST_SECONDS))
+        self._deliver(FORMS[self._form](alarm, self._link(alarm), self._now), Countdown(REQUEST_SECONDS))
 
     def remind(self, alarms: Sequence[Alarm]) -> None:
         """Repeat what is open to an Alertmanager; other receivers keep what they were told."""
         if self._form == "alertmanager":
             countdown = Countdown(REQUEST_SECONDS)
             for start in range(0, len(alarms), REMINDED_AT_ONCE):
-                self._deliver(
-                    [alert(alarm, self._now) for alarm in alarms[start : start + REMINDED_AT_ONCE]], countdown
-                )
+                some = alarms[start : start + REMINDED_AT_ONCE]
+                self._deliver([alert(alarm, self._link(alarm), self._now) for alarm in some], countdown)
 
     def _deliver(self, body: Any, countdown: Countdown) -> None:
         """Post, some times where that may help, and at most as long as is left."""
@@ -107,7 +111,7 @@ def _is_passing(error: BaseException) -> bool:
     )
 
 
-def plain(alarm: Alarm, _: datetime) -> dict[str, Any]:
+def plain(alarm: Alarm, link: str | None, _: datetime) -> dict[str, Any]:
     """Write an alarm as its fields, with a text for people."""
     return {
         "state": alarm.state,
@@ -117,22 +121,24 @@ def plain(alarm: Alarm, _: datetime) -> dict[str, Any]:
         "message": visible(alarm.message),
         "raised_at": iso(alarm.raised_at),
         "resolved_at": iso(alarm.resolved_at) if alarm.resolved_at else None,
+        "link": link,
         "text": visible(f"{alarm.state}: {alarm.message}"),
     }
 
 
-def chat(alarm: Alarm, _: datetime) -> dict[str, Any]:
+def chat(alarm: Alarm, link: str | None, _: datetime) -> dict[str, Any]:
     """Write an alarm for a chat: names that somebody chose call nobody and load nothing there."""
     escaped = functools.reduce(lambda words, item: words.replace(*item), CHAT_ESCAPES.items(), visible(alarm.message))
-    return {"text": f"{alarm.state} {alarm.kind}: " + CHAT_MARKUP.sub("\\g<0>\u200b", escaped)}
+    words = f"{alarm.state} {alarm.kind}: " + CHAT_MARKUP.sub("\\g<0>\u200b", escaped)
+    return {"text": f"{words} {link}" if link else words}
 
 
-def alerts(alarm: Alarm, now: datetime) -> list[dict[str, Any]]:
+def alerts(alarm: Alarm, link: str | None, now: datetime) -> list[dict[str, Any]]:
     """Write an alarm as the list that Alertmanager takes."""
-    return [alert(alarm, now)]
+    return [alert(alarm, link, now)]
 
 
-def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
+def alert(alarm: Alarm, link: str | None, now: datetime) -> dict[str, Any]:
     """Write an alarm as an alert: labels are its identity and never change, the message does."""
     labels = {"alertname": alarm.kind, "subject": alarm.subject, "cloud": alarm.cloud, "service": "skytally"}
     return {
@@ -144,7 +150,12 @@ def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
             if alarm.resolved_at is None
             else max(alarm.raised_at, alarm.resolved_at - CLOCKS_DIFFER)
         ),
+        **({"generatorURL": link} if link else {}),
     }
 
 
-FORMS: dict[str, Callable[[Alarm, datetime], Any]] = {"skytally": plain, "chat": chat, "alertmanager": alerts}
+FORMS: dict[str, Callable[[Alarm, str | None, datetime], Any]] = {
+    "skytally": plain,
+    "chat": chat,
+    "alertmanager": alerts,
+}

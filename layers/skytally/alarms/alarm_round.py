@@ -62,7 +62,7 @@ class AlarmCounts(TypedDict, total=False):
 
 class Finding(Struct, frozen=True):
     """Something that is so now: what, of whom, and a sentence that says what to do;
-    `vm` is whose it is where it is a vm's.
+    `vm` is whose it is where it is a vm's, and `error` the one that its jobs fail with most.
     """
 
     kind: str
@@ -70,6 +70,7 @@ class Finding(Struct, frozen=True):
     cloud: str | None
     message: str
     vm: str | None = None
+    error: str | None = None
 
     @property
     def identity(self) -> str:
@@ -316,7 +317,7 @@ def _seen(known: Alarm | None, finding: Finding, state: str, now: datetime) -> A
     message = visible(finding.message)
     message = message if len(message) <= MOST_LETTERS else f"{message[: MOST_LETTERS - 1]}…"
     if known is not None:
-        return structs.replace(known, seen_at=now, message=message, state=state)
+        return structs.replace(known, seen_at=now, message=message, state=state, vm=finding.vm, error=finding.error)
     return Alarm(
         kind=finding.kind,
         subject=finding.subject,
@@ -327,6 +328,8 @@ def _seen(known: Alarm | None, finding: Finding, state: str, now: datetime) -> A
         raised_at=now,
         seen_at=now,
         resolved_at=None,
+        vm=finding.vm,
+        error=finding.error,
     )
 
 

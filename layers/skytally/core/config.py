@@ -151,6 +151,15 @@ class Config(Struct, frozen=True, kw_only=True):
             pattern=r"^(https?://[^/].*)?$",
         ),
     ] = ""
+    public_url: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_PUBLIC_URL",
+            description="URL of the functions as people reach them, without `/dashboard`: each alarm then has a link "
+            "to its evidence; empty: no links",
+            pattern=r"^(https?://[^\s/?#@]+(/[^\s?#@]*)?)?$",
+        ),
+    ] = ""
     timer_min_seconds: Annotated[
         int,
         Meta(

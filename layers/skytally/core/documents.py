@@ -162,6 +162,8 @@ class Closing(Document, frozen=True, kw_only=True):
 class Alarm(Document, frozen=True, kw_only=True):
     """index alarm, key `{kind}:{subject}`, version ms of the round:
     one thing that a person must look at, and what people were told.
+
+    `vm` is whose it is where it is a vm's, and `error` the one that its jobs fail with most.
     """
 
     kind: str
@@ -173,6 +175,8 @@ class Alarm(Document, frozen=True, kw_only=True):
     raised_at: datetime
     seen_at: datetime
     resolved_at: datetime | None
+    vm: str | None = None
+    error: str | None = None
 
 
 class TimerSlot(Document, frozen=True, kw_only=True):
@@ -298,25 +302,25 @@ class Job(Document, frozen=True, kw_only=True):
 
     system: str
     job_id: str
-    task_id: str | None
-    parent_job_id: str | None
-    attempt: int | None
-    queue: str | None
-    site: str | None
+    task_id: str | None = None
+    parent_job_id: str | None = None
+    attempt: int | None = None
+    queue: str | None = None
+    site: str | None = None
     status: str
-    substatus: str | None
-    application_status: str | None
+    substatus: str | None = None
+    application_status: str | None = None
     cloud: str
-    vm: str | None
-    joined_by: str | None
-    batch_id: str | None
-    batch_number: str | None
-    host: str | None
-    created_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
+    vm: str | None = None
+    joined_by: str | None = None
+    batch_id: str | None = None
+    batch_number: str | None = None
+    host: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
     changed_at: datetime
-    final_at: datetime | None
+    final_at: datetime | None = None
     seen_at: datetime
     cores: int
     wall_ms: int
@@ -324,23 +328,23 @@ class Job(Document, frozen=True, kw_only=True):
     core_ms: int
     core_ms_with_cpu: int
     wasted_core_ms: int
-    max_pss_bytes: int | None
-    work_folder_bytes: int | None
-    input_bytes: int | None
-    output_bytes: int | None
-    transformation: str | None
-    processing_type: str | None
-    input_type: str | None
-    output_type: str | None
-    release: str | None
+    max_pss_bytes: int | None = None
+    work_folder_bytes: int | None = None
+    input_bytes: int | None = None
+    output_bytes: int | None = None
+    transformation: str | None = None
+    processing_type: str | None = None
+    input_type: str | None = None
+    output_type: str | None = None
+    release: str | None = None
     multicore: bool
-    error: str | None
-    error_component: str | None
-    error_category: str | None
-    error_message: str | None
-    error_raw: str | None
-    doubt: str | None
-    history: str | None
+    error: str | None = None
+    error_component: str | None = None
+    error_category: str | None = None
+    error_message: str | None = None
+    error_raw: str | None = None
+    doubt: str | None = None
+    history: str | None = None
     runs: str | None = None
 
 

@@ -173,7 +173,7 @@ def queue_of_row(row: Any) -> str | None:
 
 
 def job(row: Any, seen_at: datetime) -> Job:
-    """Make a job of a row; raises Malformed for one without a number or a time of change."""
+    """Return the job of a row; raise Malformed for one without a number or a time of change."""
     panda_id, latest = number_of_row(row), seen_at + AHEAD
     if panda_id is None:
         raise Malformed("pandaid is no whole number above zero")
@@ -183,22 +183,17 @@ def job(row: Any, seen_at: datetime) -> Job:
     status = word(row.get("jobstatus")) or "unknown"
     is_final = status in FINAL or status in WELL
     started_at, ended_at = moment(row.get("starttime"), latest), moment(row.get("endtime"), latest)
-    error = error_of(row) if status not in WELL and (is_final or status == "holding") else None
     batch_id = word(row.get("batchid"))
-    return Job(
+    described = Job(
         system="panda",
         job_id=str(panda_id),
         task_id=_id(row.get("jeditaskid")),
         parent_job_id=_id(row.get("parentid")),
         attempt=_at_most(MAX_ATTEMPT, row.get("attemptnr")),
         queue=word(row.get("computingsite")),
-        site=None,
         status=status,
         substatus=word(row.get("jobsubstatus")),
-        application_status=None,
         cloud=UNKNOWN,
-        vm=None,
-        joined_by=None,
         batch_id=batch_id,
         batch_number=None if batch_id is None else number_of(batch_id),
         host=_host(row) if started_at else None,
@@ -218,13 +213,20 @@ def job(row: Any, seen_at: datetime) -> Job:
         input_type=word(row.get("inputfiletype")),
         output_type=word(row.get("outputfiletype")),
         release=word(row.get("homepackage")) or word(row.get("atlasrelease")),
-        error=error.name if error else None,
-        error_component=error.component if error else None,
-        error_category=error.category if error else None,
-        error_message=error.message if error else None,
-        error_raw=error.raw if error else None,
-        history=None,
         **structs.asdict(_effort(row, started_at, ended_at, is_wasted=is_final and status not in WELL)),
+    )
+    return _with_error(described, row) if status not in WELL and (is_final or status == "holding") else described
+
+
+def _with_error(job: Job, row: Mapping[str, Any]) -> Job:
+    error = error_of(row)
+    return structs.replace(
+        job,
+        error=error.name,
+        error_component=error.component,
+        error_category=error.category,
+        error_message=error.message,
+        error_raw=error.raw,
     )
 
 

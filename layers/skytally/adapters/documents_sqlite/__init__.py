@@ -144,16 +144,18 @@ class SqliteDocuments:
         return int(self._select(f"SELECT COUNT(*) FROM {quoted(index)}", [])[0][0])  # noqa: S608
 
     def forget(self, index: str, moment: str, before: datetime, is_over: Callable[[], bool] = lambda: False) -> int:
-        """Remove what is older, a bounded number in each transaction, so that writers get their turn; see the port."""
-        chosen = f"SELECT rowid FROM {quoted(index)} WHERE {quoted(moment)} < ? LIMIT {PAGE_ROWS}"  # noqa: S608
-        gone, removed = 0, PAGE_ROWS
+        """Remove older documents, a page in each transaction so that writers get their turn; see the port."""
+        page = f"SELECT rowid FROM {quoted(index)} WHERE {quoted(moment)} < ? LIMIT {PAGE_ROWS}"  # noqa: S608
+        sql = f"DELETE FROM {quoted(index)} WHERE rowid IN ({page})"  # noqa: S608
+        removed = 0
         with _answering():
-            while removed == PAGE_ROWS and not is_over():
+            while not is_over():
                 with _transaction(self._reader()):
-                    sql = f"DELETE FROM {quoted(index)} WHERE rowid IN ({chosen})"  # noqa: S608
-                    removed = self._reader().execute(sql, [to_ms(before)]).rowcount
-                gone += removed
-        return gone
+                    removed_now = self._reader().execute(sql, [to_ms(before)]).rowcount
+                removed += removed_now
+                if removed_now < PAGE_ROWS:
+                    break
+        return removed
 
     def install(self, now: datetime) -> Installed:  # noqa: ARG002
         """Do nothing: the file is set up when it is opened."""

@@ -156,49 +156,54 @@ def _kept_rows(reader: sqlite3.Connection, query: Query, kept: set[int], step_ho
 def _add_up(cells: Cells, reader: sqlite3.Connection, query: Query, step_ms: int, origin_ms: int) -> None:
     """Add the intervals of a window to the cells of the steps that they lie in."""
     for source in sources(query, set()):
-        for row in _spans(reader, query, source, step_ms, origin_ms):
-            _share_out(cells, row, query)
+        for row in _sums_by_step(reader, query, source, step_ms, origin_ms):
+            _add_to_steps(cells, row, query)
 
 
-def _spans(reader: sqlite3.Connection, query: Query, source: Source, step_ms: int, origin_ms: int) -> list[Row]:
-    """Add up what begins in one step and ends in one, by those two:
-    all of it, what lies in the first and what lies in the last.
+def _sums_by_step(reader: sqlite3.Connection, query: Query, source: Source, step_ms: int, origin_ms: int) -> list[Row]:
+    """Return sums grouped by the step in which intervals begin and the step in which they end.
+
+    A row has three numbers of each sum: `<sum>` of the whole, `head:<sum>` of the part in the first step, and
+    `tail:<sum>` of the part in the last step.
     """
     where, values, is_inside = source
     begin, end = to_ms(query.from_at), to_ms(query.until_at)
+    # The interval as far as it lies in the window.
     from_at, until_at = ("from_at", "until_at") if is_inside else (f"MAX(from_at, {begin})", f"MIN(until_at, {end})")
     first = f"({from_at} - {origin_ms}) / {step_ms}"
     last = f"MAX({first}, ({until_at} - 1 - {origin_ms}) / {step_ms})"
-    head = f"(({first} + 1) * {step_ms} + {origin_ms} - {from_at}) / (until_at - from_at)"
-    tail = f"({until_at} - {origin_ms} - {last} * {step_ms}) / (until_at - from_at)"
-    long = f"until_at - from_at > {step_ms}"  # No other has steps between its first and its last.
+    # The shares of the interval's length that lie in its first and in its last step.
+    head_share = f"(({first} + 1) * {step_ms} + {origin_ms} - {from_at}) / (until_at - from_at)"
+    tail_share = f"({until_at} - {origin_ms} - {last} * {step_ms}) / (until_at - from_at)"
+    # Only an interval longer than a step can have steps between, so only it needs the tail.
+    is_long = f"until_at - from_at > {step_ms}"
     grouped = f"GROUP BY {', '.join(['1', '2', *map(quoted, query.by)])}"
 
     def statement(add_up: str) -> str:
         columns = [f"{first} AS first, {last} AS last", *map(quoted, query.by)]
         for s in query.sums:
             columns.append(f"{add_up}({quoted(s) if is_inside else inside_sum(query, s)}) AS {quoted(s)}")
-            columns.append(f'{add_up}({quoted(s)} * {head}) AS "head:{s}"')
-            columns.append(f'{add_up}(CASE WHEN {long} THEN {quoted(s)} * {tail} END) AS "tail:{s}"')
+            columns.append(f'{add_up}({quoted(s)} * {head_share}) AS "head:{s}"')
+            columns.append(f'{add_up}(CASE WHEN {is_long} THEN {quoted(s)} * {tail_share} END) AS "tail:{s}"')
         return f"SELECT {', '.join(columns)} FROM interval WHERE {where} {grouped}"  # noqa: S608
 
     return exact.rows(reader, query, statement, values)
 
 
-def _share_out(cells: Cells, row: Row, query: Query) -> None:
-    """Give to each step, from a row's first to its last, what lies in it; the steps between have equal parts."""
-    where = tuple(row[d] for d in query.by)
+def _add_to_steps(cells: Cells, row: Row, query: Query) -> None:
+    """Add a row to its steps: the head to the first, the tail to the last, equal parts of the rest to those between."""
+    dimensions = tuple(row[d] for d in query.by)
     first, last = row["first"], row["last"]
     if first == last:
-        _add(cells[first, *where], {s: row[s] for s in query.sums})
+        _add(cells[first, *dimensions], {s: row[s] for s in query.sums})
         return
     between = last - first - 1
     heads = {s: row[f"head:{s}"] for s in query.sums}
     tails = {s: row[f"tail:{s}"] if between else row[s] - heads[s] for s in query.sums}
-    _add(cells[first, *where], heads)
-    _add(cells[last, *where], tails)
+    _add(cells[first, *dimensions], heads)
+    _add(cells[last, *dimensions], tails)
     for step in range(first + 1, last):
-        _add(cells[step, *where], {s: (row[s] - heads[s] - tails[s]) / between for s in query.sums})
+        _add(cells[step, *dimensions], {s: (row[s] - heads[s] - tails[s]) / between for s in query.sums})
 
 
 def _empty(names: Sequence[str]) -> Cells:

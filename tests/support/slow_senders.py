@@ -19,7 +19,7 @@ from pathlib import Path
 
 from localstack.replicas import free_port
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MIB = 1_024 * 1_024
 BOMB = gzip.compress(b" " * (64 * MIB), 9)
 

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-import lab
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -12,6 +11,7 @@ from skytally.core.ports import Created
 from skytally.core.records import Caller, Claim, Deposit
 from skytally.core.unreadable import Notes
 from skytally.secrets import claims, deposits, envelope
+from tests.support import builders
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 KEYS = Keyring(
@@ -103,20 +103,20 @@ def left(store, *, keys=KEYS, now=NOW, request_key=None, **fields):
 
 
 def attempt(
-    store, token, private_key=lab.SHARED_KEY, vm=None, *, keys=KEYS, clock=clock, origin=ORIGIN, comment="root@vm"
+    store, token, private_key=builders.SHARED_KEY, vm=None, *, keys=KEYS, clock=clock, origin=ORIGIN, comment="root@vm"
 ):
     """Claim; return the bundle."""
-    form = lab.claim_form(token, lab.public_key(private_key, comment), vm)
+    form = builders.claim_form(token, builders.public_key(private_key, comment), vm)
     return claims.claim(msgspec.convert(form, Claim, strict=False), store, keys, origin, clock)
 
 
-def opened(bundle, token, vm=None, private_key=lab.SHARED_KEY):
+def opened(bundle, token, vm=None, private_key=builders.SHARED_KEY):
     """Open a bundle as its vm does; return the payload and the reporter token."""
     claim, expires, claim_secret = token.split(".")
     return envelope.open_bundle(bundle, claim_secret.encode(), private_key, claim, int(expires), vm)
 
 
-def word(store, token, private_key=lab.SHARED_KEY, vm=None, **how):
+def word(store, token, private_key=builders.SHARED_KEY, vm=None, **how):
     """Claim; return what came of it in a word."""
     try:
         attempt(store, token, private_key, vm, **how)

@@ -1,7 +1,7 @@
 """The local server with a store that loses replies, for the race;
 `--mutant` decides claims by check-then-delete instead.
 
-Usage: race_server.py PORT LOST_SHARE [--mutant]
+Usage: python -m tests.support.race_server PORT LOST_SHARE [--mutant]
 """
 
 import random

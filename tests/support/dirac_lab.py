@@ -4,14 +4,13 @@ and vms that name jobs at any time of a test's own clock.
 
 from datetime import UTC, datetime, timedelta
 
-import lab
-
 from skytally.core.documents import Job
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState
 from skytally.core.records import Caller
 from skytally.jobs import dirac_collector, heartbeats
 from skytally.operation.timer import Deadline
+from tests.support import builders
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -39,7 +38,7 @@ class Door:
 
 def beat(documents, *job_ids, at=0.0, vm="vm-1", caller=CALLER, told=None):
     """Let a vm name jobs, so many hours after the beginning, and tell it then or later."""
-    report = lab.heartbeat(*job_ids, vm=vm, seen_at=None if told is None else AT + at * HOUR)
+    report = builders.heartbeat(*job_ids, vm=vm, seen_at=None if told is None else AT + at * HOUR)
     return heartbeats.record(report, caller, documents, AT + (at if told is None else told) * HOUR)
 
 

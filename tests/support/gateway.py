@@ -12,7 +12,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from running import Server
+
+from tests.support.local_server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 TERRAFORM = ROOT / "infra" / "terraform"

@@ -77,3 +77,8 @@ class Server:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, error.headers, error.read())
+
+
+def fleet(server, *options):
+    command = [sys.executable, "-m", "localstack.fleet", "--base", server.base, "--home", str(server.home), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)

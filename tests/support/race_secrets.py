@@ -1,7 +1,7 @@
 """Race for secrets: many claimants for each,
 over two server processes that are killed at random, on a store that loses replies.
 
-    python tests/contract/race_secrets.py --secrets 5000 --store files|versitygw|ministack|fake-gcs
+    python -m tests.support.race_secrets --secrets 5000 --store files|versitygw|ministack|fake-gcs
 
 Prints what was delivered how often. What must hold: nobody twice, nothing after its expiry, nothing without a proof,
 and whoever has a secret is whom its mark names.
@@ -24,21 +24,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from localstack import servers
+from skytally.adapters.keys_files import KeyFiles
+from skytally.app import wiring
+from skytally.core.config import Config
+from skytally.core.records import Caller, Deposit
+from skytally.secrets import deposits
+from skytally.secrets.envelope import parse_public_key
+from skytally.secrets.outcomes import mark_key, read_mark
+from tests.support import builders
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import lab  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
-
-from localstack import servers  # noqa: E402
-from skytally.adapters.keys_files import KeyFiles  # noqa: E402
-from skytally.app import wiring  # noqa: E402
-from skytally.core.config import Config  # noqa: E402
-from skytally.core.records import Caller, Deposit  # noqa: E402
-from skytally.secrets import deposits  # noqa: E402
-from skytally.secrets.envelope import parse_public_key  # noqa: E402
-from skytally.secrets.outcomes import mark_key, read_mark  # noqa: E402
-
 RACERS = 16
 FINAL = {200, 400, 403, 409, 410}
 PATIENCE_SECONDS = 60
@@ -87,7 +85,8 @@ class Servers:
         while not line:
             command = [
                 sys.executable,
-                str(Path(__file__).with_name("race_server.py")),
+                "-m",
+                "tests.support.race_server",
                 str(self.ports[n]),
                 str(self._lost_share),
             ]
@@ -120,7 +119,7 @@ def race(settings, home, secrets_count, *, lost_share=0.15, kill_every_seconds=2
     config = Config.from_env({**settings, "SKYTALLY_HOME": str(home)})
     objects, result = wiring.open_objects(config), Result(secrets_count)
     keys = [rsa.generate_private_key(public_exponent=65_537, key_size=2_048) for _ in range(RACERS)]
-    publics = [lab.public_key(key) for key in keys]
+    publics = [builders.public_key(key) for key in keys]
     spkis = [parse_public_key(public).spki_sha256 for public in publics]
     both = Servers(environment, lost_share, mutant)
     tokens = leave(secrets_count, objects, keys_folder.keyring())
@@ -193,7 +192,7 @@ def claim_all(racer, tokens, public, spki, both, result):
     for place, text in enumerate(tokens):
         claim, expires, _ = parts(text)
         honest = racer % 8 != 7
-        form = lab.claim_form(text if honest else f"{claim}.{expires}.{'0' * 64}", public)
+        form = builders.claim_form(text if honest else f"{claim}.{expires}.{'0' * 64}", public)
         with lock:
             gate = gates[id(result), place]
         gate.wait()

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
-import lab
 
 from skytally.access import tokens
 from skytally.adapters.documents_sqlite import SqliteDocuments
@@ -17,6 +16,7 @@ from skytally.adapters.keys_files import KeyFiles
 from skytally.core.documents import Job
 from skytally.core.ports import Write
 from skytally.core.records import Caller
+from tests.support import builders
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -181,7 +181,7 @@ def job_documents(jobs: Jobs, first: int, now: datetime) -> Iterator[Write]:
 
 def reports(story: Story, now: datetime) -> Iterator[dict[str, object]]:
     """Tell a story in samples; where hours were lost, the sample at their end has no previous one."""
-    vm = lab.FakeVm(story.vm, boot_at=now - timedelta(hours=LIFE_HOURS), cores=story.cores, busy=0.5)
+    vm = builders.FakeVm(story.vm, boot_at=now - timedelta(hours=LIFE_HOURS), cores=story.cores, busy=0.5)
     benchmark = {"kernel": "HEPscore23", "score_hs23": story.hs23} if story.hs23 else None
     for hours_ago in range(LIFE_HOURS - 1, story.silent_hours - 1, -1):
         at = now - timedelta(hours=hours_ago)

@@ -28,9 +28,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import lab
+from tests.support import builders
 
-FOLDER = Path(__file__).resolve().parent / "scenarios"
+FOLDER = Path(__file__).resolve().parents[1] / "scenarios"
 HOUR = timedelta(hours=1)
 
 
@@ -89,7 +89,7 @@ class Life:
         """Describe a moment as a sample and its `previous` do."""
         at = self.boot_at + (hours + shift_hours) * HOUR
         return {
-            "sampled_at": lab.stamp(at),
+            "sampled_at": builders.stamp(at),
             "uptime_seconds": self.uptime_seconds(hours),
             "counters": self.counters(hours),
         }
@@ -104,7 +104,7 @@ class Life:
         sample = {
             "vm": self.vm,
             "boot_id": self.boot_id,
-            "boot_at": lab.stamp(self.boot_at),
+            "boot_at": builders.stamp(self.boot_at),
             "month": month,
             "cores": self.cores(hours),
             "month_start": self.counters(edge_hours),

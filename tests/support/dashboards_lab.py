@@ -10,7 +10,7 @@ import json
 import operator
 from datetime import UTC, datetime, timedelta
 
-from board_lab import GRAFANA_SUMS, kuery, script
+from tests.support.board_lab import GRAFANA_SUMS, kuery, script
 
 MS = timedelta(milliseconds=1)
 SIGNS = {ast.Add: operator.add, ast.Div: operator.truediv}
