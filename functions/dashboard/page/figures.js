@@ -1,0 +1,278 @@
+// From the rows of an answer to what a figure shows:
+//   id, title, note; options, chosen, parameter: what it may show instead; draw: its picture of a width;
+//   legend: {name, colour, to}; groups: what is read out of it, {title, begin, end, entries, sum}; locate, extent:
+//   which group lies under the pointer, and where; open: the view behind a shape; span: whether a drag zooms into it.
+import { heatMap, histogram, lines, ranking, stackedBars } from "./charts.js";
+import { colourOf, isDashed, lineColourOf, stateColourOf } from "./colours.js";
+import { UNKNOWN, byName, binary, count, duration, hours, moment, share } from "./format.js";
+
+export const STATES = ["finished", "failed", "cancelled", "closed", "other"];
+const NO_NAME = "not known";
+const MOST_RANKED = 15;
+
+const nameOf = (row, by) => (row[by] === null || row[by] === undefined ? NO_NAME : String(row[by]));
+
+const namesOf = (rows, by) => [...new Set(rows.map((row) => nameOf(row, by)))].sort(byName);
+
+export const formatOf = ({ isShare, whole }) => (isShare ? share : whole ? count : hours);
+
+const stepsOf = (rows) => {
+  const steps = new Map(rows.map(({ at, until }) => [at, { at, until }]));
+  return [...steps.values()].toSorted((a, b) => (a.at < b.at ? -1 : 1));
+};
+
+const legendOf = (names, colour, open) =>
+  names.map((name) => ({ name, colour: colour(name), to: open?.(name) ?? null }));
+
+// What lies on a time axis is read moment by moment, and zoomed into.
+const timed = ({ from, until }, groups, linkOf) => ({
+  groups,
+  span: { from, until },
+  locate: (svg, x) =>
+    groups.findIndex(({ begin, end }) => svg.scale("x").invert(x) >= begin && svg.scale("x").invert(x) < end),
+  extent: (svg, { begin, end }) => ({ left: svg.scale("x").apply(begin), right: svg.scale("x").apply(end) }),
+  open: linkOf,
+});
+
+const groupsOf = (points, measure, colour, { isSummed = true } = {}) => {
+  const format = formatOf(measure);
+  return stepsOf(points).map(({ at, until }) => {
+    const mine = points.filter((point) => point.at === at && point.value !== null && point.value !== 0);
+    const entries = mine
+      .toSorted((a, b) => b.value - a.value)
+      .map(({ name, value, more }) => ({
+        name,
+        colour: colour(name),
+        written: `${format(value)}${more ? ` ${more}` : ""}`,
+      }));
+    const sum = isSummed && entries.length > 1 ? format(mine.reduce((total, { value }) => total + value, 0)) : null;
+    return { title: `${moment(at)} – ${moment(until)}`, begin: new Date(at), end: new Date(until), entries, sum };
+  });
+};
+
+const label = ({ title, data }) => `${title}, ${moment(data.from)} to ${moment(data.until)}. The table has the sums.`;
+
+const stepNote = ({ step_seconds: step }) => (step ? `a step is ${duration(step)}` : "");
+
+const ofJobs = (row) =>
+  row.job_count === undefined
+    ? ""
+    : `(${count(row.failed_count)} of ${count(row.finished_count + row.failed_count)} jobs)`;
+
+// A measure of each name over time: stacked bars of what adds up, lines of shares.
+export const overTime = ({ id, title, data, by, measure, linkOf, ...more }) => {
+  const rows = data.series;
+  const names = namesOf(rows, by);
+  const isLine = measure.isShare === true;
+  const colour = isLine ? lineColourOf : colourOf;
+  names.forEach(colour);
+  const values = new Map(rows.map((row) => [JSON.stringify([nameOf(row, by), row.at]), row]));
+  const cells = names.flatMap((name) =>
+    stepsOf(rows).map((step) => ({ name, step, row: values.get(JSON.stringify([name, step.at])) })),
+  );
+  const points = cells
+    .filter(({ row }) => row || isLine)
+    .map(({ name, step, row }) => ({
+      name,
+      ...step,
+      value: row?.[measure.name] ?? null,
+      colour: colour(name),
+      dashed: isDashed(name),
+      more: row && measure.name === "failed_share" ? ofJobs(row) : "",
+    }));
+  const options = { points, from: data.from, until: data.until, whole: measure.whole, isShare: measure.isShare };
+  const draw = (width) => (isLine ? lines : stackedBars)(width, { ...options, label: label({ title, data }) });
+  const groups = groupsOf(points, measure, colour, { isSummed: !isLine });
+  return {
+    id,
+    title,
+    note: stepNote(data),
+    unit: measure.unit,
+    legend: legendOf(names, colour, linkOf),
+    draw,
+    ...more,
+    ...timed(data, groups, linkOf),
+    isEmpty: points.every(({ value }) => value === null),
+  };
+};
+
+// The counts of each state over time, of all names together: measures {finished_count: "finished", …}.
+export const byState = ({ id, title, data, measures, unit, linkOf, ...more }) => {
+  const states = Object.entries(measures);
+  const points = stepsOf(data.series).flatMap((step) => {
+    const rows = data.series.filter(({ at }) => at === step.at);
+    return states.map(([field, name]) => ({
+      name,
+      ...step,
+      value: rows.reduce((sum, row) => sum + (row[field] ?? 0), 0),
+      colour: stateColourOf(name),
+    }));
+  });
+  const names = states
+    .map(([, name]) => name)
+    .filter((name) => points.some((point) => point.name === name && point.value));
+  const options = { points, from: data.from, until: data.until, whole: true };
+  return {
+    id,
+    title,
+    note: stepNote(data),
+    unit,
+    legend: legendOf(names, stateColourOf, linkOf),
+    ...more,
+    draw: (width) => stackedBars(width, { ...options, label: label({ title, data }) }),
+    ...timed(data, groupsOf(points, { whole: true }, stateColourOf), linkOf),
+    isEmpty: !names.length,
+  };
+};
+
+// A share of each name in each step, as a map.
+export const shareMap = ({ id, title, data, by, measure, linkOf, ...more }) => {
+  const names = namesOf(data.series, by);
+  const points = data.series.map((row) => ({
+    name: nameOf(row, by),
+    at: row.at,
+    until: row.until,
+    value: row[measure.name] ?? null,
+    more: ofJobs(row),
+  }));
+  const red = () => stateColourOf("failed");
+  return {
+    id,
+    title,
+    note: `${stepNote(data)} · the number is the share in %, and the colour is its strength`,
+    unit: "",
+    legend: [],
+    ...more,
+    draw: (width) =>
+      heatMap(width, { points, names, from: data.from, until: data.until, label: label({ title, data }) }),
+    ...timed(data, groupsOf(points, measure, red, { isSummed: false }), linkOf),
+    isEmpty: points.every(({ value }) => value === null),
+  };
+};
+
+const written = (row, columns) => {
+  const words = columns.map((column) => column.format(row[column.name], row)).filter((value) => value !== UNKNOWN);
+  return words.join(" · ") || NO_NAME;
+};
+
+// The first rows of a table, each with its jobs by state.
+export const rankingOf = ({ id, title, rows: all, dimensions, linkOf, stateLinkOf }) => {
+  const rows = all.slice(0, MOST_RANKED);
+  const labels = rows.map((row) => written(row, dimensions));
+  const parts = rows.flatMap((row, at) =>
+    STATES.map((name) => ({ row: at, name, value: row[`${name}_count`] ?? 0, colour: stateColourOf(name) })),
+  );
+  const groups = rows.map((row, at) => ({
+    title: labels[at],
+    entries: parts
+      .filter((part) => part.row === at && part.value)
+      .map(({ name, value, colour }) => ({ name, colour, written: count(value) })),
+    sum: count(row.job_count),
+  }));
+  const names = STATES.filter((name) => parts.some((part) => part.name === name && part.value));
+  const height = (svg) => svg.scale("y").bandwidth;
+  return {
+    id,
+    title,
+    note: all.length > rows.length ? `the first ${rows.length} rows of the table` : "",
+    unit: "jobs",
+    groups,
+    legend: legendOf(names, stateColourOf, stateLinkOf),
+    isEmpty: !parts.some(({ value }) => value),
+    draw: (width) => ranking(width, { labels, parts, label: `${title}. The table has the numbers.` }),
+    locate: (svg, _, y) =>
+      rows.findIndex((row, at) => y >= svg.scale("y").apply(at) && y < svg.scale("y").apply(at) + height(svg)),
+    extent: (svg, group) => {
+      const top = svg.scale("y").apply(groups.indexOf(group));
+      return { top, bottom: top + height(svg) };
+    },
+    open: (_, { row }) => linkOf(rows[row]),
+  };
+};
+
+const EDGES = { seconds: duration, bytes: binary, share: (value) => `${Math.round(value * 100)} %` };
+
+// How often each size of a quantity was met, by state.
+export const histogramOf = ({ id, title, data }) => {
+  const { buckets: all = [], unit, unknown_count: unknown } = data;
+  const hasJobs = (row) => STATES.some((state) => row[`${state}_count`] > 0);
+  const buckets = all.slice(Math.max(0, all.findIndex(hasJobs) - 1), all.findLastIndex(hasJobs) + 2);
+  const format = EDGES[unit] ?? String;
+  const edges = [...buckets.map(({ from }) => from), buckets.at(-1)?.until].map((edge) =>
+    edge === undefined || edge === null ? "more" : format(edge),
+  );
+  const bars = buckets.flatMap((row, bucket) =>
+    STATES.map((name) => ({ bucket, name, value: row[`${name}_count`] ?? 0, colour: stateColourOf(name) })),
+  );
+  const groups = buckets.map((_, at) => {
+    const mine = bars.filter((bar) => bar.bucket === at && bar.value);
+    const entries = mine.map(({ name, value, colour }) => ({ name, colour, written: count(value) }));
+    return {
+      title: `${edges[at]} to ${edges[at + 1]}`,
+      entries,
+      sum: count(mine.reduce((sum, { value }) => sum + value, 0)),
+    };
+  });
+  const names = STATES.filter((name) => bars.some((bar) => bar.name === name && bar.value));
+  return {
+    id,
+    title,
+    note: unknown ? `not known of ${count(unknown)} jobs` : "",
+    unit: "jobs",
+    groups,
+    legend: legendOf(names, stateColourOf),
+    isEmpty: !names.length,
+    draw: (width) => histogram(width, { bars, edges, label: `${title}: jobs by size. The table has the numbers.` }),
+    locate: (svg, x) => groups.findIndex((_, at) => at === Math.floor(svg.scale("x").invert(x))),
+    extent: (svg, group) => {
+      const at = groups.indexOf(group);
+      return { left: svg.scale("x").apply(at), right: svg.scale("x").apply(at + 1) };
+    },
+    open: () => null,
+  };
+};
+
+const running = (rows, measure) => {
+  let sum = 0;
+  return stepsOf(rows).map(({ at, until }) => {
+    const mine = rows.filter((row) => row.at === at);
+    sum += mine.reduce((total, row) => total + (row[measure.name] ?? 0), 0);
+    return { at, until, value: sum };
+  });
+};
+
+// The sum since the window began, beside that of the window before it, laid over it.
+export const cumulative = ({ id, title, data, before, measure, ...more }) => {
+  const shift = before ? new Date(data.from) - new Date(before.from) : 0;
+  const moved = (iso) => new Date(+new Date(iso) + shift).toISOString();
+  const earlier = before ? running(before.series, measure) : [];
+  const end = Math.max(+new Date(data.until), ...earlier.map(({ until }) => +new Date(moved(until))));
+  const points = [
+    ...running(data.series, measure).map((point) => ({ ...point, name: "this window" })),
+    ...earlier.map(({ at, until, value }) => ({
+      at: moved(at),
+      until: moved(until),
+      value,
+      name: "the month before",
+      dashed: true,
+    })),
+  ].map((point) => ({ ...point, colour: COLOURS[point.name] }));
+  const span = { from: data.from, until: new Date(end).toISOString() };
+  return {
+    id,
+    title,
+    note: stepNote(data),
+    unit: measure.unit,
+    legend: legendOf(namesOf(points, "name"), (name) => COLOURS[name]),
+    ...more,
+    draw: (width) => lines(width, { points, ...span, label: label({ title, data }) }),
+    ...timed(
+      span,
+      groupsOf(points, measure, (name) => COLOURS[name], { isSummed: false }),
+      () => null,
+    ),
+    isEmpty: !points.length,
+  };
+};
+
+const COLOURS = { "this window": "#0072b2", "the month before": "#8b98a5" };
