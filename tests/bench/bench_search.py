@@ -31,6 +31,7 @@ from skytally.core.ports import Write  # noqa: E402
 from skytally.core.site_data import Site  # noqa: E402
 from skytally.dashboard.time_range import window  # noqa: E402
 from skytally.dashboard.usage_view import usage_view  # noqa: E402
+from skytally.dashboard.window_boots import window_boots  # noqa: E402
 
 BULK, ROUNDS = 2_000, 20
 PARTS = ("raw", "reports", "grown")
@@ -131,9 +132,8 @@ def grown(documents, vms, hours, until):
         taken = []
         for _ in range(3):
             began = time.perf_counter()
-            usage_view(
-                window({"window": name, "until": until.isoformat()}, until), {}, "cloud", documents, Site(), until
-            )
+            shown = window({"window": name, "until": until.isoformat()}, until)
+            usage_view(shown, {}, "cloud", window_boots(shown, {}, documents, Site(), until), documents, until)
             taken.append(time.perf_counter() - began)
         times.append(f"{sorted(taken)[1] * 1e3:,.0f}")
     return [
