@@ -37,7 +37,8 @@ const timed = ({ from, until }, groups, linkOf) => ({
 const groupsOf = (points, measure, colour, { isSummed = true } = {}) => {
   const format = formatOf(measure);
   return stepsOf(points).map(({ at, until }) => {
-    const mine = points.filter((point) => point.at === at && point.value !== null && point.value !== 0);
+    const isRead = ({ value }) => value !== null && (value !== 0 || !isSummed);
+    const mine = points.filter((point) => point.at === at && isRead(point));
     const entries = mine
       .toSorted((a, b) => b.value - a.value)
       .map(({ name, value, more }) => ({
