@@ -47,7 +47,8 @@ def test_a_round_settles_what_fell_silent_and_the_page_shows_it(collect, client,
     named("2", hours_ago=0.2)
     assert collect().json() == {"state": "done", "running": 0, "asked": 3, "final": 2, "unreadable": 0}
     assert (job("1").status, job("3").status, job("2").status, job("2").final_at) == ("Done", "Failed", "Running", None)
-    table = client.get("dashboard/data?view=jobs&window=day&until=2026-11-24T12:00:00Z", headers=reader).json()["table"]
+    query = "view=jobs&by=status&window=day&until=2026-11-24T12:00:00Z"
+    table = client.get(f"dashboard/data?{query}", headers=reader).json()["table"]
     assert {(row["cloud"], row["status"], row["job_count"]) for row in table} >= {
         ("uvic", "Done", 1),
         ("uvic", "Failed", 1),

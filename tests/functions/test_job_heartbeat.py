@@ -39,7 +39,7 @@ def test_jobs_show_at_once_and_the_same_again_changes_nothing(beat, client, read
         answer = beat(body)
         assert answer.status_code == 200, answer.text
         assert (answer.json()["accepted"], [one["index"] for one in answer.json()["rejected"]]) == (2, [1])
-    table = client.get("dashboard/data?view=jobs", headers=reader).json()["table"]
+    table = client.get("dashboard/data?view=jobs&by=status", headers=reader).json()["table"]
     assert [(row["cloud"], row["status"], row["job_count"]) for row in table] == [("uvic", "Running", 2)]
     kept = wiring.documents().get("heartbeat", "123@vm-1@uvic", Heartbeat)
     assert kept.claimed_at == datetime.fromisoformat("2026-11-24T00:00:00Z")

@@ -36,7 +36,7 @@ SETTINGS = {
     "SKYTALLY_CLAIMS_PER_SECOND": "0",
     "SKYTALLY_PANDA_QUEUES": f"{A},{B}",
 }
-WINDOWS, MONTHS = ("hour", "day", "week", "month"), ("2026-10", "2026-11")
+WINDOWS, MONTHS = ("hour", "day", "week", "month", "this_month", "last_month"), ("2026-10", "2026-11")
 APEL = ("apel-cloud", "apel-cloud-summary", "apel-job-summary")
 Headers = dict[str, str]
 

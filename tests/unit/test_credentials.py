@@ -591,6 +591,7 @@ def check(steps, folder):
         story.documents.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(steps=STEPS)
 def test_whatever_happens_no_refresh_token_is_sent_twice_and_a_new_file_works(steps, tmp_path_factory):

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from localstack.knative_api import Authority
+from skytally.adapters import functions_openfaas
 from skytally.adapters.functions_knative.cluster import Cluster
 from skytally.adapters.functions_knative.kubeconfig import Access
 from skytally.adapters.functions_openfaas import OpenFaasFunctions
@@ -114,7 +115,8 @@ def test_no_password_travels_in_clear_unless_somebody_said_so(run, gateway):
     assert "the password would travel in clear. Use https, or say --insecure where the network is yours" in output
 
 
-def test_who_says_so_is_asked_no_more(run):
+def test_who_says_so_is_asked_no_more(run, monkeypatch):
+    monkeypatch.setattr(functions_openfaas, "TRIES", 1)
     exit_code, output = run("remove-secret", "s3", "--insecure", gateway="http://gateway.invalid")
     assert (exit_code, "the gateway at http://gateway.invalid does not answer" in output) == (1, True)
 

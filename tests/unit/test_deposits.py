@@ -38,6 +38,7 @@ def stored(store):
     return store.get(keys_of(store, "prep")[0])
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_whoever_changes_a_bit_in_the_store_gives_nobody_anything(tmp_path_factory, share, bit):

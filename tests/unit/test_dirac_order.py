@@ -221,6 +221,7 @@ REOPENED = [
 ]
 
 
+@pytest.mark.slow
 @settings(PATIENCE, max_examples=200)
 @example(OVERTAKEN)
 @example(REOPENED)

@@ -55,6 +55,7 @@ def test_every_id_that_dirac_may_give_is_taken_as_it_writes_it(number):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=builders.ANY_JSON)
 @example(value="1e400")
@@ -96,6 +97,7 @@ def test_the_same_again_changes_nothing(documents):
     assert (kept(documents), job(documents)) == before
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(times=st.lists(st.integers(0, 100), min_size=1, max_size=8))
 def test_in_any_order_the_newest_is_kept(tmp_path_factory, times):

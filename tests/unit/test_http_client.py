@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from skytally.adapters import http_client
 from skytally.adapters.http_client import HttpClient, NotSent
 
-SECONDS = 0.5
+SECONDS = 0.3
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -100,6 +100,7 @@ def dirac_row(number):
     return dict.fromkeys(COLUMNS) | {"job_id": number, "status": "Done", "site": OURS, "reschedule_count": 0} | TIMES
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=QUIET)
 @given(column=st.sampled_from([*COLUMNS, "job_id", None]), value=ANY_JSON, at=st.integers(0, 2))
 @example(column="ended_at", value='"9999-12-31T23:59:59"', at=0)

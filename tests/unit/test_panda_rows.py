@@ -192,6 +192,46 @@ def test_the_first_failing_component(fields, error):
     assert job(**fields).error == error
 
 
+LONG = {"code": 7, "diag": "word " * 1_000}
+
+
+def test_the_whole_text_has_every_component_with_its_code():
+    fields = {"piloterrorcode": 1099, "piloterrordiag": "no route to storage.example.org", "transexitcode": "65"}
+    made = job(**fields, exeerrordiag="OK", ddmerrorcode=200, ddmerrordiag="bookkeeping", superrordiag="lost heartbeat")
+    assert made.error_raw.split("\n") == [
+        "pilot 1099: no route to storage.example.org",
+        "transform 65",
+        "ddm 200: bookkeeping",
+        "supervisor: lost heartbeat",
+    ]
+    assert made.error_message == "no route to <HOST>"
+    assert job().error_raw is None
+    long = {f"{column}{end}": text for column in panda_errors.COMPONENTS.values() for end, text in LONG.items()}
+    assert len(job(**long).error_raw) == 4_096
+
+
+@pytest.mark.parametrize(
+    ("pilot_id", "url"),
+    [
+        (
+            "https://aipanda.example.org:25443/logs/grid.1.0.out|PR|3.7.0.36",
+            "https://aipanda.example.org:25443/logs/grid.1.0.out",
+        ),
+        ("http://pilots.example.org", "http://pilots.example.org"),
+        ("tpilot@server|PR", None),
+        ("javascript:alert(1)|PR", None),
+        ("https://robot:secret@pilots.example.org/log", None),
+        ('https://pilots.example.org/"><script>', None),
+        ("https://pilots.example.org/" + "x" * 500, None),
+        ("", None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_where_a_pilots_log_lies(pilot_id, url):
+    assert job(pilotid=pilot_id).log_url == url
+
+
 @pytest.mark.parametrize(
     ("fields", "category", "message"),
     [
@@ -229,7 +269,7 @@ def test_foreign_words_are_harmless():
     diag = 'x\x00y\u202eevil "q" {"a": "<script>"} /DC=ch/DC=cern/OU=Users/CN=alice/CN=12 Alice B, then ' + "z" * 10_000
     made = job(piloterrorcode=1, piloterrordiag=diag)
     assert len(made.error_message) == 200
-    assert len(made.error_raw) == 500
+    assert len(made.error_raw) <= 1_020
     for text in (made.error_message, made.error_raw):
         assert "alice" not in text
         assert "\x00" not in text
@@ -376,6 +416,7 @@ def test_slices_are_split_until_nothing_is_cut(seconds):
     assert sorted(found) == list(range(len(seconds)))
 
 
+@pytest.mark.slow
 def test_a_full_second_is_split_by_status_and_queue_and_then_asked_for_more():
     table = Table([NOW] * 30_000)
     found = [row["pandaid"] for _, rows in panda_rows.whole(table, asked(limit=5_000)) for row in rows]

@@ -274,6 +274,7 @@ def ends(documents):
     }
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(order=st.permutations(range(len(STORY))), again=st.lists(st.integers(0, len(STORY) - 1), max_size=4))
 def test_any_order_with_repetition_ends_the_same(tmp_path_factory, order, again):

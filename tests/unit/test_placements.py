@@ -89,6 +89,7 @@ class TestOrder:
         documents.close()
         return found
 
+    @pytest.mark.slow
     @settings(max_examples=60)
     @given(rounds=ROUNDS, data=st.data())
     def test_any_order_of_reports_ends_as_the_order_in_which_they_were_made(self, tmp_path_factory, rounds, data):
@@ -211,6 +212,7 @@ class TestItems:
 
     NUMBERS = itertools.count()
 
+    @pytest.mark.slow
     @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_any_value_in_any_field_leaves_the_neighbours_alone(self, documents, data):

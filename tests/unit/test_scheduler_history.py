@@ -100,6 +100,7 @@ def test_names_of_the_repeated_hour_and_a_clock_that_went_back_lose_nothing(pool
     assert pool.numbers() == each_once(*range(1, 5))
 
 
+@pytest.mark.slow
 def test_files_that_go_when_their_time_has_come_are_no_gap(pool):
     rotated = []
     for number in range(1, 9):
@@ -236,6 +237,7 @@ def test_the_token_follows_no_redirect(pool):
         assert (elsewhere.asked, elsewhere.told) == ([], [])
 
 
+@pytest.mark.slow
 def test_two_copies_do_not_run_at_once(pool):
     pool.add(1)
     pool.receiver.delay = 2.0

@@ -143,6 +143,7 @@ def steps(fates):
     return st.lists(st.tuples(st.integers(0, 11), st.sampled_from(fates)), max_size=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [(), ("a", "b")], ids=["one vm", "a batch"])
 def test_at_most_once_in_any_order(tmp_path_factory, names):
     @settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])

@@ -344,6 +344,7 @@ def process(tmp_path, kind):
             other.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["guarded", "bare"])
 def test_a_process_that_was_frozen_past_its_lease_writes_nothing_that_counts(documents, tmp_path, monkeypatch, kind):
     """The guard keeps it from writing; where it writes all the same, the store does not take it."""

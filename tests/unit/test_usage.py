@@ -327,6 +327,7 @@ def test_months_sum_to_the_last_counters(bench):
     assert len(bench.usages()) == 4
 
 
+@pytest.mark.slow
 def test_ten_thousand_samples_in_one_report_and_no_more(bench):
     vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(seconds=10_000))
     one = vm.sample(NOW)

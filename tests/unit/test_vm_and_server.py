@@ -87,6 +87,7 @@ def test_a_week_in_which_the_host_paused_the_vm_is_not_covered(lab):
     assert boot["coverage"] == pytest.approx(40 / 208, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_disk", [False, True])
 def test_what_a_restored_vm_ran_twice_counts_once_and_is_not_covered(lab, with_disk):
     hourly(lab, 10)

@@ -164,6 +164,7 @@ def round_of(
         for identity, alarm in alarms.items()
         if not _is_news(alarm) and alarm != known.get(identity)
     ]
+    _keep_history([identity for identity in alarms if identity not in known], documents, now)
     documents.write(kept).result()
     told = _told(alarms, notifier, documents, now, errors, deadline)
     if not deadline.is_over():
@@ -172,6 +173,17 @@ def round_of(
         raise errors[0]
     states = Counter(alarm.state for alarm in alarms.values())
     return {"open": states[RAISED], "raised": told.count(RAISED), "resolved": told.count(RESOLVED)}
+
+
+def _keep_history(raised_anew: Sequence[str], documents: Documents, now: datetime) -> None:
+    """Give what is resolved a key of its own before its alarm is raised anew."""
+    resolved = documents.get_many("alarm", raised_anew, Alarm)
+    writes = [
+        Write("alarm", f"{identity}@{to_ms(alarm.raised_at)}", to_ms(now), alarm)
+        for identity, alarm in zip(raised_anew, resolved, strict=True)
+        if alarm is not None
+    ]
+    documents.write(writes).result()
 
 
 def muted(identity: str, site: Site) -> bool:

@@ -14,12 +14,13 @@ from msgspec import Struct, structs
 from skytally.alarms.alarm_round import Crash, Finding, each
 from skytally.alarms.failure_rate_test import Cell, Comparison, Evidence, faulty
 from skytally.core.documents import Cursor
+from skytally.core.job_outcomes import STATUSES
 from skytally.core.ports import Documents, Query, Row
-from skytally.jobs import dirac_state, panda_rows
+from skytally.jobs import dirac_state
 from skytally.jobs.placement_join import UNKNOWN
 
 KINDS = ("faulty_cloud", "black_hole_vm")
-FAILED, WELL = ("failed", "Failed"), (*panda_rows.WELL, *dirac_state.WELL)
+FAILED, WELL = STATUSES["failed"], STATUSES["finished"]
 NOT_OURS = (UNKNOWN, dirac_state.ELSEWHERE)
 HOUR, LONGER = timedelta(hours=1), timedelta(hours=6)
 WORK = ("system", "processing_type", "task_id")

@@ -5,7 +5,10 @@ All seconds are whole milliseconds, so that sums are exact.
 
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
+
+from skytally.core.distributions import buckets
+from skytally.core.job_outcomes import outcome_of
 
 
 class Document(Struct, frozen=True, kw_only=True):
@@ -163,7 +166,8 @@ class Alarm(Document, frozen=True, kw_only=True):
     """index alarm, key `{kind}:{subject}`, version ms of the round:
     one thing that a person must look at, and what people were told.
 
-    `vm` is whose it is where it is a vm's, and `error` the one that its jobs fail with most.
+    What was resolved before the alarm was raised anew has the key `{kind}:{subject}@{ms when it was raised}`. `vm` is
+    whose it is where it is a vm's, and `error` the one that its jobs fail with most.
     """
 
     kind: str
@@ -297,7 +301,12 @@ class Job(Document, frozen=True, kw_only=True):
     whose CPU time is known. What cannot be (an end before its start, more CPU than cores) is named in `doubt` and left
     out of `cpu_ms`. `error` is `{component} {code}` of the first failing component, `error_message` what of its words
     does not vary. `runs` are the runs on our vms that are over and counted in `wall_ms`, where a job may have several
-    (JSON; see `dirac_count`), and `history` what became of those that DIRAC rescheduled.
+    (JSON; see `dirac_count`), and `history` what became of those that DIRAC rescheduled. `error_raw` is the source's
+    whole text of the error, `log_url` where the job's log can be read.
+
+    Worked out of the rest, so that every engine can add them up: `finished_count` and `failed_count` are 1 where that
+    is the job's outcome, else 0; the fields of `distributions.BUCKET_FIELDS` are where the bucket begins that the job
+    is in. Documents of earlier versions lack them in the store.
     """
 
     system: str
@@ -346,6 +355,26 @@ class Job(Document, frozen=True, kw_only=True):
     doubt: str | None = None
     history: str | None = None
     runs: str | None = None
+    log_url: str | None = None
+    finished_count: int | None = None
+    failed_count: int | None = None
+    run_seconds_from: int | None = None
+    max_pss_bytes_from: int | None = None
+    disk_bytes_from: int | None = None
+    efficiency_from: float | None = None
+
+    def __post_init__(self) -> None:
+        """Work out the fields that follow from the others."""
+        outcome = outcome_of(self.status, is_final=self.final_at is not None)
+        structs.force_setattr(self, "finished_count", int(outcome == "finished"))
+        structs.force_setattr(self, "failed_count", int(outcome == "failed"))
+        for name, value in buckets(self.wall_ms, self.max_pss_bytes, self.work_folder_bytes, self.efficiency).items():
+            structs.force_setattr(self, name, value)
+
+    @property
+    def efficiency(self) -> float | None:
+        """CPU time by core time, where it is known."""
+        return self.cpu_ms / self.core_ms_with_cpu if self.core_ms_with_cpu else None
 
 
 class Cursor(Document, frozen=True, kw_only=True):

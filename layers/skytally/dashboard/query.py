@@ -1,34 +1,41 @@
 """The dashboard's data: which view a query asks for, over what, in which order and how much of it."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from skytally.accounting import cloud_names
 from skytally.core.concurrently import concurrently
+from skytally.core.distributions import DISTRIBUTIONS
 from skytally.core.errors import Malformed
 from skytally.core.ports import Documents, Objects
 from skytally.core.records import iso
 from skytally.core.site_data import Site, SiteFault
 from skytally.core.unreadable import Notes
-from skytally.dashboard import health_view, jobs_view, usage_view
+from skytally.dashboard import alarm_view, health_view, jobs_distribution, jobs_view, overview, usage_view
 from skytally.dashboard.paging import cut, listed
 from skytally.dashboard.time_range import Window, step_end, step_start, window
 from skytally.secrets import audit
 
 SECRETS_DAYS = 31
 SECRET_STATES = ("waiting", "delivered", "expired", "revoked", "damaged")
-PARTS = {"table": ("table",), "series": ("series",), "all": ("table", "series")}
+PARTS = {
+    "table": ("table",),
+    "series": ("series",),
+    "all": ("table", "series"),
+    "distribution": ("distribution",),
+}
 
 
 class Asked(Struct, frozen=True, kw_only=True):
     """A query of a reader, and where its answer lies.
 
-    `clouds` are those that it is about, `visible` those that the reader may see; none named are all.
+    `clouds` are those that it is about, `visible` those that the reader may see; none named are all. `panda_url` is
+    where jobs have their pages, if anywhere. `off` names the timers that have nothing to do.
     """
 
     query: Mapping[str, str]
@@ -39,6 +46,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     notes: Notes
     site: Site
     site_fault: SiteFault | None
+    panda_url: str
+    off: Collection[str]
     now: datetime
 
 
@@ -51,11 +60,14 @@ def data(asked: Asked) -> dict[str, Any]:
     parts = PARTS[_one_of("part", asked.query.get("part", "all"), PARTS)]
     asked_cut = cut(asked.query)
     view_name = _one_of("view", asked.query.get("view", "usage"), VIEWS)
+    if "distribution" in parts and view_name != "jobs":
+        raise Malformed("part=distribution is of view=jobs: name that view", field="part")
     answer = VIEWS[view_name](asked, parts)
     rows = answer.get("table", [])
-    if view_name == "health" or not (rows or answer.get("series")):
+    if view_name in {"overview", "health"} or not (rows or answer.get("series")):
         check_cloud(asked)
-    return answer | {"table": listed(rows, asked_cut), "row_count": len(rows)}
+    alarms = alarm_view.open_alarms(asked.visible, asked.documents)
+    return answer | {"table": listed(rows, asked_cut), "row_count": len(rows), "open_alarms": len(alarms)}
 
 
 def check_cloud(asked: Asked) -> None:
@@ -98,7 +110,10 @@ def _where(asked: Asked, filters: Sequence[str]) -> usage_view.Where:
 def _jobs(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     by = _one_of("by", asked.query.get("by", "cloud"), jobs_view.DISPLAYS)
     shown, where = window(asked.query, asked.now), _where(asked, jobs_view.FILTERS)
-    table = partial(jobs_view.jobs_view, shown, where, by, asked.documents, asked.now)
+    if "distribution" in parts:
+        of = _one_of("of", asked.query.get("of", ""), DISTRIBUTIONS)
+        return jobs_distribution.jobs_distribution(shown, where, of, asked.documents, asked.now)
+    table = partial(jobs_view.jobs_view, shown, where, by, asked.documents, asked.panda_url, asked.now)
     return usage_view.frame("jobs", shown, asked.now) | _parts(
         parts, table, partial(jobs_view.jobs_series, shown, where, asked.documents)
     )
@@ -149,12 +164,30 @@ def _ends(held: Sequence[audit.SecretRecord], shown: Window) -> list[dict[str, A
     ]
 
 
+def _overview(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
+    """Show the last hour, whatever window is asked for."""
+    until = {"until": asked.query["until"]} if "until" in asked.query else {}
+    shown = structs.replace(window({"window": "hour"} | until, asked.now), step=overview.HOUR)
+    sources = overview.Sources(documents=asked.documents, objects=asked.objects, notes=asked.notes, off=asked.off)
+    return usage_view.frame("overview", shown, asked.now) | _parts(
+        parts,
+        partial(overview.overview, shown, asked.clouds, sources, asked.now),
+        partial(overview.overview_series, shown, asked.clouds, asked.documents),
+    )
+
+
 def _health(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
     """Show how skytally is now, whatever window is asked for."""
     now = iso(asked.now)
-    answer = health_view.health_view(asked.clouds, asked.documents, asked.site_fault, asked.now)
+    answer = health_view.health_view(asked.clouds, asked.off, asked.documents, asked.site_fault, asked.now)
     return {"from": now, "until": now, "doubts": [], "choices": {}} | answer
 
 
 View = Callable[[Asked, Sequence[str]], dict[str, Any]]
-VIEWS: dict[str, View] = {"usage": _usage, "jobs": _jobs, "secrets": _secrets, "health": _health}
+VIEWS: dict[str, View] = {
+    "overview": _overview,
+    "usage": _usage,
+    "jobs": _jobs,
+    "secrets": _secrets,
+    "health": _health,
+}

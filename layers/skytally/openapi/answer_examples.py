@@ -94,6 +94,7 @@ _SERIES = {
     "series": [_POINT],
     "table": [],
     "row_count": 0,
+    "open_alarms": 0,
 }
 JSON = "application/json"
 ANSWERS: dict[tuple[str, str], Any] = {

@@ -29,8 +29,12 @@ from skytally.core.records import (
     Samples,
 )
 from skytally.dashboard import metrics, view_answers
+from skytally.dashboard.overview_answers import OpenAlarm, OverviewAnswer, OverviewPoint, OverviewRow
 from skytally.dashboard.view_answers import (
     JOB_ROWS,
+    AlarmHistoryRow,
+    Bucket,
+    BucketRow,
     HealthAnswer,
     HealthRow,
     IntervalRow,
@@ -55,7 +59,13 @@ from skytally.secrets.revocations import RevocationAnswer, SweepCounts
 Schema = dict[str, Any]
 PREFIX = "#/components/schemas/"
 JOB_ID = {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"}
-VIEWS = {"usage": UsageAnswer, "jobs": JobsAnswer, "secrets": SecretsAnswer, "health": HealthAnswer}
+VIEWS = {
+    "overview": OverviewAnswer,
+    "usage": UsageAnswer,
+    "jobs": JobsAnswer,
+    "secrets": SecretsAnswer,
+    "health": HealthAnswer,
+}
 SENT = (Deposit, Claim, Revocation, Samples, Placements, HeartbeatReport, Sample, Benchmark, BatchVm, BatchJob)
 ForgottenCounts = msgspec.defstruct(
     "ForgottenCounts",
@@ -99,8 +109,10 @@ class Ready(Struct):
 
 ANSWERED = (
     *(Deposited, RevocationAnswer, Receipt, Statement, StatementCloud, StatementBoot, SignedStatement, ErrorAnswer),
+    *(OverviewAnswer, OverviewRow, OverviewPoint, OpenAlarm, AlarmHistoryRow),
     *(UsageAnswer, UsageCloudRow, UsageVmRow, IntervalRow, UsagePoint),
-    *(JobsAnswer, *JOB_ROWS, JobsTotals, JobsPoint, SecretsAnswer, SecretRow, SecretPoint, HealthAnswer, HealthRow),
+    *(JobsAnswer, *JOB_ROWS, JobsTotals, JobsPoint, Bucket, BucketRow),
+    *(SecretsAnswer, SecretRow, SecretPoint, HealthAnswer, HealthRow),
     *(Access, Alive, Ready),
 )
 # Fields whose items are of several types, or are decoded one by one.
@@ -108,9 +120,11 @@ ITEMS: dict[tuple[Any, str], Sequence[Any]] = {
     (Samples, "samples"): (Sample,),
     (Placements, "vms"): (BatchVm,),
     (Placements, "jobs"): (BatchJob,),
+    (OverviewAnswer, "table"): (OverviewRow,),
+    (OverviewAnswer, "series"): (OverviewPoint,),
     (UsageAnswer, "table"): (UsageCloudRow, UsageVmRow, IntervalRow),
     (UsageAnswer, "series"): (UsagePoint,),
-    (JobsAnswer, "table"): JOB_ROWS,
+    (JobsAnswer, "table"): (*JOB_ROWS, BucketRow),
     (JobsAnswer, "series"): (JobsPoint,),
     (SecretsAnswer, "table"): (SecretRow,),
     (SecretsAnswer, "series"): (SecretPoint,),

@@ -5,6 +5,8 @@ from typing import Any
 from msgspec import Struct
 
 from skytally.accounting.apel_export import FORMATS
+from skytally.core.distributions import DISTRIBUTIONS
+from skytally.core.job_outcomes import OUTCOMES
 from skytally.dashboard import jobs_view, paging, query, time_range, usage_view
 from skytally.deployment.catalog import FUNCTIONS
 from skytally.http import csv_table
@@ -50,6 +52,8 @@ FILTER_MEANINGS = {
     "queue": "only jobs of this queue",
     "error": "only jobs with this error",
     "release": "only jobs of this release",
+    "status": f"only jobs with this outcome ({', '.join(OUTCOMES)}), or with this status of the source's",
+    "task": "only jobs of this task",
 }
 FILTERS = tuple(
     Parameter(name, TEXT, FILTER_MEANINGS[name]) for name in dict.fromkeys((*usage_view.FILTERS, *jobs_view.FILTERS))
@@ -89,7 +93,12 @@ QUERIES: dict[str, tuple[Parameter, ...]] = {
     ),
     "dashboard/data": (
         Parameter("view", _enum(*query.VIEWS), "what is shown; usage where it is not given"),
-        Parameter("window", _enum(*time_range.WINDOWS), "how long the window is; day where it is not given"),
+        Parameter(
+            "window",
+            _enum(*time_range.NAMES),
+            "how long the window is, or which calendar month (UTC), this one as far as `until`; "
+            "day where it is not given",
+        ),
         Parameter("from", MOMENT, "where the window begins, instead of its length", example="2026-10-01T00:00:00Z"),
         Parameter("until", MOMENT, "where the window ends; now where it is not given", example="2026-10-02T00:00:00Z"),
         Parameter("by", _enum(*dict.fromkeys((*usage_view.DIMENSIONS, *jobs_view.DISPLAYS))), BY),
@@ -102,7 +111,12 @@ QUERIES: dict[str, tuple[Parameter, ...]] = {
         ),
         Parameter("offset", NUMBER, "how many rows of the table to leave out"),
         Parameter("limit", NUMBER, "how many rows of the table at most"),
-        Parameter("part", _enum(*query.PARTS), "the table, the series or both"),
+        Parameter(
+            "part",
+            _enum(*query.PARTS),
+            "the table, the series, both, or the distribution of a value, with view=jobs and `of`",
+        ),
+        Parameter("of", _enum(*DISTRIBUTIONS), "which value's distribution, with part=distribution"),
         Parameter("format", _enum("json", "csv"), "JSON, or the table as CSV"),
         DECIMAL,
     ),

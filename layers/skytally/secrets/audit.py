@@ -55,12 +55,36 @@ def history(objects: Objects, now: datetime, days: int, notes: Notes, claim: str
     """
     with ThreadPoolExecutor(READERS) as readers:
         reading = _Reading(objects, claim, notes, readers)
-        others = reading.records("audit", _days(now, days + LONGEST_CLAIM_DAYS, 0), parse_evidence)
-        marks = reading.records("mark", _days(now, days, LONGEST_CLAIM_DAYS), parse_mark)
-        waiting = reading.waiting()
-    marked = {(mark.claim, mark.vm) for mark in marks}
-    held = [_ended(mark) for mark in marks] + [one for one in waiting if (one.claim, one.vm) not in marked]
+        others = reading.records(
+            "audit", reading.keys("audit", _days(now, days + LONGEST_CLAIM_DAYS, 0)), parse_evidence
+        )
+        marks = reading.records("mark", reading.keys("mark", _days(now, days, LONGEST_CLAIM_DAYS)), parse_mark)
+        waiting = reading.waiting(list(deposits(objects, notes)))
+    held = _without_marked(marks, waiting)
     return sorted(_with_others(held, others), key=lambda one: (one.at, one.claim, one.vm or ""), reverse=True)
+
+
+def booting(
+    objects: Objects, documents: Documents, now: datetime, notes: Notes, most: int
+) -> set[tuple[str, str | None]] | None:
+    """Return the vms, by cloud and name, whose secret waits or was taken, and that have not reported yet.
+
+    None where there are more than `most` records to read, which takes long.
+    """
+    with ThreadPoolExecutor(READERS) as readers:
+        reading = _Reading(objects, None, notes, readers)
+        keys, left = reading.keys("mark", _days(now, 1, LONGEST_CLAIM_DAYS)), list(deposits(objects, notes))
+        if len(keys) + len(left) > most:
+            return None
+        marks, waiting = reading.records("mark", keys, parse_mark), reading.waiting(left)
+    boots = _boots(_without_marked(marks, waiting), documents, now)
+    return {(one.cloud, one.vm) for one, boot in boots if boot in {WAITING, TAKEN}}
+
+
+def _without_marked(marks: list[Mark], waiting: list[SecretRecord]) -> list[SecretRecord]:
+    """Return the secrets that have come to their end, and those that wait and have not."""
+    marked = {(mark.claim, mark.vm) for mark in marks}
+    return [_ended(mark) for mark in marks] + [one for one in waiting if (one.claim, one.vm) not in marked]
 
 
 def _days(now: datetime, back: int, ahead: int) -> list[str]:
@@ -76,8 +100,13 @@ class _Reading(Struct, frozen=True):
     notes: Notes
     readers: ThreadPoolExecutor
 
-    def records(self, folder: str, days: list[str], parse: Callable[[str, bytes], T]) -> list[T]:
-        """Read what lies in a folder's days; what is removed meanwhile is over and not missed."""
+    def keys(self, folder: str, days: list[str]) -> list[str]:
+        """Name what lies in a folder's days."""
+        listed = self.readers.map(lambda day: list(self.objects.list(f"{folder}/{day}/")), days)
+        return [key for day in listed for key in day if self.claim in {None, key.split("/")[2].partition(".")[0]}]
+
+    def records(self, folder: str, keys: list[str], parse: Callable[[str, bytes], T]) -> list[T]:
+        """Read some keys of a folder; what is removed meanwhile is over and not missed."""
 
         def read(key: str) -> T | None:
             try:
@@ -88,13 +117,11 @@ class _Reading(Struct, frozen=True):
                 self.notes.add("object", folder, key, error.message)
                 return None
 
-        listed = self.readers.map(lambda day: list(self.objects.list(f"{folder}/{day}/")), days)
-        keys = [key for day in listed for key in day if self.claim in {None, key.split("/")[2].partition(".")[0]}]
         return [record for record in self.readers.map(read, keys) if record is not None]
 
-    def waiting(self) -> list[SecretRecord]:
-        """Read the deposits that nobody took yet."""
-        names = [found for found in deposits(self.objects, self.notes) if self.claim in {None, found[1]}]
+    def waiting(self, left: list[tuple[int, str]]) -> list[SecretRecord]:
+        """Read deposits that nobody took yet."""
+        names = [found for found in left if self.claim in {None, found[1]}]
         return [one for few in self.readers.map(lambda found: self._deposit(*found), names) for one in few]
 
     def _deposit(self, expires: int, claim: str) -> list[SecretRecord]:

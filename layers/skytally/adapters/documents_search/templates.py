@@ -24,7 +24,7 @@ import msgspec
 from skytally.core import storable
 from skytally.core.documents import INDICES, Interval
 
-VERSION = 5
+VERSION = 6
 MAX_ID_BYTES = 512
 MONTHLY = "interval"
 OTHER_MONTH = "other"
@@ -34,7 +34,7 @@ ONLY_KEPT = {
     "alarm": {"message", "told"},
     "round": {"error"},
     "credential": {"sealed"},
-    "job": {"error_raw", "history", "runs"},
+    "job": {"error_raw", "history", "runs", "log_url"},
     "closing": {"text", "signature", "public_key"},
 }
 TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime: "date"}
