@@ -190,7 +190,7 @@ def test_a_large_report_is_accepted_and_others_are_answered_meanwhile(server):
 
 def test_a_client_that_takes_nothing_of_its_answers_is_ended(server):
     """It asks for more than the system keeps for it, and reads what there is only later: the end of it is missing."""
-    file = head("dashboard/d3.v7.min.js", method="GET")
+    file = head("dashboard/plot.min.js", method="GET")
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         client.connect(("127.0.0.1", server.port))
@@ -200,7 +200,7 @@ def test_a_client_that_takes_nothing_of_its_answers_is_ended(server):
         with contextlib.suppress(ConnectionError):
             while piece := client.recv(65_536):
                 size += len(piece)
-    (whole,) = together(converse(server.port, [head("dashboard/d3.v7.min.js", "Connection: close", method="GET")]))
+    (whole,) = together(converse(server.port, [head("dashboard/plot.min.js", "Connection: close", method="GET")]))
     assert 0 < size < 8 * len(whole.body)
 
 
