@@ -55,7 +55,10 @@ def described(command, settings, *options):
 MISTYPED = {
     "a name": ({"SKYTALLY_TRUSTED_HOP": "1"}, "SKYTALLY_TRUSTED_HOP is no setting: is it SKYTALLY_TRUSTED_HOPS?"),
     "a name that is like no other": ({"SKYTALLY_X": "1"}, "SKYTALLY_X is no setting"),
-    "a value": ({"SKYTALLY_TRUSTED_HOPS": "many"}, "setting SKYTALLY_TRUSTED_HOPS: must be how many proxies"),
+    "a value": (
+        {"SKYTALLY_TRUSTED_HOPS": "many"},
+        "setting SKYTALLY_TRUSTED_HOPS: must be the number of trusted proxies",
+    ),
     "a value out of range": ({"SKYTALLY_TRUSTED_HOPS": "9"}, "SKYTALLY_TRUSTED_HOPS"),
     "a store": ({"SKYTALLY_OBJECTS": "bucket"}, "SKYTALLY_OBJECTS"),
 }
