@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from skytally.app import wiring
+from tests.support.builders import DOCUMENT_STORES
 from tests.support.recording_server import Reply, recording_server
 
 
@@ -28,6 +29,14 @@ def webhook(monkeypatch, home):
         monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
         wiring.close()
         yield server
+
+
+@pytest.fixture(params=DOCUMENT_STORES)
+def document_store(request, home, document_settings, monkeypatch):
+    """Let the functions keep their documents in each store in turn."""
+    for setting, value in document_settings(request.param).items():
+        monkeypatch.setenv(setting, value)
+    wiring.close()
 
 
 @pytest.fixture
