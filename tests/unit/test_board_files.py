@@ -15,6 +15,7 @@ from skytally.adapters.documents_search.templates import mappings
 from skytally.boards.board import BOARDS, COLUMNS, placed
 from skytally.cli import cli
 from skytally.core.errors import Malformed
+from skytally.core.job_outcomes import OUTCOMES
 from skytally.dashboard import jobs_view, usage_view
 
 PREFIX = "t-1"
@@ -25,7 +26,7 @@ ALLOWED = {
     "avg": {"long", "double"},
     "unique_count": {"keyword"},
     "cardinality": {"keyword"},
-    "terms": {"keyword", "boolean"},
+    "terms": {"keyword", "boolean", "long", "double"},
     "date_histogram": {"date"},
 }
 
@@ -365,12 +366,19 @@ SUMS |= {
     "work_folder_bytes": 0,
     "count:work_folder_bytes": 0,
 }
+SUMS |= {"finished_count": 1, "failed_count": 2, "cancelled_count": 0, "closed_count": 0, "other_count": 1}
 SUMS |= {"input_bytes": 8, "count:input_bytes": 2, "output_bytes": 5, "count:output_bytes": 1}
 
 
 def test_measures_are_what_their_names_say():
     assert {one.name: one.value(SUMS) for one in JOBS} == {
         "job_count": 4,
+        "finished_count": 1,
+        "failed_count": 2,
+        "cancelled_count": 0,
+        "closed_count": 0,
+        "other_count": 1,
+        "failed_share": 0.666667,
         "wall_hours": 2,
         "core_hours": 16,
         "cpu_hours": 4,
@@ -393,6 +401,7 @@ def test_measures_are_what_their_names_say():
 
 
 def test_measures_need_no_other_sums_than_the_page_asks_for():
-    assert set(JOB_SUMS) == {*jobs_view.SPENT, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS)}
+    asked = {*jobs_view.SPENT, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS)}
+    assert set(JOB_SUMS) == asked | {f"{outcome}_count" for outcome in OUTCOMES}
     usage = {one for board in BOARDS for panel in board.panels if panel.index != "job" for one in panel.measures}
     assert {term for one in usage for term in (*one.sums, *one.over)} <= set(usage_view.USAGE_SUMS)

@@ -26,6 +26,11 @@ class Measure(Struct, frozen=True):
     distinct: str | None = None
 
     @property
+    def terms(self) -> tuple[str, ...]:
+        """Every sum that the value is worked out of, once."""
+        return tuple(dict.fromkeys((*self.sums, *self.over)))
+
+    @property
     def scale(self) -> int:
         """What the sums are divided by to be in the unit."""
         return MS_PER_HOUR if self.unit == "hours" else 1
@@ -127,4 +132,4 @@ JOBS_PLOTTED = (
     JOB_EFFICIENCY,
     WASTED_CORE_HOURS,
 )
-JOB_SUMS = tuple(dict.fromkeys(term for one in JOBS for term in (*one.sums, *one.over)))
+JOB_SUMS = tuple(dict.fromkeys(term for measure in JOBS for term in measure.terms))
