@@ -241,7 +241,7 @@ def truth(panel, documents):
         return used(panel, documents)
     if panel.by in jobs_view.DISPLAYS.values():
         by = next(name for name, dimensions in jobs_view.DISPLAYS.items() if dimensions == panel.by)
-        rows = jobs_view.jobs_view(SHOWN, {}, by, documents, NOW)["table"]
+        rows = jobs_view.jobs_view(SHOWN, {}, by, documents, "", NOW)["table"]
     else:
         query = Query(index="job", moment="final_at", from_at=FROM, until_at=UNTIL, by=panel.by, sums=SUMS)
         rows = [jobs_view._measures(key, group) for key, group in jobs_view._merged(panel.by, documents.table(query))]
