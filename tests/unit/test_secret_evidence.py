@@ -104,7 +104,7 @@ def test_a_second_taker_of_one_name_shows_at_that_name(store):
 
 
 def test_asking_hundreds_of_times_fills_no_store(store, monkeypatch):
-    monkeypatch.setattr(claims, "EVIDENCE_SLOTS", 10)
+    monkeypatch.setattr(claims, "FAILURE_SLOTS", 10)
     token = left(store)
     attempt(store, token)
     for n in range(300):
@@ -202,7 +202,7 @@ def test_nobodys_words_colour_the_operators_terminal(home):
 
     store = wiring.objects()
     claim = "c" * 26
-    held = outcomes.Mark(
+    held = outcomes.ClaimOutcome(
         state="delivered",
         claim=claim,
         expires=int(NOW.timestamp()),
@@ -211,7 +211,7 @@ def test_nobodys_words_colour_the_operators_terminal(home):
         vm="[bold]x",
         address="\x1b[2J",
     )
-    store.create(outcomes.mark_key(claim, held.expires), msgspec.json.encode(held))
+    store.create(outcomes.outcome_key(claim, held.expires), msgspec.json.encode(held))
     listed = CliRunner().invoke(cli, ["secrets", "list"], env={"COLUMNS": "200"})
     assert listed.exit_code == 0, listed.output
     assert "[bold]x" in listed.output

@@ -94,7 +94,7 @@ class FunctionApp:
         if wait_seconds:
             await error_reply(too_many(wait_seconds))(scope, receive, send)
         else:
-            place = rate_limit.place_of(address) or ""
+            place = rate_limit.network_of(address) or ""
             await self._app({**scope, web.PLACE: place}, receive, json_errors(scope, receive, send))
 
     def _wait_seconds(self, limits: Limits, address: str, connection: HTTPConnection) -> int:

@@ -8,7 +8,7 @@ SkytallyError
 │   └── Changed        what lies in the store is not what was left there
 ├── NotFound           it is known not to be there
 ├── Conflict
-│   ├── Exists         the same name with another content
+│   ├── IdempotencyKeyReused the same name with another content
 │   └── Taken          somebody has it already
 ├── Gone
 │   ├── Expired        its time is over
@@ -154,7 +154,7 @@ class Conflict(SkytallyError):
     code: Code = "exists"
 
 
-class Exists(Conflict):
+class IdempotencyKeyReused(Conflict):
     """The same name is there with another content."""
 
     code: Code = "exists"
