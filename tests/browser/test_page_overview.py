@@ -46,7 +46,7 @@ def test_the_broken_cloud_is_named_on_the_first_screen(blank, site):
     alarm = blank.locator("#alarms a", has_text=MARKUP).first
     box = alarm.bounding_box()
     assert box["y"] + 20 < blank.viewport_size["height"]
-    assert "of 50 in the last hour" in alarm.text_content()
+    assert "jobs fail on" in alarm.text_content()
     assert next(iter(table(blank))) == MARKUP
     assert table(blank)[MARKUP] | {"curve": ""} >= {"failed_share": "84.0 % failing", "job_count": "50"}.items()
     assert blank.locator("#rows tbody tr").first.locator("td[data-column=failed_share]").get_attribute("class") == "bad"
@@ -66,7 +66,7 @@ def test_every_cloud_of_the_overview_is_the_truth(blank, site):
     assert (rows[MARKUP]["commonest_error"], rows[MARKUP]["commonest_error_count"]) == ("pilot 1151", "40")
     assert blank.locator("#rows tbody tr td[data-column=curve] svg").count() >= 3
     late = blank.locator("#late tbody th").all_text_contents()
-    assert "secret_sweep" in late
+    assert "documents_forget" in late
     assert "alarm_raise" not in late
 
 
@@ -111,8 +111,8 @@ def test_the_past_of_alarms_is_in_health(blank, site):
 
 
 def test_a_filter_that_a_view_does_not_have_is_dropped(blank, site):
-    open_page(blank, site, f"view=jobs&status=failed&cloud={LONG}&error=pilot 1151&by=cloud".replace(LONG, MARKUP))
+    open_page(blank, site, f"view=jobs&status=failed&cloud={MARKUP}&error=pilot 1151&by=cloud")
     blank.get_by_role("link", name="Usage", exact=True).click()
     expect(blank.locator("#rows tbody th")).to_have_text([MARKUP])
-    assert "status" not in blank.url
-    assert "error" not in blank.url
+    assert "status=" not in blank.url
+    assert "error=" not in blank.url

@@ -66,6 +66,7 @@ STRANGERS = {
     LONG: Story(cores=16, site="Victoria", group="belle", estimated=True),
 }
 LIFE_HOURS = 48
+TASKS = 8
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ def job_documents(jobs: Jobs, first: int, now: datetime) -> Iterator[Write]:
             "cloud": jobs.cloud,
             "vm": jobs.vm,
             "queue": "QUEUE<1>",
+            "task_id": str(41_000_000 + number % TASKS),
+            "batch_id": f"sched.example#{first + number}.0",
             "status": jobs.status,
             "cores": jobs.cores,
             "multicore": True,
