@@ -17,11 +17,6 @@ from skytally.secrets import deposits, stored_deposits
 from tests.support.secret_lab import KEYS, NOW, OTHER_KEY, PAYLOAD, Watched, attempt, keys_of, left, opened, parts, word
 
 
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
-
-
 def rotated(keys=KEYS, number=2):
     """Put a new key of each purpose in front."""
     new = {purpose: Key(f"{purpose}-{number}", bytes([number]) * 32) for purpose in ("master", "wrapping", "token")}

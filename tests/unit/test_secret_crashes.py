@@ -28,11 +28,6 @@ from tests.support.secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes,
 
 
 @pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
-
-
-@pytest.fixture
 def token(store):
     return left(store)
 

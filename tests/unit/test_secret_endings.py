@@ -28,11 +28,6 @@ from tests.support.secret_lab import (
 ROUND = timedelta(seconds=20)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
-
-
 def sweep(store, at, until=None, notes=None):
     return revocations.sweep(store, Deadline(lambda: at, until or at + ROUND), notes or NoNotes())
 

@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.cli import cli
 from skytally.core.errors import Unavailable
 from skytally.core.records import Revocation
@@ -16,11 +15,6 @@ from skytally.operation.timer import Deadline
 from skytally.secrets import audit, claims, outcomes, revocations
 from tests.support import secret_lab
 from tests.support.secret_lab import NOW, OTHER_KEY, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
-
-
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
 
 
 def history(store, days=3, now=NOW + timedelta(seconds=5), claim=None, notes=None):

@@ -75,11 +75,6 @@ EVIDENCES = (
 )
 
 
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
-
-
 def history(store, notes, now=NOW + timedelta(seconds=5)):
     return audit.history(store, now, 3, notes)
 

@@ -25,6 +25,11 @@ class Measure(Struct, frozen=True):
     distinct: str | None = None
 
     @property
+    def terms(self) -> tuple[str, ...]:
+        """Return every sum that the value is made of, once."""
+        return tuple(dict.fromkeys((*self.sums, *self.over)))
+
+    @property
     def scale(self) -> int:
         """Return the divisor that turns the sums into the unit."""
         return MS_PER_HOUR if self.unit == "hours" else 1
@@ -126,4 +131,4 @@ JOBS_PLOTTED = (
     JOB_EFFICIENCY,
     WASTED_CORE_HOURS,
 )
-JOB_SUMS = tuple(dict.fromkeys(term for measure in JOBS for term in (*measure.sums, *measure.over)))
+JOB_SUMS = tuple(dict.fromkeys(term for measure in JOBS for term in measure.terms))
