@@ -26,6 +26,7 @@ from skytally.core.ports import Write
 from skytally.core.site_data import Site
 from skytally.dashboard.time_range import window
 from skytally.dashboard.usage_view import usage_view
+from skytally.dashboard.window_boots import window_boots
 from tests.bench import bench_accounting
 
 BULK, ROUNDS = 2_000, 20
@@ -127,9 +128,8 @@ def grown(documents, vms, hours, until):
         taken = []
         for _ in range(3):
             began = time.perf_counter()
-            usage_view(
-                window({"window": name, "until": until.isoformat()}, until), {}, "cloud", documents, Site(), until
-            )
+            shown = window({"window": name, "until": until.isoformat()}, until)
+            usage_view(shown, {}, "cloud", window_boots(shown, {}, documents, Site(), until), documents, until)
             taken.append(time.perf_counter() - began)
         times.append(f"{sorted(taken)[1] * 1e3:,.0f}")
     return [

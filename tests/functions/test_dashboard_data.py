@@ -152,7 +152,7 @@ def test_it_tells_what_the_numbers_do_not_know(look):
     assert (doubts["clock_offset"]["vm_count"], len(doubts["clock_offset"]["vms"])) == (12, 12)
     assert doubts["estimated_edge"]["vms"] == [{"cloud": CLOUD, "vm": "vm-1", "value": True}]
     assert (answer["totals"]["scored_core_hours"], answer["totals"]["hs23_hours"]) == (0, None)
-    assert answer["choices"] == {"cloud": [CLOUD], "site": ["Victoria"], "group": ["belle"]}
+    assert answer["choices"] == {"cloud": [CLOUD], "site": ["Victoria"], "group": ["belle"], "flavor": []}
 
 
 @pytest.mark.parametrize("look", builders.DOCUMENT_STORES, indirect=True)

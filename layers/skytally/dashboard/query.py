@@ -9,16 +9,28 @@ from typing import Any
 from msgspec import Struct, structs
 
 from skytally.accounting import cloud_names
+from skytally.core import records
 from skytally.core.concurrently import concurrently
 from skytally.core.distributions import DISTRIBUTIONS
 from skytally.core.errors import Malformed
+from skytally.core.months import month_of
 from skytally.core.ports import Documents, Objects
 from skytally.core.records import iso
 from skytally.core.site_data import Site, SiteFault
 from skytally.core.unreadable import Notes
-from skytally.dashboard import alarm_view, health_view, jobs_distribution, jobs_view, overview, usage_view
+from skytally.dashboard import (
+    alarm_view,
+    health_view,
+    jobs_distribution,
+    jobs_view,
+    overview,
+    statement_view,
+    usage_series,
+    usage_view,
+)
 from skytally.dashboard.paging import cut, listed
 from skytally.dashboard.time_range import Window, step_end, step_start, window
+from skytally.dashboard.window_boots import Where, window_boots
 from skytally.secrets import audit
 
 SECRETS_DAYS = 31
@@ -85,9 +97,12 @@ def _one_of(field: str, value: str, known: Mapping[str, Any]) -> str:
 def _usage(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     by = _one_of("by", asked.query.get("by", "cloud"), usage_view.DIMENSIONS)
     shown, where = window(asked.query, asked.now), _where(asked, usage_view.FILTERS)
-    table = partial(usage_view.usage_view, shown, where, by, asked.documents, asked.site, asked.now)
+    boots = window_boots(shown, where, asked.documents, asked.site, asked.now)
+    plotted_by = usage_view.PLOTTED_BY[by]
     return usage_view.frame("usage", shown, asked.now) | _parts(
-        parts, table, partial(usage_view.usage_series, shown, where, asked.documents)
+        parts,
+        partial(usage_view.usage_view, shown, where, by, boots, asked.documents, asked.now),
+        partial(usage_series.usage_series, shown, where, plotted_by, boots, asked.documents),
     )
 
 
@@ -101,7 +116,7 @@ def _parts(
     return answer | {"series": points}
 
 
-def _where(asked: Asked, filters: Sequence[str]) -> usage_view.Where:
+def _where(asked: Asked, filters: Sequence[str]) -> Where:
     """Hold what is shown to what the query names and the reader may see."""
     named = {name: (asked.query[name],) for name in filters if name in asked.query}
     return named | ({"cloud": asked.clouds} if asked.clouds else {})
@@ -117,6 +132,20 @@ def _jobs(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     return usage_view.frame("jobs", shown, asked.now) | _parts(
         parts, table, partial(jobs_view.jobs_series, shown, where, asked.documents)
     )
+
+
+def _statement(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
+    """Show a calendar month, this one where none is named."""
+    month = records.month(asked.query.get("month", month_of(asked.now)))
+    shown = usage_view.frame("statement", statement_view.month_window(month), asked.now)
+    shown |= {"month": month, **statement_view.neighbours(month, asked.now)}
+    shown |= {"coverage": None, "doubts": [], "series": []}
+    table = partial(statement_view.statement_table, month, asked.clouds, asked.documents, asked.site, asked.now)
+    series = partial(statement_view.statement_series, month, asked.clouds, asked.documents)
+    if len(parts) == 1:
+        return shown | (table() if "table" in parts else series())
+    answer, points = concurrently(table, series)
+    return shown | answer | points
 
 
 def _secrets(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
@@ -188,6 +217,7 @@ VIEWS: dict[str, View] = {
     "overview": _overview,
     "usage": _usage,
     "jobs": _jobs,
+    "statement": _statement,
     "secrets": _secrets,
     "health": _health,
 }

@@ -27,6 +27,10 @@ Evidence = Annotated[
     dict[str, str], Meta(description="the parameters of the view that shows it, of the page and of `dashboard/data`")
 ]
 
+COVERAGE = (
+    "time of which reports arrived, divided by the time that the vms were up by the calendar or were expected to be: a "
+    "vm that fell silent is expected for seven days, unless it boots again"
+)
 Span = TypedDict("Span", {"from": IsoMoment, "until": IsoMoment})
 
 
@@ -71,11 +75,39 @@ class UsageCloudRow(UsageMeasures):
     cloud: str
 
 
+class UsageSiteRow(UsageMeasures):
+    """A site of a cloud, with `by=site`."""
+
+    cloud: str
+    site: str | None
+
+
+class UsageGroupRow(UsageMeasures):
+    """A group of vms of a cloud, with `by=group`."""
+
+    cloud: str
+    group: str | None
+
+
+class UsageFlavorRow(UsageMeasures):
+    """A flavor of a cloud, with `by=flavor`."""
+
+    cloud: str
+    flavor: str | None
+
+
 class UsageVmRow(UsageMeasures):
-    """A vm, with `by=vm`."""
+    """A vm, with `by=vm`; what it is is said by its newest boot in the window."""
 
     cloud: str
     vm: str
+    flavor: str | None
+    cores: int | None
+    cpu_model: str | None
+    agent_version: str | None
+    benchmark_score: float | None
+    boot_count: Count
+    open_alarms: Count
 
 
 class IntervalRow(Span):
@@ -97,13 +129,22 @@ class IntervalRow(Span):
 
 
 class UsagePoint(TypedDict):
-    """What ran in a step, of a cloud."""
+    """What ran in a step, of a cloud, or of its sites, groups or flavors where the table has a row of each."""
 
     at: IsoMoment
     until: IsoMoment
     cloud: str
+    site: NotRequired[str | None]
+    group: NotRequired[str | None]
+    flavor: NotRequired[str | None]
     core_hours: float
     cpu_hours: float
+    efficiency: float | None
+    hs23_hours: Annotated[
+        float | None, Meta(description="null where no boot has a score, and where boots times steps are too many")
+    ]
+    vm_count: Annotated[Count, Meta(description="vms between their boot and their last report")]
+    silent_vms: Count
 
 
 class DoubtfulVm(TypedDict):
@@ -128,6 +169,7 @@ class UsageChoices(TypedDict):
     cloud: list[str]
     site: list[str]
     group: list[str]
+    flavor: list[str]
 
 
 class UsageAnswer(WindowAnswer):

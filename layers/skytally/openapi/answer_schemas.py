@@ -30,6 +30,7 @@ from skytally.core.records import (
 )
 from skytally.dashboard import metrics, view_answers
 from skytally.dashboard.overview_answers import OpenAlarm, OverviewAnswer, OverviewPoint, OverviewRow
+from skytally.dashboard.statement_view_answers import StatementDay, StatementRow, StatementViewAnswer
 from skytally.dashboard.view_answers import (
     JOB_ROWS,
     AlarmHistoryRow,
@@ -46,7 +47,10 @@ from skytally.dashboard.view_answers import (
     SecretsAnswer,
     UsageAnswer,
     UsageCloudRow,
+    UsageFlavorRow,
+    UsageGroupRow,
     UsagePoint,
+    UsageSiteRow,
     UsageVmRow,
 )
 from skytally.jobs.dirac_collector import DiracCounts
@@ -63,6 +67,7 @@ VIEWS = {
     "overview": OverviewAnswer,
     "usage": UsageAnswer,
     "jobs": JobsAnswer,
+    "statement": StatementViewAnswer,
     "secrets": SecretsAnswer,
     "health": HealthAnswer,
 }
@@ -107,10 +112,12 @@ class Ready(Struct):
     deployment: str
 
 
+USAGE_ROWS = (UsageCloudRow, UsageSiteRow, UsageGroupRow, UsageFlavorRow, UsageVmRow)
 ANSWERED = (
     *(Deposited, RevocationAnswer, Receipt, Statement, StatementCloud, StatementBoot, SignedStatement, ErrorAnswer),
     *(OverviewAnswer, OverviewRow, OverviewPoint, OpenAlarm, AlarmHistoryRow),
-    *(UsageAnswer, UsageCloudRow, UsageVmRow, IntervalRow, UsagePoint),
+    *(StatementViewAnswer, StatementRow, StatementDay),
+    *(UsageAnswer, *USAGE_ROWS, IntervalRow, UsagePoint),
     *(JobsAnswer, *JOB_ROWS, JobsTotals, JobsPoint, Bucket, BucketRow),
     *(SecretsAnswer, SecretRow, SecretPoint, HealthAnswer, HealthRow),
     *(Access, Alive, Ready),
@@ -122,7 +129,9 @@ ITEMS: dict[tuple[Any, str], Sequence[Any]] = {
     (Placements, "jobs"): (BatchJob,),
     (OverviewAnswer, "table"): (OverviewRow,),
     (OverviewAnswer, "series"): (OverviewPoint,),
-    (UsageAnswer, "table"): (UsageCloudRow, UsageVmRow, IntervalRow),
+    (StatementViewAnswer, "table"): (StatementRow,),
+    (StatementViewAnswer, "series"): (StatementDay,),
+    (UsageAnswer, "table"): (*USAGE_ROWS, IntervalRow),
     (UsageAnswer, "series"): (UsagePoint,),
     (JobsAnswer, "table"): (*JOB_ROWS, BucketRow),
     (JobsAnswer, "series"): (JobsPoint,),
@@ -145,10 +154,9 @@ OPEN_WORDS: dict[tuple[Any, str], Sequence[str]] = {
     (HealthRow, "kind"): (*view_answers.HEALTH_KINDS, *metrics.ALARMS),
 }
 MEANINGS: dict[Any, Mapping[str, str]] = {
-    StatementCloud: definitions.TOTALS,
+    **dict.fromkeys((StatementCloud, StatementRow), definitions.TOTALS),
     StatementBoot: definitions.BOOTS,
-    UsageCloudRow: definitions.TOTALS,
-    UsageVmRow: definitions.TOTALS,
+    **dict.fromkeys(USAGE_ROWS, definitions.TOTALS | {"coverage": view_answers.COVERAGE}),
 }
 
 
