@@ -13,7 +13,7 @@ def table(page):
     """Return what each row says, by its name and column; a name is its whole title."""
     read = """rows => rows.map(r => [r.querySelector('th bdi')?.title ?? r.querySelector('th').textContent,
                                      [...r.cells].map(c => [c.dataset.column, c.textContent])])"""
-    return {name: dict(cells) for name, cells in page.locator("tbody tr").evaluate_all(read)}
+    return {name: dict(cells) for name, cells in page.locator("#rows tbody tr").evaluate_all(read)}
 
 
 def number(value):

@@ -81,7 +81,7 @@ const drawViews = (state, openAlarms) => {
   links.attr("aria-current", ([name]) => (name === viewNameOf(state) ? "page" : null));
   links.attr("href", ([name, view]) => {
     const by = state.vm && view.filters.includes("vm") ? finest(view) : "";
-    return address({ ...RESET, ...dropped(view), view: name, measure: "", by });
+    return address({ ...RESET, ...dropped(view, viewOf(state)), view: name, measure: "", by });
   });
   const badge = links.select(".badge").attr("hidden", openAlarms ? null : "");
   badge.call(say, () => String(openAlarms ?? "")).attr("title", `${openAlarms} open alarms`);
@@ -92,8 +92,11 @@ const drawViews = (state, openAlarms) => {
 
 const finest = ({ displays }) => (displays.interval ? "interval" : displays.job ? "job" : "");
 
-const dropped = ({ filters }) =>
-  Object.fromEntries(FILTERS.filter((name) => !filters.includes(name)).map((name) => [name, ""]));
+// The filters that two views do not share, empty.
+const dropped = (view, other) => {
+  const isShared = (name) => view.filters.includes(name) && other.filters.includes(name);
+  return Object.fromEntries(FILTERS.filter((name) => !isShared(name)).map((name) => [name, ""]));
+};
 
 const drawMoment = (input, moment) => {
   if (document.activeElement !== input || !input.value) input.value = toInput(moment);
@@ -214,7 +217,7 @@ const sideOf = (name, state) => ({
   name: views[name].title,
   kind: "side",
   label: name === "jobs" ? "its jobs" : "its intervals",
-  to: { ...dropped(views[name]), view: name, by: finest(views[name]) },
+  to: { ...dropped(views[name], viewOf(state)), view: name, by: finest(views[name]) },
   isHere: name === viewNameOf(state) && displayNameOf(state) === finest(views[name]),
 });
 

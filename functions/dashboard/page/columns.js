@@ -97,7 +97,7 @@ export const STATUS = word("status", "Status", { odd: isBad });
 export const MULTICORE = { name: "multicore", label: "Cores", format: either("multi", "single"), isWord: true };
 
 // An alarm's evidence is a view of this page.
-const evidenceOf = ({ evidence }) => evidence && { fresh: true, ...evidence };
+const evidenceOf = ({ evidence }) => evidence && { isFresh: true, ...evidence };
 
 export const ALARM = [
   message("message", "Alarm", {

@@ -11,23 +11,21 @@ export const drawFigures = (place, specs, choose) => {
   const figures = select(place)
     .selectAll("figure")
     .data(specs, ({ id }) => id)
-    .join((enter) => skeleton(enter, choose));
+    .join(skeleton);
   figures
     .order()
     .attr("aria-labelledby", ({ id }) => `title-${id}`)
-    .each(drawFigure);
+    .each(function draw(spec) {
+      drawFigure(this, spec, choose);
+    });
 };
 
-const skeleton = (enter, choose) => {
+const skeleton = (enter) => {
   const figure = enter.append("figure").attr("data-figure", ({ id }) => id);
   const caption = figure.append("figcaption");
   caption.append("b").attr("id", ({ id }) => `title-${id}`);
   caption.append("span").attr("class", "note");
   const tools = caption.append("span").attr("class", "tools");
-  const plotted = tools.append("label").text("Plot ").append("select");
-  plotted.on("change", function chosen(_, { parameter }) {
-    choose({ [parameter]: this.value });
-  });
   const save = tools.append("button").attr("type", "button").attr("class", "small").text("SVG");
   save.attr("title", "this picture as a file").on("click", (event) => exportFigure(event.target.closest("figure")));
   const plot = figure.append("div").attr("class", "plot").attr("tabindex", 0).attr("role", "group");
@@ -37,27 +35,36 @@ const skeleton = (enter, choose) => {
   return figure.each(listenToPointer);
 };
 
-function drawFigure(spec) {
-  const figure = select(this);
+const drawFigure = (place, spec, choose) => {
+  const figure = select(place);
   figure.select("figcaption b").call(say, ({ title }) => title);
   figure.select(".note").call(say, ({ note, unit }) => [unit, note].filter(Boolean).join(" · "));
-  drawOptions(figure.select("label"), spec);
-  const plot = this.querySelector(".plot");
+  drawOptions(figure.select(".tools"), spec, choose);
+  const plot = place.querySelector(".plot");
   select(plot).attr("aria-label", `${spec.title}: the arrow keys read it out`);
-  this.querySelector(".picture").replaceChildren(spec.draw(Math.max(NARROWEST, plot.clientWidth)));
+  place.querySelector(".picture").replaceChildren(spec.draw(Math.max(NARROWEST, plot.clientWidth)));
   drawLegend(figure.select(".legend"), spec.legend);
-}
+};
 
-const drawOptions = (label, { options = [], chosen }) => {
-  label.attr("hidden", options.length > 1 ? null : "");
-  const entries = label
-    .select("select")
+const drawOptions = (tools, spec, choose) => {
+  const { options = [], chosen } = spec;
+  const newLabel = (enter) => {
+    const label = enter.insert("label", "button").text("Plot ");
+    label.append("select").on("change", ({ target }, { parameter }) => choose({ [parameter]: target.value }));
+    return label;
+  };
+  const labels = tools
+    .selectAll("label")
+    .data(options.length > 1 ? [spec] : [])
+    .join(newLabel);
+  const list = labels.select("select");
+  const entries = list
     .selectAll("option")
     .data(options, ({ name }) => name)
     .join("option")
     .order();
   entries.attr("value", ({ name }) => name).call(say, (option) => option.label);
-  label.select("select").property("value", chosen ?? "");
+  list.property("value", chosen ?? "");
 };
 
 const drawLegend = (place, legend) => {
@@ -102,6 +109,7 @@ const exportFigure = (figure) => {
       .attr("x", x)
       .attr("y", y)
       .attr("fill", ink)
+      .attr("text-anchor", "start")
       .attr("font-family", "sans-serif")
       .attr("font-size", size)
       .text(text);

@@ -4,7 +4,7 @@
 //   which group lies under the pointer, and where; open: the view behind a shape; span: whether a drag zooms into it.
 import { heatMap, histogram, lines, ranking, stackedBars } from "./charts.js";
 import { colourOf, isDashed, lineColourOf, stateColourOf } from "./colours.js";
-import { UNKNOWN, byName, binary, count, duration, hours, moment, share } from "./format.js";
+import { UNKNOWN, byName, binary, count, duration, hours, moment, period, share } from "./format.js";
 
 export const STATES = ["finished", "failed", "cancelled", "closed", "other"];
 const NO_NAME = "not known";
@@ -37,7 +37,8 @@ const timed = ({ from, until }, groups, linkOf) => ({
 const groupsOf = (points, measure, colour, { isSummed = true } = {}) => {
   const format = formatOf(measure);
   return stepsOf(points).map(({ at, until }) => {
-    const mine = points.filter((point) => point.at === at && point.value !== null && point.value !== 0);
+    const isRead = ({ value }) => value !== null && (value !== 0 || !isSummed);
+    const mine = points.filter((point) => point.at === at && isRead(point));
     const entries = mine
       .toSorted((a, b) => b.value - a.value)
       .map(({ name, value, more }) => ({
@@ -46,7 +47,7 @@ const groupsOf = (points, measure, colour, { isSummed = true } = {}) => {
         written: `${format(value)}${more ? ` ${more}` : ""}`,
       }));
     const sum = isSummed && entries.length > 1 ? format(mine.reduce((total, { value }) => total + value, 0)) : null;
-    return { title: `${moment(at)} – ${moment(until)}`, begin: new Date(at), end: new Date(until), entries, sum };
+    return { title: period(at, until), begin: new Date(at), end: new Date(until), entries, sum };
   });
 };
 

@@ -40,6 +40,12 @@ export const share = unlessNull((value) => `${tenths.format(Math.floor(value * 1
 
 export const moment = (iso) => `${written(iso)} ${zoneName()}`;
 
+// From a moment to another, with the day once where they share it.
+export const period = (from, until) => {
+  const [[day, begin], [lastDay, end]] = [from, until].map((iso) => written(iso).split(" "));
+  return `${day} ${begin} – ${day === lastDay ? end : `${lastDay} ${end}`} ${zoneName()}`;
+};
+
 // Under a head that names the zone.
 export const when = unlessNull(written);
 

@@ -46,6 +46,13 @@ export const addressOf = (params) => {
 // The fragment of the present state with a change.
 export const address = (change) => addressOf({ ...read(), ...change });
 
+// A link from row to row: to another view it takes only the time along, to an alarm's evidence nothing.
+export const rowAddress = ({ isFresh, ...to }) => {
+  if (isFresh) return addressOf(to);
+  const { window, from, until } = read();
+  return to.view ? addressOf({ window, from, until, ...to }) : address({ ...RESET, ...to });
+};
+
 // Takes a step that the back button takes back.
 export const go = (change) => {
   location.hash = address({ ...RESET, ...change });

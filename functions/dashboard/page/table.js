@@ -2,7 +2,7 @@
 import { say, sayName } from "./dom.js";
 import { UNKNOWN, text } from "./format.js";
 import { select } from "./plot.min.js";
-import { RESET, address, addressOf } from "./state.js";
+import { rowAddress } from "./state.js";
 import { zoneName } from "./zone.js";
 
 const WAYS = { up: "ascending", down: "descending" };
@@ -90,7 +90,7 @@ const drawCells = (rows, columns, display, options) => {
     .selectAll("a")
     .data((value) => [value])
     .join("a");
-  links.attr("href", ({ to: { fresh, ...to } }) => (fresh ? addressOf(to) : address({ ...RESET, ...to })));
+  links.attr("href", ({ to }) => rowAddress(to));
   links.call(sayName, ({ written }) => written);
   cells
     .filter(({ column }) => column.draw)

@@ -90,7 +90,7 @@ const job = {
     word("error", "Error", { format: orNone, isWord: true }),
     message("error_message", "Message"),
     name("vm", "VM", {
-      opens: ({ cloud, vm }) => vm && { view: "usage", by: "interval", cloud, vm, status: "", error: "" },
+      opens: ({ cloud, vm }) => vm && { view: "usage", by: "interval", cloud, vm },
     }),
     name("cloud", "Cloud"),
     time("final_at", "Final"),
