@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from localstack import classic_dirac
 from localstack.diracx import diracx
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.jobs_dirac import HEADER, DiracCommandJobStates, parse_csv
 from skytally.adapters.jobs_diracx import DiracxJobStates
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState, UnreadState
-from tests.support import classic_dirac
 from tests.support.credential_lab import credential
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded" / "dirac_cli_vs_classic_server.txt"

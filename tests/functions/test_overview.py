@@ -3,7 +3,6 @@
 import base64
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
 
 from skytally.app import wiring
@@ -12,6 +11,7 @@ from skytally.core.documents import Alarm, Anomaly, Cursor, Job, Round
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Write
 from skytally.core.timestamps import to_ms
+from tests.support import builders
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -19,7 +19,7 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 SPENT = dict.fromkeys(("wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 3_600_000)
 
 
-@pytest.fixture(params=lab.DOCUMENT_STORES)
+@pytest.fixture(params=builders.DOCUMENT_STORES)
 def store(request, home, document_settings, monkeypatch):
     """Each document store in turn, at noon."""
     for setting, value in document_settings(request.param).items():
@@ -60,7 +60,7 @@ def fleet(report):
     """Vms that report, fell silent, ended, came again, and were given up."""
 
     def boot(name, booted, cores=4):
-        return lab.FakeVm(name, boot_at=NOW - booted, cores=cores)
+        return builders.FakeVm(name, boot_at=NOW - booted, cores=cores)
 
     one, nine = boot("vm-1", 2 * HOUR), boot("vm-9", 2 * HOUR, cores=8)
     report("uvic", one.sample(NOW - HOUR), one.sample(NOW, NOW - HOUR))
@@ -215,12 +215,12 @@ def test_vms_whose_secret_waits_or_was_just_taken_are_booting(store, look, clien
         return client.post("secret-deposit", json=body, headers=scheduler).json()["token"]
 
     def take(token):
-        assert client.post("secret-claim", data=lab.claim_form(token, lab.public_key())).status_code == 200
+        assert client.post("secret-claim", data=builders.claim_form(token, builders.public_key())).status_code == 200
 
     deposit("vm-waits")
     take(deposit("vm-took"))
     assert [(row["cloud"], row["booting_vms"]) for row in look()["table"]] == [("uvic", 2)]
-    report("uvic", lab.FakeVm("vm-took", boot_at=now - MINUTE).sample(now))
+    report("uvic", builders.FakeVm("vm-took", boot_at=now - MINUTE).sample(now))
     assert [row["booting_vms"] for row in look()["table"]] == [1]
     monkeypatch.setattr("skytally.dashboard.overview.MOST_SECRETS", 1)
     assert [row["booting_vms"] for row in look()["table"]] == [None]
@@ -241,9 +241,9 @@ def test_a_vm_that_lives_over_the_months_end_reports_and_one_from_a_snapshot_too
     now = datetime(2026, 12, 1, 4, tzinfo=UTC)
     edge = datetime(2026, 12, 1, tzinfo=UTC)
     monkeypatch.setattr("skytally.core.clock.now", lambda: now)
-    vm = lab.FakeVm("vm-1", boot_at=edge - 5 * HOUR)
+    vm = builders.FakeVm("vm-1", boot_at=edge - 5 * HOUR)
     report("uvic", vm.sample(edge, month="2026-11"), vm.sample(now, edge))
-    report("uvic", lab.FakeVm("vm-back", boot_at=edge - 5 * HOUR).sample(edge, month="2026-11"))
+    report("uvic", builders.FakeVm("vm-back", boot_at=edge - 5 * HOUR).sample(edge, month="2026-11"))
     assert [(row["reporting_vms"], row["silent_vms"]) for row in look()["table"]] == [(1, 1)]
     label = f"vm-back-{edge - 5 * HOUR:%Y%m%dT%H%M%SZ}@uvic"
     back = Anomaly(label=label, vm="vm-back", cloud="uvic", month="2026-11", at=now, uptime_ms=1, known_uptime_ms=2)
@@ -252,7 +252,7 @@ def test_a_vm_that_lives_over_the_months_end_reports_and_one_from_a_snapshot_too
 
 
 def test_health_tells_what_is_off_and_every_time_that_an_alarm_was_open(store, client, report, look, round_at):
-    vm = lab.FakeVm("vm-3", boot_at=NOW - 9 * HOUR)
+    vm = builders.FakeVm("vm-3", boot_at=NOW - 9 * HOUR)
     report("uvic", vm.sample(NOW - 8 * HOUR))
     for hours in (-5, -1):
         assert round_at(NOW + hours * HOUR)["raised"] == 1

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
 
 from skytally.accounting import closing
@@ -10,6 +9,7 @@ from skytally.app import wiring
 from skytally.core import clock
 from skytally.core.documents import PlacedVm
 from skytally.core.ports import Write
+from tests.support import builders
 
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
@@ -24,7 +24,7 @@ currency = "CAD"
 """
 
 
-@pytest.fixture(params=lab.DOCUMENT_STORES)
+@pytest.fixture(params=builders.DOCUMENT_STORES)
 def store(request, home, document_settings, monkeypatch):
     """Each document store in turn, four days after October."""
     for setting, value in document_settings(request.param).items():
@@ -61,12 +61,12 @@ def look(client, bearer):
 @pytest.fixture
 def october(report):
     """Ten hours of four cores in uvic with a score, eight on the last day; four of two in cern without."""
-    one = lab.FakeVm("vm-1", boot_at=EDGE - 10 * HOUR, cores=4)
+    one = builders.FakeVm("vm-1", boot_at=EDGE - 10 * HOUR, cores=4)
     report(
         one.sample(EDGE - 2 * HOUR, benchmark={"kernel": "db12", "score_hs23": 10.0}),
         one.sample(EDGE, EDGE - 2 * HOUR, month="2026-10", final=True),
     )
-    two = lab.FakeVm("vm-2", boot_at=EDGE - 28 * HOUR, cores=2)
+    two = builders.FakeVm("vm-2", boot_at=EDGE - 28 * HOUR, cores=2)
     report(two.sample(EDGE - 24 * HOUR, final=True), cloud="cern")
 
 
@@ -137,7 +137,7 @@ def test_a_closed_month_says_when_and_what_its_revision_changed(october, store, 
         "2026-11-05T00:00:00Z",
         None,
     ]
-    late = lab.FakeVm("vm-late", boot_at=EDGE - 5 * HOUR, cores=2)
+    late = builders.FakeVm("vm-late", boot_at=EDGE - 5 * HOUR, cores=2)
     report(late.sample(EDGE - HOUR, final=True))
     (row,) = look("uvic", month="2026-10")["table"]
     assert (row["core_hours"], row["unsettled_core_hours"], row["unsettled_vms"]) == (40.0, 8.0, 1)

@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
 
 from skytally.app import wiring
 from skytally.core import clock
 from skytally.core.documents import Alarm
 from skytally.core.ports import Write
+from tests.support import builders
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -16,7 +16,7 @@ MORNING = {"from": "2026-11-25T06:00:00Z", "until": "2026-11-25T12:00:00Z"}
 LAST_HOUR = {"from": "2026-11-25T11:00:00Z", "until": "2026-11-25T12:00:00Z"}
 
 
-@pytest.fixture(params=lab.DOCUMENT_STORES)
+@pytest.fixture(params=builders.DOCUMENT_STORES)
 def store(request, home, document_settings, monkeypatch):
     """Each document store in turn, at noon."""
     for setting, value in document_settings(request.param).items():
@@ -48,14 +48,14 @@ def look(client, bearer):
 @pytest.fixture
 def fleet(report):
     """Two hours of eight cores in Victoria, and an hour of four in Montreal that fell silent at seven."""
-    one = lab.FakeVm("vm-1", boot_at=NOW - 2 * HOUR, cores=8)
+    one = builders.FakeVm("vm-1", boot_at=NOW - 2 * HOUR, cores=8)
     score = {"kernel": "db12", "score_hs23": 10.0}
     samples = (
         one.sample(NOW - HOUR),
         one.sample(NOW, NOW - HOUR, benchmark=score, cpu_model="EPYC", agent_version="1.2"),
     )
     report(*samples, site="Victoria", group="belle", flavor="m8")
-    two = lab.FakeVm("vm-2", boot_at=NOW - 6 * HOUR, cores=4, busy=0.25)
+    two = builders.FakeVm("vm-2", boot_at=NOW - 6 * HOUR, cores=4, busy=0.25)
     report(two.sample(NOW - 5 * HOUR), site="Montreal", flavor="m4")
 
 
@@ -129,7 +129,7 @@ def test_silent_vms_lower_the_coverage_within_a_window_and_behind_their_last_rep
 def test_a_vm_lowers_the_coverage_of_a_window_that_ends_now_once_it_is_silent(
     report, look, monkeypatch, minutes, coverage, silent
 ):
-    report(lab.FakeVm("vm-2", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR))
+    report(builders.FakeVm("vm-2", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR))
     now = NOW - 5 * HOUR + timedelta(minutes=minutes)
     monkeypatch.setattr("skytally.core.clock.now", lambda: now)
     answer = look(**{"from": "2026-11-25T06:00:00Z"})
@@ -137,16 +137,16 @@ def test_a_vm_lowers_the_coverage_of_a_window_that_ends_now_once_it_is_silent(
 
 
 def test_a_vm_that_said_that_it_ends_or_booted_again_is_not_expected(report, look):
-    report(lab.FakeVm("vm-1", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR, final=True))
-    report(lab.FakeVm("vm-2", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR))
-    again = lab.FakeVm("vm-2", boot_at=NOW - 4 * HOUR)
+    report(builders.FakeVm("vm-1", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR, final=True))
+    report(builders.FakeVm("vm-2", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR))
+    again = builders.FakeVm("vm-2", boot_at=NOW - 4 * HOUR)
     report(again.sample(NOW - 3 * HOUR), again.sample(NOW, NOW - 3 * HOUR))
     answer = look(**MORNING)
     assert (answer["coverage"], answer["totals"]["silent_vms"]) == (1.0, 0)
 
 
 def test_a_silence_of_a_week_is_an_end(report, look, monkeypatch):
-    report(lab.FakeVm("vm-2", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR))
+    report(builders.FakeVm("vm-2", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR))
     for days, rows in ((6, 1), (7, 0)):
         now = NOW + timedelta(days=days)
         monkeypatch.setattr("skytally.core.clock.now", lambda now=now: now)

@@ -104,9 +104,11 @@ const drawListing = () => {
   drawTable(part("rows"), display, rows, emptyOf(state), options);
   drawSections(part("before"), view.before?.(data, state) ?? [], data);
   drawSections(part("after"), view.after?.(data, state) ?? [], data);
+  for (const own of document.querySelectorAll("[data-view]")) own.hidden = own.dataset.view !== viewNameOf(state);
+  view.draw?.(data, state, tellProblem);
   drawPager(data, state, display);
   hintAt(part("rows"));
-  part("downloads").hidden = !data.row_count || display.rows !== undefined;
+  part("downloads").hidden = !data.row_count || display.rows !== undefined || view.draw !== undefined;
   if (focused !== document.body && !document.contains(focused)) part("listing-title").focus({ preventScroll: true });
   part("spoken").textContent = `${view.title}: ${several(data.row_count, "row")}`;
   const alarms = openAlarms() ? `(${openAlarms()}) ` : "";

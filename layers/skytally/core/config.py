@@ -244,7 +244,8 @@ class Config(Struct, frozen=True, kw_only=True):
         ),
     ] = 512
     open_dashboard: Annotated[
-        bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data needs no token")
+        bool,
+        Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data and statements need no token"),
     ] = False
     local_names: Annotated[
         str,
