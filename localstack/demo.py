@@ -65,12 +65,13 @@ class Demo:
         """Let everything happen, in the order in which it would."""
         scheduler = (self.home / "tokens" / "scheduler").read_text().strip()
         tokens = fleet.reporter_tokens(self.home, {vm.cloud for vm in vms})
-        with self.step(f"{demo_months.last_month(until)}: its fleet, closed, and closed again"):
-            demo_months.fill(self.base, self.home, until, self.environment)
         with self.step("vms report"):
             late = next(vm for vm in vms if vm.end_at is None and vm.boot_at < until - 2 * LATE)
+            self.send("placement-report", scheduler, {"vms": [vm.as_scheduled() for vm in vms]})
             self.report(tokens, [vm for vm in vms if vm is not late], until)
             self.report(tokens, [late], until - LATE)
+        with self.step(f"{demo_months.last_month(until)}: its fleet, closed, and closed again"):
+            demo_months.fill(self.base, self.home, until, self.environment, self.send)
         with self.step("secrets are left and taken"):
             demo_secrets.fill(self.send, scheduler, [vm for vm in vms if vm.end_at is None])
         with self.step("jobs are placed, and collected from PanDA and DIRAC"):

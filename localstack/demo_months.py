@@ -6,13 +6,15 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from localstack import fleet
 
+Send = Callable[[str, str, Any], bytes]
 VMS, DAYS = 16, 14.0
 # Reports come in large parcels, so that a month's take seconds.
 LOST = 0.95
@@ -48,8 +50,11 @@ def _edge(until: datetime) -> datetime:
     return datetime(until.year, until.month, 1, tzinfo=UTC)
 
 
-def fill(base: str, home: Path, until: datetime, environment: Mapping[str, str]) -> None:
-    """Report last month's fleet but for one vm, close the month, report that vm, and close the month again."""
+def fill(base: str, home: Path, until: datetime, environment: Mapping[str, str], send: Send) -> None:
+    """Report last month's fleet but for one vm, close the month, report that vm, and close the month again.
+
+    The scheduler saw the same vms, and one that never reported.
+    """
     end = _edge(until) - timedelta(hours=1)
     vms = [
         replace(vm, name=f"{vm.cloud}-{vm.boot_at:%b}-{number:03}".lower(), end_at=vm.end_at or end)
@@ -57,6 +62,9 @@ def fill(base: str, home: Path, until: datetime, environment: Mapping[str, str])
     ]
     late = next(vm for vm in vms if vm.cloud == "uvic")
     month = last_month(until)
+    lost = replace(vms[-1], name=f"{vms[-1].cloud}-never-reported", end_at=vms[-1].boot_at + timedelta(hours=9))
+    scheduler = (home / "tokens" / "scheduler").read_text().strip()
+    send("placement-report", scheduler, {"vms": [vm.as_scheduled() for vm in (*vms, lost)]})
     _report(base, home, [vm for vm in vms if vm is not late], end)
     _skytally(environment, "keygen")
     _skytally(environment, "close", "--month", month)

@@ -45,7 +45,7 @@ const UNITS = { share: (value) => `${plain.format(value * 100)} %`, hours: (valu
 
 const written = (value, { name, unit }, row) => {
   if (value === null || value === undefined) return NOT_KNOWN;
-  if (unit.startsWith("currency")) return money(value, row.currency) + unit.slice("currency".length);
+  if (unit.startsWith("currency")) return money(value, row.currency);
   const number = UNITS[unit]?.(value) ?? `${plain.format(value)}${unit === "count" ? "" : ` ${unit}`}`;
   return name === "hs23_hours" && row.hs23_complete === false ? `≥ ${number}` : number;
 };
@@ -92,8 +92,8 @@ const changeLine = (name, { before = {}, ...differences }, row) => {
     "tr",
     { "data-column": name },
     node("th", { scope: "row" }, LABELS[name]),
-    ...all.map((value) => node("td", { class: "value" }, value)),
-    node("td", { class: "value" }, difference === null ? NOT_KNOWN : signed(difference) + share),
+    ...all.map((value, at) => node("td", { class: "value", "data-label": at ? "Now" : "Before" }, value)),
+    node("td", { class: "value", "data-label": "Difference" }, difference === null ? NOT_KNOWN : signed(difference) + share),
   );
 };
 
@@ -102,11 +102,12 @@ const restated = (row) => {
   const { changes, revision } = row;
   if (!changes) return [];
   const changed = SUMS.filter((name) => changes[name] || name in (changes.before ?? {}));
+  const are = changes.vm_count === 1 ? "has" : "have";
   const was = changes.before?.currency;
   const currency = was === undefined ? "" : ` The currency was ${was ?? NOT_KNOWN} and is ${row.currency ?? NOT_KNOWN}.`;
   return [
     node("h3", {}, `What revision ${revision} changes`),
-    node("p", {}, `Of ${several(changes.vm_count, "vm")} anything is different.${currency}`),
+    node("p", {}, `${several(changes.vm_count, "vm")} of it ${are} other numbers than before.${currency}`),
     node(
       "table",
       { class: "changes" },

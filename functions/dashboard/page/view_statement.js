@@ -4,8 +4,8 @@ import { STATEMENT, loadFile } from "./data.js";
 import { node, part } from "./dom.js";
 import { saveAs } from "./download.js";
 import { cumulative } from "./figures.js";
-import { count, hours, several, share } from "./format.js";
-import { commandsOf, fileOf, money, nameOfMonth, sheetOf } from "./sheet.js";
+import { UNKNOWN, count, hours, several, share } from "./format.js";
+import { fileOf, money, nameOfMonth, sheetOf } from "./sheet.js";
 import { RESET, address } from "./state.js";
 
 const proofs = new Map();
@@ -51,7 +51,8 @@ const stepTo = (month, words) =>
 const stateOf = ({ state, table, revision }) => {
   const closed = table.filter((row) => row.state === "final").length;
   if (!table.length) return "nothing reported";
-  if (state === "final") return revision > 1 ? `closed and signed, in up to ${revision} revisions` : "closed and signed";
+  const revised = table.length === 1 ? `, revision ${revision}` : `, some in revision ${revision}`;
+  if (state === "final") return `closed and signed${revision > 1 ? revised : ""}`;
   return closed ? `provisional: ${closed} of ${several(table.length, "cloud")} closed` : "provisional";
 };
 
@@ -98,16 +99,10 @@ const drawPapers = (data, row, state, tell) => {
   };
   const print = node("button", { type: "button" }, "Print or save as PDF");
   print.addEventListener("click", () => printSheet(data, row));
-  const help = row
-    ? [
-        node("p", {}, "How to verify the signed text, by the public key that the operator gave you:"),
-        ...commandsOf(fileOf(row.cloud, data.month)).map((command) => node("pre", {}, command)),
-      ]
-    : [node("p", {}, "Choose a cloud for its sheet, its signed text, and a page to print.")];
   part("papers").replaceChildren(
     node("h2", {}, "Files of this month"),
     node("div", { class: "files" }, ...(row ? [print] : []), ...filesOf(data, row, state.cloud).map(save)),
-    ...(row?.state === "final" || !row ? help : []),
+    ...(row ? [] : [node("p", {}, "Choose a cloud for its sheet, its signed text, and a page to print.")]),
     node("p", {}, `A provider's bill is compared by: skytally statement compare --month ${data.month} --bill bill.csv`),
   );
 };
@@ -131,6 +126,8 @@ const draw = (data, state, tell) => {
   drawSheet(data, row, proof);
   drawPapers(data, row, state, tell);
 };
+
+const costs = (value, { currency }) => (value === null ? UNKNOWN : money(value, currency));
 
 const COMPARISON = [
   name("cloud", "Cloud"),
@@ -165,7 +162,7 @@ export const statement = {
     ["CPU hours", hours(totals.cpu_hours)],
     ["Efficiency", share(totals.efficiency)],
     ["HS23 hours", hs23(totals.hs23_hours, { ...totals, hs23_complete: totals.scored_core_hours >= totals.core_hours })],
-    ["Cost", money(totals.cost, totals.currency)],
+    ["Cost", costs(totals.cost, totals)],
     ["VMs", count(totals.vm_count)],
     ["Silent VMs", count(totals.silent_vms), { tone: totals.silent_vms ? "odd" : null }],
   ],
@@ -177,22 +174,26 @@ export const statement = {
       key: ({ cloud }) => JSON.stringify(cloud),
       columns: [
         name("cloud", "Cloud", { opens: ({ cloud }) => ({ cloud }) }),
-        word("state", "State", { odd: (value) => value !== "final" }),
-        number("revision", "Revision", (value) => (value ? count(value) : "–")),
+        word("state", "State", {
+          isWord: true,
+          format: (value) => (value === "final" ? "closed" : value),
+          odd: (value) => value !== "final",
+        }),
+        number("revision", "Revision", (value) => (value ? count(value) : UNKNOWN)),
         number("core_hours", "Core hours", hours),
         number("cpu_hours", "CPU hours", hours),
         number("hs23_hours", "HS23 hours", hs23),
         number("coverage", "Coverage", share, { odd: (value) => value < 0.995 }),
-        number("cost", "Cost", (value, { currency }) => (value === null ? "–" : money(value, currency))),
-        number("price_per_hs23_hour", "Price per HS23 hour", (value, { currency }) =>
-          value === null ? "–" : money(value, currency),
-        ),
+        number("cost", "Cost", costs),
+        number("price_per_hs23_hour", "Price per HS23 hour", costs),
         number("energy_kwh", "Energy (kWh)", hours),
         number("co2_kg", "CO2 (kg)", hours),
         number("silent_vms", "Silent VMs", count, { odd: some }),
         time("closed_at", "Closed"),
-        name("owner", "Owner"),
-        name("unsettled", "Not in it yet", { wraps: true, help: "known by now, and not in what was signed" }),
+        number("unsettled_core_hours", "Not in it yet (core h)", hours, {
+          help: "known by now, and not in what was signed",
+          odd: (value) => value !== null && value !== 0,
+        }),
       ],
     },
   },
