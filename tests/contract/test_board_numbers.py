@@ -113,7 +113,7 @@ def jobs(chance):
             "processing_type": chance.choice(["simul", "evgen", None]),
             "release": chance.choice(["23.0", "24.0", None]),
         }
-        some |= {name: chance.choice([chance.randrange(2**33), None]) for name in jobs_view.MEANS}
+        some |= {name: chance.choice([2 ** chance.randrange(33), None]) for name in jobs_view.MEANS}
         if failed:
             some |= {
                 "error": chance.choice(["pilot 1099", "exe 65"]),
@@ -248,7 +248,8 @@ def truth(panel, documents):
     return [row for row in rows if panel.known is None or row[panel.known] is not None]
 
 
-SUMS = (*jobs_view.SPENT, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS))
+OUTCOMES = ("finished_count", "failed_count")
+SUMS = (*jobs_view.SPENT, *OUTCOMES, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS))
 
 
 def used(panel, documents):
@@ -270,7 +271,7 @@ def used(panel, documents):
 
 def hourly(panel, documents):
     moment = {"moment": "final_at"} if panel.index == "job" else {}
-    sums = view_rules.USAGE_SUMS if panel.index == "interval" else jobs_view.SPENT
+    sums = view_rules.USAGE_SUMS if panel.index == "interval" else (*jobs_view.SPENT, *OUTCOMES)
     for row in documents.series(
         Query(index=panel.index, from_at=FROM, until_at=UNTIL, by=panel.by, sums=sums, **moment), HOUR
     ):
@@ -279,6 +280,7 @@ def hourly(panel, documents):
             "core_hours": hours(row["core_ms"]),
             "job_count": row.get("count"),
             "wasted_core_hours": hours(row.get("wasted_core_ms", 0)),
+            "failed_share": ratio(row.get("failed_count", 0), sum(row.get(name, 0) for name in OUTCOMES)),
         }
         yield {
             **row,

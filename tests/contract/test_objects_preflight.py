@@ -28,8 +28,8 @@ def pools(*settings):
     return [open_objects(Config.from_env(one)) for one in (settings * 2)[:2]]
 
 
-def test_every_store_that_keeps_the_promise_is_safe_and_left_as_it_was(store):
-    both = pools(store)
+def test_every_store_that_keeps_the_promise_is_safe_and_left_as_it_was(object_settings):
+    both = pools(object_settings)
     verdict = preflight.examine(both, clock)
     assert (verdict.word, verdict.reasons) == (preflight.SAFE, [])
     assert list(both[0].list("")) == []

@@ -177,9 +177,9 @@ def test_an_immense_term_is_known_by_its_reason_where_the_type_does_not_tell():
         "type": "illegal_argument_exception",
         "reason": 'Document contains at least one immense term in field="key"',
     }
-    assert bulk._fate({"status": 400, "error": error}) is REJECTED
+    assert bulk._result({"status": 400, "error": error}) is REJECTED
     assert isinstance(
-        bulk._fate({"status": 400, "error": error | {"reason": "limit of total fields [1000] has been exceeded"}}),
+        bulk._result({"status": 400, "error": error | {"reason": "limit of total fields [1000] has been exceeded"}}),
         Unavailable,
     )
 

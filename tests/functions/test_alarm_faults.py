@@ -197,7 +197,7 @@ def test_a_mark_that_cannot_be_read_is_a_contested_secret_where_somebody_proves_
     token = client.post(
         "secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler
     ).json()["token"]
-    junk(outcomes.mark_key(*secret_lab.parts(token)))
+    junk(outcomes.outcome_key(*secret_lab.parts(token)))
     assert client.post("secret-claim", data=builders.claim_form(token, builders.public_key())).status_code == 409
     round_at(NOW + timedelta(minutes=1))
     assert len(open_alarms(client, reader, "contested_secret")) == 1

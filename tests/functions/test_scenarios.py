@@ -4,22 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from skytally.app import wiring
 from tests.support import scenario
-from tests.support.builders import DOCUMENT_STORES
 from tests.support.scenario import FOLDER
 
 
-@pytest.fixture(params=DOCUMENT_STORES)
-def store(request, home, document_settings, monkeypatch):
-    """Let the functions keep their documents in each store in turn."""
-    for setting, value in document_settings(request.param).items():
-        monkeypatch.setenv(setting, value)
-    wiring.close()
-
-
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
-def test_scenario(path, store, client, bearer, reader):
+def test_scenario(path, document_store, client, bearer, reader):
     story = scenario.load(path)
     for report in story["report"]:
         life = story["lives"][report["vm"]]

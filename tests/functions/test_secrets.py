@@ -43,16 +43,6 @@ def refusal(answer):
     return answer.status_code, answer.json()["error"]["code"]
 
 
-@pytest.fixture
-def at(monkeypatch):
-    """Set the server's clock."""
-
-    def set_clock(moment):
-        monkeypatch.setattr("skytally.core.clock.now", lambda: moment)
-
-    return set_clock
-
-
 def test_the_reporter_in_the_bundle_says_where_the_vm_belongs(client, scheduler):
     token = left(client, scheduler, site="Victoria", group="atlas", flavor="c8").json()["token"]
     answer = claimed(client, token)

@@ -118,7 +118,7 @@ def test_the_curve_of_the_month_and_of_the_one_before(october, look):
     assert look(month="2026-10", part="table")["series"] == []
 
 
-def test_months_are_named_as_far_as_they_have_begun(look):
+def test_months_are_named_as_far_as_they_have_begun(store, look):
     for month, before, after in (("2026-10", "2026-09", "2026-11"), ("2026-11", "2026-10", None)):
         answer = look(month=month)
         assert (answer["month"], answer["previous_month"], answer["next_month"]) == (month, before, after)

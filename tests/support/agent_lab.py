@@ -10,20 +10,21 @@ import calendar
 import contextlib
 import functools
 import gzip
-import http.server
 import importlib.util
 import itertools
 import json
 import os
+import ssl
 import subprocess
 import sys
-import threading
 import time
 import types
 import uuid
 from collections import deque
 from email.utils import formatdate
 from pathlib import Path
+
+from tests.support.recording_server import Reply, recording_server
 
 AGENT = Path(__file__).parents[2] / "functions" / "agent"
 VM_PY = AGENT / "vm.py"
@@ -283,43 +284,17 @@ class Office:
         return [(a[1], b[1]) for a, b in itertools.pairwise(spans) if a[0] == b[0] and a[2] > b[1]]
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    office: Office
-
-    def handle_any(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status, headers, answer = self.office.answer(self.command, self.path, dict(self.headers), body)
-        if status == 0:  # a lost reply
-            self.close_connection = True
-            return
-        self.send_response_only(status)
-        if "Date" not in headers:
-            self.send_header("Date", formatdate(int(self.office.now), usegmt=True))
-        for name, value in {"Content-Length": str(len(answer)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        with contextlib.suppress(OSError):  # who has read enough goes away
-            self.wfile.write(answer)
-
-    do_GET = do_POST = handle_any  # noqa: N815
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
 @contextlib.contextmanager
-def serve(office: Office):
-    """Serve an office over HTTP; answer its base URL."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"office": office}))
-    server.daemon_threads = False
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def serve(office: Office, context: ssl.SSLContext | None = None):
+    """Serve an office over HTTP; yield its base URL."""
+
+    def respond(request):
+        status, headers, body = office.answer(request.method, request.path, dict(request.headers), request.body)
+        date = {"Date": formatdate(int(office.now), usegmt=True)}
+        return Reply(status, body, date | headers) if status else None
+
+    with recording_server(respond, context=context) as server:
+        yield server.url
 
 
 class Lab:

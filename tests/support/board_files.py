@@ -15,7 +15,7 @@ ALLOWED = {
     "avg": {"long", "double"},
     "unique_count": {"keyword"},
     "cardinality": {"keyword"},
-    "terms": {"keyword", "boolean"},
+    "terms": {"keyword", "boolean", "long", "double"},
     "date_histogram": {"date"},
 }
 

@@ -33,7 +33,7 @@ from skytally.core.config import Config
 from skytally.core.records import Caller, Deposit
 from skytally.secrets import deposits
 from skytally.secrets.envelope import parse_public_key
-from skytally.secrets.outcomes import mark_key, read_mark
+from skytally.secrets.outcomes import outcome_key, read_outcome
 from tests.support import builders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,7 +156,7 @@ def parts(text):
 
 def mark_of(objects, claim, expires):
     with contextlib.suppress(Exception):
-        return read_mark(objects, mark_key(claim, expires))
+        return read_outcome(objects, outcome_key(claim, expires))
 
 
 def run(work, count):

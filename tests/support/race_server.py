@@ -34,10 +34,10 @@ class LossyObjects:
         return made
 
 
-def check_then_delete(objects: Any, key: str, mark: claims.Mark) -> Any:
+def check_then_delete(objects: Any, key: str, mark: claims.ClaimOutcome) -> Any:
     """Look whether anybody has it, then write down that we do: what must never decide a claim."""
     try:
-        return claims.read_mark(objects, key), None
+        return claims.read_outcome(objects, key), None
     except NotFound:
         objects.create(key, claims.msgspec.json.encode(mark))
         return mark, None

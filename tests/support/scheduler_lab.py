@@ -7,18 +7,18 @@ end: it keeps every report that it answered with 200, and can refuse, be away, o
 
 import contextlib
 import gzip
-import http.server
 import importlib.util
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.support.recording_server import Reply, Request, recording_server
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "functions" / "agent" / "scheduler.py"
@@ -30,7 +30,7 @@ scheduler = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(scheduler)
 
 
-class Receiver(http.server.BaseHTTPRequestHandler):
+class Receiver:
     """Keeps what it is told, with the end of the base that told it;
     `odd` is answered instead of a receipt, to GET `listed`.
 
@@ -38,76 +38,61 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     in words of its own or others', reports of more than `limit` items.
     """
 
-    told: list[dict[str, Any]]
     status, delay, odd, moved, listed, limit, too_large, said = 200, 0.0, None, None, b"", 10**9, None, "no good"
-    asked: list[str]
-    sizes: list[int]
-    refused: set[int]
-    later: list[str]
+    base: str
 
-    def do_POST(self) -> None:
-        cls = type(self)
-        body = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
-        base, function = self.path.split("/function/")
-        assert (function, self.headers["Authorization"]) == ("placement-report", f"Bearer {TOKEN}")
-        if cls.later:
-            self.answer(503, b"", {"Retry-After": cls.later.pop(0)})
-            return
-        cls.sizes.append(len(body["vms"]) + len(body["jobs"]))
-        status = 413 if cls.sizes[-1] > cls.limit else cls.status
-        bad = [index for index, job in enumerate(body["jobs"], len(body["vms"])) if number_of(job) in cls.refused]
-        if status == 200 and cls.odd is None:
-            good = [job for job in body["jobs"] if number_of(job) not in cls.refused]
-            cls.told.append({**body, "jobs": good, "base": base})
-        time.sleep(cls.delay)
-        rejected = [{"index": index, "code": "malformed", "message": cls.said} for index in bad]
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        self.sizes: list[int] = []
+        self.refused: set[int] = set()
+        self.later: list[str] = []
+
+    def __call__(self, request: Request) -> Reply:
+        """Return the reply to a request."""
+        if request.method == "GET":
+            self.asked.append(f"{request.path} {request.headers['Authorization']}")
+            return self.reply(200, self.listed)
+        body = json.loads(gzip.decompress(request.body))
+        base, function = request.path.split("/function/")
+        assert (function, request.headers["Authorization"]) == ("placement-report", f"Bearer {TOKEN}")
+        if self.later:
+            return self.reply(503, b"", {"Retry-After": self.later.pop(0)})
+        self.sizes.append(len(body["vms"]) + len(body["jobs"]))
+        status = 413 if self.sizes[-1] > self.limit else self.status
+        bad = [index for index, job in enumerate(body["jobs"], len(body["vms"])) if number_of(job) in self.refused]
+        if status == 200 and self.odd is None:
+            good = [job for job in body["jobs"] if number_of(job) not in self.refused]
+            self.told.append({**body, "jobs": good, "base": base})
+        time.sleep(self.delay)
+        rejected = [{"index": index, "code": "malformed", "message": self.said} for index in bad]
         receipt = {
-            "accepted": cls.sizes[-1] - len(bad),
+            "accepted": self.sizes[-1] - len(bad),
             "stale": 0,
             "rejected": rejected,
             "server_time": "2026-11-24T00:00:00Z",
         }
-        odd = cls.too_large if status != cls.status else cls.odd
-        self.answer(status, odd or json.dumps(receipt if status == 200 else {"error": {"code": "x"}}).encode())
+        odd = self.too_large if status != self.status else self.odd
+        return self.reply(status, odd or json.dumps(receipt if status == 200 else {"error": {"code": "x"}}).encode())
 
-    def do_GET(self) -> None:
-        type(self).asked.append(f"{self.path} {self.headers['Authorization']}")
-        self.answer(200, type(self).listed)
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        with contextlib.suppress(OSError):
-            self.send_response(status)
-            if type(self).moved:
-                self.send_header("Location", type(self).moved)
-            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> Reply:
+        """Return a reply, which sends the caller elsewhere where a test says so."""
+        return Reply(status, body, ({"Location": self.moved} if self.moved else {}) | (headers or {}))
 
 
 @contextlib.contextmanager
-def receiving() -> Iterator[type[Receiver]]:
+def receiving() -> Iterator[Receiver]:
     """Serve until the caller is done."""
-    kind = type("Mine", (Receiver,), {"told": [], "asked": [], "sizes": [], "refused": set(), "later": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    kind.base = f"http://127.0.0.1:{server.server_port}"
-    try:
-        yield kind
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    receiver = Receiver()
+    with recording_server(receiver) as server:
+        receiver.base = server.url
+        yield receiver
 
 
 class Pool:
     """A folder of history files, and commands that print what they are given."""
 
-    def __init__(self, folder: Path, receiver: type[Receiver]) -> None:
+    def __init__(self, folder: Path, receiver: Receiver) -> None:
         self.folder, self.receiver = folder, receiver
         (folder / "bin").mkdir()
         (folder / "token").write_text(f"{TOKEN}\n")

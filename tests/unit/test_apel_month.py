@@ -133,6 +133,7 @@ BOOTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_summaries", [False, True])
 @settings(max_examples=40)
 @given(data=st.data())

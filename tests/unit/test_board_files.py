@@ -11,6 +11,7 @@ from skytally.accounting import measures
 from skytally.accounting.measures import JOB_SUMS, JOBS
 from skytally.boards.board import BOARDS, COLUMNS, placed
 from skytally.core.errors import Malformed
+from skytally.core.job_outcomes import OUTCOMES
 from skytally.dashboard import jobs_view, usage_view
 from tests.support.board_files import ALLOWED, PREFIX, index_of, kind_of, overlapping, run
 from tests.support.board_lab import TRANSFORMATIONS, interpolated, lens_layer, refer, saved_objects
@@ -329,12 +330,19 @@ SUMS |= {
     "work_folder_bytes": 0,
     "count:work_folder_bytes": 0,
 }
+SUMS |= {"finished_count": 1, "failed_count": 2, "cancelled_count": 0, "closed_count": 0, "other_count": 1}
 SUMS |= {"input_bytes": 8, "count:input_bytes": 2, "output_bytes": 5, "count:output_bytes": 1}
 
 
 def test_measures_are_what_their_names_say():
     assert {one.name: one.value(SUMS) for one in JOBS} == {
         "job_count": 4,
+        "finished_count": 1,
+        "failed_count": 2,
+        "cancelled_count": 0,
+        "closed_count": 0,
+        "other_count": 1,
+        "failed_share": 0.666667,
         "wall_hours": 2,
         "core_hours": 16,
         "cpu_hours": 4,
@@ -357,6 +365,7 @@ def test_measures_are_what_their_names_say():
 
 
 def test_measures_need_no_other_sums_than_the_page_asks_for():
-    assert set(JOB_SUMS) == {*jobs_view.SPENT, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS)}
+    asked = {*jobs_view.SPENT, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS)}
+    assert set(JOB_SUMS) == asked | {f"{outcome}_count" for outcome in OUTCOMES}
     usage = {one for board in BOARDS for panel in board.panels if panel.index != "job" for one in panel.measures}
     assert {term for one in usage for term in (*one.sums, *one.over)} <= set(usage_view.USAGE_SUMS)

@@ -53,13 +53,6 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "documents.sqlite")
-    yield documents
-    documents.close()
-
-
-@pytest.fixture
 def source():
     return Source()
 

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState
 from skytally.jobs import dirac_collector, heartbeats
@@ -38,13 +37,6 @@ STEPS = st.lists(
     min_size=4,
     max_size=24,
 )
-
-
-@pytest.fixture(scope="module")
-def documents(tmp_path_factory):
-    documents = SqliteDocuments(tmp_path_factory.mktemp("order") / "d.sqlite")
-    yield documents
-    documents.close()
 
 
 class Story:
@@ -226,8 +218,8 @@ REOPENED = [
 @example(OVERTAKEN)
 @example(REOPENED)
 @given(steps=STEPS)
-def test_any_order_of_heartbeats_and_rounds_ends_as_dirac_says(documents, steps):
-    check(documents, steps)
+def test_any_order_of_heartbeats_and_rounds_ends_as_dirac_says(module_documents, steps):
+    check(module_documents, steps)
 
 
 def let_the_last_win(monkeypatch):
@@ -243,8 +235,8 @@ def stamp_with_the_begin_of_the_round(monkeypatch):
 
 
 @pytest.mark.parametrize("mutate", [let_the_last_win, stamp_with_the_begin_of_the_round])
-def test_a_mutant_is_caught(documents, monkeypatch, mutate):
-    check(documents, OVERTAKEN)
+def test_a_mutant_is_caught(module_documents, monkeypatch, mutate):
+    check(module_documents, OVERTAKEN)
     mutate(monkeypatch)
     with pytest.raises(AssertionError):
-        check(documents, OVERTAKEN)
+        check(module_documents, OVERTAKEN)

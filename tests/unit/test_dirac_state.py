@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import Heartbeat, Usage
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState, Write
@@ -15,13 +14,6 @@ from tests.support.dirac_lab import AT, HOUR, HOUR_MS, OTHER, OURS, Door, beat, 
 
 QUARTER_MS = HOUR_MS / 4
 ANY = "ANY"
-
-
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "d.sqlite")
-    yield documents
-    documents.close()
 
 
 def noted(documents, vm="vm-1"):

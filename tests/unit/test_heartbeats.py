@@ -18,13 +18,6 @@ from tests.support.dirac_lab import AT, CALLER, HOUR, MINUTE, Door, beat, job, s
 WRONG = ["0", "-1", "007", "12 34", "9" * 20, "../1", "", "1\n", "１２", "1e3", 5, None, ["1"], {"id": "1"}, str(2**63)]
 
 
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "d.sqlite")
-    yield documents
-    documents.close()
-
-
 def kept(documents, vm="vm-1"):
     return documents.get("heartbeat", f"1@{vm}@uvic", Heartbeat)
 

@@ -50,7 +50,7 @@ def known(*found):
         [one for one in found if isinstance(one, Placement)],
         [one for one in found if isinstance(one, PlacedVm)],
     )
-    return placement_join.Known(
+    return placement_join.PlacementIndex(
         by_batch_id=placement_join._grouped(runs, "batch_id"),
         by_number=placement_join._grouped(runs, "batch_number"),
         by_vm=placement_join._grouped(runs, "vm"),

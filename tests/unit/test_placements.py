@@ -27,13 +27,6 @@ def scheduler(*clouds):
     return Caller(role="scheduler", issued=0, expires=2**40, clouds=clouds)
 
 
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "d.sqlite")
-    yield documents
-    documents.close()
-
-
 def life(name="vm-1", ended_at=None, **more):
     end = {} if ended_at is None else {"ended_at": ended_at.isoformat()}
     return {

@@ -356,7 +356,6 @@ def test_cloudscheduler_s_times_are_local_and_of_the_repeated_hour_the_earlier_i
     assert pool.receiver.asked == ["/vm/list/ Basic dTp3b3Jk"]
 
 
-@pytest.mark.slow
 def test_cloudscheduler_s_list_may_be_text_and_its_errors_end_no_vm(pool, vms_listed):
     assert vms_listed(vm_list=json.dumps([WEST])).returncode == 0
     for answer in (

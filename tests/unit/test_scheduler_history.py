@@ -100,7 +100,6 @@ def test_names_of_the_repeated_hour_and_a_clock_that_went_back_lose_nothing(pool
     assert pool.numbers() == each_once(*range(1, 5))
 
 
-@pytest.mark.slow
 def test_files_that_go_when_their_time_has_come_are_no_gap(pool):
     rotated = []
     for number in range(1, 9):
@@ -237,7 +236,6 @@ def test_the_token_follows_no_redirect(pool):
         assert (elsewhere.asked, elsewhere.told) == ([], [])
 
 
-@pytest.mark.slow
 def test_two_copies_do_not_run_at_once(pool):
     pool.add(1)
     pool.receiver.delay = 2.0
@@ -321,7 +319,6 @@ def killed_again_and_again(pool, total, outage=0.0):
     return kills
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_while_files_rotate_it_loses_nothing(pool):
     """A hundred thousand jobs, files that rotate while they are read,
     torn ends, SIGKILLs: only a batch in flight is told twice.
@@ -341,7 +338,6 @@ def test_killed_at_any_moment_while_files_rotate_it_loses_nothing(pool):
     assert pool.run().stdout.startswith("0 kept")
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_while_the_server_comes_and_goes_it_loses_nothing(pool):
     """The same with a spool that fills and empties."""
     kills = killed_again_and_again(pool, 20_000, outage=0.5)

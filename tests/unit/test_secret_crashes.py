@@ -28,11 +28,6 @@ from tests.support.secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes,
 
 
 @pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
-
-
-@pytest.fixture
 def token(store):
     return left(store)
 
@@ -74,7 +69,7 @@ def test_the_table(store, token, step, copy_of):
     same, other = word(copy_of(store), token), word(copy_of(store), token, OTHER_KEY)
     late = secret_lab.after(token)
     revocations.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
-    final = outcomes.read_mark(store, outcomes.mark_key(*secret_lab.parts(token))).state
+    final = outcomes.read_outcome(store, outcomes.outcome_key(*secret_lab.parts(token))).state
     swept = final + (", prep gone" if final == "delivered" and prep == "there" else "")
     assert keys_of(store, "prep") == []
     deliveries = "≤ 1" if made == "–" else "0"
@@ -178,7 +173,7 @@ def test_a_sweep_and_a_claim_race_on_one_mark(store, token):
 
     with pytest.raises(Expired):
         attempt(SweptFirst(store), token)
-    assert outcomes.read_mark(store, keys_of(store, "mark")[0]).state == "expired"
+    assert outcomes.read_outcome(store, keys_of(store, "mark")[0]).state == "expired"
 
 
 def revoked(store, token):

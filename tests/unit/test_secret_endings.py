@@ -28,11 +28,6 @@ from tests.support.secret_lab import (
 ROUND = timedelta(seconds=20)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
-
-
 def sweep(store, at, until=None, notes=None):
     return revocations.sweep(store, Deadline(lambda: at, until or at + ROUND), notes or NoNotes())
 
@@ -47,7 +42,7 @@ def revoke(store, token, caller=SCHEDULER):
 
 
 def states(store):
-    return sorted(outcomes.read_mark(store, key).state for key in keys_of(store, "mark"))
+    return sorted(outcomes.read_outcome(store, key).state for key in keys_of(store, "mark"))
 
 
 class Ticking:
@@ -227,7 +222,7 @@ def test_forgetting_ends_in_time(store):
 
 
 def test_a_mark_is_never_forgotten_before_the_longest_claim_is_over():
-    assert timedelta(days=7) < revocations.MARKS_KEPT
+    assert timedelta(days=7) < revocations.OUTCOMES_KEPT
     assert timedelta(days=7) < revocations.IDEMPOTENCY_KEPT
 
 
@@ -235,7 +230,7 @@ def test_a_mark_is_never_forgotten_before_the_longest_claim_is_over():
 def test_a_marks_day_is_its_expirys(moment):
     expires = int(datetime.fromisoformat(moment).timestamp())
     assert (
-        outcomes.mark_key("c" * 26, expires).split("/")[1]
+        outcomes.outcome_key("c" * 26, expires).split("/")[1]
         == f"{datetime.fromtimestamp(expires, UTC):%Y%m%d}"
         == moment[:10].replace("-", "")
     )

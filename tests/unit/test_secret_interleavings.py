@@ -128,7 +128,7 @@ def what_is_wrong(store, token, names, results):
     wrong = [] if keys_of(store, "prep") == [] else ["a payload is left"]
     for name in names or (None,):
         delivered = [result for result in results if isinstance(result, tuple) and result[0] == name]
-        made = outcomes.read_mark(store, outcomes.mark_key(claim, expires, name))
+        made = outcomes.read_outcome(store, outcomes.outcome_key(claim, expires, name))
         if len(delivered) > 1:
             wrong.append(f"{name} was delivered {len(delivered)} times")
         for _, key, bundle in delivered:
@@ -161,7 +161,7 @@ def test_at_most_once_in_any_order(tmp_path_factory, names):
 def check_then_delete(objects, key, wanted):
     """Look whether anybody has it, then write down that we do."""
     try:
-        return outcomes.read_mark(objects, key), None
+        return outcomes.read_outcome(objects, key), None
     except NotFound:
         objects.create(key, claims.msgspec.json.encode(wanted))
         return wanted, None

@@ -29,7 +29,7 @@ from skytally.secrets.outcomes import short
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FILE_OR_STDIN = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
-DAYS_KEPT = revocations.MARKS_KEPT.days
+DAYS_KEPT = revocations.OUTCOMES_KEPT.days
 CLAIM_TOKEN = re.compile(r"[a-z0-9]{20,64}\.[0-9]{1,12}\.[0-9a-f]{64}")
 
 

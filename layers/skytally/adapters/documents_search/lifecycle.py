@@ -21,13 +21,12 @@ NOT_FOUND = 404
 
 
 def policy(days: int) -> dict[str, Any]:
-    """Write ILM's policy:
-    nothing happens to an index until all that is in it is so many days old, and then it goes as a whole.
+    """Return ILM's policy: an index is deleted once everything in it is older than these days.
 
-    Indices are neither shrunk, nor merged, nor made read-only before: late reports and corrections still come.
+    Before, it is neither shrunk, merged nor made read-only: late reports and corrections still come.
     """
-    gone = {"min_age": f"{days + MONTH_DAYS}d", "actions": {"delete": {}}}
-    return {"phases": {"hot": {"actions": {}}, "delete": gone}, "_meta": {"application": "skytally"}}
+    delete = {"min_age": f"{days + MONTH_DAYS}d", "actions": {"delete": {}}}
+    return {"phases": {"hot": {"actions": {}}, "delete": delete}, "_meta": {"application": "skytally"}}
 
 
 def ism_policy(prefix: str, days: int) -> dict[str, Any]:
