@@ -243,7 +243,8 @@ class Config(Struct, frozen=True, kw_only=True):
         ),
     ] = 512
     open_dashboard: Annotated[
-        bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data need no token")
+        bool,
+        Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data and statements need no token"),
     ] = False
     local_names: Annotated[
         str,
