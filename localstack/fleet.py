@@ -91,6 +91,12 @@ class Vm:
             yield self.sample(at, last, f"{last:%Y-%m}")
             last = at
 
+    def as_scheduled(self) -> dict[str, Any]:
+        """Describe the vm's life as the scheduler does, who saw it for some minutes longer."""
+        ends = {} if self.end_at is None else {"ended_at": iso(self.end_at + timedelta(minutes=6))}
+        began = {"started_at": iso(self.boot_at - timedelta(minutes=4))}
+        return {"vm": self.name, "cloud": self.cloud, "cores": self.cores} | began | ends
+
     def truth(self, until: datetime) -> dict[str, dict[str, int]]:
         """Return the milliseconds of each month."""
         end, totals, start = min(until, self.end_at or until), {}, self.boot_at

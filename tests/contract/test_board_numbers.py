@@ -5,12 +5,9 @@ import json
 import random
 from datetime import UTC, datetime, timedelta
 
-import dashboards_lab
 import pytest
 import yaml
-from board_lab import GrafanaPanel, Lens, refer, saved_objects
 from click.testing import CliRunner
-from test_documents import done, interval, usage
 
 from skytally.accounting.closing import statement
 from skytally.accounting.statement_rows import hours, ratio
@@ -25,7 +22,12 @@ from skytally.core.ports import Query, Write
 from skytally.core.site_data import Site
 from skytally.dashboard import jobs_view
 from skytally.dashboard import usage_view as view_rules
-from skytally.dashboard.usage_view import Window, usage_view
+from skytally.dashboard.time_range import Window
+from skytally.dashboard.usage_view import usage_view
+from skytally.dashboard.window_boots import window_boots
+from tests.support import dashboards_lab
+from tests.support.board_lab import GrafanaPanel, Lens, refer, saved_objects
+from tests.support.documents import done, interval, usage
 
 pytestmark = pytest.mark.servers
 HOUR = timedelta(hours=1)
@@ -111,7 +113,7 @@ def jobs(chance):
             "processing_type": chance.choice(["simul", "evgen", None]),
             "release": chance.choice(["23.0", "24.0", None]),
         }
-        some |= {name: chance.choice([chance.randrange(2**33), None]) for name in jobs_view.MEANS}
+        some |= {name: chance.choice([2 ** chance.randrange(33), None]) for name in jobs_view.MEANS}
         if failed:
             some |= {
                 "error": chance.choice(["pilot 1099", "exe 65"]),
@@ -239,20 +241,24 @@ def truth(panel, documents):
         return used(panel, documents)
     if panel.by in jobs_view.DISPLAYS.values():
         by = next(name for name, dimensions in jobs_view.DISPLAYS.items() if dimensions == panel.by)
-        rows = jobs_view.jobs_view(SHOWN, {}, by, documents, NOW)["table"]
+        rows = jobs_view.jobs_view(SHOWN, {}, by, documents, "", NOW)["table"]
     else:
         query = Query(index="job", moment="final_at", from_at=FROM, until_at=UNTIL, by=panel.by, sums=SUMS)
         rows = [jobs_view._measures(key, group) for key, group in jobs_view._merged(panel.by, documents.table(query))]
     return [row for row in rows if panel.known is None or row[panel.known] is not None]
 
 
-SUMS = (*jobs_view.SPENT, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS))
+OUTCOMES = ("finished_count", "failed_count")
+SUMS = (*jobs_view.SPENT, *OUTCOMES, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS))
 
 
 def used(panel, documents):
     for by, dimensions in view_rules.DIMENSIONS.items():
         if panel.by == dimensions:
-            return [row for row in usage_view(SHOWN, {}, by, documents, Site(), NOW)["table"] if row["wall_hours"]]
+            boots = window_boots(SHOWN, {}, documents, NOW)
+            return [
+                row for row in usage_view(SHOWN, {}, by, boots, documents, Site(), NOW)["table"] if row["wall_hours"]
+            ]
     by = (*panel.by, *(name for name in ("cloud", "vm", "label") if name not in panel.by))
     groups = {}
     for row in documents.table(
@@ -260,14 +266,14 @@ def used(panel, documents):
     ):
         groups.setdefault(tuple(row[name] for name in panel.by), []).append(row)
     return [
-        dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}, SHOWN, NOW)
+        dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}, SHOWN)
         for key, rows in groups.items()
     ]
 
 
 def hourly(panel, documents):
     moment = {"moment": "final_at"} if panel.index == "job" else {}
-    sums = view_rules.USAGE_SUMS if panel.index == "interval" else jobs_view.SPENT
+    sums = view_rules.USAGE_SUMS if panel.index == "interval" else (*jobs_view.SPENT, *OUTCOMES)
     for row in documents.series(
         Query(index=panel.index, from_at=FROM, until_at=UNTIL, by=panel.by, sums=sums, **moment), HOUR
     ):
@@ -276,6 +282,7 @@ def hourly(panel, documents):
             "core_hours": hours(row["core_ms"]),
             "job_count": row.get("count"),
             "wasted_core_hours": hours(row.get("wasted_core_ms", 0)),
+            "failed_share": ratio(row.get("failed_count", 0), sum(row.get(name, 0) for name in OUTCOMES)),
         }
         yield {
             **row,
@@ -387,7 +394,9 @@ def test_an_interval_over_an_edge_counts_where_it_began_as_its_panel_says(shown,
     assert "whole in the hour in which it began" in panel.note
     [row] = shown.lens("accounting", panel.name).shown(shown.client, begin, begin + HOUR) or [{"core_hours": 0}]
     steps = shown.grafana.panel("accounting", panel.title).shown(shown.client, begin, begin + HOUR)
-    page = usage_view(Window(begin, begin + HOUR, HOUR), {}, "cloud", shown.documents, Site(), NOW)["table"]
+    window = Window(begin, begin + HOUR, HOUR)
+    boots = window_boots(window, {}, shown.documents, NOW)
+    page = usage_view(window, {}, "cloud", boots, shown.documents, Site(), NOW)["table"]
     assert (row["core_hours"], sum(step["value"] for step in steps)) == (theirs, theirs)
     assert [one["core_hours"] for one in page if one["wall_hours"]] == [ours]
 

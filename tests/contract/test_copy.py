@@ -5,8 +5,6 @@ import sqlite3
 
 import pytest
 from click.testing import CliRunner
-from lab import SEARCH_ENGINES, remove
-from test_documents import AT, HOUR, done, interval, label, usage
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.app.wiring import open_documents
@@ -15,6 +13,8 @@ from skytally.cli import documents as command
 from skytally.core.config import Config
 from skytally.core.documents import INDICES, Label, Usage
 from skytally.core.errors import Unavailable
+from tests.support.builders import SEARCH_ENGINES, remove
+from tests.support.documents import AT, HOUR, done, interval, label, usage
 
 pytestmark = pytest.mark.servers
 COUNT = 4_500

@@ -7,13 +7,13 @@ import urllib.error
 
 import pytest
 from click.testing import CliRunner
-from gateway import Gateway, wait_until
 
 from skytally.adapters.functions_openfaas import OpenFaasFunctions, body_of
 from skytally.cli import cli
 from skytally.core.errors import Conflict, Forbidden, Malformed, Unavailable
 from skytally.deployment import descriptions, rollout
 from skytally.deployment.rollout import Drift, Pace
+from tests.support.gateway import Gateway, wait_until
 
 IMAGE, QUICK = "registry.example.org/skytally:1", Pace(seconds=8.0)
 pytestmark = pytest.mark.slow

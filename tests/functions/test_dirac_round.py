@@ -6,15 +6,15 @@ import os
 import stat
 from datetime import UTC, datetime, timedelta
 
-import classic_dirac
-import lab
 import pytest
-from lab import DOCUMENT_STORES, FakeVm
 
+from localstack import classic_dirac
 from skytally.app import wiring
 from skytally.core.documents import Heartbeat, Job, Unreadable
 from skytally.core.records import Caller
 from skytally.jobs import heartbeats
+from tests.support import builders
+from tests.support.builders import DOCUMENT_STORES, FakeVm
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 JOB = classic_dirac.RECORDED_MORE | {"RescheduleTime": None, "EndExecTime": None}
@@ -36,7 +36,7 @@ def collect(request, client, document_settings, tmp_path, monkeypatch):
 
 def named(*job_ids, hours_ago=3.0, vm="vm-1"):
     at = datetime.now(UTC) - timedelta(hours=hours_ago)
-    heartbeats.record(lab.heartbeat(*job_ids, vm=vm), CALLER, wiring.documents(), at)
+    heartbeats.record(builders.heartbeat(*job_ids, vm=vm), CALLER, wiring.documents(), at)
 
 
 def job(job_id):
@@ -48,7 +48,8 @@ def test_a_round_settles_what_fell_silent_and_the_page_shows_it(collect, client,
     named("2", hours_ago=0.2)
     assert collect().json() == {"state": "done", "running": 0, "asked": 3, "final": 2, "unreadable": 0}
     assert (job("1").status, job("3").status, job("2").status, job("2").final_at) == ("Done", "Failed", "Running", None)
-    table = client.get("dashboard/data?view=jobs&window=day&until=2026-11-24T12:00:00Z", headers=reader).json()["table"]
+    query = "view=jobs&by=status&window=day&until=2026-11-24T12:00:00Z"
+    table = client.get(f"dashboard/data?{query}", headers=reader).json()["table"]
     assert {(row["cloud"], row["status"], row["job_count"]) for row in table} >= {
         ("uvic", "Done", 1),
         ("uvic", "Failed", 1),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from test_vm_life import STEPS, Life
+from tests.support.vm_life import STEPS, Life
 
 SKYTALLY = Path(sys.executable).parent / "skytally"
 

@@ -8,13 +8,13 @@ from itertools import count
 from pathlib import Path
 
 from click.testing import CliRunner
-from lab import remove
 
 from skytally.app.wiring import open_documents
 from skytally.cli import cli
 from skytally.core.config import Config
 from tests.properties.deployment import NOW, A, B, Site, deployed
 from tests.properties.world import build, dirac, panda_jobs
+from tests.support.builders import remove
 
 Settings = dict[str, str]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from dirac_lab import Door
 from httpx2 import Response
 from starlette.testclient import TestClient
 
@@ -22,6 +21,7 @@ from skytally.core.ports import Created
 from skytally.core.records import Caller
 from skytally.dashboard import jobs_view, usage_view
 from skytally.deployment.catalog import service_of
+from tests.support.dirac_lab import Door
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -36,7 +36,7 @@ SETTINGS = {
     "SKYTALLY_CLAIMS_PER_SECOND": "0",
     "SKYTALLY_PANDA_QUEUES": f"{A},{B}",
 }
-WINDOWS, MONTHS = ("hour", "day", "week", "month"), ("2026-10", "2026-11")
+WINDOWS, MONTHS = ("hour", "day", "week", "month", "this_month", "last_month"), ("2026-10", "2026-11")
 APEL = ("apel-cloud", "apel-cloud-summary", "apel-job-summary")
 Headers = dict[str, str]
 

@@ -8,18 +8,13 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from secret_lab import KEYS, NOW, OTHER_KEY, PAYLOAD, Watched, attempt, keys_of, left, opened, parts, word
 
 from skytally.access.keyring import Key
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.core.errors import Expired, IdempotencyKeyReused, Malformed, NotYours, Unavailable
 from skytally.core.records import Caller, Deposit
 from skytally.secrets import deposits, stored_deposits
-
-
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
+from tests.support.secret_lab import KEYS, NOW, OTHER_KEY, PAYLOAD, Watched, attempt, keys_of, left, opened, parts, word
 
 
 def rotated(keys=KEYS, number=2):
@@ -38,6 +33,7 @@ def stored(store):
     return store.get(keys_of(store, "prep")[0])
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_whoever_changes_a_bit_in_the_store_gives_nobody_anything(tmp_path_factory, share, bit):

@@ -3,25 +3,17 @@
 from datetime import timedelta
 
 import pytest
-from dirac_lab import AT, HOUR, HOUR_MS, OTHER, OURS, Door, beat, job, settle, state
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import Heartbeat, Usage
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState, Write
 from skytally.jobs import dirac_collector
 from skytally.operation.timer import Deadline
+from tests.support.dirac_lab import AT, HOUR, HOUR_MS, OTHER, OURS, Door, beat, job, settle, state
 
 QUARTER_MS = HOUR_MS / 4
 ANY = "ANY"
-
-
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "d.sqlite")
-    yield documents
-    documents.close()
 
 
 def noted(documents, vm="vm-1"):
@@ -512,6 +504,7 @@ def test_a_job_that_failed_wastes_and_says_why(documents):
     )
     made = job(documents)
     assert (made.error, made.error_component, made.error_message) == ("Payload failed", "dirac", "exit <N> in <PATH>")
+    assert made.error_raw == "Payload failed\nexit 65 in /tmp/job_12"
     assert made.wasted_core_ms == HOUR_MS
 
 
@@ -527,6 +520,7 @@ def test_a_dirac_that_is_away_changes_nothing(documents):
     assert settle(documents, door, 3)["final"] == 1
 
 
+@pytest.mark.slow
 def test_ten_thousand_silent_jobs_take_two_calls(documents):
     for start in range(0, 10_000, 5_000):
         beat(documents, *map(str, range(start + 1, start + 5_001)))

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.config import Config
 from skytally.core.documents import Job
 from skytally.core.errors import Malformed, Misconfigured, Unavailable
@@ -192,6 +191,46 @@ def test_the_first_failing_component(fields, error):
     assert job(**fields).error == error
 
 
+LONG = {"code": 7, "diag": "word " * 1_000}
+
+
+def test_the_whole_text_has_every_component_with_its_code():
+    fields = {"piloterrorcode": 1099, "piloterrordiag": "no route to storage.example.org", "transexitcode": "65"}
+    made = job(**fields, exeerrordiag="OK", ddmerrorcode=200, ddmerrordiag="bookkeeping", superrordiag="lost heartbeat")
+    assert made.error_raw.split("\n") == [
+        "pilot 1099: no route to storage.example.org",
+        "transform 65",
+        "ddm 200: bookkeeping",
+        "supervisor: lost heartbeat",
+    ]
+    assert made.error_message == "no route to <HOST>"
+    assert job().error_raw is None
+    long = {f"{column}{end}": text for column in panda_errors.COMPONENTS.values() for end, text in LONG.items()}
+    assert len(job(**long).error_raw) == 4_096
+
+
+@pytest.mark.parametrize(
+    ("pilot_id", "url"),
+    [
+        (
+            "https://aipanda.example.org:25443/logs/grid.1.0.out|PR|3.7.0.36",
+            "https://aipanda.example.org:25443/logs/grid.1.0.out",
+        ),
+        ("http://pilots.example.org", "http://pilots.example.org"),
+        ("tpilot@server|PR", None),
+        ("javascript:alert(1)|PR", None),
+        ("https://robot:secret@pilots.example.org/log", None),
+        ('https://pilots.example.org/"><script>', None),
+        ("https://pilots.example.org/" + "x" * 500, None),
+        ("", None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_where_a_pilots_log_lies(pilot_id, url):
+    assert job(pilotid=pilot_id).log_url == url
+
+
 @pytest.mark.parametrize(
     ("fields", "category", "message"),
     [
@@ -229,7 +268,7 @@ def test_foreign_words_are_harmless():
     diag = 'x\x00y\u202eevil "q" {"a": "<script>"} /DC=ch/DC=cern/OU=Users/CN=alice/CN=12 Alice B, then ' + "z" * 10_000
     made = job(piloterrorcode=1, piloterrordiag=diag)
     assert len(made.error_message) == 200
-    assert len(made.error_raw) == 500
+    assert len(made.error_raw) <= 1_020
     for text in (made.error_message, made.error_raw):
         assert "alice" not in text
         assert "\x00" not in text
@@ -244,13 +283,6 @@ def test_any_words_come_out_printable_and_the_same_again(text):
     assert panda_errors.cleaned(once) == once
 
 
-@pytest.fixture(scope="module")
-def documents(tmp_path_factory):
-    documents = SqliteDocuments(tmp_path_factory.mktemp("rows") / "d.sqlite")
-    yield documents
-    documents.close()
-
-
 VALUES = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.lists(st.none(), max_size=2)
 )
@@ -260,12 +292,12 @@ ODD = VALUES | st.sampled_from(
 
 
 @given(st.dictionaries(st.sampled_from([*panda_rows.FIELDS]), ODD, max_size=12))
-def test_no_row_breaks_the_collector(documents, fields):
+def test_no_row_breaks_the_collector(module_documents, fields):
     with suppress(Malformed):
         made = panda_rows.job(row(**fields), NOW)
         assert made.core_ms >= 0
-        assert placement_join.store([made], documents) == []
-        assert documents.get("job", placement_join.key_of(made), Job) is not None
+        assert placement_join.store([made], module_documents) == []
+        assert module_documents.get("job", placement_join.key_of(made), Job) is not None
 
 
 @pytest.mark.parametrize(
@@ -376,6 +408,7 @@ def test_slices_are_split_until_nothing_is_cut(seconds):
     assert sorted(found) == list(range(len(seconds)))
 
 
+@pytest.mark.slow
 def test_a_full_second_is_split_by_status_and_queue_and_then_asked_for_more():
     table = Table([NOW] * 30_000)
     found = [row["pandaid"] for _, rows in panda_rows.whole(table, asked(limit=5_000)) for row in rows]
@@ -386,6 +419,7 @@ def test_a_full_second_is_split_by_status_and_queue_and_then_asked_for_more():
     )
 
 
+@pytest.mark.slow
 def test_more_than_any_limit_is_an_outage_and_never_silence():
     table = Table([NOW] * 50_001)
     with pytest.raises(Unavailable, match="in one second"):

@@ -16,8 +16,6 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-import secret_lab
-from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, Watched, attempt, keys_of, left, word
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.core.errors import Expired, SkytallyError, Unavailable
@@ -25,11 +23,8 @@ from skytally.core.ports import Created
 from skytally.core.records import Revocation
 from skytally.operation.timer import Deadline
 from skytally.secrets import outcomes, revocations
-
-
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
+from tests.support import secret_lab
+from tests.support.secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, Watched, attempt, keys_of, left, word
 
 
 @pytest.fixture

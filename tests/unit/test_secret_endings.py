@@ -3,21 +3,29 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import secret_lab
-from secret_lab import KEYS, NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.core.errors import Expired, NotFound, NotYours, Taken
 from skytally.core.records import Caller, Revocation
 from skytally.operation.timer import Deadline
 from skytally.secrets import outcomes, revocations
+from tests.support import secret_lab
+from tests.support.secret_lab import (
+    KEYS,
+    NOW,
+    OTHER_KEY,
+    SCHEDULER,
+    NoNotes,
+    Noted,
+    Watched,
+    attempt,
+    keys_of,
+    left,
+    parts,
+    word,
+)
 
 ROUND = timedelta(seconds=20)
-
-
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
 
 
 def sweep(store, at, until=None, notes=None):

@@ -5,22 +5,16 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-import secret_lab
 from click.testing import CliRunner
-from secret_lab import NOW, OTHER_KEY, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.cli import cli
 from skytally.core.errors import Unavailable
 from skytally.core.records import Revocation
 from skytally.operation.timer import Deadline
 from skytally.secrets import audit, claims, outcomes, revocations
-
-
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
+from tests.support import secret_lab
+from tests.support.secret_lab import NOW, OTHER_KEY, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
 
 def history(store, days=3, now=NOW + timedelta(seconds=5), claim=None, notes=None):

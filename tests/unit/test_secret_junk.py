@@ -7,11 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-import secret_lab
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from secret_lab import NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, attempt, keys_of, left, parts, word
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.app import wiring
@@ -21,6 +19,8 @@ from skytally.core.records import Revocation, iso
 from skytally.operation.timer import Deadline
 from skytally.secrets import audit, outcomes, preflight, revocations
 from skytally.secrets.outcomes import ClaimOutcome
+from tests.support import builders
+from tests.support.secret_lab import NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, attempt, keys_of, left, parts, word
 
 CLAIM = "c" * 26
 LATER = NOW + timedelta(hours=2)
@@ -75,11 +75,6 @@ EVIDENCES = (
 )
 
 
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
-
-
 def history(store, notes, now=NOW + timedelta(seconds=5)):
     return audit.history(store, now, 3, notes)
 
@@ -91,7 +86,7 @@ def test_a_mark_that_cannot_be_read_lets_nobody_have_the_secret(store, data, nam
     vm = "a" if names else None
     key = outcomes.outcome_key(*parts(token), vm)
     store.create(key, data)
-    for private_key in (secret_lab.lab.SHARED_KEY, OTHER_KEY):
+    for private_key in (builders.SHARED_KEY, OTHER_KEY):
         assert word(store, token, private_key, vm=vm) == "taken contested"
     if names:
         assert word(store, token, vm="b") == "delivered"

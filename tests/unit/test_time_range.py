@@ -18,6 +18,23 @@ def test_named_windows_end_now_and_a_month_is_a_calendar_month():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "until", "begin", "end"),
+    [
+        ("this_month", "2026-03-31T12:30:00Z", (2026, 3, 1), (2026, 3, 31, 12, 30)),
+        ("last_month", "2026-03-31T12:30:00Z", (2026, 2, 1), (2026, 3, 1)),
+        ("this_month", "2026-03-01T00:00:00Z", (2026, 2, 1), (2026, 3, 1)),
+        ("last_month", "2026-03-01T00:00:00Z", (2026, 1, 1), (2026, 2, 1)),
+        ("last_month", "2026-01-01T00:00:01Z", (2025, 12, 1), (2026, 1, 1)),
+        ("this_month", "2026-04-01T01:00:00+02:00", (2026, 3, 1), (2026, 3, 31, 23)),
+    ],
+)
+def test_a_calendar_month_is_utcs_and_never_empty(name, until, begin, end):
+    shown = window({"window": name, "until": until}, NOW)
+    assert (shown.from_at, shown.until_at) == (datetime(*begin, tzinfo=UTC), datetime(*end, tzinfo=UTC))
+    assert (shown.until_at - shown.from_at) / shown.step <= MOST_BARS
+
+
 def test_from_goes_before_the_windows_name_and_reaches_until_now():
     shown = window({"window": "hour", "from": "2026-03-29T12:30:00+02:00"}, NOW)
     assert (shown.from_at, shown.until_at) == (datetime(2026, 3, 29, 10, 30, tzinfo=UTC), NOW)

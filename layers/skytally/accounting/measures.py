@@ -25,6 +25,11 @@ class Measure(Struct, frozen=True):
     distinct: str | None = None
 
     @property
+    def terms(self) -> tuple[str, ...]:
+        """Return every sum that the value is made of, once."""
+        return tuple(dict.fromkeys((*self.sums, *self.over)))
+
+    @property
     def scale(self) -> int:
         """Return the divisor that turns the sums into the unit."""
         return MS_PER_HOUR if self.unit == "hours" else 1
@@ -75,6 +80,12 @@ CPU_HOURS = Measure("cpu_hours", "CPU hours", "hours", _CPU_MS)
 EFFICIENCY = Measure("efficiency", "Efficiency", "share", _CPU_MS, ("core_ms",))
 
 JOB_COUNT = Measure("job_count", "Jobs", "count", ("count",))
+FINISHED_COUNT = Measure("finished_count", "Finished", "count", ("finished_count",))
+FAILED_COUNT = Measure("failed_count", "Failed", "count", ("failed_count",))
+CANCELLED_COUNT = Measure("cancelled_count", "Cancelled", "count", ("cancelled_count",))
+CLOSED_COUNT = Measure("closed_count", "Closed", "count", ("closed_count",))
+OTHER_COUNT = Measure("other_count", "Not final", "count", ("other_count",))
+FAILED_SHARE = Measure("failed_share", "Failed share", "share", ("failed_count",), ("finished_count", "failed_count"))
 JOB_CPU_HOURS = Measure("cpu_hours", "CPU hours", "hours", ("cpu_ms",))
 JOB_EFFICIENCY = Measure("efficiency", "Efficiency", "share", ("cpu_ms",), ("core_ms_with_cpu",))
 WASTED_CORE_HOURS = Measure("wasted_core_hours", "Wasted core hours", "hours", ("wasted_core_ms",))
@@ -90,6 +101,12 @@ MEAN_OUTPUT = Measure("mean_output_bytes", "Mean output", "bytes", ("output_byte
 
 JOBS = (
     JOB_COUNT,
+    FINISHED_COUNT,
+    FAILED_COUNT,
+    CANCELLED_COUNT,
+    CLOSED_COUNT,
+    OTHER_COUNT,
+    FAILED_SHARE,
     WALL_HOURS,
     CORE_HOURS,
     JOB_CPU_HOURS,
@@ -101,4 +118,17 @@ JOBS = (
     MEAN_INPUT,
     MEAN_OUTPUT,
 )
-JOB_SUMS = tuple(dict.fromkeys(term for measure in JOBS for term in (*measure.sums, *measure.over)))
+# What a point of the series has, of jobs that ended.
+JOBS_PLOTTED = (
+    JOB_COUNT,
+    FINISHED_COUNT,
+    FAILED_COUNT,
+    CANCELLED_COUNT,
+    CLOSED_COUNT,
+    FAILED_SHARE,
+    CORE_HOURS,
+    JOB_CPU_HOURS,
+    JOB_EFFICIENCY,
+    WASTED_CORE_HOURS,
+)
+JOB_SUMS = tuple(dict.fromkeys(term for measure in JOBS for term in measure.terms))

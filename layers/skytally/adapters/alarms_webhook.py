@@ -2,13 +2,14 @@
 
 ::
 
-    skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "text"}, one alarm a
-                   request
+    skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "link", "text"}, one
+                   alarm a request
     chat           {"text"}, as Slack and what speaks like it take it: what would call people or be markup is written so
                    that it does not
-    alertmanager   [{"labels", "annotations", "startsAt", "endsAt"}, …], for POST …/api/v2/alerts of Prometheus's
-                   Alertmanager
+    alertmanager   [{"labels", "annotations", "startsAt", "endsAt", "generatorURL"}, …], for POST …/api/v2/alerts of
+                   Prometheus's Alertmanager
 
+The link leads to an alarm's evidence on the page, where the settings name the page's address; it holds no token.
 Foreign names are written without control characters and direction marks in every form. Alertmanager drops an alert that
 is not repeated, so every round repeats the open alarms, each with an end some missed rounds away.
 """
@@ -43,25 +44,28 @@ CHAT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 CHAT_MARKUP = re.compile(r"[@#*`~\[\]!]|:(?=//)|(?<!\w)_|_(?!\w)")
 
 
+# Returns the address of an alarm's evidence, where there is one.
+Link = Callable[[Alarm], str | None]
+
+
 class AlarmWebhook:
     """One webhook URL and the form of its alarms."""
 
-    def __init__(self, url: str, form: str, now: datetime) -> None:
-        self._url, self._form, self._now = url, form, now
+    def __init__(self, url: str, form: str, link: Link, now: datetime) -> None:
+        self._url, self._form, self._link, self._now = url, form, link, now
         self._client = HttpClient()
 
     def tell(self, alarm: Alarm) -> None:
         """Send one alarm; raise Unavailable without the URL, which may contain a secret."""
-        self._deliver(FORMS[self._form](alarm, self._now), Countdown(REQUEST_SECONDS))
+        self._deliver(FORMS[self._form](alarm, self._link(alarm), self._now), Countdown(REQUEST_SECONDS))
 
     def remind(self, alarms: Sequence[Alarm]) -> None:
         """Send the open alarms again to an Alertmanager; other receivers need no reminders."""
         if self._form == "alertmanager":
             countdown = Countdown(REQUEST_SECONDS)
             for start in range(0, len(alarms), REMINDED_AT_ONCE):
-                self._deliver(
-                    [alert(alarm, self._now) for alarm in alarms[start : start + REMINDED_AT_ONCE]], countdown
-                )
+                some = alarms[start : start + REMINDED_AT_ONCE]
+                self._deliver([alert(alarm, self._link(alarm), self._now) for alarm in some], countdown)
 
     def _deliver(self, body: Any, countdown: Countdown) -> None:
         """Post a body, with retries of passing failures until the countdown ends."""
@@ -105,7 +109,7 @@ def _is_passing(error: BaseException) -> bool:
     )
 
 
-def plain(alarm: Alarm, _: datetime) -> dict[str, Any]:
+def plain(alarm: Alarm, link: str | None, _: datetime) -> dict[str, Any]:
     """Return an alarm as its fields, with a text for people."""
     return {
         "state": alarm.state,
@@ -115,22 +119,24 @@ def plain(alarm: Alarm, _: datetime) -> dict[str, Any]:
         "message": visible(alarm.message),
         "raised_at": iso(alarm.raised_at),
         "resolved_at": iso(alarm.resolved_at) if alarm.resolved_at else None,
+        "link": link,
         "text": visible(f"{alarm.state}: {alarm.message}"),
     }
 
 
-def chat(alarm: Alarm, _: datetime) -> dict[str, Any]:
+def chat(alarm: Alarm, link: str | None, _: datetime) -> dict[str, Any]:
     """Return an alarm for a chat, with its markup escaped: foreign names mention nobody and load nothing."""
     escaped = functools.reduce(lambda words, item: words.replace(*item), CHAT_ESCAPES.items(), visible(alarm.message))
-    return {"text": f"{alarm.state} {alarm.kind}: " + CHAT_MARKUP.sub("\\g<0>\u200b", escaped)}
+    words = f"{alarm.state} {alarm.kind}: " + CHAT_MARKUP.sub("\\g<0>\u200b", escaped)
+    return {"text": f"{words} {link}" if link else words}
 
 
-def alerts(alarm: Alarm, now: datetime) -> list[dict[str, Any]]:
+def alerts(alarm: Alarm, link: str | None, now: datetime) -> list[dict[str, Any]]:
     """Return an alarm as a list of one alert, as Alertmanager expects it."""
-    return [alert(alarm, now)]
+    return [alert(alarm, link, now)]
 
 
-def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
+def alert(alarm: Alarm, link: str | None, now: datetime) -> dict[str, Any]:
     """Return an alarm as an alert: its labels are its identity and never change, its message may."""
     labels = {"alertname": alarm.kind, "subject": alarm.subject, "cloud": alarm.cloud, "service": "skytally"}
     return {
@@ -142,7 +148,12 @@ def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
             if alarm.resolved_at is None
             else max(alarm.raised_at, alarm.resolved_at - CLOCKS_DIFFER)
         ),
+        **({"generatorURL": link} if link else {}),
     }
 
 
-FORMS: dict[str, Callable[[Alarm, datetime], Any]] = {"skytally": plain, "chat": chat, "alertmanager": alerts}
+FORMS: dict[str, Callable[[Alarm, str | None, datetime], Any]] = {
+    "skytally": plain,
+    "chat": chat,
+    "alertmanager": alerts,
+}

@@ -15,11 +15,10 @@ from msgspec import Struct, structs
 
 from skytally.alarms.alarm_round import Crash, Finding, each
 from skytally.core.documents import Job
+from skytally.core.job_outcomes import STATUSES
 from skytally.core.ports import Documents, Query, Row
-from skytally.jobs.dirac_state import WELL as DIRAC_WELL
 from skytally.jobs.dirac_state import ZOMBIE
 from skytally.jobs.heartbeats import AFTER_END, OVER, ROUND, SETTLED, STATUS_RUNNING, job_key
-from skytally.jobs.panda_rows import WELL as PANDA_WELL
 
 KINDS = ("stuck_payload",)
 RUNS = ("running", STATUS_RUNNING)
@@ -97,7 +96,7 @@ def _why(row: Row, usual_ms: float | None) -> str | None:
 
 def _usual_ms(documents: Documents, now: datetime) -> dict[tuple[str | None, ...], float]:
     """Return how long the jobs of each kind took that ended well within a day, where there are enough to say."""
-    where = {"status": [*PANDA_WELL, *DIRAC_WELL]}
+    where = {"status": STATUSES["finished"]}
     ended = Query(
         index="job",
         moment="final_at",

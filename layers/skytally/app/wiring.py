@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -22,6 +22,7 @@ from skytally.access.rate_limit import Limits
 from skytally.accounting.boots import Register
 from skytally.adapters.keys_files import KeyFiles
 from skytally.adapters.site_files import SiteData
+from skytally.alarms import evidence
 from skytally.alarms.alarm_round import Notifier, NullNotifier
 from skytally.core import clock
 from skytally.core.config import OBJECT_STORE, Config, setting_names
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from skytally.jobs.panda_rows import JobRows
 
 T = TypeVar("T")
-URLS = ("documents", "objects", "s3_endpoint", "panda_url", "dirac_url", "alarm_webhook")
+URLS = ("documents", "objects", "s3_endpoint", "panda_url", "dirac_url", "alarm_webhook", "public_url")
 # Settings that name files: those that every function reads, and those that only one function reads.
 FILES: Mapping[str, tuple[str, ...]] = {
     "panda_collect": ("panda_token_file",),
@@ -264,8 +265,8 @@ def alarm_notifier(now: datetime) -> Notifier:
     """Return the webhook that notifies people of alarms, in the form that the site data name, or a null notifier."""
     from skytally.adapters.alarms_webhook import AlarmWebhook
 
-    url = config().alarm_webhook
-    return AlarmWebhook(url, site().alarms.form, now) if url else NullNotifier()
+    url, link = config().alarm_webhook, partial(evidence.link, config().public_url)
+    return AlarmWebhook(url, site().alarms.form, link, now) if url else NullNotifier()
 
 
 def caller(role: str, report: str = "") -> web.Authorise:

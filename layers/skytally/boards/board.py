@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from skytally.accounting import measures
 from skytally.accounting.measures import Measure
+from skytally.core.distributions import BUCKET_FIELDS, DISTRIBUTIONS
 from skytally.core.documents import INDICES
 
 COLUMNS = 24
@@ -20,6 +21,8 @@ Chart = Literal["number", "series", "lines", "bars", "table"]
 # An interval ends where its vm reports, so at a month's edge exactly; by its beginning it belongs to the month that it
 # lies in.
 MOMENTS = {"interval": "from_at", "job": "final_at", "usage": "last_sampled_at"}
+# The fields that keep a job's bucket, and how many buckets there are.
+BUCKETS = {BUCKET_FIELDS[name]: len(distribution.edges) for name, distribution in DISTRIBUTIONS.items()}
 # A month is shown whole, however short the window is.
 ALL_TIME = frozenset({"usage"})
 NOTES = {
@@ -71,11 +74,23 @@ class Panel(Struct, frozen=True):
         """The sum by which the largest groups come first."""
         return self.measures[0].sums[0]
 
+    def order_of(self, name: str) -> Literal["asc", "desc"] | None:
+        """How the values of a dimension are ordered by themselves; None where the largest groups come first."""
+        return "desc" if name == "month" else "asc" if name in BUCKETS else None
+
     def groups(self, name: str) -> int:
         """How many values of a dimension are told apart; the last dimension of a table is its longest."""
+        if name in BUCKETS:
+            return BUCKETS[name]
         if self.chart != "table":
             return 20
         return 1_000 if name == self.by[-1] else 100
+
+
+def _distribution(name: str, title: str) -> Panel:
+    """Count jobs in the buckets of a value, by status."""
+    field = BUCKET_FIELDS[name]
+    return Panel(field.replace("_", "-"), title, "job", "bars", (measures.JOB_COUNT,), (field, "status"), field, 12)
 
 
 class Board(Struct, frozen=True):
@@ -112,6 +127,13 @@ _ENDED = (
     measures.CORE_HOURS,
     measures.JOB_CPU_HOURS,
     measures.JOB_EFFICIENCY,
+    measures.WASTED_CORE_HOURS,
+)
+_BROKEN = (
+    measures.FAILED_COUNT,
+    measures.FINISHED_COUNT,
+    measures.FAILED_SHARE,
+    measures.JOB_COUNT,
     measures.WASTED_CORE_HOURS,
 )
 _NEEDED = (measures.JOB_COUNT, measures.MEAN_WALL_HOURS, measures.MEAN_MAX_PSS, measures.MEAN_WORK_FOLDER)
@@ -164,6 +186,16 @@ JOBS = Board(
         Panel("job-count", "Jobs", "job", "number", (measures.JOB_COUNT,), width=8, height=4),
         Panel("job-core-hours", "Core hours", "job", "number", (measures.CORE_HOURS,), width=8, height=4),
         Panel("job-wasted", "Wasted core hours", "job", "number", (measures.WASTED_CORE_HOURS,), width=8, height=4),
+        Panel(
+            "failed-share",
+            "Failed share by cloud",
+            "job",
+            "lines",
+            (measures.FAILED_SHARE,),
+            ("cloud",),
+            width=12,
+        ),
+        Panel("failures-by-cloud", "Failures by cloud", "job", "table", _BROKEN, ("cloud",), width=12),
         Panel("jobs-by-status", "Jobs by status", "job", "series", (measures.JOB_COUNT,), ("status",), width=12),
         Panel(
             "wasted-by-cloud",
@@ -209,6 +241,10 @@ JOBS = Board(
         ),
         Panel("releases", "Releases", "job", "table", _NEEDED, ("release", "status"), width=8, height=10),
         Panel("cores", "Multicore or not", "job", "table", _NEEDED, ("multicore", "status"), width=8, height=10),
+        _distribution("run_seconds", "Jobs by run time (s)"),
+        _distribution("efficiency", "Jobs by efficiency"),
+        _distribution("max_pss_bytes", "Jobs by largest PSS (bytes)"),
+        _distribution("disk_bytes", "Jobs by disk (bytes)"),
         Panel("queues", "Queues", "job", "table", _ENDED, ("queue", "status"), width=12),
         Panel("job-vms", "Vms", "job", "table", _ENDED, ("cloud", "vm", "status"), width=12),
     ),

@@ -148,6 +148,15 @@ class Config(Struct, frozen=True, kw_only=True):
             pattern=r"^(https?://[^/].*)?$",
         ),
     ] = ""
+    public_url: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_PUBLIC_URL",
+            description="URL of the functions as people reach them, without `/dashboard`: each alarm then has a link "
+            "to its evidence; empty: no links",
+            pattern=r"^(https?://[^\s/?#@]+(/[^\s?#@]*)?)?$",
+        ),
+    ] = ""
     timer_min_seconds: Annotated[
         int,
         Meta(
@@ -234,7 +243,8 @@ class Config(Struct, frozen=True, kw_only=True):
         ),
     ] = 512
     open_dashboard: Annotated[
-        bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data need no token")
+        bool,
+        Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data and statements need no token"),
     ] = False
     local_names: Annotated[
         str,

@@ -6,7 +6,10 @@ generated from these classes.
 
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
+
+from skytally.core.distributions import buckets
+from skytally.core.job_outcomes import outcome_of
 
 
 class Document(Struct, frozen=True, kw_only=True):
@@ -157,7 +160,11 @@ class Closing(Document, frozen=True, kw_only=True):
 
 
 class Alarm(Document, frozen=True, kw_only=True):
-    """index alarm, key `{kind}:{subject}`, version ms of the round: an alarm, and the state that people were told."""
+    """index alarm, key `{kind}:{subject}`, version ms of the round: an alarm, and the state that people were told.
+
+    An alarm that was resolved before it was raised again has the key `{kind}:{subject}@{ms when it was raised}`. `vm`
+    is the vm that it is about, if any, and `error` the error with which its jobs fail most.
+    """
 
     kind: str
     subject: str
@@ -168,6 +175,8 @@ class Alarm(Document, frozen=True, kw_only=True):
     raised_at: datetime
     seen_at: datetime
     resolved_at: datetime | None
+    vm: str | None = None
+    error: str | None = None
 
 
 class TimerSlot(Document, frozen=True, kw_only=True):
@@ -281,8 +290,13 @@ class Job(Document, frozen=True, kw_only=True):
     `wasted_core_ms` is that of jobs that started and did not end well, `core_ms_with_cpu` that of jobs with a known CPU
     time. `doubt` names what is impossible (an end before the start, more CPU time than cores give); such CPU time is
     not in `cpu_ms`. `error` is `{component} {code}` of the first failing component, `error_message` its text without
-    what varies. `runs` are a DIRAC job's finished runs that `wall_ms` counts (JSON; see `dirac_wall_time`), `history`
-    is what became of rescheduled runs.
+    what varies, `error_raw` the source's whole text; `log_url` is where the job's log can be read. `runs` are a DIRAC
+    job's finished runs that `wall_ms` counts (JSON; see `dirac_wall_time`), `history` is what became of rescheduled
+    runs.
+
+    Derived from the rest, so that every engine can add them up: `finished_count` and `failed_count` are 1 for a job
+    with that outcome, else 0; the fields of `distributions.BUCKET_FIELDS` are the beginnings of its buckets. Documents
+    of earlier versions lack them in the store.
     """
 
     system: str
@@ -331,6 +345,26 @@ class Job(Document, frozen=True, kw_only=True):
     doubt: str | None = None
     history: str | None = None
     runs: str | None = None
+    log_url: str | None = None
+    finished_count: int | None = None
+    failed_count: int | None = None
+    run_seconds_from: int | None = None
+    max_pss_bytes_from: int | None = None
+    disk_bytes_from: int | None = None
+    efficiency_from: float | None = None
+
+    def __post_init__(self) -> None:
+        """Work out the fields that follow from the others."""
+        outcome = outcome_of(self.status, is_final=self.final_at is not None)
+        structs.force_setattr(self, "finished_count", int(outcome == "finished"))
+        structs.force_setattr(self, "failed_count", int(outcome == "failed"))
+        for name, value in buckets(self.wall_ms, self.max_pss_bytes, self.work_folder_bytes, self.efficiency).items():
+            structs.force_setattr(self, name, value)
+
+    @property
+    def efficiency(self) -> float | None:
+        """CPU time by core time, where it is known."""
+        return self.cpu_ms / self.core_ms_with_cpu if self.core_ms_with_cpu else None
 
 
 class Cursor(Document, frozen=True, kw_only=True):

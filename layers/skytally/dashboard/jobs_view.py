@@ -1,4 +1,4 @@
-"""The jobs view: what became of payloads, by cloud and status and whatever else tells faulty clouds from faulty work.
+"""The jobs view: what became of payloads, by cloud and whatever else tells faulty clouds from faulty work.
 
 A job belongs to the window in which it became final. What is not final yet is shown as it is now, where the window
 reaches until now.
@@ -11,30 +11,30 @@ from typing import Any
 
 from msgspec import structs
 
-from skytally.accounting.measures import JOB_SUMS, JOBS
-from skytally.accounting.statement_rows import hours, ratio
-from skytally.core.documents import Job
-from skytally.core.errors import Malformed
+from skytally.accounting.measures import JOB_SUMS, JOBS, JOBS_PLOTTED
+from skytally.accounting.statement_rows import ratio
+from skytally.core.job_outcomes import OTHER, OUTCOMES, STATUSES, outcome_of
 from skytally.core.ports import Documents, Query, Row
 from skytally.core.records import iso
+from skytally.dashboard.job_details import detailed
 from skytally.dashboard.time_range import Window, step_end
-from skytally.dashboard.usage_view import Where, frame
+from skytally.dashboard.usage_view import frame
+from skytally.dashboard.window_boots import Where
 
 DISPLAYS = {
-    "cloud": ("cloud", "status"),
-    "vm": ("cloud", "vm", "status"),
+    "cloud": ("cloud",),
+    "vm": ("cloud", "vm"),
+    "queue": ("queue",),
+    "site": ("cloud", "site"),
+    "task": ("task_id", "transformation"),
+    "release": ("release",),
+    "kind": ("processing_type", "transformation", "input_type", "output_type"),
+    "cores": ("multicore",),
     "error": ("cloud", "error_category", "error", "error_message"),
-    "kind": ("processing_type", "transformation", "input_type", "output_type", "status"),
-    "release": ("release", "status"),
-    "cores": ("multicore", "status"),
-    "queue": ("queue", "status"),
-    "task": ("task_id", "transformation", "status"),
+    "status": ("cloud", "status"),
     "job": ("system", "job_id"),
 }
-FILTERS = ("cloud", "site", "vm", "system", "queue", "error", "release")
-# What is told of a single job, beside its sums.
-TOLD = ("cloud", "vm", "queue", "status", "error", "error_message", "task_id", "doubt")
-MOST_JOBS = 10_000
+FILTERS = ("cloud", "site", "vm", "system", "queue", "error", "release", "status", "task")
 SPENT = ("count", "wall_ms", "core_ms", "cpu_ms", "core_ms_with_cpu", "wasted_core_ms")
 MEANS = ("max_pss_bytes", "work_folder_bytes", "input_bytes", "output_bytes")
 # What no source has named for so long is not known to run any more.
@@ -42,20 +42,22 @@ SEEN_WITHIN = timedelta(hours=6)
 STILL_NOW = timedelta(minutes=5)
 
 
-def jobs_view(shown: Window, where: Where, by: str, documents: Documents, now: datetime) -> dict[str, Any]:
-    """Return a row for each combination of a display's dimensions,
-    or for each job; their totals, and what they do not know.
+def jobs_view(
+    shown: Window, where: Where, by: str, documents: Documents, panda_url: str, now: datetime
+) -> dict[str, Any]:
+    """Return a row for each combination of a display's dimensions, or for each job, the worst first;
+    their totals, and what they do not know.
     """
     documents.refresh()
-    ended = _ended(shown, where)
-    rows = documents.table(
-        structs.replace(ended, by=DISPLAYS[by], sums=(*SPENT, *MEANS, *(f"count:{name}" for name in MEANS)))
-    )
-    rows += _open(ended, DISPLAYS[by], documents, now) if shown.until_at >= now - STILL_NOW else []
-    table = [_measures(key, group) for key, group in _merged(DISPLAYS[by], rows)]
+    dimensions, ended = DISPLAYS[by], ended_jobs(shown, where)
+    sums = (*SPENT, *MEANS, *(f"count:{name}" for name in MEANS))
+    rows = by_outcome(documents.table(structs.replace(ended, by=_with_status(dimensions), sums=sums)), is_final=True)
+    if shown.until_at >= now - STILL_NOW:
+        rows += _open(ended, where, dimensions, documents, now)
+    table = [_measures(key, group) for key, group in _merged(dimensions, rows)]
     places = documents.table(structs.replace(ended, by=("cloud", "site", "queue", "doubt"), sums=("count",)))
     return frame("jobs", shown, now) | {
-        "table": _single(table, documents) if by == "job" else table,
+        "table": detailed(table, documents, panda_url) if by == "job" else _worst_first(table),
         "coverage": _placed_share(places),
         "totals": _measures({}, rows),
         "doubts": _doubts(places),
@@ -66,48 +68,61 @@ def jobs_view(shown: Window, where: Where, by: str, documents: Documents, now: d
 def jobs_series(shown: Window, where: Where, documents: Documents) -> list[dict[str, Any]]:
     """Return a point per step and cloud, of jobs that ended."""
     documents.refresh()
-    return [
-        _point(row, shown) for row in documents.series(structs.replace(_ended(shown, where), by=("cloud",)), shown.step)
-    ]
+    steps = documents.series(structs.replace(ended_jobs(shown, where), by=("cloud", "status")), shown.step)
+    return [_point(key, rows, shown) for key, rows in _merged(("at", "cloud"), by_outcome(steps, is_final=True))]
 
 
-def _ended(shown: Window, where: Where) -> Query:
+def ended_jobs(shown: Window, where: Where) -> Query:
+    """Return the query for the jobs that ended in a window."""
+    status = _status(where)
     return Query(
-        index="job", moment="final_at", from_at=shown.from_at, until_at=shown.until_at, where=where, sums=SPENT
+        index="job",
+        moment="final_at",
+        from_at=shown.from_at,
+        until_at=shown.until_at,
+        where=_fields(where) | ({"status": STATUSES.get(status, (status,))} if status else {}),
+        sums=SPENT,
     )
 
 
-def _single(table: list[dict[str, Any]], documents: Documents) -> list[dict[str, Any]]:
-    """Tell of each job what is known of it; raises Malformed where they are more than anybody reads."""
-    if len(table) > MOST_JOBS:
-        raise Malformed(f"these are more than {MOST_JOBS} jobs: name a vm, an error or a shorter window", field="by")
-    found = documents.get_many("job", [f"{row['system']}/{row['job_id']}" for row in table], Job)
-    return [_told(row, job) for row, job in zip(table, found, strict=True)]
-
-
-def _told(row: dict[str, Any], job: Job | None) -> dict[str, Any]:
-    times = {
-        name: iso(getattr(job, name)) if job and getattr(job, name) else None
-        for name in ("started_at", "ended_at", "final_at")
-    }
-    key = {"system": row["system"], "job_id": row["job_id"]}
-    return (
-        key | {name: getattr(job, name, None) for name in TOLD} | times | {n: v for n, v in row.items() if n not in key}
-    )
-
-
-def _open(ended: Query, by: Sequence[str], documents: Documents, now: datetime) -> list[Row]:
+def _open(ended: Query, where: Where, dimensions: Sequence[str], documents: Documents, now: datetime) -> list[Row]:
     """Return the jobs that are not final: an error that they may already have does not count yet."""
-    if "error" in by:
+    status = _status(where)
+    if "error" in dimensions or (status in OUTCOMES and status != OTHER):
         return []
     query = structs.replace(
-        ended, moment="seen_at", missing="final_at", from_at=now - SEEN_WITHIN, until_at=now + timedelta(days=1)
+        ended,
+        by=_with_status(dimensions),
+        moment="seen_at",
+        missing="final_at",
+        from_at=now - SEEN_WITHIN,
+        until_at=now + timedelta(days=1),
+        where=_fields(where) | ({"status": (status,)} if status and status != OTHER else {}),
     )
-    return documents.table(structs.replace(query, by=tuple(by)))
+    return by_outcome(documents.table(query), is_final=False)
+
+
+def _fields(where: Where) -> dict[str, Sequence[str]]:
+    """Return what filters other than the status hold fields to."""
+    return {"task_id" if name == "task" else name: values for name, values in where.items() if name != "status"}
+
+
+def _status(where: Where) -> str | None:
+    """Return the outcome, or the source's own status, that jobs are held to."""
+    return next(iter(where.get("status", ())), None)
+
+
+def _with_status(dimensions: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*dimensions, "status")))
+
+
+def by_outcome(rows: list[Row], *, is_final: bool) -> list[Row]:
+    """Count the jobs of each row under their outcome too."""
+    return [row | {f"{outcome_of(row['status'], is_final=is_final)}_count": row["count"]} for row in rows]
 
 
 def _merged(by: Sequence[str], rows: list[Row]) -> Iterator[tuple[dict[str, Any], list[Row]]]:
-    """Bring ended and open jobs of the same dimensions together, in order."""
+    """Bring rows of the same dimensions together, in order."""
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[name] for name in by)].append(row)
@@ -115,21 +130,34 @@ def _merged(by: Sequence[str], rows: list[Row]) -> Iterator[tuple[dict[str, Any]
         yield dict(zip(by, key, strict=True)), groups[key]
 
 
+def _worst_first(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Order rows by the share that failed, what has none last, then by their jobs;
+    errors by their jobs alone, and what has no error last.
+    """
+
+    def order(row: dict[str, Any]) -> tuple[bool, float, int]:
+        if "error" in row:
+            return row["error"] is None, 0, -row["job_count"]
+        share = row["failed_share"]
+        return share is None, -(share or 0), -row["job_count"]
+
+    return sorted(table, key=order)
+
+
+def _total(rows: list[Row]) -> dict[str, Any]:
+    return {name: sum(row.get(name) or 0 for row in rows) for name in JOB_SUMS}
+
+
 def _measures(key: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
-    total = {name: sum(row.get(name) or 0 for row in rows) for name in JOB_SUMS}
+    total = _total(rows)
     named = {**key, "multicore": bool(key["multicore"])} if "multicore" in key else key
     return named | {measure.name: measure.value(total) for measure in JOBS}
 
 
-def _point(row: Row, shown: Window) -> dict[str, Any]:
-    return {
-        "at": iso(row["at"]),
-        "until": iso(step_end(row["at"], shown)),
-        "cloud": row["cloud"],
-        "job_count": row["count"],
-        "core_hours": hours(row["core_ms"]),
-        "wasted_core_hours": hours(row["wasted_core_ms"]),
-    }
+def _point(key: dict[str, Any], rows: list[Row], shown: Window) -> dict[str, Any]:
+    total = _total(rows)
+    moments = {"at": iso(key["at"]), "until": iso(step_end(key["at"], shown))}
+    return moments | {"cloud": key["cloud"]} | {measure.name: measure.value(total) for measure in JOBS_PLOTTED}
 
 
 def _placed_share(places: list[Row]) -> float | None:

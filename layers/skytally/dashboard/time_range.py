@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from skytally.core.errors import Malformed
+from skytally.core.months import month_of, month_start_at
 from skytally.core.records import EARLIEST_MOMENT, LATEST_MOMENT
 from skytally.core.timestamps import EPOCH
 
@@ -16,9 +17,13 @@ WINDOWS = {
     "week": (timedelta(days=7), timedelta(hours=6)),
     "month": (None, timedelta(days=1)),
 }
+# Calendar months, by how many months before the one that `until` ends in.
+CALENDAR_MONTHS = {"this_month": 0, "last_month": 1}
+NAMES = (*WINDOWS, *CALENDAR_MONTHS)
 # A free range takes the shortest of these that leaves a plot at most so many bars wide.
 STEPS = tuple(timedelta(minutes=m) for m in (5, 60, 360, 1_440, 7 * 1_440, 28 * 1_440))
 MOST_BARS = 62
+MICROSECOND = timedelta(microseconds=1)
 
 
 class Window(Struct, frozen=True):
@@ -32,16 +37,25 @@ class Window(Struct, frozen=True):
 def window(query: Mapping[str, str], now: datetime) -> Window:
     """Make the window that a query names by `window`, or by `from`; it ends at `until`, or now.
 
-    A month is a calendar month long.
+    A month is a calendar month long. `this_month` is the calendar month so far, `last_month` the whole one before it.
     """
     name = query.get("window", "day")
-    if name not in WINDOWS:
-        raise Malformed(f"window must be one of {', '.join(WINDOWS)}", field="window")
+    if name not in NAMES:
+        raise Malformed(f"window must be one of {', '.join(NAMES)}", field="window")
     until_at = _moment("until", query["until"]) if "until" in query else now
     if "from" in query:
         return _free(_moment("from", query["from"]), until_at)
+    if name in CALENDAR_MONTHS:
+        return _calendar_month(until_at, CALENDAR_MONTHS[name])
     span, step = WINDOWS[name]
     return Window(until_at - span if span else _month_before(until_at), until_at, step)
+
+
+def _calendar_month(until_at: datetime, months_before: int) -> Window:
+    """Return the month that ends at a moment, as far as that, or a whole one before it."""
+    for _ in range(months_before):
+        until_at = month_start_at(month_of(until_at - MICROSECOND))
+    return _free(month_start_at(month_of(until_at - MICROSECOND)), until_at)
 
 
 def _free(from_at: datetime, until_at: datetime) -> Window:

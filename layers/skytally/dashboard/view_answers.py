@@ -8,22 +8,29 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from msgspec import Meta, Struct, defstruct, structs
 
 from skytally.access.credentials import FAILING, WELL
-from skytally.accounting.measures import JOBS
+from skytally.accounting.measures import JOBS, JOBS_PLOTTED
 from skytally.core.documents import Job
 from skytally.core.records import IsoMoment
-from skytally.dashboard.jobs_view import DISPLAYS, TOLD
+from skytally.dashboard import job_details
+from skytally.dashboard.health_view import OFF, RUNNING, SKIPPED
+from skytally.dashboard.jobs_view import DISPLAYS
 from skytally.secrets.audit import LOST, REPORTS, TAKEN, WAITING
 from skytally.secrets.outcomes import DELIVERED, EXPIRED, REVOKED
 
 Count = Annotated[int, Meta(ge=0)]
-# The columns of `by=job` that are known of every job.
-JOB_KEY = ("system", "job_id")
-JOB_TIMES = ("started_at", "ended_at", "final_at")
 HEALTH_KINDS = ("timer", "source", "credential", "site_data", "unreadable")
-HEALTH_STATES = (FAILING, WELL, "running", "skipped", "raised")
+HEALTH_STATES = (FAILING, WELL, RUNNING, OFF, SKIPPED, "raised")
 SECRET_STATES = (WAITING, DELIVERED, EXPIRED, REVOKED, "damaged")
 BOOT_STATES = (WAITING, TAKEN, REPORTS, LOST)
 
+Evidence = Annotated[
+    dict[str, str], Meta(description="the parameters of the view that shows it, of the page and of `dashboard/data`")
+]
+
+COVERAGE = (
+    "time of which reports arrived, divided by the time that the vms were up by the calendar or were expected to be: a "
+    "vm that fell silent is expected for seven days, unless it boots again"
+)
 Span = TypedDict("Span", {"from": IsoMoment, "until": IsoMoment})
 
 
@@ -34,6 +41,7 @@ class ViewAnswer(Span):
     table: list[Any]
     row_count: Annotated[Count, Meta(description="rows of the whole table, of which offset and limit cut a part")]
     series: list[Any]
+    open_alarms: Annotated[Count, Meta(description="open alarms of all clouds that the reader may see")]
 
 
 class WindowAnswer(ViewAnswer):
@@ -67,11 +75,39 @@ class UsageCloudRow(UsageMeasures):
     cloud: str
 
 
+class UsageSiteRow(UsageMeasures):
+    """A site of a cloud, with `by=site`."""
+
+    cloud: str
+    site: str | None
+
+
+class UsageGroupRow(UsageMeasures):
+    """A group of vms of a cloud, with `by=group`."""
+
+    cloud: str
+    group: str | None
+
+
+class UsageFlavorRow(UsageMeasures):
+    """A flavor of a cloud, with `by=flavor`."""
+
+    cloud: str
+    flavor: str | None
+
+
 class UsageVmRow(UsageMeasures):
-    """A vm, with `by=vm`."""
+    """A vm, with `by=vm`; what it is is said by its newest boot in the window."""
 
     cloud: str
     vm: str
+    flavor: str | None
+    cores: int | None
+    cpu_model: str | None
+    agent_version: str | None
+    benchmark_score: float | None
+    boot_count: Count
+    open_alarms: Count
 
 
 class IntervalRow(Span):
@@ -93,13 +129,22 @@ class IntervalRow(Span):
 
 
 class UsagePoint(TypedDict):
-    """What ran in a step, of a cloud."""
+    """What ran in a step, of a cloud, or of its sites, groups or flavors where the table has a row of each."""
 
     at: IsoMoment
     until: IsoMoment
     cloud: str
+    site: NotRequired[str | None]
+    group: NotRequired[str | None]
+    flavor: NotRequired[str | None]
     core_hours: float
     cpu_hours: float
+    efficiency: float | None
+    hs23_hours: Annotated[
+        float | None, Meta(description="null where no boot has a score, and where boots times steps are too many")
+    ]
+    vm_count: Annotated[Count, Meta(description="vms between their boot and their last report")]
+    silent_vms: Count
 
 
 class DoubtfulVm(TypedDict):
@@ -124,6 +169,7 @@ class UsageChoices(TypedDict):
     cloud: list[str]
     site: list[str]
     group: list[str]
+    flavor: list[str]
 
 
 class UsageAnswer(WindowAnswer):
@@ -141,28 +187,36 @@ _DIMENSIONS = {field.name: field.type for field in structs.fields(Job)}
 _MEASURES = [(measure.name, measure.value_type) for measure in JOBS]
 
 
+class JobLink(TypedDict):
+    """A page about a job."""
+
+    title: Literal["BigPanDA", "log"]
+    url: str
+
+
 def _job_row(by: str) -> type[Struct]:
     """Return what a row of a jobs display holds."""
-    named: list[tuple[str, Any]] = [(name, _DIMENSIONS[name]) for name in DISPLAYS[by]]
+    columns: list[tuple[str, Any]] = [(name, _DIMENSIONS[name]) for name in DISPLAYS[by]]
     if by == "job":
-        told = [(name, _DIMENSIONS[name] | None) for name in TOLD]
-        named += [*told, *((name, IsoMoment | None) for name in JOB_TIMES)]
-    return defstruct(f"JobsBy{by.title()}Row", [*named, *_MEASURES], kw_only=True, namespace={"__doc__": f"by={by}"})
+        columns += [(column, _DIMENSIONS[field] | None) for column, field in job_details.FIELDS.items()]
+        columns += [(name, IsoMoment | None) for name in job_details.TIMES]
+        columns += [("links", list[JobLink])]
+    return defstruct(f"JobsBy{by.title()}Row", [*columns, *_MEASURES], kw_only=True, namespace={"__doc__": f"by={by}"})
 
 
 JOB_ROWS = [_job_row(by) for by in DISPLAYS]
 JobsTotals = defstruct("JobsTotals", _MEASURES, kw_only=True, namespace={"__doc__": "What jobs add up to."})
-
-
-class JobsPoint(TypedDict):
-    """Jobs that ended in a step, of a cloud."""
-
-    at: IsoMoment
-    until: IsoMoment
-    cloud: str
-    job_count: Count
-    core_hours: float
-    wasted_core_hours: float
+JobsPoint = defstruct(
+    "JobsPoint",
+    [
+        ("at", IsoMoment),
+        ("until", IsoMoment),
+        ("cloud", str),
+        *((measure.name, measure.value_type) for measure in JOBS_PLOTTED),
+    ],
+    kw_only=True,
+    namespace={"__doc__": "Jobs that ended in a step, of a cloud."},
+)
 
 
 class JobsDoubt(TypedDict):
@@ -180,14 +234,44 @@ class JobsChoices(TypedDict):
     queue: list[str]
 
 
+class BucketCounts(TypedDict):
+    """Jobs of a bucket that ended, by their outcome."""
+
+    finished_count: Count
+    failed_count: Count
+    cancelled_count: Count
+    closed_count: Count
+
+
+BucketEdges = TypedDict(
+    "BucketEdges", {"from": float, "until": Annotated[float | None, Meta(description="null: without end")]}
+)
+
+
+class Bucket(BucketEdges, BucketCounts):
+    """A bucket of a distribution."""
+
+
+class BucketRow(BucketCounts):
+    """A bucket in the table, with part=distribution."""
+
+    of: Literal["run_seconds", "max_pss_bytes", "disk_bytes", "efficiency"]
+    value_from: float
+    value_until: float | None
+
+
 class JobsAnswer(WindowAnswer):
-    """view=jobs. With part=series there is no more than the series."""
+    """view=jobs. With part=series there is no more than the series, with part=distribution no more than that."""
 
     view: Literal["jobs"]
     coverage: NotRequired[Annotated[float | None, Meta(description="share of the ended jobs whose cloud is known")]]
     totals: NotRequired[JobsTotals]  # type: ignore[valid-type]
     doubts: NotRequired[list[JobsDoubt]]
     choices: NotRequired[JobsChoices]
+    of: NotRequired[Literal["run_seconds", "max_pss_bytes", "disk_bytes", "efficiency"]]
+    unit: NotRequired[Literal["seconds", "bytes", "share"]]
+    buckets: NotRequired[list[Bucket]]
+    unknown_count: NotRequired[Annotated[Count, Meta(description="jobs of which the value is not known")]]
 
 
 class SecretRow(TypedDict):
@@ -262,7 +346,21 @@ class HealthRow(TypedDict):
     cloud: str | None
     state: str | None
     since: IsoMoment | None
+    period_seconds: Annotated[int | None, Meta(description="of a timer: the longest time between two of its calls")]
     message: str | None
+
+
+class AlarmHistoryRow(TypedDict):
+    """An alarm that is open or was resolved within 31 days."""
+
+    kind: str
+    subject: str
+    cloud: str | None
+    raised_at: IsoMoment
+    resolved_at: IsoMoment | None
+    open_seconds: float
+    message: str
+    evidence: Evidence
 
 
 class HealthTotals(TypedDict):
@@ -279,6 +377,7 @@ class HealthAnswer(ViewAnswer):
     """view=health: how skytally is now, whatever window is named."""
 
     view: Literal["health"]
+    history: Annotated[list[AlarmHistoryRow], Meta(description="newest first")]
     coverage: None
     totals: HealthTotals
     doubts: Annotated[list[Any], Meta(max_length=0)]

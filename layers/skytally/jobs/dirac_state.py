@@ -241,7 +241,7 @@ def _with_error(job: Job) -> Job:
         error_component="dirac",
         error_category=job.status,
         error_message=normalised(words),
-        error_raw=words,
+        error_raw="\n".join(text for text in (job.substatus, job.application_status) if text) or None,
     )
 
 

@@ -27,7 +27,9 @@ COMPONENTS = {
 ONLY_ALONE = {("taskbuffer", 300), ("ddm", 200), ("supervisor", 8970)}
 STANDS_ALONE = {("pilot", 1305), ("pilot", 1235)}
 OTHER = "other"
-MAX_MESSAGE, MAX_RAW, MAX_CODE = 200, 500, 10**9
+MAX_MESSAGE, MAX_RAW, MAX_CODE = 200, 4_096, 10**9
+# What a component writes where nothing went wrong.
+SAYS_NOTHING = {"", "OK"}
 # Only this many characters are read: the patterns below take time by the square of the length.
 MAX_READ = 1_000
 # What varies from job to job, and what is written instead. The order counts: a later pattern matches parts of what an
@@ -51,7 +53,10 @@ _PERSON = VARYING[0][0]
 
 
 class JobError(Struct, frozen=True):
-    """The reason that PanDA gives for a job that did not end well."""
+    """The reason that PanDA gives for a job that did not end well: its first failing component.
+
+    `raw` has the words of all components.
+    """
 
     component: str
     code: int | None
@@ -72,11 +77,24 @@ def error_of(row: Mapping[str, Any]) -> JobError:
         codes = {key: diag for key, diag in codes.items() if key not in ONLY_ALONE} or codes
     codes = {key: diag for key, diag in codes.items() if key in STANDS_ALONE} or codes
     if not codes:
-        return JobError("unknown", None, OTHER, "no component says why", None)
+        return JobError("unknown", None, OTHER, "no component says why", _raw(row))
     (component, code), diag = next(iter(codes.items()))
     category, meaning = meanings().get((component, code), (OTHER, OTHER))
-    raw = cleaned(diag)[:MAX_RAW] or None
-    return JobError(component, code, category, normalised(diag) or meaning, raw)
+    return JobError(component, code, category, normalised(diag) or meaning, _raw(row))
+
+
+def _raw(row: Mapping[str, Any]) -> str | None:
+    """Return what every component says, a line each behind its name and code; None where none says anything."""
+    lines = []
+    for component, column in COMPONENTS.items():
+        code, diag = _code(row.get(f"{column}code")), cleaned(str(row.get(f"{column}diag") or ""))
+        words = "" if diag in SAYS_NOTHING else diag
+        if code > 0:
+            words = words or meanings().get((component, code), (OTHER, ""))[1]
+            lines.append(f"{component} {code}: {words}".removesuffix(": "))
+        elif words:
+            lines.append(f"{component}: {words}")
+    return "\n".join(lines)[:MAX_RAW] or None
 
 
 def _codes(row: Mapping[str, Any]) -> Iterator[tuple[tuple[str, int], str]]:

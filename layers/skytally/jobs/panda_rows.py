@@ -35,6 +35,7 @@ FIELDS = (
         "jobstatus",
         "jobsubstatus",
         "batchid",
+        "pilotid",
         "modificationhost",
         "wn",
     ),
@@ -70,6 +71,9 @@ TIME_PARTS = 8
 SECOND = timedelta(seconds=1)
 # A larger number is nonsense, and sums of it would not be exact.
 MAX_SECONDS, MAX_CORES, MAX_BYTES, MAX_ATTEMPT = 10**8, 10**4, 10**13, 10**6
+MAX_URL = 500
+# No user and no password, no blanks, no quotes.
+_LOG_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~:/?#\[\]!$&()*+,;=%@-]*)?")
 _WORK_FOLDER = re.compile(r"\bworkDirSize=(\d{1,13})\b", re.ASCII)
 
 
@@ -209,6 +213,7 @@ def job(row: Any, seen_at: datetime) -> Job:
         input_type=word(row.get("inputfiletype")),
         output_type=word(row.get("outputfiletype")),
         release=word(row.get("homepackage")) or word(row.get("atlasrelease")),
+        log_url=_log_url(row.get("pilotid")),
         **structs.asdict(_effort(row, started_at, ended_at, is_wasted=is_final and status not in WELL)),
     )
     return _with_error(described, row) if status not in WELL and (is_final or status == "holding") else described
@@ -277,6 +282,12 @@ def _host(row: Mapping[str, Any]) -> str | None:
         if host and host != "Unknown":
             return host_of(host)
     return None
+
+
+def _log_url(value: Any) -> str | None:
+    """Return the address of the pilot's log, which is the first part of the pilot's id; None for what is none."""
+    url = value.partition("|")[0] if isinstance(value, str) else ""
+    return url if len(url) <= MAX_URL and _LOG_URL.fullmatch(url) else None
 
 
 def _kilobytes(value: Any) -> int | None:

@@ -5,6 +5,8 @@ from typing import Any
 from msgspec import Struct
 
 from skytally.accounting.apel_export import FORMATS
+from skytally.core.distributions import DISTRIBUTIONS
+from skytally.core.job_outcomes import OUTCOMES
 from skytally.dashboard import jobs_view, paging, query, time_range, usage_view
 from skytally.deployment.catalog import FUNCTIONS
 from skytally.http import csv_table
@@ -36,6 +38,7 @@ def _enum(*values: str) -> Schema:
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 10**paging.MOST_DIGITS - 1}
+MONTH = {"type": "string", "pattern": "^20[0-9]{2}-(0[1-9]|1[0-2])$"}
 MOMENT = {"type": "string", "format": "date-time"}
 FROM_ONE = {"type": "integer", "minimum": 1}
 DECIMAL = Parameter(
@@ -45,11 +48,14 @@ FILTER_MEANINGS = {
     "cloud": "only this cloud; one that nobody knows is 404",
     "site": "only this site",
     "group": "only this group, of view=usage",
+    "flavor": "only this flavor, of view=usage",
     "vm": "only this vm",
     "system": "only jobs of this system, panda or dirac",
     "queue": "only jobs of this queue",
     "error": "only jobs with this error",
     "release": "only jobs of this release",
+    "status": f"only jobs with this outcome ({', '.join(OUTCOMES)}), or with this status of the source's",
+    "task": "only jobs of this task",
 }
 FILTERS = tuple(
     Parameter(name, TEXT, FILTER_MEANINGS[name]) for name in dict.fromkeys((*usage_view.FILTERS, *jobs_view.FILTERS))
@@ -69,7 +75,7 @@ QUERIES: dict[str, tuple[Parameter, ...]] = {
     "statement": (
         Parameter(
             "month",
-            {"type": "string", "pattern": "^20[0-9]{2}-(0[1-9]|1[0-2])$"},
+            MONTH,
             "a month in UTC",
             True,
             example="2026-10",
@@ -89,11 +95,19 @@ QUERIES: dict[str, tuple[Parameter, ...]] = {
     ),
     "dashboard/data": (
         Parameter("view", _enum(*query.VIEWS), "what is shown; usage where it is not given"),
-        Parameter("window", _enum(*time_range.WINDOWS), "how long the window is; day where it is not given"),
+        Parameter(
+            "window",
+            _enum(*time_range.NAMES),
+            "how long the window is, or which calendar month (UTC), this one as far as `until`; "
+            "day where it is not given",
+        ),
         Parameter("from", MOMENT, "where the window begins, instead of its length", example="2026-10-01T00:00:00Z"),
         Parameter("until", MOMENT, "where the window ends; now where it is not given", example="2026-10-02T00:00:00Z"),
         Parameter("by", _enum(*dict.fromkeys((*usage_view.DIMENSIONS, *jobs_view.DISPLAYS))), BY),
         *FILTERS,
+        Parameter(
+            "month", MONTH, "the month in UTC of view=statement; this one where it is not given", example="2026-10"
+        ),
         Parameter(
             "sort",
             {"type": "string", "pattern": "-(up|down)$"},
@@ -102,7 +116,12 @@ QUERIES: dict[str, tuple[Parameter, ...]] = {
         ),
         Parameter("offset", NUMBER, "how many rows of the table to leave out"),
         Parameter("limit", NUMBER, "how many rows of the table at most"),
-        Parameter("part", _enum(*query.PARTS), "the table, the series or both"),
+        Parameter(
+            "part",
+            _enum(*query.PARTS),
+            "the table, the series, both, or the distribution of a value, with view=jobs and `of`",
+        ),
+        Parameter("of", _enum(*DISTRIBUTIONS), "which value's distribution, with part=distribution"),
         Parameter("format", _enum("json", "csv"), "JSON, or the table as CSV"),
         DECIMAL,
     ),

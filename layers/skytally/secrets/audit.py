@@ -61,18 +61,41 @@ def history(objects: Objects, now: datetime, days: int, notes: Notes, claim: str
     """
     with ThreadPoolExecutor(READERS) as readers:
         reading = _Reading(objects, claim, notes, readers)
-        failed_claims = reading.records("audit", _days(now, days + LONGEST_CLAIM_DAYS, 0), parse_failed_claim)
-        outcomes = reading.records("mark", _days(now, days, LONGEST_CLAIM_DAYS), parse_outcome)
-        waiting = reading.waiting()
-    decided = {(outcome.claim, outcome.vm) for outcome in outcomes}
-    records = [_ended(outcome) for outcome in outcomes] + [
-        record for record in waiting if (record.claim, record.vm) not in decided
-    ]
+        keys = reading.keys("audit", _days(now, days + LONGEST_CLAIM_DAYS, 0))
+        failed_claims = reading.records("audit", keys, parse_failed_claim)
+        outcomes = reading.records("mark", reading.keys("mark", _days(now, days, LONGEST_CLAIM_DAYS)), parse_outcome)
+        waiting = reading.waiting(list(deposits(objects, notes)))
+    records = _without_decided(outcomes, waiting)
     return sorted(
         _with_others(records, failed_claims),
         key=lambda record: (record.at, record.claim, record.vm or ""),
         reverse=True,
     )
+
+
+def booting(
+    objects: Objects, documents: Documents, now: datetime, notes: Notes, most: int
+) -> set[tuple[str, str | None]] | None:
+    """Return the vms, by cloud and name, whose secret waits or was taken, and that have not reported yet.
+
+    None where there are more than `most` records to read, which takes long.
+    """
+    with ThreadPoolExecutor(READERS) as readers:
+        reading = _Reading(objects, None, notes, readers)
+        keys, left = reading.keys("mark", _days(now, 1, LONGEST_CLAIM_DAYS)), list(deposits(objects, notes))
+        if len(keys) + len(left) > most:
+            return None
+        outcomes, waiting = reading.records("mark", keys, parse_outcome), reading.waiting(left)
+    boots = _boots(_without_decided(outcomes, waiting), documents, now)
+    return {(record.cloud, record.vm) for record, boot in boots if boot in {WAITING, TAKEN}}
+
+
+def _without_decided(outcomes: list[ClaimOutcome], waiting: list[SecretRecord]) -> list[SecretRecord]:
+    """Return the secrets that have come to their end, and those that wait and have not."""
+    decided = {(outcome.claim, outcome.vm) for outcome in outcomes}
+    return [_ended(outcome) for outcome in outcomes] + [
+        record for record in waiting if (record.claim, record.vm) not in decided
+    ]
 
 
 def _days(now: datetime, back: int, ahead: int) -> list[str]:
@@ -88,8 +111,13 @@ class _Reading(Struct, frozen=True):
     notes: Notes
     readers: ThreadPoolExecutor
 
-    def records(self, folder: str, days: list[str], parse: Callable[[str, bytes], T]) -> list[T]:
-        """Return the records of a folder's days; one that is deleted meanwhile is left out."""
+    def keys(self, folder: str, days: list[str]) -> list[str]:
+        """Return the keys of a folder's days."""
+        listed = self.readers.map(lambda day: list(self.objects.list(f"{folder}/{day}/")), days)
+        return [key for day in listed for key in day if self.claim in {None, key.split("/")[2].partition(".")[0]}]
+
+    def records(self, folder: str, keys: list[str], parse: Callable[[str, bytes], T]) -> list[T]:
+        """Return the records of some keys of a folder; one that is deleted meanwhile is left out."""
 
         def read(key: str) -> T | None:
             try:
@@ -100,13 +128,11 @@ class _Reading(Struct, frozen=True):
                 self.notes.add("object", folder, key, error.message)
                 return None
 
-        listed = self.readers.map(lambda day: list(self.objects.list(f"{folder}/{day}/")), days)
-        keys = [key for day in listed for key in day if self.claim in {None, key.split("/")[2].partition(".")[0]}]
         return [record for record in self.readers.map(read, keys) if record is not None]
 
-    def waiting(self) -> list[SecretRecord]:
-        """Return the deposits that nobody took yet."""
-        names = [entry for entry in deposits(self.objects, self.notes) if self.claim in {None, entry[1]}]
+    def waiting(self, entries: list[tuple[int, str]]) -> list[SecretRecord]:
+        """Return the deposits among some that nobody took yet."""
+        names = [entry for entry in entries if self.claim in {None, entry[1]}]
         return [
             record for records in self.readers.map(lambda entry: self._deposit(*entry), names) for record in records
         ]

@@ -10,6 +10,7 @@ and cut here.
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from msgspec import structs
@@ -26,23 +27,22 @@ PAGE_BUCKETS = 20_000
 Key = tuple[Any, ...]
 Cells = dict[Key, dict[str, float]]
 Filter = dict[str, Any]
+_SPAN, _CUT = attrgetter("from_at", "until_at"), attrgetter(*CUT)
 Search = Callable[..., Any]  # asks one index for aggregations
 # An interval without one of these is unreadable and counts nowhere.
 NAMED: list[Filter] = [{"exists": {"field": name}} for name in ("label", "vm", "cloud")]
 
 
-def with_cuts(document: Document) -> dict[str, Any]:
-    """Return an interval's fields with the boundaries that it crosses, and the parts of its sums after the boundary."""
-    source = structs.asdict(document)
-    begin, end = to_ms(source["from_at"]), to_ms(source["until_at"])
-    crossed = {
-        unit: (end - 1) // step - begin // step for unit, step in (("hours_crossed", HOUR_MS), ("days_crossed", DAY_MS))
-    }
-    unit = DAY_MS if crossed["days_crossed"] else HOUR_MS
-    if crossed["days_crossed"] == 1 or (crossed["days_crossed"] == 0 and crossed["hours_crossed"] == 1):
-        edge = (end - 1) // unit * unit
-        source["after"] = {name: source[name] * (end - edge) // (end - begin) for name in CUT}
-    return source | crossed
+def cuts(document: Document) -> dict[str, Any]:
+    """Return the boundaries that an interval crosses, and the parts of its sums after the boundary."""
+    begin, end = (to_ms(moment) for moment in _SPAN(document))
+    hours_crossed, days_crossed = ((end - 1) // step - begin // step for step in (HOUR_MS, DAY_MS))
+    crossed: dict[str, Any] = {"hours_crossed": hours_crossed, "days_crossed": days_crossed}
+    if days_crossed == 1 or (days_crossed == 0 and hours_crossed == 1):
+        unit = DAY_MS if days_crossed else HOUR_MS
+        after, whole = end - (end - 1) // unit * unit, end - begin
+        crossed["after"] = {name: value * after // whole for name, value in zip(CUT, _CUT(document), strict=True)}
+    return crossed
 
 
 def filtered(where: Mapping[str, Sequence[str]], *more: Filter) -> Filter:

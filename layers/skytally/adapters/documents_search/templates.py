@@ -13,7 +13,8 @@ first release.
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -22,7 +23,7 @@ import msgspec
 from skytally.core import storable
 from skytally.core.documents import INDICES, Interval
 
-VERSION = 5
+VERSION = 6
 MAX_ID_BYTES = 512
 MONTHLY = "interval"
 OTHER_MONTH = "other"
@@ -32,16 +33,17 @@ ONLY_KEPT = {
     "alarm": {"message", "told"},
     "round": {"error"},
     "credential": {"sealed"},
-    "job": {"error_raw", "history", "runs"},
+    "job": {"error_raw", "history", "runs", "log_url"},
     "closing": {"text", "signature", "public_key"},
 }
 TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime: "date"}
 CUT = tuple(field.name for field in msgspec.structs.fields(Interval) if field.type is int and field.name != "cores")
 _MONTH = re.compile(r"\d{4}-\d{2}")
 # Boots that were named before names had a cloud keep theirs.
-_INTERVAL_KEYS = tuple(
-    re.compile(rf".*-(\d{{8}}T\d{{6}})Z{rest}-(\d{{1,15}})", re.DOTALL) for rest in ("@[^@]*", "(?:~[0-9a-f]{16})?")
+_BOOT_NAMES = tuple(
+    re.compile(rf".*-([0-9]{{8}}T[0-9]{{6}})Z{rest}", re.DOTALL) for rest in ("@[^@]*", "(?:~[0-9a-f]{16})?")
 )
+_UPTIME_MS = re.compile("[0-9]{1,15}")
 
 # One shard holds tens of millions of our small documents, and every search would have to ask each of several. A copy is
 # kept as soon as there is a second node. Readers refresh before they look, so that nothing else needs new segments
@@ -71,21 +73,25 @@ def written_to(prefix: str, index: str, key: str) -> str:
 
 def month_of_key(key: str) -> str:
     """Return the month in which an interval began, by its label and uptime: its times may be corrected."""
-    match = next(filter(None, (form.fullmatch(key) for form in _INTERVAL_KEYS)), None)
-    if match is None:
+    label, _, uptime_ms = key.rpartition("-")
+    booted_at = _booted_at(label)
+    if booted_at is None or not _UPTIME_MS.fullmatch(uptime_ms):
         return OTHER_MONTH
     try:
-        began_at = _booted_at(match[1]) + timedelta(milliseconds=int(match[2]))
-    except (ValueError, OverflowError):
+        began_at = booted_at + timedelta(milliseconds=int(uptime_ms))
+    except OverflowError:
         return OTHER_MONTH
-    return f"{began_at:%Y-%m}" if FIRST_YEAR <= began_at.year <= LAST_YEAR else OTHER_MONTH
+    return f"{began_at.year}-{began_at.month:02}" if FIRST_YEAR <= began_at.year <= LAST_YEAR else OTHER_MONTH
 
 
-def _booted_at(text: str) -> datetime:
-    """Return the time of YYYYMMDDThhmmss, or raise ValueError; `strptime` would make a write twice as slow."""
-    date, _, time = text.partition("T")
-    day = int(date[:4]), int(date[4:6]), int(date[6:])
-    return datetime(*day, int(time[:2]), int(time[2:4]), int(time[4:]), tzinfo=UTC)
+@lru_cache(maxsize=10_000)  # A boot has many intervals.
+def _booted_at(label: str) -> datetime | None:
+    """Return the time in a label; None where it has none, or one that no calendar has."""
+    match = next(filter(None, (form.fullmatch(label) for form in _BOOT_NAMES)), None)
+    try:
+        return match and datetime.strptime(f"{match[1]}+0000", "%Y%m%dT%H%M%S%z")
+    except ValueError:
+        return None
 
 
 def other_months(prefix: str) -> str:

@@ -70,8 +70,9 @@ class Target:
 
     def _group(self, name: str, number: str) -> Object:
         kind, optional = field_kind(self._panel.index, name)
-        order = "_key" if name == "month" else self._rank
-        settings = {"size": str(self._panel.groups(name)), "order": "desc", "orderBy": order, "min_doc_count": "1"}
+        order = self._panel.order_of(name)
+        ordered = {"order": order or "desc", "orderBy": "_key" if order else self._rank}
+        settings = {"size": str(self._panel.groups(name)), **ordered, "min_doc_count": "1"}
         missing = {"missing": NOT_KNOWN} if optional and kind is str else {}
         return {"id": number, "type": "terms", "field": name, "settings": settings | missing}
 
@@ -81,7 +82,7 @@ class Target:
             kind, field = measure.aggregation
             return self._metric(kind, field=field) if field else self._sum("count")
         text = measure.arithmetic(lambda term: f"params.{term}")
-        variables = [{"name": term, "pipelineAgg": self._sum(term)} for term in (*measure.sums, *measure.over)]
+        variables = [{"name": term, "pipelineAgg": self._sum(term)} for term in measure.terms]
         return self._metric("bucket_script", pipelineVariables=variables, settings={"script": text})
 
     def _sum(self, term: str) -> str:

@@ -23,7 +23,7 @@ FORMATS = {
 }
 SHAPES = {"number": "lnsMetric", "table": "lnsDatatable"}
 LOOKS = {"series": "bar_stacked", "lines": "line", "bars": "bar_horizontal_stacked"}
-KINDS = {str: "string", bool: "boolean"}
+KINDS = {str: "string", bool: "boolean", int: "number", float: "number"}
 
 
 def attributes(panel: Panel) -> Object:
@@ -73,15 +73,17 @@ def _sum(term: str, label: str) -> Object:
 
 def _groups(panel: Panel, name: str) -> Object:
     kind, optional = field_kind(panel.index, name)
+    order = panel.order_of(name)
     by_name = {"orderBy": {"type": "alphabetical", "fallback": False}}
     largest = {"orderBy": {"type": "custom"}, "orderAgg": _sum(panel.rank, panel.rank)}
     params = {
         "size": panel.groups(name),
-        "orderDirection": "desc",
+        "orderDirection": order or "desc",
         "otherBucket": True,
-        "missingBucket": optional,
+        # A number has no word for what is missing.
+        "missingBucket": optional and kind in {str, bool},
         "parentFormat": {"id": "terms"},
-        **(by_name if name == "month" else largest),
+        **(by_name if order else largest),
     }
     bucket = {"dataType": KINDS[kind], "isBucketed": True, "scale": "ordinal"}
     return _column("terms", name, name.replace("_", " "), params) | bucket
@@ -99,7 +101,7 @@ def _measure(measure: Measure) -> Columns:
 
 
 def _formula(measure: Measure) -> Columns:
-    parts = {term: f"{measure.name}X{n}" for n, term in enumerate((*measure.sums, *measure.over))}
+    parts = {term: f"{measure.name}X{n}" for n, term in enumerate(measure.terms)}
     label, arithmetic = f"Part of {measure.title}", f"{measure.name}X{len(parts)}"
     text, tree = _divided(measure, parts)
     shown = {"formula": text, "isFormulaBroken": False, "format": FORMATS[measure.unit]}

@@ -68,7 +68,7 @@ def _split(panel: Panel) -> Object:
 
 def _metrics(panel: Panel, measure: Measure) -> list[Object]:
     """Write the sums, by their own names, among them the one that ranks; then the measure."""
-    terms = () if measure.aggregation else (*measure.sums, *measure.over)
+    terms = () if measure.aggregation else measure.terms
     sums = [_sum(term) for term in dict.fromkeys((*terms, *([panel.rank] if panel.rank != "count" else [])))]
     if measure.aggregation:
         kind, field = measure.aggregation

@@ -44,16 +44,17 @@ def _body(panel: Panel) -> Object:
 
 def _terms(panel: Panel, name: str) -> Object:
     kind, optional = field_kind(panel.index, name)
-    order = "_key" if name == "month" else "_count" if panel.rank == "count" else panel.rank
+    order = panel.order_of(name)
+    rank = "_key" if order else "_count" if panel.rank == "count" else panel.rank
     missing = {"missing": NOT_KNOWN} if optional and kind is str else {}
-    return {"field": name, "size": panel.groups(name), "order": {order: "desc"}, **missing}
+    return {"field": name, "size": panel.groups(name), "order": {rank: order or "desc"}, **missing}
 
 
 def _sums(measure: Measure) -> Object:
     if measure.aggregation:
         kind, field = measure.aggregation
         return {measure.name: {kind: {"field": field}}} if field else {}
-    return {term: {"sum": {"field": term}} for term in (*measure.sums, *measure.over) if term != "count"}
+    return {term: {"sum": {"field": term}} for term in measure.terms if term != "count"}
 
 
 def _rows(panel: Panel) -> list[Object]:
@@ -104,7 +105,7 @@ def _bars(panel: Panel) -> Object:
                 "type": "band",
                 "range": "height",
                 "padding": 0.2,
-                "domain": {"data": "rows", "field": row, "sort": largest},
+                "domain": {"data": "rows", "field": row, "sort": True if panel.order_of(row) else largest},
             },
             {
                 "name": "colour",
