@@ -409,8 +409,8 @@ class Drive:
                 yield answers
             finally:
                 ended.set()
-                for one in asking:
-                    one.result()
+                for future in asking:
+                    future.result()
 
     def revisions(self) -> str:
         """Return the names of all revisions."""

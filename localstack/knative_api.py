@@ -231,10 +231,10 @@ def definitions() -> list[dict[str, Any]]:
 
 def _etcd() -> Path:
     """Return the program: the machine's own, or Debian's, unpacked and not installed."""
-    found = shutil.which("etcd")
+    program = shutil.which("etcd")
     kept = CACHE / "etcd" / "usr" / "bin" / "etcd"
-    if found or kept.exists():
-        return Path(found) if found else kept
+    if program or kept.exists():
+        return Path(program) if program else kept
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise Missing("without etcd: manifests are not checked by a real API server")
     CACHE.mkdir(parents=True, exist_ok=True)

@@ -27,11 +27,11 @@ def node(engine: str, folder: Path, password: str | None = None, **settings: Any
     """Make a server's folders, and remove them at the end."""
     made_in = Path(tempfile.mkdtemp(prefix=f"skytally-{engine}-", dir="/var/tmp" if IS_ROOT else folder))  # noqa: S108
     try:
-        made = ENGINES[engine](made_in, password)
-        made.configure(**settings)
-        made.give_away()
-        made.keep_password()
-        yield made
+        running_node = ENGINES[engine](made_in, password)
+        running_node.configure(**settings)
+        running_node.give_away()
+        running_node.keep_password()
+        yield running_node
     finally:
         shutil.rmtree(made_in, ignore_errors=True)
 
@@ -41,7 +41,7 @@ def unsecured(engine: str) -> Callable[[Path], contextlib.AbstractContextManager
 
     @contextlib.contextmanager
     def serve(folder: Path) -> Iterator[Server]:
-        with node(engine, folder) as made, made.serving(folder / f"{engine}.log") as server:
+        with node(engine, folder) as running_node, running_node.serving(folder / f"{engine}.log") as server:
             yield server
 
     return serve
@@ -50,5 +50,8 @@ def unsecured(engine: str) -> Callable[[Path], contextlib.AbstractContextManager
 @contextlib.contextmanager
 def secured(engine: str, folder: Path) -> Iterator[tuple[Node, Server]]:
     """Run an engine that asks who calls; its node can `call` as the first user."""
-    with node(engine, folder, secrets.token_hex(16)) as made, made.serving(folder / f"{engine}-secured.log") as server:
-        yield made, server
+    with (
+        node(engine, folder, secrets.token_hex(16)) as running_node,
+        running_node.serving(folder / f"{engine}-secured.log") as server,
+    ):
+        yield running_node, server

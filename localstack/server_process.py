@@ -153,12 +153,12 @@ class GoProgram:
 
     def source(self) -> Path:
         """Fetch the module's source, and refuse any other than the pinned."""
-        found = json.loads(self._go("mod", "download", "-json", f"{self.module}@{self.version}", folder=CACHE))
-        if found["Sum"] != self.checksum:
+        module_info = json.loads(self._go("mod", "download", "-json", f"{self.module}@{self.version}", folder=CACHE))
+        if module_info["Sum"] != self.checksum:
             raise RuntimeError(
-                f"the source of {self.name} {self.version} has checksum {found['Sum']}, not {self.checksum}"
+                f"the source of {self.name} {self.version} has checksum {module_info['Sum']}, not {self.checksum}"
             )
-        return Path(found["Dir"])
+        return Path(module_info["Dir"])
 
     def _go(self, *arguments: str, folder: Path) -> str:
         command, environment = ["go", *arguments], {**os.environ, "GOFLAGS": "", "GOWORK": "off"}

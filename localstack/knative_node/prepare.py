@@ -113,8 +113,10 @@ def manifests(out: Path, serving: Path, networking: Path, caching: Path, gateway
         *(gateway / f"config/{name}.yaml" for name in ("200-clusterrole", "300-controller", "config-gateway")),
     ]
     for name, files in (("1-definitions", definitions), ("2-core", objects)):
-        read = (one for path in files for one in yaml.safe_load_all(path.read_text()) if one)
-        (out / f"{name}.yaml").write_text(yaml.safe_dump_all([_adapted(one) for one in read], sort_keys=False))
+        read = (document for path in files for document in yaml.safe_load_all(path.read_text()) if document)
+        (out / f"{name}.yaml").write_text(
+            yaml.safe_dump_all([_adapted(document) for document in read], sort_keys=False)
+        )
 
 
 def _adapted(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -133,9 +135,9 @@ def _adapted(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _with_images(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _with_images(one) for name, one in value.items()}
+        return {name: _with_images(document) for name, document in value.items()}
     if isinstance(value, list):
-        return [_with_images(one) for one in value]
+        return [_with_images(document) for document in value]
     return IMAGES.get(value, value) if isinstance(value, str) else value
 
 

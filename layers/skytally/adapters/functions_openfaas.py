@@ -217,13 +217,13 @@ def stack(specification: Collection[Specification]) -> dict[str, Any]:
 
 
 def _stacked(body: dict[str, Any]) -> dict[str, Any]:
-    same = {name: body[name] for name in ("image", "secrets", "labels", "annotations", "limits", "requests")}
+    shared_fields = {name: body[name] for name in ("image", "secrets", "labels", "annotations", "limits", "requests")}
     return {
         "lang": "dockerfile",
         "skip_build": True,
         "environment": body["envVars"],
         "readonly_root_filesystem": True,
-        **same,
+        **shared_fields,
     }
 
 

@@ -52,7 +52,10 @@ def doctor(as_json: bool, install: bool) -> None:
         say_json([dict(zip(names, finding, strict=True)) for finding in findings])
     else:
         colours = {"ok": "green"}
-        rows = [(part, check, text(state, colours.get(state, "red")), found) for part, check, state, found in findings]
+        rows = [
+            (part, check, text(state, colours.get(state, "red")), finding_text)
+            for part, check, state, finding_text in findings
+        ]
         show(("part", "check", "", "found"), rows)
     sys.exit(1 if any(state == "FAILED" for _, _, state, _ in findings) else 0)
 

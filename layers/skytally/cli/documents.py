@@ -57,19 +57,19 @@ def copy(source: str, target: str, *, as_json: bool) -> None:
         left_out = _copy(old, new)
         new.refresh()
         counts = {index: (old.count(index), new.count(index)) for index in COPIED}
-    expected = {index: here - len(left_out[index]) for index, (here, _) in counts.items()}
+    expected = {index: old_count - len(left_out[index]) for index, (old_count, _) in counts.items()}
     if as_json:
         say_json(
             [
-                {"index": index, "from": here, "to": there, "left_out": len(left_out[index])}
-                for index, (here, there) in counts.items()
+                {"index": index, "from": old_count, "to": new_count, "left_out": len(left_out[index])}
+                for index, (old_count, new_count) in counts.items()
             ]
         )
     else:
         _show(counts, expected)
     for line in _named(left_out):
         click.echo(line, err=True)
-    is_fewer = any(there < expected[index] for index, (_, there) in counts.items())
+    is_fewer = any(new_count < expected[index] for index, (_, new_count) in counts.items())
     sys.exit(EXIT_FEWER if is_fewer else EXIT_LEFT_OUT if any(left_out.values()) else 0)
 
 
@@ -113,8 +113,8 @@ def _named(left_out: dict[str, dict[str, str]]) -> Iterator[str]:
 def _show(counts: dict[str, tuple[int, int]], expected: dict[str, int]) -> None:
     """Print the numbers of documents; mark an index with fewer documents than expected."""
     rows = [
-        (index, str(here), f"{there}{' (fewer!)' if there < expected[index] else ''}")
-        for index, (here, there) in counts.items()
+        (index, str(old_count), f"{new_count}{' (fewer!)' if new_count < expected[index] else ''}")
+        for index, (old_count, new_count) in counts.items()
     ]
     show(("index", "from", "to"), rows, right=("from", "to"))
 

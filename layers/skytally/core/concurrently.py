@@ -12,16 +12,16 @@ B = TypeVar("B")
 READERS = ThreadPoolExecutor(8, "reader")
 
 
-def concurrently(here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
+def concurrently(first_call: Callable[[], A], second_call: Callable[[], B]) -> tuple[A, B]:
     """Return the results of both calls; the first runs in the caller's thread, both for the same request.
 
     Raise what either raises, after both have ended. Invariant: nobody waits for a call that has not begun. If no reader
     has begun the second call when the first ends, it runs in the caller's thread too, so busy readers block nobody.
     """
-    other = READERS.submit(copy_context().run, beside)
+    other = READERS.submit(copy_context().run, second_call)
     try:
-        first = here()
-        return first, beside() if other.cancel() else other.result()
+        first = first_call()
+        return first, second_call() if other.cancel() else other.result()
     finally:
         if not other.cancel():
             wait([other])

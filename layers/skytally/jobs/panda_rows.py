@@ -251,11 +251,11 @@ def _effort(
         return Effort(cores, 0, 0, 0, 0, 0, None)
     wall_ms = ms_of_seconds(min(max(0.0, _wall_seconds(row, started_at, ended_at)), MAX_SECONDS))
     cpu_ms = ms_of_seconds(number(row.get("cpuconsumptiontime")) or 0.0)
-    doubt = _doubt(wall_ms, cpu_ms, cores, started_at, ended_at)
-    core_ms = 0 if doubt == "ends before it begins" else wall_ms * cores
-    valid_cpu_ms = cpu_ms if cpu_ms > 0 and doubt is None else 0
+    fault = _doubt(wall_ms, cpu_ms, cores, started_at, ended_at)
+    core_ms = 0 if fault == "ends before it begins" else wall_ms * cores
+    valid_cpu_ms = cpu_ms if cpu_ms > 0 and fault is None else 0
     return Effort(
-        cores, wall_ms, valid_cpu_ms, core_ms, core_ms if valid_cpu_ms else 0, core_ms if is_wasted else 0, doubt
+        cores, wall_ms, valid_cpu_ms, core_ms, core_ms if valid_cpu_ms else 0, core_ms if is_wasted else 0, fault
     )
 
 
@@ -295,10 +295,10 @@ def _kilobytes(value: Any) -> int | None:
     return kilobytes * 1_024 if kilobytes else None
 
 
-def _at_most(most: int, value: Any) -> int | None:
+def _at_most(maximum: int, value: Any) -> int | None:
     """Return a whole number from 0 to a maximum, or None."""
     count = whole_number(value)
-    return count if count is not None and 0 <= count <= most else None
+    return count if count is not None and 0 <= count <= maximum else None
 
 
 def _work_folder(value: Any) -> int | None:

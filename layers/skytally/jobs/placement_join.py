@@ -284,5 +284,5 @@ def _find_all(
         yield from documents.find(index, kind, {field: page})
 
 
-def _pages(many: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (many[start : start + PAGE] for start in range(0, len(many), PAGE))
+def _pages(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + PAGE] for start in range(0, len(items), PAGE))

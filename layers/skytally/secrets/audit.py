@@ -62,12 +62,14 @@ def history(objects: Objects, now: datetime, days: int, notes: Notes, claim: str
     with ThreadPoolExecutor(READERS) as readers:
         reading = _Reading(objects, claim, notes, readers)
         keys = reading.keys("audit", _days(now, days + LONGEST_CLAIM_DAYS, 0))
-        others = reading.records("audit", keys, parse_failed_claim)
+        failed_claims = reading.records("audit", keys, parse_failed_claim)
         outcomes = reading.records("mark", reading.keys("mark", _days(now, days, LONGEST_CLAIM_DAYS)), parse_outcome)
         waiting = reading.waiting(list(deposits(objects, notes)))
     records = _without_decided(outcomes, waiting)
     return sorted(
-        _with_others(records, others), key=lambda record: (record.at, record.claim, record.vm or ""), reverse=True
+        _with_others(records, failed_claims),
+        key=lambda record: (record.at, record.claim, record.vm or ""),
+        reverse=True,
     )
 
 
@@ -188,10 +190,10 @@ def _with_others(records: list[SecretRecord], evidence: list[FailedClaim]) -> It
             by_claim[other.claim].append(other)
     names = {(record.claim, record.vm) for record in records}
     for record in records:
-        others = tuple(
+        failed_claims = tuple(
             other for other in by_claim[record.claim] if other.vm == record.vm or (record.claim, other.vm) not in names
         )
-        yield structs.replace(record, contested=others)
+        yield structs.replace(record, contested=failed_claims)
 
 
 def contested(records: Iterable[SecretRecord]) -> list[SecretRecord]:

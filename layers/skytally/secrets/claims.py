@@ -75,8 +75,8 @@ class Attempt(Struct, frozen=True):
         record of a slot stays.
         """
         now = self.clock().astimezone(UTC)
-        who = (self.origin.address, self.key.spki_sha256, self.request.vm, reason)
-        slot = int.from_bytes(sha256(msgspec.json.encode(who)).digest()[:8], "big") % FAILURE_SLOTS
+        identity = (self.origin.address, self.key.spki_sha256, self.request.vm, reason)
+        slot = int.from_bytes(sha256(msgspec.json.encode(identity)).digest()[:8], "big") % FAILURE_SLOTS
         evidence = FailedClaim(
             kind=kind,
             claim=self.request.claim,

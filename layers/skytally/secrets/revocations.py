@@ -74,10 +74,10 @@ def revoke(request: Revocation, caller: Caller, objects: Objects, now: datetime)
 def _check_revoked(outcomes: list[ClaimOutcome]) -> None:
     taken = [outcome for outcome in outcomes if outcome.state == DELIVERED]
     if taken:
-        who: list[Holder] = [
+        holders: list[Holder] = [
             {"vm": m.vm, "address": m.address, "spki_sha256": m.spki_sha256, "at": m.at} for m in taken
         ]
-        raise Taken("somebody has taken this secret already: replace what it holds", **who[0], holders=who)
+        raise Taken("somebody has taken this secret already: replace what it holds", **holders[0], holders=holders)
     if any(outcome.state == EXPIRED for outcome in outcomes):
         raise Expired("this claim expired by itself before: there is nothing to revoke")
 

@@ -94,7 +94,7 @@ def _users(client: Client, prefix: str, group: str) -> dict[str, str]:
                 "this OpenSearch has no security plugin, so it asks nobody who calls: leave --out out"
             ) from None
         raise
-    mine = {
+    group_users = {
         name: user for name, user in users.items() if f"{prefix}-{group}" in user.get("opendistro_security_roles", ())
     }
-    return {name: str(user.get("attributes", {}).get("ends", "")) for name, user in mine.items()}
+    return {name: str(user.get("attributes", {}).get("ends", "")) for name, user in group_users.items()}

@@ -31,9 +31,9 @@ def policy(days: int) -> dict[str, Any]:
 
 def ism_policy(prefix: str, days: int) -> dict[str, Any]:
     """Write the same for ISM, which finds months to come by their names."""
-    gone = {"state_name": "gone", "conditions": {"min_index_age": f"{days + MONTH_DAYS}d"}}
+    delete = {"state_name": "gone", "conditions": {"min_index_age": f"{days + MONTH_DAYS}d"}}
     states = [
-        {"name": "kept", "actions": [], "transitions": [gone]},
+        {"name": "kept", "actions": [], "transitions": [delete]},
         {"name": "gone", "actions": [{"delete": {}}], "transitions": []},
     ]
     patterns = {"index_patterns": [f"{alias(prefix, MONTHLY)}-2*"], "priority": 100}
@@ -80,12 +80,12 @@ def _switch_ism(client: Client, prefix: str, days: int) -> None:
 def _ism_version(client: Client, name: str) -> dict[str, int]:
     """Return which version of the policy there is, as its replacement has to say; nothing where there is none."""
     try:
-        there = client.perform("GET", f"/_plugins/_ism/policies/{name}")
+        existing = client.perform("GET", f"/_plugins/_ism/policies/{name}")
     except Refused as error:
         if error.status in {NOT_FOUND, *NO_HANDLER}:
             return {}
         raise
-    return {"if_seq_no": there["_seq_no"], "if_primary_term": there["_primary_term"]}
+    return {"if_seq_no": existing["_seq_no"], "if_primary_term": existing["_primary_term"]}
 
 
 def _put(client: Client, path: str, body: dict[str, Any], params: dict[str, int] | None = None) -> None:

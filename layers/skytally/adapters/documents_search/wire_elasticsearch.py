@@ -39,17 +39,17 @@ class ElasticsearchWire:
 
     def __init__(self, hosts: Sequence[str], credential: Credential, ca_file: str, request_seconds: float) -> None:
         serializers = {"application/json": Json(), "application/vnd.elasticsearch+json": Json()}
-        how: dict[str, Any] = {
+        options: dict[str, Any] = {
             "request_timeout": request_seconds,
             "max_retries": 0,
             "retry_on_timeout": False,
             **credential.certificate,
         }
         if ca_file:
-            how["ca_certs"] = ca_file
+            options["ca_certs"] = ca_file
         self._headers, self._request_seconds = credential.headers, request_seconds
         self._client = Elasticsearch(
-            list(hosts), http_compress=True, connections_per_node=CONNECTIONS, serializers=serializers, **how
+            list(hosts), http_compress=True, connections_per_node=CONNECTIONS, serializers=serializers, **options
         )
 
     def perform(self, method: str, path: str, params: Mapping[str, str], body: Any) -> Any:

@@ -39,7 +39,9 @@ class OpenSearchWire:
     """OpenSearch's client of some hosts; see the protocol."""
 
     def __init__(self, hosts: Sequence[str], credential: Credential, ca_file: str, request_seconds: float) -> None:
-        how: dict[str, Any] = {"ca_certs": ca_file, **credential.certificate} if ca_file else {**credential.certificate}
+        options: dict[str, Any] = (
+            {"ca_certs": ca_file, **credential.certificate} if ca_file else {**credential.certificate}
+        )
         self._client = OpenSearch(
             list(hosts),
             serializer=Json(),
@@ -47,7 +49,7 @@ class OpenSearchWire:
             max_retries=0,
             retry_on_timeout=False,
             pool_maxsize=CONNECTIONS,
-            **how,
+            **options,
         )
         self._headers, self._request_seconds = credential.headers, request_seconds
 
@@ -56,9 +58,9 @@ class OpenSearchWire:
         kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
         headers = {**self._headers, "content-type": kind}
         # A timeout that is not handed over as such would be taken from the parameters, where it is the engine's.
-        how: dict[str, Any] = {"headers": headers, "timeout": self._request_seconds}
+        options: dict[str, Any] = {"headers": headers, "timeout": self._request_seconds}
         try:
-            return self._client.transport.perform_request(method, path, params=dict(params), body=body, **how)
+            return self._client.transport.perform_request(method, path, params=dict(params), body=body, **options)
         except TransportError as error:
             if not isinstance(error.status_code, int):
                 raise Away from None

@@ -116,13 +116,13 @@ def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
         columns = [*map(quoted, query.by), *(f"{add_up}({quoted(s)}) AS {quoted(s)}" for s in query.sums), *counts]
         return f"SELECT {', '.join(columns)} FROM ({union}) {group}"  # noqa: S608
 
-    return exact.rows(reader, query, statement, [value for _, told in parts for value in told])
+    return exact.rows(reader, query, statement, [value for _, totals in parts for value in totals])
 
 
 def _kept_part(query: Query, days: set[int], columns: Sequence[str]) -> tuple[str, list[Any]]:
-    condition, held = conditions(query.where)
+    condition, where_values = conditions(query.where)
     marks = ", ".join("?" * len(days))
     return f"SELECT {', '.join(columns) or '1'} FROM interval_day WHERE day IN ({marks}) AND {condition}", [  # noqa: S608
         *sorted(days),
-        *held,
+        *where_values,
     ]

@@ -97,8 +97,8 @@ class KnativeFunctions:
 
         Raise Forbidden for one that is not ours.
         """
-        there = self._cluster.get("Service", service)
-        if there is not None and not OURS.items() <= (there["metadata"].get("labels") or {}).items():
+        actual = self._cluster.get("Service", service)
+        if actual is not None and not OURS.items() <= (actual["metadata"].get("labels") or {}).items():
             raise Forbidden(f"{service} was not deployed by skytally, and stays: remove it by the platform's own means")
         self._cluster.delete("CronJob", service)
         self._cluster.delete("HTTPRoute", route_name(service))
@@ -170,8 +170,8 @@ class KnativeFunctions:
     def _is_as(self, manifest: Manifest) -> bool:
         """Return whether applying a manifest would change nothing."""
         kind, name = manifest["kind"], manifest["metadata"]["name"]
-        there = self._cluster.get(kind, name)
-        return there is not None and _content(there) == _content(
+        actual = self._cluster.get(kind, name)
+        return actual is not None and _content(actual) == _content(
             self._cluster.apply(kind, name, dump(manifest).encode(), dry_run=True)
         )
 
@@ -245,13 +245,15 @@ def _deployment(pod: Manifest) -> str | None:
     )
 
 
-def _content(there: Manifest) -> Manifest:
+def _content(actual: Manifest) -> Manifest:
     """Return an object without the fields that servers and controllers add."""
     noted = {"managedFields", "resourceVersion", "generation"}
-    metadata = {name: value for name, value in there["metadata"].items() if name not in noted}
-    return {name: value for name, value in there.items() if name not in {"metadata", "status"}} | {"metadata": metadata}
+    metadata = {name: value for name, value in actual["metadata"].items() if name not in noted}
+    return {name: value for name, value in actual.items() if name not in {"metadata", "status"}} | {
+        "metadata": metadata
+    }
 
 
 def _words(reason: Any, message: Any) -> str:
-    told = ": ".join(str(item) for item in (reason, " ".join(str(message or "").split())) if item)
-    return printable(told)
+    reason_text = ": ".join(str(item) for item in (reason, " ".join(str(message or "").split())) if item)
+    return printable(reason_text)
