@@ -40,15 +40,15 @@ properties: $(READY) ## the properties of the whole system, with many new exampl
 	@$(BIN)/pytest tests/properties --hypothesis-profile thorough --timeout 0
 
 bench: $(READY) ## what it costs and how fast it is, as ratios of one run on this machine
-	@$(BIN)/python tests/bench/bench_accounting.py
-	@$(BIN)/python tests/bench/bench_secrets.py
-	@$(BIN)/python tests/bench/bench_edge.py
-	@$(BIN)/python tests/bench/bench_jobs.py
-	@$(BIN)/python tests/bench/bench_dirac.py
-	@$(BIN)/python tests/bench/bench_search.py
-	@$(BIN)/python tests/bench/bench_alarms.py
-	@$(BIN)/python tests/bench/bench_page.py
-	@$(BIN)/python tests/bench/bench_image.py
+	@$(BIN)/python -m tests.bench.bench_accounting
+	@$(BIN)/python -m tests.bench.bench_secrets
+	@$(BIN)/python -m tests.bench.bench_edge
+	@$(BIN)/python -m tests.bench.bench_jobs
+	@$(BIN)/python -m tests.bench.bench_dirac
+	@$(BIN)/python -m tests.bench.bench_search
+	@$(BIN)/python -m tests.bench.bench_alarms
+	@$(BIN)/python -m tests.bench.bench_page
+	@$(BIN)/python -m tests.bench.bench_image
 
 format: $(READY) ## put the code into its one format
 	@$(BIN)/ruff format --quiet .

@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import described
 import hypothesis
 import pytest
-from lab import empty, remove
 from starlette.testclient import TestClient
 
 from localstack import servers
@@ -23,6 +21,8 @@ from skytally.app.wiring import open_documents
 from skytally.core.config import Config
 from skytally.core.records import Caller
 from skytally.operation import timer
+from tests.support import described
+from tests.support.builders import empty, remove
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -28,9 +28,9 @@ def dashboard(request: web.Request) -> web.Reply:
     if name == "data":
         return page_files.data_reply(rules.data(asked(request)), request.query, request.headers)
     if name == "metrics":
-        told, off = asked(request), wiring.config().timers_off
+        told = asked(request)
         rules.check_cloud(told)
-        text = metrics.metrics(told.clouds, off, told.documents, told.objects, told.site_fault, told.now)
+        text = metrics.metrics(told.clouds, told.off, told.documents, told.objects, told.site_fault, told.now)
         return web.Reply(text, media_type=metrics.MEDIA)
     if name == "access":
         return web.json_reply({"token_needed": not wiring.config().open_dashboard})
@@ -54,5 +54,6 @@ def asked(request: web.Request) -> rules.Asked:
         site=wiring.site(),
         site_fault=wiring.site_fault(),
         panda_url=wiring.config().panda_url,
+        off=wiring.config().timers_off,
         now=request.received_at,
     )

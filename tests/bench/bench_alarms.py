@@ -1,5 +1,5 @@
 """How sure the alarm of a faulty cloud is, on simulated clouds,
-and what a look at jobs costs: `bench_alarms.py [months]`.
+and what a look at jobs costs: `python -m tests.bench.bench_alarms [months]`.
 """
 
 import random
@@ -9,14 +9,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "unit"))
-
-from jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet, Watch
-
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.alarms import job_checks, payload_checks
 from skytally.core.documents import Job
 from skytally.core.ports import Write
+from tests.support.jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet, Watch
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CLOUDS, FAULTS = 200, (0.3, 0.4, 0.5, 0.6, 0.8)

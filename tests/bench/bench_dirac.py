@@ -11,18 +11,14 @@ import types
 from datetime import timedelta
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
+from rich.console import Console
 
-import dirac_lab  # noqa: E402
-import lab  # noqa: E402
-from agent_lab import VM_PY, load_agent  # noqa: E402
-from dirac_lab import AT, CALLER, HOUR, Door, state  # noqa: E402
-from rich.console import Console  # noqa: E402
-
-from skytally.adapters.documents_sqlite import SqliteDocuments  # noqa: E402
-from skytally.jobs import dirac_collector  # noqa: E402
-from skytally.jobs import heartbeats as heartbeat_rules  # noqa: E402
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.jobs import dirac_collector
+from skytally.jobs import heartbeats as heartbeat_rules
+from tests.support import builders, dirac_lab
+from tests.support.agent_lab import VM_PY, load_agent
+from tests.support.dirac_lab import AT, CALLER, HOUR, Door, state
 
 PROCESSES, VARIABLES = 200, 150
 VMS, JOBS_A_VM, SILENT = 300, 8, 10_000
@@ -78,7 +74,7 @@ def heartbeats(documents):
         for vm in range(VMS):
             ids = tuple(str(vm * JOBS_A_VM + n + 1) for n in range(JOBS_A_VM))
             heartbeat_rules.record(
-                lab.heartbeat(*ids, vm=f"vm-{vm}"), CALLER, documents, AT + timedelta(minutes=15 * quarter)
+                builders.heartbeat(*ids, vm=f"vm-{vm}"), CALLER, documents, AT + timedelta(minutes=15 * quarter)
             )
     took = time.perf_counter() - began
     console.print(
@@ -90,7 +86,7 @@ def rounds(documents):
     """Settle many silent jobs, then watch them."""
     for start in range(0, SILENT, 5_000):
         ids = tuple(str(start + n + 1) for n in range(5_000))
-        heartbeat_rules.record(lab.heartbeat(*ids, vm=f"vm-{start}"), CALLER, documents, AT)
+        heartbeat_rules.record(builders.heartbeat(*ids, vm=f"vm-{start}"), CALLER, documents, AT)
     door = Door(*(state(job_id=n + 1, ended=1) for n in range(SILENT)))
     for what, at in (("settled", 2), ("watched", 3)):
         calls, began = door.calls, time.perf_counter()

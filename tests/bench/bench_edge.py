@@ -13,20 +13,16 @@ import multiprocessing
 import os
 import platform
 import random
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from rich.console import Console
+from rich.table import Table
 
-import slow_senders  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from localstack import fleet  # noqa: E402
+from localstack import fleet
+from tests.support import slow_senders
 
 TURNS, TURN_SECONDS, CONNECTIONS = 5, 3.0, 4
 console = Console()

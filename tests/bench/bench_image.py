@@ -8,23 +8,19 @@ what processes share counts in parts.
 
 import contextlib
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from rich.console import Console
+from rich.table import Table
 
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from localstack.image import Image, image  # noqa: E402
-from localstack.server_process import Missing  # noqa: E402
-from skytally.adapters.keys_files import KeyFiles  # noqa: E402
-from skytally.deployment.catalog import FUNCTIONS  # noqa: E402
+from localstack.image import Image, image
+from localstack.server_process import Missing
+from skytally.adapters.keys_files import KeyFiles
+from skytally.deployment.catalog import FUNCTIONS
 
 STARTS = 9
 AIM_SIZE_MB, AIM_SECONDS, AIM_MEMORY_MB = 120, 0.30, 36

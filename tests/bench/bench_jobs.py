@@ -2,32 +2,28 @@
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+import msgspec
+import pytest
+from rich.console import Console
+from starlette.testclient import TestClient
 
-import msgspec  # noqa: E402
-import pytest  # noqa: E402
-import simulated_day  # noqa: E402
-from rich.console import Console  # noqa: E402
-from starlette.testclient import TestClient  # noqa: E402
-
-from localstack.bigpanda import bigpanda  # noqa: E402
-from localstack.serve import AllFunctions, first_start  # noqa: E402
-from skytally.adapters.documents_sqlite import SqliteDocuments  # noqa: E402
-from skytally.app import wiring  # noqa: E402
-from skytally.core.config import Config  # noqa: E402
-from skytally.core.documents import Cursor, Job  # noqa: E402
-from skytally.core.ports import Write  # noqa: E402
-from skytally.core.records import Caller  # noqa: E402
-from skytally.jobs import placements  # noqa: E402
-from skytally.jobs.panda_collector import Collection  # noqa: E402
-from skytally.operation.timer import Deadline  # noqa: E402
+from localstack.bigpanda import bigpanda
+from localstack.serve import AllFunctions, first_start
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.app import wiring
+from skytally.core.config import Config
+from skytally.core.documents import Cursor, Job
+from skytally.core.ports import Write
+from skytally.core.records import Caller
+from skytally.jobs import placements
+from skytally.jobs.panda_collector import Collection
+from skytally.operation.timer import Deadline
+from tests.support import simulated_day
 
 SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
 REPORT_JOBS = 5_000

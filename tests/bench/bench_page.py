@@ -16,17 +16,16 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+from rich.table import Table
+
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.core.documents import BootBenchmark
+from skytally.core.ports import Write
+from tests.bench import bench_search
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "bench")]
-
-import bench_search  # noqa: E402
-from playwright.sync_api import sync_playwright  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from skytally.adapters.documents_sqlite import SqliteDocuments  # noqa: E402
-from skytally.core.documents import BootBenchmark  # noqa: E402
-from skytally.core.ports import Write  # noqa: E402
 
 HOURS, VISITS = 24, 7
 DISPLAYS = {"clouds": "view=usage", "vms": "view=usage&by=vm"}

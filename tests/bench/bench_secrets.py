@@ -1,7 +1,7 @@
 """Secrets in numbers: claims a second on files and on the object-store servers,
 and what a claim costs without any store.
 
-`python tests/bench/bench_secrets.py [files|versitygw|ministack|fake-gcs …]`; default: all that can be had.
+`python -m tests.bench.bench_secrets [files|versitygw|ministack|fake-gcs …]`; default: all that can be had.
 """
 
 import http.client
@@ -17,26 +17,25 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from localstack import servers
+from skytally.adapters.keys_files import KeyFiles
+from skytally.app import wiring
+from skytally.core.config import Config
+from skytally.core.ports import Created, Exists
+from skytally.core.records import Caller, Claim, Deposit
+from skytally.secrets import claims as claim_rules
+from skytally.secrets import deposits
+from tests.support import builders
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import lab  # noqa: E402
-import msgspec  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from localstack import servers  # noqa: E402
-from skytally.adapters.keys_files import KeyFiles  # noqa: E402
-from skytally.app import wiring  # noqa: E402
-from skytally.core.config import Config  # noqa: E402
-from skytally.core.ports import Created, Exists  # noqa: E402
-from skytally.core.records import Caller, Claim, Deposit  # noqa: E402
-from skytally.secrets import claims as claim_rules  # noqa: E402
-from skytally.secrets import deposits  # noqa: E402
 
 CLAIMS = 400
 CLIENTS = (1, 16)
-PUBLIC = lab.public_key()
+PUBLIC = builders.public_key()
 console = Console()
 
 
@@ -72,7 +71,7 @@ def server_time(keyring):
     """Return CPU milliseconds and store round trips of a claim."""
     store = Memory()
     claims = [
-        msgspec.convert(lab.claim_form(token, PUBLIC), Claim, strict=False) for token in leave(store, keyring, 200)
+        msgspec.convert(builders.claim_form(token, PUBLIC), Claim, strict=False) for token in leave(store, keyring, 200)
     ]
     store.trips, began = 0, time.process_time()
     for claim in claims:
@@ -83,7 +82,7 @@ def server_time(keyring):
 def claim_all(port, tokens, times):
     connection = http.client.HTTPConnection("127.0.0.1", port)
     for token in tokens:
-        body = urllib.parse.urlencode(lab.claim_form(token, PUBLIC))
+        body = urllib.parse.urlencode(builders.claim_form(token, PUBLIC))
         began = time.perf_counter()
         connection.request(
             "POST", "/function/secret-claim", body, {"Content-Type": "application/x-www-form-urlencoded"}

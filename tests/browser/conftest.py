@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from site_of_strangers import Site, fleet
+
+from tests.support.site_of_strangers import Site, fleet
 
 QUIET = (
     "--no-sandbox",
@@ -63,9 +64,9 @@ def blank(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 @pytest.fixture
 def tab(blank: Page, site: Site) -> Page:
     """The page, signed in by hand, at the moment until which the fleet's story is known."""
-    blank.goto(f"{site.page}#until={site.now:%Y-%m-%dT%H:%M:%SZ}")
+    blank.goto(f"{site.page}#view=usage&until={site.now:%Y-%m-%dT%H:%M:%SZ}")
     blank.get_by_label("Reader token").fill(site.reader())
     blank.get_by_role("button", name="Show").click()
-    blank.wait_for_selector("tbody tr")
+    blank.wait_for_selector("#rows tbody tr")
     expect(blank.locator("#shown")).to_have_attribute("aria-busy", "false")
     return blank

@@ -11,7 +11,9 @@ from urllib.parse import quote, unquote
 
 import pytest
 from playwright.sync_api import expect
-from site_of_strangers import (
+
+from tests.support.page import leave_secret, number, table
+from tests.support.site_of_strangers import (
     EMOJI,
     HOSTILE_MESSAGE,
     HOSTILE_SITE,
@@ -23,9 +25,9 @@ from site_of_strangers import (
     RIGHT_TO_LEFT,
     STRANGERS,
 )
-from test_page import leave_secret, number, table
 
 pytestmark = pytest.mark.browser
+FAILED_SHARES = {LONG: "0.0 % well", MARKUP: "100.0 % few jobs", "unknown": "0.0 % few jobs", RIGHT_TO_LEFT: "–"}
 READ_ROWS = (
     "rows => rows.map(r => Object.fromEntries([...r.cells].map(c => [c.dataset.column, "
     "c.querySelector('bdi')?.title ?? c.textContent])))"
@@ -33,7 +35,7 @@ READ_ROWS = (
 
 
 def rows(page):
-    return page.locator("tbody tr").evaluate_all(READ_ROWS)
+    return page.locator("#rows tbody tr:not(.detail)").evaluate_all(READ_ROWS)
 
 
 def go(tab, site, fragment):
@@ -49,28 +51,43 @@ def facts(tab):
     )
 
 
+def shapes(tab, figure, shape):
+    """Return name and value of every shape of a figure."""
+    return tab.locator(f"[data-figure={figure}] .{shape}").evaluate_all(
+        "all => all.map(b => [b.dataset.name, +b.dataset.value])"
+    )
+
+
 @pytest.mark.parametrize("blank", [{"width": 1_400}, {"width": 400}], indirect=True, ids=str)
 def test_every_number_of_the_jobs_is_the_truth(tab):
     tab.get_by_role("link", name="Jobs", exact=True).click()
     expect(tab).to_have_title(re.compile("^Jobs"))  # said once its table is drawn
-    expect(tab.locator("tbody tr")).to_have_count(len(JOBS))
-    shown = {(row["cloud"], row["status"]): row for row in rows(tab)}
+    expect(tab.locator("#rows tbody tr")).to_have_count(len(JOBS))
+    shown = {row.pop("cloud"): row for row in rows(tab)}
     for jobs in JOBS:
-        assert shown[jobs.cloud, jobs.status] == {
-            "cloud": jobs.cloud,
-            "status": jobs.status,
+        assert shown[jobs.cloud] == {
+            "failed_share": FAILED_SHARES[jobs.cloud],
             "job_count": str(jobs.count),
+            "failed_count": str(jobs.count if jobs.status == "failed" else 0),
+            "finished_count": str(jobs.count if jobs.status == "finished" else 0),
             "wall_hours": number(jobs.count),
+            "core_hours": number(jobs.count * jobs.cores),
             "cpu_hours": number(jobs.count * jobs.cpu_hours) if jobs.cpu_hours else "0",
             "efficiency": f"{100 * jobs.cpu_hours / jobs.cores:.1f} %",
             "wasted_core_hours": number(jobs.wasted_core_hours) if jobs.wasted_core_hours else "0",
+            "cancelled_count": "0",
+            "closed_count": "0",
+            "other_count": str(jobs.count if jobs.status == "running" else 0),
         }
+    assert next(iter(shown)) == MARKUP
     cpu_hours, core_hours = (
         sum(j.count * v for j, v in zip(JOBS, values, strict=True))
         for values in zip(*((j.cpu_hours, j.cores) for j in JOBS), strict=True)
     )
     assert facts(tab) == {
         "Jobs": "11",
+        "Failed share": "30.0 % failing",
+        "Core hours": number(core_hours),
         "Wall hours": "11.0",
         "CPU hours": number(cpu_hours),
         "Efficiency": f"{int(1_000 * cpu_hours / core_hours) / 10} %",
@@ -78,15 +95,22 @@ def test_every_number_of_the_jobs_is_the_truth(tab):
         "On a known cloud": "80.0 %",
     }
     expect(tab.locator("#shown")).to_have_attribute("aria-busy", "false")
-    found = tab.locator("rect.bar").evaluate_all("all => all.map(b => [b.dataset.name, +b.dataset.value])")
+    tab.get_by_label("Plot").select_option("job_count")
+    found = shapes(tab, "measure", "bar")
     ended = {jobs.cloud: jobs.count for jobs in JOBS if jobs.status != "running"}
     assert {cloud: sum(value for name, value in found if name == cloud) for cloud, _ in found} == ended
+    by_state = shapes(tab, "states", "bar")
+    assert {state: sum(value for name, value in by_state if name == state) for state, _ in by_state} == {
+        "finished": 7,
+        "failed": 3,
+    }
+    assert set(map(tuple, shapes(tab, "map", "cell"))) == {(MARKUP, 1), (LONG, 0), ("unknown", 0)}
     assert tab.evaluate("document.documentElement.scrollWidth") <= tab.viewport_size["width"]
 
 
 def test_from_a_faulty_cloud_to_its_errors_and_the_single_jobs(tab):
     tab.get_by_role("link", name="Jobs", exact=True).click()
-    tab.locator("tbody tr", has_text="failed").get_by_role("link").click()
+    tab.locator("#rows").get_by_role("link", name=MARKUP).click()
     expect(tab.locator("tbody td[data-column=error_message]")).to_have_text([HOSTILE_MESSAGE])
     tab.get_by_role("link", name="pilot 1099").click()
     expect(tab.locator("tbody tr")).to_have_count(3)
@@ -100,7 +124,7 @@ def test_from_a_faulty_cloud_to_its_errors_and_the_single_jobs(tab):
 
 
 def test_a_vm_shows_its_intervals_and_its_jobs(tab, site):
-    tab.get_by_role("link", name=LONG).click()
+    tab.locator("#rows").get_by_role("link", name=LONG).click()
     tab.get_by_role("link", name="vm-of-16").click()
     expect(tab.locator("tbody tr")).to_have_count(24)
     for at, row in enumerate(rows(tab)):
@@ -124,7 +148,7 @@ def test_a_vm_shows_its_intervals_and_its_jobs(tab, site):
 
 def test_an_interval_that_the_window_cuts_counts_by_its_part(tab, site):
     begin = site.now - timedelta(hours=2, minutes=30)
-    go(tab, site, f"by=interval&cloud={LONG}&vm=vm-of-16&from={begin:%Y-%m-%dT%H:%M:%SZ}")
+    go(tab, site, f"view=usage&by=interval&cloud={LONG}&vm=vm-of-16&from={begin:%Y-%m-%dT%H:%M:%SZ}")
     assert [row["core_hours"] for row in rows(tab)] == ["16.0", "16.0", "8.00"]
     assert facts(tab)["Core hours"] == "40.0"
 
@@ -169,7 +193,8 @@ def test_a_free_range(tab, site):
 
 def test_files_hold_exactly_what_is_shown(tab):
     tab.get_by_role("button", name="Core hours").click()
-    expect(tab.get_by_role("columnheader", name="Core hours")).to_have_attribute("aria-sort", "descending")
+    expect(tab.get_by_role("columnheader", name="Core hours")).to_have_attribute("aria-sort", "ascending")
+    expect(tab.locator("#shown")).to_have_attribute("aria-busy", "false")
     shown = [(cloud, row["core_hours"], row["cpu_hours"], row["silent_vms"]) for cloud, row in table(tab).items()]
     with tab.expect_download() as held:
         tab.get_by_role("button", name="CSV").click()
@@ -199,7 +224,7 @@ def test_it_says_what_it_does_not_know(tab):
     expect(short).to_contain_text(f"coverage {1_000 * 87 // 93 / 10} %")
     for words in ("1 silent vm", "clocks of 1 vm", "estimates of 1 vm", "HS23 of 3 vms", "the last hour"):
         expect(short).to_contain_text(words)
-    tab.locator("summary").focus()
+    tab.locator("#doubts summary").focus()
     tab.keyboard.press("Enter")
     silent = tab.locator("#doubts-long li", has_text="No report for two hours")
     expect(silent.get_by_role("link")).to_contain_text("vm-of-8")
@@ -214,22 +239,22 @@ def test_it_says_what_it_does_not_know(tab):
 @pytest.mark.parametrize(
     "fragment",
     [
-        "by=vm",
+        "view=usage&by=vm",
         "view=jobs&by=error",
         "view=jobs&by=job",
         "view=jobs&by=queue",
         "view=secrets",
-        "by=interval&vm={vm}&cloud={cloud}",
+        "view=usage&by=interval&vm={vm}&cloud={cloud}",
     ],
 )
 def test_what_strangers_named_is_text_in_every_view(tab, site, fragment):
     leave_secret(site, HOSTILE_VM)
     go(tab, site, fragment.format(vm=HOSTILE_VM.replace('"', "%22"), cloud=EMOJI) if "{" in fragment else fragment)
     expect(tab.locator("tbody tr").first).to_be_visible()
-    assert tab.locator("main :is(img, script, b:not(#figure-title), u)").count() == 0
+    assert tab.locator("main :is(img, script, u)").count() == 0
     said = tab.locator("main").inner_text()
     wanted = {
-        "by=vm": HOSTILE_VM,
+        "view=usage&by=vm": HOSTILE_VM,
         "view=secrets": HOSTILE_VM,
         "view=jobs&by=error": HOSTILE_MESSAGE,
         "view=jobs&by=queue": "QUEUE<1>",
@@ -243,7 +268,7 @@ def test_what_strangers_named_is_text_in_every_view(tab, site, fragment):
 
 def test_no_name_turns_the_direction_of_what_stands_beside_it(tab, site):
     turned = "\u2069\u202etxt.exe"
-    go(tab, site, f"vm={quote(turned)}")
+    go(tab, site, f"view=usage&vm={quote(turned)}")
     expect(tab.locator("#rows p")).to_contain_text("of vm \\u2069\\u202etxt.exe. Names are whole")
     expect(tab).to_have_title("Usage · \\u2069\\u202etxt.exe · skytally")
     (said,) = tab.locator("#trail bdi").all_text_contents()[1:2]
@@ -253,7 +278,7 @@ def test_no_name_turns_the_direction_of_what_stands_beside_it(tab, site):
 
 
 def test_the_whole_way_by_keyboard_and_a_link_that_reopens_it(tab, site):
-    tab.get_by_role("link", name=LONG).focus()
+    tab.locator("#rows").get_by_role("link", name=LONG).focus()
     tab.keyboard.press("Enter")
     expect(tab.locator("#listing-title")).to_be_focused()
     tab.get_by_role("link", name="vm-of-16").focus()

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from lab import DOCUMENT_STORES
 
 from skytally.app.wiring import open_documents, open_objects
 from skytally.core.config import Config
 from skytally.core.ports import Documents, Objects
+from tests.support.builders import DOCUMENT_STORES
 
 STORES = ("files", "versitygw", "ministack", "fake-gcs")
 
@@ -39,15 +39,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def store(store_name, store_settings) -> dict[str, str]:
+def object_settings(store_name, store_settings) -> dict[str, str]:
     """The settings of each store in turn."""
     return store_settings(store_name)
 
 
 @pytest.fixture
-def objects(store) -> Objects:
+def objects(object_settings) -> Objects:
     """Each object store in turn."""
-    return open_objects(Config.from_env(store))
+    return open_objects(Config.from_env(object_settings))
 
 
 @pytest.fixture(params=DOCUMENT_STORES)
@@ -57,7 +57,7 @@ def documents_settings(request, document_settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def documents(documents_settings) -> Iterator[Documents]:
+def any_documents(documents_settings) -> Iterator[Documents]:
     """Each document store in turn."""
     documents = open_documents(Config.from_env(documents_settings))
     yield documents

@@ -5,12 +5,9 @@ import json
 import random
 from datetime import UTC, datetime, timedelta
 
-import dashboards_lab
 import pytest
 import yaml
-from board_lab import GrafanaPanel, Lens, refer, saved_objects
 from click.testing import CliRunner
-from test_documents import done, interval, usage
 
 from skytally.accounting.closing import statement
 from skytally.accounting.statement_rows import hours, ratio
@@ -25,7 +22,12 @@ from skytally.core.ports import Query, Write
 from skytally.core.site_data import Site
 from skytally.dashboard import jobs_view
 from skytally.dashboard import usage_view as view_rules
-from skytally.dashboard.usage_view import Window, usage_view
+from skytally.dashboard.time_range import Window
+from skytally.dashboard.usage_view import usage_view
+from skytally.dashboard.window_boots import window_boots
+from tests.support import dashboards_lab
+from tests.support.board_lab import GrafanaPanel, Lens, refer, saved_objects
+from tests.support.documents import done, interval, usage
 
 pytestmark = pytest.mark.servers
 HOUR = timedelta(hours=1)
@@ -253,7 +255,10 @@ SUMS = (*jobs_view.SPENT, *OUTCOMES, *jobs_view.MEANS, *(f"count:{name}" for nam
 def used(panel, documents):
     for by, dimensions in view_rules.DIMENSIONS.items():
         if panel.by == dimensions:
-            return [row for row in usage_view(SHOWN, {}, by, documents, Site(), NOW)["table"] if row["wall_hours"]]
+            boots = window_boots(SHOWN, {}, documents, NOW)
+            return [
+                row for row in usage_view(SHOWN, {}, by, boots, documents, Site(), NOW)["table"] if row["wall_hours"]
+            ]
     by = (*panel.by, *(name for name in ("cloud", "vm", "label") if name not in panel.by))
     groups = {}
     for row in documents.table(
@@ -261,7 +266,7 @@ def used(panel, documents):
     ):
         groups.setdefault(tuple(row[name] for name in panel.by), []).append(row)
     return [
-        dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}, SHOWN, NOW)
+        dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}, SHOWN)
         for key, rows in groups.items()
     ]
 
@@ -389,7 +394,9 @@ def test_an_interval_over_an_edge_counts_where_it_began_as_its_panel_says(shown,
     assert "whole in the hour in which it began" in panel.note
     [row] = shown.lens("accounting", panel.name).shown(shown.client, begin, begin + HOUR) or [{"core_hours": 0}]
     steps = shown.grafana.panel("accounting", panel.title).shown(shown.client, begin, begin + HOUR)
-    page = usage_view(Window(begin, begin + HOUR, HOUR), {}, "cloud", shown.documents, Site(), NOW)["table"]
+    window = Window(begin, begin + HOUR, HOUR)
+    boots = window_boots(window, {}, shown.documents, NOW)
+    page = usage_view(window, {}, "cloud", boots, shown.documents, Site(), NOW)["table"]
     assert (row["core_hours"], sum(step["value"] for step in steps)) == (theirs, theirs)
     assert [one["core_hours"] for one in page if one["wall_hours"]] == [ours]
 

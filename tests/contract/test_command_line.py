@@ -14,21 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-import lab
 import pytest
 import yaml
-from agent_lab import Office, serve
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from running import Server
-from tar_lab import archive, member
 
 from skytally import cli as command_line
 from skytally.cli import cli
 from skytally.cli.terminal import show, text
 from skytally.core.plain_text import printable
 from skytally.deployment.catalog import FUNCTIONS
+from tests.support import builders
+from tests.support.agent_lab import Office, serve
+from tests.support.local_server import Server
+from tests.support.tar_lab import archive, member
 
 pytestmark = pytest.mark.servers
 
@@ -72,7 +72,7 @@ def test_a_deposit_is_taken_once_and_listed(server, run, tmp_path):
     assert "waiting" in run("secrets", "list").output
     again = run("deposit", *leaving(server, "--vm", "vm-2", "--payload", "-", "--json"), input="hunter2")
     assert json.loads(again.stdout).keys() == {"claim", "token", "expires_at"}
-    form = lab.claim_form(token, lab.public_key())
+    form = builders.claim_form(token, builders.public_key())
     taken = server.call("secret-claim", json.dumps(form).encode())
     assert taken.status == 200
     (one,) = json.loads(run("secrets", "list", "--json", "--state", "delivered").output)
@@ -288,7 +288,7 @@ def test_names_are_text_in_the_list_of_secrets(server, run, tmp_path, wide):
 def test_names_are_text_in_statements(server, run, tmp_path, wide, monkeypatch):
     monkeypatch.setenv("SKYTALLY_KEYS", str(server.home / "keys"))
     made = run("token", "--role", "reporter", "--cloud", NAME)
-    sample = lab.FakeVm(NAME).sample(datetime.now(UTC))
+    sample = builders.FakeVm(NAME).sample(datetime.now(UTC))
     answer = server.call("usage-report", {"samples": [sample]}, token=made.output.strip())
     assert answer.json["accepted"] == 1, answer.json
     month = sample["month"]

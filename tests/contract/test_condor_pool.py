@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
-from running import Server
 
 from localstack.condor import CLOUD, SPOOL, pool
 from localstack.replicas import free_port
 from localstack.server_process import Missing
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import PlacedVm, Placement
+from tests.support.local_server import Server
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 SCRIPT = Path(__file__).resolve().parents[2] / "functions" / "agent" / "scheduler.py"

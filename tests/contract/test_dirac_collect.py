@@ -6,15 +6,15 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 
-import classic_dirac
-import lab
 import pytest
 
+from localstack import classic_dirac
 from localstack.diracx import diracx
 from skytally.app import wiring
 from skytally.core.documents import Job
 from skytally.core.records import Caller
 from skytally.jobs import heartbeats
+from tests.support import builders
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 BEFORE = timedelta(hours=3)
@@ -37,7 +37,7 @@ def collect(home, client, dirac, monkeypatch):
 
 
 def named(*ids, ago=BEFORE, vm="vm-1"):
-    heartbeats.record(lab.heartbeat(*map(str, ids), vm=vm), CALLER, wiring.documents(), datetime.now(UTC) - ago)
+    heartbeats.record(builders.heartbeat(*map(str, ids), vm=vm), CALLER, wiring.documents(), datetime.now(UTC) - ago)
 
 
 def known(job_id):

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_documents import AT, HOUR, STORED, done, interval, label, usage
 
 from skytally.core import storable
 from skytally.core.documents import Interval, Job, Label, Round, TimerSlot, Unreadable, Usage
 from skytally.core.ports import Outcome, Query, Write
+from tests.support.documents import AT, HOUR, STORED, done, interval, label, usage
 
 pytestmark = pytest.mark.servers
 REJECTED = Outcome.REJECTED
@@ -54,26 +54,28 @@ BAD = {
 }
 
 
-def test_a_bad_write_costs_itself(documents):
+def test_a_bad_write_costs_itself(any_documents):
     """Its neighbours in the batch, and the callers that share its commit, are kept."""
     batches = {
         name: [label(f"{name} before", "x", 1), bad, label(f"{name} after", "x", 1)] for name, bad in BAD.items()
     }
-    futures = {name: documents.write(batch) for name, batch in batches.items()}
+    futures = {name: any_documents.write(batch) for name, batch in batches.items()}
     answers = {name: future.result(timeout=60) for name, future in futures.items()}
     assert answers == {name: [STORED, REJECTED, STORED] for name in BAD}
-    assert done(documents, *BAD.values(), interval("i", AT, AT + HOUR, 8)) == [REJECTED] * len(BAD) + [STORED]
+    assert done(any_documents, *BAD.values(), interval("i", AT, AT + HOUR, 8)) == [REJECTED] * len(BAD) + [STORED]
     keys = [write.key for batch in batches.values() for write in batch]
     good = Label(boot_id="x")
-    assert documents.get_many("label", keys, Label) == [good, None, good] * len(BAD)
+    assert any_documents.get_many("label", keys, Label) == [good, None, good] * len(BAD)
 
 
 @pytest.mark.parametrize("hours", [-23.9, -18.5, -14, 0, 14, 18.5, 23.9])
-def test_a_moment_is_kept_whatever_its_zone_is(documents, hours):
+def test_a_moment_is_kept_whatever_its_zone_is(any_documents, hours):
     at = AT.astimezone(timezone(timedelta(hours=hours)))
     wanted = [Write("turn", f"k{hours}", 1, TimerSlot(taken_at=at)), interval(f"i{hours}", at, at + HOUR, 8)]
-    assert done(documents, *wanted) == [STORED, STORED]
-    assert [documents.get(one.index, one.key, type(one.document)) for one in wanted] == [one.document for one in wanted]
+    assert done(any_documents, *wanted) == [STORED, STORED]
+    assert [any_documents.get(one.index, one.key, type(one.document)) for one in wanted] == [
+        one.document for one in wanted
+    ]
 
 
 moments = st.one_of(
@@ -104,11 +106,11 @@ def writes(draw):
 
 @given(st.lists(writes(), min_size=1, max_size=12))
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_written_is_read_back_as_it_was_or_rejected_by_itself(documents, drawn):
-    outcomes = done(documents, label("before", "x", 1), *drawn, label("after", "x", 1))
+def test_whatever_is_written_is_read_back_as_it_was_or_rejected_by_itself(any_documents, drawn):
+    outcomes = done(any_documents, label("before", "x", 1), *drawn, label("after", "x", 1))
     assert (outcomes[0], outcomes[-1]) == (STORED, STORED)
     for write, outcome in zip(drawn, outcomes[1:-1], strict=True):
-        found = documents.get(write.index, write.key, type(write.document))
+        found = any_documents.get(write.index, write.key, type(write.document))
         assert (outcome, found) in ((STORED, write.document), (REJECTED, None))
 
 
@@ -164,22 +166,22 @@ def spoilt(documents):
     return {key: raw(documents, good, **change) for key, change in changes.items()}
 
 
-def test_what_cannot_be_read_is_skipped_and_noted_and_stops_nothing(documents):
+def test_what_cannot_be_read_is_skipped_and_noted_and_stops_nothing(any_documents):
     good = {
         f"good-{n}": Round(name="r", started_at=AT, finished_at=None, succeeded_at=None, error=None) for n in range(3)
     }
-    done(documents, *(Write("round", key, 1, one) for key, one in good.items()))
-    bad = spoilt(documents)
+    done(any_documents, *(Write("round", key, 1, one) for key, one in good.items()))
+    bad = spoilt(any_documents)
     for key, fields in bad.items():
-        put_raw(documents, "round", key, fields)
-    documents.refresh()
-    assert documents.get_many("round", [*good, *bad], Round) == [*good.values(), *([None] * len(bad))]
-    assert all(documents.get("round", key, Round) is None for key in bad)
-    assert dict(documents.find("round", Round, {})) == good
-    assert dict(documents.find("round", Round, {"name": ["r"]})) == good
+        put_raw(any_documents, "round", key, fields)
+    any_documents.refresh()
+    assert any_documents.get_many("round", [*good, *bad], Round) == [*good.values(), *([None] * len(bad))]
+    assert all(any_documents.get("round", key, Round) is None for key in bad)
+    assert dict(any_documents.find("round", Round, {})) == good
+    assert dict(any_documents.find("round", Round, {"name": ["r"]})) == good
     assert (
         dict(
-            documents.during(
+            any_documents.during(
                 "round", Round, "started_at", (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)), {}
             )
         )
@@ -187,18 +189,18 @@ def test_what_cannot_be_read_is_skipped_and_noted_and_stops_nothing(documents):
     )
     skipped = []
     assert {
-        key: one for key, _, one in documents.stored("round", Round, skipped=lambda *about: skipped.append(about))
+        key: one for key, _, one in any_documents.stored("round", Round, skipped=lambda *about: skipped.append(about))
     } == good
     assert sorted(key for key, _ in skipped) == sorted(bad)
-    assert documents.count("round") == len(good) + len(bad)
-    noted = noted_keys(documents, len(bad))
+    assert any_documents.count("round") == len(good) + len(bad)
+    noted = noted_keys(any_documents, len(bad))
     assert {one.key_text for one in noted} == set(bad)
     assert all((one.kind, one.source) == ("document", "round") and one.reason for one in noted)
     assert not any("soon" in one.reason or "9999" in one.reason for one in noted)
     # Written anew, it is as good as any.
     first = next(iter(bad))
-    assert done(documents, Write("round", first, 2, good["good-0"])) == [STORED]
-    assert documents.get("round", first, Round) == good["good-0"]
+    assert done(any_documents, Write("round", first, 2, good["good-0"])) == [STORED]
+    assert any_documents.get("round", first, Round) == good["good-0"]
 
 
 def noted_keys(documents, count):
@@ -210,11 +212,11 @@ def noted_keys(documents, count):
             return noted
 
 
-def test_a_page_of_nothing_but_junk_is_passed_over(documents):
+def test_a_page_of_nothing_but_junk_is_passed_over(any_documents):
     count = 5_200
-    done(documents, *(label(f"a{n:04}", "x", 1) for n in range(3)), *(label(f"c{n:04}", "x", 1) for n in range(3)))
-    if is_sqlite(documents):
-        with contextlib.closing(sqlite3.connect(documents._path)) as connection, connection:
+    done(any_documents, *(label(f"a{n:04}", "x", 1) for n in range(3)), *(label(f"c{n:04}", "x", 1) for n in range(3)))
+    if is_sqlite(any_documents):
+        with contextlib.closing(sqlite3.connect(any_documents._path)) as connection, connection:
             connection.executemany("INSERT INTO label VALUES (?, 1, NULL)", [(f"b{n:04}",) for n in range(count)])
             connection.executemany("INSERT INTO label VALUES (?, 1, 'x')", [(None,), (b"d",)])
             connection.execute("INSERT INTO label VALUES (CAST(x'62ff' AS TEXT), 1, 'x')")
@@ -222,34 +224,34 @@ def test_a_page_of_nothing_but_junk_is_passed_over(documents):
         lines = [line for n in range(count) for line in ({"index": {"_id": f"b{n:04}"}}, {"key": f"b{n:04}"})]
         lines += [{"index": {"_id": "keyless"}}, {"boot_id": "x"}]
         body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        documents.client.perform("POST", f"/{documents._prefix}-label/_bulk", body=body)
-    documents.refresh()
+        any_documents.client.perform("POST", f"/{any_documents._prefix}-label/_bulk", body=body)
+    any_documents.refresh()
     readable = [f"a{n:04}" for n in range(3)] + [f"c{n:04}" for n in range(3)]
-    assert [key for key, _ in documents.find("label", Label, {})] == readable
-    assert [key for key, _, _ in documents.stored("label", Label)] == readable
-    assert [key for key, _, _ in documents.stored("label", Label, "b0001")] == readable[3:]
+    assert [key for key, _ in any_documents.find("label", Label, {})] == readable
+    assert [key for key, _, _ in any_documents.stored("label", Label)] == readable
+    assert [key for key, _, _ in any_documents.stored("label", Label, "b0001")] == readable[3:]
 
 
-def test_what_cannot_be_read_is_counted_and_forgotten_like_anything_else(documents):
-    done(documents, interval("good", AT, AT + HOUR, 8))
+def test_what_cannot_be_read_is_counted_and_forgotten_like_anything_else(any_documents):
+    done(any_documents, interval("good", AT, AT + HOUR, 8))
     for n, at in enumerate((datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))):
         put_raw(
-            documents,
+            any_documents,
             "interval",
             f"junk-{n}",
             raw(
-                documents,
+                any_documents,
                 interval("junk", AT, AT + HOUR, 8).document,
-                from_at=moment(documents, at),
-                until_at=moment(documents, at),
+                from_at=moment(any_documents, at),
+                until_at=moment(any_documents, at),
             ),
         )
-    documents.refresh()
-    assert documents.count("interval") == 3
-    assert documents.forget("interval", "until_at", AT) == 1
-    documents.refresh()
-    assert documents.count("interval") == 2
-    assert [one.label for _, one in documents.find("interval", Interval, {})] == ["good"]
+    any_documents.refresh()
+    assert any_documents.count("interval") == 3
+    assert any_documents.forget("interval", "until_at", AT) == 1
+    any_documents.refresh()
+    assert any_documents.count("interval") == 2
+    assert [one.label for _, one in any_documents.find("interval", Interval, {})] == ["good"]
 
 
 WINDOWS = {
@@ -279,7 +281,7 @@ def all_sums(documents):
     }
 
 
-def test_sums_of_all_else_are_what_they_were_whatever_junk_lies_beside_them(documents):
+def test_sums_of_all_else_are_what_they_were_whatever_junk_lies_beside_them(any_documents):
     good = [
         interval(
             f"v{n % 4}", AT + n * HOUR / 2, AT + (n + 1) * HOUR / 2, 1_000_000 + n, cloud=f"c{n % 2}", vm=f"v{n % 4}"
@@ -287,14 +289,14 @@ def test_sums_of_all_else_are_what_they_were_whatever_junk_lies_beside_them(docu
         for n in range(100)
     ]
     good.append(interval("long", AT + HOUR / 3, AT + 50 * HOUR, 9_000_000, cloud="c0"))
-    done(documents, *good)
-    before = all_sums(documents)
+    done(any_documents, *good)
+    before = all_sums(any_documents)
     assert sum(row["core_ms"] for row in before["three days", ("cloud",)]) == pytest.approx(
         sum(one.document.core_ms for one in good)
     )
     junk = interval("junk", AT + HOUR, AT + 2 * HOUR, 10**15, cloud="junk", vm="junk").document
-    first, last = (moment(documents, datetime(*day, tzinfo=UTC)) for day in ((1, 1, 1), (9999, 12, 31)))
-    far, later = moment(documents, datetime(2190, 1, 1, tzinfo=UTC)), moment(documents, AT + 5 * HOUR)
+    first, last = (moment(any_documents, datetime(*day, tzinfo=UTC)) for day in ((1, 1, 1), (9999, 12, 31)))
+    far, later = moment(any_documents, datetime(2190, 1, 1, tzinfo=UTC)), moment(any_documents, AT + 5 * HOUR)
     changes = [
         {"from_at": first},
         {"until_at": last},
@@ -303,7 +305,7 @@ def test_sums_of_all_else_are_what_they_were_whatever_junk_lies_beside_them(docu
         {"from_at": first, "until_at": first},
         {"from_at": last, "until_at": first},
         {"from_at": later},
-        {"from_at": moment(documents, AT + 2 * DAY)},
+        {"from_at": moment(any_documents, AT + 2 * DAY)},
         {"until_at": far},
         {"from_at": None},
         {"until_at": None},
@@ -315,7 +317,7 @@ def test_sums_of_all_else_are_what_they_were_whatever_junk_lies_beside_them(docu
         {"vm": None, "label": "v1", "cloud": "junk"},
         {"label": None, "cloud": "c1"},
     ]
-    if is_sqlite(documents):
+    if is_sqlite(any_documents):
         changes += [
             {"from_at": "soon"},
             {"until_at": "soon"},
@@ -325,13 +327,13 @@ def test_sums_of_all_else_are_what_they_were_whatever_junk_lies_beside_them(docu
         ]
         changes += [{"cloud": b"\xff", "label": "v1"}, {"from_at": b"\xff"}, {"vm": b"\xff", "label": "v2"}]
     for n, change in enumerate(changes):
-        put_raw(documents, "interval", f"junk-{n}", raw(documents, junk, **change))
-    after = all_sums(documents)
+        put_raw(any_documents, "interval", f"junk-{n}", raw(any_documents, junk, **change))
+    after = all_sums(any_documents)
     assert after.keys() == before.keys()
     for name, rows in before.items():
         assert after[name] == rows, name
     # So they are once hours and days were kept.
-    assert all_sums(documents) == before
+    assert all_sums(any_documents) == before
 
 
 LARGEST = 2**63 - 1
@@ -342,40 +344,40 @@ def exactly(documents, value):
     return value if is_sqlite(documents) else pytest.approx(value, rel=1e-12)
 
 
-def test_no_sum_is_too_large(documents):
+def test_no_sum_is_too_large(any_documents):
     large = [
         interval(f"big-{n % 2}", AT + n * HOUR / 8, AT + (n + 1) * HOUR / 8, LARGEST, cloud="big", wall_ms=LARGEST - n)
         for n in range(8)
     ]
     small = [interval(f"v{n}", AT + n * HOUR / 8, AT + (n + 1) * HOUR / 8, 100 + n) for n in range(8)]
     done(
-        documents,
+        any_documents,
         *large,
         *small,
         interval("edge", AT - HOUR / 2, AT + HOUR / 2, -LARGEST, cloud="big", wall_ms=LARGEST),
     )
-    documents.refresh()
+    any_documents.refresh()
     query = Query(
         index="interval", from_at=AT - HOUR, until_at=AT + 5 * HOUR, by=("cloud",), sums=("core_ms", "wall_ms")
     )
     for _ in range(2):
-        big, usual = documents.table(query)
+        big, usual = any_documents.table(query)
         assert big == {
             "cloud": "big",
-            "core_ms": exactly(documents, 7 * LARGEST),
-            "wall_ms": exactly(documents, 9 * LARGEST - 28),
+            "core_ms": exactly(any_documents, 7 * LARGEST),
+            "wall_ms": exactly(any_documents, 9 * LARGEST - 28),
         }
         assert usual == {"cloud": "uvic", "core_ms": 828, "wall_ms": sum(one.document.wall_ms for one in small)}
-    by_label = documents.table(msgspec.structs.replace(query, by=("label",)))
+    by_label = any_documents.table(msgspec.structs.replace(query, by=("label",)))
     assert [row["wall_ms"] for row in by_label][:2] == [
-        exactly(documents, 4 * LARGEST - 12),
-        exactly(documents, 4 * LARGEST - 16),
+        exactly(any_documents, 4 * LARGEST - 12),
+        exactly(any_documents, 4 * LARGEST - 16),
     ]
-    days = documents.table(msgspec.structs.replace(query, from_at=AT - 3 * DAY, until_at=AT + 3 * DAY))
+    days = any_documents.table(msgspec.structs.replace(query, from_at=AT - 3 * DAY, until_at=AT + 3 * DAY))
     assert days == [big, usual]
     for step in (timedelta(minutes=5), HOUR, DAY):
         for _ in range(2):
-            rows = documents.series(query, step)
+            rows = any_documents.series(query, step)
             assert sum(row["wall_ms"] for row in rows if row["cloud"] == "big") == pytest.approx(9 * LARGEST, rel=1e-12)
             assert sum(row["core_ms"] for row in rows if row["cloud"] == "uvic") == 828
 
@@ -392,10 +394,10 @@ def job(number, **fields):
     return Write("job", f"panda/{number}", 1, Job(**blank | fields))
 
 
-def test_no_sum_of_moments_is_too_large_and_one_of_nothing_is_nought(documents):
+def test_no_sum_of_moments_is_too_large_and_one_of_nothing_is_nought(any_documents):
     jobs = [job(n, wall_ms=LARGEST, max_pss_bytes=LARGEST - n) for n in range(5)]
-    done(documents, *jobs, job(9, cloud="cern", wall_ms=7, final_at=AT + HOUR))
-    documents.refresh()
+    done(any_documents, *jobs, job(9, cloud="cern", wall_ms=7, final_at=AT + HOUR))
+    any_documents.refresh()
     query = Query(
         index="job",
         from_at=AT,
@@ -408,24 +410,24 @@ def test_no_sum_of_moments_is_too_large_and_one_of_nothing_is_nought(documents):
     uvic = {
         "cloud": "uvic",
         "count": 5,
-        "wall_ms": exactly(documents, 5 * LARGEST),
-        "max_pss_bytes": exactly(documents, 5 * LARGEST - 10),
+        "wall_ms": exactly(any_documents, 5 * LARGEST),
+        "max_pss_bytes": exactly(any_documents, 5 * LARGEST - 10),
     }
-    assert documents.table(query) == [cern, uvic]
-    assert documents.series(query, HOUR) == [{"at": AT, **uvic}, {"at": AT + HOUR, **cern}]
+    assert any_documents.table(query) == [cern, uvic]
+    assert any_documents.series(query, HOUR) == [{"at": AT, **uvic}, {"at": AT + HOUR, **cern}]
 
 
-def test_a_document_whose_month_is_beyond_reach_is_counted_where_it_lies(documents):
+def test_a_document_whose_month_is_beyond_reach_is_counted_where_it_lies(any_documents):
     """A name that no clock of ours gives is as good as any other."""
     keys = [
         f"vm-{year:04}0101T000000Z-{days * 86_400_000}"
         for year in (1, 1969, 2025, 2100, 9999)
         for days in (0, 20, 10**6)
     ]
-    done(documents, *(Write("interval", key, 1, interval(key, AT, AT + HOUR, 10).document) for key in keys))
-    documents.refresh()
-    assert documents.table(Query(index="interval", from_at=AT, until_at=AT + HOUR, sums=("core_ms",))) == [
+    done(any_documents, *(Write("interval", key, 1, interval(key, AT, AT + HOUR, 10).document) for key in keys))
+    any_documents.refresh()
+    assert any_documents.table(Query(index="interval", from_at=AT, until_at=AT + HOUR, sums=("core_ms",))) == [
         {"core_ms": 10 * len(keys)}
     ]
-    assert all(documents.get_many("interval", keys, Interval))
-    assert documents.get("usage", "nobody", Usage) is None
+    assert all(any_documents.get_many("interval", keys, Interval))
+    assert any_documents.get("usage", "nobody", Usage) is None

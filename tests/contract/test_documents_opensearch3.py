@@ -1,7 +1,8 @@
 """The promises of the documents port on OpenSearch 3, where this machine has the Java for it."""
 
 import pytest
-from test_documents import *  # noqa: F403
+
+from tests.contract.test_documents import *  # noqa: F403
 
 
 @pytest.fixture

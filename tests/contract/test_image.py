@@ -9,7 +9,6 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
 
 from localstack import image as images
@@ -18,6 +17,7 @@ from skytally.access import tokens
 from skytally.adapters.keys_files import KeyFiles
 from skytally.core.records import Caller
 from skytally.deployment.catalog import FUNCTIONS
+from tests.support import builders
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(900)]
 TIMERS = {function.name for function in FUNCTIONS if function.schedule}
@@ -99,7 +99,7 @@ def issue(secrets_of):
 def calls(issue):
     """Return for each function a call and the status that the contract says."""
     scheduler, reporter = issue("scheduler"), issue("reporter", vm="vm-1", clouds=("uvic",))
-    sample = lab.FakeVm("vm-1").sample(datetime.now(UTC).replace(microsecond=0))
+    sample = builders.FakeVm("vm-1").sample(datetime.now(UTC).replace(microsecond=0))
     return {
         "agent": (("/SHA256SUMS",), 200),
         "dashboard": (("/",), 200),

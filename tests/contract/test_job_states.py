@@ -5,24 +5,22 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import classic_dirac
 import pytest
-from credential_lab import credential
 from msgspec import structs
 
+from localstack import classic_dirac
 from localstack.diracx import diracx
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.jobs_dirac import HEADER, DiracCommandJobStates, parse_csv
 from skytally.adapters.jobs_diracx import DiracxJobStates
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState, UnreadState
+from tests.support.credential_lab import credential
+from tests.support.recording_server import Reply, recording_server
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded" / "dirac_cli_vs_classic_server.txt"
 
@@ -31,46 +29,22 @@ def now():
     return datetime.now(UTC).isoformat()
 
 
-class Answers(BaseHTTPRequestHandler):
-    """One answer for every page of a search, and one for every renewal."""
+class Answers:
+    """A DiracX that gives one answer for every page of a search, and one for every renewal."""
 
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked += 1
-        is_renewal = self.path == "/api/auth/token"
-        self.server.renewed_count += is_renewal
-        time.sleep(self.server.pause_seconds)
-        self.send_response(self.server.renewal_status if is_renewal else self.server.status)
-        body = self.server.renewed if is_renewal else self.server.body
-        for name, value in {**self.server.headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Say nothing."""
-
-
-class Server(HTTPServer):
-    """A DiracX that says what it is told."""
-
-    status, headers, body, renewed, asked = 200, {}, b"[]", b"", 0
+    status, headers, body, renewed = 200, {}, b"[]", b""
     renewal_status, renewed_count, pause_seconds = 200, 0, 0
 
     def says(self, what):
         self.body = what if isinstance(what, bytes) else json.dumps(what).encode()
 
-
-@contextmanager
-def answering():
-    server = Server(("127.0.0.1", 0), Answers)
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    def __call__(self, request):
+        is_renewal = request.path == "/api/auth/token"
+        self.renewed_count += is_renewal
+        time.sleep(self.pause_seconds)
+        if is_renewal:
+            return Reply(self.renewal_status, self.renewed, self.headers)
+        return Reply(self.status, self.body, self.headers)
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +229,7 @@ class TestRenewal:
 ASKING = """
 import sys, time
 from pathlib import Path
-from credential_lab import credential
+from tests.support.credential_lab import credential
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.jobs_diracx import DiracxJobStates
 from skytally.core.errors import Unavailable
@@ -289,10 +263,11 @@ def test_a_server_that_is_away_is_an_outage(door_of, tmp_path):
 @pytest.fixture
 def nonsense(door_of, tmp_path):
     """A server that answers each page of a search as it is told, and whatever else is asked with a token."""
-    with answering() as server:
+    answers = Answers()
+    with recording_server(answers) as answers.server:
         (tmp_path / "token").write_text(json.dumps({"access_token": "a", "refresh_token": "b"}))
-        server.door = door_of(server.url, tmp_path / "token")
-        yield server
+        answers.door = door_of(answers.server.url, tmp_path / "token")
+        yield answers
 
 
 GOOD = {"JobID": 2, "Status": "Done", "EndExecTime": "2026-11-24T03:00:00Z"}
@@ -378,7 +353,7 @@ def test_pages_without_an_end_are_an_outage(nonsense, part):
     nonsense.says([GOOD])
     with pytest.raises(Unavailable):
         nonsense.door.states([1, 2, 3])
-    assert nonsense.asked <= 4
+    assert len(nonsense.server.requests) <= 4
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from broken_store import broken_store
 
 from localstack import servers
 from skytally.app.wiring import open_objects
@@ -20,6 +19,7 @@ from skytally.core.config import Config
 from skytally.core.errors import NotFound, Unavailable
 from skytally.core.ports import Created, Exists
 from skytally.secrets.preflight import HalfwayBody
+from tests.support.broken_store import broken_store
 
 pytestmark = pytest.mark.servers
 RACERS, NAMES = 4, 40
@@ -198,11 +198,11 @@ def race(store, names, barrier, won):
     won.put(None)
 
 
-def test_of_many_processes_one_makes_each_name(store, objects):
+def test_of_many_processes_one_makes_each_name(object_settings, objects):
     context = multiprocessing.get_context("spawn")
     barrier, won = context.Barrier(RACERS), context.Queue()
     names = [f"mark/20261125/{n}" for n in range(NAMES)]
-    racers = [context.Process(target=race, args=(store, names, barrier, won)) for _ in range(RACERS)]
+    racers = [context.Process(target=race, args=(object_settings, names, barrier, won)) for _ in range(RACERS)]
     for racer in racers:
         racer.start()
     winners, ended = [], 0

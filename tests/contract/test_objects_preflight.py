@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from broken_store import broken_store
 from click.testing import CliRunner
 
 from localstack import servers
@@ -16,6 +15,7 @@ from skytally.cli import cli
 from skytally.core.config import Config
 from skytally.core.errors import Unavailable
 from skytally.secrets import preflight
+from tests.support.broken_store import broken_store
 
 pytestmark = pytest.mark.servers
 
@@ -28,8 +28,8 @@ def pools(*settings):
     return [open_objects(Config.from_env(one)) for one in (settings * 2)[:2]]
 
 
-def test_every_store_that_keeps_the_promise_is_safe_and_left_as_it_was(store):
-    both = pools(store)
+def test_every_store_that_keeps_the_promise_is_safe_and_left_as_it_was(object_settings):
+    both = pools(object_settings)
     verdict = preflight.examine(both, clock)
     assert (verdict.word, verdict.reasons) == (preflight.SAFE, [])
     assert list(both[0].list("")) == []

@@ -7,13 +7,13 @@ import urllib.error
 
 import pytest
 from click.testing import CliRunner
-from gateway import Gateway, wait_until
 
 from skytally.adapters.functions_openfaas import OpenFaasFunctions, body_of
 from skytally.cli import cli
 from skytally.core.errors import Conflict, Forbidden, Malformed, Unavailable
 from skytally.deployment import descriptions, rollout
 from skytally.deployment.rollout import Drift, Pace
+from tests.support.gateway import Gateway, wait_until
 
 IMAGE, QUICK = "registry.example.org/skytally:1", Pace(seconds=8.0)
 pytestmark = pytest.mark.slow
@@ -261,7 +261,7 @@ def test_a_gateway_that_refuses_the_password_or_is_away(gateway):
         OpenFaasFunctions(gateway.base, "wrong").services()
     told = []
     with pytest.raises(Unavailable, match="does not answer"):
-        OpenFaasFunctions("http://127.0.0.1:9", "x", tell=told.append).services()
+        OpenFaasFunctions("http://127.0.0.1:9", "x", log=told.append).services()
     assert len(told) == 4
     assert "again in" in told[0]
 

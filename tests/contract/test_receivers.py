@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
 import duckdb
-import lab
 import pandas
 import pytest
 
@@ -22,6 +21,7 @@ from skytally.core.documents import Job
 from skytally.core.ports import Write
 from skytally.http import csv_table
 from skytally.jobs import job_list
+from tests.support import builders
 
 NOW = datetime(2026, 11, 24, 19, tzinfo=UTC)
 MONTH = "2026-11"
@@ -124,7 +124,7 @@ def files(home, client, bearer, monkeypatch, tmp_path_factory):
     monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     for cloud in ("uvic", "kék; 1,5"):
         vms = [
-            lab.FakeVm(name, NOW - timedelta(seconds=19_201 * n, milliseconds=7), n, 0.37)
+            builders.FakeVm(name, NOW - timedelta(seconds=19_201 * n, milliseconds=7), n, 0.37)
             for n, name in enumerate(NAMES, 1)
         ]
         samples = [

@@ -16,9 +16,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from lab import SEARCH_ENGINES
-from tcp_proxy import proxy
-from test_documents import AT, HOUR, done, interval, label, usage, window
 
 from localstack import search_server, servers
 from skytally.adapters import documents_search as adapter
@@ -32,6 +29,10 @@ from skytally.core.documents import INDICES, Alarm, Label, TimerSlot, Usage
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Installed, Outcome, Write
 from skytally.operation import retention
+from tests.support.builders import SEARCH_ENGINES
+from tests.support.documents import AT, HOUR, done, interval, label, usage, window
+from tests.support.search import insist, opened, put, secured, set_up
+from tests.support.tcp_proxy import proxy
 
 pytestmark = pytest.mark.servers
 STORED = Outcome.STORED
@@ -66,22 +67,6 @@ def documents(settings):
 def impatient(monkeypatch):
     monkeypatch.setattr(adapter, "DEADLINE_SECONDS", 1)
     monkeypatch.setattr(adapter, "REQUEST_SECONDS", 1)
-
-
-def put(documents, path, body):
-    documents.client.perform("PUT", path, body=body)
-
-
-def insist(documents, *writes, patience_seconds=240):
-    """Send it again until it is kept, as every caller does; an outage that does not pass is raised."""
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        try:
-            return done(documents, *writes)
-        except Unavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 @pytest.mark.timeout(900)  # three starts of a server, of two minutes each where the machine is busy
@@ -422,15 +407,6 @@ def test_a_disk_past_the_low_watermark_is_nearly_full_and_no_other(documents, en
         )
 
 
-@contextlib.contextmanager
-def secured(engine, folder):
-    try:
-        with search_server.secured(engine, folder) as (node, server):
-            yield node, server
-    except servers.Missing as missing:
-        pytest.skip(str(missing))
-
-
 RIGHTS = {
     "ingest": {"write usage", "write interval", "write job", "read usage"},
     "timers": {"write job", "write alarm", "read usage", "read alarm", "see disks"},
@@ -543,36 +519,6 @@ def with_rights_on_the_prefix_alone(folder, node, server):
     assert isinstance(refused.exception, Unavailable)
     assert "owner" in refused.exception.message
     node.call(server.url, "/_plugins/_security/api/internalusers/person", method="DELETE")
-
-
-def set_up(folder, node, server, monkeypatch):
-    """Set the store up and make its keys by the command line, as an operator does."""
-    for name, value in server.settings.items():
-        monkeypatch.setenv(name, value)
-    assert isinstance(CliRunner().invoke(cli, ["doctor", "--install"]).exception, Unavailable)
-    (folder / "password").write_text(node.password)
-    told = [
-        "search-setup",
-        "--user",
-        node.user,
-        "--password-file",
-        str(folder / "password"),
-        "--out",
-        str(folder / "keys"),
-    ]
-    done = CliRunner().invoke(cli, told, catch_exceptions=False)
-    assert done.exit_code == 0
-    assert "usage-report, job-heartbeat, placement-report" in done.output
-    for group in access.FUNCTIONS:
-        assert (folder / "keys" / group).stat().st_mode & 0o077 == 0
-        assert (folder / "keys" / group).read_text().strip() not in done.output
-
-
-@contextlib.contextmanager
-def opened(server, key_file):
-    told = {**server.settings, "SKYTALLY_DOCUMENTS_API_KEY_FILE": str(key_file)}
-    with contextlib.closing(open_documents(Config.from_env(told))) as documents:
-        yield documents
 
 
 EVE = {"password": "x" * 12, "roles": ["superuser"]}

@@ -3,16 +3,11 @@ and listings past OpenSearch's limit.
 """
 
 import contextlib
-import http.server
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from lab import SEARCH_ENGINES
-from test_documents import HOUR, STORED, done, interval, label
-from test_search import insist
 
 from skytally.adapters import documents_search as adapter
 from skytally.adapters.documents_search import listing
@@ -22,6 +17,10 @@ from skytally.core.config import Config
 from skytally.core.documents import Interval, Label
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Write
+from tests.support.builders import SEARCH_ENGINES
+from tests.support.documents import HOUR, STORED, done, interval, label
+from tests.support.recording_server import json_reply, recording_server
+from tests.support.search import insist
 
 pytestmark = pytest.mark.servers
 TITLES = {"elasticsearch": "Elasticsearch", "opensearch": "OpenSearch"}
@@ -76,27 +75,6 @@ def test_a_host_that_is_away_hides_no_engine(engine, document_settings):
         assert documents.client.dialect.title == TITLES[engine]
 
 
-@contextlib.contextmanager
-def says(status, answer, headers=()):
-    """Run a server that gives one answer to everybody, as an old engine, a proxy or something else would."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(status)
-            for name, value in (("content-type", "application/json"), *headers):
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 @pytest.mark.parametrize(
     ("status", "answer", "words"),
     [
@@ -111,7 +89,11 @@ def says(status, answer, headers=()):
     ],
 )
 def test_what_cannot_be_used_is_named(status, answer, words):
-    with says(status, answer) as url, opened({}, url) as documents, pytest.raises(Unavailable, match=words):
+    with (
+        recording_server(lambda _: json_reply(answer, status)) as server,
+        opened({}, server.url) as documents,
+        pytest.raises(Unavailable, match=words),
+    ):
         documents.get("label", "k", Label)
 
 

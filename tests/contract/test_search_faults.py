@@ -8,9 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
-from lab import SEARCH_ENGINES
-from test_documents import AT, HOUR, STORED, done, interval, label, usage, window
-from test_search import opened, put, secured, set_up
 
 from skytally.adapters import documents_search as adapter
 from skytally.adapters.documents_search import bulk, templates
@@ -22,6 +19,9 @@ from skytally.core.documents import Alarm, Interval, Label, Usage
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Write
 from skytally.operation import retention
+from tests.support.builders import SEARCH_ENGINES
+from tests.support.documents import AT, HOUR, STORED, done, interval, label, usage, window
+from tests.support.search import opened, put, secured, set_up
 
 pytestmark = pytest.mark.servers
 STALE, REJECTED = Outcome.STALE, Outcome.REJECTED
@@ -177,9 +177,9 @@ def test_an_immense_term_is_known_by_its_reason_where_the_type_does_not_tell():
         "type": "illegal_argument_exception",
         "reason": 'Document contains at least one immense term in field="key"',
     }
-    assert bulk._fate({"status": 400, "error": error}) is REJECTED
+    assert bulk._result({"status": 400, "error": error}) is REJECTED
     assert isinstance(
-        bulk._fate({"status": 400, "error": error | {"reason": "limit of total fields [1000] has been exceeded"}}),
+        bulk._result({"status": 400, "error": error | {"reason": "limit of total fields [1000] has been exceeded"}}),
         Unavailable,
     )
 

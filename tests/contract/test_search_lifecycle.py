@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
-from lab import SEARCH_ENGINES
 
 from skytally.adapters.documents_search import lifecycle, templates
 from skytally.app.wiring import open_documents
 from skytally.cli import cli
 from skytally.core.config import Config
 from skytally.core.errors import Malformed
+from tests.support.builders import SEARCH_ENGINES
 
 pytestmark = pytest.mark.servers
 
@@ -32,7 +32,7 @@ def settings(request, engine, monkeypatch):
 
 
 @pytest.fixture
-def client(settings):
+def engine_client(settings):
     with contextlib.closing(open_documents(Config.from_env(settings))) as documents:
         yield documents.client
 
@@ -49,17 +49,17 @@ def test_months_go_as_a_whole_once_all_in_them_is_old_enough():
     assert phases["hot"] == {"actions": {}}, "nothing is made read-only: late reports still come"
 
 
-def test_an_edition_without_a_lifecycle_says_so_and_nothing_has_changed(engine, client, settings, tmp_path):
+def test_an_edition_without_a_lifecycle_says_so_and_nothing_has_changed(engine, engine_client, settings, tmp_path):
     prefix = settings["SKYTALLY_DOCUMENTS_PREFIX"]
-    before = component(client, prefix)
+    before = component(engine_client, prefix)
     refused = setup(tmp_path, "--ilm-days", "760")
     assert isinstance(refused.exception, Malformed)
     assert ("no ILM" if engine == "elasticsearch" else "no ISM") in refused.exception.message
     assert "documents_forget" in refused.exception.message
-    assert component(client, prefix) == before == {"settings": {}}
+    assert component(engine_client, prefix) == before == {"settings": {}}
 
 
-def test_without_the_flag_and_switched_off_nothing_is_asked_of_ilm(client, settings, tmp_path):
+def test_without_the_flag_and_switched_off_nothing_is_asked_of_ilm(engine_client, settings, tmp_path):
     for more in ((), ("--ilm-days", "0")):
         done = setup(tmp_path, *more)
         assert done.exit_code == 0, done.output
@@ -73,20 +73,20 @@ def test_a_month_may_not_go_before_it_is_accounted(tmp_path):
 
 
 @pytest.mark.spoils
-def test_new_months_are_made_with_the_policy_that_is_set(client, settings):
+def test_new_months_are_made_with_the_policy_that_is_set(engine_client, settings):
     """By a setting that this edition knows, since it does not know ILM's."""
     prefix = settings["SKYTALLY_DOCUMENTS_PREFIX"]
     name = templates.lifecycle_component(prefix)
-    client.perform(
+    engine_client.perform(
         "PUT", f"/_component_template/{name}", body={"template": {"settings": {"index": {"refresh_interval": "7s"}}}}
     )
     with contextlib.closing(open_documents(Config.from_env(settings))) as documents:
         documents.install(datetime.now(UTC))
-    assert component(client, prefix) == {"settings": {"index": {"refresh_interval": "7s"}}}, (
+    assert component(engine_client, prefix) == {"settings": {"index": {"refresh_interval": "7s"}}}, (
         "setting up again leaves it as it is"
     )
-    client.perform("PUT", f"/{prefix}-interval-1999-01")
-    found = client.perform("GET", f"/{prefix}-interval-1999-01/_settings", {"flat_settings": True})
+    engine_client.perform("PUT", f"/{prefix}-interval-1999-01")
+    found = engine_client.perform("GET", f"/{prefix}-interval-1999-01/_settings", {"flat_settings": True})
     assert found[f"{prefix}-interval-1999-01"]["settings"]["index.refresh_interval"] == "7s"
     assert templates.templates(prefix)[f"{prefix}-label"]["composed_of"] == [templates.component(prefix)]
 

@@ -10,9 +10,6 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from lab import SEARCH_ENGINES
-from test_documents import HOUR, STORED, interval, usage
-from test_search import insist
 
 from localstack import search_server, servers
 from skytally.accounting.closing import statement
@@ -23,6 +20,9 @@ from skytally.core.documents import Interval, Usage
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Query, Write
 from skytally.core.site_data import Site
+from tests.support.builders import SEARCH_ENGINES
+from tests.support.documents import HOUR, STORED, interval, usage
+from tests.support.search import insist
 
 pytestmark = pytest.mark.servers
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

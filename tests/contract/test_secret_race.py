@@ -3,13 +3,14 @@ a store that loses replies, a sweep; and the mutant that delivers twice.
 """
 
 import pytest
-from race_secrets import race
+
+from tests.support.race_secrets import race
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(280)]
 
 
-def test_nobody_gets_a_secret_twice_late_or_without_proof(store, tmp_path):
-    result = race(store, tmp_path, 80, kill_every_seconds=0.5)
+def test_nobody_gets_a_secret_twice_late_or_without_proof(object_settings, tmp_path):
+    result = race(object_settings, tmp_path, 80, kill_every_seconds=0.5)
     assert (result.twice, result.late, result.without_proof, result.wrong_holder) == (0, 0, 0, 0)
     assert result.statuses[0] == 0
     assert result.kills >= 1

@@ -1,49 +1,42 @@
 """What tests of the alarms share: a receiver, and rounds at any time."""
 
 import json
-import threading
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from skytally.app import wiring
+from tests.support.builders import DOCUMENT_STORES
+from tests.support.recording_server import Reply, recording_server
 
 
 @pytest.fixture
 def webhook(monkeypatch, home):
     """A receiver that hears, or is deaf for a while; `refuses` says which bodies it will never take."""
 
-    class Receiver(HTTPServer):
-        status, asked, refuses = 200, 0, staticmethod(lambda _: False)
+    with recording_server() as server:
+        server.heard, server.status, server.refuses = [], 200, lambda _: False
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.server.asked += 1
-            status = 400 if self.server.refuses(body) else self.server.status
+        def respond(request):
+            body = json.loads(request.body)
+            status = 400 if server.refuses(body) else server.status
             if status == 200:
-                self.server.heard.append(body)
-            self.send_response(status)
-            if status == 302:
-                self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+                server.heard.append(body)
+            return Reply(status, headers={"Location": "/elsewhere"} if status == 302 else {})
 
-        def log_message(self, *_):
-            """Say nothing."""
+        server.respond = respond
+        monkeypatch.setenv("SKYTALLY_ALARM_WEBHOOK", f"{server.url}/hook")
+        monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
+        wiring.close()
+        yield server
 
-    receiver = Receiver(("127.0.0.1", 0), Handler)
-    receiver.heard = []
-    thread = threading.Thread(target=receiver.serve_forever)
-    thread.start()
-    monkeypatch.setenv("SKYTALLY_ALARM_WEBHOOK", f"http://127.0.0.1:{receiver.server_port}/hook")
-    monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
+
+@pytest.fixture(params=DOCUMENT_STORES)
+def document_store(request, home, document_settings, monkeypatch):
+    """Let the functions keep their documents in each store in turn."""
+    for setting, value in document_settings(request.param).items():
+        monkeypatch.setenv(setting, value)
     wiring.close()
-    yield receiver
-    receiver.shutdown()
-    thread.join()
-    receiver.server_close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import math
 import time
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
 from msgspec import structs
 
@@ -15,6 +14,7 @@ from skytally.app import wiring
 from skytally.core.documents import Alarm, Anomaly, BootBenchmark, Closing, Cursor, Interval, Usage
 from skytally.core.ports import Write
 from skytally.core.records import EARLIEST_MOMENT, LATEST_MOMENT
+from tests.support import builders
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LARGE = 2**52
@@ -25,7 +25,7 @@ calibration.kernels = { zbs = 1e9 }
 """
 
 
-@pytest.fixture(params=lab.DOCUMENT_STORES)
+@pytest.fixture(params=builders.DOCUMENT_STORES)
 def ask(request, document_settings, client, bearer, home, monkeypatch):
     """Let vms of a cloud report for an hour, and answer how they are asked about, on each store in turn."""
     for setting, value in document_settings(request.param).items():
@@ -38,7 +38,7 @@ def ask(request, document_settings, client, bearer, home, monkeypatch):
     issued = NOW - timedelta(minutes=1)
     benchmark = {"kernel": "zbs", "score_hs23": 14.5}
     for n in range(1, 4):
-        vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2), cores=n)
+        vm = builders.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2), cores=n)
         samples = [vm.sample(NOW - timedelta(hours=1)), vm.sample(NOW, NOW - timedelta(hours=1), benchmark=benchmark)]
         token = bearer("reporter", clouds=("good",), issued=issued)
         assert client.post("usage-report", json={"samples": samples}, headers=token).json()["accepted"] == 2

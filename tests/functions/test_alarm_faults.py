@@ -4,10 +4,7 @@ it costs itself, is shown and alarmed, and is over when it is met no more.
 
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
-import secret_lab
-from lab import DOCUMENT_STORES
 from prometheus_client.parser import text_string_to_metric_families
 
 from skytally.adapters.documents_search import SearchDocuments
@@ -16,6 +13,8 @@ from skytally.alarms import alarm_round, vm_checks
 from skytally.app import wiring
 from skytally.core import unreadable
 from skytally.secrets import outcomes
+from tests.support import builders, secret_lab
+from tests.support.builders import DOCUMENT_STORES
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 pytestmark = pytest.mark.usefixtures("now", "on_each_store")
@@ -31,7 +30,7 @@ def on_each_store(request, webhook, document_settings, monkeypatch):
 
 def silent(client, bearer, *vms, cloud="uvic", boots=1):
     """Let vms fall silent, in one report of all their boots."""
-    fallen = [lab.FakeVm(vm, boot_at=NOW - timedelta(hours=5, seconds=n)) for n in range(boots) for vm in vms]
+    fallen = [builders.FakeVm(vm, boot_at=NOW - timedelta(hours=5, seconds=n)) for n in range(boots) for vm in vms]
     samples = [vm.sample(NOW - timedelta(hours=3)) for vm in fallen]
     assert (
         client.post("usage-report", json={"samples": samples}, headers=bearer("reporter", clouds=(cloud,))).json()[
@@ -74,7 +73,7 @@ def test_junk_in_the_bucket_is_shown_alarmed_and_stops_nothing(client, bearer, r
     assert client.post("secret-sweep").json() == {"state": "done", "expired": 0, "forgotten": 0}
     assert round_at(NOW)["state"] == "done"
     assert {body["kind"] for body in webhook.heard} >= {"silent_vm"}
-    assert client.post("secret-claim", data=lab.claim_form(token, lab.public_key())).status_code == 200
+    assert client.post("secret-claim", data=builders.claim_form(token, builders.public_key())).status_code == 200
     assert round_at(NOW + timedelta(minutes=5))["state"] == "done"
     secrets = client.get("dashboard/data?view=secrets", headers=reader).json()["table"]
     assert [(row["vm"], row["state"]) for row in secrets] == [("vm-1", "delivered")]
@@ -198,7 +197,7 @@ def test_a_mark_that_cannot_be_read_is_a_contested_secret_where_somebody_proves_
     token = client.post(
         "secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler
     ).json()["token"]
-    junk(outcomes.mark_key(*secret_lab.parts(token)))
-    assert client.post("secret-claim", data=lab.claim_form(token, lab.public_key())).status_code == 409
+    junk(outcomes.outcome_key(*secret_lab.parts(token)))
+    assert client.post("secret-claim", data=builders.claim_form(token, builders.public_key())).status_code == 409
     round_at(NOW + timedelta(minutes=1))
     assert len(open_alarms(client, reader, "contested_secret")) == 1

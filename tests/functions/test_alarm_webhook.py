@@ -28,7 +28,12 @@ from skytally.core.ports import Write
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime.now(UTC).replace(microsecond=0)
 pytestmark = pytest.mark.usefixtures("now")
+LINK = "https://sky.example.org/function/dashboard#view=usage&by=vm&cloud=uvic&vm=vm-1"
 HOSTILE = 'vm <!channel> @all & ![x](http://evil) "\\\u202e'
+
+
+def no_link(_):
+    """Link to nothing, as where the settings name no public URL."""
 
 
 @pytest.fixture
@@ -57,10 +62,10 @@ def alarm(subject="vm-1", **fields):
 
 def silent(client, bearer, count):
     """Let so many vms fall silent."""
-    import lab
+    from tests.support import builders
 
     for n in range(count):
-        vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=5))
+        vm = builders.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=5))
         client.post(
             "usage-report",
             json={"samples": [vm.sample(NOW - timedelta(hours=3))]},
@@ -69,7 +74,7 @@ def silent(client, bearer, count):
 
 
 def test_a_chat_gets_text_alone_that_calls_nobody(webhook):
-    AlarmWebhook(f"http://127.0.0.1:{webhook.server_port}/", "chat", NOW).tell(alarm(HOSTILE))
+    AlarmWebhook(f"{webhook.url}/", "chat", no_link, NOW).tell(alarm(HOSTILE))
     (body,) = webhook.heard
     assert list(body) == ["text"]
     assert not re.search(r"[<>]|@\w|!\[|&(?!amp;|lt;|gt;)", body["text"])
@@ -80,7 +85,7 @@ def test_a_receiver_that_hangs_costs_one_request_s_time_however_often_it_is_trie
     monkeypatch.setattr(alarms_webhook, "REQUEST_SECONDS", 0.5)
     monkeypatch.setattr(alarms_webhook, "REMINDED_AT_ONCE", 1)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        notifier = AlarmWebhook(f"http://127.0.0.1:{deaf.getsockname()[1]}/", "alertmanager", NOW)
+        notifier = AlarmWebhook(f"http://127.0.0.1:{deaf.getsockname()[1]}/", "alertmanager", no_link, NOW)
         for call in (lambda: notifier.tell(alarm()), lambda: notifier.remind([alarm("a"), alarm("b"), alarm("c")])):
             begin = time.monotonic()
             with pytest.raises(Unavailable, match="does not answer"):
@@ -103,10 +108,10 @@ MARKUP = {
 @pytest.mark.parametrize(("name", "forbidden"), MARKUP.values(), ids=MARKUP)
 def test_no_name_is_markup_in_any_form(name, forbidden):
     one = alarm(name, cloud=name)
-    assert not re.search(forbidden, alarms_webhook.chat(one, NOW)["text"].partition(": ")[2])
-    for body in (alarms_webhook.plain(one, NOW), alarms_webhook.alert(one, NOW)):
+    assert not re.search(forbidden, alarms_webhook.chat(one, None, NOW)["text"].partition(": ")[2])
+    for body in (alarms_webhook.plain(one, LINK, NOW), alarms_webhook.alert(one, LINK, NOW)):
         assert not re.search(r"[\x00-\x1f\u200e-\u200f\u2028-\u202e\u2066-\u2069]", "".join(_texts(body)))
-    assert "belle_vm-1" in alarms_webhook.chat(alarm("belle_vm-1"), NOW)["text"]
+    assert "belle_vm-1" in alarms_webhook.chat(alarm("belle_vm-1"), None, NOW)["text"]
 
 
 def _texts(value):
@@ -116,7 +121,7 @@ def _texts(value):
 
 
 def test_alertmanager_gets_a_list_whose_labels_are_the_identity(webhook):
-    notifier = AlarmWebhook(f"http://127.0.0.1:{webhook.server_port}/", "alertmanager", NOW)
+    notifier = AlarmWebhook(f"{webhook.url}/", "alertmanager", no_link, NOW)
     notifier.tell(alarm())
     notifier.tell(alarm(state="resolved", resolved_at=NOW, message="other words"))
     notifier.remind([alarm(f"vm-{n}", cloud=None) for n in range(alarms_webhook.REMINDED_AT_ONCE + 1)])
@@ -147,17 +152,17 @@ def test_every_round_reminds_an_alertmanager_and_nobody_else(client, bearer, web
 @pytest.mark.parametrize(("status", "asked"), [(500, 3), (429, 3), (404, 1), (302, 1)])
 def test_what_may_pass_is_tried_again_and_what_will_not_is_not(webhook, status, asked):
     webhook.status = status
-    secret = f"http://127.0.0.1:{webhook.server_port}/services/T0/B0/s3cret"
+    secret = f"{webhook.url}/services/T0/B0/s3cret"
     with pytest.raises(Unavailable, match=f"answered {status}: check SKYTALLY_ALARM_WEBHOOK") as refused:
-        AlarmWebhook(secret, "skytally", NOW).tell(alarm())
-    assert webhook.asked == asked
+        AlarmWebhook(secret, "skytally", no_link, NOW).tell(alarm())
+    assert len(webhook.requests) == asked
     assert "s3cret" not in str(refused.value)
     assert refused.value.__cause__ is None
 
 
 def test_nobody_there_is_an_outage():
     with pytest.raises(Unavailable, match="does not answer"):
-        AlarmWebhook("http://127.0.0.1:9/s3cret", "skytally", NOW).tell(alarm())
+        AlarmWebhook("http://127.0.0.1:9/s3cret", "skytally", no_link, NOW).tell(alarm())
 
 
 def test_what_a_receiver_will_never_take_holds_up_no_other_alarm(client, bearer, webhook, round_at):
@@ -175,7 +180,7 @@ def test_a_dead_receiver_is_not_asked_about_every_alarm(client, bearer, webhook,
     webhook.status = 404
     silent(client, bearer, 5)
     round_at(NOW)
-    assert webhook.asked == 2
+    assert len(webhook.requests) == 2
 
 
 def test_one_round_tells_a_bounded_number_and_the_next_the_rest(client, bearer, webhook, round_at, monkeypatch):
@@ -206,13 +211,13 @@ def test_what_cannot_be_looked_at_is_not_over_and_spoils_no_other_look(client, b
 def test_the_real_alertmanager_shows_an_alarm_until_it_is_resolved(
     client, bearer, running, form, round_at, monkeypatch
 ):
-    import lab
+    from tests.support import builders
 
     server = running["alertmanager"]
     monkeypatch.setenv("SKYTALLY_ALARM_WEBHOOK", server.settings["SKYTALLY_ALARM_WEBHOOK"])
     monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
     form("alertmanager")
-    vm = lab.FakeVm("vm ü \"'\\ <b>", boot_at=NOW - timedelta(hours=5))
+    vm = builders.FakeVm("vm ü \"'\\ <b>", boot_at=NOW - timedelta(hours=5))
     caller = bearer("reporter", clouds=("uvic",))
     client.post("usage-report", json={"samples": [vm.sample(NOW - timedelta(hours=3))]}, headers=caller)
     assert round_at(NOW - timedelta(minutes=10))["raised"] == 1
@@ -272,7 +277,9 @@ def test_the_documented_configuration_mails_an_alarm(running, tmp_path):
         assert "SUCCESS" in amtool("check-config", str(tmp_path / "alertmanager.yml"))
         assert running["alertmanager"]
         with servers.alertmanager(tmp_path) as server:
-            AlarmWebhook(server.settings["SKYTALLY_ALARM_WEBHOOK"], "alertmanager", NOW).tell(alarm(HOSTILE))
+            AlarmWebhook(server.settings["SKYTALLY_ALARM_WEBHOOK"], "alertmanager", lambda _: LINK, NOW).tell(
+                alarm(HOSTILE)
+            )
             mail = message_from_string(relay.mails.get(timeout=30), policy=policy.default)
         relay.shutdown()
         thread.join()
@@ -281,6 +288,39 @@ def test_the_documented_configuration_mails_an_alarm(running, tmp_path):
     assert "silent_vm" in html
     assert "<!channel>" not in html
     assert "&lt;!channel&gt;" in html
+    assert LINK.replace("&", "&amp;") in html
+
+
+LINKS = {
+    "skytally": lambda body: body["link"] or "",
+    "chat": lambda body: body["text"].rpartition("still runs it")[2].strip(),
+    "alertmanager": lambda body: body[0].get("generatorURL", ""),
+}
+
+
+@pytest.mark.parametrize("chosen", LINKS)
+def test_without_a_public_url_no_form_has_a_link(client, bearer, webhook, form, round_at, chosen):
+    form(chosen)
+    silent(client, bearer, 1)
+    round_at(NOW)
+    assert LINKS[chosen](webhook.heard[0]) == ""
+
+
+@pytest.fixture
+def public_url(home, monkeypatch):
+    monkeypatch.setenv("SKYTALLY_PUBLIC_URL", "https://sky.example.org/function/")
+
+
+@pytest.mark.usefixtures("public_url")
+@pytest.mark.parametrize("chosen", LINKS)
+def test_with_a_public_url_every_form_links_to_the_evidence(client, bearer, webhook, form, round_at, chosen):
+    form(chosen)
+    silent(client, bearer, 1)
+    round_at(NOW)
+    address, _, fragment = LINKS[chosen](webhook.heard[0]).partition("#")
+    assert address == "https://sky.example.org/function/dashboard"
+    shown = client.get(f"dashboard/data?{fragment}", headers=bearer("reader", clouds=("uvic",))).json()
+    assert [(row["cloud"], row["vm"]) for row in shown["table"]] == [("uvic", "vm-0")]
 
 
 def amtool(*words):

@@ -5,9 +5,7 @@ read back by dirq and loaded into a model of APEL's server.
 import uuid
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
-from apel_server import ApelServer
 from click.testing import CliRunner
 from dirq.QueueSimple import QueueSimple
 
@@ -18,6 +16,8 @@ from skytally.core.documents import Job
 from skytally.core.errors import Conflict, NotFound
 from skytally.core.ports import Write
 from skytally.operation import retention
+from tests.support import builders
+from tests.support.apel_server import ApelServer
 
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
@@ -61,11 +61,11 @@ class Fleet:
         wiring.close()
 
     def report(self, name, cloud, boot_at, group=None, cores=8, score=None):
-        vm = lab.FakeVm(name, boot_at=boot_at, cores=cores)
+        vm = builders.FakeVm(name, boot_at=boot_at, cores=cores)
         vm.boot_id = str(uuid.uuid5(uuid.NAMESPACE_OID, name))
         benchmark = {"kernel": "zbs", "kernel_version": "1", "score_wall": score, "score_cpu": score, "copies": cores}
         more = {"benchmark": benchmark} if score else {}
-        sample = vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, cores), **more)
+        sample = vm.sample(EDGE, month="2026-10", month_start=builders.counters(0, cores), **more)
         headers = self.bearer("reporter", clouds=(cloud,), group=group, issued=NOW)
         answer = self.client.post("usage-report", json={"samples": [sample]}, headers=headers)
         assert answer.json()["accepted"] == 1, answer.text
@@ -103,7 +103,7 @@ class Fleet:
         return self.client.get("statement", params=params, headers=self.bearer("reader", issued=NOW)).json()["boots"]
 
 
-@pytest.fixture(params=lab.DOCUMENT_STORES)
+@pytest.fixture(params=builders.DOCUMENT_STORES)
 def fleet(request, home, document_settings, monkeypatch, client, bearer):
     for setting, value in ({"SKYTALLY_CLOUDS": str(home / "clouds.toml")} | document_settings(request.param)).items():
         monkeypatch.setenv(setting, value)
@@ -202,7 +202,7 @@ def test_a_cloud_that_nobody_knows_is_an_error_that_names_those_that_are_known(f
 def test_many_vms_are_several_messages_of_a_thousand(fleet):
     boot_at = EDGE - timedelta(hours=1)
     samples = [
-        lab.FakeVm(f"many-{n}", boot_at=boot_at).sample(EDGE, month="2026-10", month_start=lab.counters(0))
+        builders.FakeVm(f"many-{n}", boot_at=boot_at).sample(EDGE, month="2026-10", month_start=builders.counters(0))
         for n in range(1_200)
     ]
     answer = fleet.client.post(

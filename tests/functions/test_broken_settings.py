@@ -5,11 +5,11 @@ what is wrong with them is a 503 that names no more than the setting, no caller'
 import logging
 from datetime import UTC, datetime
 
-import lab
 import pytest
 
 from skytally.app import wiring
 from skytally.deployment.catalog import FUNCTIONS
+from tests.support import builders
 
 SECRET = "s3cret"
 # What needs no site data: whoever claims proves it by the token, and these timers look at none.
@@ -45,7 +45,7 @@ BROKEN = {
 @pytest.fixture
 def calls(client, scheduler, reader, bearer, settled):
     """Call every function with good requests; return their replies by name."""
-    reporter, sample = bearer("reporter", vm="vm-1", clouds=("uvic",)), lab.FakeVm("vm-1").sample(settled)
+    reporter, sample = bearer("reporter", vm="vm-1", clouds=("uvic",)), builders.FakeVm("vm-1").sample(settled)
 
     def call_all():
         token = f"{'c' * 26}.4102444800.{'0' * 64}"
@@ -53,7 +53,7 @@ def calls(client, scheduler, reader, bearer, settled):
             "secret_deposit": client.post(
                 "secret-deposit", json={"vm": "vm-1", "cloud": "uvic", "payload": "eA=="}, headers=scheduler
             ),
-            "secret_claim": client.post("secret-claim", data=lab.claim_form(token, lab.public_key())),
+            "secret_claim": client.post("secret-claim", data=builders.claim_form(token, builders.public_key())),
             "secret_revoke": client.post(
                 "secret-revoke", json={"claim": "c" * 26, "expires": 4_102_444_800}, headers=scheduler
             ),

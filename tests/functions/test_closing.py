@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import lab
 import pytest
 from click.testing import CliRunner
 from msgspec import structs
@@ -25,6 +24,7 @@ from skytally.core.documents import Anomaly, Closing, PlacedVm, Usage
 from skytally.core.errors import Changed, Conflict, Malformed, NotFound
 from skytally.core.ports import Write
 from skytally.operation import retention
+from tests.support import builders
 
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
@@ -38,7 +38,7 @@ class Month:
     def __init__(self, client, bearer, home, monkeypatch):
         self.client, self.bearer, self.home, self._monkeypatch = client, bearer, home, monkeypatch
         self.now(NOW)
-        self.late = lab.FakeVm("vm-late", boot_at=EDGE - timedelta(hours=5), cores=2)
+        self.late = builders.FakeVm("vm-late", boot_at=EDGE - timedelta(hours=5), cores=2)
 
     def now(self, at):
         self._monkeypatch.setattr("skytally.core.clock.now", lambda: at)
@@ -48,7 +48,7 @@ class Month:
         wiring.close()
 
     def report(self, vm, cloud="uvic", **more):
-        body = {"samples": [vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, vm.cores), **more)]}
+        body = {"samples": [vm.sample(EDGE, month="2026-10", month_start=builders.counters(0, vm.cores), **more)]}
         answer = self.client.post(
             "usage-report", json=body, headers=self.bearer("reporter", clouds=(cloud,), issued=NOW)
         )
@@ -85,7 +85,7 @@ def stated(home, monkeypatch, client, bearer):
     return stated
 
 
-@pytest.fixture(params=lab.DOCUMENT_STORES)
+@pytest.fixture(params=builders.DOCUMENT_STORES)
 def month(request, home, document_settings, monkeypatch, client, bearer):
     for setting, value in ({"SKYTALLY_CLOUDS": str(home / "clouds.toml")} | document_settings(request.param)).items():
         monkeypatch.setenv(setting, value)
@@ -93,7 +93,7 @@ def month(request, home, document_settings, monkeypatch, client, bearer):
     wiring.close()
     month = Month(client, bearer, home, monkeypatch)
     for cloud, hours in (("uvic", 20), ("cern", 10)):
-        month.report(lab.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=hours)), cloud)
+        month.report(builders.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=hours)), cloud)
     (home / "statement.pub").write_text(month.run("keygen").stdout)
     return month
 
@@ -186,7 +186,7 @@ def test_a_signed_statement_says_whose_it_is_what_it_rests_on_and_what_its_numbe
         ("by-model", {"kernel": "other", "cpu_model": "fast"}),
         ("by-itself", {"score_hs23": 12.0}),
     ):
-        month.report(lab.FakeVm(name, boot_at=EDGE - timedelta(hours=1)), benchmark=benchmark | more)
+        month.report(builders.FakeVm(name, boot_at=EDGE - timedelta(hours=1)), benchmark=benchmark | more)
     month.close()
     signed = signed_text(month)
     assert (signed["format"], signed["from"], signed["until"]) == (
@@ -221,8 +221,8 @@ def test_hs23_hours_that_are_of_a_part_say_so_everywhere(month, tmp_path):
     (month.home / "clouds.toml").write_text(SITE.format(price=0.5) + "[calibration]\nkernels = { zbs = 1.5 }\n")
     wiring.close()
     benchmark = {"kernel": "zbs", "kernel_version": "1", "score_wall": 10.0, "score_cpu": 10.0, "copies": 8}
-    month.report(lab.FakeVm("scored", boot_at=EDGE - timedelta(hours=4)), benchmark=benchmark)
-    month.report(lab.FakeVm("scored", boot_at=EDGE - timedelta(hours=4)), "whole", benchmark=benchmark)
+    month.report(builders.FakeVm("scored", boot_at=EDGE - timedelta(hours=4)), benchmark=benchmark)
+    month.report(builders.FakeVm("scored", boot_at=EDGE - timedelta(hours=4)), "whole", benchmark=benchmark)
     names = ("hs23_hours", "scored_core_hours", "hs23_complete")
     shown = {cloud: tuple(row[name] for name in names) for cloud, row in month.rows().items()}
     assert shown == {"uvic": (480.0, 32.0, False), "whole": (480.0, 32.0, True), "cern": (None, 0.0, None)}
@@ -254,7 +254,7 @@ def test_a_statement_of_format_1_is_read_verified_and_not_closed_again(stated, c
     wiring.documents().write([Write("closing", closing.key_of(old), 0, old, create=True)]).result()
     assert stated.close() == {}
     assert stated.get(detail="signed", cloud="uvic").json() == signed
-    stated.report(lab.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=1)), "open")
+    stated.report(builders.FakeVm("vm-1", boot_at=EDGE - timedelta(hours=1)), "open")
     for detail, count in ((None, 2), ("boots", 4)):
         lines = list(
             csv.DictReader(io.StringIO(stated.get(format="csv", **({"detail": detail} if detail else {})).text))
@@ -270,7 +270,7 @@ def test_a_statement_of_format_1_is_read_verified_and_not_closed_again(stated, c
     (home / "signed.json").write_text(json.dumps(signed))
     said = stated.run("verify", home / "signed.json").stdout
     assert "≥ 2,353.777" in said
-    late = lab.FakeVm("vm-late", boot_at=EDGE - timedelta(seconds=1_001), cores=1)
+    late = builders.FakeVm("vm-late", boot_at=EDGE - timedelta(seconds=1_001), cores=1)
     stated.report(late)
     assert stated.close()["uvic"]["revision"] == 2
     assert (
@@ -280,7 +280,7 @@ def test_a_statement_of_format_1_is_read_verified_and_not_closed_again(stated, c
 
 
 def test_numbers_have_at_most_six_decimals_and_money_those_of_its_currency(month):
-    month.report(lab.FakeVm("thirds", boot_at=EDGE - timedelta(seconds=19_201), cores=7))
+    month.report(builders.FakeVm("thirds", boot_at=EDGE - timedelta(seconds=19_201), cores=7))
     for currency, cost, written in (("JPY", 1.0, "1"), ("KWD", 1.464, "1.464"), ("CAD", 1.46, "1.46")):
         (month.home / "clouds.toml").write_text(
             f"[clouds.uvic]\nprice_per_core_hour = 0.00742\ncurrency = '{currency}'\n"
@@ -358,7 +358,7 @@ def test_another_calibration_is_named_with_its_hs23_hours(stated):
     (stated.home / "clouds.toml").write_text(calibrated.format(factor=1.5))
     wiring.close()
     benchmark = {"kernel": "zbs", "kernel_version": "1", "score_wall": 10.0, "score_cpu": 10.0, "copies": 8}
-    stated.report(lab.FakeVm("scored", boot_at=EDGE - timedelta(hours=4)), benchmark=benchmark)
+    stated.report(builders.FakeVm("scored", boot_at=EDGE - timedelta(hours=4)), benchmark=benchmark)
     stated.close()
     (stated.home / "clouds.toml").write_text(calibrated.format(factor=1.65))
     wiring.close()

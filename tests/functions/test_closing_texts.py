@@ -5,7 +5,6 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 
-import lab
 import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -17,6 +16,7 @@ from skytally.accounting.frozen import Before, BootRow, Changes, Totals
 from skytally.app import wiring
 from skytally.core.documents import Closing, Unreadable
 from skytally.core.ports import Write
+from tests.support import builders
 
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
@@ -55,8 +55,8 @@ def closed(home, monkeypatch, client, bearer):
         return closing.close("2026-10", ["bad"], documents, wiring.site(), lambda text: signature.sign(text, key), NOW)
 
     for vm, cloud in (("vm-1", "good"), ("vm-1", "bad"), ("vm-2", "bad")):
-        sample = lab.FakeVm(vm, boot_at=EDGE - timedelta(hours=20)).sample(
-            EDGE, month="2026-10", month_start=lab.counters(0, 8)
+        sample = builders.FakeVm(vm, boot_at=EDGE - timedelta(hours=20)).sample(
+            EDGE, month="2026-10", month_start=builders.counters(0, 8)
         )
         answer = client.post(
             "usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=(cloud,), issued=NOW)

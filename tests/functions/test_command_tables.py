@@ -7,7 +7,6 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import click
-import lab
 import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
@@ -15,6 +14,7 @@ from rich.cells import cell_len
 from skytally.app import wiring
 from skytally.cli import cli
 from skytally.cli.terminal import show
+from tests.support import builders
 
 COLUMNS = 80
 EDGE = datetime(2026, 11, 1, tzinfo=UTC)
@@ -74,8 +74,8 @@ def run(home, monkeypatch, client, bearer, scheduler):
         body = {"vm": vm, "cloud": CLOUD, "payload": "aaaa"}
         assert client.post("secret-deposit", json=body, headers=scheduler).status_code == 201
     monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
-    vms = [lab.FakeVm(f"vm-{n}", boot_at=EDGE - timedelta(seconds=2_222_221 + n), cores=64_000) for n in range(3)]
-    samples = [vm.sample(EDGE, month="2026-10", month_start=lab.counters(0, vm.cores)) for vm in vms]
+    vms = [builders.FakeVm(f"vm-{n}", boot_at=EDGE - timedelta(seconds=2_222_221 + n), cores=64_000) for n in range(3)]
+    samples = [vm.sample(EDGE, month="2026-10", month_start=builders.counters(0, vm.cores)) for vm in vms]
     reporter = bearer("reporter", clouds=(CLOUD,), issued=NOW)
     assert client.post("usage-report", json={"samples": samples}, headers=reporter).json()["accepted"] == 3
     (home / "bill.csv").write_text(f"cloud,core_hours,cost,currency\n{CLOUD},100000000.123,123456789,JPY\n")

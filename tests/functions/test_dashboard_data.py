@@ -4,11 +4,11 @@ import csv
 import io
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
 
 from skytally.app import wiring
 from skytally.core.records import iso
+from tests.support import builders
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CLOUD = "uvic"
@@ -25,7 +25,7 @@ def look(request, document_settings, client, bearer, monkeypatch):
     monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     issued = NOW - timedelta(minutes=1)
     for n in range(1, 13):
-        vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2), cores=n)
+        vm = builders.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2), cores=n)
         samples = [
             vm.sample(NOW - timedelta(hours=1)),
             vm.sample(NOW, NOW - timedelta(hours=1), estimated=n == 1, clock_offset_seconds=31.0 * n),
@@ -74,14 +74,14 @@ def test_a_free_range_cuts_what_lies_on_its_edges(look):
     )
 
 
-@pytest.mark.parametrize("look", lab.DOCUMENT_STORES, indirect=True)
+@pytest.mark.parametrize("look", builders.DOCUMENT_STORES, indirect=True)
 def test_the_longest_range_there_is_holds_what_is_known(look):
     answer = look(**{"from": "2000-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}).json()
     assert (answer["totals"]["core_hours"], answer["totals"]["vm_count"], answer["coverage"]) == (156.0, 12, 1.0)
     assert sum(point["core_hours"] for point in answer["series"]) == 156.0
 
 
-@pytest.mark.parametrize("look", lab.DOCUMENT_STORES, indirect=True)
+@pytest.mark.parametrize("look", builders.DOCUMENT_STORES, indirect=True)
 def test_a_vms_intervals_are_those_of_every_sum(look):
     answer = look(by="interval", vm="vm-4", **{"from": "2026-11-25T10:30:00Z"}).json()
     assert [(row["from"], row["until"], row["core_hours"], row["cpu_hours"]) for row in answer["table"]] == [
@@ -93,7 +93,7 @@ def test_a_vms_intervals_are_those_of_every_sum(look):
 
 
 def test_a_vm_whose_name_begins_like_another_boot_keeps_its_intervals_apart(look, client, bearer):
-    other = lab.FakeVm(f"vm-4-{NOW - timedelta(hours=2):%Y%m%dT%H%M%SZ}", boot_at=NOW - timedelta(hours=2))
+    other = builders.FakeVm(f"vm-4-{NOW - timedelta(hours=2):%Y%m%dT%H%M%SZ}", boot_at=NOW - timedelta(hours=2))
     token = bearer("reporter", clouds=(CLOUD,), issued=NOW - timedelta(minutes=1))
     client.post("usage-report", json={"samples": [other.sample(NOW)]}, headers=token)
     assert {row["vm"] for row in look(by="interval", vm="vm-4").json()["table"]} == {"vm-4"}
@@ -144,7 +144,7 @@ def test_csv_holds_the_same_rows(look):
     assert look(format="xml", status=400).json()["error"]["field"] == "format"
 
 
-@pytest.mark.parametrize("look", lab.DOCUMENT_STORES, indirect=True)
+@pytest.mark.parametrize("look", builders.DOCUMENT_STORES, indirect=True)
 def test_it_tells_what_the_numbers_do_not_know(look):
     answer = look(until="2026-11-25T15:00:00Z").json()
     doubts = {one["kind"]: one for one in answer["doubts"]}
@@ -152,14 +152,14 @@ def test_it_tells_what_the_numbers_do_not_know(look):
     assert (doubts["clock_offset"]["vm_count"], len(doubts["clock_offset"]["vms"])) == (12, 12)
     assert doubts["estimated_edge"]["vms"] == [{"cloud": CLOUD, "vm": "vm-1", "value": True}]
     assert (answer["totals"]["scored_core_hours"], answer["totals"]["hs23_hours"]) == (0, None)
-    assert answer["choices"] == {"cloud": [CLOUD], "site": ["Victoria"], "group": ["belle"]}
+    assert answer["choices"] == {"cloud": [CLOUD], "site": ["Victoria"], "group": ["belle"], "flavor": []}
 
 
-@pytest.mark.parametrize("look", lab.DOCUMENT_STORES, indirect=True)
+@pytest.mark.parametrize("look", builders.DOCUMENT_STORES, indirect=True)
 def test_a_vm_back_from_a_memory_snapshot_is_not_silent_and_what_it_lacks_is_not_covered(look, client, bearer):
-    vm = lab.FakeVm("vm-back", boot_at=NOW - timedelta(hours=6))
+    vm = builders.FakeVm("vm-back", boot_at=NOW - timedelta(hours=6))
     before = vm.sample(NOW - timedelta(hours=3))
-    after = vm.sample(NOW - timedelta(hours=4)) | {"sampled_at": lab.stamp(NOW), "previous": None}
+    after = vm.sample(NOW - timedelta(hours=4)) | {"sampled_at": builders.stamp(NOW), "previous": None}
     token = bearer("reporter", clouds=(CLOUD,), issued=NOW - timedelta(minutes=1))
     told = client.post("usage-report", json={"samples": [before, after]}, headers=token).json()
     assert (told["accepted"], told["stale"]) == (1, 1)
@@ -169,8 +169,8 @@ def test_a_vm_back_from_a_memory_snapshot_is_not_silent_and_what_it_lacks_is_not
 
 @pytest.mark.parametrize(("seconds", "coverage"), [(10, 1.0), (59, 1.0), (-10, 1.0), (600, 0.857143)])
 def test_coverage_of_a_vm_whose_clocks_differ_is_that_of_the_statement(look, client, bearer, reader, seconds, coverage):
-    vm = lab.FakeVm("vm-btime", boot_at=NOW - timedelta(hours=1))
-    sample = vm.sample(NOW) | {"boot_at": lab.stamp(NOW - timedelta(hours=1, seconds=seconds))}
+    vm = builders.FakeVm("vm-btime", boot_at=NOW - timedelta(hours=1))
+    sample = vm.sample(NOW) | {"boot_at": builders.stamp(NOW - timedelta(hours=1, seconds=seconds))}
     token = bearer("reporter", clouds=("other",), issued=NOW - timedelta(minutes=1))
     assert client.post("usage-report", json={"samples": [sample]}, headers=token).json()["accepted"] == 1
     headers = bearer("reader", issued=NOW - timedelta(minutes=1))
@@ -193,9 +193,9 @@ def test_silent_vms_are_named_with_when_they_were_last_heard_of(look, monkeypatc
 
 
 def test_a_browser_keeps_the_pages_files_until_they_change(look):
-    first = look("dashboard/d3.v7.min.js")
+    first = look("dashboard/plot.min.js")
     kept = {"If-None-Match": first.headers["etag"]}
-    again = look("dashboard/d3.v7.min.js", status=304, headers=kept)
+    again = look("dashboard/plot.min.js", status=304, headers=kept)
     assert (again.content, again.headers["etag"], again.headers["cache-control"]) == (
         b"",
         first.headers["etag"],
@@ -218,7 +218,7 @@ def test_what_is_sent_packed_is_the_same(look):
 def test_what_crosses_a_steps_edge_counts_on_both_sides_by_its_parts(look, client, bearer):
     """Three cores from 08:20: an interval across one edge, one across two, and what the window's start cuts."""
     begin = NOW - timedelta(hours=3, minutes=40)
-    vm, last, samples = lab.FakeVm("odd", boot_at=begin, cores=3), begin, []
+    vm, last, samples = builders.FakeVm("odd", boot_at=begin, cores=3), begin, []
     for minutes in (60, 150, 220):
         samples.append(vm.sample(begin + timedelta(minutes=minutes), last))
         last = begin + timedelta(minutes=minutes)

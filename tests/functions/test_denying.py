@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
-from lab import DOCUMENT_STORES
 
 from skytally.access import tokens
 from skytally.app import wiring
+from tests.support import builders
+from tests.support.builders import DOCUMENT_STORES
 
 LONG_AGO = timedelta(days=60)
 
@@ -31,7 +31,7 @@ def deny(request, home, document_settings, monkeypatch):
 
 def report(client, headers, *vms):
     now = datetime.now(UTC).replace(microsecond=0)
-    samples = [lab.FakeVm(vm, boot_at=now - timedelta(hours=1)).sample(now) for vm in vms]
+    samples = [builders.FakeVm(vm, boot_at=now - timedelta(hours=1)).sample(now) for vm in vms]
     return client.post("usage-report", json={"samples": samples}, headers=headers)
 
 

@@ -3,11 +3,8 @@ refused, signed in again, and what people are told of it.
 """
 
 import json
-import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import lab
 import pytest
 from click.testing import CliRunner
 
@@ -16,31 +13,23 @@ from skytally.cli import cli
 from skytally.core.documents import Alarm
 from skytally.core.records import Caller
 from skytally.jobs import heartbeats
+from tests.support import builders
+from tests.support.recording_server import json_reply, recording_server
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 
 
-class Handler(BaseHTTPRequestHandler):
+class Dirac:
     """DiracX as far as its credentials go: a refresh token works once, and its second use ends the session."""
 
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        status, answer = (
-            self.server.renewal(body)
-            if self.path == "/api/auth/token"
-            else self.server.search(self.headers["Authorization"])
-        )
-        data = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+    def __init__(self, file):
+        self.file, self.count, self.sent = file, 0, []
 
-    def log_message(self, *_):
-        """Say nothing."""
+    def __call__(self, request):
+        if request.path == "/api/auth/token":
+            return self.renewal(request.body.decode())
+        return self.search(request.headers["Authorization"])
 
-
-class Server(ThreadingHTTPServer):
     def sign_in(self):
         self.count += 1
         self.access, self.refresh = f"access-{self.count}", f"refresh-{self.count}"
@@ -50,29 +39,23 @@ class Server(ThreadingHTTPServer):
         self.sent.append(form.rpartition("refresh_token=")[2])
         if self.sent[-1] != self.refresh:
             self.refresh = None
-            return 401, {}
-        return 200, self.sign_in()
+            return json_reply({}, 401)
+        return json_reply(self.sign_in())
 
     def search(self, authorization):
-        return (200, []) if authorization == f"Bearer {self.access}" else (401, {})
+        return json_reply([]) if authorization == f"Bearer {self.access}" else json_reply({}, 401)
 
 
 @pytest.fixture
 def dirac(home, monkeypatch):
-    server = Server(("127.0.0.1", 0), Handler)
-    server.count, server.sent = 0, []
-    server.file = home / "robot"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("SKYTALLY_DIRAC_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("SKYTALLY_DIRAC_TOKEN_FILE", str(server.file))
-    monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
-    sign_in(server)
-    wiring.close()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    dirac = Dirac(home / "robot")
+    with recording_server(dirac) as server:
+        monkeypatch.setenv("SKYTALLY_DIRAC_URL", server.url)
+        monkeypatch.setenv("SKYTALLY_DIRAC_TOKEN_FILE", str(dirac.file))
+        monkeypatch.setenv("SKYTALLY_TIMER_MIN_SECONDS", "0")
+        sign_in(dirac)
+        wiring.close()
+        yield dirac
 
 
 def sign_in(server):
@@ -89,7 +72,7 @@ def collect(client, dirac, monkeypatch):
         monkeypatch.setattr("skytally.core.clock.now", lambda: at)
         wiring.close()
         heartbeats.record(
-            lab.heartbeat(str(dirac.count + 1), vm="vm-1"), CALLER, wiring.documents(), at - timedelta(hours=2)
+            builders.heartbeat(str(dirac.count + 1), vm="vm-1"), CALLER, wiring.documents(), at - timedelta(hours=2)
         )
         return client.post("dirac-collect")
 

@@ -6,15 +6,15 @@ import os
 import stat
 from datetime import UTC, datetime, timedelta
 
-import classic_dirac
-import lab
 import pytest
-from lab import DOCUMENT_STORES, FakeVm
 
+from localstack import classic_dirac
 from skytally.app import wiring
 from skytally.core.documents import Heartbeat, Job, Unreadable
 from skytally.core.records import Caller
 from skytally.jobs import heartbeats
+from tests.support import builders
+from tests.support.builders import DOCUMENT_STORES, FakeVm
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 JOB = classic_dirac.RECORDED_MORE | {"RescheduleTime": None, "EndExecTime": None}
@@ -36,7 +36,7 @@ def collect(request, client, document_settings, tmp_path, monkeypatch):
 
 def named(*job_ids, hours_ago=3.0, vm="vm-1"):
     at = datetime.now(UTC) - timedelta(hours=hours_ago)
-    heartbeats.record(lab.heartbeat(*job_ids, vm=vm), CALLER, wiring.documents(), at)
+    heartbeats.record(builders.heartbeat(*job_ids, vm=vm), CALLER, wiring.documents(), at)
 
 
 def job(job_id):

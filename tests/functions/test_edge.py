@@ -5,13 +5,13 @@ import json
 import logging
 from datetime import UTC, datetime
 
-import described
 import pytest
 from starlette.testclient import TestClient
 
 from localstack.serve import AllFunctions
 from skytally.app import wiring
 from skytally.core import logs
+from tests.support import described
 
 BASE = "http://skytally.test/function/"
 

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from lab import DOCUMENT_STORES
 
+from skytally.alarms import evidence
 from skytally.app import wiring
 from skytally.core.documents import Alarm, Cursor, Heartbeat, Job
 from skytally.core.ports import Write
 from skytally.jobs.dirac_state import ZOMBIE
+from tests.support.builders import DOCUMENT_STORES
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -80,13 +81,20 @@ def test_healthy_clouds_raise_nothing(jobs, found):
     assert found() == {}
 
 
-def test_a_faulty_cloud_is_named_with_its_error_and_is_over_an_hour_after_the_last_evidence(jobs, found):
+def test_a_faulty_cloud_is_named_with_its_error_and_is_over_an_hour_after_the_last_evidence(
+    store, jobs, found, client, bearer
+):
     usual_work(jobs)
     jobs(60, cloud="cloud-2", vm="vm-1", task_id="3", **FAILED)
     jobs(30, cloud="cloud-2", vm="vm-2", task_id="1", status="cancelled")
     message = found()["faulty_cloud", "cloud-2"]
     assert message.startswith("jobs fail on cloud-2: 70 of 160 in the last hour, where ")
     assert "most with pilot 1099 (stage-in failed)" in message
+    store.refresh()
+    (alarm,) = (alarm for _, alarm in store.find("alarm", Alarm, {}) if alarm.kind == "faulty_cloud")
+    shown = client.get("dashboard/data", params=evidence.parameters(alarm), headers=bearer("reader")).json()
+    assert (shown["row_count"], {row["error"] for row in shown["table"]}) == (70, {"pilot 1099"})
+    assert {row["cloud"] for row in shown["table"]} == {"cloud-2"}
     later = NOW + 45 * MINUTE
     for cloud in CLOUDS:
         jobs(40, cloud=cloud, vm="vm-1", task_id="4", final_at=later - 20 * MINUTE)

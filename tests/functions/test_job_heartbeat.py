@@ -5,21 +5,13 @@ the collector's doors are tested on a real DiracX.
 from datetime import datetime, timedelta
 
 import pytest
-from lab import DOCUMENT_STORES
 
 from skytally.app import wiring
 from skytally.core.documents import Heartbeat
 
 
-@pytest.fixture(params=DOCUMENT_STORES)
-def store(request, home, document_settings, monkeypatch):
-    for setting, value in document_settings(request.param).items():
-        monkeypatch.setenv(setting, value)
-    wiring.close()
-
-
 @pytest.fixture
-def beat(store, client, bearer):
+def beat(document_store, client, bearer):
     def send(body, **who):
         return client.post(
             "job-heartbeat", json=body, headers=bearer("reporter", **{"vm": "vm-1", "clouds": ("uvic",)} | who)

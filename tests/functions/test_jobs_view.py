@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from lab import DOCUMENT_STORES
 
 from skytally.app import wiring
 from skytally.core.documents import Job
 from skytally.core.ports import Write
+from tests.support.builders import DOCUMENT_STORES
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR_MS = 3_600_000

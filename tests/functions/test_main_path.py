@@ -3,9 +3,8 @@
 import base64
 from datetime import UTC, datetime, timedelta
 
-import lab
-
 from skytally.secrets import envelope
+from tests.support import builders
 
 
 def test_a_vm_takes_its_secret_reports_and_is_on_the_statement(client, scheduler, reader):
@@ -16,16 +15,16 @@ def test_a_vm_takes_its_secret_reports_and_is_on_the_statement(client, scheduler
     )
     assert deposit.status_code == 201
     answer = deposit.json()
-    form = lab.claim_form(answer["token"], lab.public_key())
+    form = builders.claim_form(answer["token"], builders.public_key())
     bundle = client.post("secret-claim", data=form)
     assert bundle.status_code == 200, bundle.text
     claim, expires, secret = answer["token"].split(".")
-    payload, reporter = envelope.open_bundle(bundle.content, secret.encode(), lab.SHARED_KEY, claim, int(expires))
+    payload, reporter = envelope.open_bundle(bundle.content, secret.encode(), builders.SHARED_KEY, claim, int(expires))
     assert payload == b"hello"
     assert client.post("secret-claim", data=form).json()["error"]["code"] == "taken"
 
     now = datetime.now(UTC).replace(microsecond=0)
-    vm = lab.FakeVm("vm-1", boot_at=now - timedelta(minutes=30))
+    vm = builders.FakeVm("vm-1", boot_at=now - timedelta(minutes=30))
     receipt = client.post(
         "usage-report", json={"samples": [vm.sample(now)]}, headers={"Authorization": f"Bearer {reporter}"}
     )

@@ -7,10 +7,8 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import lab
 import pytest
 import yaml
-from lab import DOCUMENT_STORES
 from prometheus_client.parser import text_string_to_metric_families
 
 from skytally.app import wiring
@@ -19,6 +17,8 @@ from skytally.core.ports import Write
 from skytally.deployment.catalog import FUNCTIONS, longest_gap_seconds
 from skytally.operation.report_counters import ITEMS, KEPT_EVERY, REQUESTS
 from skytally.secrets import preflight
+from tests.support import builders
+from tests.support.builders import DOCUMENT_STORES
 
 NOW = datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
 SUCCEEDED, PERIOD = "skytally_round_succeeded_timestamp_seconds", "skytally_timer_period_seconds"
@@ -96,7 +96,7 @@ def test_rounds_cursors_alarms_and_the_verdict(scraped, client, bearer):
 
 
 def test_reports_by_what_they_got_and_their_items(scraped, client, bearer, at):
-    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=3))
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=3))
     caller = bearer("reporter", clouds=("uvic",))
     later, earlier = vm.sample(NOW), vm.sample(NOW - timedelta(hours=1))
     bodies = ({"samples": [later, {}]}, {"samples": [earlier]}, {"nothing": 1})

@@ -4,8 +4,9 @@ import asyncio
 import json
 
 import pytest
-import slow_senders
-from slow_senders import converse
+
+from tests.support import slow_senders
+from tests.support.slow_senders import converse
 
 DATA = "/function/dashboard/data"
 

@@ -5,8 +5,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import simulated_day
-from lab import DOCUMENT_STORES
 
 from localstack.bigpanda import FAULTS, bigpanda
 from skytally.adapters import jobs_panda
@@ -16,6 +14,8 @@ from skytally.core.errors import Unavailable
 from skytally.core.ports import Write
 from skytally.jobs import panda_collector, panda_rows
 from skytally.operation.timer import Deadline
+from tests.support import simulated_day
+from tests.support.builders import DOCUMENT_STORES
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 NOW = datetime(2026, 11, 24, 5, 0, 30, tzinfo=UTC)

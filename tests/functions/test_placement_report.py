@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lab import ANY_JSON, DOCUMENT_STORES
 
 from skytally.app import wiring
 from skytally.core.documents import Job, PlacedVm, Placement
 from skytally.core.ports import Write
 from skytally.jobs import placement_join
+from tests.support.builders import ANY_JSON
 
 VM = {"vm": "vm-1", "cloud": "uvic", "started_at": "2026-11-24T00:00:00Z", "cores": 8}
 JOB = {
@@ -29,13 +29,6 @@ def report(client, scheduler):
         return client.post("placement-report", json=body, headers=headers)
 
     return send
-
-
-@pytest.fixture(params=DOCUMENT_STORES)
-def store(request, home, document_settings, monkeypatch):
-    for setting, value in document_settings(request.param).items():
-        monkeypatch.setenv(setting, value)
-    wiring.close()
 
 
 def stored(kind, index):
@@ -126,7 +119,7 @@ YEAR_9999 |= {"ended_at": "9999-12-31T23:59:59-14:00"}
 
 
 @pytest.mark.parametrize("bad", [YEAR_1, YEAR_9999], ids=["year 1", "year 9999"])
-def test_a_time_that_no_calendar_holds_costs_its_item_and_later_reports_go_on(store, report, bad):
+def test_a_time_that_no_calendar_holds_costs_its_item_and_later_reports_go_on(document_store, report, bad):
     vm = {**VM, **{name: bad[name] for name in ("vm", "cloud", "started_at", "ended_at") if name in bad}}
     answer = report(jobs=[bad], vms=[vm])
     assert (answer.status_code, answer.json()["accepted"]) == (200, 0)
@@ -142,7 +135,7 @@ def test_a_time_that_no_calendar_holds_costs_its_item_and_later_reports_go_on(st
     )
 
 
-def test_names_of_any_length_and_script_are_kept_on_every_store(store, report):
+def test_names_of_any_length_and_script_are_kept_on_every_store(document_store, report):
     long = {**JOB, "batch_id": "\U0001f600" * 255, "vm": "\u4e91" * 255, "cloud": "\u00e9" * 255}
     assert report(jobs=[long], vms=[{**VM, "vm": long["vm"], "cloud": long["cloud"]}]).json()["accepted"] == 2
     assert report(jobs=[long], vms=[{**VM, "vm": long["vm"], "cloud": long["cloud"]}]).json()["accepted"] == 2
@@ -162,7 +155,7 @@ def test_the_moment_of_listing_has_a_zone(report):
         assert (error["code"], error["field"]) == ("malformed_time", "listed_at")
 
 
-def test_a_vm_that_is_listed_again_is_alive_again_on_every_store(store, report):
+def test_a_vm_that_is_listed_again_is_alive_again_on_every_store(document_store, report):
     ended = {**VM, "ended_at": "2026-11-24T00:10:00Z"}
     for listed_at, vm, ended_at in (
         ("00:05", VM, None),
@@ -175,7 +168,7 @@ def test_a_vm_that_is_listed_again_is_alive_again_on_every_store(store, report):
         assert (known.ended_at and f"{known.ended_at:%H:%M}") == ended_at
 
 
-def test_a_job_that_changed_within_a_millisecond_is_joined_on_every_store(store, report):
+def test_a_job_that_changed_within_a_millisecond_is_joined_on_every_store(document_store, report):
     """Its version is made of what it was, and of what the store gives back: a rounded one would be older then."""
     documents, changed_at = wiring.documents(), datetime(2026, 11, 24, 2, 0, 0, 999_700, tzinfo=UTC)
     numbers = dict.fromkeys(("cores", "wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 0)
@@ -191,7 +184,7 @@ def test_a_job_that_changed_within_a_millisecond_is_joined_on_every_store(store,
     assert placement_join.version_of(kept) == placement_join.version_of(job)
 
 
-def test_two_clouds_say_what_they_like_of_one_batch_job_on_every_store(store, report, bearer):
+def test_two_clouds_say_what_they_like_of_one_batch_job_on_every_store(document_store, report, bearer):
     for cloud in ("uvic", "evil"):
         mine = {**JOB, "cloud": cloud, "state": cloud}
         assert (
@@ -203,7 +196,7 @@ def test_two_clouds_say_what_they_like_of_one_batch_job_on_every_store(store, re
     assert {(run.cloud, run.state) for run in stored(Placement, "placement")} == {("uvic", "uvic"), ("evil", "evil")}
 
 
-def test_what_one_cloud_invents_moves_no_job_of_another_on_every_store(store, report, bearer):
+def test_what_one_cloud_invents_moves_no_job_of_another_on_every_store(document_store, report, bearer):
     """The job's own cloud lists the vm; the other knows its name, its host and its time."""
     began = datetime(2026, 11, 24, 2, tzinfo=UTC)
     known = {
@@ -229,7 +222,7 @@ def test_what_one_cloud_invents_moves_no_job_of_another_on_every_store(store, re
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_value_in_any_field_leaves_the_neighbours_alone_on_every_store(store, client, scheduler, data):
+def test_any_value_in_any_field_leaves_the_neighbours_alone_on_every_store(document_store, client, scheduler, data):
     key = data.draw(st.sampled_from(["vms", "jobs"]))
     odd = {"vms": {**VM, "vm": "odd"}, "jobs": {**JOB, "batch_id": "odd#9.0#1", "ended_at": JOB["started_at"]}}[key]
     field = data.draw(

@@ -11,14 +11,13 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime
 
-import lab
 import pytest
-import slow_senders
-from slow_senders import ROOT, converse, head
 
 from localstack import fleet
 from skytally.app import wiring
 from skytally.deployment.catalog import FUNCTIONS
+from tests.support import builders, slow_senders
+from tests.support.slow_senders import ROOT, converse, head
 
 ENDS_WITHIN_SECONDS = 25
 WRONG = [
@@ -108,7 +107,7 @@ def status_of(url):
 @pytest.mark.slow
 def test_what_is_told_to_stop_is_not_ready_at_once_and_answers_what_it_has(home):
     """The report goes on for longer than the process listens."""
-    body = json.dumps({"samples": [lab.FakeVm("vm-1").sample(datetime.now(UTC))]}).encode() + b" " * 400_000
+    body = json.dumps({"samples": [builders.FakeVm("vm-1").sample(datetime.now(UTC))]}).encode() + b" " * 400_000
     pieces = [body[n : n + 10_000] for n in range(0, len(body), 10_000)]
 
     async def run(server, token):

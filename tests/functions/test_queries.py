@@ -3,13 +3,13 @@
 import time
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skytally.app import wiring
 from skytally.dashboard.time_range import NAMES
+from tests.support import builders
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 EDGES = [
@@ -83,7 +83,7 @@ STATEMENT = ("month", "cloud", "detail", "format", "revision", "part")
 texts = st.sampled_from([*EDGES, *WORDS, *NUMBERS]) | st.text(max_size=20)
 
 
-@pytest.fixture(params=lab.DOCUMENT_STORES)
+@pytest.fixture(params=builders.DOCUMENT_STORES)
 def ask(request, document_settings, client, bearer, monkeypatch):
     """Let two vms report, and answer how they are asked about, on each store in turn."""
     for setting, value in document_settings(request.param).items():
@@ -92,7 +92,7 @@ def ask(request, document_settings, client, bearer, monkeypatch):
     monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
     issued = NOW - timedelta(minutes=1)
     for n in range(1, 3):
-        vm = lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2))
+        vm = builders.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=2))
         token = bearer("reporter", clouds=("uvic",), issued=issued)
         assert client.post("usage-report", json={"samples": [vm.sample(NOW)]}, headers=token).json()["accepted"] == 1
     headers = bearer("reader", issued=issued)

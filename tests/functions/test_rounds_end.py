@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from slow_senders import served, served_alone
 
 from skytally.adapters.http_client import REQUEST_SECONDS
 from skytally.app import wiring
 from skytally.core.documents import Round
 from skytally.operation import timer
+from tests.support.slow_senders import served, served_alone
 
 pytestmark = pytest.mark.slow
 

@@ -3,23 +3,13 @@
 from datetime import UTC, datetime
 
 import pytest
-import scenario
-from lab import DOCUMENT_STORES
-from scenario import FOLDER
 
-from skytally.app import wiring
-
-
-@pytest.fixture(params=DOCUMENT_STORES)
-def store(request, home, document_settings, monkeypatch):
-    """Let the functions keep their documents in each store in turn."""
-    for setting, value in document_settings(request.param).items():
-        monkeypatch.setenv(setting, value)
-    wiring.close()
+from tests.support import scenario
+from tests.support.scenario import FOLDER
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
-def test_scenario(path, store, client, bearer, reader):
+def test_scenario(path, document_store, client, bearer, reader):
     story = scenario.load(path)
     for report in story["report"]:
         life = story["lives"][report["vm"]]

@@ -8,7 +8,6 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 
-import lab
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -18,6 +17,7 @@ from skytally.app import wiring
 from skytally.cli import cli
 from skytally.core.records import iso
 from skytally.secrets import envelope, stored_deposits
+from tests.support import builders
 
 PAYLOAD = b"-----BEGIN CERTIFICATE-----"
 OTHER_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
@@ -30,27 +30,17 @@ def left(client, scheduler, headers=None, **fields):
     return client.post("secret-deposit", json=body, headers=scheduler | (headers or {}))
 
 
-def claimed(client, token, private_key=lab.SHARED_KEY, vm=None, **how):
-    return client.post("secret-claim", data=lab.claim_form(token, lab.public_key(private_key), vm), **how)
+def claimed(client, token, private_key=builders.SHARED_KEY, vm=None, **how):
+    return client.post("secret-claim", data=builders.claim_form(token, builders.public_key(private_key), vm), **how)
 
 
-def opened(answer, token, vm=None, private_key=lab.SHARED_KEY):
+def opened(answer, token, vm=None, private_key=builders.SHARED_KEY):
     claim, expires, secret = token.split(".")
     return envelope.open_bundle(answer.content, secret.encode(), private_key, claim, int(expires), vm)
 
 
 def refusal(answer):
     return answer.status_code, answer.json()["error"]["code"]
-
-
-@pytest.fixture
-def at(monkeypatch):
-    """Set the server's clock."""
-
-    def set_clock(moment):
-        monkeypatch.setattr("skytally.core.clock.now", lambda: moment)
-
-    return set_clock
 
 
 def test_the_reporter_in_the_bundle_says_where_the_vm_belongs(client, scheduler):
@@ -72,7 +62,7 @@ def test_the_reporter_in_the_bundle_says_where_the_vm_belongs(client, scheduler)
 
 def test_json_claims_work_too(client, scheduler):
     token = left(client, scheduler).json()["token"]
-    assert client.post("secret-claim", json=lab.claim_form(token, lab.public_key())).status_code == 200
+    assert client.post("secret-claim", json=builders.claim_form(token, builders.public_key())).status_code == 200
 
 
 def test_the_second_taker_is_told_and_written_down(client, scheduler, reader):
@@ -83,7 +73,7 @@ def test_the_second_taker_is_told_and_written_down(client, scheduler, reader):
     assert (again.json()["error"]["kind"], other.json()["error"]["kind"]) == ("duplicate", "contested")
     assert "the answer was lost on its way to this very vm" in again.json()["error"]["message"]
     taken_at = client.get("dashboard/data?view=secrets", headers=reader).json()["table"][0]["at"]
-    digest = envelope.parse_public_key(lab.public_key()).spki_sha256[:12]
+    digest = envelope.parse_public_key(builders.public_key()).spki_sha256[:12]
     assert f"at {taken_at} from testclient with key {digest}: stop" in other.json()["error"]["message"]
     (row,) = client.get("dashboard/data?view=secrets", headers=reader).json()["table"]
     assert (row["state"], row["vm"], row["contested_count"], row["reported"]) == ("delivered", "vm-1", 1, None)
@@ -264,13 +254,13 @@ def test_a_deposit_that_makes_no_sense_is_refused(client, scheduler, fields):
     ids=str,
 )
 def test_a_claim_that_makes_no_sense_is_refused(client, scheduler, change):
-    form = lab.claim_form(left(client, scheduler).json()["token"], lab.public_key()) | change
+    form = builders.claim_form(left(client, scheduler).json()["token"], builders.public_key()) | change
     assert refusal(client.post("secret-claim", data=form)) == (400, "malformed")
 
 
 def test_a_bad_key_burns_nothing(client, scheduler):
     token = left(client, scheduler).json()["token"]
-    bad = client.post("secret-claim", data=lab.claim_form(token, "QUJD"))
+    bad = client.post("secret-claim", data=builders.claim_form(token, "QUJD"))
     assert refusal(bad) == (400, "malformed_public_key")
     assert claimed(client, token).status_code == 200
 
@@ -289,7 +279,7 @@ def test_no_secret_reaches_a_log(client, scheduler, caplog, home):
     caplog.set_level(logging.DEBUG)
     answer = left(client, scheduler)
     token = answer.json()["token"]
-    form = lab.claim_form(token, lab.public_key())
+    form = builders.claim_form(token, builders.public_key())
     bundle = client.post("secret-claim", data=form)
     _, reporter = opened(bundle, token)
     for _ in range(2):

@@ -6,15 +6,14 @@ import urllib.parse
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
-import slow_senders
-from slow_senders import converse, head, locked
 
 from localstack import fleet
 from skytally.access import tokens
 from skytally.adapters.keys_files import KeyFiles
 from skytally.http import workers
+from tests.support import builders, slow_senders
+from tests.support.slow_senders import converse, head, locked
 
 JSON = "Content-Type: application/json"
 
@@ -48,7 +47,7 @@ def test_a_caller_whose_requests_wait_for_the_store_keeps_nobody_else_waiting(se
 
     async def run():
         deposit = await call(server, "secret-deposit", {"vm": "v", "cloud": "c", "payload": "eA=="}, "scheduler")
-        claim = urllib.parse.urlencode(lab.claim_form(json.loads(deposit.body)["token"], lab.public_key()))
+        claim = urllib.parse.urlencode(builders.claim_form(json.loads(deposit.body)["token"], builders.public_key()))
         with locked(server.home):
             slow = [asyncio.create_task(heartbeat(server, "uvic", str(n + 1))) for n in range(allowed + 4)]
             done, waiting = await asyncio.wait(slow, timeout=1)

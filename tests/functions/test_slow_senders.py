@@ -11,12 +11,11 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
-import lab
 import pytest
-import slow_senders
-from slow_senders import MIB, converse, head, locked, then
 
 from localstack import fleet
+from tests.support import builders, slow_senders
+from tests.support.slow_senders import MIB, converse, head, locked, then
 
 JSON = "Content-Type: application/json"
 BOUNDS = {"SKYTALLY_HEAD_SECONDS": "1", "SKYTALLY_BODY_SECONDS": "1", "SKYTALLY_IDLE_SECONDS": "2"}
@@ -50,7 +49,7 @@ def get_digests(*headers):
 def report(token, *headers, pad=0, vm="vm-1"):
     """Write a good report, with spaces behind it."""
     body = (
-        json.dumps({"samples": [lab.FakeVm(vm, boot_at=datetime.now(UTC)).sample(datetime.now(UTC))]}).encode()
+        json.dumps({"samples": [builders.FakeVm(vm, boot_at=datetime.now(UTC)).sample(datetime.now(UTC))]}).encode()
         + b" " * pad
     )
     return head("usage-report", f"Authorization: Bearer {token}", JSON, f"Content-Length: {len(body)}", *headers), body
@@ -163,7 +162,7 @@ def test_a_body_on_a_slow_line_that_keeps_its_rate_is_read_to_its_end(server):
 def test_a_large_report_is_accepted_and_others_are_answered_meanwhile(server):
     """It runs beside the loop: a health check of the same process is not kept waiting for all of it."""
     now = datetime.now(UTC).replace(microsecond=0)
-    body = json.dumps({"samples": [lab.FakeVm("vm-1", boot_at=now).sample(now)] * 9_000}).encode()
+    body = json.dumps({"samples": [builders.FakeVm("vm-1", boot_at=now).sample(now)] * 9_000}).encode()
     assert len(body) > 4 * MIB
     sent = [
         head(
@@ -191,7 +190,7 @@ def test_a_large_report_is_accepted_and_others_are_answered_meanwhile(server):
 
 def test_a_client_that_takes_nothing_of_its_answers_is_ended(server):
     """It asks for more than the system keeps for it, and reads what there is only later: the end of it is missing."""
-    file = head("dashboard/d3.v7.min.js", method="GET")
+    file = head("dashboard/plot.min.js", method="GET")
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         client.connect(("127.0.0.1", server.port))
@@ -201,7 +200,7 @@ def test_a_client_that_takes_nothing_of_its_answers_is_ended(server):
         with contextlib.suppress(ConnectionError):
             while piece := client.recv(65_536):
                 size += len(piece)
-    (whole,) = together(converse(server.port, [head("dashboard/d3.v7.min.js", "Connection: close", method="GET")]))
+    (whole,) = together(converse(server.port, [head("dashboard/plot.min.js", "Connection: close", method="GET")]))
     assert 0 < size < 8 * len(whole.body)
 
 

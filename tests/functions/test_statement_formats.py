@@ -6,9 +6,7 @@ import csv
 import io
 from datetime import UTC, datetime, timedelta
 
-import lab
 import pytest
-from apel_server import ApelServer
 from msgspec import structs
 
 from skytally.accounting import apel_format
@@ -16,6 +14,8 @@ from skytally.app import wiring
 from skytally.core.documents import Job, Usage
 from skytally.core.ports import Write
 from skytally.operation import retention
+from tests.support import builders
+from tests.support.apel_server import ApelServer
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR_MS = 3_600_000
@@ -62,7 +62,7 @@ def job(number, **fields):
     return Write("job", f"panda/{number}", 1, Job(**blank | usual | spent | {"multicore": True} | fields))
 
 
-@pytest.fixture(params=lab.DOCUMENT_STORES)
+@pytest.fixture(params=builders.DOCUMENT_STORES)
 def ask(request, home, document_settings, monkeypatch, client, bearer, reader):
     """Report of two vms on one cloud and of one on each of two that nobody measured;
     answers how to ask for their month.
@@ -72,10 +72,10 @@ def ask(request, home, document_settings, monkeypatch, client, bearer, reader):
         monkeypatch.setenv(setting, value)
     wiring.close()
     monkeypatch.setattr("skytally.core.clock.now", lambda: NOW)
-    old = lab.FakeVm("vm-1", boot_at=datetime(2026, 10, 20, tzinfo=UTC))
-    new = lab.FakeVm("vm-ü", boot_at=NOW - timedelta(hours=10), cores=4)
-    other = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2), cores=2)
-    unscored = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=5), cores=2)
+    old = builders.FakeVm("vm-1", boot_at=datetime(2026, 10, 20, tzinfo=UTC))
+    new = builders.FakeVm("vm-ü", boot_at=NOW - timedelta(hours=10), cores=4)
+    other = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2), cores=2)
+    unscored = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=5), cores=2)
     for cloud, sample in (
         ("uvic", old.sample(NOW, benchmark=BENCHMARK)),
         ("uvic", new.sample(NOW, final=True)),
@@ -176,8 +176,8 @@ def test_summaries_add_up_to_the_statement_of_their_cloud(ask):
 
 def test_the_closing_sample_of_a_month_counts_in_that_month(ask, client, bearer):
     edge = datetime(2026, 11, 1, tzinfo=UTC)
-    vm = lab.FakeVm("edge", boot_at=edge - timedelta(hours=276), cores=4)
-    sample = vm.sample(edge, month="2026-10", month_start=lab.counters(0, 4))
+    vm = builders.FakeVm("edge", boot_at=edge - timedelta(hours=276), cores=4)
+    sample = vm.sample(edge, month="2026-10", month_start=builders.counters(0, 4))
     answer = client.post(
         "usage-report", json={"samples": [sample]}, headers=bearer("reporter", clouds=("uvic",), issued=NOW)
     )
@@ -192,7 +192,7 @@ def test_the_closing_sample_of_a_month_counts_in_that_month(ask, client, bearer)
 
 
 def test_a_vm_without_core_time_is_left_out_by_name_and_the_rest_goes(ask, client, bearer):
-    body = {"samples": [lab.FakeVm("idle", boot_at=NOW - timedelta(hours=1)).sample(NOW)]}
+    body = {"samples": [builders.FakeVm("idle", boot_at=NOW - timedelta(hours=1)).sample(NOW)]}
     assert (
         client.post("usage-report", json=body, headers=bearer("reporter", clouds=("uvic",), issued=NOW)).json()[
             "accepted"
@@ -323,7 +323,7 @@ def test_every_job_of_the_month_is_a_row(ask, bearer):
 
 
 def test_a_month_of_many_vms_is_several_messages(ask, client, bearer):
-    vms = [lab.FakeVm(f"many-{n}", boot_at=NOW - timedelta(hours=1)) for n in range(1_200)]
+    vms = [builders.FakeVm(f"many-{n}", boot_at=NOW - timedelta(hours=1)) for n in range(1_200)]
     headers = bearer("reporter", clouds=("uvic",), issued=NOW)
     assert (
         client.post("usage-report", json={"samples": [vm.sample(NOW) for vm in vms]}, headers=headers).json()[

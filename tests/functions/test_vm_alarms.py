@@ -6,7 +6,6 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-import lab
 import pytest
 
 from skytally.alarms import vm_checks
@@ -14,6 +13,7 @@ from skytally.alarms.service_checks import full_stores
 from skytally.app import wiring
 from skytally.core.documents import Alarm, Usage
 from skytally.core.ports import DiskUsage
+from tests.support import builders
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 pytestmark = pytest.mark.usefixtures("now")
@@ -43,7 +43,7 @@ def states(webhook, kind):
 
 
 def test_a_clock_that_hovers_about_the_limit_makes_one_alarm(report, webhook, round_at):
-    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1))
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1))
     for minutes, offset, told in (
         (0, 59, []),
         (5, -61, ["raised"]),
@@ -86,9 +86,9 @@ def test_a_vm_that_dies_at_the_end_of_a_month_is_silent_in_the_next(last, hours_
 def test_a_vm_that_reports_after_its_memory_snapshot_was_restored_is_not_silent(
     report, webhook, round_at, client, bearer
 ):
-    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=9))
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=9))
     report(vm, NOW - timedelta(hours=4))
-    back = vm.sample(NOW - timedelta(hours=6)) | {"sampled_at": lab.stamp(NOW), "previous": None}
+    back = vm.sample(NOW - timedelta(hours=6)) | {"sampled_at": builders.stamp(NOW), "previous": None}
     told = client.post(
         "usage-report", json={"samples": [back]}, headers=bearer("reporter", vm="vm-1", clouds=("uvic",), flavor="c8")
     )
@@ -100,7 +100,7 @@ def test_a_vm_that_reports_after_its_memory_snapshot_was_restored_is_not_silent(
 
 
 def test_a_clock_far_ahead_is_told_although_it_did_not_say_so(report, webhook, round_at):
-    report(lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1)), NOW + 6 * MINUTE)
+    report(builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1)), NOW + 6 * MINUTE)
     round_at(NOW)
     assert states(webhook, "clock_offset") == ["raised"]
     assert "ahead of the server" in webhook.heard[0]["message"]
@@ -110,7 +110,7 @@ def test_a_benchmark_in_quarantine_until_a_person_confirms_it(report, webhook, r
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
     (home / "clouds.toml").write_text("[deny]\n")
     wiring.close()
-    vms = [lab.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=1)) for n in range(4)]
+    vms = [builders.FakeVm(f"vm-{n}", boot_at=NOW - timedelta(hours=1)) for n in range(4)]
     for vm, score in zip(vms, (10.0, 10.5, 9.5, 30.0), strict=True):
         report(vm, NOW, benchmark={"kernel": "zbs", "score_hs23": score})
     round_at(NOW)
@@ -123,7 +123,7 @@ def test_a_benchmark_in_quarantine_until_a_person_confirms_it(report, webhook, r
 
 
 def test_a_vm_that_ends_takes_its_alarms_with_it(report, webhook, round_at):
-    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1))
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1))
     report(vm, NOW, clock_offset_seconds=600)
     assert round_at(NOW)["raised"] == 1
     report(vm, NOW + MINUTE, clock_offset_seconds=600, final=True)

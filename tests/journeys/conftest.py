@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Server
+
+from tests.support.local_server import Server
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from test_vm_life import STEPS, Life
+from tests.support.vm_life import STEPS, Life
 
 SKYTALLY = Path(sys.executable).parent / "skytally"
 
 
 def copy(server, source, target):
-    told = ["--from", f"sqlite:///{source}", "--to", f"sqlite:///{target}", "--state", str(server.home / "copy.json")]
+    told = ["--from", f"sqlite:///{source}", "--to", f"sqlite:///{target}"]
     done = subprocess.run([SKYTALLY, "copy", *told], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

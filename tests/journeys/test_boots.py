@@ -5,6 +5,7 @@ sleeps shortly.
 """
 
 import base64
+import contextlib
 import gzip
 import http.client
 import http.server
@@ -21,7 +22,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gateway import free_port, wait_until
+
+from tests.support.gateway import free_port, wait_until
+from tests.support.recording_server import Reply, recording_server
 
 SKYTALLY = Path(sys.executable).parent / "skytally"
 SHORT_SLEEPS = "import time\nsleep = time.sleep\ntime.sleep = lambda seconds: sleep(min(seconds, 0.05))\n"
@@ -36,55 +39,34 @@ class Road:
         self.base = f"http://127.0.0.1:{self.port}"
 
     def open(self):
-        road = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                road.handle(self)
-
-            do_GET = do_POST  # noqa: N815
-
-            def log_message(self, *_):
-                pass
-
-        self.proxy = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        threading.Thread(target=self.proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        self.proxy = contextlib.ExitStack()
+        self.proxy.enter_context(recording_server(self.handle, port=self.port))
         return self
 
     def close(self):
-        self.proxy.shutdown()
-        self.proxy.server_close()
+        self.proxy.close()
 
     def handle(self, request):
         """Do the next fault of this function, or let the request pass."""
         function = request.path.removeprefix("/function/").partition("/")[0]
-        body = request.rfile.read(int(request.headers["Content-Length"] or 0))
         faults = self.faults.get(function, [])
         fault = faults.pop(0) if faults else None
         if fault == "nothing":
-            request.close_connection = True
-            return
+            return None
         if isinstance(fault, dict):
-            request.send_response(503)
-            for name, value in {"Content-Length": "0", **fault}.items():
-                request.send_header(name, value)
-            request.end_headers()
-            return
+            return Reply(503, headers=fault)
         ahead = http.client.HTTPConnection(self.server.base.removeprefix("http://"), timeout=30)
-        ahead.request(request.command, request.path, body, dict(request.headers))
+        ahead.request(request.method, request.path, request.body, dict(request.headers))
         answer = ahead.getresponse()
         data = answer.read()
         ahead.close()
         self.passed.append((function, answer.status))
         if fault == "lost":
-            request.close_connection = True
-            return
-        request.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in {"transfer-encoding", "connection", "date", "server"}:
-                request.send_header(name, value)
-        request.end_headers()
-        request.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
+            return None
+        hop_by_hop = {"transfer-encoding", "connection", "date", "server", "content-length"}
+        headers = {name: value for name, value in answer.getheaders() if name.lower() not in hop_by_hop}
+        whole = {"Content-Length": str(len(data)), **headers}
+        return Reply(answer.status, data[: len(data) // 2] if fault == "cut" else data, whole)
 
 
 class Vm:

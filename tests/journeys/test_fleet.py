@@ -2,20 +2,14 @@
 and the page agrees with the statement to the last digit.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from lab import SEARCH_ENGINES
-from running import Server
+
+from tests.support.builders import SEARCH_ENGINES
+from tests.support.local_server import Server, fleet
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def fleet(server, *options):
-    command = [sys.executable, "-m", "localstack.fleet", "--base", server.base, "--home", str(server.home), *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
 
 
 def test_a_day_of_a_fleet_is_exact(server):

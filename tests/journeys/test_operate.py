@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
-from gateway import COMMAND_SECONDS, ROOT, SKYTALLY, Gateway
 
 from skytally.cli import cli
 from skytally.deployment.catalog import FUNCTIONS
+from tests.support.gateway import COMMAND_SECONDS, ROOT, SKYTALLY, Gateway
 
 DOCUMENT = (ROOT / "docs" / "operate.md").read_text()
 

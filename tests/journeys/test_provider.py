@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from gateway import ROOT, SKYTALLY, Gateway, wait_until
-from lab import claim_form, public_key
 
 from localstack.bigpanda import bigpanda
 from localstack.platform_functions import is_due, memory_limit
+from tests.support.builders import claim_form, public_key
+from tests.support.gateway import ROOT, SKYTALLY, Gateway, wait_until
 
 READER = "statement?month=2026-11"
 

@@ -12,11 +12,11 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from gateway import ROOT, SKYTALLY, TERRAFORM, Gateway, terraform_or_skip
-from test_fleet import fleet
-from test_vm_life import lives_through
 
 from localstack.bigpanda import bigpanda
+from tests.support.gateway import ROOT, SKYTALLY, TERRAFORM, Gateway, terraform_or_skip
+from tests.support.local_server import fleet
+from tests.support.vm_life import lives_through
 
 CATALOG = json.loads((TERRAFORM / "functions" / "catalog.json").read_text())
 QUEUE = "CA-IAAS-T3"

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import boto3
 import pytest
-from gateway import SKYTALLY, TERRAFORM, Gateway, terraform_or_skip
-from test_vm_life import lives_through
 
 from localstack import servers
 from localstack.search_server import secured
 from skytally.adapters.documents_search import access
+from tests.support.gateway import SKYTALLY, TERRAFORM, Gateway, terraform_or_skip
+from tests.support.vm_life import lives_through
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 EXAMPLE = "openfaas-ceph"

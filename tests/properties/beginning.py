@@ -8,13 +8,13 @@ from itertools import count
 from pathlib import Path
 
 from click.testing import CliRunner
-from lab import remove
 
 from skytally.app.wiring import open_documents
 from skytally.cli import cli
 from skytally.core.config import Config
 from tests.properties.deployment import NOW, A, B, Site, deployed
 from tests.properties.world import build, dirac, panda_jobs
+from tests.support.builders import remove
 
 Settings = dict[str, str]
 
@@ -59,7 +59,7 @@ class SearchEngine:
         with contextlib.closing(open_documents(Config.from_env(self._now))) as documents:
             documents.install(NOW)
         source, target = f"sqlite:///{folder}/documents.sqlite", self._now["SKYTALLY_DOCUMENTS"]
-        command = ["copy", "--from", source, "--to", target, "--state", str(folder / "up.json")]
+        command = ["copy", "--from", source, "--to", target]
         done = CliRunner(env=self._now).invoke(cli, command)
         assert done.exit_code == 0, done.output
         return self._now

@@ -4,10 +4,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import lab
-
 from tests.properties.deployment import HOUR, LABELS, MINUTE, NOW, A, Site
 from tests.properties.world import batch_id, benchmark, claim_body, deposit_body, job_id, revocation_body
+from tests.support import builders
 
 
 class Kind(NamedTuple):
@@ -33,7 +32,7 @@ def samples(_: Site, sender: str, n: int) -> Any:
 
 def sample(vm: str, n: int) -> dict[str, Any]:
     """Write a sample that has every field, of a boot of its own."""
-    life = lab.FakeVm(vm, boot_at=NOW - 3 * HOUR - n * MINUTE)
+    life = builders.FakeVm(vm, boot_at=NOW - 3 * HOUR - n * MINUTE)
     life.boot_id = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"sent/{n}"))
     cpu_model = {"cpu_model": "AMD EPYC 7763"}
     seldom = {"nice_seconds": 1.0, "iowait_seconds": 2.0, "steal_seconds": 3.0, "suspended_seconds": 4.0}
@@ -51,7 +50,7 @@ def sample(vm: str, n: int) -> dict[str, Any]:
         "agent_version": "1",
         "most_cores": 8,
         **cpu_model,
-        "benchmark": benchmark(15.0) | measured | {"measured_at": lab.stamp(life.boot_at)},
+        "benchmark": benchmark(15.0) | measured | {"measured_at": builders.stamp(life.boot_at)},
     }
     made["counters"] |= seldom | traffic
     for before in (made["month_start"], made["previous"]["counters"]):
@@ -61,12 +60,12 @@ def sample(vm: str, n: int) -> dict[str, Any]:
 
 def placements(_: Site, sender: str, n: int) -> Any:
     """Write a report of two vms and two jobs."""
-    times = {"cloud": A, "started_at": lab.stamp(NOW - 2 * HOUR), "ended_at": lab.stamp(NOW - HOUR)}
+    times = {"cloud": A, "started_at": builders.stamp(NOW - 2 * HOUR), "ended_at": builders.stamp(NOW - HOUR)}
     vm = {"site": "victoria", "flavor": "c8", "cores": 8, "state": "gone", **times}
     spent = {"wall_seconds": 3_600.0, "cpu_seconds": 1_800.0, "exit_code": 0}
     run = {"vm": "vm-1", "slot": "slot1", "state": "completed", **spent, **times}
     return {
-        "listed_at": lab.stamp(NOW - MINUTE),
+        "listed_at": builders.stamp(NOW - MINUTE),
         "vms": [{"vm": f"placed-{2 * n + k:05}", **vm} for k in (0, 1)],
         "jobs": [{"batch_id": batch_id(A, 100 + 2 * n + k), **run} for k in (0, 1)],
     }
@@ -75,7 +74,7 @@ def placements(_: Site, sender: str, n: int) -> Any:
 def heartbeat(_: Site, sender: str, n: int) -> Any:
     """Write a heartbeat of two jobs."""
     jobs = [job_id(A, 100 + 2 * n + k) for k in (0, 1)]
-    return {"vm": "vm-1", "jobs": jobs, "seen_at": lab.stamp(NOW - HOUR), "sources": {"processes": 3}}
+    return {"vm": "vm-1", "jobs": jobs, "seen_at": builders.stamp(NOW - HOUR), "sources": {"processes": 3}}
 
 
 def deposit(_: Site, sender: str, n: int) -> Any:

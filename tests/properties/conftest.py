@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from lab import SEARCH_ENGINES
 
 from tests.properties.beginning import Beginning, SearchEngine, beginning
+from tests.support.builders import SEARCH_ENGINES
 
 
 @pytest.fixture(scope="module", name="beginning")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from dirac_lab import Door
 from httpx2 import Response
 from starlette.testclient import TestClient
 
@@ -22,6 +21,7 @@ from skytally.core.ports import Created
 from skytally.core.records import Caller
 from skytally.dashboard import jobs_view, usage_view
 from skytally.deployment.catalog import service_of
+from tests.support.dirac_lab import Door
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)

@@ -1,6 +1,5 @@
 """Whatever anybody sends to a path of the description is answered as it says: status, type and body."""
 
-import described
 import pytest
 import requests
 import schemathesis
@@ -14,6 +13,7 @@ from schemathesis.schemas import APIOperation
 from skytally.deployment.catalog import service_of
 from tests.properties.budget import budget, is_thorough
 from tests.properties.deployment import NOW, TIMERS, A, Headers, Site, caller
+from tests.support import described
 
 FEW, MANY = 150, 20_000
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0 if is_thorough() else 1_200)]

@@ -4,13 +4,13 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from lab import DOCUMENT_STORES, SEARCH_ENGINES, FakeVm
 
 from skytally.app import wiring
 from skytally.cli import cli
 from skytally.core.documents import PlacedVm, Placement
 from skytally.deployment.catalog import service_of
 from tests.properties.deployment import APEL, DAY, MINUTE, NOW, TIMERS
+from tests.support.builders import DOCUMENT_STORES, SEARCH_ENGINES, FakeVm
 
 MONTH = "2026-11"
 HOUR_OF_4_CORES = {

@@ -7,9 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import lab
 from cryptography.hazmat.primitives.asymmetric import rsa
-from dirac_lab import Door
 from httpx2 import Response
 
 from skytally.accounting import closing, signature
@@ -18,6 +16,8 @@ from skytally.app import wiring
 from skytally.core.ports import JobState
 from skytally.jobs import panda_rows
 from tests.properties.deployment import DAY, HOUR, LABELS, MINUTE, NOW, A, B, Site, caller
+from tests.support import builders
+from tests.support.dirac_lab import Door
 
 EDGE = datetime.fromisoformat("2026-11-01T00:00:00Z")
 WEEK_SECONDS = 604_800
@@ -40,7 +40,7 @@ def build(site: Site, folder: Path) -> None:
             site,
             cloud,
             EDGE + MINUTE,
-            one.sample(EDGE, month="2026-10", month_start=lab.counters(0)),
+            one.sample(EDGE, month="2026-10", month_start=builders.counters(0)),
             one.sample(EDGE + MINUTE, EDGE),
         )
     close_october(site)
@@ -61,25 +61,25 @@ def go_on(site: Site, at: datetime) -> Iterator[Response]:
     over = {
         "vm": "vm-1",
         "cloud": B,
-        "started_at": lab.stamp(NOW - 2 * HOUR),
-        "ended_at": lab.stamp(at),
+        "started_at": builders.stamp(NOW - 2 * HOUR),
+        "ended_at": builders.stamp(at),
         "state": "completed",
     }
-    vms = [{"vm": "vm-2", "cloud": B, "started_at": lab.stamp(again.boot_at)}]
+    vms = [{"vm": "vm-2", "cloud": B, "started_at": builders.stamp(again.boot_at)}]
     yield site.post(at, "placement_report", {"vms": vms, "jobs": [{"batch_id": batch_id(B, 19), **over}]}, scheduler)
     yield site.post(at, "job_heartbeat", {"vm": "vm-1", "jobs": [job_id(B, 3), job_id(B, 4)]}, reporter)
     yield claim(site, at, B, "coming")
     yield site.post(at, "secret_revoke", revocation_body(site, B, "withdrawing"), scheduler)
 
 
-def vm(cloud: str, name: str, boot_at: datetime) -> lab.FakeVm:
+def vm(cloud: str, name: str, boot_at: datetime) -> builders.FakeVm:
     """Make a vm whose boot_id is the same in every run."""
-    made = lab.FakeVm(name, boot_at=boot_at)
+    made = builders.FakeVm(name, boot_at=boot_at)
     made.boot_id = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{cloud}/{name}/{boot_at}"))
     return made
 
 
-def vm_1(cloud: str) -> lab.FakeVm:
+def vm_1(cloud: str) -> builders.FakeVm:
     """The one vm that runs since October."""
     return vm(cloud, "vm-1", datetime.fromisoformat("2026-10-20T08:00:00Z"))
 
@@ -123,7 +123,7 @@ def november(site: Site, cloud: str) -> None:
     silent, restored = vm(cloud, "vm-5", NOW - 30 * HOUR), vm(cloud, "vm-6", NOW - 8 * HOUR)
     report(site, cloud, NOW - 5 * HOUR, silent.sample(NOW - 5 * HOUR))
     report(site, cloud, NOW - 2 * HOUR, restored.sample(NOW - 2 * HOUR))
-    went_back = restored.sample(NOW - 3 * HOUR) | {"sampled_at": lab.stamp(late)}
+    went_back = restored.sample(NOW - 3 * HOUR) | {"sampled_at": builders.stamp(late)}
     assert site.post(late, "usage_report", {"samples": [went_back]}, caller("reporter", cloud)).json()["stale"] == 1
 
 
@@ -147,14 +147,14 @@ def deposit_body(cloud: str, **fields: Any) -> dict[str, Any]:
 
 
 def claim_body(
-    site: Site, cloud: str, name: str, key: rsa.RSAPrivateKey = lab.SHARED_KEY, of_batch: str | None = None
+    site: Site, cloud: str, name: str, key: rsa.RSAPrivateKey = builders.SHARED_KEY, of_batch: str | None = None
 ) -> dict[str, Any]:
     """Write the claim of whoever holds a token."""
-    form = lab.claim_form(site.claims[cloud, name], lab.public_key(key), of_batch)
+    form = builders.claim_form(site.claims[cloud, name], builders.public_key(key), of_batch)
     return form | {"expires": int(form["expires"])}
 
 
-def claim(site: Site, at: datetime, cloud: str, name: str, key: rsa.RSAPrivateKey = lab.SHARED_KEY) -> Response:
+def claim(site: Site, at: datetime, cloud: str, name: str, key: rsa.RSAPrivateKey = builders.SHARED_KEY) -> Response:
     """Claim a secret."""
     return site.post(at, "secret_claim", claim_body(site, cloud, name, key), {})
 
@@ -178,9 +178,10 @@ def job_id(cloud: str, n: int) -> str:
 def jobs(site: Site, cloud: str) -> None:
     """Report where jobs run, as the batch system and as vms know it."""
     since, running = NOW - 2 * HOUR, {"cloud": cloud, "state": "running"}
-    vms = [{"vm": f"vm-{n}", "started_at": lab.stamp(NOW - n * DAY), "cores": 8, **running} for n in (1, 2, 3)]
+    vms = [{"vm": f"vm-{n}", "started_at": builders.stamp(NOW - n * DAY), "cores": 8, **running} for n in (1, 2, 3)]
     runs = [
-        {"batch_id": batch_id(cloud, n), "vm": host_of(n), "started_at": lab.stamp(since), **running} for n in range(20)
+        {"batch_id": batch_id(cloud, n), "vm": host_of(n), "started_at": builders.stamp(since), **running}
+        for n in range(20)
     ]
     answer = site.post(NOW - HOUR, "placement_report", {"vms": vms, "jobs": runs}, caller("scheduler", cloud))
     assert answer.json()["accepted"] == 23

@@ -150,6 +150,7 @@ vms = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 9)), unique=T
 rounds_of_findings = st.lists(st.tuples(vms, st.sampled_from(["silent_vm", "clock_offset"]), st.booleans()), max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(rounds_of_findings)
 def test_in_every_round_the_alarms_are_few_fair_and_true(steps):

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
-from apel_server import ApelServer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skytally.accounting import apel_format
 from skytally.core.errors import Malformed
+from tests.support.apel_server import ApelServer
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 EDGE = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())

@@ -1,29 +1,21 @@
 """A month's jobs at APEL, and the clouds that anybody may ask about, on a store of their own."""
 
-import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from apel_server import ApelServer
 
 from skytally.accounting import apel_format, apel_jobs, cloud_names
 from skytally.accounting.apel_source import Source
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import Job
 from skytally.core.errors import Conflict, NotFound
 from skytally.core.ports import Write
 from skytally.core.site_data import Cloud, Site, parse
 from skytally.operation import retention
+from tests.support.apel_server import ApelServer
 
 MONTH, END = "2026-10", datetime(2026, 10, 20, 12, tzinfo=UTC)
 NOW = datetime(2026, 11, 5, tzinfo=UTC)
 SITE = parse('[clouds.uvic]\napel_site = "CA"\n[clouds.UVic]\napel_site = "CA"\n[clouds.cern]\napel_site = "CERN"\n')
-
-
-@pytest.fixture
-def documents(tmp_path):
-    with contextlib.closing(SqliteDocuments(tmp_path / "documents.sqlite")) as documents:
-        yield documents
 
 
 def keep(documents, number, cloud, **fields):

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from apel_server import ApelServer, RefusedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skytally.accounting import apel_format, apel_records, apel_source
 from skytally.accounting.apel_source import Source
 from skytally.core.site_data import Site, parse
+from tests.support.apel_server import ApelServer, RefusedError
 
 MONTH, EDGE = "2026-10", datetime(2026, 11, 1, tzinfo=UTC)
 NOW = EDGE + timedelta(days=4)
@@ -133,6 +133,7 @@ BOOTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_summaries", [False, True])
 @settings(max_examples=40)
 @given(data=st.data())

@@ -2,11 +2,11 @@
 
 import jsonschema_rs
 import pytest
-from described import DESCRIBED, check, validator
 from httpx2 import Request, Response
 from openapi_spec_validator import validate
 
 from functions.statement import main
+from tests.support.described import DESCRIBED, check, validator
 
 
 def contents():

@@ -6,36 +6,17 @@ from collections import Counter
 
 import pytest
 import yaml
-from board_lab import TRANSFORMATIONS, interpolated, lens_layer, refer, saved_objects
-from click.testing import CliRunner
 
 from skytally.accounting import measures
 from skytally.accounting.measures import JOB_SUMS, JOBS
-from skytally.adapters.documents_search.templates import mappings
 from skytally.boards.board import BOARDS, COLUMNS, placed
-from skytally.cli import cli
 from skytally.core.errors import Malformed
 from skytally.core.job_outcomes import OUTCOMES
 from skytally.dashboard import jobs_view, usage_view
+from tests.support.board_files import ALLOWED, PREFIX, index_of, kind_of, overlapping, run
+from tests.support.board_lab import TRANSFORMATIONS, interpolated, lens_layer, refer, saved_objects
 
-PREFIX = "t-1"
 OLDEST = {"index-pattern": "8.0.0", "lens": "8.9.0", "dashboard": "8.9.0"}
-ALLOWED = {
-    "sum": {"long", "double"},
-    "average": {"long", "double"},
-    "avg": {"long", "double"},
-    "unique_count": {"keyword"},
-    "cardinality": {"keyword"},
-    "terms": {"keyword", "boolean", "long", "double"},
-    "date_histogram": {"date"},
-}
-
-
-def run(*words):
-    done = CliRunner().invoke(cli, ["dashboards", *words])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +39,6 @@ def provisioned(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dashboards(provisioned):
     return [json.loads(text) for name, text in provisioned.items() if name.endswith(".json")]
-
-
-def kind_of(index, field):
-    """Return a field's type in its index, which must keep it in columns."""
-    found = mappings(index)["properties"][field]
-    assert found.get("doc_values", True), (index, field)
-    return found["type"]
-
-
-def index_of(name):
-    assert name.startswith(f"{PREFIX}-")
-    return name.removeprefix(f"{PREFIX}-")
-
-
-def overlapping(places):
-    cells = Counter(cell for x, y, w, h in places for cell in itertools.product(range(x, x + w), range(y, y + h)))
-    return [cell for cell, times in cells.items() if times > 1]
 
 
 def test_every_reference_leads_to_an_object(objects):

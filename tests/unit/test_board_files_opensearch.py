@@ -5,11 +5,11 @@ import re
 from collections import Counter
 
 import pytest
-from board_lab import refer, saved_objects
-from test_board_files import ALLOWED, index_of, kind_of, overlapping, run
 
 from skytally.boards.board import ALL_TIME, BOARDS
 from skytally.core.errors import Malformed
+from tests.support.board_files import ALLOWED, index_of, kind_of, overlapping, run
+from tests.support.board_lab import refer, saved_objects
 
 PREFIX = "t-1"
 NEWEST = {"index-pattern": "7.6.0", "visualization": "7.10.0", "dashboard": "7.9.3"}

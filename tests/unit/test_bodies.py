@@ -36,7 +36,7 @@ def read(pieces, memory, party="a", **headers):
     made, _ = request(pieces, **headers)
 
     async def run():
-        with memory.room(party) as room:
+        with memory.reservation(party) as room:
             return await bodies.read(made, CAP, room, gzip=True), room.size
 
     return asyncio.run(run())
@@ -85,7 +85,7 @@ def test_a_body_that_finds_no_room_is_sent_again_later_and_no_more_of_it_is_read
     made, left = request([b"x" * 20_000] * 5)
 
     async def run():
-        with memory.room("b") as other, memory.room("c") as third, memory.room("a") as room:
+        with memory.reservation("b") as other, memory.reservation("c") as third, memory.reservation("a") as room:
             await other.take(2 * CAP)
             await third.take(2 * CAP)
             with pytest.raises(Unavailable):
@@ -99,7 +99,7 @@ def test_a_body_that_finds_no_room_is_sent_again_later_and_no_more_of_it_is_read
 
 def test_one_caller_that_fills_its_share_keeps_nobody_out(memory):
     async def run():
-        with memory.room("a") as first, memory.room("a") as second, memory.room("b") as other:
+        with memory.reservation("a") as first, memory.reservation("a") as second, memory.reservation("b") as other:
             await first.take(2 * CAP)
             waiting = asyncio.create_task(second.take(1))
             await asyncio.sleep(0)
@@ -112,7 +112,7 @@ def test_one_caller_that_fills_its_share_keeps_nobody_out(memory):
 
 def test_whoever_is_given_up_while_it_waits_leaves_nothing_behind(memory):
     async def run():
-        with memory.room("a") as first, memory.room("a") as second:
+        with memory.reservation("a") as first, memory.reservation("a") as second:
             await first.take(2 * CAP)
             waiting = asyncio.create_task(second.take(1))
             await asyncio.sleep(0)
@@ -131,7 +131,7 @@ def test_there_is_never_more_than_fits_and_everybody_gets_in(requests):
     inside = Counter()
 
     async def hold(party, size, turns):
-        with memory.room(party) as room:
+        with memory.reservation(party) as room:
             await room.take(size)
             inside[party] += size
             assert inside[party] <= 8

@@ -40,15 +40,15 @@ def prepare(write):
 
 
 @pytest.fixture
-def store():
+def commit_store():
     return Store()
 
 
 @pytest.fixture
-def queue(store):
-    with contextlib.closing(CommitQueue(prepare, store.commit, writers=1, most_writes=100)) as queue:
+def queue(commit_store):
+    with contextlib.closing(CommitQueue(prepare, commit_store.commit, writers=1, most_writes=100)) as queue:
         yield queue
-        store.may_go_on.set()
+        commit_store.may_go_on.set()
 
 
 def shared(store, queue, *batches):
@@ -65,33 +65,33 @@ def shared(store, queue, *batches):
     return [future.exception(10) or future.result(10) for future in futures]
 
 
-def test_what_a_store_cannot_keep_of_one_caller_is_that_callers_alone(store, queue):
-    answers = shared(store, queue, ["a", "b"], ["c", "closed", "d"], ["e", "old"])
+def test_what_a_store_cannot_keep_of_one_caller_is_that_callers_alone(commit_store, queue):
+    answers = shared(commit_store, queue, ["a", "b"], ["c", "closed", "d"], ["e", "old"])
     assert answers == [[STORED, STORED], AWAY, [STORED, STALE]]
 
 
-def test_a_write_that_no_store_takes_is_rejected_and_never_reaches_one(store, queue):
-    answers = shared(store, queue, ["a", "", "b"], ["\ud800"], ["c"])
+def test_a_write_that_no_store_takes_is_rejected_and_never_reaches_one(commit_store, queue):
+    answers = shared(commit_store, queue, ["a", "", "b"], ["\ud800"], ["c"])
     assert answers == [[STORED, REJECTED, STORED], [REJECTED], [STORED]]
-    assert store.commits[1] == ["a", "b", "c"]
+    assert commit_store.commits[1] == ["a", "b", "c"]
 
 
-def test_a_crash_while_one_write_is_prepared_is_that_writes_rejection(store, queue):
-    assert shared(store, queue, ["a", "bug", "b"], ["c"]) == [[STORED, REJECTED, STORED], [STORED]]
+def test_a_crash_while_one_write_is_prepared_is_that_writes_rejection(commit_store, queue):
+    assert shared(commit_store, queue, ["a", "bug", "b"], ["c"]) == [[STORED, REJECTED, STORED], [STORED]]
 
 
-def test_a_batch_of_nothing_but_rejections_asks_the_store_nothing(store, queue):
-    assert shared(store, queue, ["", ""]) == [[REJECTED, REJECTED]]
-    assert len(store.commits) == 1
+def test_a_batch_of_nothing_but_rejections_asks_the_store_nothing(commit_store, queue):
+    assert shared(commit_store, queue, ["", ""]) == [[REJECTED, REJECTED]]
+    assert len(commit_store.commits) == 1
 
 
-def test_a_store_that_is_away_is_away_for_all_and_the_next_commit_goes_on(store, queue):
-    answers = shared(store, queue, ["a"], ["all away"])
+def test_a_store_that_is_away_is_away_for_all_and_the_next_commit_goes_on(commit_store, queue):
+    answers = shared(commit_store, queue, ["a"], ["all away"])
     assert [str(answer) for answer in answers] == ["the store is away"] * 2
     assert queue.put([label("b")]).result(10) == [STORED]
 
 
-def test_a_crash_of_the_store_is_an_outage_and_the_next_commit_goes_on(store, queue):
-    answers = shared(store, queue, ["a"], ["crash"])
+def test_a_crash_of_the_store_is_an_outage_and_the_next_commit_goes_on(commit_store, queue):
+    answers = shared(commit_store, queue, ["a"], ["crash"])
     assert all(isinstance(answer, Unavailable) and "incident" in answer.message for answer in answers)
     assert queue.put([label("b")]).result(10) == [STORED]

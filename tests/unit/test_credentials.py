@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from credential_lab import KEYS, NEW, OLD, credential
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -21,6 +20,7 @@ from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import RenewedCredential
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Write
+from tests.support.credential_lab import KEYS, NEW, OLD, credential
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -50,13 +50,6 @@ class Source:
 
 class Killed(BaseException):
     """The process is gone."""
-
-
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "documents.sqlite")
-    yield documents
-    documents.close()
 
 
 @pytest.fixture
@@ -591,6 +584,7 @@ def check(steps, folder):
         story.documents.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(steps=STEPS)
 def test_whatever_happens_no_refresh_token_is_sent_twice_and_a_new_file_works(steps, tmp_path_factory):

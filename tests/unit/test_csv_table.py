@@ -74,6 +74,7 @@ def test_a_formula_is_text_whatever_stands_before_it(lead, start):
     assert cores == "8"
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

@@ -4,20 +4,20 @@ import contextlib
 import json
 import socket
 import ssl
-import threading
 from base64 import b64encode
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from click.testing import CliRunner
 
 from localstack.knative_api import Authority
+from skytally.adapters import functions_openfaas
 from skytally.adapters.functions_knative.cluster import Cluster
 from skytally.adapters.functions_knative.kubeconfig import Access
 from skytally.adapters.functions_openfaas import OpenFaasFunctions
 from skytally.cli import cli
 from skytally.cli.deploy import deploy
 from skytally.core.errors import Unavailable
+from tests.support.recording_server import Reply, recording_server
 
 IMAGE = "registry.example.org/skytally:1"
 NOBODY = "http://127.0.0.1:9"
@@ -54,7 +54,10 @@ def described(command, settings, *options):
 MISTYPED = {
     "a name": ({"SKYTALLY_TRUSTED_HOP": "1"}, "SKYTALLY_TRUSTED_HOP is no setting: is it SKYTALLY_TRUSTED_HOPS?"),
     "a name that is like no other": ({"SKYTALLY_X": "1"}, "SKYTALLY_X is no setting"),
-    "a value": ({"SKYTALLY_TRUSTED_HOPS": "many"}, "setting SKYTALLY_TRUSTED_HOPS: must be how many proxies"),
+    "a value": (
+        {"SKYTALLY_TRUSTED_HOPS": "many"},
+        "setting SKYTALLY_TRUSTED_HOPS: must be the number of trusted proxies",
+    ),
     "a value out of range": ({"SKYTALLY_TRUSTED_HOPS": "9"}, "SKYTALLY_TRUSTED_HOPS"),
     "a store": ({"SKYTALLY_OBJECTS": "bucket"}, "SKYTALLY_OBJECTS"),
 }
@@ -114,7 +117,8 @@ def test_no_password_travels_in_clear_unless_somebody_said_so(run, gateway):
     assert "the password would travel in clear. Use https, or say --insecure where the network is yours" in output
 
 
-def test_who_says_so_is_asked_no_more(run):
+def test_who_says_so_is_asked_no_more(run, monkeypatch):
+    monkeypatch.setattr(functions_openfaas, "TRIES", 1)
     exit_code, output = run("remove-secret", "s3", "--insecure", gateway="http://gateway.invalid")
     assert (exit_code, "the gateway at http://gateway.invalid does not answer" in output) == (1, True)
 
@@ -127,35 +131,12 @@ def test_a_gateway_that_is_no_url_gets_no_password(run, gateway):
 
 @contextlib.contextmanager
 def gateway_with_tls(folder, body=b"[]"):
-    """Run a server that says the same to everything, its certificate by a CA in a folder;
-    yield its URL and the passwords it hears.
-    """
-    headers = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            headers.append(self.headers["Authorization"])
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *words):
-            pass
-
+    """Run a server that says the same to everything, its certificate by a CA in a folder."""
     certificate, key = Authority.new(folder).issue("server")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_port}", headers
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with recording_server(lambda _: Reply(body=body), context=context) as server:
+        yield server
 
 
 def test_a_certificate_that_is_not_trusted_is_told_and_not_asked_again(tmp_path):
@@ -163,26 +144,27 @@ def test_a_certificate_that_is_not_trusted_is_told_and_not_asked_again(tmp_path)
         (tmp_path / name).mkdir()
     Authority.new(tmp_path / "wrong")
     told = []
-    with gateway_with_tls(tmp_path / "right") as (url, headers):
+    with gateway_with_tls(tmp_path / "right") as server:
         with pytest.raises(Unavailable, match=r"its certificate is not trusted .*: check --ca"):
-            OpenFaasFunctions(url, "hidden", tmp_path / "wrong" / "ca.pem", told.append).services()
+            OpenFaasFunctions(server.url, "hidden", tmp_path / "wrong" / "ca.pem", told.append).services()
         (tmp_path / "wrong" / "ca.pem").write_text("no certificate")
         with pytest.raises(Unavailable, match="--ca is a certificate in PEM"):
-            OpenFaasFunctions(url, "hidden", tmp_path / "wrong" / "ca.pem", told.append).services()
-        assert (told, headers) == ([], [])
-        assert OpenFaasFunctions(url, "hidden", tmp_path / "right" / "ca.pem", told.append).services() == {}
+            OpenFaasFunctions(server.url, "hidden", tmp_path / "wrong" / "ca.pem", told.append).services()
+        assert (told, server.requests) == ([], [])
+        assert OpenFaasFunctions(server.url, "hidden", tmp_path / "right" / "ca.pem", told.append).services() == {}
 
 
 def test_a_password_may_hold_any_letter(tmp_path):
-    with gateway_with_tls(tmp_path) as (url, headers):
-        OpenFaasFunctions(url, "€uro", tmp_path / "ca.pem").services()
-    assert headers == ["Basic " + b64encode("admin:€uro".encode()).decode()]
+    with gateway_with_tls(tmp_path) as server:
+        OpenFaasFunctions(server.url, "€uro", tmp_path / "ca.pem").services()
+    (request,) = server.requests
+    assert request.headers["Authorization"] == "Basic " + b64encode("admin:€uro".encode()).decode()
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[1]", b'"x"'])
 def test_what_is_no_gateway_is_told(tmp_path, body):
-    with gateway_with_tls(tmp_path, body) as (url, _), pytest.raises(Unavailable, match="is this an OpenFaaS gateway"):
-        OpenFaasFunctions(url, "hidden", tmp_path / "ca.pem").services()
+    with gateway_with_tls(tmp_path, body) as server, pytest.raises(Unavailable, match="is this an OpenFaaS gateway"):
+        OpenFaasFunctions(server.url, "hidden", tmp_path / "ca.pem").services()
 
 
 # ---- a platform that is silent ----

@@ -8,18 +8,13 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from secret_lab import KEYS, NOW, OTHER_KEY, PAYLOAD, Watched, attempt, keys_of, left, opened, parts, word
 
 from skytally.access.keyring import Key
 from skytally.adapters.objects_filesystem import FilesystemObjects
-from skytally.core.errors import Exists, Expired, Malformed, NotYours, Unavailable
+from skytally.core.errors import Expired, IdempotencyKeyReused, Malformed, NotYours, Unavailable
 from skytally.core.records import Caller, Deposit
 from skytally.secrets import deposits, stored_deposits
-
-
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
+from tests.support.secret_lab import KEYS, NOW, OTHER_KEY, PAYLOAD, Watched, attempt, keys_of, left, opened, parts, word
 
 
 def rotated(keys=KEYS, number=2):
@@ -38,6 +33,7 @@ def stored(store):
     return store.get(keys_of(store, "prep")[0])
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_whoever_changes_a_bit_in_the_store_gives_nobody_anything(tmp_path_factory, share, bit):
@@ -66,7 +62,7 @@ def test_who_may_take_it_cannot_be_changed_in_the_store(store, change):
     token = left(store, sources=("192.0.2.0/24",), hostname="host-1")
     box = msgspec.msgpack.decode(stored(store), type=stored_deposits.SealedDeposit)
     prep = msgspec.msgpack.encode(msgspec.structs.replace(box.open(), **change))
-    replace_prep(store, msgspec.msgpack.encode(msgspec.structs.replace(box, prep=prep)))
+    replace_prep(store, msgspec.msgpack.encode(msgspec.structs.replace(box, deposit=prep)))
     assert word(store, token) == "forbidden"
     assert keys_of(store, "mark") == []
     (evidence,) = keys_of(store, "audit")
@@ -160,7 +156,7 @@ def test_another_body_is_refused_and_a_refused_body_takes_no_key(store):
     with pytest.raises(Malformed):
         left(store, request_key="boot-1", sources=("192.0.2.1/24",))
     token = left(store, request_key="boot-1")
-    with pytest.raises(Exists):
+    with pytest.raises(IdempotencyKeyReused):
         left(store, request_key="boot-1", vm="vm-2")
     assert left(store, request_key="boot-1") == token
 

@@ -10,10 +10,7 @@ import functools
 import random
 from datetime import timedelta
 
-import dirac_lab
-import lab
 import pytest
-from dirac_lab import AT, CALLER, HOUR, MINUTE, OTHER, OURS, Door
 from msgspec import Struct, field
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
@@ -21,6 +18,8 @@ from skytally.core.documents import Job
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState
 from skytally.jobs import dirac_collector, heartbeats
+from tests.support import builders, dirac_lab
+from tests.support.dirac_lab import AT, CALLER, HOUR, MINUTE, OTHER, OURS, Door
 
 VMS, JOBS = 100, 1_600
 ROUND, CALL = 15 * MINUTE, 30 * MINUTE
@@ -244,7 +243,7 @@ class Fleet:
             return False
         seen_at, jobs = told
         if jobs:
-            report = lab.heartbeat(*(str(life.number) for life, _ in jobs), vm=vm, seen_at=seen_at)
+            report = builders.heartbeat(*(str(life.number) for life, _ in jobs), vm=vm, seen_at=seen_at)
             heartbeats.record(report, CALLER, documents, at)
         return self.chance.random() > 0.01
 

@@ -5,18 +5,16 @@ nothing final is ever overwritten by something older.
 import threading
 from datetime import timedelta
 
-import dirac_lab
-import lab
 import pytest
-from dirac_lab import AT, CALLER, HOUR, OTHER, OURS, job
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState
 from skytally.jobs import dirac_collector, heartbeats
+from tests.support import builders, dirac_lab
+from tests.support.dirac_lab import AT, CALLER, HOUR, OTHER, OURS, job
 
 FINAL = {"Done", "Failed", "Killed"}
 PATIENCE = settings(suppress_health_check=[HealthCheck.too_slow])
@@ -41,13 +39,6 @@ STEPS = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def documents(tmp_path_factory):
-    documents = SqliteDocuments(tmp_path_factory.mktemp("order") / "d.sqlite")
-    yield documents
-    documents.close()
-
-
 class Story:
     """One job through any steps, with the truth beside it."""
 
@@ -70,11 +61,11 @@ class Story:
     def beat(self, vm, late_minutes):
         """Take a report that was kept late: its time is when it came in."""
         came_at = max(AT, self.now - timedelta(minutes=late_minutes))
-        heartbeats.record(lab.heartbeat("1", vm=vm), CALLER, self.documents, came_at)
+        heartbeats.record(builders.heartbeat("1", vm=vm), CALLER, self.documents, came_at)
 
     def late(self, vm, late_minutes):
         """Take a report that the vm kept and dates itself."""
-        report = lab.heartbeat("1", vm=vm, seen_at=max(AT, self.now - timedelta(minutes=late_minutes)))
+        report = builders.heartbeat("1", vm=vm, seen_at=max(AT, self.now - timedelta(minutes=late_minutes)))
         heartbeats.record(report, CALLER, self.documents, self.now)
 
     def wait(self, minutes):
@@ -222,12 +213,13 @@ REOPENED = [
 ]
 
 
+@pytest.mark.slow
 @settings(PATIENCE, max_examples=200)
 @example(OVERTAKEN)
 @example(REOPENED)
 @given(steps=STEPS)
-def test_any_order_of_heartbeats_and_rounds_ends_as_dirac_says(documents, steps):
-    check(documents, steps)
+def test_any_order_of_heartbeats_and_rounds_ends_as_dirac_says(module_documents, steps):
+    check(module_documents, steps)
 
 
 def let_the_last_win(monkeypatch):
@@ -243,8 +235,8 @@ def stamp_with_the_begin_of_the_round(monkeypatch):
 
 
 @pytest.mark.parametrize("mutate", [let_the_last_win, stamp_with_the_begin_of_the_round])
-def test_a_mutant_is_caught(documents, monkeypatch, mutate):
-    check(documents, OVERTAKEN)
+def test_a_mutant_is_caught(module_documents, monkeypatch, mutate):
+    check(module_documents, OVERTAKEN)
     mutate(monkeypatch)
     with pytest.raises(AssertionError):
-        check(documents, OVERTAKEN)
+        check(module_documents, OVERTAKEN)

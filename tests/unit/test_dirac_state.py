@@ -3,25 +3,17 @@
 from datetime import timedelta
 
 import pytest
-from dirac_lab import AT, HOUR, HOUR_MS, OTHER, OURS, Door, beat, job, settle, state
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import Heartbeat, Usage
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState, Write
 from skytally.jobs import dirac_collector
 from skytally.operation.timer import Deadline
+from tests.support.dirac_lab import AT, HOUR, HOUR_MS, OTHER, OURS, Door, beat, job, settle, state
 
 QUARTER_MS = HOUR_MS / 4
 ANY = "ANY"
-
-
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "d.sqlite")
-    yield documents
-    documents.close()
 
 
 def noted(documents, vm="vm-1"):
@@ -58,7 +50,7 @@ def test_what_runs_is_asked_about_once_an_hour_and_not_more(documents):
 
 
 def test_no_more_that_runs_is_asked_about_than_a_bounded_number_the_longest_unseen_first(documents, monkeypatch):
-    monkeypatch.setattr(dirac_collector, "SHOWN_AT_ONCE", 3)
+    monkeypatch.setattr(dirac_collector, "REFRESHED_PER_ROUND", 3)
     beat(documents, *map(str, range(1, 9)))
     door = Door(*(state("Running", job_id=n) for n in range(1, 9)))
     settle(documents, door, 0.1)
@@ -528,6 +520,7 @@ def test_a_dirac_that_is_away_changes_nothing(documents):
     assert settle(documents, door, 3)["final"] == 1
 
 
+@pytest.mark.slow
 def test_ten_thousand_silent_jobs_take_two_calls(documents):
     for start in range(0, 10_000, 5_000):
         beat(documents, *map(str, range(start + 1, start + 5_001)))

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
-from test_placement_join import job
 
 from skytally.core.distributions import BUCKET_FIELDS, DISTRIBUTIONS
 from skytally.core.documents import Job
 from skytally.core.job_outcomes import STATUSES, outcome_of
 from skytally.jobs import dirac_state, panda_rows
+from tests.support.placements import job
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

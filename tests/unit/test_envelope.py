@@ -8,7 +8,6 @@ import subprocess
 import time
 import tracemalloc
 
-import lab
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
@@ -18,10 +17,11 @@ from hypothesis import strategies as st
 from skytally.access import key_wrapping
 from skytally.core.errors import Changed, Forbidden, Malformed
 from skytally.secrets import envelope
+from tests.support import builders
 
 CLAIM, EXPIRES = "abcdefghijklmnopqrstuvwxyz", 1_800_000_000
 SECRET = envelope.claim_secret(b"m" * 32, CLAIM, EXPIRES)
-PUBLIC = lab.public_key()
+PUBLIC = builders.public_key()
 
 
 def packed(line: bytes) -> str:
@@ -34,7 +34,7 @@ def ssh_line(exponent: int, modulus: int, blob: bytes | None = None) -> bytes:
     return b"ssh-rsa " + base64.b64encode(blob or b"".join(len(p).to_bytes(4, "big") + p for p in parts)) + b" x\n"
 
 
-MODULUS = lab.SHARED_KEY.public_key().public_numbers().n
+MODULUS = builders.SHARED_KEY.public_key().public_numbers().n
 GOOD_LINE = ssh_line(65_537, MODULUS)
 ED25519 = (
     ed25519.Ed25519PrivateKey.generate()
@@ -154,20 +154,20 @@ def sealed(vm: str | None = None, payload: bytes = b"payload", reporter: str = "
 
 @given(st.binary(max_size=5_000), st.text(max_size=50))
 def test_what_was_sealed_opens(payload, reporter):
-    opened = envelope.open_bundle(sealed(None, payload, reporter), SECRET, lab.SHARED_KEY, CLAIM, EXPIRES)
+    opened = envelope.open_bundle(sealed(None, payload, reporter), SECRET, builders.SHARED_KEY, CLAIM, EXPIRES)
     assert opened == (payload, reporter)
 
 
 def test_a_name_is_part_of_what_is_signed():
-    assert envelope.open_bundle(sealed("vm-1"), SECRET, lab.SHARED_KEY, CLAIM, EXPIRES, "vm-1")[0] == b"payload"
+    assert envelope.open_bundle(sealed("vm-1"), SECRET, builders.SHARED_KEY, CLAIM, EXPIRES, "vm-1")[0] == b"payload"
     for bundle, vm in ((sealed("vm-1"), "vm-2"), (sealed("vm-1"), None), (sealed(), "vm-1")):
         with pytest.raises(Forbidden):
-            envelope.open_bundle(bundle, SECRET, lab.SHARED_KEY, CLAIM, EXPIRES, vm)
+            envelope.open_bundle(bundle, SECRET, builders.SHARED_KEY, CLAIM, EXPIRES, vm)
 
 
 def test_another_key_claim_expiry_or_secret_opens_nothing():
     other = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
-    good = {"secret": SECRET, "private_key": lab.SHARED_KEY, "claim": CLAIM, "expires": EXPIRES}
+    good = {"secret": SECRET, "private_key": builders.SHARED_KEY, "claim": CLAIM, "expires": EXPIRES}
     for wrong in ({"private_key": other}, {"claim": "z" * 26}, {"secret": SECRET[::-1]}, {"expires": EXPIRES + 1}):
         with pytest.raises(Forbidden):
             envelope.open_bundle(sealed(), **(good | wrong))
@@ -181,14 +181,14 @@ def test_every_byte_of_every_member_counts(member):
     for at in {*range(0, len(data), 1 if whole else max(1, len(data) // 60)), len(data) - 1}:
         changed = {**members, member: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]}
         with pytest.raises(Forbidden):
-            envelope.open_bundle(envelope.tar(changed), SECRET, lab.SHARED_KEY, CLAIM, EXPIRES)
+            envelope.open_bundle(envelope.tar(changed), SECRET, builders.SHARED_KEY, CLAIM, EXPIRES)
 
 
 @given(st.binary(max_size=3_000))
 def test_no_bytes_crash_the_opener(data):
     for bundle in (data, envelope.tar(dict.fromkeys(envelope.MEMBERS, data)), sealed()[: len(data)] + data):
         with pytest.raises(Forbidden):
-            envelope.open_bundle(bundle, SECRET, lab.SHARED_KEY, CLAIM, EXPIRES)
+            envelope.open_bundle(bundle, SECRET, builders.SHARED_KEY, CLAIM, EXPIRES)
 
 
 def test_order_number_and_kind_of_members_count():
@@ -199,9 +199,9 @@ def test_order_number_and_kind_of_members_count():
         {k: v for k, v in members.items() if k != "R.enc"},
     ):
         with pytest.raises(Forbidden):
-            envelope.open_bundle(envelope.tar(changed), SECRET, lab.SHARED_KEY, CLAIM, EXPIRES)
+            envelope.open_bundle(envelope.tar(changed), SECRET, builders.SHARED_KEY, CLAIM, EXPIRES)
     with pytest.raises(Forbidden):
-        envelope.open_bundle(sealed()[:700], SECRET, lab.SHARED_KEY, CLAIM, EXPIRES)
+        envelope.open_bundle(sealed()[:700], SECRET, builders.SHARED_KEY, CLAIM, EXPIRES)
 
 
 def test_a_wrapped_key_opens_only_with_what_it_came_with():
@@ -234,7 +234,7 @@ def test_openssl_opens_every_part(tmp_path):
     members = envelope.untar(sealed(payload=b"a certificate"))
     key_file = tmp_path / "key.pem"
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
-    key_file.write_bytes(lab.SHARED_KEY.private_bytes(*form))
+    key_file.write_bytes(builders.SHARED_KEY.private_bytes(*form))
     oaep = [
         word
         for option in ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256")

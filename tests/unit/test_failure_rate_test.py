@@ -1,12 +1,13 @@
 """Which place breaks jobs: exact where it can be counted, and on simulated clouds as sure as it says."""
 
-from math import comb, exp
+from math import exp
 
 import pytest
-from jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet, Watch
+from scipy.stats import nchypergeom_fisher
 
 from skytally.alarms import failure_rate_test
-from skytally.alarms.failure_rate_test import LEVEL, USUAL_ODDS, Cell, Comparison, faulty
+from skytally.alarms.failure_rate_test import LEVEL, USUAL_ODDS, Cell, Comparison, Stratum, faulty
+from tests.support.jobs_lab import HOURS_LONGER, STEPS_A_MONTH, STEPS_AN_HOUR, Fleet, Watch
 
 CLOUDS = [f"cloud-{n}" for n in range(15)]
 
@@ -20,13 +21,24 @@ def task(name, jobs, failed, clouds=CLOUDS, kind="a"):
 
 
 def chance(jobs, failed, other_jobs, other_failed):
-    """Count how likely so many failures or more are, where the odds here are USUAL_ODDS of the others'."""
-    total = failed + other_failed
-    ways = {
-        n: comb(jobs, n) * comb(other_jobs, total - n) * USUAL_ODDS**n
-        for n in range(max(0, total - other_jobs), min(total, jobs) + 1)
-    }
-    return sum(way for n, way in ways.items() if n >= failed) / sum(ways.values())
+    """Return the chance of so many failures or more, where the odds here are USUAL_ODDS of the others', by SciPy."""
+    return law_by_scipy(jobs, failed, other_jobs, other_failed).sf(failed - 1)
+
+
+def law_by_scipy(jobs, failed, other_jobs, other_failed):
+    """Return Fisher's noncentral hypergeometric distribution of the failures here, their total fixed."""
+    return nchypergeom_fisher(jobs + other_jobs, jobs, failed + other_failed, USUAL_ODDS)
+
+
+@pytest.mark.parametrize("jobs", [1, 4, 60, 900])
+@pytest.mark.parametrize(("others", "their_failed"), [(1, 0), (1, 1), (50, 3), (900, 899), (5_000, 70)])
+def test_the_law_of_a_stratum_is_fisher_s_noncentral_hypergeometric(jobs, others, their_failed):
+    failed = (jobs + 1) // 2
+    law = dict(failure_rate_test._law(Stratum(jobs, failed, others, their_failed)))
+    theirs = law_by_scipy(jobs, failed, others, their_failed)
+    counts = sorted(law)
+    assert (counts[0], counts[-1]) == theirs.support()
+    assert [exp(law[n]) for n in counts] == pytest.approx(list(theirs.pmf(counts)), rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from datetime import timedelta
 
-import lab
 import pytest
-from dirac_lab import AT, CALLER, HOUR, MINUTE, Door, beat, job, settle, state
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -14,15 +12,10 @@ from skytally.core import records
 from skytally.core.documents import Heartbeat
 from skytally.core.errors import NotYours
 from skytally.jobs import heartbeats
+from tests.support import builders
+from tests.support.dirac_lab import AT, CALLER, HOUR, MINUTE, Door, beat, job, settle, state
 
 WRONG = ["0", "-1", "007", "12 34", "9" * 20, "../1", "", "1\n", "１２", "1e3", 5, None, ["1"], {"id": "1"}, str(2**63)]
-
-
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "d.sqlite")
-    yield documents
-    documents.close()
 
 
 def kept(documents, vm="vm-1"):
@@ -55,8 +48,9 @@ def test_every_id_that_dirac_may_give_is_taken_as_it_writes_it(number):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(value=lab.ANY_JSON)
+@given(value=builders.ANY_JSON)
 @example(value="1e400")
 def test_any_value_among_the_jobs_leaves_the_others_alone(documents, value):
     body = f'{{"vm": "vm-1", "jobs": ["760001", {value}, "760002"]}}'
@@ -68,9 +62,9 @@ def test_any_value_among_the_jobs_leaves_the_others_alone(documents, value):
 
 
 def test_a_crash_costs_its_own_job_and_stores_nothing_of_it(documents, monkeypatch, caplog):
-    real = heartbeats._carried_on
+    real = heartbeats._continued
     monkeypatch.setattr(
-        heartbeats, "_carried_on", lambda beat, *more: real(beat, *more) if beat.job_id != "2" else 1 / 0
+        heartbeats, "_continued", lambda beat, *more: real(beat, *more) if beat.job_id != "2" else 1 / 0
     )
     told = beat(documents, "1", "2", "3")
     assert (told.accepted, [(one.index, one.code) for one in told.rejected]) == (2, [(1, "internal")])
@@ -96,6 +90,7 @@ def test_the_same_again_changes_nothing(documents):
     assert (kept(documents), job(documents)) == before
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(times=st.lists(st.integers(0, 100), min_size=1, max_size=8))
 def test_in_any_order_the_newest_is_kept(tmp_path_factory, times):
@@ -110,7 +105,7 @@ def test_in_any_order_the_newest_is_kept(tmp_path_factory, times):
 
 def test_times_are_the_servers_and_the_vms_own_are_kept_as_claimed(documents):
     claimed = AT + 2 * HOUR
-    heartbeats.record(lab.heartbeat("1", seen_at=claimed), CALLER, documents, AT)
+    heartbeats.record(builders.heartbeat("1", seen_at=claimed), CALLER, documents, AT)
     assert (kept(documents).last_seen_at, kept(documents).claimed_at, job(documents).seen_at) == (AT, claimed, AT)
 
 
@@ -119,7 +114,7 @@ def test_times_are_the_servers_and_the_vms_own_are_kept_as_claimed(documents):
     [(timedelta(minutes=4), 0), (6 * MINUTE, 0.1), (47 * HOUR, 47), (72 * HOUR, 72), (73 * HOUR, 0), (-2 * HOUR, 0)],
 )
 def test_what_a_vm_tells_late_is_seen_when_it_says_and_a_wrong_clock_is_not_believed(documents, late, seen_hours_ago):
-    report = lab.heartbeat("1", seen_at=AT - late)
+    report = builders.heartbeat("1", seen_at=AT - late)
     assert heartbeats.record(report, CALLER, documents, AT).accepted == 1
     seen_at = AT - seen_hours_ago * HOUR
     assert (kept(documents).first_seen_at, kept(documents).last_seen_at, job(documents).started_at) == (seen_at,) * 3

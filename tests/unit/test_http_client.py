@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from skytally.adapters import http_client
 from skytally.adapters.http_client import HttpClient, NotSent
 
-SECONDS = 0.5
+SECONDS = 0.3
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -69,7 +69,7 @@ def bytes_of(text):
 
 
 @pytest.fixture
-def client():
+def peer_client():
     client = HttpClient()
     yield client
     client._pool.clear()
@@ -94,11 +94,11 @@ def timed_out(client, url, **how):
     ],
     ids=["a head by bytes", "a body by bytes", "heads without end", "silence", "a body that never comes"],
 )
-def test_a_peer_that_never_comes_to_an_end_costs_its_time_and_no_thread(client, pieces, pause):
+def test_a_peer_that_never_comes_to_an_end_costs_its_time_and_no_thread(peer_client, pieces, pause):
     threads = threading.active_count() + len(http_client.THREADS._threads)
     with Peer(pieces, pause) as peer:
         for _ in range(3):
-            error, seconds = timed_out(client, peer.url)
+            error, seconds = timed_out(peer_client, peer.url)
             assert not isinstance(error, NotSent)
             assert SECONDS * 0.9 < seconds < SECONDS + 0.5
         deadline = time.monotonic() + 3
@@ -109,25 +109,25 @@ def test_a_peer_that_never_comes_to_an_end_costs_its_time_and_no_thread(client, 
     # A thread that still hung would answer nobody.
     with Peer([WHOLE], 0) as peer:
         for _ in range(8):
-            assert client.request("GET", peer.url, seconds=2).data == b"ok"
+            assert peer_client.request("GET", peer.url, seconds=2).data == b"ok"
 
 
-def test_a_peer_that_shakes_no_hands_costs_its_time_and_hears_no_request(client):
+def test_a_peer_that_shakes_no_hands_costs_its_time_and_hears_no_request(peer_client):
     with Peer([b"\x16"] * 1_000, 0.1) as peer:
-        error, seconds = timed_out(client, peer.url.replace("http", "https"))
+        error, seconds = timed_out(peer_client, peer.url.replace("http", "https"))
         assert isinstance(error, NotSent)
         assert seconds < SECONDS + 0.5
         assert b"GET" not in peer.heard
 
 
-def test_a_connection_is_used_again(client):
+def test_a_connection_is_used_again(peer_client):
     with Peer([WHOLE], 0) as peer:
         for _ in range(3):
-            assert client.request("GET", peer.url).data == b"ok"
+            assert peer_client.request("GET", peer.url).data == b"ok"
         assert peer.connections == 1
 
 
-def test_a_name_that_does_not_resolve_in_time_costs_its_time_and_nothing_is_sent_later(client, monkeypatch):
+def test_a_name_that_does_not_resolve_in_time_costs_its_time_and_nothing_is_sent_later(peer_client, monkeypatch):
     """The resolver has no time-out; whoever waited for it must not send what nobody waits for any more."""
     real, resolved = socket.getaddrinfo, threading.Event()
 
@@ -141,7 +141,7 @@ def test_a_name_that_does_not_resolve_in_time_costs_its_time_and_nothing_is_sent
     with Peer([WHOLE], 0) as peer:
         with monkeypatch.context() as slowly:
             slowly.setattr("socket.getaddrinfo", slow)
-            error, seconds = timed_out(client, peer.url)
+            error, seconds = timed_out(peer_client, peer.url)
         assert isinstance(error, NotSent)
         assert seconds < SECONDS + 0.5
         assert resolved.wait(5)
@@ -150,21 +150,21 @@ def test_a_name_that_does_not_resolve_in_time_costs_its_time_and_nothing_is_sent
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://nowhere.invalid/", "https://127.0.0.1:9/"])
-def test_a_peer_that_cannot_be_reached_was_sent_nothing(client, url):
-    assert isinstance(timed_out(client, url)[0], NotSent)
+def test_a_peer_that_cannot_be_reached_was_sent_nothing(peer_client, url):
+    assert isinstance(timed_out(peer_client, url)[0], NotSent)
 
 
-def test_no_time_is_no_request(client):
+def test_no_time_is_no_request(peer_client):
     with Peer([WHOLE], 0) as peer:
         with pytest.raises(NotSent):
-            client.request("GET", peer.url, seconds=0)
+            peer_client.request("GET", peer.url, seconds=0)
         assert peer.connections == 0
 
 
-def test_a_connection_that_ends_after_the_request_was_sent_is_no_sign_that_it_was_not(client):
+def test_a_connection_that_ends_after_the_request_was_sent_is_no_sign_that_it_was_not(peer_client):
     with Peer([b"HTTP/1.1 "], 0) as peer:
         peer.is_over.set()
-        error, _ = timed_out(client, peer.url)
+        error, _ = timed_out(peer_client, peer.url)
     assert not isinstance(error, NotSent)
 
 
@@ -181,12 +181,12 @@ def certificate(folder):
     return path
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(client, tmp_path):
+def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(peer_client, tmp_path):
     path = certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(path)
     with Peer([WHOLE], 0, context) as peer:
-        assert isinstance(timed_out(client, peer.url)[0], NotSent)
+        assert isinstance(timed_out(peer_client, peer.url)[0], NotSent)
         assert HttpClient(path).request("GET", peer.url).data == b"ok"
     with Peer(bytes_of(HEAD), 0.1, context) as peer:
         error, seconds = timed_out(HttpClient(path), peer.url)

@@ -58,6 +58,7 @@ def of_kind(kind, made):
     return {one["metadata"]["name"]: one for one in made if one["kind"] == kind}
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(DESCRIPTIONS, SITES)
 def test_every_object_is_as_a_cluster_must_have_it(described, site):

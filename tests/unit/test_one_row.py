@@ -7,28 +7,20 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
-from dirac_lab import AT, HOUR, OURS, Door, beat, job, settle, state
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from lab import ANY_JSON
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import Job, Unreadable
 from skytally.core.ports import JobState, UnreadState
 from skytally.jobs import dirac_rows, foreign_values, panda_collector, panda_rows
 from skytally.operation.timer import Deadline
+from tests.support.builders import ANY_JSON
+from tests.support.dirac_lab import AT, HOUR, OURS, Door, beat, job, settle, state
 
 NUMBERS = itertools.count(7_300_001, 10)
 QUIET = [HealthCheck.function_scoped_fixture]
 STAMP = "2026-11-25T11:30:00"
-
-
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "d.sqlite")
-    yield documents
-    documents.close()
 
 
 class Rows:
@@ -100,6 +92,7 @@ def dirac_row(number):
     return dict.fromkeys(COLUMNS) | {"job_id": number, "status": "Done", "site": OURS, "reschedule_count": 0} | TIMES
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=QUIET)
 @given(column=st.sampled_from([*COLUMNS, "job_id", None]), value=ANY_JSON, at=st.integers(0, 2))
 @example(column="ended_at", value='"9999-12-31T23:59:59"', at=0)
@@ -178,7 +171,7 @@ class TestUnread:
 @pytest.mark.parametrize("column", ["final_at", "changed_at", "started_at", "ended_at", "seen_at"])
 def test_what_is_stored_of_the_future_is_noted_and_made_anew(documents, tmp_path, column):
     beat(documents, "1", "2")
-    with closing(sqlite3.connect(tmp_path / "d.sqlite")) as file, file:
+    with closing(sqlite3.connect(tmp_path / "documents.sqlite")) as file, file:
         file.execute(f"UPDATE job SET {column} = 5680281600000 WHERE job_id = '1'")
     assert settle(documents, Door(state(ended=0.5), state(ended=0.5, job_id=2)), 2) == {
         "running": 0,
@@ -194,7 +187,7 @@ def test_what_is_stored_of_the_future_is_noted_and_made_anew(documents, tmp_path
 
 def test_runs_that_cannot_be_read_cost_their_own_job(documents, tmp_path):
     beat(documents, "1", "2")
-    with closing(sqlite3.connect(tmp_path / "d.sqlite")) as file, file:
+    with closing(sqlite3.connect(tmp_path / "documents.sqlite")) as file, file:
         file.execute("UPDATE job SET runs = '[{' WHERE job_id = '1'")
     assert settle(documents, Door(state(ended=0.5), state(ended=0.5, job_id=2)), 2) == {
         "running": 0,
@@ -207,7 +200,7 @@ def test_runs_that_cannot_be_read_cost_their_own_job(documents, tmp_path):
 
 def test_a_heartbeat_of_no_job_costs_itself(documents, tmp_path):
     beat(documents, "1", "2")
-    with closing(sqlite3.connect(tmp_path / "d.sqlite")) as file, file:
+    with closing(sqlite3.connect(tmp_path / "documents.sqlite")) as file, file:
         file.execute("UPDATE heartbeat SET job_id = 'one' WHERE job_id = '1'")
     assert settle(documents, Door(state(ended=0.5, job_id=2)), 2)["final"] == 1
     assert [(one.kind, one.source) for _, one in documents.find("unreadable", Unreadable, {})] == [

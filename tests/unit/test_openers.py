@@ -6,7 +6,6 @@ import base64
 import functools
 import gzip
 import hashlib
-import hmac
 import itertools
 import json
 import os
@@ -21,10 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from agent_lab import AGENT, DRIVER, VM_PY, Lab, interpreters, serve
-from tar_lab import CONTENTS, FORMS, HOSTILE, LONG, archive, furnish, good, header, member, snapshot
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+from tests.support.agent_lab import AGENT, DRIVER, VM_PY, Lab, interpreters, serve
+from tests.support.bundles import CLAIM, EXPIRES, SECRET, VECTORS, Deposit, vector_maker
+from tests.support.tar_lab import CONTENTS, FORMS, HOSTILE, LONG, archive, furnish, good, header, member, snapshot
+
 OPEN_SH = AGENT / "open.sh"
 
 OPENER = """
@@ -133,53 +133,6 @@ def test_open_sh_says_what_every_vector_expects(vector, tmp_path):
 
 
 # ---- claiming, from a small server that makes real bundles ----
-
-CLAIM, EXPIRES, SECRET = "c0ffee" * 5, "1795700000", hashlib.sha256(b"a claim").hexdigest()
-
-
-def proof_of(form: dict[str, str]) -> str:
-    words = [
-        "skytally/v1 claim",
-        form["claim"],
-        hashlib.sha256(form["public_key"].encode()).hexdigest(),
-        *([form["vm"]] if "vm" in form else []),
-    ]
-    return hmac.new(SECRET.encode(), "|".join(words).encode(), "sha256").hexdigest()
-
-
-def vector_maker():
-    """Return the module that makes vectors, for this claim."""
-    sys.path.insert(0, str(VECTORS))
-    try:
-        import make_vectors
-    finally:
-        sys.path.remove(str(VECTORS))
-    make_vectors.CLAIM, make_vectors.EXPIRES = CLAIM, EXPIRES
-    return make_vectors
-
-
-class Deposit:
-    """Answers secret_claim with a bundle for whatever key came with a right proof."""
-
-    def __init__(self, payload: bytes) -> None:
-        self.payload = payload
-        self.forms: list[dict[str, str]] = []
-
-    def __call__(self, _office, path, _headers, body):
-        from cryptography.hazmat.primitives import serialization
-
-        form = dict(urllib.parse.parse_qsl(body.decode("ascii"), strict_parsing=True))
-        self.forms.append(form)
-        if path != "/function/secret-claim" or form["proof"] != proof_of(form):
-            return 403, {}, b'{"error": {"code": "forbidden", "message": "no"}}'
-        line = gzip.decompress(base64.b64decode(form["public_key"], validate=True))
-        key = serialization.load_ssh_public_key(line)
-        made_for = type("Public", (), {"public_key": lambda _: key})()
-        return (
-            200,
-            {"Content-Type": "application/x-tar"},
-            vector_maker().Maker(made_for, self.payload, form.get("vm"), SECRET).bundle,
-        )
 
 
 class Claimant(NamedTuple):

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.config import Config
 from skytally.core.documents import Job
 from skytally.core.errors import Malformed, Misconfigured, Unavailable
@@ -284,13 +283,6 @@ def test_any_words_come_out_printable_and_the_same_again(text):
     assert panda_errors.cleaned(once) == once
 
 
-@pytest.fixture(scope="module")
-def documents(tmp_path_factory):
-    documents = SqliteDocuments(tmp_path_factory.mktemp("rows") / "d.sqlite")
-    yield documents
-    documents.close()
-
-
 VALUES = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.lists(st.none(), max_size=2)
 )
@@ -300,12 +292,12 @@ ODD = VALUES | st.sampled_from(
 
 
 @given(st.dictionaries(st.sampled_from([*panda_rows.FIELDS]), ODD, max_size=12))
-def test_no_row_breaks_the_collector(documents, fields):
+def test_no_row_breaks_the_collector(module_documents, fields):
     with suppress(Malformed):
         made = panda_rows.job(row(**fields), NOW)
         assert made.core_ms >= 0
-        assert placement_join.store([made], documents) == []
-        assert documents.get("job", placement_join.key_of(made), Job) is not None
+        assert placement_join.store([made], module_documents) == []
+        assert module_documents.get("job", placement_join.key_of(made), Job) is not None
 
 
 @pytest.mark.parametrize(
@@ -416,6 +408,7 @@ def test_slices_are_split_until_nothing_is_cut(seconds):
     assert sorted(found) == list(range(len(seconds)))
 
 
+@pytest.mark.slow
 def test_a_full_second_is_split_by_status_and_queue_and_then_asked_for_more():
     table = Table([NOW] * 30_000)
     found = [row["pandaid"] for _, rows in panda_rows.whole(table, asked(limit=5_000)) for row in rows]
@@ -426,6 +419,7 @@ def test_a_full_second_is_split_by_status_and_queue_and_then_asked_for_more():
     )
 
 
+@pytest.mark.slow
 def test_more_than_any_limit_is_an_outage_and_never_silence():
     table = Table([NOW] * 50_001)
     with pytest.raises(Unavailable, match="in one second"):

@@ -1,9 +1,8 @@
 """The join: every form of batch id, time before name, and the same end whichever comes first."""
 
 import sqlite3
-from concurrent.futures import Future
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -14,35 +13,14 @@ from msgspec import structs
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import Job, PlacedVm, Placement, Unreadable
 from skytally.core.errors import Unavailable
-from skytally.core.ports import Outcome, Write
+from skytally.core.ports import Write
 from skytally.core.records import Caller
 from skytally.jobs import placement_join, placements
 from skytally.jobs.batch_id import number_of
+from tests.support.placements import AT, HOUR, job, refusing
 
-AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
 SCHEDULER = Caller(role="scheduler", issued=0, expires=2**40)
 FULL = "sched.test@#1237.0#1795609831"
-
-
-def job(number=1, batch_id=None, host="vm-1", began=0.0, lasted=1.0, **fields):
-    blank = dict.fromkeys(Job.__struct_fields__) | {
-        "system": "panda",
-        "job_id": str(number),
-        "status": "finished",
-        "cloud": "unknown",
-    }
-    spent = dict.fromkeys(("cores", "wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 1)
-    ended_at = AT + (began + lasted) * HOUR
-    times = {
-        "started_at": AT + began * HOUR,
-        "ended_at": ended_at,
-        "final_at": ended_at,
-        "changed_at": ended_at,
-        "seen_at": AT,
-    }
-    named = {"batch_id": batch_id, "batch_number": batch_id and number_of(batch_id), "host": host, "multicore": True}
-    return Job(**blank | spent | times | named | fields)
 
 
 def run(batch_id=FULL, vm="vm-1", cloud="uvic", began=0.0, lasted=1.0):
@@ -72,7 +50,7 @@ def known(*found):
         [one for one in found if isinstance(one, Placement)],
         [one for one in found if isinstance(one, PlacedVm)],
     )
-    return placement_join.Known(
+    return placement_join.PlacementIndex(
         by_batch_id=placement_join._grouped(runs, "batch_id"),
         by_number=placement_join._grouped(runs, "batch_number"),
         by_vm=placement_join._grouped(runs, "vm"),
@@ -296,6 +274,7 @@ def ends(documents):
     }
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(order=st.permutations(range(len(STORY))), again=st.lists(st.integers(0, len(STORY) - 1), max_size=4))
 def test_any_order_with_repetition_ends_the_same(tmp_path_factory, order, again):
@@ -337,18 +316,6 @@ def test_a_job_that_the_store_refuses_for_good_stops_no_report_and_no_other_job(
     assert [one.job_id for one in placement_join.store([job(2, FULL), job(3, FULL)], documents)] == ["2"]
     assert documents.get("job", "panda/3", Job).cloud == "uvic"
     documents.close()
-
-
-def refusing(documents, key):
-    """Let the store refuse one document for good."""
-    write = documents.write
-
-    def some(writes):
-        outcomes, future = iter(write([one for one in writes if one.key != key]).result()), Future()
-        future.set_result([Outcome.REJECTED if one.key == key else next(outcomes) for one in writes])
-        return future
-
-    documents.write = some
 
 
 def late(documents, *happening):

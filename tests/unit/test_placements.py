@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lab import ANY_JSON
-from test_placement_join import job, refusing
 
 from skytally.accounting.reconciliation import scheduled_core_hours
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import Job, PlacedVm, Placement
 from skytally.core.records import Caller
 from skytally.jobs import placement_join, placements
+from tests.support.builders import ANY_JSON
+from tests.support.placements import job, refusing
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR, ROUND, SECOND = timedelta(hours=1), timedelta(minutes=5), timedelta(seconds=1)
@@ -25,13 +25,6 @@ VMS = ("vm-1", "vm-2")
 
 def scheduler(*clouds):
     return Caller(role="scheduler", issued=0, expires=2**40, clouds=clouds)
-
-
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "d.sqlite")
-    yield documents
-    documents.close()
 
 
 def life(name="vm-1", ended_at=None, **more):
@@ -89,6 +82,7 @@ class TestOrder:
         documents.close()
         return found
 
+    @pytest.mark.slow
     @settings(max_examples=60)
     @given(rounds=ROUNDS, data=st.data())
     def test_any_order_of_reports_ends_as_the_order_in_which_they_were_made(self, tmp_path_factory, rounds, data):
@@ -211,6 +205,7 @@ class TestItems:
 
     NUMBERS = itertools.count()
 
+    @pytest.mark.slow
     @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_any_value_in_any_field_leaves_the_neighbours_alone(self, documents, data):

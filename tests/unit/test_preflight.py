@@ -20,11 +20,6 @@ def clock():
     return datetime.now(UTC)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path)
-
-
 def at(verdict, moment):
     return Verdict(moment, verdict.checks)
 

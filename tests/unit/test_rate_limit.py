@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytally.access.rate_limit import BURST_SECONDS, Buckets, Limits, place_of
+from skytally.access.rate_limit import BURST_SECONDS, Buckets, Limits, network_of
 from skytally.core.config import Config
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -46,12 +46,12 @@ def test_a_clock_that_steps_back_gives_nothing_away():
 
 
 def test_who_is_not_heard_of_for_longest_is_forgotten_first():
-    buckets = Buckets(1, places=3)
+    buckets = Buckets(1, max_buckets=3)
     passed(buckets, "a", 60)
     for other in "bcdefgh":
         assert buckets.wait_seconds("a", NOW) > 0, "whoever goes on asking is remembered"
         buckets.wait_seconds(other, NOW)
-    assert len(buckets._left) == 3
+    assert len(buckets._buckets) == 3
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=300))
@@ -79,7 +79,7 @@ def test_no_caller_ever_gets_more_than_burst_and_rate(calls):
     ],
 )
 def test_where_a_caller_is(address, place):
-    assert place_of(address) == place
+    assert network_of(address) == place
 
 
 def test_neither_many_tokens_nor_many_addresses_get_around_it():

@@ -27,6 +27,7 @@ def items_of(body: bytes) -> list[object]:
     return [msgspec.json.decode(item) for item in records.parse_report(body, records.Samples).samples]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEEP)
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(before=JSON, after=JSON)

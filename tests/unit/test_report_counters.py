@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.documents import Label, Tally
 from skytally.core.errors import Malformed, Unavailable
 from skytally.core.ports import Write
@@ -13,13 +12,6 @@ from skytally.core.records import Receipt, Rejection
 from skytally.operation.report_counters import KEPT_EVERY, Tallies
 
 NOW = datetime(2026, 11, 25, 12, 59, 50, tzinfo=UTC)
-
-
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "documents.sqlite")
-    yield documents
-    documents.close()
 
 
 def report(tallies, at=NOW, error=None, receipt=None):

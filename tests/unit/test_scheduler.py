@@ -10,8 +10,20 @@ import sys
 from functools import partial
 
 import pytest
-from agent_lab import interpreters
-from scheduler_lab import RECORDED, SCRIPT, T0, TOKEN, Pool, ad, fields_of, number_of, receiving, scheduler
+
+from tests.support.agent_lab import interpreters
+from tests.support.scheduler_lab import (
+    RECORDED,
+    SCRIPT,
+    T0,
+    TOKEN,
+    Pool,
+    ad,
+    fields_of,
+    number_of,
+    receiving,
+    scheduler,
+)
 
 WEST = {
     "group_name": "g",

@@ -12,7 +12,8 @@ import time
 from collections import defaultdict
 
 import pytest
-from scheduler_lab import T0, Pool, ad, number_of, receiving, scheduler
+
+from tests.support.scheduler_lab import T0, Pool, ad, number_of, receiving, scheduler
 
 KILLS = 25
 
@@ -318,7 +319,6 @@ def killed_again_and_again(pool, total, outage=0.0):
     return kills
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_while_files_rotate_it_loses_nothing(pool):
     """A hundred thousand jobs, files that rotate while they are read,
     torn ends, SIGKILLs: only a batch in flight is told twice.
@@ -338,7 +338,6 @@ def test_killed_at_any_moment_while_files_rotate_it_loses_nothing(pool):
     assert pool.run().stdout.startswith("0 kept")
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_while_the_server_comes_and_goes_it_loses_nothing(pool):
     """The same with a spool that fills and empties."""
     kills = killed_again_and_again(pool, 20_000, outage=0.5)

@@ -9,7 +9,8 @@ import stat
 import time
 
 import pytest
-from scheduler_lab import RECORDED, Pool, fields_of, number_of, receiving, scheduler
+
+from tests.support.scheduler_lab import RECORDED, Pool, fields_of, number_of, receiving, scheduler
 
 DAY = 86_400
 

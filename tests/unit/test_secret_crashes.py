@@ -16,8 +16,6 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-import secret_lab
-from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, Watched, attempt, keys_of, left, word
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.core.errors import Expired, SkytallyError, Unavailable
@@ -25,11 +23,8 @@ from skytally.core.ports import Created
 from skytally.core.records import Revocation
 from skytally.operation.timer import Deadline
 from skytally.secrets import outcomes, revocations
-
-
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
+from tests.support import secret_lab
+from tests.support.secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, Watched, attempt, keys_of, left, word
 
 
 @pytest.fixture
@@ -74,7 +69,7 @@ def test_the_table(store, token, step, copy_of):
     same, other = word(copy_of(store), token), word(copy_of(store), token, OTHER_KEY)
     late = secret_lab.after(token)
     revocations.sweep(store, Deadline(lambda: late, late + timedelta(minutes=1)), NoNotes())
-    final = outcomes.read_mark(store, outcomes.mark_key(*secret_lab.parts(token))).state
+    final = outcomes.read_outcome(store, outcomes.outcome_key(*secret_lab.parts(token))).state
     swept = final + (", prep gone" if final == "delivered" and prep == "there" else "")
     assert keys_of(store, "prep") == []
     deliveries = "≤ 1" if made == "–" else "0"
@@ -178,7 +173,7 @@ def test_a_sweep_and_a_claim_race_on_one_mark(store, token):
 
     with pytest.raises(Expired):
         attempt(SweptFirst(store), token)
-    assert outcomes.read_mark(store, keys_of(store, "mark")[0]).state == "expired"
+    assert outcomes.read_outcome(store, keys_of(store, "mark")[0]).state == "expired"
 
 
 def revoked(store, token):

@@ -3,21 +3,29 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import secret_lab
-from secret_lab import KEYS, NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.core.errors import Expired, NotFound, NotYours, Taken
 from skytally.core.records import Caller, Revocation
 from skytally.operation.timer import Deadline
 from skytally.secrets import outcomes, revocations
+from tests.support import secret_lab
+from tests.support.secret_lab import (
+    KEYS,
+    NOW,
+    OTHER_KEY,
+    SCHEDULER,
+    NoNotes,
+    Noted,
+    Watched,
+    attempt,
+    keys_of,
+    left,
+    parts,
+    word,
+)
 
 ROUND = timedelta(seconds=20)
-
-
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
 
 
 def sweep(store, at, until=None, notes=None):
@@ -34,7 +42,7 @@ def revoke(store, token, caller=SCHEDULER):
 
 
 def states(store):
-    return sorted(outcomes.read_mark(store, key).state for key in keys_of(store, "mark"))
+    return sorted(outcomes.read_outcome(store, key).state for key in keys_of(store, "mark"))
 
 
 class Ticking:
@@ -214,7 +222,7 @@ def test_forgetting_ends_in_time(store):
 
 
 def test_a_mark_is_never_forgotten_before_the_longest_claim_is_over():
-    assert timedelta(days=7) < revocations.MARKS_KEPT
+    assert timedelta(days=7) < revocations.OUTCOMES_KEPT
     assert timedelta(days=7) < revocations.IDEMPOTENCY_KEPT
 
 
@@ -222,7 +230,7 @@ def test_a_mark_is_never_forgotten_before_the_longest_claim_is_over():
 def test_a_marks_day_is_its_expirys(moment):
     expires = int(datetime.fromisoformat(moment).timestamp())
     assert (
-        outcomes.mark_key("c" * 26, expires).split("/")[1]
+        outcomes.outcome_key("c" * 26, expires).split("/")[1]
         == f"{datetime.fromtimestamp(expires, UTC):%Y%m%d}"
         == moment[:10].replace("-", "")
     )

@@ -5,22 +5,16 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-import secret_lab
 from click.testing import CliRunner
-from secret_lab import NOW, OTHER_KEY, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
 from skytally.adapters.documents_sqlite import SqliteDocuments
-from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.cli import cli
 from skytally.core.errors import Unavailable
 from skytally.core.records import Revocation
 from skytally.operation.timer import Deadline
 from skytally.secrets import audit, claims, outcomes, revocations
-
-
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
+from tests.support import secret_lab
+from tests.support.secret_lab import NOW, OTHER_KEY, NoNotes, Noted, Watched, attempt, keys_of, left, parts, word
 
 
 def history(store, days=3, now=NOW + timedelta(seconds=5), claim=None, notes=None):
@@ -104,7 +98,7 @@ def test_a_second_taker_of_one_name_shows_at_that_name(store):
 
 
 def test_asking_hundreds_of_times_fills_no_store(store, monkeypatch):
-    monkeypatch.setattr(claims, "EVIDENCE_SLOTS", 10)
+    monkeypatch.setattr(claims, "FAILURE_SLOTS", 10)
     token = left(store)
     attempt(store, token)
     for n in range(300):
@@ -202,7 +196,7 @@ def test_nobodys_words_colour_the_operators_terminal(home):
 
     store = wiring.objects()
     claim = "c" * 26
-    held = outcomes.Mark(
+    held = outcomes.ClaimOutcome(
         state="delivered",
         claim=claim,
         expires=int(NOW.timestamp()),
@@ -211,7 +205,7 @@ def test_nobodys_words_colour_the_operators_terminal(home):
         vm="[bold]x",
         address="\x1b[2J",
     )
-    store.create(outcomes.mark_key(claim, held.expires), msgspec.json.encode(held))
+    store.create(outcomes.outcome_key(claim, held.expires), msgspec.json.encode(held))
     listed = CliRunner().invoke(cli, ["secrets", "list"], env={"COLUMNS": "200"})
     assert listed.exit_code == 0, listed.output
     assert "[bold]x" in listed.output

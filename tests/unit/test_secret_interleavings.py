@@ -7,12 +7,9 @@ import random
 import threading
 from datetime import timedelta
 
-import lab
 import pytest
-import secret_lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, attempt, keys_of, left, opened, parts
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.core.errors import NotFound, SkytallyError, Unavailable
@@ -21,6 +18,8 @@ from skytally.core.records import Revocation
 from skytally.operation.timer import Deadline
 from skytally.secrets import claims, outcomes, revocations
 from skytally.secrets.envelope import spki_sha256
+from tests.support import builders, secret_lab
+from tests.support.secret_lab import NOW, OTHER_KEY, SCHEDULER, Killed, NoNotes, attempt, keys_of, left, opened, parts
 
 FATES = ("done", "done", "done", "lost before", "lost after", "killed before", "killed after")
 
@@ -114,7 +113,9 @@ def revoking(token):
 def cast(token, names):
     """Return who acts: two keys and a retry for each name, a sweep, a revocation, the same deposit again."""
     claims = [
-        claiming(token, key, name) for name in names or (None,) for key in (lab.SHARED_KEY, OTHER_KEY, lab.SHARED_KEY)
+        claiming(token, key, name)
+        for name in names or (None,)
+        for key in (builders.SHARED_KEY, OTHER_KEY, builders.SHARED_KEY)
     ]
     fields = {"vms": names} if names else {}
     return [*claims, late_sweep(token), revoking(token), lambda store: left(store, request_key="boot", **fields)]
@@ -127,7 +128,7 @@ def what_is_wrong(store, token, names, results):
     wrong = [] if keys_of(store, "prep") == [] else ["a payload is left"]
     for name in names or (None,):
         delivered = [result for result in results if isinstance(result, tuple) and result[0] == name]
-        made = outcomes.read_mark(store, outcomes.mark_key(claim, expires, name))
+        made = outcomes.read_outcome(store, outcomes.outcome_key(claim, expires, name))
         if len(delivered) > 1:
             wrong.append(f"{name} was delivered {len(delivered)} times")
         for _, key, bundle in delivered:
@@ -142,6 +143,7 @@ def steps(fates):
     return st.lists(st.tuples(st.integers(0, 11), st.sampled_from(fates)), max_size=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [(), ("a", "b")], ids=["one vm", "a batch"])
 def test_at_most_once_in_any_order(tmp_path_factory, names):
     @settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
@@ -159,7 +161,7 @@ def test_at_most_once_in_any_order(tmp_path_factory, names):
 def check_then_delete(objects, key, wanted):
     """Look whether anybody has it, then write down that we do."""
     try:
-        return outcomes.read_mark(objects, key), None
+        return outcomes.read_outcome(objects, key), None
     except NotFound:
         objects.create(key, claims.msgspec.json.encode(wanted))
         return wanted, None
@@ -187,7 +189,7 @@ def test_what_must_never_decide_a_claim_is_found_out(tmp_path_factory, monkeypat
         fates = ["done"] if mutant is check_then_delete else FATES[:5]
         results = play(
             store,
-            [claiming(token, key) for key in (lab.SHARED_KEY, OTHER_KEY)],
+            [claiming(token, key) for key in (builders.SHARED_KEY, OTHER_KEY)],
             [(dice.randrange(2), dice.choice(fates)) for _ in range(20)],
         )
         if sum(isinstance(result, tuple) for result in results) > 1:

@@ -7,20 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-import secret_lab
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from secret_lab import NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, attempt, keys_of, left, parts, word
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.app import wiring
 from skytally.cli import cli
-from skytally.core.errors import Changed, Exists, Taken
+from skytally.core.errors import Changed, IdempotencyKeyReused, Taken
 from skytally.core.records import Revocation, iso
 from skytally.operation.timer import Deadline
 from skytally.secrets import audit, outcomes, preflight, revocations
-from skytally.secrets.outcomes import Mark
+from skytally.secrets.outcomes import ClaimOutcome
+from tests.support import builders
+from tests.support.secret_lab import NOW, OTHER_KEY, SCHEDULER, NoNotes, Noted, attempt, keys_of, left, parts, word
 
 CLAIM = "c" * 26
 LATER = NOW + timedelta(hours=2)
@@ -75,11 +75,6 @@ EVIDENCES = (
 )
 
 
-@pytest.fixture
-def store(tmp_path):
-    return FilesystemObjects(tmp_path / "store")
-
-
 def history(store, notes, now=NOW + timedelta(seconds=5)):
     return audit.history(store, now, 3, notes)
 
@@ -89,9 +84,9 @@ def history(store, notes, now=NOW + timedelta(seconds=5)):
 def test_a_mark_that_cannot_be_read_lets_nobody_have_the_secret(store, data, names):
     token = left(store, **names)
     vm = "a" if names else None
-    key = outcomes.mark_key(*parts(token), vm)
+    key = outcomes.outcome_key(*parts(token), vm)
     store.create(key, data)
-    for private_key in (secret_lab.lab.SHARED_KEY, OTHER_KEY):
+    for private_key in (builders.SHARED_KEY, OTHER_KEY):
         assert word(store, token, private_key, vm=vm) == "taken contested"
     if names:
         assert word(store, token, vm="b") == "delivered"
@@ -106,10 +101,10 @@ def test_a_mark_that_cannot_be_read_lets_nobody_have_the_secret(store, data, nam
 @pytest.mark.parametrize("data", [b"", b"junk"])
 def test_a_sweep_ends_a_deposit_whose_mark_cannot_be_read_and_goes_on(store, data):
     first, second = left(store, expires_in_seconds=60), left(store)
-    store.create(outcomes.mark_key(*parts(first)), data)
+    store.create(outcomes.outcome_key(*parts(first)), data)
     assert revocations.sweep(store, Deadline(lambda: LATER, LATER + timedelta(seconds=20)), NoNotes()) == 2
     assert keys_of(store, "prep") == []
-    assert outcomes.read_mark(store, outcomes.mark_key(*parts(second))).state == "expired"
+    assert outcomes.read_outcome(store, outcomes.outcome_key(*parts(second))).state == "expired"
     assert word(store, first) in {"expired", "taken contested"}
 
 
@@ -200,7 +195,7 @@ def test_an_intent_that_cannot_be_read_stops_neither_deposits_nor_forgetting(sto
     (intent,) = keys_of(store, "idempotency")
     store.delete(intent)
     store.create(intent, b"junk")
-    with pytest.raises(Exists, match="use a new key"):
+    with pytest.raises(IdempotencyKeyReused, match="use a new key"):
         left(store, request_key="key")
     assert left(store, request_key="another")
     notes = Noted()
@@ -210,17 +205,17 @@ def test_an_intent_that_cannot_be_read_stops_neither_deposits_nor_forgetting(sto
 
 def test_a_deposit_that_makes_the_sweep_crash_costs_itself(store, monkeypatch):
     bad, good = left(store, vm="bad", expires_in_seconds=60), left(store)
-    real = revocations.read_box
+    real = revocations.read_sealed
     monkeypatch.setattr(
         revocations,
-        "read_box",
+        "read_sealed",
         lambda objects, claim, expires: 1 / 0 if claim in bad else real(objects, claim, expires),
     )
     notes = Noted()
     assert revocations.sweep(store, Deadline(lambda: LATER, LATER + timedelta(seconds=20)), notes) == 1
     assert [source for source, _ in notes.keys] == ["prep"]
     assert keys_of(store, "prep") == [f"prep/{parts(bad)[1]}/{parts(bad)[0]}"]
-    assert keys_of(store, "mark") == [outcomes.mark_key(*parts(good))]
+    assert keys_of(store, "mark") == [outcomes.outcome_key(*parts(good))]
 
 
 json_values = st.recursive(
@@ -237,8 +232,8 @@ fields = st.dictionaries(
 )
 def test_whatever_lies_there_is_a_record_or_changed(data):
     for parse, key in (
-        (outcomes.parse_mark, f"mark/{NOW:%Y%m%d}/{CLAIM}"),
-        (outcomes.parse_evidence, f"audit/{NOW:%Y%m%d}/{CLAIM}/x-000"),
+        (outcomes.parse_outcome, f"mark/{NOW:%Y%m%d}/{CLAIM}"),
+        (outcomes.parse_failed_claim, f"audit/{NOW:%Y%m%d}/{CLAIM}/x-000"),
     ):
         try:
             record = parse(key, data)
@@ -246,7 +241,7 @@ def test_whatever_lies_there_is_a_record_or_changed(data):
             continue
         assert record.claim == CLAIM
         assert datetime.fromisoformat(record.at) < datetime(2100, 1, 2, tzinfo=UTC)
-        if isinstance(record, Mark):
+        if isinstance(record, ClaimOutcome):
             assert audit._ended(record).expires_at
 
 
@@ -255,7 +250,7 @@ def test_whatever_lies_there_is_a_record_or_changed(data):
 def test_no_bytes_at_a_marks_name_free_the_claim(tmp_path_factory, data):
     store = FilesystemObjects(tmp_path_factory.mktemp("junk"))
     token = left(store)
-    store.create(outcomes.mark_key(*parts(token)), data)
+    store.create(outcomes.outcome_key(*parts(token)), data)
     assert word(store, token) == "taken contested"
 
 

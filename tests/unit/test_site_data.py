@@ -138,7 +138,7 @@ def test_the_command_line_says_what_is_wrong(home, monkeypatch, capsys):
             main()
         assert (
             end.value.code,
-            ("SKYTALLY_CALLS_PER_SECOND: must be calls" if setting else words) in capsys.readouterr().err,
+            ("SKYTALLY_CALLS_PER_SECOND: must be a rate limit" if setting else words) in capsys.readouterr().err,
         ) == (1, True)
     monkeypatch.delenv("SKYTALLY_CALLS_PER_SECOND")
     (home / "clouds.toml").write_text(GOOD.format("x"))

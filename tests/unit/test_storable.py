@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import pytest
-from test_documents import AT, HOUR, interval, label, usage
 
 from skytally.core import storable
 from skytally.core.documents import INDICES, Label, Round, TimerSlot
 from skytally.core.ports import Query, Write
+from tests.support.documents import AT, HOUR, interval, label, usage
 
 FAR_EAST = timezone(timedelta(hours=14))
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.http_client import REQUEST_SECONDS
 from skytally.core.documents import Cursor, Round, TimerSlot
 from skytally.core.errors import Malformed, Unavailable
@@ -27,13 +26,6 @@ from skytally.operation.timer import Deadline, TimeIsUp, take_turn
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-def documents(tmp_path):
-    documents = SqliteDocuments(tmp_path / "documents.sqlite")
-    yield documents
-    documents.close()
 
 
 def run(documents, at=NOW, work=lambda _: {"count": 1}, min_seconds=60):
@@ -344,6 +336,7 @@ def process(tmp_path, kind):
             other.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["guarded", "bare"])
 def test_a_process_that_was_frozen_past_its_lease_writes_nothing_that_counts(documents, tmp_path, monkeypatch, kind):
     """The guard keeps it from writing; where it writes all the same, the store does not take it."""

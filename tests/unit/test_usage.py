@@ -7,7 +7,6 @@ import random
 import uuid
 from datetime import UTC, datetime, timedelta
 
-import lab
 import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -26,6 +25,7 @@ from skytally.core.ports import Write
 from skytally.core.records import Caller, Rejection
 from skytally.core.site_data import Site
 from skytally.core.timestamps import ms_of_seconds
+from tests.support import builders
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CALLER = Caller(
@@ -36,7 +36,7 @@ NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_
 
 
 def sample(**change):
-    return lab.FakeVm("vm-1", boot_at=BOOT).sample(NOW) | change
+    return builders.FakeVm("vm-1", boot_at=BOOT).sample(NOW) | change
 
 
 def codes(*reported, caller=CALLER, now=NOW):
@@ -77,11 +77,11 @@ REFUSED = {
     "a missing counter": (sample(counters={"wall_seconds": 1}), "malformed"),
     "no baseline": (sample(month_start=None), "malformed"),
     "month 13": (sample(month="2026-13"), "malformed"),
-    "boot after sample": (sample(boot_at=lab.stamp(NOW + MINUTE)), "malformed_time"),
+    "boot after sample": (sample(boot_at=builders.stamp(NOW + MINUTE)), "malformed_time"),
     "before anybody": (sample(sampled_at="1999-01-01T00:00:00Z", boot_at="1998-01-01T00:00:00Z"), "malformed_time"),
     "a month that is over": (sample(month="2026-10"), "wrong_month"),
     "a month to come": (sample(month="2026-12"), "future_month"),
-    "a baseline above": (sample(month_start=lab.counters(10**6)), "baseline_above_counters"),
+    "a baseline above": (sample(month_start=builders.counters(10**6)), "baseline_above_counters"),
     "another month's baseline": (
         sample(uptime_seconds=3e6, **counters(wall_seconds=2.9e6, core_seconds=2e7)),
         "wrong_baseline",
@@ -91,7 +91,7 @@ REFUSED = {
     "more CPU than cores": (sample(**counters(user_seconds=100_000)), "cpu_above_cores"),
     "more CPU in the month than its cores": (
         sample(
-            month_start=lab.counters(9_000) | {"user_seconds": 0.0, "system_seconds": 0.0},
+            month_start=builders.counters(9_000) | {"user_seconds": 0.0, "system_seconds": 0.0},
             **counters(user_seconds=40_000),
         ),
         "cpu_above_cores",
@@ -99,9 +99,9 @@ REFUSED = {
     "more CPU than cores since the sample before": (
         sample(
             previous={
-                **lab.FakeVm(boot_at=BOOT).moment(NOW),
+                **builders.FakeVm(boot_at=BOOT).moment(NOW),
                 "uptime_seconds": 10_000,
-                "counters": lab.counters(10_700, busy=0.0),
+                "counters": builders.counters(10_700, busy=0.0),
             }
         ),
         "cpu_above_cores",
@@ -110,9 +110,11 @@ REFUSED = {
         sample(**counters(core_seconds=0, user_seconds=0, system_seconds=0, idle_seconds=0)),
         "no_core_time",
     ),
-    "over a day ahead": (sample(sampled_at=lab.stamp(NOW + 25 * 60 * MINUTE)), "malformed_time"),
+    "over a day ahead": (sample(sampled_at=builders.stamp(NOW + 25 * 60 * MINUTE)), "malformed_time"),
     "a sample before that is over a day ahead": (
-        sample(previous=lab.FakeVm(boot_at=BOOT).moment(NOW) | {"sampled_at": lab.stamp(NOW + 25 * 60 * MINUTE)}),
+        sample(
+            previous=builders.FakeVm(boot_at=BOOT).moment(NOW) | {"sampled_at": builders.stamp(NOW + 25 * 60 * MINUTE)}
+        ),
         "malformed_time",
     ),
     "the end of time": (sample(sampled_at="9999-12-31T23:59:59-14:00"), "malformed_time"),
@@ -123,7 +125,10 @@ REFUSED = {
     ),
     "a clock offset of ages": (sample(clock_offset_seconds=1e300), "malformed"),
     "more bytes than there are": (sample(**counters(network_sent_bytes=2**63)), "malformed"),
-    "a previous that is later": (sample(previous=lab.FakeVm(boot_at=BOOT).moment(NOW + MINUTE)), "malformed_previous"),
+    "a previous that is later": (
+        sample(previous=builders.FakeVm(boot_at=BOOT).moment(NOW + MINUTE)),
+        "malformed_previous",
+    ),
 }
 
 
@@ -142,9 +147,9 @@ def test_refused(name):
         sample(sampled_at="2026-11-25T13:00:00+01:00"),
         sample(unknown_field=1, final=True, benchmark=None),
         sample(uptime_seconds=10_650),
-        sample(sampled_at=lab.stamp(NOW + 23 * 60 * MINUTE)),
+        sample(sampled_at=builders.stamp(NOW + 23 * 60 * MINUTE)),
         sample(boot_at="2001-01-01T00:00:00Z"),
-        sample(month_start=lab.counters(10_800)),
+        sample(month_start=builders.counters(10_800)),
     ],
     ids=range(9),
 )
@@ -155,16 +160,16 @@ def test_allowed(good):
 CORES = {
     "in all": (sample(**counters(core_seconds=90_000)), 8, "since the boot"),
     "in the month": (
-        sample(month_start=lab.counters(9_000, cores=6), **counters(core_seconds=84_000)),
+        sample(month_start=builders.counters(9_000, cores=6), **counters(core_seconds=84_000)),
         8,
         "since month_start",
     ),
     "since the sample before": (
         sample(
             previous={
-                **lab.FakeVm(boot_at=BOOT).moment(NOW),
+                **builders.FakeVm(boot_at=BOOT).moment(NOW),
                 "uptime_seconds": 7_200,
-                "counters": lab.counters(7_200, cores=4),
+                "counters": builders.counters(7_200, cores=4),
             }
         ),
         8,
@@ -210,13 +215,15 @@ def test_json_numbers_that_are_none_are_refused():
 @pytest.mark.parametrize(("seconds", "code"), [(-1, "wrong_month"), (0, None), (60, None), (61, "wrong_month")])
 def test_a_closing_sample_is_of_the_edge(seconds, code):
     edge = datetime(2026, 11, 1, tzinfo=UTC)
-    vm = lab.FakeVm("vm-1", boot_at=edge - timedelta(days=3))
+    vm = builders.FakeVm("vm-1", boot_at=edge - timedelta(days=3))
     closing = vm.sample(edge + timedelta(seconds=seconds), month="2026-10" if seconds >= 0 else "2026-09")
     assert codes(closing) == [code]
 
 
 def test_a_clock_ahead_is_placed_at_the_servers_time_and_flagged():
-    ahead = samples.parse(msgspec.json.encode({"samples": [sample(sampled_at=lab.stamp(NOW + timedelta(hours=1)))]}))[0]
+    ahead = samples.parse(
+        msgspec.json.encode({"samples": [sample(sampled_at=builders.stamp(NOW + timedelta(hours=1)))]})
+    )[0]
     boot = Boot(boot_id="b", label="l", vm="vm-1", cloud="uvic", site=None, group=None, flavor=None, boot_at=BOOT)
     document = usage.usage_document(ahead, boot, NOW)
     assert (document.last_sampled_at, document.clock_ahead) == (NOW, True)
@@ -226,7 +233,7 @@ def test_a_clock_ahead_is_placed_at_the_servers_time_and_flagged():
 
 @pytest.mark.parametrize("apart_microseconds", [0, 1, 999])
 def test_samples_within_a_millisecond_make_an_interval_as_long_as_their_uptimes_say(apart_microseconds):
-    before = lab.FakeVm("vm-1", boot_at=BOOT).moment(NOW - timedelta(microseconds=apart_microseconds))
+    before = builders.FakeVm("vm-1", boot_at=BOOT).moment(NOW - timedelta(microseconds=apart_microseconds))
     before |= {
         "uptime_seconds": sample()["uptime_seconds"] - 0.005,
         "sampled_at": (NOW - timedelta(microseconds=apart_microseconds)).isoformat(),
@@ -271,7 +278,7 @@ def hourly(vm, hours):
 @given(seed=st.integers(0, 2**32), lost=st.floats(0, 0.9))
 def test_any_order_any_repetition_of_any_subset_with_the_last_gives_the_same_month(bench, seed, lost):
     dice = random.Random(seed)
-    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=12))
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=12))
     whole = hourly(vm, 12)
     arrived = [s for s in whole[:-1] if dice.random() > lost] + [whole[-1]]
     arrived += [dice.choice(arrived) for _ in range(dice.randrange(4))]
@@ -289,7 +296,7 @@ def test_any_order_any_repetition_of_any_subset_with_the_last_gives_the_same_mon
 @given(seed=st.integers(0, 2**32))
 def test_coverage_is_one_exactly_when_nothing_is_missing(bench, seed):
     dice = random.Random(seed)
-    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=12))
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=12))
     whole = hourly(vm, 12)
     missing = set(dice.sample(range(11), dice.randrange(4)))
     bench.report(*[s for n, s in enumerate(whole) if n not in missing])
@@ -300,14 +307,14 @@ def test_coverage_is_one_exactly_when_nothing_is_missing(bench, seed):
 
 @given(cuts=st.lists(st.floats(0, 1e6), min_size=1, max_size=30))
 def test_differences_of_a_chain_add_up_to_the_last_digit(cuts):
-    chain = [usage.Counters(**lab.counters(at)) for at in [0.0, *sorted(cuts)]]
+    chain = [usage.Counters(**builders.counters(at)) for at in [0.0, *sorted(cuts)]]
     parts = [usage.difference(b, a) for a, b in itertools.pairwise(chain)]
     whole = usage.difference(chain[-1], chain[0])
     assert {name: sum(part[name] for part in parts) for name in whole} == whole
 
 
 def test_months_sum_to_the_last_counters(bench):
-    vm = lab.FakeVm("vm-1", boot_at=datetime(2026, 8, 30, 7, 13, tzinfo=UTC))
+    vm = builders.FakeVm("vm-1", boot_at=datetime(2026, 8, 30, 7, 13, tzinfo=UTC))
     edges = [datetime(2026, month, 1, tzinfo=UTC) for month in (9, 10, 11)]
     closing = [
         vm.sample(edge, previous, month=f"2026-{edge.month - 1:02}")
@@ -320,8 +327,9 @@ def test_months_sum_to_the_last_counters(bench):
     assert len(bench.usages()) == 4
 
 
+@pytest.mark.slow
 def test_ten_thousand_samples_in_one_report_and_no_more(bench):
-    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(seconds=10_000))
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(seconds=10_000))
     one = vm.sample(NOW)
     many = [one] * 10_000
     assert bench.report(*many).accepted == 10_000
@@ -331,7 +339,7 @@ def test_ten_thousand_samples_in_one_report_and_no_more(bench):
         samples.parse(b'{"samples": []}')
 
 
-GOOD_BENCHMARK = {"kernel": "skytally", "kernel_version": 1, "score_wall": 15.0, "measured_at": lab.stamp(NOW)}
+GOOD_BENCHMARK = {"kernel": "skytally", "kernel_version": 1, "score_wall": 15.0, "measured_at": builders.stamp(NOW)}
 BEYOND_FLOATS = 123.456789
 BAD_BENCHMARKS = [
     "none",
@@ -347,7 +355,7 @@ BAD_BENCHMARKS = [
     {"kernel": "k", "duration_seconds": 1e20},
     {"kernel": "k", "measured_at": "0001-01-01T00:00:00+14:00"},
     {"kernel": "k", "measured_at": "2026-11-25T12:00:00"},
-    {"kernel": "k", "measured_at": lab.stamp(NOW + timedelta(hours=25))},
+    {"kernel": "k", "measured_at": builders.stamp(NOW + timedelta(hours=25))},
 ]
 
 
@@ -383,7 +391,7 @@ def test_the_most_cores_ever_seen_count_whoever_saw_them(tmp_path):
     also where another process, or an earlier one, saw the cores.
     """
     both = [Bench(tmp_path), Bench(tmp_path)]
-    wide, narrow = lab.FakeVm("vm-1", boot_at=BOOT, cores=4), lab.FakeVm("vm-1", boot_at=BOOT, cores=16)
+    wide, narrow = builders.FakeVm("vm-1", boot_at=BOOT, cores=4), builders.FakeVm("vm-1", boot_at=BOOT, cores=16)
     narrow.boot_id = wide.boot_id
     assert both[0].report(wide.sample(BOOT + timedelta(hours=1))).accepted == 1
     assert both[0].report(narrow.sample(BOOT + timedelta(hours=2))).accepted == 1
@@ -400,11 +408,11 @@ WRONG_CLOCKS = {
     "before 2020": ({"boot_at": "2001-09-09T01:46:40Z"}, BOOT),
     "far from its uptime": ({"boot_at": "2024-02-29T00:00:00Z"}, BOOT),
     "ahead": (
-        {"boot_at": lab.stamp(NOW + timedelta(hours=9)), "sampled_at": lab.stamp(NOW + timedelta(hours=12))},
+        {"boot_at": builders.stamp(NOW + timedelta(hours=9)), "sampled_at": builders.stamp(NOW + timedelta(hours=12))},
         BOOT,
     ),
     "right": ({}, BOOT),
-    "a little off": ({"boot_at": lab.stamp(BOOT - timedelta(hours=3))}, BOOT - timedelta(hours=3)),
+    "a little off": ({"boot_at": builders.stamp(BOOT - timedelta(hours=3))}, BOOT - timedelta(hours=3)),
 }
 
 
@@ -441,7 +449,7 @@ def test_no_clock_makes_an_interval_of_a_month_to_come(bench, boot_at, uptime, d
         "uptime_seconds": uptime,
         "final": True,
     }
-    before = {"sampled_at": lab.stamp(NOW), "uptime_seconds": now_uptime, "counters": lab.counters(0)}
+    before = {"sampled_at": builders.stamp(NOW), "uptime_seconds": now_uptime, "counters": builders.counters(0)}
     bench.report(sample(previous=before, **change))
     for key, interval in bench.intervals().items():
         assert interval.until_at <= NOW + timedelta(days=1)
@@ -463,7 +471,7 @@ def test_a_boot_gets_a_name_whoever_took_the_coming_ones(bench, taker):
         for n in range(600)
     ]
     bench.documents.write(labels).result()
-    first, second = lab.FakeVm("vm-1", boot_at=BOOT), lab.FakeVm("vm-1", boot_at=BOOT)
+    first, second = builders.FakeVm("vm-1", boot_at=BOOT), builders.FakeVm("vm-1", boot_at=BOOT)
     assert bench.report(first.sample(NOW), second.sample(NOW)).accepted == 2
     assert bench.report(first.sample(NOW)).accepted == 1
     assert len(bench.usages()) == 2
@@ -472,7 +480,7 @@ def test_a_boot_gets_a_name_whoever_took_the_coming_ones(bench, taker):
 
 def test_names_of_two_clouds_have_nothing_in_common(bench):
     """A cloud whose vm is called the same and boots in the same second changes nothing for another."""
-    mine, other = lab.FakeVm("vm-1", boot_at=BOOT), lab.FakeVm("vm-1", boot_at=BOOT)
+    mine, other = builders.FakeVm("vm-1", boot_at=BOOT), builders.FakeVm("vm-1", boot_at=BOOT)
     report = samples.parse(msgspec.json.encode({"samples": [other.sample(NOW)]}))
     caller = msgspec.structs.replace(CALLER, clouds=("cern",))
     assert asyncio.run(usage.record(report, caller, bench.register, bench.documents, NOW)).accepted == 1
@@ -493,7 +501,7 @@ def test_a_name_belongs_to_one_cloud_and_tells_its_month(vm, cloud, other):
 
 
 def test_naming_boots_is_bounded_per_reporter_and_hour(bench):
-    boots = [lab.FakeVm("vm-1", boot_at=BOOT).sample(NOW) for _ in range(VM_BOOTS_AN_HOUR + 1)]
+    boots = [builders.FakeVm("vm-1", boot_at=BOOT).sample(NOW) for _ in range(VM_BOOTS_AN_HOUR + 1)]
     receipt = bench.report(*boots)
     assert (receipt.accepted, [one.code for one in receipt.rejected]) == (VM_BOOTS_AN_HOUR, ["too_many_boots"])
     assert bench.report(boots[0]).accepted == 1
@@ -502,7 +510,7 @@ def test_naming_boots_is_bounded_per_reporter_and_hour(bench):
         asyncio.run(usage.record(later, CALLER, bench.register, bench.documents, NOW + timedelta(hours=1))).accepted
         == 1
     )
-    other = samples.parse(msgspec.json.encode({"samples": [lab.FakeVm("vm-2", boot_at=BOOT).sample(NOW)]}))
+    other = samples.parse(msgspec.json.encode({"samples": [builders.FakeVm("vm-2", boot_at=BOOT).sample(NOW)]}))
     caller = msgspec.structs.replace(CALLER, vm="vm-2")
     assert asyncio.run(usage.record(other, caller, bench.register, bench.documents, NOW)).accepted == 1
 
@@ -512,7 +520,7 @@ def test_the_mutant_without_versions_gets_the_month_wrong(bench, monkeypatch):
     table = copy.copy(TABLES["usage"])
     table.put = table.put.partition(" WHERE excluded")[0]
     monkeypatch.setitem(TABLES, "usage", table)
-    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=12))
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=12))
     newest, older = vm.sample(NOW), vm.sample(NOW - timedelta(hours=5))
     bench.report(newest)
     bench.report(older)
@@ -522,8 +530,8 @@ def test_the_mutant_without_versions_gets_the_month_wrong(bench, monkeypatch):
 
 def test_a_boot_is_named_once_by_all_processes(tmp_path):
     both = [Bench(tmp_path), Bench(tmp_path)]
-    vm = lab.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2))
-    wobbled = vm.sample(NOW) | {"boot_at": lab.stamp(vm.boot_at + timedelta(seconds=2))}
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2))
+    wobbled = vm.sample(NOW) | {"boot_at": builders.stamp(vm.boot_at + timedelta(seconds=2))}
     both[0].report(vm.sample(NOW - timedelta(hours=1)))
     both[1].report(wobbled)
     assert list(both[0].usages()) == [f"vm-1-{vm.boot_at:%Y%m%dT%H%M%SZ}@uvic-2026-11"]

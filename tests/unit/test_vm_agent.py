@@ -17,10 +17,11 @@ import types
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import agent_lab
 import pytest
-from agent_lab import VM_PY, Lab, at, interpreters, load_agent, serve
-from test_openers import CLAIM, EXPIRES, SECRET, Deposit
+
+from tests.support import agent_lab
+from tests.support.agent_lab import VM_PY, Lab, at, interpreters, load_agent, serve
+from tests.support.bundles import CLAIM, EXPIRES, SECRET, Deposit
 
 STAT = """cpu  4705 356 584 3699176 23060 15 6 1000 240 10
 cpu0 1393280 32966 572056 13343292 6130 0 17875 500 120 5
@@ -719,25 +720,12 @@ def certificate(folder: Path) -> Path:
     return folder / "server.pem"
 
 
-def test_tls_is_verified_always(tmp_path, monkeypatch):
+def test_tls_is_verified_always(tmp_path):
     lab = Lab(tmp_path)
     lab.world.run(60)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate(tmp_path))
-    serve_tls = agent_lab.http.server.ThreadingHTTPServer
-
-    class Tls(serve_tls):
-        def get_request(self):
-            raw, address = self.socket.accept()
-            try:
-                return context.wrap_socket(raw, server_side=True), address
-            except OSError:
-                raw.close()
-                raise
-
-    monkeypatch.setattr(agent_lab.http.server, "ThreadingHTTPServer", Tls)
-    with serve(lab.office) as base:
-        lab.base = base.replace("http:", "https:")
+    with serve(lab.office, context) as lab.base:
         assert lab.do("report") == 5
         assert lab.office.requests == []
         assert lab.do("report", "--ca", str(tmp_path / "ca.pem")) == 0

@@ -9,11 +9,12 @@ import multiprocessing
 import os
 import random
 
-import agent_lab
 import pytest
-from agent_lab import Lab, at, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.support import agent_lab
+from tests.support.agent_lab import Lab, at, serve
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from agent_lab import Lab, Office
 
 from skytally.accounting import samples, usage
 from skytally.accounting.boots import Register
@@ -16,6 +15,7 @@ from skytally.accounting.closing import statement
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.core.records import Caller
 from skytally.core.site_data import Site
+from tests.support.agent_lab import Lab, Office
 
 HOUR = 3600
 CALLER = Caller(role="reporter", issued=0, expires=2**40, vm="vm-1", clouds=("uvic",))
@@ -87,6 +87,7 @@ def test_a_week_in_which_the_host_paused_the_vm_is_not_covered(lab):
     assert boot["coverage"] == pytest.approx(40 / 208, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_disk", [False, True])
 def test_what_a_restored_vm_ran_twice_counts_once_and_is_not_covered(lab, with_disk):
     hourly(lab, 10)

@@ -11,11 +11,11 @@ import types
 
 import msgspec
 import pytest
-from agent_lab import Lab, at, load_agent, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skytally.core import records
+from tests.support.agent_lab import Lab, at, load_agent, serve
 
 vm = load_agent()
 NOW = at("2026-11-25T10:00:00")

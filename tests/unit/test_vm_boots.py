@@ -19,9 +19,10 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
-from agent_lab import VM_PY, Lab, serve
-from tar_lab import archive, member
-from test_openers import CLAIM, EXPIRES, SECRET, Deposit
+
+from tests.support.agent_lab import VM_PY, Lab, serve
+from tests.support.bundles import CLAIM, EXPIRES, SECRET, Deposit
+from tests.support.tar_lab import archive, member
 
 PAYLOAD = archive(member(b"tokens.d/pool", b"token"), member(b"x509up", b"proxy"))
 LOST = (

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from agent_lab import Lab, interpreters, serve
 
 from skytally.accounting import samples
 from skytally.core.records import Caller, Sample
+from tests.support.agent_lab import Lab, interpreters, serve
 
 HERTZ = os.sysconf("SC_CLK_TCK")
 HOUR = 3600

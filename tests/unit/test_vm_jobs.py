@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from agent_lab import VM_PY
+
+from tests.support.agent_lab import VM_PY
+from tests.support.recording_server import json_reply, recording_server
 
 IS_ROOT = os.geteuid() == 0
 SLEEPS = "import sys, time\nprint('up', flush=True)\ntime.sleep(60)\n"
@@ -30,28 +31,9 @@ NEEDS_ROOT = pytest.mark.skipif(
 
 @pytest.fixture
 def server():
-    """The far end, which keeps what it is told."""
-    told = []
-
-    class Far(BaseHTTPRequestHandler):
-        def do_POST(self):
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            answer = json.dumps(RECEIPT).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Far) as far:
-        far.told = told
-        thread = threading.Thread(target=far.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield far
-        far.shutdown()
-        thread.join()
+    """The far end, which takes every report."""
+    with recording_server(lambda _: json_reply(RECEIPT)) as server:
+        yield server
 
 
 @pytest.fixture
@@ -115,7 +97,7 @@ OURS = {WRAPPED, PAYLOAD, NINE, BATCH, PILOT, AGENT}
 def jobs(folder, server, *more, before=(), **how):
     """Run `vm.py jobs`; return which of this test's ids it named, and what it could read."""
     told = {
-        "--base": f"http://127.0.0.1:{server.server_port}",
+        "--base": server.url,
         "--state": folder / "state",
         "--token-file": folder / "token",
         "--vm": "vm-1",
@@ -136,7 +118,7 @@ def jobs(folder, server, *more, before=(), **how):
     )
     assert done.returncode == 0, done.stderr
     assert all("the state is not kept" in line for line in done.stderr.splitlines()), done.stderr
-    beat = server.told.pop()
+    beat = json.loads(server.requests.pop().body)
     return set(beat["jobs"]) & OURS, beat["sources"]
 
 

@@ -12,11 +12,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tar_lab import FORMS, HOSTILE, archive, good, header, member
 
 from skytally.core.errors import Malformed
 from skytally.core.records import MOST_PAYLOAD_BYTES
 from skytally.secrets.vm_payload import looks_packed, plain_tar
+from tests.support.tar_lab import FORMS, HOSTILE, archive, good, header, member
 
 ROOT = Path(__file__).parents[2]
 

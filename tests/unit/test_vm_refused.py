@@ -6,7 +6,8 @@ import gzip
 import json
 
 import pytest
-from agent_lab import Lab, serve
+
+from tests.support.agent_lab import Lab, serve
 
 
 @pytest.fixture

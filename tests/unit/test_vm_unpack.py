@@ -14,10 +14,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from agent_lab import VM_PY, interpreters, load_agent
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tar_lab import CONTENTS, FORMS, GOOD, HOSTILE, LONG, archive, furnish, good, header, member, snapshot
+
+from tests.support.agent_lab import VM_PY, interpreters, load_agent
+from tests.support.tar_lab import CONTENTS, FORMS, GOOD, HOSTILE, LONG, archive, furnish, good, header, member, snapshot
 
 vm = load_agent()
 EVERY_EXAMPLE = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,119 +1,147 @@
 // The controls: which view, window, filters and rows.
-import { say, sayName } from "./dom.js";
-import { byName } from "./format.js";
-import { ANEW, address } from "./state.js";
-import { displayNameOf, displayOf, viewOf, views } from "./views.js";
+import { part, say, sayName } from "./dom.js";
+import { drawFilters } from "./filters.js";
+import { select } from "./plot.min.js";
+import { FILTERS, RESET, address } from "./state.js";
+import { displayNameOf, displayOf, viewNameOf, viewOf, views } from "./views.js";
+import { fromInput, toInput, zoneName } from "./zone.js";
 
-const WINDOWS = { hour: "Hour", day: "Day", week: "Week", month: "Month" };
-const FILTERS = { cloud: ["Cloud", "all clouds"], site: ["Site", "all sites"], group: ["Group", "all groups"], queue: ["Queue", "all queues"], vm: ["VM", "its whole name"] };
-const MORE = { error: "error", release: "release" };
-const part = (id) => document.getElementById(id);
-const known = new Map();
-
-// What the data had to choose from stays choosable.
-export const learn = (choices = {}) => {
-  for (const [name, values] of Object.entries(choices)) known.set(name, new Set([...(known.get(name) ?? []), ...values]));
+const WINDOWS = {
+  hour: "Hour",
+  day: "Day",
+  week: "Week",
+  month: "30 days",
+  this_month: "This month",
+  last_month: "Last month",
 };
-
-export const drawChoice = (state) => {
+export const drawChoice = (state, openAlarms) => {
   const view = viewOf(state);
-  drawViews(state, view);
-  for (const input of part("windows").querySelectorAll("input")) input.checked = !state.from && input.value === state.window;
+  drawViews(state, openAlarms);
+  const isWindow = !state.from;
+  for (const input of part("windows").querySelectorAll("input"))
+    input.checked = isWindow && input.value === state.window;
   for (const id of ["windows", "range"]) part(id).hidden = !view.windowed;
   for (const id of ["from", "until"]) drawMoment(part(id), state[id]);
+  select(part("range")).select(".unit").call(say, zoneName);
   drawFilters(state, view);
   drawTrail(state, view);
   drawDisplays(state, view);
-  drawOptions(part("measure"), view.measures.map(({ name, label }) => [name, label]), measureOf(state)?.name);
-  part("plotted").hidden = view.measures.length < 2;
 };
 
-export const measureOf = (state) => viewOf(state).measures.find(({ name }) => name === state.measure) ?? viewOf(state).measures[0];
-
-// A vm stays chosen from view to view, and is shown in its finest rows.
-const drawViews = (state, view) => {
-  const links = d3.select(part("views")).selectAll("a").data(Object.entries(views)).join("a").text(([, { title }]) => title);
-  links.attr("aria-current", ([, one]) => (one === view ? "page" : null));
-  links.attr("href", ([name, one]) => address({ ...ANEW, ...dropped(one), view: name, measure: "", by: state.vm ? finest(one) : "" }));
+// A vm stays chosen from view to view, and is shown in its finest rows. A filter that a view does not have is dropped.
+const drawViews = (state, openAlarms) => {
+  const links = select(part("views"))
+    .selectAll("a")
+    .data(Object.entries(views), ([name]) => name)
+    .join((enter) => {
+      const link = enter.append("a").text(([, { title }]) => title);
+      link
+        .filter(([name]) => name === "overview")
+        .append("span")
+        .attr("class", "badge")
+        .attr("hidden", "");
+      return link;
+    });
+  links.attr("aria-current", ([name]) => (name === viewNameOf(state) ? "page" : null));
+  links.attr("href", ([name, view]) => {
+    const by = state.vm && view.filters.includes("vm") ? finest(view) : "";
+    return address({ ...RESET, ...dropped(view, viewOf(state)), view: name, measure: "", month: "", by });
+  });
+  const badge = links.select(".badge").attr("hidden", openAlarms ? null : "");
+  badge.call(say, () => String(openAlarms ?? "")).attr("title", `${openAlarms} open alarms`);
+  part("views")
+    .querySelector("a")
+    .setAttribute("aria-label", openAlarms ? `Overview, ${openAlarms} open alarms` : "Overview");
 };
 
 const finest = ({ displays }) => (displays.interval ? "interval" : displays.job ? "job" : "");
 
-const dropped = ({ filters }) => {
-  const kept = new Set(filters);
-  return Object.fromEntries([...Object.keys(FILTERS), ...Object.keys(MORE)].filter((name) => !kept.has(name)).map((name) => [name, ""]));
+// The filters that two views do not share, empty.
+const dropped = (view, other) => {
+  const isShared = (name) => view.filters.includes(name) && other.filters.includes(name);
+  return Object.fromEntries(FILTERS.filter((name) => !isShared(name)).map((name) => [name, ""]));
 };
 
 const drawMoment = (input, moment) => {
-  if (document.activeElement !== input || !input.value) input.value = moment.slice(0, 16);
+  if (document.activeElement !== input || !input.value) input.value = toInput(moment);
   input.classList.toggle("unset", !moment);
 };
 
-const drawFilters = (state, view) => {
-  const shown = view.filters.filter((name) => ["cloud", "vm"].includes(name) || known.get(name)?.size || state[name]);
-  const labels = d3.select(part("filters")).selectAll("label").data(shown, (name) => name).join(newFilter).order();
-  labels.select("select").each(function fill(name) {
-    const names = [...new Set([...(known.get(name) ?? []), state[name]])].filter(Boolean).sort(byName);
-    drawOptions(this, [["", FILTERS[name][1]], ...names.map((one) => [one, one])], state[name]);
-  });
-  labels.select("input").each(function fill(name) {
-    if (document.activeElement !== this) this.value = state[name];
-  });
-};
-
-const newFilter = (enter) => {
-  const labels = enter.append("label").text((name) => `${FILTERS[name][0]} `);
-  labels.filter((name) => name !== "vm").append("select").attr("id", (name) => name);
-  const inputs = labels.filter((name) => name === "vm").append("input").attr("type", "search").attr("id", (name) => name).attr("dir", "auto");
-  inputs.attr("placeholder", (name) => FILTERS[name][1]).attr("autocomplete", "off").attr("spellcheck", "false");
-  return labels;
-};
-
-const drawOptions = (select, pairs, chosen) => {
-  const options = d3.select(select).selectAll("option").data(pairs, ([value]) => value).join("option").order();
-  options.attr("value", ([value]) => value).attr("dir", "auto").call(say, ([, label]) => label);
-  select.value = chosen ?? "";
-};
-
-// From all clouds to one and its vm, and what else holds the rows; each step back is a link.
+// From all clouds to a cloud and its vm, and what else limits the rows; each step back is a link.
 const drawTrail = (state, view) => {
   const steps = stepsOf(state, view);
   part("trail").hidden = steps.length < 2;
-  const links = d3.select(part("trail")).selectAll("a").data(steps, ({ name }) => name).join("a");
-  links.attr("href", ({ to }) => address({ ...ANEW, ...to })).attr("class", ({ kind }) => kind);
-  links.attr("aria-current", ({ here }) => (here ? "true" : null)).attr("aria-label", ({ spoken }) => spoken ?? null).call(sayName, ({ label }) => label);
+  const links = select(part("trail"))
+    .selectAll("a")
+    .data(steps, ({ name }) => name)
+    .join("a")
+    .order();
+  links.attr("href", ({ to }) => address({ ...RESET, ...to })).attr("class", ({ kind }) => kind);
+  links
+    .attr("aria-current", ({ isHere }) => (isHere ? "true" : null))
+    .attr("aria-label", ({ spoken }) => spoken ?? null);
+  links.call(sayName, ({ label }) => label);
 };
 
 const stepsOf = (state, view) => {
-  const { cloud, vm } = state;
+  const { cloud } = state;
+  const vm = view.filters.includes("vm") ? state.vm : "";
   const all = { name: "all", kind: "step", label: "All clouds", to: { by: "", cloud: "", vm: "" } };
-  const steps = cloud || vm ? [all] : [];
-  if (cloud) steps.push({ name: "cloud", kind: "step", label: cloud, to: { by: view.displays.vm ? "vm" : "", vm: "" }, here: !vm });
-  if (vm) steps.push({ name: "vm", kind: "step", label: vm, to: {}, here: true });
-  const also = vm ? ["usage", "jobs"].map((name) => views[name]) : [];
-  const sides = also.map((one) => ({ name: one.title, kind: "side", label: one === views.jobs ? "its jobs" : "its intervals", to: { ...dropped(one), view: one.title.toLowerCase(), by: finest(one) }, here: one === view && displayNameOf(state) === finest(one) }));
-  const more = Object.keys(MORE).filter((name) => state[name]);
-  const chips = more.map((name) => ({ name, kind: "chip", label: `${MORE[name]} ${state[name]}`, spoken: `${MORE[name]} ${state[name]}: show all again`, to: { [name]: "" } }));
-  return chips.length && !steps.length ? [all, ...chips] : [...steps, ...sides, ...chips];
+  const steps = [all];
+  if (cloud)
+    steps.push({
+      name: "cloud",
+      kind: "step",
+      label: cloud,
+      to: { by: view.displays.vm ? "vm" : "", vm: "" },
+      isHere: !vm,
+    });
+  if (vm) steps.push({ name: "vm", kind: "step", label: vm, to: {}, isHere: true });
+  const sides = (vm ? ["usage", "jobs"] : []).map((name) => sideOf(name, state));
+  const more = view.filters.filter((name) => !["cloud", "vm"].includes(name) && state[name]);
+  const chips = more.map((name) => {
+    const label = `${name} ${state[name]}`;
+    return { name, kind: "chip", label, spoken: `${label}: show all again`, to: { [name]: "" } };
+  });
+  return [...steps, ...sides, ...chips];
 };
+
+const sideOf = (name, state) => ({
+  name: views[name].title,
+  kind: "side",
+  label: name === "jobs" ? "its jobs" : "its intervals",
+  to: { ...dropped(views[name], viewOf(state)), view: name, by: finest(views[name]) },
+  isHere: name === viewNameOf(state) && displayNameOf(state) === finest(views[name]),
+});
 
 const drawDisplays = (state, view) => {
   const offered = Object.entries(view.displays).filter(([, { needs }]) => !needs || state[needs]);
-  const links = d3.select(part("displays")).selectAll("a").data(offered.length > 1 ? offered : [], ([name]) => view.title + name).join("a");
-  links.text(([, { label }]) => label).attr("href", ([name]) => address({ ...ANEW, by: name }));
+  const entries = offered.length > 1 ? offered : [];
+  const links = select(part("displays"))
+    .selectAll("a")
+    .data(entries, ([name]) => view.title + name)
+    .join("a")
+    .order();
+  links.text(([, { label }]) => label).attr("href", ([name]) => address({ ...RESET, by: name }));
   links.attr("aria-current", ([name]) => (name === displayNameOf(state) ? "true" : null));
   part("listing-title").textContent = offered.length > 1 ? `${view.title} by` : displayOf(state).label;
 };
 
 // Calls with each change that a person makes by a control.
 export const listen = (choose) => {
-  const labels = d3.select(part("windows")).selectAll("label").data(Object.entries(WINDOWS)).join("label");
-  labels.append("input").attr("type", "radio").attr("name", "window").attr("value", ([name]) => name);
+  const labels = select(part("windows")).selectAll("label").data(Object.entries(WINDOWS)).join("label");
+  labels
+    .append("input")
+    .attr("type", "radio")
+    .attr("name", "window")
+    .attr("value", ([name]) => name);
   labels.append("span").text(([, label]) => label);
   part("windows").addEventListener("change", ({ target }) => choose({ window: target.value, from: "", offset: "" }));
-  part("filters").addEventListener("change", ({ target }) => choose({ ...ANEW, [target.id]: target.value.trim() }));
+  part("choice").addEventListener("change", ({ target }) => {
+    if (FILTERS.includes(target.id)) choose({ ...RESET, [target.id]: target.value.trim() });
+  });
   for (const id of ["from", "until"]) part(id).addEventListener("change", ({ target }) => range(id, target, choose));
   part("choice").addEventListener("submit", (event) => event.preventDefault());
 };
 
-const range = (id, { value, validity }, choose) => validity.valid && choose({ [id]: value && `${value.slice(0, 16)}:00Z`, offset: "" });
+const range = (id, { value, validity }, choose) => validity.valid && choose({ [id]: fromInput(value), offset: "" });

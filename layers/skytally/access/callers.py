@@ -1,4 +1,4 @@
-"""Callers: who calls, by which token, and what it may read. A role's token opens the functions of that role alone."""
+"""Callers: who calls, with which token, and what the caller may read. A token admits to its role's functions only."""
 
 from datetime import datetime
 
@@ -12,9 +12,7 @@ from skytally.core.site_data import Site
 
 
 class Admission(Struct, frozen=True):
-    """Who calls, by which site data and keys that was found out,
-    and the id of the token's chain; none of a caller without a token.
-    """
+    """A caller, the site data and keys it was checked by, and its token's chain id: empty without a token."""
 
     caller: Caller
     site: Site
@@ -23,9 +21,9 @@ class Admission(Struct, frozen=True):
 
 
 def admit(text: str, role: str, keys: tuple[Key, ...], site: Site, now: datetime) -> Admission:
-    """Return whom a token admits to a role's functions.
+    """Return the admission of a token's holder to a role's functions.
 
-    Raises Unauthenticated without a good token, Forbidden for another role's or for one on the deny list.
+    Raise Unauthenticated without a valid token, Forbidden for another role's token or one on the deny list.
     """
     caller = tokens.read(text, keys, now)
     site.check(caller, tokens.digest_of(text))
@@ -40,9 +38,9 @@ def admit_anybody(site: Site) -> Admission:
 
 
 def readable_clouds(reader: Caller, clouds: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the clouds that a reader asks for, or all of its own where it names none; an empty tuple is every cloud.
+    """Return the requested clouds, or all of the reader's own if none is requested; an empty tuple means every cloud.
 
-    Raises NotYours where its token does not name one of them.
+    Raise NotYours for a cloud that the token does not name.
     """
     if not all(map(reader.may_touch, clouds)):
         raise NotYours("this reader's token does not name that cloud")

@@ -1,22 +1,21 @@
-"""Credentials that renew themselves: the pair of a token file,
-and what it was exchanged for since, shared by all processes.
+"""Credentials that renew themselves: the tokens of a token file and their successors, shared by all processes.
 
 ::
 
     token file        `{"access_token", "refresh_token"}`, or one bare access token; never written
-    index credential  one document a token file, by its digest: so a file that a person replaces counts at once, with a
-                      document of its own
+    index credential  one document per token file, keyed by the file's digest: a file that a person replaces counts at
+                      once, with a document of its own
 
-A refresh token works once, and who sends it again ends every session of its user. So an exchange has two steps, each of
-them durable before the next begins: the document says that it has begun, under a turn that one process takes; then the
-token is sent. What it was exchanged for is sealed and stored before it is used.
+A refresh token works once, and sending it again ends every session of its user. So an exchange has durable steps. One
+process takes the lease and writes that the exchange has begun. Then it sends the token. The successor is sealed and
+stored before it is used.
 
-Invariant: no refresh token is sent twice, whatever is killed or frozen, unless the source said that it still holds or
-nothing was sent.
+Invariant: no refresh token is sent twice, even if processes are killed or frozen, unless the source said that it is
+still valid or nothing was sent.
 
-The successor is lost where a process dies, or the answer does, between the source's side of the exchange and the one
-write that follows it. Then, and where the source refuses, nobody sends anything any more: a person must sign the robot
-in again and write the token file.
+The successor is lost if the process dies, or the answer is lost, between the exchange at the source and the write that
+follows. Then, and if the source refuses, no token is sent any more: a person must sign the robot in again and write the
+token file.
 """
 
 import base64
@@ -48,26 +47,26 @@ FAILING, WELL = "failing", "well"
 
 
 class Tokens(Struct, frozen=True):
-    """What a source is asked with, and what that is renewed by where it can be."""
+    """An access token, and the refresh token that renews it if there is one."""
 
     access_token: str
     refresh_token: str | None = None
 
     def __repr__(self) -> str:
-        """Never show them."""
+        """Return a text without the tokens."""
         return "Tokens()"
 
 
 class Refused(Unavailable):
-    """The source refuses to renew a token, for good."""
+    """The source refuses for good to renew a token."""
 
 
 class NotExchanged(Unavailable):
-    """The source did not exchange a token, which still holds."""
+    """The source did not exchange a token: the token is still valid."""
 
 
 class Credential:
-    """One token file and what it became; safe from any thread, and beside other processes."""
+    """One token file and its successors; safe for threads and concurrent processes."""
 
     def __init__(
         self,
@@ -84,17 +83,16 @@ class Credential:
         self._unsaved: tuple[str, RenewedCredential] | None = None
 
     def tokens(self) -> Tokens:
-        """Return what the source is to be asked with now."""
+        """Return the tokens in use."""
         return self._read()[2]
 
     def renewed(self, refused: Tokens, exchange: Callable[[str], Tokens]) -> Tokens:
-        """Return what is to be used in place of tokens that were refused,
-        exchanging the refresh token where nobody has done so already.
+        """Return the successor of refused tokens; exchange the refresh token unless somebody has done so already.
 
-        `exchange` sends it, and raises Refused or NotExchanged, or Unavailable where it is not known what became of it.
+        `exchange` sends the refresh token. It raise Refused, NotExchanged, or Unavailable where the result is unknown.
         """
         with self._renewing:
-            key, known, tokens = self._read()
+            key, document, tokens = self._read()
             if tokens != refused:
                 return tokens
             now, refresh_token, wrapping = self._now(), tokens.refresh_token, self._keys().wrapping[0]
@@ -102,21 +100,21 @@ class Credential:
                 raise Unavailable(
                     f"the {self._source} token was refused and cannot be renewed: write a new one to {self._setting}"
                 )
-            self._check(known, now)
-            if not take_turn(f"renewal-{key}", known.changed_at, self._documents, now):
+            self._check(document, now)
+            if not take_turn(f"renewal-{key}", document.changed_at, self._documents, now):
                 raise self._busy()
-            # Whoever had the turn before may have come to an end since.
+            # The process that had the lease before may have finished since.
             latest_key, latest, tokens = self._read()
             if tokens != refused:
                 return tokens
-            # The time from before the turn was taken: whoever froze since then loses to whoever went on.
+            # The time from before the lease was taken: a process that froze since then loses to one that went on.
             begun = structs.replace(latest, begun_at=now, changed_at=_after(latest, now))
-            if (latest_key, latest.changed_at) != (key, known.changed_at) or self._write(
+            if (latest_key, latest.changed_at) != (key, document.changed_at) or self._write(
                 key, begun
             ) is not Outcome.STORED:
                 raise self._busy()
             new = self._exchanged(key, begun, refresh_token, exchange)
-            # From here on the successor is in this process alone: nothing may come between.
+            # From here on only this process has the successor: nothing may come between this and its write.
             now = self._now()
             sealed = _sealed(key, begun, new, wrapping)
             successor = structs.replace(sealed, changed_at=_after(begun, now), renewed_at=now, begun_at=None)
@@ -126,30 +124,27 @@ class Credential:
             return new
 
     def state(self) -> tuple[str, str]:
-        """Return how the credential is, and in words which one is used; raises Unavailable where none can be.
-
-        Nothing is written.
-        """
+        """Return the credential's state and a description; raise Unavailable where none can be used. Write nothing."""
         text = self._text()
         self._parsed(text)
         key, now = self._key(text), self._now()
-        known = self._documents.get("credential", key, RenewedCredential)
-        if known is not None and known.sealed is not None:
-            self._opened(key, known)
-        return described(known or self._fresh(now), now)
+        document = self._documents.get("credential", key, RenewedCredential)
+        if document is not None and document.sealed is not None:
+            self._opened(key, document)
+        return described(document or self._fresh(now), now)
 
-    def _check(self, known: RenewedCredential, now: datetime) -> None:
-        """Raise Unavailable where the refresh token must not be sent."""
-        if known.begun_at is not None and now - known.begun_at < LEASE:
+    def _check(self, document: RenewedCredential, now: datetime) -> None:
+        """Raise Unavailable if the refresh token must not be sent."""
+        if document.begun_at is not None and now - document.begun_at < LEASE:
             raise self._busy()
-        state, message = described(known, now)
+        state, message = described(document, now)
         if state == FAILING:
             raise Unavailable(f"{message} ({self._setting})")
 
     def _exchanged(
         self, key: str, begun: RenewedCredential, refresh_token: str, exchange: Callable[[str], Tokens]
     ) -> Tokens:
-        """Send the refresh token and return what it was exchanged for; where it was not, store that."""
+        """Send the refresh token and return its successor; if it was not exchanged, store that and raise."""
         try:
             new = exchange(refresh_token)
         except (Refused, NotExchanged) as error:
@@ -159,24 +154,24 @@ class Credential:
                 key, structs.replace(begun, begun_at=None, changed_at=_after(begun, now), refused_at=refused_at)
             )
             raise
-        # A server that does not replace refresh tokens names none.
+        # A server that keeps refresh tokens valid returns none.
         return new if new.refresh_token else structs.replace(new, refresh_token=refresh_token)
 
     def _read(self) -> tuple[str, RenewedCredential, Tokens]:
-        """Return where the file's document lies, the document, and the tokens that count."""
+        """Return the key of the file's document, the document, and the tokens in use."""
         text = self._text()
         key, from_file = self._key(text), self._parsed(text)
         self._save()
         unsaved = self._unsaved
-        known = unsaved[1] if unsaved and unsaved[0] == key else self._stored(key)
-        if known.sealed is None:
-            return key, known, from_file
-        tokens = self._opened(key, known)
+        document = unsaved[1] if unsaved and unsaved[0] == key else self._stored(key)
+        if document.sealed is None:
+            return key, document, from_file
+        tokens = self._opened(key, document)
         wrapping = self._keys().wrapping[0]
-        if known.wrapping_key != wrapping.name:
-            # Nothing newer is overwritten: it has the version of what it replaces.
-            self._write(key, _sealed(key, known, tokens, wrapping))
-        return key, known, tokens
+        if document.wrapping_key != wrapping.name:
+            # The same version as the replaced document's: it overwrites nothing newer.
+            self._write(key, _sealed(key, document, tokens, wrapping))
+        return key, document, tokens
 
     def _text(self) -> str:
         try:
@@ -195,29 +190,31 @@ class Credential:
         return tokens
 
     def _stored(self, key: str) -> RenewedCredential:
-        """Return a file's document, and make it where the file is new."""
-        known = self._documents.get("credential", key, RenewedCredential)
-        if known is None:
-            fresh = self._fresh(self._now())
-            self._documents.write([Write("credential", key, _version(fresh), fresh, create=True)]).result()
-            known = self._documents.get("credential", key, RenewedCredential)
-        if known is None:
+        """Return a file's document; create it for a new file."""
+        document = self._documents.get("credential", key, RenewedCredential)
+        if document is None:
+            new_document = self._fresh(self._now())
+            self._documents.write(
+                [Write("credential", key, _version(new_document), new_document, create=True)]
+            ).result()
+            document = self._documents.get("credential", key, RenewedCredential)
+        if document is None:
             raise Unavailable(f"what is stored of {self._setting} cannot be read: {SIGN_IN}")
-        return known
+        return document
 
     def _fresh(self, now: datetime) -> RenewedCredential:
         return RenewedCredential(source=self._source, used_since=now, changed_at=now)
 
-    def _opened(self, key: str, known: RenewedCredential) -> Tokens:
-        wrapping = named(self._keys().wrapping, known.wrapping_key or "")
+    def _opened(self, key: str, document: RenewedCredential) -> Tokens:
+        wrapping = named(self._keys().wrapping, document.wrapping_key or "")
         if wrapping is None:
             raise Unavailable(
-                f"wrapping key {known.wrapping_key} is missing: put its file back into SKYTALLY_KEYS, or {SIGN_IN}"
+                f"wrapping key {document.wrapping_key} is missing: put its file back into SKYTALLY_KEYS, or {SIGN_IN}"
             )
         try:
             tokens = parsed(
                 key_wrapping.unwrap(
-                    base64.b64decode(known.sealed or "", validate=True), wrapping.secret, _bound_to(key)
+                    base64.b64decode(document.sealed or "", validate=True), wrapping.secret, _bound_to(key)
                 )
             )
         except (Changed, ValueError):
@@ -227,9 +224,7 @@ class Credential:
         return tokens
 
     def _save(self) -> None:
-        """Store what could not be stored yet;
-        until it is, this process goes on with it, or with what another thread has got since.
-        """
+        """Store a successor that could not be stored yet; until it is stored, this process uses it from memory."""
         unsaved = self._unsaved
         if unsaved is not None:
             with suppress(Unavailable):
@@ -238,8 +233,8 @@ class Credential:
                     if self._unsaved is unsaved:
                         self._unsaved = None
 
-    def _write(self, key: str, known: RenewedCredential) -> Outcome:
-        return self._documents.write([Write("credential", key, _version(known), known)]).result()[0]
+    def _write(self, key: str, document: RenewedCredential) -> Outcome:
+        return self._documents.write([Write("credential", key, _version(document), document)]).result()[0]
 
     def _busy(self) -> Unavailable:
         return Unavailable(f"another process renews the {self._source} token: ask again")
@@ -249,42 +244,42 @@ class Credential:
 
 
 def parsed(text: bytes) -> Tokens | None:
-    """Read tokens that a header can hold; None where there is no access token."""
+    """Return the tokens that an HTTP header can hold; None without an access token."""
     try:
-        told = msgspec.json.decode(text, type=dict[str, Any])
+        fields = msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     good = {
         name: value
-        for name, value in told.items()
+        for name, value in fields.items()
         if isinstance(value, str) and value.isascii() and value.isprintable() and value
     }
     return Tokens(good["access_token"], good.get("refresh_token")) if "access_token" in good else None
 
 
-def described(known: RenewedCredential, now: datetime) -> tuple[str, str]:
-    """Return how a credential is, and in words which one is used and since when."""
-    if known.refused_at is not None:
-        return FAILING, f"{known.source} refused to renew the token: {SIGN_IN}"
-    if known.begun_at is not None and now - known.begun_at >= LEASE:
-        return FAILING, f"a refresh token of {known.source} was sent and the answer was lost: {SIGN_IN}"
-    if known.renewed_at is None:
-        return WELL, f"the token file's own is used, since {iso(known.used_since)}"
-    return WELL, f"renewed {iso(known.renewed_at)}, from a token file that is used since {iso(known.used_since)}"
+def described(document: RenewedCredential, now: datetime) -> tuple[str, str]:
+    """Return a credential's state, and a description: which token is used and since when."""
+    if document.refused_at is not None:
+        return FAILING, f"{document.source} refused to renew the token: {SIGN_IN}"
+    if document.begun_at is not None and now - document.begun_at >= LEASE:
+        return FAILING, f"a refresh token of {document.source} was sent and the answer was lost: {SIGN_IN}"
+    if document.renewed_at is None:
+        return WELL, f"the token file's own is used, since {iso(document.used_since)}"
+    return WELL, f"renewed {iso(document.renewed_at)}, from a token file that is used since {iso(document.used_since)}"
 
 
-def _sealed(key: str, known: RenewedCredential, tokens: Tokens, wrapping: Key) -> RenewedCredential:
+def _sealed(key: str, document: RenewedCredential, tokens: Tokens, wrapping: Key) -> RenewedCredential:
     sealed = key_wrapping.wrap(msgspec.json.encode(tokens), wrapping.secret, _bound_to(key))
-    return structs.replace(known, wrapping_key=wrapping.name, sealed=base64.b64encode(sealed).decode())
+    return structs.replace(document, wrapping_key=wrapping.name, sealed=base64.b64encode(sealed).decode())
 
 
-def _after(known: RenewedCredential, now: datetime) -> datetime:
-    """Return when a document changes: now, and in any case after its last change."""
-    return max(now, known.changed_at + timedelta(milliseconds=1))
+def _after(document: RenewedCredential, now: datetime) -> datetime:
+    """Return the time of a change: now, but always after the document's last change."""
+    return max(now, document.changed_at + timedelta(milliseconds=1))
 
 
-def _version(known: RenewedCredential) -> int:
-    return to_ms(known.changed_at)
+def _version(document: RenewedCredential) -> int:
+    return to_ms(document.changed_at)
 
 
 def _bound_to(key: str) -> bytes:

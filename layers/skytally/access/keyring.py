@@ -1,24 +1,24 @@
-"""Keys by purpose, several of each while one replaces another; newest first."""
+"""Keys by purpose, the newest first; during a rotation there are several of each."""
 
 from msgspec import Struct
 
 
 class Key(Struct, frozen=True):
-    """One secret of 32 bytes with the public name that finds it again."""
+    """One secret of 32 bytes and its public name."""
 
     name: str
     secret: bytes
 
     def __repr__(self) -> str:
-        """Never show the secret."""
+        """Return the name without the secret."""
         return f"Key({self.name})"
 
 
 class Keyring(Struct, frozen=True, kw_only=True):
     """All keys of a deployment.
 
-    `master` makes claim secrets, `wrapping` closes what lies in the object store, `token` signs tokens. The first of
-    each is the one in use; the others still open what they made.
+    `master` derives claim secrets, `wrapping` encrypts content keys in the object store, `token` signs tokens. The
+    first key of each is in use; the others still verify and decrypt what they made.
     """
 
     master: tuple[Key, ...]
@@ -27,5 +27,5 @@ class Keyring(Struct, frozen=True, kw_only=True):
 
 
 def named(keys: tuple[Key, ...], name: str) -> Key | None:
-    """Find a key by its name; None where it has been removed."""
+    """Return the key of a name, or None where it has been removed."""
     return next((key for key in keys if key.name == name), None)

@@ -1,8 +1,7 @@
-"""How much one caller may ask: token buckets, a bounded number of them, in this process alone.
+"""Rate limits: a bounded number of token buckets, one per caller, in this process alone.
 
-A bucket holds a minute's worth of calls, so that whoever is silent most of the time may come in a burst: ten thousand
-vms behind one address that boot together do. Of more callers than there are places, those not heard of for longest are
-forgotten, which only fills their buckets.
+A bucket holds the calls of a minute, so that ten thousand vms behind one address may boot together. If there are more
+callers than buckets, the bucket unused for longest is dropped; a dropped bucket comes back full.
 """
 
 import ipaddress
@@ -15,36 +14,35 @@ from hashlib import blake2b
 
 CLAIMING = "secret_claim"
 BURST_SECONDS = 60
-PLACES = 20_000
-# Whoever has one IPv6 address usually has all of these.
+MAX_BUCKETS = 20_000
+# A holder of one IPv6 address usually holds its whole /64.
 IPV6_PREFIX = 64
 
 
 class Buckets:
-    """A bucket a caller, each refilled at the same rate."""
+    """Token buckets by caller, all refilled at the same rate."""
 
-    def __init__(self, per_second: float, places: int = PLACES) -> None:
-        self._per_second, self._places = per_second, places
-        self._left: OrderedDict[str, tuple[float, datetime]] = OrderedDict()
+    def __init__(self, calls_per_second: float, max_buckets: int = MAX_BUCKETS) -> None:
+        self._calls_per_second, self._max_buckets = calls_per_second, max_buckets
+        self._buckets: OrderedDict[str, tuple[float, datetime]] = OrderedDict()
 
     def wait_seconds(self, caller: str, now: datetime) -> int:
-        """Take one call from a caller's bucket and answer 0, or answer in how many seconds there will be one."""
-        most = self._per_second * BURST_SECONDS
-        left, at = self._left.pop(caller, (most, now))
-        left = min(most, left + max(0.0, (now - at).total_seconds()) * self._per_second)
-        enough = left >= 1
-        self._left[caller] = (left - 1 if enough else left, max(at, now))
-        if len(self._left) > self._places:
-            self._left.popitem(last=False)
-        return 0 if enough else math.ceil((1 - left) / self._per_second)
+        """Take one call from a caller's bucket and return 0, or return after how many seconds there will be one."""
+        capacity = self._calls_per_second * BURST_SECONDS
+        calls, filled_at = self._buckets.pop(caller, (capacity, now))
+        calls = min(capacity, calls + max(0.0, (now - filled_at).total_seconds()) * self._calls_per_second)
+        is_allowed = calls >= 1
+        self._buckets[caller] = (calls - 1 if is_allowed else calls, max(filled_at, now))
+        if len(self._buckets) > self._max_buckets:
+            self._buckets.popitem(last=False)
+        return 0 if is_allowed else math.ceil((1 - calls) / self._calls_per_second)
 
 
-@lru_cache(PLACES)
-def place_of(address: str) -> str | None:
-    """Return what an address is counted as: itself, or its IPv6 network;
-    None for this machine and for what is no address.
+@lru_cache(MAX_BUCKETS)
+def network_of(address: str) -> str | None:
+    """Return the network that an address counts as: itself, or its IPv6 /64; None for loopback and non-addresses.
 
-    Behind a proxy on this machine that the settings do not trust, every caller would be this machine.
+    Loopback is not limited: every caller has it behind a local proxy that the settings do not trust.
     """
     try:
         parsed = ipaddress.ip_address(address)
@@ -52,19 +50,17 @@ def place_of(address: str) -> str | None:
         return None
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
-            return place_of(str(parsed.ipv4_mapped))
+            return network_of(str(parsed.ipv4_mapped))
         if not parsed.is_loopback:
             return str(ipaddress.ip_network((int(parsed) >> (128 - IPV6_PREFIX) << (128 - IPV6_PREFIX), IPV6_PREFIX)))
     return None if parsed.is_loopback else str(parsed)
 
 
 class Limits:
-    """What is asked of one function's process: by each address, by each token, and claims by each address.
+    """The rate limits of one function's process: per address, per token, and for claims per address.
 
-    A rate of 0 is no limit.
-
-    Both count, so that neither many tokens from one address nor one token from many gets around it; tokens are kept as
-    digests.
+    Both limits hold, so neither many tokens from one address nor one token from many addresses evade them. Tokens are
+    kept as digests. A rate of 0 means no limit.
     """
 
     def __init__(self, calls_per_second: int, claims_per_second: int) -> None:
@@ -74,11 +70,11 @@ class Limits:
         self._key = secrets.token_bytes(16)
 
     def wait_seconds(self, function: str, address: str, authorization: str, now: datetime) -> int:
-        """Return 0 for a call that may go on, else after how many seconds the caller may ask again."""
-        place = place_of(address)
+        """Return 0 for an admitted call, else after how many seconds the caller may try again."""
+        network = network_of(address)
         claims = self._claims if function == CLAIMING else None
-        asked = [(claims, place), (self._by_address, place), (self._by_token, self._digest(authorization))]
-        waits = (buckets.wait_seconds(caller, now) for buckets, caller in asked if buckets is not None and caller)
+        limits = [(claims, network), (self._by_address, network), (self._by_token, self._digest(authorization))]
+        waits = (buckets.wait_seconds(caller, now) for buckets, caller in limits if buckets is not None and caller)
         return next((wait for wait in waits if wait), 0)
 
     def _digest(self, authorization: str) -> str:

@@ -1,7 +1,7 @@
-"""Tokens: who calls, and what about; signed by us and kept by nobody.
+"""Tokens: a caller's role and what it may touch, signed by us and stored nowhere.
 
-A token that is renewed names the tokens before it by their SHA-256. So whoever shuts out one of them shuts out all that
-were renewed from it, and the first one's digest is the id of the whole chain.
+A renewed token names the tokens before it by their SHA-256. So a deny list that names one token shuts out all that were
+renewed from it. The digest of the first token is the id of the chain.
 """
 
 import hmac
@@ -19,15 +19,15 @@ from skytally.core.records import Caller
 REPORTER_LIFETIME = timedelta(days=90)
 DEFAULT_LIFETIME = timedelta(days=365)
 MAX_LENGTH = 8_192
-# The first, and the last ones: those in between expired long ago.
+# A chain keeps its first token and the newest ones: those in between expired long ago.
 CHAIN_LENGTH = 8
 _SALT = "skytally/v1 token"
 
 
 def issue(caller: Caller, keys: tuple[Key, ...]) -> str:
-    """Write a token that says what the caller is, signed by the key in use: `base64url(json).signature`.
+    """Return a caller's token, signed by the key in use: `base64url(json).signature`.
 
-    Raises Malformed for one that would be longer than `read` takes.
+    Raise Malformed for a token longer than `read` accepts.
     """
     token = _signer(keys[0]).sign(base64_encode(msgspec.json.encode(caller))).decode()
     if len(token) > MAX_LENGTH:
@@ -36,10 +36,9 @@ def issue(caller: Caller, keys: tuple[Key, ...]) -> str:
 
 
 def read(token: str, keys: tuple[Key, ...], now: datetime) -> Caller:
-    """Return who holds this token, or raise one Unauthenticated for whatever is wrong with it.
+    """Return the caller of a token, or raise Unauthenticated for any fault.
 
-    A token is one text: other spellings of the same signature are refused, since a deny list knows a token by its
-    digest.
+    Only one spelling of a signature is accepted, since deny lists name a token by its digest.
     """
     if len(token) > MAX_LENGTH or not any(_signed_by(key, token) for key in keys):
         raise Unauthenticated("the token is none of ours: ask the operator for one")
@@ -50,7 +49,7 @@ def read(token: str, keys: tuple[Key, ...], now: datetime) -> Caller:
 
 
 def content(token: str) -> Caller:
-    """Return what a token says, whoever signed it; raises Malformed for what is no token at all."""
+    """Return the content of a token without checking its signature; raise Malformed for what is no token."""
     try:
         return msgspec.json.decode(base64_decode(token.partition(".")[0]), type=Caller)
     except (BadData, msgspec.DecodeError, UnicodeError):
@@ -58,7 +57,7 @@ def content(token: str) -> Caller:
 
 
 def digest_of(token: str) -> str:
-    """Return the name under which deny lists know a token."""
+    """Return the digest by which deny lists name a token."""
     return sha256(token.encode()).hexdigest()
 
 
@@ -68,9 +67,9 @@ def chain_id(token: str, caller: Caller) -> str:
 
 
 def renewed(token: str, caller: Caller, keys: tuple[Key, ...], now: datetime) -> str | None:
-    """Return a fresh token of the same chain where this one is past half its life or its key is being retired."""
-    half = (caller.issued + caller.expires) / 2
-    if now.timestamp() < half and _signed_by(keys[0], token):
+    """Return a new token of the same chain if this one is past half its life or its key is no longer in use."""
+    half_life = (caller.issued + caller.expires) / 2
+    if now.timestamp() < half_life and _signed_by(keys[0], token):
         return None
     issued = int(now.timestamp())
     chain = (*caller.chain, digest_of(token))

@@ -1,6 +1,4 @@
-"""A month for APEL: messages in one of FORMATS, each record checked as APEL would,
-and beside them what had to be left out of them.
-"""
+"""A month for APEL: messages in one of FORMATS, with every record checked as APEL does, and the list of omissions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -25,7 +23,7 @@ FORMATS: dict[str, tuple[MessageType, Make]] = {
 
 
 class Export(Struct, frozen=True):
-    """The messages of a month, at least one, how many records they hold together, and what they lack."""
+    """A month's messages, at least one, their number of records, and what was left out."""
 
     messages: list[str]
     record_count: int
@@ -42,9 +40,9 @@ def export(
     *,
     closed_only: bool = False,
 ) -> Export:
-    """Make the messages of a statement of some clouds, or of all; with `closed_only`, of those whose month is closed.
+    """Return the messages of a statement of some clouds or of all; with `closed_only`, of clouds with a closed month.
 
-    Raises Conflict for jobs of a month that are partly forgotten.
+    Raise Conflict for a month whose jobs were partly removed.
     """
     kind, make = FORMATS[form]
     source = Source(statement, _others(statement, clouds, documents), documents, site, now, closed_only=closed_only)
@@ -56,8 +54,11 @@ def export(
 
 def _others(statement: Mapping[str, Any], clouds: Sequence[str], documents: Documents) -> list[Boot]:
     """Return the boots of all revisions of a statement's clouds but the one that it shows."""
-    shown = {row["cloud"]: row["revision"] for row in statement["clouds"]}
+    shown_revisions = {row["cloud"]: row["revision"] for row in statement["clouds"]}
     revisions = closing.all_revisions(statement["month"], clouds, documents)
     return [
-        boot for frozen in revisions if shown.get(frozen.cloud) not in (None, frozen.revision) for boot in frozen.boots
+        boot
+        for frozen in revisions
+        if shown_revisions.get(frozen.cloud) not in (None, frozen.revision)
+        for boot in frozen.boots
     ]

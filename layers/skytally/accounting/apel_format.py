@@ -1,10 +1,9 @@
-"""APEL's messages: their text, and the rules by which its loader takes or refuses them,
-applied before anything is sent.
+"""APEL messages: their text, and the rules of APEL's loader, applied before anything is sent.
 
 A message is a header, then records of `Key: value` lines with `%%` between them, in ASCII, at most 1 000 records. The
-loader refuses a whole message for one unknown key, for one float where an int belongs and for one column that may not
-be null, and takes negative or absurd durations without a word: so these are refused here. Source: APEL 2.5's record
-classes and tables, and SSM 4.0's limits.
+loader refuses a whole message for one unknown key, one float in place of an int or one missing mandatory column. It
+accepts negative and absurd durations, which are refused here. Source: APEL 2.5's record classes and tables, and SSM
+4.0's limits.
 """
 
 import re
@@ -25,15 +24,13 @@ IN_FUTURE = timedelta(days=2)
 COMPLETED = "completed"
 # Its columns are DECIMAL(10,3), and no machine has more cores.
 MOST = {"CpuCount": 65_536, "Benchmark": 9_999_999}
-# As the server allows for the samples themselves: clocks are read one after another.
+# The tolerance of samples: clocks are read one after another.
 TOLERANCE_SHARE, TOLERANCE_SECONDS = 1.02, 60
 Value = str | int | float | datetime | Mapping[str, int] | None
 
 
 class MessageType(Struct, frozen=True):
-    """A kind of message: its header, and its keys in order with how each is written;
-    named are those whose absence costs the message.
-    """
+    """A kind of message: its header, its keys in order with their formats, and its mandatory keys."""
 
     header: str
     keys: Mapping[str, str]
@@ -46,7 +43,7 @@ class MessageType(Struct, frozen=True):
 
 
 def _keys(text: str) -> dict[str, str]:
-    """Read `Key` (text), `Key:int`, `Key:float`, `Key:moment`, `Key:levels` (a number for each benchmark)."""
+    """Return keys and formats of `Key` (text), `Key:int`, `Key:float`, `Key:moment` or `Key:levels` (by benchmark)."""
     return {key: kind or "text" for key, _, kind in (word.partition(":") for word in text.split())}
 
 
@@ -89,7 +86,7 @@ TYPES = {kind.name: kind for kind in (CLOUD, CLOUD_SUMMARY, JOB_SUMMARY)}
 
 
 def message(kind: MessageType, records: Iterable[Mapping[str, Value]]) -> str:
-    """Write a message; a key whose value is None is left out."""
+    """Return a message; a key whose value is None is left out."""
     return f"{kind.header}\n" + f"{SEPARATOR}\n".join(_record_text(kind, record) for record in records)
 
 
@@ -108,42 +105,34 @@ def _text(value: Value) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text as a message can hold it: printable ASCII,
-    with escapes for all else, short enough for a column, and no separator.
-    """
+    """Return a text as a message can hold it: printable ASCII with escapes, within a column's width, no separator."""
     return text.encode("unicode_escape").decode("ascii").replace(SEPARATOR, "%25%25")[:LONGEST_TEXT]
 
 
 def fault_of_name(name: str) -> str | None:
-    """Say why a name would not arrive as it is, or None if it does."""
+    """Return why a name would not arrive unchanged, or None if it does."""
     if name.strip().lower() in NULLS:
         return "is what APEL takes for no name at all"
     return None if name == plain(name).strip() else "is not plain ASCII without blanks around it"
 
 
 def fault_of_organisation(name: str) -> str | None:
-    """Say why the server would read another virtual organisation
-    out of a FQAN that is this name, or None if it does not.
-    """
+    """Return why the server would read another virtual organisation from this name as FQAN, or None."""
     return fault_of_name(name) or ("is a FQAN: name the virtual organisation alone" if {"/", ";"} & set(name) else None)
 
 
 def whole_numbers(values: Iterable[float]) -> list[int]:
-    """Return numbers rounded so that every run of neighbours adds up to within one of its sum,
-    and all of them to their rounded sum.
-    """
+    """Return numbers rounded so that all add up to their rounded sum, and any adjacent ones to within 1 of theirs."""
     return [after - before for before, after in pairwise(map(round, accumulate(values, initial=0.0)))]
 
 
 def check(text: str, now: datetime) -> int:
-    """Return how many records a message holds, or raise Malformed,
-    which names the record and the key that APEL would refuse.
-    """
+    """Return a message's number of records; raise Malformed with the record and key that APEL would refuse."""
     header, _, rest = text.partition("\n")
     kind = TYPES.get(header.partition(":")[0].strip())
     if kind is None or not text.isascii():
         raise Malformed(
-            f"no APEL message: it begins with {', '.join(known.header for known in TYPES.values())} and is ASCII"
+            f"no APEL message: it begins with {', '.join(kind.header for kind in TYPES.values())} and is ASCII"
         )
     records = [record for record in rest.split(SEPARATOR) if record.strip()]
     if len(records) > MOST_RECORDS:
@@ -155,19 +144,19 @@ def check(text: str, now: datetime) -> int:
 
 
 def problem(kind: MessageType, record: Mapping[str, Value], now: datetime) -> str | None:
-    """Say why a record must not be sent, or None if it may."""
+    """Return why a record must not be sent, or None if it may."""
     return next(_problems(_fields(_record_text(kind, record)), kind, now), None)
 
 
 def _fields(record: str) -> list[tuple[str, str]]:
-    """Read `Key: value` lines as the loader does."""
+    """Return the pairs of `Key: value` lines as the loader reads them."""
     return [
         (key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in record.strip().splitlines())
     ]
 
 
 def _problems(fields: list[tuple[str, str]], kind: MessageType, now: datetime) -> Iterator[str]:
-    """Find what the loader would refuse, then what it should."""
+    """Return what the loader refuses, then what it should refuse."""
     values = {key: value for key, value in fields if value.lower() not in NULLS}
     if len({key for key, _ in fields}) != len(fields):
         yield "a key comes twice"
@@ -185,8 +174,9 @@ def _problems(fields: list[tuple[str, str]], kind: MessageType, now: datetime) -
 
 
 def _misplaced(status: str | None, numbers: Mapping[str, float]) -> Iterator[str]:
-    """Find a record that the server would not count where its usage was:
-    one that is over by its EndTime, any other by RecordCreateTime.
+    """Return the faults of a record that the server would count in another month than that of its usage.
+
+    The server counts a completed vm by its EndTime, any other by RecordCreateTime.
     """
     if status == COMPLETED and "EndTime" not in numbers:
         yield "EndTime is missing, and the vm is over"
@@ -210,7 +200,7 @@ NUMBERS = {"int", "float", "moment"}
 
 
 def _absurdities(numbers: Mapping[str, float], now: datetime) -> Iterator[str]:
-    """Find what is a number and cannot be."""
+    """Return the faults of impossible numbers."""
     for key, value in numbers.items():
         if value < 0:
             yield f"{key} is negative"
@@ -266,12 +256,12 @@ def _exceeds(part: float, whole: float) -> bool:
 
 
 def parts(records: Sequence[Mapping[str, Value]]) -> list[Sequence[Mapping[str, Value]]]:
-    """Cut records into as many messages as APEL's limit needs; no records are one empty message."""
+    """Return the records of each message within APEL's limit; without records there is one empty message."""
     return [records[start : start + MOST_RECORDS] for start in range(0, max(len(records), 1), MOST_RECORDS)]
 
 
 def part(messages: Sequence[str], part: str | None) -> str:
-    """Choose a message; where there are several, none is left out silently."""
+    """Return the requested message; raise Malformed if there are several and none was requested."""
     if part is None and len(messages) == 1:
         return messages[0]
     if part is None or not re.fullmatch("[0-9]{1,9}", part) or not 1 <= int(part) <= len(messages):

@@ -1,8 +1,7 @@
-"""What APEL is told of a month's jobs: a row for each cloud, virtual organisation and number of cores.
+"""A month's jobs for APEL: a row for each cloud, virtual organisation and number of cores.
 
-Normalised durations are seconds times HEPscore23 of the vm's core, not times cores. Jobs that never started are not
-counted, nor are those that went on elsewhere. A row replaces the server's, so a month that is partly forgotten is not
-sent.
+Normalised durations are seconds times the HEPscore23 of the vm's core, not times cores. Jobs that never started or went
+on elsewhere are not counted. A row replaces the server's, so a month with removed jobs is not sent.
 """
 
 from collections import defaultdict
@@ -20,7 +19,7 @@ from skytally.jobs.placement_join import UNKNOWN
 from skytally.operation import retention
 
 ELSEWHERE = "elsewhere"
-# A job counts in the month of its end and is forgotten by its last change, which a source may date so much earlier.
+# A job counts in the month of its end and is removed by its last change, which a source may date this much earlier.
 CHANGED_BEFORE_END = timedelta(days=7)
 
 Group = tuple[str, str, str | None, int]
@@ -29,29 +28,28 @@ Group = tuple[str, str, str | None, int]
 def job_summaries(source: Source, clouds: Sequence[str]) -> list[Record]:
     """Return a row for each group of the jobs that ended in a month, on some clouds or on all.
 
-    Raises Conflict where some may be forgotten.
+    Raise Conflict if some of them may have been removed.
     """
     _check_whole(source)
     groups: dict[tuple[str, ...], tuple[Group, list[tuple[Row, float]]]] = {}
-    worth = _Worth(source.boots)
+    credit = _Worth(source.boots)
     for row in _ended(source, clouds):
         try:
-            group, hs23 = _group(row, source), worth.of(row["cloud"], row["vm"])
+            group, hs23 = _group(row, source), credit.of(row["cloud"], row["vm"])
         except Unsendable as error:
             source.leave_out(row["cloud"], None, error.message, row["count:started_at"])
         else:
             groups.setdefault(_folded(group), (group, []))[1].append((row, hs23))
-    made = (_summary(group, rows, source.month) for _, (group, rows) in sorted(groups.items()))
-    return source.checked(apel_format.JOB_SUMMARY, made, "SubmitHost", "NumberOfJobs")
+    summaries = (_summary(group, rows, source.month) for _, (group, rows) in sorted(groups.items()))
+    return source.checked(apel_format.JOB_SUMMARY, summaries, "SubmitHost", "NumberOfJobs")
 
 
 def _check_whole(source: Source) -> None:
-    before = retention.forgotten_before("job", source.documents)
-    if before is not None and before > month_start_at(source.month) - CHANGED_BEFORE_END:
+    forgotten_before = retention.forgotten_before("job", source.documents)
+    if forgotten_before is not None and forgotten_before > month_start_at(source.month) - CHANGED_BEFORE_END:
         raise Conflict(
-            f"jobs of {source.month} may be forgotten: those that changed last before {iso(before)} were removed, and "
-            "what is left would "
-            "replace the whole month at APEL",
+            f"jobs of {source.month} may be forgotten: those that changed last before {iso(forgotten_before)} "
+            "were removed, and what is left would replace the whole month at APEL",
             code="forgotten",
         )
 
@@ -70,7 +68,7 @@ def _ended(source: Source, clouds: Sequence[str]) -> Iterable[Row]:
 
 
 def _group(row: Row, source: Source) -> Group:
-    """Return what the server tells rows apart by, and the cloud; or raise Unsendable."""
+    """Return the key by which the server tells rows apart, with the cloud; or raise Unsendable."""
     cloud: str = row["cloud"]
     if cloud == UNKNOWN:
         raise Unsendable("nobody knows which cloud these jobs ran on")
@@ -78,7 +76,7 @@ def _group(row: Row, source: Source) -> Group:
 
 
 def _folded(group: Group) -> tuple[str, ...]:
-    """Return a group as the server compares it, which takes names that differ in case alone for one."""
+    """Return a group as the server compares it: without regard to case."""
     return tuple(apel_format.plain(str(part)).casefold() for part in group)
 
 
@@ -104,7 +102,7 @@ def _summary(group: Group, rows: Sequence[tuple[Row, float]], month: str) -> Rec
 
 
 class _Worth:
-    """HS23 per core of where a job ran: its vm's in that month, or else its cloud's mean."""
+    """HS23 per core where a job ran: its vm's in that month, else its cloud's mean."""
 
     def __init__(self, boots: Sequence[Boot]) -> None:
         groups: dict[tuple[str, str | None], list[Boot]] = defaultdict(list)
@@ -114,23 +112,23 @@ class _Worth:
         self._known = {key: mean for key, group in groups.items() if (mean := mean_hs23(group)) is not None}
 
     def of(self, cloud: str, vm: str | None) -> float:
-        """Return it, or raise Unsendable with what to do."""
-        found = self._known.get((cloud, vm), self._known.get((cloud, None)))
-        if found is None:
+        """Return HS23 per core of a cloud's vm, or raise Unsendable with what to do."""
+        hs23 = self._known.get((cloud, vm), self._known.get((cloud, None)))
+        if hs23 is None:
             raise Unsendable(
                 "its HS23 is not known, and APEL takes no jobs without: calibrate its benchmark in the site data"
             )
-        return found
+        return hs23
 
 
 def mean_hs23(boots: Iterable[Boot]) -> float | None:
-    """Return HS23 per core of some boots, weighed by their core time; None where it is known of none."""
-    known = [
+    """Return the mean HS23 per core of boots, weighted by core time; None where no boot has a score."""
+    scored = [
         (boot["core_seconds"], boot["hs23_per_core"])
         for boot in boots
         if boot["hs23_per_core"] is not None and boot["core_seconds"] > 0
     ]
-    return sum(seconds * hs23 for seconds, hs23 in known) / sum(seconds for seconds, _ in known) if known else None
+    return sum(seconds * hs23 for seconds, hs23 in scored) / sum(seconds for seconds, _ in scored) if scored else None
 
 
 def _seconds(ms: float) -> int:

@@ -1,23 +1,19 @@
-"""What APEL is told of a month's vms: each boot, and each group of boots;
-the numbers of the statement, as signed where it is closed.
+"""A month's vms for APEL: a record for each boot or a summary for each group of boots, with the statement's numbers.
 
 Conventions where tools differ:
 
-* a boot has one VMUUID a month, made from its boot_id and the month, and counts from the later of its start and the
-  month's: the server credits a record to the month of its EndTime, and takes the difference to the one before, which
-  then is always nothing;
-* so EndTime and RecordCreateTime lie inside the month, at most in its last second, and every record is `completed`,
-  also that of a vm that runs on: the status is part of a summary's key, and one of another status would be added and
-  not replaced;
-* WallDuration is wall time, not times cores; CpuCount stands beside it, and is their quotient where cores were added or
-  removed meanwhile;
-* Benchmark is per core, and 0 where it is not known: the server multiplies wall time, CpuCount and Benchmark;
-* a summary's row is a group of whole boots of one CpuCount and Benchmark, with the key that the server's own summariser
-  gives it.
+* A boot has one VMUUID per month, made from its boot_id and the month. It counts from its start or the month's,
+  whichever is later. The server credits a record to the month of its EndTime and subtracts the record before it with
+  the same VMUUID; with one VMUUID per month there is none.
+* EndTime and RecordCreateTime lie inside the month, at most in its last second. Every record is `completed`, even of a
+  running vm: the status is part of a summary's key, and a summary with another status would be added, not replaced.
+* WallDuration is wall time, not times cores. CpuCount is the quotient of core time and wall time where cores were added
+  or removed.
+* Benchmark is per core, and 0 if it is not known: the server multiplies wall time, CpuCount and Benchmark.
+* A summary is of whole boots with one CpuCount and Benchmark, with the key of the server's own summariser.
 
-Invariant: the server keeps a row of summaries for each key that it ever had. A revision that puts boots into other
-groups therefore sends zeros for each group that an earlier revision had and it has not, and what the server adds up is
-the statement again.
+Invariant: the server keeps a summary for each key that was ever sent. A revision that moves boots into other groups
+therefore sends zeros for each group that only an earlier revision had, so that the server's sums equal the statement.
 """
 
 from collections import defaultdict
@@ -33,31 +29,31 @@ from skytally.core.months import month_end_at, month_start_at
 
 BENCHMARK = "HEPscore23"
 MB, GB = 10**6, 10**9
-# Whole numbers of which a record has its part of the cloud's sum.
+# Whole numbers that are rounded so that a cloud's records add up to its sum.
 SHARED = ("SuspendDuration", "WallDuration", "CpuDuration", "NetworkInbound", "NetworkOutbound")
 GROUPED = ("SiteName", "CloudComputeService", "FQAN", "CpuCount", "Benchmark")
 ALIKE: Record = {"Status": COMPLETED, "BenchmarkType": BENCHMARK, "CloudType": "skytally"}
 
 
 def cloud_records(source: Source) -> list[Record]:
-    """Return a record for each boot of a month, and one of zeros for each group that only another revision had."""
-    kept, gone = _records(source)
-    return [*kept, *gone]
+    """Return a record for each boot of a month, and a record of zeros for each group that only another revision had."""
+    current, vanished = _records(source)
+    return [*current, *vanished]
 
 
 def cloud_summaries(source: Source) -> list[Record]:
-    """Return a row for each group of a month's boots, and one of zeros for each that only another revision had."""
-    kept, gone = _records(source)
+    """Return a row for each group of a month's boots, and a row of zeros for each group of another revision only."""
+    current, vanished = _records(source)
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-    for record in kept:
+    for record in current:
         groups[_group(record)].append(record)
     rows = [_summary(group, len(group), source.month) for group in groups.values()]
-    rows += [_summary([zeros], 0, source.month) for zeros in gone]
+    rows += [_summary([zeros], 0, source.month) for zeros in vanished]
     return source.checked(apel_format.CLOUD_SUMMARY, rows, "CloudComputeService", "NumberOfVMs")
 
 
 def _records(source: Source) -> tuple[list[Record], list[Record]]:
-    """Return the records of what can be sent, in the order of their groups, and of groups that are no more."""
+    """Return the records that can be sent, ordered by group, and the records of zeros."""
     sendable: dict[str, list[tuple[tuple[str, ...], Boot, Record]]] = defaultdict(list)
     for boot in source.boots:
         try:
@@ -66,15 +62,15 @@ def _records(source: Source) -> tuple[list[Record], list[Record]]:
             source.leave_out(boot["cloud"], error.details.get("vm"), error.message)
         else:
             sendable[boot["cloud"]].append((_group(record), boot, record))
-    kept: list[Record] = []
+    current: list[Record] = []
     for parts in sendable.values():
         parts.sort(key=lambda part: (part[0], part[1]["document"]))
-        kept += _shared([boot for _, boot, _ in parts], [record for _, _, record in parts])
-    return kept, list(_gone({_group(record) for record in kept}, source))
+        current += _shared([boot for _, boot, _ in parts], [record for _, _, record in parts])
+    return current, list(_gone({_group(record) for record in current}, source))
 
 
 def _sendable(boot: Boot, source: Source) -> Record:
-    """Describe a boot's month, or raise Unsendable: for its whole cloud, or with the vm's name for the boot alone."""
+    """Return the record of a boot's month; raise Unsendable for its cloud, or with the vm's name for this boot."""
     try:
         record = _record(boot, source)
     except (ValueError, OverflowError):
@@ -89,7 +85,7 @@ def _record(boot: Boot, source: Source) -> Record:
     month, first_second = source.month, month_start_at(source.month)
     sampled_at, boot_at = (datetime.fromisoformat(boot[name]) for name in ("last_sampled_at", "boot_at"))
     ended_at = max(first_second, min(sampled_at, _last_second(month)))
-    # At least for as long as it says, whatever its clock said at boot.
+    # Early enough for its wall time, whatever its clock showed at boot.
     started_at = max(first_second, min(boot_at, sampled_at - timedelta(seconds=boot["wall_seconds"])))
     return {
         **_place(boot, source),
@@ -107,7 +103,7 @@ def _record(boot: Boot, source: Source) -> Record:
 
 
 def _place(boot: Boot, source: Source) -> Record:
-    """Say which group a boot belongs to, or raise Unsendable."""
+    """Return the group keys of a boot, or raise Unsendable."""
     return {
         "SiteName": source.site_name(boot["cloud"]),
         "CloudComputeService": boot["cloud"],
@@ -122,9 +118,7 @@ def _last_second(month: str) -> datetime:
 
 
 def _cores(boot: Boot) -> float:
-    """Return the mean of the cores that a boot had,
-    or raise Unsendable where core and wall time cannot both be true.
-    """
+    """Return the mean number of a boot's cores; raise Unsendable if core and wall time contradict each other."""
     wall, core = boot["wall_seconds"], boot["core_seconds"]
     if bool(wall) != bool(core):
         raise Unsendable("it has no core time" if wall else "it has core time and no wall time", vm=boot["vm"])
@@ -132,42 +126,40 @@ def _cores(boot: Boot) -> float:
 
 
 def _known(number: int | None, unit: int) -> int | None:
-    """Turn bytes into a unit; None where they are not known, or too few to be told."""
+    """Return bytes in a unit; None where they are not known or round to 0."""
     return round((number or 0) / unit) or None
 
 
 def _amounts(boot: Boot) -> tuple[float, ...]:
-    """Return what SHARED counts of a boot, unrounded."""
+    """Return the values of SHARED of a boot, unrounded."""
     networks = (boot.get(name, 0) / GB for name in ("network_received_bytes", "network_sent_bytes"))
     return (boot["suspended_seconds"], boot["wall_seconds"], boot["cpu_seconds"], *networks)
 
 
 def _shared(boots: Sequence[Boot], records: Sequence[Record]) -> list[Record]:
-    """Round so that a cloud's records add up to its statement, and those of each group to within a second of it."""
+    """Return records rounded so that a cloud's add up to its statement, and a group's to within a second of it."""
     columns = [apel_format.whole_numbers(column) for column in zip(*map(_amounts, boots), strict=True)]
     rows = [dict(zip(SHARED, amounts, strict=True)) for amounts in zip(*columns, strict=True)]
     return [record | row for record, row in zip(records, rows, strict=True)]
 
 
 def _group(record: Record) -> tuple[str, ...]:
-    """Return the group that the server counts a record in; it takes names that differ in case alone for one."""
+    """Return the group in which the server counts a record; the server ignores case."""
     return tuple(
         "" if record[name] is None else apel_format.plain(str(record[name])).strip().casefold() for name in GROUPED
     )
 
 
 def _gone(present: set[tuple[str, ...]], source: Source) -> Iterator[Record]:
-    """Make a record of zeros for each group that another revision had,
-    under the names that the site data give it now.
-    """
-    seen = set(present)
+    """Return a record of zeros for each group that only another revision had, under its current names."""
+    groups = set(present)
     for boot in source.others:
         with suppress(Unsendable):
             place = _place(boot, source)
             group = _group(place)
-            if group not in seen:
+            if group not in groups:
                 _sendable(boot, source)
-                seen.add(group)
+                groups.add(group)
                 yield _zeros(place, group, source.month)
 
 

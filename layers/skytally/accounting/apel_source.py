@@ -1,8 +1,7 @@
-"""What a month's records for APEL are made of: the statement,
-the names that APEL knows clouds by, and a list of what cannot be sent.
+"""The source of a month's records for APEL: the statement, the APEL names of clouds, and a list of what was left out.
 
-Invariant: a fault costs what has it. What cannot be sent is left out by name, and no record of another cloud or vm is
-missing for it.
+Invariant: a fault costs only what has it. A record that cannot be sent is left out by name, and no other cloud's or
+vm's record is missing for it.
 """
 
 from collections import Counter
@@ -26,13 +25,13 @@ Boot = Mapping[str, Any]
 
 
 class Unsendable(SkytallyError):
-    """A record that APEL must not get; the message says why."""
+    """A record that must not be sent to APEL; the message says why."""
 
     code: Code = "unsendable"
 
 
 class LeftOut(Struct, frozen=True):
-    """What was not sent of a cloud, or of one vm of it, why, and how many vms or jobs that are."""
+    """An omission: a cloud or one of its vms, the reason, and how many vms or jobs it concerns."""
 
     cloud: str
     vm: str | None
@@ -40,25 +39,24 @@ class LeftOut(Struct, frozen=True):
     count: int
 
     def __str__(self) -> str:
-        """Write it in printable ASCII."""
+        """Return the omission in printable ASCII."""
         return apel_format.plain(f"{self.cloud}{'' if self.vm is None else f'/{self.vm}'}: {self.reason}")
 
 
 def summary(left_out: Sequence[LeftOut]) -> str:
-    """Say in one line what was left out: how many vms or jobs, and as many of them as there is room for."""
-    line = str(sum(one.count for one in left_out))
-    for number, one in enumerate(left_out):
-        if len(line) + len(str(one)) > MOST_NAMED:
+    """Return one line: how many vms or jobs were left out, and as many omissions as fit."""
+    line = str(sum(entry.count for entry in left_out))
+    for number, entry in enumerate(left_out):
+        if len(line) + len(str(entry)) > MOST_NAMED:
             return f"{line}; and {len(left_out) - number} more"
-        line += f"; {one}"
+        line += f"; {entry}"
     return line
 
 
 class Source:
-    """A month's statement on its way to APEL, and what had to be left out of it so far.
+    """A month's statement for APEL, and what was left out of it so far.
 
-    `others` are the boots of other revisions of its closed clouds: what those put into other groups is taken back
-    there.
+    `others` are the boots of other revisions of its closed clouds: groups that only these have are set to zero.
     """
 
     def __init__(
@@ -80,19 +78,20 @@ class Source:
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """Return what was left out, in the order of its names."""
+        """Return what was left out, ordered by cloud and vm."""
         return [
             LeftOut(*key, count)
             for key, count in sorted(self._left_out.items(), key=lambda item: tuple(map(str, item[0])))
         ]
 
     def leave_out(self, cloud: str, vm: str | None, reason: str, count: int = 1) -> None:
-        """Note what is not sent: one vm, or several vms or jobs of a cloud for the same reason."""
+        """Note an omission: one vm, or several vms or jobs of a cloud for the same reason."""
         self._left_out[cloud, vm, reason] += count
 
     def checked(self, kind: MessageType, records: Iterable[Record], cloud: str, number: str) -> list[Record]:
-        """Return the summaries that may be sent, and leave out the others;
-        two keys hold their cloud, and how many each adds up.
+        """Return the summaries that may be sent and leave out the others.
+
+        `cloud` and `number` are the keys of a summary's cloud and of how many vms or jobs it sums up.
         """
         sendable = []
         for record in records:
@@ -104,7 +103,7 @@ class Source:
         return sendable
 
     def site_name(self, cloud: str) -> str:
-        """Return the name that GOCDB knows a cloud's site by, or raise Unsendable."""
+        """Return the GOCDB name of a cloud's site, or raise Unsendable."""
         if self._closed_only and cloud not in self._closed:
             raise Unsendable(f"its {self.month} is not closed")
         name = self._site.cloud(cloud).apel_site
@@ -119,14 +118,15 @@ class Source:
         return name
 
     def organisation(self, *names: str | None) -> str | None:
-        """Return the virtual organisation of the first of some names (a system,
-        a group, a cloud) that has one, or raise Unsendable.
+        """Return the virtual organisation of the first of these names that has one, or None.
+
+        A name is a system's, a group's or a cloud's. Raise Unsendable for an organisation that APEL cannot take.
         """
-        known = self._site.apel.virtual_organisations
-        name = next((name for name in names if name in known), None)
+        organisations = self._site.apel.virtual_organisations
+        name = next((name for name in names if name in organisations), None)
         if name is None:
             return None
-        fault = apel_format.fault_of_organisation(known[name])
+        fault = apel_format.fault_of_organisation(organisations[name])
         if fault is not None:
-            raise Unsendable(f"clouds.toml, apel.virtual_organisations.{name}: {known[name]!r} {fault}")
-        return known[name]
+            raise Unsendable(f"clouds.toml, apel.virtual_organisations.{name}: {organisations[name]!r} {fault}")
+        return organisations[name]

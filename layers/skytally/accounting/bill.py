@@ -1,12 +1,11 @@
-"""A provider's bill: CSV as spreadsheets of any country write it,
-read as the same numbers or refused with line and column.
+"""A provider's bill: CSV as spreadsheets of any country write it, read exactly or refused with line and column.
 
 ::
 
-    cloud;core_hours;cost;currency          comma, semicolon or tab; any order, other columns, capitals and blanks are
-                                            no matter
-    uvic;1.234.567,5;12 345,00;EUR          decimal point or comma, one of them in the whole bill; thousands in groups
-                                            of three
+    cloud;core_hours;cost;currency          comma, semicolon or tab; the order of columns, other columns, capitals and
+                                            blanks do not matter
+    uvic;1.234.567,5;12 345,00;EUR          decimal point or comma, the same in the whole bill; thousands in groups of
+                                            three
     uvic;-24,0;-1,20;EUR                    a credit: -24,0 or 24,0- or (24,0)
 """
 
@@ -32,7 +31,7 @@ CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 def _form(decimal: str, others: str) -> re.Pattern[str]:
-    """Return the form of numbers with a decimal separator; thousands have one kind of separator in a number."""
+    """Return the pattern of numbers with a decimal separator; a number has one kind of thousands separator."""
     grouped = rf"[1-9][0-9]{{0,2}}(?P<group>[{others} \u00a0\u202f'’])[0-9]{{3}}(?:(?P=group)[0-9]{{3}})*"
     return re.compile(
         rf"(?P<whole>{grouped}|[0-9]+)(?:{re.escape(decimal)}(?P<part>[0-9]+))?(?P<power>[eE][+-]?[0-9]{{1,3}})?"
@@ -44,7 +43,7 @@ SIGNED = re.compile(r"[-−](?P<before>.+)|(?P<behind>.+)[-−]|\((?P<inside>.+)
 
 
 class Billed(Struct, frozen=True):
-    """What a cloud's lines add up to; no cost where the bill has no such column."""
+    """The sums of a cloud's lines; the cost is None if the bill has no such column."""
 
     core_hours: float
     cost: float | None = None
@@ -52,9 +51,9 @@ class Billed(Struct, frozen=True):
 
 
 def read(file: BinaryIO, decimal: str | None = None) -> dict[str, Billed]:
-    """Return the sums of each cloud's lines, in bounded memory; `decimal` is the decimal separator where it is known.
+    """Return the sums of each cloud's lines, in bounded memory; `decimal` is the decimal separator if it is known.
 
-    Raise Malformed with line and column where the bill can be read in no way, or in two.
+    Raise Malformed with line and column for a bill that is unreadable or ambiguous.
     """
     encoding = _encoding(file)
     text = io.TextIOWrapper(file, encoding, newline="")
@@ -85,7 +84,7 @@ def _sums(rows: Iterator[tuple[int, list[str]]], sums: "_Sums") -> dict[str, Bil
 
 
 def _encoding(file: BinaryIO) -> str:
-    """Return how a file is encoded: what its byte order mark says, else UTF-8, else what spreadsheets call Latin-1."""
+    """Return a file's encoding: by its byte order mark, else UTF-8, else Windows-1252."""
     if not file.seekable():
         raise Malformed("the bill must be a file, because it is read twice")
     start = file.read(3)
@@ -111,7 +110,7 @@ def _rows(text: io.TextIOWrapper, encoding: str) -> Iterator[tuple[int, list[str
     line = 1
     try:
         first = next(lines, "")
-        separator = max(SEPARATORS, key=lambda one: _fit(first, one))
+        separator = max(SEPARATORS, key=lambda candidate: _fit(first, candidate))
         reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
         for row in reader:
             if any(cell.strip() for cell in row):
@@ -135,7 +134,7 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _fit(line: str, separator: str) -> tuple[int, int]:
-    """Return how many of our columns, and columns at all, a first line has with a separator."""
+    """Return how many of our columns, and how many columns in all, a header has with a separator."""
     names = [_plain(cell) for cell in line.split(separator)]
     return len({*HOURS_COLUMNS, *MONEY_COLUMNS} & set(names)), len(names)
 
@@ -145,30 +144,32 @@ def _plain(name: str) -> str:
 
 
 def _columns(header: list[str]) -> dict[str, int]:
-    """Return the places of the columns that count; costs count where each has its currency."""
+    """Return the positions of the used columns; costs are used if the bill has a currency column too."""
     names = [_plain(cell) for cell in header]
     used = HOURS_COLUMNS + (MONEY_COLUMNS if set(MONEY_COLUMNS) <= set(names) else ())
     for name in used:
         if names.count(name) != 1:
-            shown = ", ".join(repr(cell[:40]) for cell in header[:8])
+            first_cells = ", ".join(repr(cell[:40]) for cell in header[:8])
             raise Malformed(
                 f"line 1 of the bill names the columns, {' and '.join(used)} among them, by comma, semicolon or tab; "
-                f"it has {names.count(name) or 'no'} {name} ({shown}): rename or remove columns"
+                f"it has {names.count(name) or 'no'} {name} ({first_cells}): rename or remove columns"
             )
     return {name: names.index(name) for name in used}
 
 
 class _Sums:
-    """Sums of a bill's lines, with each decimal separator that may be meant as long as nothing rules it out."""
+    """Sums of a bill's lines, kept for each decimal separator until a line rules it out."""
 
     def __init__(self, decimal: str | None) -> None:
-        self._sums: dict[str, dict[str, dict[str, Decimal]]] = {one: {} for one in ((decimal,) if decimal else FORMS)}
+        self._sums: dict[str, dict[str, dict[str, Decimal]]] = {
+            decimal: {} for decimal in ((decimal,) if decimal else FORMS)
+        }
         self._currencies: dict[str, tuple[str, int]] = {}
-        self._decided = "--decimal" if decimal else ""
-        self._doubt = ""
+        self._decided_by = "--decimal" if decimal else ""
+        self._ambiguity = ""
 
     def add(self, line: int, cells: dict[str, str]) -> None:
-        """Add a line; raise Malformed where it does not go with the lines before it."""
+        """Add a line; raise Malformed if it contradicts the lines before it."""
         cloud = cells["cloud"]
         if "currency" in cells:
             self._check_currency(line, cloud, cells["currency"])
@@ -177,10 +178,10 @@ class _Sums:
                 self._add_number(cloud, column, cells[column], f"line {line}, column {column} of the bill")
 
     def total(self) -> dict[str, Billed]:
-        """Return the sums of each cloud; raise Malformed where two readings of the bill remain."""
+        """Return the sums of each cloud; raise Malformed if the bill is ambiguous."""
         first, *others = self._sums.values()
-        if self._doubt and others:
-            raise Malformed(f"{self._doubt}, and no other line says which: name the decimal separator by --decimal")
+        if self._ambiguity and others:
+            raise Malformed(f"{self._ambiguity}, and no other line says which: name the decimal separator by --decimal")
         currencies = {cloud: currency for cloud, (currency, _) in self._currencies.items()}
         return {
             cloud: Billed(
@@ -193,11 +194,11 @@ class _Sums:
         values = {decimal: value for decimal in self._sums if (value := number(text, decimal)) is not None}
         if not values:
             self._refuse(text, place)
-        for decimal in [one for one in self._sums if one not in values]:
+        for decimal in [decimal for decimal in self._sums if decimal not in values]:
             del self._sums[decimal]
-            self._decided = f"{place.partition(',')[0]} ({text[:40]})"
-        if len(set(values.values())) > 1 and not self._doubt:
-            self._doubt = f"{place}: {text[:40]} may be {' or '.join(str(value) for value in values.values())}"
+            self._decided_by = f"{place.partition(',')[0]} ({text[:40]})"
+        if len(set(values.values())) > 1 and not self._ambiguity:
+            self._ambiguity = f"{place}: {text[:40]} may be {' or '.join(str(value) for value in values.values())}"
         for decimal, value in values.items():
             sums = self._sums[decimal].setdefault(cloud, {})
             if len(self._sums[decimal]) > MAX_CLOUDS:
@@ -207,23 +208,23 @@ class _Sums:
     def _refuse(self, text: str, place: str) -> None:
         if any(number(text, decimal) is not None for decimal in FORMS):
             raise Malformed(
-                f"{place}: {text[:40]} has another decimal separator than {self._decided}: use one in the whole bill"
+                f"{place}: {text[:40]} has another decimal separator than {self._decided_by}: use one in the whole bill"
             )
         raise Malformed(f"{place}: {text[:40]!r} is no number below 10¹²: write it as 1234.5, without a unit")
 
     def _check_currency(self, line: int, cloud: str, currency: str) -> None:
         if not CURRENCY.fullmatch(currency):
             raise Malformed(f"line {line}, column currency of the bill: {currency[:40]!r} is no code such as EUR")
-        before, where = self._currencies.setdefault(cloud, (currency, line))
-        if before != currency:
+        first_currency, first_line = self._currencies.setdefault(cloud, (currency, line))
+        if first_currency != currency:
             raise Malformed(
-                f"line {line}, column currency of the bill: {currency}, and line {where} has {before} for {cloud}: "
-                "compare a bill of each currency by itself"
+                f"line {line}, column currency of the bill: {currency}, and line {first_line} has {first_currency} "
+                f"for {cloud}: compare a bill of each currency by itself"
             )
 
 
 def number(text: str, decimal: str) -> Decimal | None:
-    """Return the number that a text is with a decimal separator; None where it is none."""
+    """Return the number of a text with a decimal separator, or None if it is no number."""
     signed = SIGNED.fullmatch(text)
     if signed is None:
         return None

@@ -1,9 +1,8 @@
-"""Closing: a cloud's month is frozen and signed;
-what becomes known later makes a new revision that says what it changes.
+"""Closing: a cloud's month is frozen and signed; later changes make a new revision that states them.
 
-Invariant: a revision is created once and never written again, so what was signed is what is shown for ever. A statement
-shows the newest revision of each cloud and beside it, as not settled, what is known by now and not in it. A revision
-that cannot be read is noted and left out: it hides no other cloud's.
+Invariant: a revision is created once and never written again, so what was signed is shown for ever. A statement shows
+each cloud's newest revision and, beside it as unsettled, the changes since. An unreadable revision is noted and left
+out, and hides no other cloud's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ from skytally.core.unreadable import Notes
 # A new price or calibration changes these and the numbers of no vm.
 UNSETTLED_SUMS = ("core_hours", "hs23_hours", "cost")
 UNSETTLED = (*(f"unsettled_{name}" for name in UNSETTLED_SUMS), "unsettled_vms", "unsettled")
-# What a statement's rows have, whichever version froze them.
+# The columns of a statement's rows, whichever version froze them.
 COLUMNS = {"clouds": (*TOTALS, "state", "revision", *UNSETTLED), "boots": (*BOOTS,)}
 Signer = Callable[[str], tuple[str, str]]
 
@@ -46,16 +45,17 @@ class SignedStatement(TypedDict):
 def statement(
     month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime, revision: int | None = None
 ) -> dict[str, Any]:
-    """Return a month's statement, of some clouds or of all; it holds everything that was accepted before the call.
+    """Return a month's statement of some clouds or of all, with everything that was accepted before the call.
 
-    A cloud whose month was closed shows its newest revision, or the one asked for; raises NotFound where there is none
-    such.
+    A closed cloud shows its newest revision, or the requested one. Raise NotFound if no cloud has that revision.
     """
     documents.refresh()
     live = {cloud.name: cloud for cloud in live_clouds(month, clouds, documents, site, now)}
     revisions = closings(month, clouds, documents)
     closed = {
-        name: frozen for name, found in revisions.items() if (frozen := _newest(_chosen(found, revision), documents))
+        name: frozen
+        for name, of_cloud in revisions.items()
+        if (frozen := _newest(_chosen(of_cloud, revision), documents))
     }
     if revision is not None and not closed:
         raise NotFound(f"there is no revision {revision} of {month}")
@@ -96,13 +96,15 @@ def closings(month: str, clouds: Sequence[str], documents: Documents) -> dict[st
     revisions: dict[str, list[Closing]] = {}
     for _, closing in documents.find("closing", Closing, {"month": [month], **({"cloud": clouds} if clouds else {})}):
         revisions.setdefault(closing.cloud, []).append(closing)
-    return {cloud: sorted(each, key=lambda closing: closing.revision) for cloud, each in revisions.items()}
+    return {cloud: sorted(of_cloud, key=lambda closing: closing.revision) for cloud, of_cloud in revisions.items()}
 
 
 def all_revisions(month: str, clouds: Sequence[str], documents: Documents) -> Iterator[Frozen]:
-    """List every revision of a month that can be read, of some clouds or of all."""
-    every = (_frozen(closing, documents) for each in closings(month, clouds, documents).values() for closing in each)
-    return (frozen for frozen in every if frozen is not None)
+    """Return every readable revision of a month, of some clouds or of all."""
+    readable = (
+        _frozen(closing, documents) for of_cloud in closings(month, clouds, documents).values() for closing in of_cloud
+    )
+    return (frozen for frozen in readable if frozen is not None)
 
 
 def _chosen(revisions: Sequence[Closing], revision: int | None) -> list[Closing]:
@@ -110,13 +112,13 @@ def _chosen(revisions: Sequence[Closing], revision: int | None) -> list[Closing]
 
 
 def _newest(revisions: Sequence[Closing], documents: Documents) -> Frozen | None:
-    """Return the newest revision that can be read."""
-    every = (_frozen(closing, documents) for closing in reversed(revisions))
-    return next((frozen for frozen in every if frozen is not None), None)
+    """Return the newest readable revision."""
+    readable = (_frozen(closing, documents) for closing in reversed(revisions))
+    return next((frozen for frozen in readable if frozen is not None), None)
 
 
 def _frozen(closing: Closing, documents: Documents) -> Frozen | None:
-    """Return what was signed; None where the text is not of this revision, whoever wrote it: then it is noted."""
+    """Return the signed content; note a text that does not belong to this revision, and return None."""
     try:
         frozen = read(closing.text)
         if (frozen.month, frozen.cloud, frozen.revision) == (closing.month, closing.cloud, closing.revision):
@@ -131,44 +133,44 @@ def _frozen(closing: Closing, documents: Documents) -> Frozen | None:
 def close(
     month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime
 ) -> list[Closing]:
-    """Freeze and sign what a month's clouds have not had signed yet;
-    answers the new revisions, none where nothing is new.
+    """Freeze and sign a month's clouds that are open or have changed; return the new revisions.
 
-    Raises Conflict before the month is over, or where somebody else closes it at the same time.
+    Raise Conflict before the month is over, or if somebody else closes it at the same time.
     """
-    made = revisions(month, clouds, documents, site, sign, now)
-    writes = [Write("closing", key_of(one), 0, one, create=True) for one in made]
+    new_revisions = revisions(month, clouds, documents, site, sign, now)
+    writes = [Write("closing", key_of(closing), 0, closing, create=True) for closing in new_revisions]
     if Outcome.STALE in documents.write(writes).result():
         raise Conflict("somebody else is closing this month: look at it, then do this again", code="taken")
-    return made
+    return new_revisions
 
 
 def revisions(
     month: str, clouds: Sequence[str], documents: Documents, site: Site, sign: Signer, now: datetime
 ) -> list[Closing]:
-    """Return the revisions that a month needs now;
-    raises Conflict before it is over, NotFound for a cloud that nobody knows.
+    """Return the revisions that a month needs now, unsaved.
+
+    Raise Conflict before the month is over, NotFound for an unknown cloud.
     """
     if now < month_end_at(month):
         raise Conflict(f"{month} is not over: close it from {iso(month_end_at(month))} on", code="not_over")
     cloud_names.check(clouds, documents, site)
     documents.refresh()
     closed = closings(month, clouds, documents)
-    made = []
+    new_revisions = []
     for live in live_clouds(month, clouds, documents, site, now):
-        before = closed.get(live.name, [])
-        last = _newest(before, documents)
-        changes = changes_to(last, live) if last else None
-        if last is None or changes:
-            frozen = _freeze(month, live, _free_number(last, before), changes, site, now)
-            made.append(_signed(frozen, sign, now))
-    return made
+        existing = closed.get(live.name, [])
+        newest = _newest(existing, documents)
+        changes = changes_to(newest, live) if newest else None
+        if newest is None or changes:
+            frozen = _freeze(month, live, _free_number(newest, existing), changes, site, now)
+            new_revisions.append(_signed(frozen, sign, now))
+    return new_revisions
 
 
-def _free_number(last: Frozen | None, before: Sequence[Closing]) -> int:
-    """Return the number after the newest revision that can be read; one that cannot keeps its own."""
-    taken = {closing.revision for closing in before}
-    return next(number for number in count(last.revision + 1 if last else 1) if number not in taken)
+def _free_number(newest: Frozen | None, existing: Sequence[Closing]) -> int:
+    """Return the first free number after the newest readable revision; unreadable revisions keep their numbers."""
+    taken = {closing.revision for closing in existing}
+    return next(number for number in count(newest.revision + 1 if newest else 1) if number not in taken)
 
 
 def _freeze(
@@ -213,9 +215,9 @@ def key_of(closing: Closing) -> str:
 
 
 def signed(month: str, cloud: str, documents: Documents, revision: int | None = None) -> SignedStatement:
-    """Return a cloud's closed month as it was signed, the newest that can be read or the revision asked for.
+    """Return a cloud's closed month as it was signed: the newest readable revision, or the requested one.
 
-    Raise NotFound where there is none.
+    Raise NotFound if there is none.
     """
     documents.refresh()
     chosen = _chosen(closings(month, [cloud], documents).get(cloud, []), revision)

@@ -1,7 +1,6 @@
-"""Names of clouds that somebody asks about:
-one that nobody knows is an error that names those that are known, never an empty answer.
+"""Names of requested clouds: an unknown one is an error that lists the known ones, never an empty answer.
 
-A cloud is known where the site data name it, or where a vm or a job of it was ever accounted.
+A cloud is known if the site data name it, or if a vm or a job of it was ever accounted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,34 +11,32 @@ from skytally.core.records import EARLIEST_MOMENT, LATEST_MOMENT
 from skytally.core.site_data import Site
 
 MOMENTS = {"usage": "last_sampled_at", "job": "changed_at"}
-# What jobs say whose cloud is not known, or that went on at another site.
+# The cloud of jobs whose cloud is not known, and of jobs that went on at another site.
 NO_CLOUDS = frozenset({"unknown", "elsewhere"})
 MOST_NAMED, LONGEST_NAME = 50, 100
 
 
 def check(names: Iterable[str], documents: Documents, site: Site, visible: Sequence[str] = ()) -> None:
-    """Raise NotFound for a name that no cloud has;
-    it names the clouds that are known, as far as they are visible (empty: all).
-    """
-    asked = [name for name in names if name not in {*site.clouds, *NO_CLOUDS}]
-    if not asked:
+    """Raise NotFound for a name that no cloud has; its message lists the known clouds that are visible (empty: all)."""
+    unlisted = [name for name in names if name not in {*site.clouds, *NO_CLOUDS}]
+    if not unlisted:
         return
     documents.refresh()
-    accounted = _accounted(documents, asked)
-    unknown = [name for name in asked if name not in accounted]
+    accounted = _accounted(documents, unlisted)
+    unknown = [name for name in unlisted if name not in accounted]
     if unknown:
-        known = {*site.clouds, *_accounted(documents, visible)} - NO_CLOUDS
-        raise _not_found(unknown[0], sorted(name for name in known if not visible or name in visible))
+        visible_names = {*site.clouds, *_accounted(documents, visible)} - NO_CLOUDS
+        raise _not_found(unknown[0], sorted(name for name in visible_names if not visible or name in visible))
 
 
-def _not_found(name: str, known: Sequence[str]) -> NotFound:
-    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
-    others = f"known are {', '.join(known[:MOST_NAMED])}{more}" if known else "none is known yet"
-    return NotFound(f"there is no cloud {name[:LONGEST_NAME]!r}: {others}", field="cloud")
+def _not_found(name: str, visible_names: Sequence[str]) -> NotFound:
+    more = f" and {len(visible_names) - MOST_NAMED} more" if len(visible_names) > MOST_NAMED else ""
+    hint = f"known are {', '.join(visible_names[:MOST_NAMED])}{more}" if visible_names else "none is known yet"
+    return NotFound(f"there is no cloud {name[:LONGEST_NAME]!r}: {hint}", field="cloud")
 
 
 def _accounted(documents: Documents, names: Sequence[str]) -> set[str]:
-    """Return which clouds have vms or jobs, of some or of all."""
+    """Return the clouds among these names, or among all, that have vms or jobs."""
     where = {"cloud": names} if names else {}
     queries = (
         Query(

@@ -1,4 +1,4 @@
-"""Definitions: what each number of a statement means, for the documentation and for signed statements.
+"""Definitions of the numbers of a statement, for the documentation and for signed statements.
 
 An hour is 3600 seconds, a month begins at 00:00 UTC on its first day, and what is not known is null, never 0.
 """

@@ -1,7 +1,7 @@
-"""Frozen: the text that is signed of a cloud's month, and what can be read back of any text that lies in a store.
+"""Frozen statements: the signed text of a cloud's month, and the reading of stored texts.
 
-Invariant: whatever `read` returns is of one cloud and has all numbers, names and moments of its format, so that nothing
-that is made of it fails.
+Invariant: a statement that `read` returns is of one cloud and has all numbers, names and times of its format, so that
+later steps cannot fail on it.
 """
 
 from datetime import datetime
@@ -16,13 +16,13 @@ from skytally.core.site_data import Calibration, Rates
 from skytally.core.storable import EARLIEST, LATEST
 
 FORMAT: Literal["skytally statement 2"] = "skytally statement 2"
-# Beyond every sum of 64-bit milliseconds and bytes, and so small that products of a few numbers stay finite.
+# Above every sum of 64-bit milliseconds and bytes, and small enough that products of a few numbers stay finite.
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Frozen(Struct, frozen=True, kw_only=True):
-    """The text that is signed: the numbers of a cloud's month, what they rest on and mean, and what they change.
+    """The signed text: the numbers of a cloud's month, their rates, calibration and definitions, and their changes.
 
     Format 1 had no bounds, owner, contact, rates, calibration and definitions, and its numbers were not rounded.
     """
@@ -45,7 +45,7 @@ class Frozen(Struct, frozen=True, kw_only=True):
 
 
 class Totals(Struct, frozen=True, kw_only=True):
-    """What the columns of `totals` hold; texts that are older than a column with a default lack it."""
+    """The columns of `totals`; texts older than a column with a default lack it."""
 
     cloud: str
     vm_count: Whole
@@ -69,7 +69,7 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 
 class BootRow(Struct, frozen=True, kw_only=True):
-    """What the columns of a row of `boots` hold; texts that are older than a column with a default lack it."""
+    """The columns of a row of `boots`; texts older than a column with a default lack it."""
 
     document: str
     vm: str
@@ -109,7 +109,7 @@ class BootRow(Struct, frozen=True, kw_only=True):
 
 
 class Before(Struct, frozen=True, kw_only=True):
-    """What the sums that changed, and their currency, were in the revision before."""
+    """The changed sums, and their currency, in the revision before."""
 
     wall_hours: Number | None = None
     core_hours: Number | None = None
@@ -122,7 +122,7 @@ class Before(Struct, frozen=True, kw_only=True):
 
 
 class Changes(Struct, frozen=True, kw_only=True):
-    """What `changes` holds; `before` is younger than the first texts of format 2."""
+    """The columns of `changes`; the first texts of format 2 lack `before`."""
 
     wall_hours: Number | None
     core_hours: Number | None
@@ -137,7 +137,7 @@ class Changes(Struct, frozen=True, kw_only=True):
 
 
 def read(text: str) -> Frozen:
-    """Return what a signed text of any format says, with its numbers rounded; raise ValueError for any other text."""
+    """Return a signed text of any format with its numbers rounded; raise ValueError for any other text."""
     try:
         frozen = msgspec.json.decode(text, type=Frozen)
         _check(frozen)
@@ -148,7 +148,7 @@ def read(text: str) -> Frozen:
 
 
 def _check(frozen: Frozen) -> None:
-    """Raise ValueError or TypeError where a column holds something else, or what is of another cloud."""
+    """Raise ValueError or TypeError for a column of another type, or a row of another cloud."""
     msgspec.convert(frozen.changes, Changes | None)
     totals, boots = msgspec.convert(frozen.totals, Totals), msgspec.convert(frozen.boots, list[BootRow])
     if {totals.cloud, *(boot.cloud for boot in boots)} != {frozen.cloud}:
@@ -160,7 +160,7 @@ def _check(frozen: Frozen) -> None:
 
 
 def _with_completeness(totals: dict[str, Any]) -> dict[str, Any]:
-    """Add `hs23_complete` where a text is older than it: what is not known to be complete is a lower bound."""
+    """Return totals with `hs23_complete`, which older texts lack: unless known to be complete, it is a lower bound."""
     hs23_hours, core_hours, scored = (totals.get(name) for name in ("hs23_hours", "core_hours", "scored_core_hours"))
     complete = None if hs23_hours is None else scored is not None and scored == core_hours
     return {"scored_core_hours": None, "hs23_complete": complete} | totals

@@ -1,13 +1,16 @@
-"""Credit: what a core hour of a boot is worth in HS23, by which rule, and whether its benchmark can be believed.
+"""HS23 scores: HS23 per core of a boot, the rule that gives it, and the quarantine of implausible benchmarks.
 
-A boot's score is the HS23 that its benchmark says; else the site's calibration of its CPU model; else its kernel's wall
-score times the site's factor for that kernel (what the vm got, not what its core could do); else not known.
+A boot's score is the first of these that is known:
 
-A score that a vm told is believed beside its peers: at least three scores of one cloud, of the same CPU model, number
-of copies and flavor, or without so many, of the same CPU model and copies, or of the same CPU model. One that is
-further from their median than the site's factor is in quarantine: shown, and the median counts until a person confirms
-it. One outside the site's bounds is in quarantine too, and is nobody's peer; without peers nothing stands in for it.
-What the site itself says of a CPU model needs no peers.
+1. the HS23 of its benchmark;
+2. the site's calibration of its CPU model;
+3. its benchmark kernel's wall score times the site's factor for that kernel: what the vm got, not what its core can do.
+
+A score that a vm reports is compared with its peers: at least three scores of the same cloud, CPU model, number of
+copies and flavor. With fewer peers the comparison drops the flavor, then the copies. A score further from the median
+than the site's factor is in quarantine: it is shown, and the median counts until a person confirms it. A score outside
+the site's bounds is in quarantine too, and is no peer; without peers no score counts for that boot. The calibration of
+a CPU model needs no peers.
 """
 
 from collections import defaultdict
@@ -25,7 +28,7 @@ Kind = tuple[object, ...]
 
 
 class Rule(StrEnum):
-    """What decided how much a core counts."""
+    """The rule that gives a boot's HS23 per core."""
 
     REPORTED = "reported"
     CPU_MODEL = "cpu_model"
@@ -39,7 +42,7 @@ QUARANTINE = {Rule.MEDIAN, Rule.OUT_OF_BOUNDS}
 
 
 class Score(Struct, frozen=True):
-    """HS23 per core that counts and the rule that says so; None where neither is known."""
+    """The HS23 per core that counts and the rule that gives it; None where it is not known."""
 
     hs23: float | None
     rule: Rule | None
@@ -54,21 +57,23 @@ UNSCORED = Score(None, None)
 
 
 def scores(benchmarks: Iterable[BootBenchmark | None], site: Site) -> dict[str, Score]:
-    """Judge the benchmarks of some boots together; return by boot_id, and nothing for a boot without one."""
-    known = [benchmark for benchmark in benchmarks if benchmark is not None]
-    own = {benchmark.boot_id: own_score(benchmark, site) for benchmark in known}
-    told: dict[Kind, list[float]] = defaultdict(list)
-    for benchmark in known:
-        score = own[benchmark.boot_id]
+    """Return the scores of boots by boot_id, judged together; a boot without a benchmark has none."""
+    scored_boots = [benchmark for benchmark in benchmarks if benchmark is not None]
+    own_scores = {benchmark.boot_id: own_score(benchmark, site) for benchmark in scored_boots}
+    peer_scores: dict[Kind, list[float]] = defaultdict(list)
+    for benchmark in scored_boots:
+        score = own_scores[benchmark.boot_id]
         if score.hs23 is not None and site.benchmarks.allows(score.hs23):
             for kind in _kinds(benchmark):
-                told[kind].append(score.hs23)
-    medians = {kind: median(values) for kind, values in told.items() if len(values) >= MEDIAN_OF}
-    return {benchmark.boot_id: _judge(benchmark, own[benchmark.boot_id], medians, site) for benchmark in known}
+                peer_scores[kind].append(score.hs23)
+    medians = {kind: median(values) for kind, values in peer_scores.items() if len(values) >= MEDIAN_OF}
+    return {
+        benchmark.boot_id: _judge(benchmark, own_scores[benchmark.boot_id], medians, site) for benchmark in scored_boots
+    }
 
 
 def _kinds(benchmark: BootBenchmark) -> list[Kind]:
-    """Return what a boot is compared by, the closest first; without a known CPU model there is only its flavor."""
+    """Return a boot's peer groups, the closest first; without a CPU model there is only one."""
     cloud, flavor, model, copies = benchmark.cloud, benchmark.flavor, benchmark.cpu_model, benchmark.copies
     closest: Kind = (cloud, model, copies, flavor)
     return [closest] if model is None else [closest, (cloud, model, copies), (cloud, model)]
@@ -77,18 +82,18 @@ def _kinds(benchmark: BootBenchmark) -> list[Kind]:
 def _judge(benchmark: BootBenchmark, own: Score, medians: Mapping[Kind, float], site: Site) -> Score:
     if own.hs23 is None or own.rule is Rule.CPU_MODEL:
         return own
-    usual = next((medians[kind] for kind in _kinds(benchmark) if kind in medians), None)
+    peer_median = next((medians[kind] for kind in _kinds(benchmark) if kind in medians), None)
     factor = site.benchmarks.quarantine_factor
-    is_usual = usual is None or usual / factor <= own.hs23 <= usual * factor
-    if is_usual and site.benchmarks.allows(own.hs23):
+    is_near_median = peer_median is None or peer_median / factor <= own.hs23 <= peer_median * factor
+    if is_near_median and site.benchmarks.allows(own.hs23):
         return own
     if benchmark.boot_id in site.benchmarks.confirmed_boots:
         return Score(own.hs23, Rule.CONFIRMED)
-    return Score(None, Rule.OUT_OF_BOUNDS) if usual is None else Score(usual, Rule.MEDIAN)
+    return Score(None, Rule.OUT_OF_BOUNDS) if peer_median is None else Score(peer_median, Rule.MEDIAN)
 
 
 def own_score(benchmark: BootBenchmark, site: Site) -> Score:
-    """Translate a boot's own benchmark; not known where neither it nor the site says how."""
+    """Return the score of a boot's own benchmark; UNSCORED where neither it nor the site gives HS23."""
     if benchmark.score_hs23 is not None:
         return Score(benchmark.score_hs23, Rule.REPORTED)
     if benchmark.cpu_model in site.calibration.cpu_models:

@@ -1,4 +1,4 @@
-"""Measures: what every table, board and statement calls its numbers, and what they are the sums of."""
+"""Measures: the names of the numbers in every table, board and statement, and the sums that they are made of."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -11,11 +11,10 @@ Unit = Literal["hours", "share", "bytes", "count"]
 
 
 class Measure(Struct, frozen=True):
-    """A number of a group of documents: sums of fields,
-    a ratio of such where it has `over`, or how many values a field has.
+    """A number of a group of documents: a sum of fields, a ratio of sums if it has `over`, or a count of values.
 
-    `count` stands for the documents themselves and `count:<field>` for those that have the field. Where the unit is
-    hours, the sums are milliseconds.
+    `count` counts the documents and `count:<field>` those that have the field. If the unit is hours, the sums are
+    milliseconds.
     """
 
     name: str
@@ -27,22 +26,22 @@ class Measure(Struct, frozen=True):
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Every sum that the value is worked out of, once."""
+        """Return every sum that the value is made of, once."""
         return tuple(dict.fromkeys((*self.sums, *self.over)))
 
     @property
     def scale(self) -> int:
-        """What the sums are divided by to be in the unit."""
+        """Return the divisor that turns the sums into the unit."""
         return MS_PER_HOUR if self.unit == "hours" else 1
 
     @property
     def mean_of(self) -> str | None:
-        """The field whose mean this is, of the documents that have it."""
+        """Return the field whose mean this is, over the documents that have it, or None."""
         return self.sums[0] if self.over and self.over == tuple(f"count:{field}" for field in self.sums) else None
 
     @property
     def aggregation(self) -> tuple[str, str | None] | None:
-        """The one aggregation of a search engine that gives the value, and its field; None where sums are combined."""
+        """Return the search engine's aggregation that gives the value, and its field; None where sums are combined."""
         if self.distinct:
             return "cardinality", self.distinct
         if self.mean_of:
@@ -61,7 +60,7 @@ class Measure(Struct, frozen=True):
         return " / ".join((above, *([str(self.scale)] if self.scale != 1 else []), *([below] if self.over else [])))
 
     def value(self, sums: Mapping[str, float]) -> float | None:
-        """Return the number for known sums; None where there is nothing to divide by."""
+        """Return the number for these sums, or None for a division by 0."""
         whole = sum(sums[name] for name in self.sums)
         if self.over:
             return ratio(whole / self.scale, sum(sums[name] for name in self.over))

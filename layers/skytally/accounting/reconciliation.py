@@ -1,6 +1,4 @@
-"""Three views of a month side by side: what the vms said,
-what the scheduler saw of their lives, and what the provider bills.
-"""
+"""Reconciliation: a month as the vms reported it, as the scheduler saw it, and as the provider bills it."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,10 +17,9 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 def reconciliation(
     rows: Sequence[Mapping[str, Any]], month: str, documents: Documents, bill: Mapping[str, Billed]
 ) -> list[dict[str, Any]]:
-    """Return each cloud's row of the statement beside what others say, and by how much the vms said more, rounded.
+    """Return each cloud's reported, scheduled and billed core hours, and the shares by which the vms reported more.
 
-    What is not known is None.
-    Costs are compared where the bill has them, and only in one currency.
+    Numbers are rounded; what is not known is None. Costs are compared if the bill has them, in one currency only.
     """
     scheduled = scheduled_core_hours(month, documents)
     stated = {row["cloud"]: row for row in rows}
@@ -61,17 +58,14 @@ def _costs(row: Mapping[str, Any], billed: Billed | None) -> dict[str, Any]:
 
 
 def _residual(reported: float | None, other: float | None) -> float | None:
-    """Return the share by which the vms reported more:
-    -1 for what was never reported, None beside nothing and beside a credit.
-    """
+    """Return the share by which the vms reported more: -1 if nothing was reported, None beside 0 or a credit."""
     return (reported or 0.0) / other - 1 if other and other > 0 else None
 
 
 def scheduled_core_hours(month: str, documents: Documents) -> dict[str, float | None]:
-    """Return each cloud's vms' lives as the scheduler reported them,
-    times cores, within a month; None where it knows no cores.
+    """Return the core hours within a month of each cloud's vms as the scheduler reported them; None without cores.
 
-    A life without an end lasts until it was last reported.
+    A vm without an end lasts until it was last reported.
     """
     documents.refresh()
     start, end = month_start_at(month), month_end_at(month)
@@ -79,6 +73,6 @@ def scheduled_core_hours(month: str, documents: Documents) -> dict[str, float | 
     for _, vm in documents.during("placed_vm", PlacedVm, "started_at", (EARLIEST, end), {}):
         seconds = (min(vm.ended_at or vm.reported_at, end) - max(vm.started_at, start)).total_seconds()
         if seconds > 0:
-            known = totals[vm.cloud]
-            totals[vm.cloud] = None if known is None or vm.cores is None else known + seconds * vm.cores / 3_600
+            total = totals[vm.cloud]
+            totals[vm.cloud] = None if total is None or vm.cores is None else total + seconds * vm.cores / 3_600
     return dict(totals)

@@ -1,4 +1,4 @@
-"""Restatement: what is known of a closed month and not in its newest revision, as differences and in words."""
+"""Restatement: the changes of a closed month since its newest revision, as numbers and in words."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,11 +7,11 @@ from skytally.accounting.frozen import Frozen
 from skytally.accounting.statement_rows import LiveCloud, ratio
 from skytally.core.rounding import DECIMALS
 
-# These are read from intervals and anomalies, which are forgotten after some time: that they are gone is no news.
+# These come from intervals and anomalies, which retention removes: their absence is no change.
 NO_NEWS = frozenset({"coverage", "anomalies", "last_sampled_at", "silent_vms"})
 SUMS = ("wall_hours", "core_hours", "cpu_hours", "hs23_hours", "energy_kwh", "co2_kg", "cost")
 SMALLEST_PERCENT = 0.001
-# Each may change while no vm's numbers do; wall and CPU time change with a vm alone, which is counted.
+# Sums that may change while no vm's numbers do. Wall and CPU time change only with a vm's, and those vms are counted.
 NAMED = {
     "core_hours": "core hours",
     "hs23_hours": "HS23 hours",
@@ -22,11 +22,10 @@ NAMED = {
 
 
 def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
-    """Return what is known now and not in a revision: differences, and how many vms they are of; None where nothing is.
+    """Return the differences between a revision and the live month, and the number of vms they concern; None for none.
 
-    Rows are compared by the numbers that both have, and their currency: a column that a later version adds, or a word,
-    changes nothing. A cloud of which nothing is known any more changes nothing. Amounts of two currencies have no
-    difference.
+    Rows are compared by the numbers that both have, and by currency: a column of a later version, or a text, changes
+    nothing. A cloud without live data changes nothing. Amounts in two currencies have no difference.
     """
     if live is None:
         return None
@@ -46,9 +45,7 @@ def changes_to(frozen: Frozen, live: LiveCloud | None) -> dict[str, Any] | None:
 
 
 def _has_same_price(frozen: Frozen, live: LiveCloud) -> bool:
-    """Return whether the cost is of the same core hours at the same price:
-    only another rule of rounding changes it then.
-    """
+    """Return whether core hours and price are the same: then only a new rounding rule can have changed the cost."""
     before, after = ((rates.price_per_core_hour, rates.currency) for rates in (frozen.rates, live.rates))
     return before == after and frozen.totals["core_hours"] == live.totals["core_hours"]
 
@@ -71,12 +68,12 @@ def _difference(before: float | None, after: float | None) -> float | None:
 
 
 def sentence(frozen: Frozen) -> str | None:
-    """Return in words what a revision changes, `core hours +0.4 %, 12 vms`; None for the first."""
+    """Return a revision's changes in words, such as `core hours +0.4 %, 12 vms`; None for the first revision."""
     return None if frozen.changes is None else words(frozen.changes, frozen.totals)
 
 
 def words(changes: dict[str, Any], after: dict[str, Any]) -> str:
-    """Return in words what changes to `after`: each named sum that is another, the currency, and how many vms."""
+    """Return the changes to `after` in words: each changed sum, the currency, and the number of vms."""
     count = changes["vm_count"]
     return ", ".join([*_sums_in_words(changes, after), f"{count} vm{'' if count == 1 else 's'}"])
 

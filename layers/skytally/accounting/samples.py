@@ -1,8 +1,8 @@
-"""Samples: which of them are refused, and why; and when one counts whose clock is wrong.
+"""Samples: the checks that refuse impossible ones, and the time of samples with a wrong clock.
 
-Invariants: a sample that is refused costs itself. What passes holds no more than its boot can have done in its time on
-its cores, in all, in its month, and since the sample before; and it lies in no future and in no month that its clock
-made up.
+Invariants: a refused sample costs only itself. An accepted sample has no more time than its boot's age and cores allow,
+in all, in its month and since the previous sample. It lies neither in the future nor in a month that does not fit its
+time.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from skytally.core.months import month_end_at, month_of, month_start_at
 from skytally.core.records import Benchmark, Caller, Counters, Rejection, Sample, Samples
 
 AHEAD_ALLOWED = timedelta(minutes=5)
-# Beyond a day ahead a clock is not merely wrong; of boot times, uptimes and baselines it is the tolerance.
+# Samples more than a day ahead are refused. Boot times, uptimes and baselines have the same tolerance.
 CLOCK_TOLERANCE = timedelta(days=1)
 CLOSING_ALLOWED = timedelta(seconds=60)
 TOLERANCE_SECONDS = 60.0
@@ -29,7 +29,7 @@ _sample_decoder = msgspec.json.Decoder(Sample)
 
 
 def parse(body: bytes) -> list[Sample | Rejection]:
-    """Decode a report; an item that is no sample becomes a rejection and leaves its neighbours alone."""
+    """Return a report's samples; an item that is no sample becomes a rejection and leaves its neighbours alone."""
     return [_parse_one(index, raw) for index, raw in enumerate(records.parse_report(body, Samples).samples)]
 
 
@@ -43,9 +43,7 @@ def _parse_one(index: int, raw: msgspec.Raw) -> Sample | Rejection:
 
 
 def check(sample: Sample, caller: Caller, now: datetime) -> None:
-    """Refuse what a sample shows by itself: another vm,
-    an impossible time, counters that cannot be; raises SkytallyError.
-    """
+    """Raise SkytallyError for a sample of another vm, with an impossible time or with impossible counters."""
     _check_owner(sample, caller)
     _check_times(sample, now)
     _check_month(sample, now)
@@ -86,13 +84,12 @@ def _check_not_ahead(name: str, moment: datetime, now: datetime) -> None:
 
 
 def _check_month(sample: Sample, now: datetime) -> None:
-    """Allow the month of sampled_at, and the one that ended just then; and no more wall time than the month has had."""
+    """Raise Malformed unless the month is that of sampled_at, or ended just then, and has had this much wall time."""
     month, at = sample.month, sample.sampled_at
     edge = month_end_at(month)
     if month != month_of(at) and not edge <= at <= edge + CLOSING_ALLOWED:
         raise Malformed("month is neither that of sampled_at nor the one that ended at it", code="wrong_month")
-    # Without a baseline the boot began in this month: then its wall time is its uptime, which needs no clock that was
-    # right at the edge.
+    # Without a baseline the boot began in this month. Then its wall time is its uptime, which needs no correct clock.
     allowed = CLOCK_TOLERANCE if sample.month_start.wall_seconds else timedelta(0)
     elapsed_seconds = (min(at, now + AHEAD_ALLOWED) - month_start_at(month) + allowed).total_seconds()
     if sample.counters.wall_seconds - sample.month_start.wall_seconds > bound(elapsed_seconds):
@@ -111,7 +108,7 @@ def _check_counters(sample: Sample) -> None:
         raise Malformed("wall_seconds and suspended_seconds together exceed uptime_seconds", code="wall_above_uptime")
     if not now.core_seconds and now.wall_seconds > TOLERANCE_SECONDS:
         raise Malformed("core_seconds is 0, and a vm that runs has a core", code="no_core_time")
-    for since, before in _spans(sample):
+    for since, before in _baselines(sample):
         if now.cpu_seconds - before.cpu_seconds > bound(now.core_seconds - before.core_seconds):
             raise Malformed(
                 f"user, nice and system seconds together exceed core_seconds {since}", code="cpu_above_cores"
@@ -119,12 +116,11 @@ def _check_counters(sample: Sample) -> None:
 
 
 def check_cores(sample: Sample, most_cores: int) -> None:
-    """Refuse more core time than the boot's cores can have had:
-    since the boot, in the month, and since the sample before.
+    """Raise Malformed for more core time than the boot's cores have had since boot, in the month or since `previous`.
 
-    `most_cores` is the highest number of cores that the boot was ever seen with. Raises Malformed.
+    `most_cores` is the highest number of cores that the boot was ever seen with.
     """
-    for since, before in _spans(sample):
+    for since, before in _baselines(sample):
         wall_seconds = sample.counters.wall_seconds - before.wall_seconds
         if sample.counters.core_seconds - before.core_seconds > bound(wall_seconds) * most_cores:
             raise Malformed(
@@ -133,7 +129,7 @@ def check_cores(sample: Sample, most_cores: int) -> None:
 
 
 def exceeds(sample: Sample, most_cores: int) -> bool:
-    """Say whether `check_cores` would refuse a sample."""
+    """Return whether `check_cores` would refuse a sample."""
     try:
         check_cores(sample, most_cores)
     except Malformed:
@@ -141,8 +137,8 @@ def exceeds(sample: Sample, most_cores: int) -> bool:
     return False
 
 
-def _spans(sample: Sample) -> Iterator[tuple[str, Counters]]:
-    """List what is judged of a sample: since when, in words, and the counters then."""
+def _baselines(sample: Sample) -> Iterator[tuple[str, Counters]]:
+    """Return the baselines that a sample is checked against: since when, in words, and the counters then."""
     yield "since the boot", NOTHING
     yield "since month_start", sample.month_start
     if sample.previous is not None:
@@ -153,10 +149,9 @@ NOTHING = Counters(wall_seconds=0.0, core_seconds=0.0, user_seconds=0.0, system_
 
 
 def check_age(sample: Sample, boot: Boot, now: datetime) -> None:
-    """Refuse an uptime that reaches beyond the boot's whole age,
-    so that nothing is kept for a time to come; raises Malformed.
+    """Raise Malformed for an uptime above the boot's age: no sample may count time that has not passed yet.
 
-    A boot's time may be a clock's tolerance late, and so may a sample's own.
+    The boot's time and the sample's own may each be late by the clock tolerance.
     """
     age = now + 2 * CLOCK_TOLERANCE - boot.boot_at
     if sample.uptime_seconds > age.total_seconds():
@@ -164,9 +159,9 @@ def check_age(sample: Sample, boot: Boot, now: datetime) -> None:
 
 
 def benchmark_of(sample: Sample, now: datetime) -> Benchmark | None:
-    """Return a sample's benchmark, None where it has none.
+    """Return a sample's benchmark, or None without one.
 
-    Raises Malformed with the code `malformed_benchmark`; the sample itself counts all the same.
+    Raise Malformed with the code `malformed_benchmark`; the sample itself counts all the same.
     """
     try:
         benchmark = records.benchmark_of(sample)
@@ -180,19 +175,19 @@ def benchmark_of(sample: Sample, now: datetime) -> Benchmark | None:
 
 
 def bound(seconds: float) -> float:
-    """Return the most that another clock or counter may show of so many seconds."""
+    """Return the most seconds that another clock or counter may show for this time."""
     return seconds * TOLERANCE_FACTOR + TOLERANCE_SECONDS
 
 
 def sampled_at(sample: Sample, now: datetime) -> datetime:
-    """Return when a sample counts: its own time, or the server's where its clock is too far ahead."""
+    """Return a sample's time: its own, or the server's if its clock is too far ahead."""
     return now if sample.sampled_at > now + AHEAD_ALLOWED else sample.sampled_at
 
 
 def booted_at(sample: Sample, now: datetime) -> datetime:
-    """Return when a sample's boot began: as the sample says, unless a wrong clock says so; then the uptime does.
+    """Return the boot time that a sample states, or the one that its uptime gives if its clock was wrong.
 
-    Wrong is a time to come, one before 2020, and one that is over a day away from what the uptime says.
+    A stated boot time is wrong in the future, before 2020, or more than a day from the one that the uptime gives.
     """
     by_uptime = sampled_at(sample, now) - timedelta(seconds=sample.uptime_seconds)
     is_sane = EARLIEST <= sample.boot_at <= now + AHEAD_ALLOWED and abs(sample.boot_at - by_uptime) <= CLOCK_TOLERANCE

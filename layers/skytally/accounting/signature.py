@@ -1,4 +1,4 @@
-"""Sign a text, and check that nobody changed it: Ed25519 (RFC 8032), with keys in PEM as openssl reads them."""
+"""Signatures of texts: Ed25519 (RFC 8032), with keys in PEM as openssl reads them."""
 
 import base64
 import binascii
@@ -13,15 +13,13 @@ PEM = serialization.Encoding.PEM
 
 
 def new_key() -> str:
-    """Make a signing key; return its PEM."""
+    """Return a new signing key in PEM."""
     plain = serialization.NoEncryption()
     return Ed25519PrivateKey.generate().private_bytes(PEM, serialization.PrivateFormat.PKCS8, plain).decode()
 
 
 def sign(text: str, signing_key: str) -> tuple[str, str]:
-    """Return a text's signature in base64, and the public key by which anybody checks it;
-    raises Malformed for what is no key.
-    """
+    """Return a text's signature in base64 and the public key in PEM; raise Malformed for what is no signing key."""
     try:
         key = serialization.load_pem_private_key(signing_key.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -38,7 +36,7 @@ def _public(key: Ed25519PublicKey) -> str:
 
 
 def verify(text: str, signature: str, public_key: str) -> None:
-    """Pass, or raise Changed where the text is not what the holder of this key signed."""
+    """Raise Changed unless the holder of this key signed this text; raise Malformed for what is no public key."""
     try:
         key = serialization.load_pem_public_key(public_key.encode())
     except (ValueError, UnsupportedAlgorithm):

@@ -1,7 +1,4 @@
-"""Statement answers: what the JSON of `statement` holds.
-
-OpenAPI is made from these types, and the tests hold every answer to them.
-"""
+"""Types of the JSON answers of `statement`: OpenAPI is generated from them, and tests check all answers by them."""
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 

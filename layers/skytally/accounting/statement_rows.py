@@ -1,6 +1,4 @@
-"""Statement: what is known of a month, for each cloud, from the month documents of all boots;
-see accounting/closing.py for what is frozen of it.
-"""
+"""Statement rows: each cloud's live month, from the month documents of all boots; accounting/closing.py freezes it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,14 +18,14 @@ from skytally.core.rounding import DECIMALS, rounded
 from skytally.core.site_data import Calibration, Cloud, Rates, Site
 
 SILENT_AFTER = timedelta(hours=2)
-# Two clocks may be so far apart before time is missing: a minute, and what NTP corrects of a clock's rate.
+# Two clocks may differ by a minute, plus what NTP corrects of a clock's rate, before time counts as missing.
 CLOCKS_APART_MS, CLOCK_RATE = 60_000, 0.000_5
 MS_PER_HOUR = 3_600_000
 FINAL = "final"
 
 
 class BootMonth(Struct, frozen=True):
-    """All that is known of one boot in one month."""
+    """One boot in one month: its usage, benchmark, score and coverage."""
 
     key: str
     usage: Usage
@@ -39,7 +37,7 @@ class BootMonth(Struct, frozen=True):
 
 
 class LiveCloud(Struct, frozen=True):
-    """A cloud's month as it is known now: its row and its boots' rows, its rates, and the calibration that was used."""
+    """A cloud's live month: its row, its boots' rows, its rates, and the calibration that was used."""
 
     name: str
     totals: dict[str, Any]
@@ -49,19 +47,19 @@ class LiveCloud(Struct, frozen=True):
 
 
 def live_clouds(month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime) -> list[LiveCloud]:
-    """Add up what is known now of a month, of some clouds or of all, in the order of their names."""
+    """Return the live month of some clouds or of all, in the order of their names."""
     groups = _by_cloud(boot_months(month, clouds, documents, site))
     return [_live_cloud(name, boots, site, now) for name, boots in sorted(groups.items())]
 
 
 def _live_cloud(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) -> LiveCloud:
-    used = calibration_used((boot.benchmark for boot in boots), site)
+    calibration = calibration_used((boot.benchmark for boot in boots), site)
     row, boot_rows = cloud_row(name, boots, site, now), [boot_row(boot) for boot in boots]
-    return LiveCloud(name, row, boot_rows, site.cloud(name).rates, used)
+    return LiveCloud(name, row, boot_rows, site.cloud(name).rates, calibration)
 
 
 def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: Site) -> list[BootMonth]:
-    """Bring together the month documents, scores and covered times of a month, in key order."""
+    """Return the boots of a month with their scores and coverage, in key order."""
     where = {"cloud": clouds} if clouds else {}
     usages = list(month_documents([month], where, documents))
     benchmarks = documents.get_many("benchmark", [usage.boot_id for _, usage, _ in usages], BootBenchmark)
@@ -74,7 +72,7 @@ def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: S
         where=where,
     )
     received = {(row["cloud"], row["label"]): row["wall_ms"] + row["suspended_ms"] for row in documents.table(window)}
-    later = {
+    continued = {
         usage.boot_id
         for _, usage in documents.find("usage", Usage, {"month": [month_of(month_end_at(month))], **where})
     }
@@ -86,7 +84,7 @@ def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: S
             benchmark,
             credit.get(usage.boot_id, UNSCORED),
             min(received.get((usage.cloud, usage.label), 0), usage.wall_ms + usage.suspended_ms),
-            _up_ms(usage, goes_on=usage.boot_id in later),
+            _up_ms(usage, goes_on=usage.boot_id in continued),
             int(went_back),
         )
         for (key, usage, went_back), benchmark in zip(usages, benchmarks, strict=True)
@@ -96,12 +94,12 @@ def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: S
 def month_documents(
     months: Sequence[str], where: Mapping[str, Sequence[str]], documents: Documents
 ) -> Iterator[tuple[str, Usage, bool]]:
-    """List the month documents of boots in key order, each with whether the boot's uptime went back.
+    """Return the month documents of boots in key order, each with whether the boot's uptime went back.
 
-    The last sample of one that went back is the newest in time; it added nothing to the document.
+    If it went back, the last sample is the newest in time, although it added nothing to the document.
     """
-    held = {name: where[name] for name in ("cloud", "vm") if name in where}
-    anomalies = dict(documents.find("anomaly", Anomaly, {"month": months, **held}))
+    filters = {name: where[name] for name in ("cloud", "vm") if name in where}
+    anomalies = dict(documents.find("anomaly", Anomaly, {"month": months, **filters}))
     for key, usage in documents.find("usage", Usage, {"month": months, **where}):
         anomaly = anomalies.get(key)
         if anomaly is not None and anomaly.at > usage.last_sampled_at:
@@ -110,11 +108,10 @@ def month_documents(
 
 
 def _up_ms(usage: Usage, *, goes_on: bool) -> float:
-    """Return how long a boot was up in its month by the calendar:
-    until its last sample, or the month's end where it goes on.
+    """Return how long a boot was up in its month by the calendar: until its last sample, or to the end if it goes on.
 
-    A vm's own clocks stand still while its host pauses it, and go back with a memory snapshot, so they do not tell what
-    is missing.
+    A vm's own clocks stop while its host pauses it and go back with a memory snapshot, so they cannot show missing
+    time.
     """
     end = month_end_at(usage.month)
     calendar_ms = elapsed_ms(usage.boot_at, end if goes_on else usage.last_sampled_at, month_start_at(usage.month), end)
@@ -122,14 +119,12 @@ def _up_ms(usage: Usage, *, goes_on: bool) -> float:
 
 
 def up_ms(calendar_ms: float, counted_ms: float) -> float:
-    """Return a time up: the calendar's,
-    or what the vm's clocks counted where that is less by no more than clocks differ.
-    """
+    """Return the time up by the calendar, or by the vm's clocks where the two differ by no more than clocks do."""
     return calendar_ms if calendar_ms > counted_ms * (1 + CLOCK_RATE) + CLOCKS_APART_MS else counted_ms
 
 
 def elapsed_ms(began: datetime, ended: datetime, from_at: datetime, until_at: datetime) -> float:
-    """Return how much of a time lies in a window."""
+    """Return how many milliseconds of a period lie in a window."""
     return max(0.0, (min(ended, until_at) - max(began, from_at)).total_seconds() * 1_000)
 
 
@@ -209,21 +204,21 @@ def boot_row(boot: BootMonth) -> dict[str, Any]:
 
 
 def cpu_ms(usage: Usage) -> int:
-    """User, nice and system time; guest time is inside user."""
+    """Return user, nice and system time; user includes guest time."""
     return usage.user_ms + usage.nice_ms + usage.system_ms
 
 
 def score(benchmark: BootBenchmark | None) -> float | None:
-    """Return a boot's score per core: in HS23 where it is known so, else what the vm got over its benchmark."""
+    """Return a boot's score per core: in HS23 if the benchmark has it, else in points of its kernel."""
     if benchmark is None:
         return None
     return benchmark.score_hs23 or benchmark.score_wall or benchmark.score_cpu
 
 
 def hs23(boots: Iterable[tuple[float, Score]]) -> dict[str, float | bool | None]:
-    """Return the HS23 hours of core times with their scores, the core hours that are scored, and whether all are.
+    """Return HS23 hours, the core hours that have a score, and whether all have one.
 
-    Where no core time is scored, HS23 hours and whether they are complete are None.
+    If no core time has a score, HS23 hours and completeness are None.
     """
     core_times = list(boots)
     scored = [(core_ms, credit.hs23) for core_ms, credit in core_times if credit.hs23 is not None]
@@ -235,7 +230,7 @@ def hs23(boots: Iterable[tuple[float, Score]]) -> dict[str, float | bool | None]
 
 
 def worth(core_ms: int, cloud: Cloud) -> dict[str, float | Decimal | str | None]:
-    """Return energy (W per core × PUE), CO2 and the exact cost of core time, not rounded; None is not known."""
+    """Return energy (W per core × PUE), CO2 and cost of core time, not rounded; None where not known."""
     core_hours, price = core_ms / MS_PER_HOUR, cloud.price_per_core_hour
     energy_kwh = None if cloud.watts_per_core is None else core_hours * cloud.watts_per_core * cloud.pue / 1_000
     co2_known = energy_kwh is not None and cloud.co2_grams_per_kwh is not None
@@ -248,7 +243,7 @@ def worth(core_ms: int, cloud: Cloud) -> dict[str, float | Decimal | str | None]
 
 
 def is_silent(usage: Usage, now: datetime) -> bool:
-    """Say whether a boot fell silent within its month without saying that it ends."""
+    """Return whether a boot stopped reporting within its month without a final sample."""
     return not usage.final and usage.last_sampled_at < min(now, month_end_at(usage.month)) - SILENT_AFTER
 
 
@@ -258,5 +253,5 @@ def hours(ms: float) -> float:
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """Return a quotient, rounded; None where there is nothing to divide by."""
+    """Return a quotient, rounded, or None for a division by 0."""
     return round(part / whole, DECIMALS) if whole else None

@@ -1,7 +1,7 @@
-"""Usage: what the samples of a boot say of a month, and of the time between two of them.
+"""Usage: the totals of a boot's month, and the interval between two samples.
 
-Everything is cumulative since boot, so of a month only the last sample counts, whatever arrived before it, twice or
-never. The version of a document is the uptime, which grows strictly within a boot and knows no clock.
+All counters are cumulative since boot, so only the last sample of a month counts, whether earlier ones arrived once,
+twice or never. A document's version is the uptime: it grows strictly within a boot and needs no clock.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from skytally.core.ports import Documents, Outcome, Write
 from skytally.core.records import Benchmark, Caller, Counters, Labels, Previous, Receipt, Rejection, Sample
 from skytally.core.timestamps import ms_of_seconds, to_ms
 
-# A vm's agent makes a sample at each month's edge, so what is longer lost its state; it is a hole in the coverage.
+# A vm's agent samples at each end of a month. After a longer interval it had lost its state: a gap in the coverage.
 LONGEST_INTERVAL = timedelta(days=62)
 COUNTED = (
     "wall_ms",
@@ -38,7 +38,7 @@ COUNTED = (
 
 
 def candidate(sample: Sample, caller: Caller, now: datetime) -> Candidate:
-    """Return the sample's boot with the labels that the token gives."""
+    """Return the candidate boot of a sample, with the token's labels."""
     labels = Labels(cloud=caller.clouds[0], site=caller.site, group=caller.group, flavor=caller.flavor)
     return Candidate(
         str(sample.boot_id), sample.vm, samples.booted_at(sample, now), labels, _cores(sample), caller.vm is not None
@@ -50,7 +50,7 @@ def _cores(sample: Sample) -> int:
 
 
 def usage_document(sample: Sample, boot: Boot, now: datetime) -> Usage:
-    """Total the month so far: counters less what they were when the month began."""
+    """Return the month's totals so far: the counters minus their values at the month's start."""
     return Usage(
         month=sample.month,
         boot_id=boot.boot_id,
@@ -77,7 +77,7 @@ def usage_document(sample: Sample, boot: Boot, now: datetime) -> Usage:
 
 
 def interval_document(sample: Sample, previous: Previous, boot: Boot, now: datetime) -> Interval:
-    """Take the difference to the sample before, in the time that it really lasted."""
+    """Return the interval since the previous sample, with the time that it lasted."""
     until_at = samples.sampled_at(sample, now)
     return Interval(
         label=boot.label,
@@ -94,7 +94,7 @@ def interval_document(sample: Sample, previous: Previous, boot: Boot, now: datet
 
 
 def benchmark_document(benchmark: Benchmark, boot: Boot) -> BootBenchmark:
-    """Keep a boot's scores with all that they depend on."""
+    """Return a boot's scores with everything that they depend on."""
     version = benchmark.kernel_version
     return BootBenchmark(
         boot_id=boot.boot_id,
@@ -115,9 +115,9 @@ def benchmark_document(benchmark: Benchmark, boot: Boot) -> BootBenchmark:
 
 
 def interval_start(sample: Sample, previous: Previous, until_at: datetime) -> datetime:
-    """Return the previous sample's time, unless the clock was stepped in between: then the uptimes say how long it was.
+    """Return the previous sample's time; if the clock was stepped in between, count back by the uptimes instead.
 
-    No interval is shorter than the millisecond in which stores count: its parts are shares of its length.
+    An interval is at least one millisecond long, because its parts are shares of its length.
     """
     lasted_seconds = sample.uptime_seconds - previous.uptime_seconds
     apart_seconds = (until_at - previous.sampled_at).total_seconds()
@@ -127,15 +127,15 @@ def interval_start(sample: Sample, previous: Previous, until_at: datetime) -> da
 
 
 def difference(now: Counters, before: Counters) -> dict[str, int]:
-    """Subtract in whole milliseconds and bytes, so that differences of a chain of samples add up to the last digit.
+    """Return the difference in whole milliseconds and bytes: differences of a chain of samples add up exactly.
 
-    Some kernels let counters such as iowait run backwards: that counts as nothing, never as less than nothing.
+    Some kernels let counters such as iowait run backwards. Such a difference counts as 0.
     """
     return {name: n - b if n > b else 0 for name, n, b in zip(COUNTED, _whole(now), _whole(before), strict=True)}
 
 
 def _whole(counters: Counters) -> tuple[int, ...]:
-    """Put counters into the order of COUNTED, in milliseconds and bytes."""
+    """Return counters in the order of COUNTED, in milliseconds and bytes."""
     return (
         ms_of_seconds(counters.wall_seconds),
         ms_of_seconds(counters.core_seconds),
@@ -156,7 +156,7 @@ def _lasted(sample: Sample, previous: Previous) -> timedelta:
 
 
 class Item(Struct):
-    """One good sample of a report on its way: its boot, what is to be kept of it, and what of it is refused."""
+    """One sample of a report with its boot, its writes, and the rejections of the sample or its benchmark."""
 
     index: int
     sample: Sample
@@ -165,9 +165,9 @@ class Item(Struct):
     refused: list[Rejection] = []
 
     def judge(self, caller: Caller, most_cores: int, now: datetime) -> None:
-        """Make the documents of the sample: usage first, then the interval and the benchmark where there are any.
+        """Make the sample's writes: usage first, then the interval and the benchmark if it has them.
 
-        Raises SkytallyError for a sample that cannot be; what is wrong with a benchmark costs only that.
+        Raise SkytallyError for an impossible sample; a bad benchmark is rejected alone.
         """
         sample, boot, version = self.sample, self.boot, ms_of_seconds(self.sample.uptime_seconds)
         check_owner(boot, candidate(sample, caller, now))
@@ -185,7 +185,7 @@ class Item(Struct):
             self.refused.append(batch.rejection(self.index, error))
 
     def settle(self, outcomes: Mapping[str, Outcome]) -> Outcome:
-        """Return what became of the sample, by what the store did with each of its documents."""
+        """Return the sample's outcome from the outcomes of its writes."""
         rejected = {index for index, outcome in outcomes.items() if outcome is Outcome.REJECTED}
         if rejected - {"benchmark"}:
             self.refused = [Rejection(self.index, "rejected", "the document store refuses this sample for good")]
@@ -198,62 +198,61 @@ class Item(Struct):
 
 
 async def record(
-    items: Sequence[Sample | Rejection], caller: Caller, register: Register, documents: Documents, now: datetime
+    parsed: Sequence[Sample | Rejection], caller: Caller, register: Register, documents: Documents, now: datetime
 ) -> Receipt:
-    """Keep every good sample of a report, durably, before answering.
+    """Store every good sample of a report durably before answering.
 
-    Invariant: whatever one sample holds, its neighbours are kept. Raises Unavailable, and then the whole report may be
-    sent again.
+    Invariant: a bad sample never stops its neighbours. Raise Unavailable: then the whole report may be sent again.
     """
-    rejected = [item for item in items if isinstance(item, Rejection)]
+    rejected = [item for item in parsed if isinstance(item, Rejection)]
     checked: list[tuple[int, Sample]] = []
-    for index, sample in enumerate(items):
+    for index, sample in enumerate(parsed):
         if isinstance(sample, Sample):
             with batch.judging(index, rejected):
                 samples.check(sample, caller, now)
                 checked.append((index, sample))
     boots = await _boots([sample for _, sample in checked], caller, register, now)
-    known: list[Item] = []
+    items: list[Item] = []
     for index, sample in checked:
         with batch.judging(index, rejected):
-            known.append(Item(index, sample, _boot(boots, sample)))
-    most_cores = await _most_cores(known, register)
-    good: list[Item] = []
-    for item in known:
+            items.append(Item(index, sample, _boot(boots, sample)))
+    most_cores = await _most_cores(items, register)
+    judged: list[Item] = []
+    for item in items:
         with batch.judging(item.index, rejected):
             item.judge(caller, most_cores[item.boot.boot_id], now)
-            good.append(item)
-    more_cores = register.more_cores((item.boot, _cores(item.sample)) for item in good)
-    writes = [write for item in good for write in item.writes]
-    kept = await asyncio.wrap_future(documents.write([*writes, *map(cores_write, more_cores)]))
+            judged.append(item)
+    more_cores = register.more_cores((item.boot, _cores(item.sample)) for item in judged)
+    writes = [write for item in judged for write in item.writes]
+    stored_outcomes = await asyncio.wrap_future(documents.write([*writes, *map(cores_write, more_cores)]))
     register.remember_cores(more_cores)
     counts: Counter[Outcome] = Counter()
     stale: list[Write] = []
-    outcomes = iter(kept)
-    for item in good:
-        settled = item.settle({write.index: next(outcomes) for write in item.writes})
-        counts[settled] += 1
-        stale += item.writes[:1] if settled is Outcome.STALE else []
+    remaining_outcomes = iter(stored_outcomes)
+    for item in judged:
+        outcome = item.settle({write.index: next(remaining_outcomes) for write in item.writes})
+        counts[outcome] += 1
+        stale += item.writes[:1] if outcome is Outcome.STALE else []
     await _note_anomalies(stale, documents)
-    rejected += [refusal for item in good for refusal in item.refused]
+    rejected += [refusal for item in judged for refusal in item.refused]
     rejected.sort(key=lambda rejection: rejection.index)
     return Receipt(accepted=counts[Outcome.STORED], stale=counts[Outcome.STALE], rejected=rejected, server_time=now)
 
 
 async def _boots(
-    found: Iterable[Sample], caller: Caller, register: Register, now: datetime
+    checked: Iterable[Sample], caller: Caller, register: Register, now: datetime
 ) -> dict[str, Boot | SkytallyError]:
-    """Return the boot of each sample, or why it has none."""
-    known: dict[str, Boot | SkytallyError] = {}
-    unknown: dict[str, Candidate] = {}
-    for sample in found:
+    """Return each sample's boot, or the error for which it has none."""
+    cached: dict[str, Boot | SkytallyError] = {}
+    uncached: dict[str, Candidate] = {}
+    for sample in checked:
         boot_id = str(sample.boot_id)
-        boot = register.known(boot_id)
+        boot = register.cached(boot_id)
         if boot is not None:
-            known[boot_id] = boot
-        elif boot_id not in unknown:
-            unknown[boot_id] = candidate(sample, caller, now)
-    return known | await asyncio.to_thread(register.enrol, list(unknown.values()), now) if unknown else known
+            cached[boot_id] = boot
+        elif boot_id not in uncached:
+            uncached[boot_id] = candidate(sample, caller, now)
+    return cached | await asyncio.to_thread(register.enrol, list(uncached.values()), now) if uncached else cached
 
 
 def _boot(boots: Mapping[str, Boot | SkytallyError], sample: Sample) -> Boot:
@@ -264,50 +263,48 @@ def _boot(boots: Mapping[str, Boot | SkytallyError], sample: Sample) -> Boot:
 
 
 async def _most_cores(items: Sequence[Item], register: Register) -> dict[str, int]:
-    """Return the highest number of cores that each boot was ever seen with;
-    the store is asked only where a sample needs more.
-    """
+    """Return the highest number of cores of each boot; query the store only where a sample needs more."""
     most_cores: dict[str, int] = {}
     for item in items:
         seen = most_cores.get(item.boot.boot_id) or register.most_cores(item.boot)
         most_cores[item.boot.boot_id] = max(seen, _cores(item.sample))
-    short = {item.boot.boot_id for item in items if samples.exceeds(item.sample, most_cores[item.boot.boot_id])}
-    stored = await asyncio.to_thread(register.read_cores, list(short)) if short else {}
+    exceeding = {item.boot.boot_id for item in items if samples.exceeds(item.sample, most_cores[item.boot.boot_id])}
+    stored = await asyncio.to_thread(register.read_cores, list(exceeding)) if exceeding else {}
     return {boot_id: max(cores, stored.get(boot_id, 0)) for boot_id, cores in most_cores.items()}
 
 
 async def _note_anomalies(stale: Sequence[Write], documents: Documents) -> None:
-    """Write down the boots whose samples are stale by their uptime and yet later in time than what is known."""
+    """Write an anomaly for each boot whose sample is stale by its uptime and yet later in time than the stored one."""
     if stale:
-        known = await asyncio.to_thread(documents.get_many, "usage", [write.key for write in stale], Usage)
-        noted = [
+        stored = await asyncio.to_thread(documents.get_many, "usage", [write.key for write in stale], Usage)
+        anomalies = [
             anomaly(write, usage)
-            for write, usage in zip(stale, known, strict=True)
+            for write, usage in zip(stale, stored, strict=True)
             if usage is not None and _went_back(write, usage)
         ]
-        await asyncio.wrap_future(documents.write(noted))
+        await asyncio.wrap_future(documents.write(anomalies))
 
 
-def _went_back(write: Write, known: Usage) -> bool:
-    late, sample = timedelta(seconds=samples.TOLERANCE_SECONDS), write.document
+def _went_back(write: Write, stored: Usage) -> bool:
+    tolerance, sample = timedelta(seconds=samples.TOLERANCE_SECONDS), write.document
     return (
         isinstance(sample, Usage)
-        and sample.last_sampled_at > known.last_sampled_at + late
-        and sample.uptime_ms < known.uptime_ms
+        and sample.last_sampled_at > stored.last_sampled_at + tolerance
+        and sample.uptime_ms < stored.uptime_ms
     )
 
 
-def anomaly(write: Write, known: Usage) -> Write:
-    """Describe a boot whose uptime went back."""
+def anomaly(write: Write, stored: Usage) -> Write:
+    """Return the write of the anomaly of a boot whose uptime went back."""
     sample = write.document
     assert isinstance(sample, Usage)  # noqa: S101
-    found = Anomaly(
-        label=known.label,
-        vm=known.vm,
-        cloud=known.cloud,
-        month=known.month,
+    document = Anomaly(
+        label=stored.label,
+        vm=stored.vm,
+        cloud=stored.cloud,
+        month=stored.month,
         at=sample.last_sampled_at,
         uptime_ms=sample.uptime_ms,
-        known_uptime_ms=known.uptime_ms,
+        known_uptime_ms=stored.uptime_ms,
     )
-    return Write("anomaly", write.key, to_ms(sample.last_sampled_at), found)
+    return Write("anomaly", write.key, to_ms(sample.last_sampled_at), document)

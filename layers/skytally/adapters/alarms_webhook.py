@@ -1,18 +1,17 @@
-"""Alarms as JSON to a webhook, in the form that its receiver understands;
-anything but 2xx, after some tries, is an outage.
+"""Alarms as JSON to a webhook, in its receiver's form; anything but 2xx, after some tries, is an outage.
 
 ::
 
-    skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "text"}, one alarm a
-                   request
+    skytally       {"state", "kind", "subject", "cloud", "message", "raised_at", "resolved_at", "link", "text"}, one
+                   alarm a request
     chat           {"text"}, as Slack and what speaks like it take it: what would call people or be markup is written so
                    that it does not
-    alertmanager   [{"labels", "annotations", "startsAt", "endsAt"}, …], for POST …/api/v2/alerts of Prometheus's
-                   Alertmanager
+    alertmanager   [{"labels", "annotations", "startsAt", "endsAt", "generatorURL"}, …], for POST …/api/v2/alerts of
+                   Prometheus's Alertmanager
 
-Names are others' words: in every form they are text without control characters or characters of direction. Alertmanager
-forgets what it does not hear of again, so every round repeats the open alarms, each with an end some missed rounds
-away.
+The link leads to an alarm's evidence on the page, where the settings name the page's address; it holds no token.
+Foreign names are written without control characters and direction marks in every form. Alertmanager drops an alert that
+is not repeated, so every round repeats the open alarms, each with an end some missed rounds away.
 """
 
 import functools
@@ -36,37 +35,40 @@ TRIES = tenacity.stop_after_attempt(3)
 PAUSES = tenacity.wait_exponential_jitter(multiplier=0.2, max=2)
 TRY_AGAIN = {408, 429, 500, 502, 503, 504}
 FORGOTTEN_AFTER = timedelta(hours=1)
-# An end that is yet to come by Alertmanager's clock would leave the later end of the last reminder as it is.
+# Alertmanager ignores an end in the future by its own clock, and keeps the later end of the last reminder.
 CLOCKS_DIFFER = timedelta(minutes=1)
 REMINDED_AT_ONCE = 500
 CHAT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-# What a chat would take for a call, a link, a picture or a style; an underscore only at a word's edge, since names have
-# them inside.
+# What chats read as a mention, a link, a picture or a style; underscores only at a word's edge, since names contain
+# them.
 CHAT_MARKUP = re.compile(r"[@#*`~\[\]!]|:(?=//)|(?<!\w)_|_(?!\w)")
 
 
-class AlarmWebhook:
-    """One address that takes alarms in one form."""
+# Returns the address of an alarm's evidence, where there is one.
+Link = Callable[[Alarm], str | None]
 
-    def __init__(self, url: str, form: str, now: datetime) -> None:
-        self._url, self._form, self._now = url, form, now
+
+class AlarmWebhook:
+    """One webhook URL and the form of its alarms."""
+
+    def __init__(self, url: str, form: str, link: Link, now: datetime) -> None:
+        self._url, self._form, self._link, self._now = url, form, link, now
         self._client = HttpClient()
 
     def tell(self, alarm: Alarm) -> None:
-        """Deliver one alarm, or raise Unavailable without naming the address, which may hold a secret."""
-        self._deliver(FORMS[self._form](alarm, self._now), Countdown(REQUEST_SECONDS))
+        """Send one alarm; raise Unavailable without the URL, which may contain a secret."""
+        self._deliver(FORMS[self._form](alarm, self._link(alarm), self._now), Countdown(REQUEST_SECONDS))
 
     def remind(self, alarms: Sequence[Alarm]) -> None:
-        """Repeat what is open to an Alertmanager; other receivers keep what they were told."""
+        """Send the open alarms again to an Alertmanager; other receivers need no reminders."""
         if self._form == "alertmanager":
             countdown = Countdown(REQUEST_SECONDS)
             for start in range(0, len(alarms), REMINDED_AT_ONCE):
-                self._deliver(
-                    [alert(alarm, self._now) for alarm in alarms[start : start + REMINDED_AT_ONCE]], countdown
-                )
+                some = alarms[start : start + REMINDED_AT_ONCE]
+                self._deliver([alert(alarm, self._link(alarm), self._now) for alarm in some], countdown)
 
     def _deliver(self, body: Any, countdown: Countdown) -> None:
-        """Post, some times where that may help, and at most as long as is left."""
+        """Post a body, with retries of passing failures until the countdown ends."""
         data = json.dumps(body).encode()
         patience = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_passing),
@@ -94,7 +96,7 @@ class AlarmWebhook:
 
 
 class _Refused(Exception):
-    """The receiver did not take it."""
+    """The receiver refused an alarm."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -107,8 +109,8 @@ def _is_passing(error: BaseException) -> bool:
     )
 
 
-def plain(alarm: Alarm, _: datetime) -> dict[str, Any]:
-    """Write an alarm as its fields, with a text for people."""
+def plain(alarm: Alarm, link: str | None, _: datetime) -> dict[str, Any]:
+    """Return an alarm as its fields, with a text for people."""
     return {
         "state": alarm.state,
         "kind": alarm.kind,
@@ -117,23 +119,25 @@ def plain(alarm: Alarm, _: datetime) -> dict[str, Any]:
         "message": visible(alarm.message),
         "raised_at": iso(alarm.raised_at),
         "resolved_at": iso(alarm.resolved_at) if alarm.resolved_at else None,
+        "link": link,
         "text": visible(f"{alarm.state}: {alarm.message}"),
     }
 
 
-def chat(alarm: Alarm, _: datetime) -> dict[str, Any]:
-    """Write an alarm for a chat: names that somebody chose call nobody and load nothing there."""
+def chat(alarm: Alarm, link: str | None, _: datetime) -> dict[str, Any]:
+    """Return an alarm for a chat, with its markup escaped: foreign names mention nobody and load nothing."""
     escaped = functools.reduce(lambda words, item: words.replace(*item), CHAT_ESCAPES.items(), visible(alarm.message))
-    return {"text": f"{alarm.state} {alarm.kind}: " + CHAT_MARKUP.sub("\\g<0>\u200b", escaped)}
+    words = f"{alarm.state} {alarm.kind}: " + CHAT_MARKUP.sub("\\g<0>\u200b", escaped)
+    return {"text": f"{words} {link}" if link else words}
 
 
-def alerts(alarm: Alarm, now: datetime) -> list[dict[str, Any]]:
-    """Write an alarm as the list that Alertmanager takes."""
-    return [alert(alarm, now)]
+def alerts(alarm: Alarm, link: str | None, now: datetime) -> list[dict[str, Any]]:
+    """Return an alarm as a list of one alert, as Alertmanager expects it."""
+    return [alert(alarm, link, now)]
 
 
-def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
-    """Write an alarm as an alert: labels are its identity and never change, the message does."""
+def alert(alarm: Alarm, link: str | None, now: datetime) -> dict[str, Any]:
+    """Return an alarm as an alert: its labels are its identity and never change, its message may."""
     labels = {"alertname": alarm.kind, "subject": alarm.subject, "cloud": alarm.cloud, "service": "skytally"}
     return {
         "labels": {name: visible(value) for name, value in labels.items() if value},
@@ -144,7 +148,12 @@ def alert(alarm: Alarm, now: datetime) -> dict[str, Any]:
             if alarm.resolved_at is None
             else max(alarm.raised_at, alarm.resolved_at - CLOCKS_DIFFER)
         ),
+        **({"generatorURL": link} if link else {}),
     }
 
 
-FORMS: dict[str, Callable[[Alarm, datetime], Any]] = {"skytally": plain, "chat": chat, "alertmanager": alerts}
+FORMS: dict[str, Callable[[Alarm, str | None, datetime], Any]] = {
+    "skytally": plain,
+    "chat": chat,
+    "alertmanager": alerts,
+}

@@ -62,7 +62,7 @@ class AlarmCounts(TypedDict, total=False):
 
 class Finding(Struct, frozen=True):
     """Something that is so now: what, of whom, and a sentence that says what to do;
-    `vm` is whose it is where it is a vm's.
+    `vm` is whose it is where it is a vm's, and `error` the one that its jobs fail with most.
     """
 
     kind: str
@@ -70,6 +70,7 @@ class Finding(Struct, frozen=True):
     cloud: str | None
     message: str
     vm: str | None = None
+    error: str | None = None
 
     @property
     def identity(self) -> str:
@@ -163,6 +164,7 @@ def round_of(
         for identity, alarm in alarms.items()
         if not _is_news(alarm) and alarm != known.get(identity)
     ]
+    _keep_history([identity for identity in alarms if identity not in known], documents, now)
     documents.write(kept).result()
     told = _told(alarms, notifier, documents, now, errors, deadline)
     if not deadline.is_over():
@@ -171,6 +173,17 @@ def round_of(
         raise errors[0]
     states = Counter(alarm.state for alarm in alarms.values())
     return {"open": states[RAISED], "raised": told.count(RAISED), "resolved": told.count(RESOLVED)}
+
+
+def _keep_history(raised_anew: Sequence[str], documents: Documents, now: datetime) -> None:
+    """Give what is resolved a key of its own before its alarm is raised anew."""
+    resolved = documents.get_many("alarm", raised_anew, Alarm)
+    writes = [
+        Write("alarm", f"{identity}@{to_ms(alarm.raised_at)}", to_ms(now), alarm)
+        for identity, alarm in zip(raised_anew, resolved, strict=True)
+        if alarm is not None
+    ]
+    documents.write(writes).result()
 
 
 def muted(identity: str, site: Site) -> bool:
@@ -316,7 +329,7 @@ def _seen(known: Alarm | None, finding: Finding, state: str, now: datetime) -> A
     message = visible(finding.message)
     message = message if len(message) <= MOST_LETTERS else f"{message[: MOST_LETTERS - 1]}…"
     if known is not None:
-        return structs.replace(known, seen_at=now, message=message, state=state)
+        return structs.replace(known, seen_at=now, message=message, state=state, vm=finding.vm, error=finding.error)
     return Alarm(
         kind=finding.kind,
         subject=finding.subject,
@@ -327,6 +340,8 @@ def _seen(known: Alarm | None, finding: Finding, state: str, now: datetime) -> A
         raised_at=now,
         seen_at=now,
         resolved_at=None,
+        vm=finding.vm,
+        error=finding.error,
     )
 
 

@@ -86,12 +86,13 @@ def _faulty_clouds(
 
     def find(found: tuple[str, Evidence]) -> Iterator[Finding]:
         cloud, evidence = found
+        error, words = _commonest_error(ended, documents, cloud)
         message = (
             f"jobs fail on {cloud}: {evidence.failed} of {evidence.jobs} in the last hour, where "
             f"{evidence.expected:.1f} would elsewhere, "
-            f"most with {_usual_error(ended, documents, cloud)}: stop sending it jobs until that is understood"
+            f"most with {words}: stop sending it jobs until that is understood"
         )
-        yield Finding("faulty_cloud", cloud, cloud, message)
+        yield Finding("faulty_cloud", cloud, cloud, message, error=error)
 
     found = sorted(faulty(hour, six, [place for place in hour.places if place in known]).items())
     return each(found, lambda pair: (pair[0], pair[0]), find)
@@ -172,10 +173,11 @@ def _cells(placed: Iterable[tuple[str, Row]]) -> list[Cell]:
     return [Cell(place, kind, task, jobs, failed) for (place, kind, task), (jobs, failed) in counts.items() if jobs > 0]
 
 
-def _usual_error(ended: Query, documents: Documents, cloud: str) -> str:
+def _commonest_error(ended: Query, documents: Documents, cloud: str) -> tuple[str | None, str]:
+    """Return the error that most failed jobs of a cloud have, and it with its message in words."""
     where = {"status": FAILED, "cloud": [cloud]}
     rows = documents.table(structs.replace(ended, by=("error", "error_message"), where=where))
     if not rows:
-        return "no error"
+        return None, "no error"
     most = max(rows, key=lambda row: row["count"])
-    return f"{most['error'] or 'no error'} ({most['error_message'] or 'no words'})"
+    return most["error"], f"{most['error'] or 'no error'} ({most['error_message'] or 'no words'})"

@@ -1,4 +1,4 @@
-"""A function as an application that a server can run: functions-framework's, with JSON for what it refuses by itself.
+"""A function as an ASGI application: functions-framework's, with JSON for its own errors.
 
 `python -m skytally.app.asgi` serves the one function that FUNCTION_TARGET names on PORT, as the image does on every
 platform.
@@ -37,25 +37,25 @@ from skytally.operation import timer
 
 log = logging.getLogger("skytally")
 ALIVE_PATHS, READY_PATH = frozenset({"/healthz", "/_/health"}), "/_/ready"
-# A platform goes on sending until it has seen that a process is not ready; together these are less than the 25 s that
-# platforms wait.
+# A platform sends requests until it has seen that a process is not ready. These together are below the 25 s that
+# platforms wait for its end.
 LINGER_SECONDS, STOP_SECONDS, LEAVE_SECONDS = 2.0, 21, 0.5
 READ_AHEAD_BYTES, SEND_AHEAD_BYTES = 64 * 1_024, 128 * 1_024
-LIMITED_TOLD_EVERY = timedelta(minutes=1)
+LIMITED_LOGGED_EVERY = timedelta(minutes=1)
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"})
 
 
 class FunctionApp:
-    """One function: its requests, its health, and JSON for the errors that never reach it.
+    """One function: its requests, its health, and JSON for errors outside it.
 
-    `/healthz` and `/_/health` say that the process is alive, `/_/ready` that it can answer and is not `stopping`.
+    `/healthz` and `/_/health` answer while the process is alive, `/_/ready` while it can serve and is not `stopping`.
     """
 
     def __init__(self, target: str, source: Path, stopping: threading.Event | None = None) -> None:
         self._name = target
         self._stopping = stopping or threading.Event()
         self._app: ASGIApp = create_asgi_app(target, source=str(source))
-        self._told_at: datetime | None = None
+        self._logged_at: datetime | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's lifespan."""
@@ -90,21 +90,19 @@ class FunctionApp:
             address = web.address_of(connection, wiring.config().trusted_hops)
             wait_seconds = self._wait_seconds(wiring.limits(), address, connection)
         except Misconfigured:
-            address, wait_seconds = "", 0  # The function meets the same settings, and says what is wrong with them.
+            address, wait_seconds = "", 0  # The function reads the same settings and raises their error.
         if wait_seconds:
             await error_reply(too_many(wait_seconds))(scope, receive, send)
         else:
-            place = rate_limit.place_of(address) or ""
-            await self._app({**scope, web.PLACE: place}, receive, json_errors(scope, receive, send))
+            network = rate_limit.network_of(address) or ""
+            await self._app({**scope, web.NETWORK: network}, receive, json_errors(scope, receive, send))
 
     def _wait_seconds(self, limits: Limits, address: str, connection: HTTPConnection) -> int:
-        """Ask the limits; that callers are refused is said once a minute,
-        since a line for each would be the next flood.
-        """
+        """Return the seconds to wait by the rate limits; log refusals once a minute at most."""
         now = clock.now()
         wait_seconds = limits.wait_seconds(self._name, address, connection.headers.get("authorization", ""), now)
-        if wait_seconds and (self._told_at is None or now - self._told_at >= LIMITED_TOLD_EVERY):
-            self._told_at = now
+        if wait_seconds and (self._logged_at is None or now - self._logged_at >= LIMITED_LOGGED_EVERY):
+            self._logged_at = now
             log.warning(
                 logs.Fields(function=self._name, status=429, address=address, message="a caller asks too often")
             )
@@ -112,7 +110,7 @@ class FunctionApp:
 
 
 def with_headers(scope: Scope, send: Send) -> Send:
-    """Give a request its id, which its log lines carry too, and its answer the headers that every answer has."""
+    """Return a `send` that adds the request's id and the security headers; log lines carry the id too."""
     request_id = logs.id_for(HTTPConnection(scope).headers.get("x-request-id", ""))
     logs.request_id.set(request_id)
 
@@ -128,7 +126,7 @@ def with_headers(scope: Scope, send: Send) -> Send:
 
 
 def json_errors(scope: Scope, receive: Receive, send: Send) -> Send:
-    """Pass everything on but the framework's plain-text errors, which become JSON."""
+    """Return a `send` that turns the framework's plain-text errors into JSON."""
     replaced = False
 
     async def send_json(message: Message) -> None:
@@ -160,9 +158,7 @@ def _framework_error(status: int) -> Reply:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Handle a server's start and stop: give the loop its threads;
-    at the end record what rounds came to, and let go of the stores.
-    """
+    """Handle a server's start and stop: set the loop's threads; at the end record the rounds and close the stores."""
     asyncio.get_running_loop().set_default_executor(workers.LoopThreads())
     while (await receive())["type"] == "lifespan.startup":
         await send({"type": "lifespan.startup.complete"})
@@ -172,23 +168,19 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 class Server(uvicorn.Server):
-    """A server that goes on listening for a moment after it was told to stop,
-    answers what is in flight, and ends the process.
-    """
+    """A server that listens a moment longer after a stop signal, answers requests in flight, and ends the process."""
 
     def __init__(self, config: uvicorn.Config, stopping: threading.Event, linger_seconds: float) -> None:
         super().__init__(config)
         self._stopping, self._linger_seconds = stopping, linger_seconds
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to stop; a thread that goes on by then is broken off,
-        since nobody waits for its answer any more.
-        """
+        """Serve until stopped; then end threads that still run, since nobody waits for their answers."""
         await super().serve(sockets)
         _later(LEAVE_SECONDS, os._exit, 0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop after the moment; at once when told a second time."""
+        """Stop after a moment, or at once after a second signal."""
         if self._stopping.is_set():
             super().handle_exit(sig, frame)
         else:
@@ -206,9 +198,7 @@ def _later(seconds: float, call: Callable[..., object], *arguments: object) -> N
 def server(
     app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threading.Event, linger_seconds: float = 0
 ) -> Server:
-    """Set up the one server that all run with:
-    what is in flight at SIGTERM is answered, and the process ends with 0.
-    """
+    """Return the server of all processes: at SIGTERM it answers requests in flight and the process ends with 0."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -219,23 +209,22 @@ def server(
         timeout_keep_alive=math.ceil(bounds.idle_seconds),
         timeout_graceful_shutdown=stop_seconds,
         server_header=False,
-        # Whom to believe about addresses is a setting of ours, and uvicorn would believe whoever calls from this
-        # machine.
+        # Trusted proxies are a setting of ours; uvicorn would trust every caller on this machine.
         proxy_headers=False,
         log_config=None,
     )
-    made = Server(config, stopping, linger_seconds)
-    # Uvicorn hears signals only while it serves, and raises them once more at its end: before it serves, it must not
-    # begin.
+    uvicorn_server = Server(config, stopping, linger_seconds)
+    # Uvicorn handles signals only while it serves, and raises them again at its end. After a signal before that it must
+    # not begin to serve.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, made.handle_exit)
-    return made
+        signal.signal(number, uvicorn_server.handle_exit)
+    return uvicorn_server
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the socket of a server; raises Misconfigured where that cannot be.
+    """Return a server's listening socket; raise Misconfigured if it cannot be opened.
 
-    What the system keeps of its connections is bounded, too, since it counts as the server's memory.
+    The system's buffers of its connections are bounded, since they count as the server's memory.
     """
     try:
         listener = socket.create_server((host, port), backlog=1_024)
@@ -249,7 +238,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def bounds_of(config: Config) -> Bounds:
-    """Return what the settings allow connections."""
+    """Return the bounds of connections by the settings."""
     return Bounds(
         head_seconds=config.head_seconds,
         idle_seconds=config.idle_seconds,
@@ -259,11 +248,9 @@ def bounds_of(config: Config) -> Bounds:
 
 
 def main() -> None:
-    """Serve one function until SIGTERM;
-    where a setting keeps it from ever answering, exit with one sentence and EX_CONFIG.
-    """
+    """Serve one function until SIGTERM; with unusable settings exit with one sentence and EX_CONFIG."""
     logs.to_stream()
-    # A container's first process ignores what it has no handler for, and the server has one only once the function is
+    # A container's first process ignores signals without a handler, and the server sets one only after the function is
     # loaded.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     stopping = threading.Event()
@@ -278,9 +265,7 @@ def main() -> None:
 
 
 def start(stopping: threading.Event) -> tuple[FunctionApp, socket.socket]:
-    """Return the function that the settings name and the socket where they put it;
-    raises Unavailable where they are wrong.
-    """
+    """Return the function and the listening socket of the settings; raise Unavailable for wrong settings."""
     config = wiring.config()
     wiring.check(config.function_target)
     source = Path(config.function_source) / config.function_target / "main.py"

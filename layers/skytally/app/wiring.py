@@ -1,12 +1,15 @@
-"""From settings to adapters, by URL scheme: lazy, cached for the life of the process, never at import."""
+"""From settings to adapters, by URL scheme.
+
+A process opens each of them once, when it first needs it and never at import; `close` closes all.
+"""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -19,6 +22,7 @@ from skytally.access.rate_limit import Limits
 from skytally.accounting.boots import Register
 from skytally.adapters.keys_files import KeyFiles
 from skytally.adapters.site_files import SiteData
+from skytally.alarms import evidence
 from skytally.alarms.alarm_round import Notifier, NullNotifier
 from skytally.core import clock
 from skytally.core.config import OBJECT_STORE, Config, setting_names
@@ -34,28 +38,36 @@ from skytally.operation.report_counters import Tallies
 from skytally.secrets.preflight import Gate
 
 if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
     from skytally.jobs.panda_rows import JobRows
 
-URLS = ("documents", "objects", "s3_endpoint", "panda_url", "dirac_url", "alarm_webhook")
-# The files that a setting names are read by every function that the setting is given to, or by the one that alone
-# speaks to that source.
+T = TypeVar("T")
+URLS = ("documents", "objects", "s3_endpoint", "panda_url", "dirac_url", "alarm_webhook", "public_url")
+# Settings that name files: those that every function reads, and those that only one function reads.
 FILES: Mapping[str, tuple[str, ...]] = {
     "panda_collect": ("panda_token_file",),
     "dirac_collect": ("dirac_token_file", "dirac_ca_file"),
 }
 FILES_OF_ALL = ("documents_api_key_file", "documents_ca_file")
+_opened_once: "list[_lru_cache_wrapper[Any]]" = []
 
 
-@cache
+def _once(make: Callable[[], T]) -> "_lru_cache_wrapper[T]":
+    """Return a function that makes a value at its first call and returns the same until `close`."""
+    cached = cache(make)
+    _opened_once.append(cached)
+    return cached
+
+
+@_once
 def config() -> Config:
     """Return the settings."""
     return Config.from_env()
 
 
 def check(name: str) -> None:
-    """Raise Unavailable where no process of a function could answer by these settings,
-    files and keys; asks no store.
-    """
+    """Raise Unavailable where a function cannot run with these settings, files and keys; query no store."""
     keys_needed = {function.name: function.keys for function in FUNCTIONS}
     settings, titles = config(), setting_names()
     if name not in keys_needed:
@@ -72,7 +84,7 @@ def check(name: str) -> None:
 
 def _check_url(urls: str) -> None:
     for url in urls.split(","):
-        _ = urlsplit(url).port  # A port that is no number raises only where it is asked for.
+        _ = urlsplit(url).port  # Only this access raises for a port that is no number.
 
 
 def _check_readable(path: str) -> None:
@@ -82,7 +94,7 @@ def _check_readable(path: str) -> None:
 
 @contextmanager
 def _opening(setting: str) -> Iterator[None]:
-    """Say which setting is broken where nothing can be opened by what it holds."""
+    """Raise Misconfigured with the setting's name where what it names cannot be opened."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -91,7 +103,7 @@ def _opening(setting: str) -> Iterator[None]:
         ) from error
 
 
-@cache
+@_once
 def documents() -> Documents:
     """Return the document store."""
     return open_documents(config())
@@ -115,7 +127,7 @@ def open_documents(settings: Config) -> Documents:
     raise _unknown_scheme("SKYTALLY_DOCUMENTS", settings.documents_url, "sqlite:///path or https://host:9200")
 
 
-@cache
+@_once
 def objects() -> Objects:
     """Return the object store."""
     return open_objects(config())
@@ -142,9 +154,9 @@ def open_objects(settings: Config) -> ProbedObjects:
     return FilesystemObjects(Path(unquote(parts.path)))
 
 
-@cache
+@_once
 def gate() -> Gate:
-    """Return what lets secrets be issued on this object store, or not."""
+    """Return the gate that issues secrets only on a safe object store."""
     return Gate(lambda: (open_objects(config()), open_objects(config())), clock.now)
 
 
@@ -157,7 +169,7 @@ def _unknown_scheme(setting: str, url: str, example: str) -> Misconfigured:
     return Misconfigured.setting(setting, f"has scheme {urlsplit(url).scheme!r}: use {example}")
 
 
-@cache
+@_once
 def key_files() -> KeyFiles:
     """Return the folder of keys."""
     return KeyFiles(config().keys_path, clock.now)
@@ -168,26 +180,26 @@ def keys() -> Keyring:
     return key_files().keyring()
 
 
-@cache
+@_once
 def register() -> Register:
     """Return the register of boots."""
     return Register(documents())
 
 
-@cache
+@_once
 def notes() -> Notes:
     """Return where this process notes what it cannot read."""
     return Notes(lambda writes: documents().write(writes))
 
 
-@cache
+@_once
 def tallies() -> Tallies:
-    """Return what this process counts of reports."""
+    """Return the counters of this process's reports."""
     return Tallies(documents)
 
 
 def site() -> Site:
-    """Return the newest site data that make sense."""
+    """Return the newest valid site data."""
     return _site_data().site()
 
 
@@ -196,30 +208,28 @@ def site_fault() -> SiteFault | None:
     return _site_data().fault()
 
 
-@cache
+@_once
 def _site_data() -> SiteData:
     return open_site_data(config())
 
 
 def open_site_data(settings: Config) -> SiteData:
-    """Look at the site data that the settings name."""
+    """Open the site data that the settings name."""
     return SiteData(
         settings.clouds, lambda url: open_objects(msgspec.structs.replace(settings, objects=url)), clock.now
     )
 
 
-@cache
+@_once
 @_opening("SKYTALLY_PANDA_URL")
 def panda() -> "JobRows | None":
     """Return PanDA's monitor, or None where the settings name none."""
     from skytally.adapters.jobs_panda import PandaJobRows
 
-    told = config()
-    return (
-        PandaJobRows(told.panda_url, Path(told.panda_token_file) if told.panda_token_file else None)
-        if told.panda_url
-        else None
-    )
+    settings = config()
+    if not settings.panda_url:
+        return None
+    return PandaJobRows(settings.panda_url, Path(settings.panda_token_file) if settings.panda_token_file else None)
 
 
 def panda_queues() -> tuple[str, ...]:
@@ -229,38 +239,38 @@ def panda_queues() -> tuple[str, ...]:
     return queues_of(config().panda_queues)
 
 
-@cache
+@_once
 @_opening("SKYTALLY_DIRAC_URL")
 def dirac() -> JobStates | None:
-    """Return the door to DIRAC that the settings name, or None."""
-    told = config()
-    if told.dirac_url == "dirac-cli:":
+    """Return the source of DIRAC's job states that the settings name, or None."""
+    settings = config()
+    if settings.dirac_url == "dirac-cli:":
         from skytally.adapters.jobs_dirac import DiracCommandJobStates
 
         return DiracCommandJobStates()
     from skytally.adapters.jobs_diracx import DiracxJobStates
 
-    ca_file = Path(told.dirac_ca_file) if told.dirac_ca_file else None
-    return DiracxJobStates(told.dirac_url, dirac_credential(documents()), ca_file) if told.dirac_url else None
+    if not settings.dirac_url:
+        return None
+    ca_file = Path(settings.dirac_ca_file) if settings.dirac_ca_file else None
+    return DiracxJobStates(settings.dirac_url, dirac_credential(documents()), ca_file)
 
 
 def dirac_credential(store: Documents) -> Credential:
-    """Return what DiracX is asked with, as far as a document store knows."""
+    """Return the credential for DiracX, as renewed in a document store."""
     return Credential("dirac", "SKYTALLY_DIRAC_TOKEN_FILE", Path(config().dirac_token_file), store, keys, clock.now)
 
 
 def alarm_notifier(now: datetime) -> Notifier:
-    """Return how people are told of an alarm: by the webhook, in the form that the site's data name, or not at all."""
+    """Return the webhook that notifies people of alarms, in the form that the site data name, or a null notifier."""
     from skytally.adapters.alarms_webhook import AlarmWebhook
 
-    url = config().alarm_webhook
-    return AlarmWebhook(url, site().alarms.form, now) if url else NullNotifier()
+    url, link = config().alarm_webhook, partial(evidence.link, config().public_url)
+    return AlarmWebhook(url, site().alarms.form, link, now) if url else NullNotifier()
 
 
 def caller(role: str, report: str = "") -> web.Authorise:
-    """Return what admits the holders of a role's tokens to a function;
-    a refusal counts as one of the report that is named.
-    """
+    """Return a check that admits the holders of a role's tokens; refusals are counted under `report`."""
 
     def authorise(request: Request) -> Admission:
         with tallies().refusals(report, request.received_at) if report else nullcontext():
@@ -270,15 +280,15 @@ def caller(role: str, report: str = "") -> web.Authorise:
 
 
 def dashboard_reader(request: Request) -> Admission:
-    """Admit a reader to the dashboard's data; anybody reads everything where the settings open it."""
+    """Admit a reader to the dashboard's data; with an open dashboard admit everybody to everything."""
     if config().open_dashboard:
         return callers.admit_anybody(site())
     return callers.admit(request.bearer, "reader", keys().token, site(), request.received_at)
 
 
-@cache
+@_once
 def limits() -> Limits:
-    """Return how much one caller may ask of this process."""
+    """Return this process's rate limits."""
     return Limits(config().calls_per_second, config().claims_per_second)
 
 
@@ -288,26 +298,13 @@ def address(request: Request) -> str:
 
 
 def timer_round(name: str, work: timer.Work) -> dict[str, Any]:
-    """Do a timer's round if it is due; return what is answered of it. Raises Unavailable as `timer.run` does."""
+    """Run a timer's round if it is due and return its answer; raise Unavailable as `timer.run` does."""
     return timer.run(name, work, documents(), config().timer_min_seconds, clock.now)
 
 
 def close() -> None:
-    """Let go of everything, so that the next call reads the settings again."""
+    """Close the document store and forget everything else, so that the next call reads the settings again."""
     if documents.cache_info().currsize:
         documents().close()
-    for cached in (
-        config,
-        documents,
-        objects,
-        gate,
-        key_files,
-        _site_data,
-        register,
-        notes,
-        tallies,
-        panda,
-        dirac,
-        limits,
-    ):
-        cached.cache_clear()
+    for opened in _opened_once:
+        opened.cache_clear()

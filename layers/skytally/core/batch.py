@@ -1,7 +1,4 @@
-"""Batches: requests of many items, each of which is judged by itself.
-
-A bad item costs itself and leaves its neighbours alone.
-"""
+"""Batches: requests of many items, each of which is checked by itself. A bad item costs only itself."""
 
 from types import TracebackType
 
@@ -11,10 +8,10 @@ from skytally.core.records import Rejection
 
 
 def rejection(index: int, error: Exception, where: str = "") -> Rejection:
-    """Return why one item is not kept, with `where` in front;
-    a crash of ours gets the code `internal` and the id of its log line.
+    """Return the rejection of one item, with `where` in front of the message.
 
-    Raises Unavailable again: a store that is away is no item's fault, and costs the whole request.
+    A crash of ours gets the code `internal` and the id of its log line. Raise Unavailable again: an outage of a store
+    is no item's fault, and fails the whole request.
     """
     if isinstance(error, Unavailable):
         raise error
@@ -24,21 +21,18 @@ def rejection(index: int, error: Exception, where: str = "") -> Rejection:
 
 
 class judging:  # noqa: N801
-    """Let what goes wrong within cost this one item: its rejection goes to `rejected`, and the batch goes on.
-
-    Unavailable passes.
-    """
+    """Turn an exception in the block into a rejection of this item, added to `rejected`; Unavailable passes through."""
 
     def __init__(self, index: int, rejected: list[Rejection], where: str = "") -> None:
         self._index, self._rejected, self._where = index, rejected, where
 
     def __enter__(self) -> None:
-        """Begin with the item."""
+        """Enter the block of one item."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """End the item: what it raised becomes its rejection."""
+        """Add the rejection of what the block raised; let Unavailable pass."""
         if not isinstance(error, Exception) or isinstance(error, Unavailable):
             return False
         self._rejected.append(rejection(self._index, error, self._where))

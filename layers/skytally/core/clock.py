@@ -1,4 +1,4 @@
-"""The server's one clock, and how much is left of a bounded wait."""
+"""The server's clock, and countdowns of bounded waits."""
 
 import time
 from datetime import UTC, datetime
@@ -10,11 +10,11 @@ def now() -> datetime:
 
 
 class Countdown:
-    """So many seconds from now on, by the clock that nobody sets."""
+    """A countdown of seconds by the monotonic clock."""
 
     def __init__(self, seconds: float) -> None:
         self._ends_at = time.monotonic() + seconds
 
     def left_seconds(self) -> float:
-        """Return what is left of them, at least 0."""
+        """Return the seconds left, at least 0."""
         return max(0.0, self._ends_at - time.monotonic())

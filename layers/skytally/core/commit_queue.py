@@ -1,11 +1,9 @@
-"""Commits: documents that arrive together are kept together,
-so that a store's slowest step is shared by all who wait for it.
+"""Commits: writes that arrive together share one commit, so they share the store's slowest step.
 
-A caller waits for the commit that holds its documents, never for a timer. What one caller sends stays together and in
-order.
+A caller waits for the commit of its own documents, never for a timer. One caller's writes stay together and in order.
 
-Invariant: in a shared commit each write costs itself alone. One that cannot be stored is REJECTED before the store sees
-it; one of which the store does not say that it is kept makes its own caller's batch Unavailable, and no other's.
+Invariant: in a shared commit a bad write costs only its caller. A write that cannot be stored is REJECTED before the
+store sees it. A write whose result is unknown makes its own caller's batch Unavailable, and no other's.
 """
 
 import queue
@@ -20,19 +18,19 @@ from skytally.core.ports import Outcome, Write
 
 P = TypeVar("P")
 Batch = tuple[Sequence[Write], Future[list[Outcome]]]
-Fate = Outcome | Unavailable
+WriteResult = Outcome | Unavailable
 
 
 class CommitQueue(Generic[P]):
-    """Threads that `prepare` each waiting write and hand all of them to `commit`, which returns their fates in order.
+    """Threads that `prepare` waiting writes and hand them to `commit`, which returns their results in order.
 
-    Where `commit` raises, nothing of it is known to be kept.
+    If `commit` raises, the result of all its writes is unknown.
     """
 
     def __init__(
         self,
         prepare: Callable[[Write], P],
-        commit: Callable[[list[P]], Sequence[Fate]],
+        commit: Callable[[list[P]], Sequence[WriteResult]],
         *,
         writers: int,
         most_writes: int,
@@ -47,7 +45,7 @@ class CommitQueue(Generic[P]):
             writer.start()
 
     def put(self, writes: Sequence[Write]) -> Future[list[Outcome]]:
-        """Take documents for the next commit; the future answers an outcome each."""
+        """Queue documents for the next commit; the future returns their outcomes."""
         future: Future[list[Outcome]] = Future()
         if self._closed:
             future.set_exception(Unavailable("the document store is shutting down: ask again"))
@@ -58,7 +56,7 @@ class CommitQueue(Generic[P]):
         return future
 
     def close(self) -> None:
-        """Finish what was taken, and take nothing more."""
+        """Finish the queued writes and accept no more."""
         self._closed = True
         self._waiting.put(None)
         for writer in self._writers:
@@ -66,14 +64,12 @@ class CommitQueue(Generic[P]):
 
     def _write_forever(self) -> None:
         while batches := self._next_batches():
-            fates = iter(self._fates([write for writes, _ in batches for write in writes]))
+            results = iter(self._results([write for writes, _ in batches for write in writes]))
             for writes, future in batches:
-                _answer(future, [next(fates) for _ in writes])
+                _answer(future, [next(results) for _ in writes])
 
     def _next_batches(self) -> list[Batch]:
-        """Wait for a batch and take along all that arrived meanwhile;
-        none at the end, which the next writer must see too.
-        """
+        """Return the next batch and all that arrived meanwhile; return none after `close`, for each writer in turn."""
         batch = self._waiting.get()
         batches: list[Batch] = []
         size = 0
@@ -86,14 +82,14 @@ class CommitQueue(Generic[P]):
         self._waiting.put(None)
         return batches
 
-    def _fates(self, writes: Sequence[Write]) -> Sequence[Fate]:
+    def _results(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
         prepared = [self._prepared(write) for write in writes]
-        good = [one for one in prepared if one is not None]
-        kept = iter(self._committed(good) if good else ())
-        return [Outcome.REJECTED if one is None else next(kept) for one in prepared]
+        storable_writes = [candidate for candidate in prepared if candidate is not None]
+        results = iter(self._committed(storable_writes) if storable_writes else ())
+        return [Outcome.REJECTED if candidate is None else next(results) for candidate in prepared]
 
     def _prepared(self, write: Write) -> P | None:
-        """Return what the store takes of a write, or None where it can take nothing."""
+        """Return a prepared write, or None for one that cannot be stored."""
         try:
             storable.check(write)
             return self._prepare(write)
@@ -103,7 +99,7 @@ class CommitQueue(Generic[P]):
             logs.incident(crash)
             return None
 
-    def _committed(self, prepared: list[P]) -> Sequence[Fate]:
+    def _committed(self, prepared: list[P]) -> Sequence[WriteResult]:
         try:
             return self._commit(prepared)
         except Unavailable as error:
@@ -113,12 +109,12 @@ class CommitQueue(Generic[P]):
             return [outage] * len(prepared)
 
 
-def _answer(future: Future[list[Outcome]], fates: Sequence[Fate]) -> None:
-    """Complete the future of a caller that still waits: one whose request was given up has cancelled it."""
+def _answer(future: Future[list[Outcome]], results: Sequence[WriteResult]) -> None:
+    """Complete a caller's future, unless the caller has cancelled it."""
     if not future.set_running_or_notify_cancel():
         return
-    for fate in fates:
-        if isinstance(fate, Unavailable):
-            future.set_exception(fate)
+    for result in results:
+        if isinstance(result, Unavailable):
+            future.set_exception(result)
             return
-    future.set_result([fate for fate in fates if isinstance(fate, Outcome)])
+    future.set_result([result for result in results if isinstance(result, Outcome)])

@@ -1,6 +1,4 @@
-"""Two reads at once: a store adds up while something else is read,
-so that together they take about as long as the longer one.
-"""
+"""Two reads at once: together they take about as long as the longer one."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -10,16 +8,15 @@ from typing import TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
-# Threads that live on, since a store's connection may belong to its thread.
+# Long-lived threads, since a store's connection may belong to its thread.
 READERS = ThreadPoolExecutor(8, "reader")
 
 
 def concurrently(here: Callable[[], A], beside: Callable[[], B]) -> tuple[A, B]:
-    """Return what both calls do, the first of them in the caller's thread, both for the same request.
+    """Return the results of both calls; the first runs in the caller's thread, both for the same request.
 
-    Raises what either raises, and never before both are over. Invariant: nobody waits for a call that has not begun.
-    What no reader has begun when the first call is over is done in the caller's thread, so busy readers cost time and
-    never hold anybody up.
+    Raise what either raises, after both have ended. Invariant: nobody waits for a call that has not begun. If no reader
+    has begun the second call when the first ends, it runs in the caller's thread too, so busy readers block nobody.
     """
     other = READERS.submit(copy_context().run, beside)
     try:

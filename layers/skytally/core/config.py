@@ -21,7 +21,9 @@ OBJECT_STORE = r"file:///[^?#]+|(s3|gs)://[^/?#]+(/[^?#]*)?"
 class Config(Struct, frozen=True, kw_only=True):
     """All settings of a process, read once."""
 
-    home: Annotated[str, Meta(title="SKYTALLY_HOME", description="where a local run keeps its state")] = ".skytally"
+    home: Annotated[str, Meta(title="SKYTALLY_HOME", description="the folder where a local run keeps its state")] = (
+        ".skytally"
+    )
     port: Annotated[
         int,
         Meta(title="PORT", description="the port of the local server, and of a function in an image", ge=0, le=65_535),
@@ -29,12 +31,12 @@ class Config(Struct, frozen=True, kw_only=True):
     host: Annotated[
         str, Meta(title="SKYTALLY_HOST", description="the address that a function in an image listens on")
     ] = "0.0.0.0"  # noqa: S104
-    function_target: Annotated[str, Meta(title="FUNCTION_TARGET", description="the function that an image serves")] = ""
+    function_target: Annotated[str, Meta(title="FUNCTION_TARGET", description="the function that an image runs")] = ""
     deployment: Annotated[
         str,
         Meta(
             title="SKYTALLY_DEPLOYMENT",
-            description="which version of a function this is, as `skytally deploy` named it",
+            description="the version of a function, as `skytally deploy` names it",
         ),
     ] = ""
     function_source: Annotated[
@@ -44,10 +46,9 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_DOCUMENTS",
-            description="the document store: `sqlite:///path`, or `https://host:9200` of Elasticsearch or OpenSearch, "
-            "several parted "
-            "by commas; `elasticsearch+https://` and `opensearch+https://` say which; empty: `documents.sqlite` in "
-            "SKYTALLY_HOME",
+            description="URL of the document store: `sqlite:///path`, or `https://host:9200` of Elasticsearch or "
+            "OpenSearch (several separated by commas; `elasticsearch+https://` and `opensearch+https://` "
+            "name the engine); empty: `documents.sqlite` in SKYTALLY_HOME",
             pattern=r"^(sqlite:///.+|((elasticsearch|opensearch)\+)?https?://.+)?$",
         ),
     ] = ""
@@ -55,9 +56,8 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_DOCUMENTS_API_KEY_FILE",
-            description="file with what the search engine knows its caller by, as `skytally search-setup` made it: an "
-            "API key, "
-            "`user:password`, a bearer token, or a certificate with its key (PEM)",
+            description="file with the credential for the search engine, as `skytally search-setup` writes it: an API "
+            "key, `user:password`, a bearer token, or a certificate with its key (PEM)",
         ),
     ] = ""
     documents_ca_file: Annotated[
@@ -71,7 +71,7 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_DOCUMENTS_PREFIX",
-            description="what the names of all indices in a search engine begin with",
+            description="prefix of all index names in a search engine",
             pattern=r"^[a-z][a-z0-9_-]{0,99}$",
         ),
     ] = "skytally"
@@ -79,7 +79,7 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_OBJECTS",
-            description="the object store: `file:///path`, `s3://bucket/prefix` or `gs://bucket/prefix`; empty: "
+            description="URL of the object store: `file:///path`, `s3://bucket/prefix` or `gs://bucket/prefix`; empty: "
             "`objects` in SKYTALLY_HOME",
             pattern=f"^({OBJECT_STORE})?$",
         ),
@@ -88,7 +88,7 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_S3_ENDPOINT",
-            description="URL of an S3 other than AWS; credentials as boto3 finds them",
+            description="URL of an S3 service other than AWS; credentials as boto3 finds them",
             pattern=r"^https?://[^/]",
         ),
     ] = ""
@@ -100,15 +100,13 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = ""
     clouds: Annotated[
         str,
-        Meta(
-            title="SKYTALLY_CLOUDS", description="the site data, a path or an object's URL; see `clouds.example.toml`"
-        ),
+        Meta(title="SKYTALLY_CLOUDS", description="path or object URL of the site data; see `clouds.example.toml`"),
     ] = ""
     panda_url: Annotated[
         str,
         Meta(
             title="SKYTALLY_PANDA_URL",
-            description="BigPanDA monitor's base URL; empty: panda_collect is off",
+            description="base URL of the BigPanDA monitor; empty: panda_collect is off",
             pattern=r"^(https?://.+)?$",
         ),
     ] = ""
@@ -116,18 +114,18 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_PANDA_QUEUES",
-            description="PanDA queues whose jobs count, parted by commas",
+            description="the PanDA queues whose jobs are collected, separated by commas",
             pattern=r"^( *[A-Za-z0-9_.:/-]{1,128} *(, *|$))*$",
         ),
     ] = ""
     panda_token_file: Annotated[
-        str, Meta(title="SKYTALLY_PANDA_TOKEN_FILE", description="file with the BigPanDA key of a service account")
+        str, Meta(title="SKYTALLY_PANDA_TOKEN_FILE", description="file with a service account's BigPanDA key")
     ] = ""
     dirac_url: Annotated[
         str,
         Meta(
             title="SKYTALLY_DIRAC_URL",
-            description="DiracX's base URL, or `dirac-cli:` for the classic command line; empty: dirac_collect is off",
+            description="base URL of DiracX, or `dirac-cli:` for the classic command line; empty: dirac_collect is off",
             pattern=r"^(https?://.+|dirac-cli:)?$",
         ),
     ] = ""
@@ -135,9 +133,8 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_DIRAC_TOKEN_FILE",
-            description="file with a robot's DiracX token, or its JSON with a refresh token; only read: what that is "
-            "renewed to lies "
-            "sealed in the document store",
+            description="file with a robot's DiracX token, or with the JSON of a token and its refresh token; "
+            "it is only read: renewed tokens are stored, encrypted, in the document store",
         ),
     ] = ""
     dirac_ca_file: Annotated[
@@ -147,15 +144,25 @@ class Config(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             title="SKYTALLY_ALARM_WEBHOOK",
-            description="URL that alarms are POSTed to as JSON; empty: kept and shown only",
+            description="URL that alarms are POSTed to as JSON; empty: alarms are only stored and shown",
             pattern=r"^(https?://[^/].*)?$",
+        ),
+    ] = ""
+    public_url: Annotated[
+        str,
+        Meta(
+            title="SKYTALLY_PUBLIC_URL",
+            description="URL of the functions as people reach them, without `/dashboard`: each alarm then has a link "
+            "to its evidence; empty: no links",
+            pattern=r"^(https?://[^\s/?#@]+(/[^\s?#@]*)?)?$",
         ),
     ] = ""
     timer_min_seconds: Annotated[
         int,
         Meta(
             title="SKYTALLY_TIMER_MIN_SECONDS",
-            description="a timer function called sooner after its last round began does nothing; at most a day",
+            description="the shortest time between the starts of two rounds of a timer function; an earlier call does "
+            "nothing; at most a day",
             ge=0,
             le=86_400,
         ),
@@ -164,7 +171,7 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_KEPT_DAYS",
-            description="how long intervals, jobs and placements are kept; 0: for ever",
+            description="the days that intervals, jobs and placements are kept; 0 keeps them for ever",
             ge=0,
             le=MOST_KEPT_DAYS,
         ),
@@ -173,7 +180,8 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_TRUSTED_HOPS",
-            description="how many proxies in front of the functions write X-Forwarded-For truly",
+            description="the number of trusted proxies in front of the functions, which append the caller's address to "
+            "X-Forwarded-For",
             ge=0,
             le=8,
         ),
@@ -182,9 +190,8 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_CALLS_PER_SECOND",
-            description="calls a second that one token, and one address, may make of a function's process, a minute's "
-            "worth at once; "
-            "more is answered 429; 0: any",
+            description="a rate limit per token and per address, in calls per second of each process (burst: 60 s); "
+            "more calls get 429; 0 means no limit",
             ge=0,
         ),
     ] = 2_000
@@ -192,7 +199,8 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_CLAIMS_PER_SECOND",
-            description="claims a second from one address, likewise; 0: any",
+            description="a rate limit of claims per address, in claims per second of each process (burst: 60 s); "
+            "0 means no limit",
             ge=0,
         ),
     ] = 200
@@ -200,7 +208,7 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_HEAD_SECONDS",
-            description="how long a request's head may take; more is answered 408",
+            description="a time limit for a request's head; a slower one gets 408",
             ge=1,
             le=3_600,
         ),
@@ -209,8 +217,7 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_BODY_SECONDS",
-            description="how long a request's body may take, and a second more for each 8 KiB of it; more is answered "
-            "408",
+            description="a time limit for a request's body, plus one second for each 8 KiB; a slower one gets 408",
             ge=1,
             le=3_600,
         ),
@@ -219,7 +226,8 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_IDLE_SECONDS",
-            description="how long a connection may be without a request, or take nothing of an answer",
+            description="a time limit for a connection without a request, or with a client that reads nothing of "
+            "an answer",
             ge=1,
             le=3_600,
         ),
@@ -228,32 +236,32 @@ class Config(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             title="SKYTALLY_CONNECTIONS",
-            description="connections that a process has at once; for one more the slowest sender makes room, else it "
-            "is answered 503",
+            description="the highest number of connections of a process; one more ends the slowest client's, or else "
+            "gets 503",
             ge=1,
             le=65_536,
         ),
     ] = 512
     open_dashboard: Annotated[
-        bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data needs no token")
+        bool,
+        Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data and statements need no token"),
     ] = False
     local_names: Annotated[
         str,
         Meta(
             title="SKYTALLY_LOCAL_NAMES",
-            description="names, parted by commas, by which the local server may be called beside this machine's own "
-            "while its dashboard is "
-            "open: a page of another site must not read it",
+            description="further host names of the local server, separated by commas; with an open dashboard it "
+            "answers only to these and to this machine's own, so that no other site's page can read it",
         ),
     ] = ""
 
     @staticmethod
     def from_env(environ: Mapping[str, str] | None = None) -> "Config":
-        """Read the environment; raises Misconfigured with the setting's name."""
+        """Read the environment; raise Misconfigured with the setting's name."""
         source = os.environ if environ is None else environ  # noqa: TID251
-        given = {field: source[name] for field, name in setting_names().items() if source.get(name)}
+        values = {field: source[name] for field, name in setting_names().items() if source.get(name)}
         try:
-            return msgspec.convert(given, Config, strict=False)
+            return msgspec.convert(values, Config, strict=False)
         except msgspec.ValidationError as error:
             field = str(error).rpartition("$.")[2].rstrip("`")
             meta, expected = _metas()[field], str(error).partition(" - ")[0]

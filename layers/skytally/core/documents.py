@@ -1,6 +1,7 @@
-"""The documents that are kept: one class an index, one field a column.
+"""The stored documents: one class per index, one field per column.
 
-All seconds are whole milliseconds, so that sums are exact.
+Durations are whole milliseconds, so that sums are exact. The SQLite tables and the search engines' mappings are
+generated from these classes.
 """
 
 from datetime import datetime
@@ -12,17 +13,17 @@ from skytally.core.job_outcomes import outcome_of
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """Anything that a document store keeps."""
+    """The base of all stored documents."""
 
 
 class Label(Document, frozen=True, kw_only=True):
-    """index label, key `{vm}-{boot time}@{cloud}`: the boot that has this name; created once."""
+    """index label, key `{vm}-{boot time}@{cloud}`: the boot that has this label; created once."""
 
     boot_id: str
 
 
 class Boot(Document, frozen=True, kw_only=True):
-    """index boot, key boot_id: what was first reported of a boot; created once, never changed."""
+    """index boot, key boot_id: a boot as first reported; created once, never changed."""
 
     boot_id: str
     label: str
@@ -36,9 +37,7 @@ class Boot(Document, frozen=True, kw_only=True):
 
 
 class BootCores(Document, frozen=True, kw_only=True):
-    """index boot_cores, key boot_id, version the number:
-    the most cores that a boot was seen with, where that is more than at first.
-    """
+    """index boot_cores, key boot_id, version the number: the most cores of a boot, if more than at first."""
 
     boot_id: str
     cloud: str
@@ -101,11 +100,10 @@ class Usage(Document, frozen=True, kw_only=True):
 
 
 class Interval(Document, frozen=True, kw_only=True):
-    """index interval, key `{label}-{uptime ms at its start}`,
-    version uptime ms at its end: the difference between two samples.
+    """index interval, key `{label}-{uptime ms at its start}`, version uptime ms at its end: two samples' difference.
 
-    Keyed by the uptime where it starts and not by a time of day, so that no clock step can make two intervals of one
-    boot share a key, and a lost report comes again as a longer interval that replaces itself.
+    The key has the uptime and no time of day, so a clock step never gives two intervals of a boot the same key. After a
+    lost report a longer interval with the same key replaces a shorter one.
     """
 
     label: str
@@ -131,11 +129,10 @@ class Interval(Document, frozen=True, kw_only=True):
 
 
 class Anomaly(Document, frozen=True, kw_only=True):
-    """index anomaly, key `{label}-{YYYY-MM}`, version ms of the sample's time:
-    a boot whose uptime went back while time went on.
+    """index anomaly, key `{label}-{YYYY-MM}`, version ms of the sample's time: a boot whose uptime went back.
 
-    Its vm was restored from a memory snapshot, or copied while it ran. Nothing is counted twice; that it happened must
-    be seen.
+    Its vm was restored from a memory snapshot, or copied while it ran. Nothing is counted twice, but the operator must
+    see it.
     """
 
     label: str
@@ -150,7 +147,7 @@ class Anomaly(Document, frozen=True, kw_only=True):
 class Closing(Document, frozen=True, kw_only=True):
     """index closing, key `{YYYY-MM}/{revision}/{cloud}`, created once: a cloud's month, frozen and signed.
 
-    `text` is JSON, and what is signed; `signature` Ed25519 in base64; `public_key` PEM.
+    `text` is the signed JSON; `signature` is Ed25519 in base64; `public_key` is PEM.
     """
 
     month: str
@@ -163,8 +160,10 @@ class Closing(Document, frozen=True, kw_only=True):
 
 
 class Alarm(Document, frozen=True, kw_only=True):
-    """index alarm, key `{kind}:{subject}`, version ms of the round:
-    one thing that a person must look at, and what people were told.
+    """index alarm, key `{kind}:{subject}`, version ms of the round: an alarm, and the state that people were told.
+
+    An alarm that was resolved before it was raised again has the key `{kind}:{subject}@{ms when it was raised}`. `vm`
+    is the vm that it is about, if any, and `error` the error with which its jobs fail most.
     """
 
     kind: str
@@ -176,22 +175,21 @@ class Alarm(Document, frozen=True, kw_only=True):
     raised_at: datetime
     seen_at: datetime
     resolved_at: datetime | None
+    vm: str | None = None
+    error: str | None = None
 
 
 class TimerSlot(Document, frozen=True, kw_only=True):
-    """index turn, key `{name}-{ms of the turn before}`:
-    that somebody does what is to be done once, such as a timer's next round.
+    """index turn, key `{name}-{ms of the turn before}`: the lease of work that is done once, as a timer's next round.
 
-    Created once, and held for `timer.LEASE`.
+    It is created once, and held for `timer.LEASE`.
     """
 
     taken_at: datetime
 
 
 class Round(Document, frozen=True, kw_only=True):
-    """index round, key the timer function's name, version ms of its start:
-    its newest round, and when one last went well.
-    """
+    """index round, key the timer function's name, version ms of its start: its newest round and its last success."""
 
     name: str
     started_at: datetime
@@ -201,10 +199,9 @@ class Round(Document, frozen=True, kw_only=True):
 
 
 class Tally(Document, frozen=True, kw_only=True):
-    """index tally, key `{function}-{process}-{hour}`, version how many reports it counts:
-    what became of the reports that a process took.
+    """index tally, key `{function}-{process}-{hour}`, version its number of reports: a process's reports by result.
 
-    Reports by what they got, and the items of those that were answered.
+    Counts of reports by their answer, and of the items of accepted reports by their outcome.
     """
 
     function: str
@@ -220,11 +217,10 @@ class Tally(Document, frozen=True, kw_only=True):
 
 
 class PlacedVm(Document, frozen=True, kw_only=True):
-    """index placed_vm, key `{vm}@{cloud}@{start, ms}`,
-    version the report's order (see `placement`): a vm's life as its scheduler saw it.
+    """index placed_vm, key `{vm}@{cloud}@{start, ms}`, version the report's order (see `placements`): a scheduler's vm.
 
-    `reported_at` is when the scheduler listed it, or when the report came where the scheduler does not say. `joined`
-    once every job that it concerns and that was known then is on its cloud.
+    `reported_at` is when the scheduler listed it, or else when the report came. `joined`: every stored job that it
+    concerns has its cloud.
     """
 
     vm: str
@@ -240,12 +236,11 @@ class PlacedVm(Document, frozen=True, kw_only=True):
 
 
 class Placement(Document, frozen=True, kw_only=True):
-    """index placement, key `{batch id}@{cloud}@{start, ms}`, version ms of the report:
-    one run of a batch job on a vm, as a scheduler says.
+    """index placement, key `{batch id}@{cloud}@{start, ms}`, version ms of the report: a batch job's run on a vm.
 
-    `batch_number` is the `cluster.proc` within the batch id, by which it is found where a source knows no more. `cloud`
-    is `unknown` where the scheduler named none; `clouds` then are those of which it may speak (a JSON list, part of the
-    key), and None is all. `joined` once every job that it concerns and that was known then is on its cloud.
+    `batch_number` is the `cluster.proc` of the batch id, for sources that know no more. `cloud` is `unknown` if the
+    scheduler named none; `clouds` are then those that it may report about (a JSON list, part of the key), None for all.
+    `joined`: every stored job that it concerns has its cloud.
     """
 
     batch_id: str
@@ -265,13 +260,13 @@ class Placement(Document, frozen=True, kw_only=True):
 
 
 class Heartbeat(Document, frozen=True, kw_only=True):
-    """index heartbeat, key `{DIRAC job id}@{vm}@{cloud}`, version ms of the newest: a vm said that this job runs on it.
+    """index heartbeat, key `{DIRAC job id}@{vm}@{cloud}`, version ms of the newest: a vm reported this job as running.
 
-    Times are the server's, or the vm's where it told of a job late; what the vm's own clock said is kept as claimed.
-    `noted` is `new`, then `running`; `over` once DIRAC said that the run has ended or went elsewhere, `settled` once
-    nothing more is asked about the job; `after_end` where the vm names it again after that. `first_seen_at` is of that
-    run, `named_together` the most jobs that the vm named at once during it; between `paused_at` and `resumed_at` the vm
-    last left it out for longer than a lost report explains. `site` is DIRAC's name for where the vm is.
+    Times are the server's, or the vm's for a late report; `claimed_at` is the vm's own time. `noted` is `new`, then
+    `running`; `over` once DIRAC reports that the run has ended or moved; `settled` once DIRAC is not queried any more;
+    `after_end` if the vm names the job again after that. `first_seen_at` is the run's. `named_together` is the most
+    jobs that the vm named at once during the run. From `paused_at` to `resumed_at` the vm last left the job out for
+    longer than a lost report explains. `site` is DIRAC's name for the vm's site.
     """
 
     job_id: str
@@ -288,43 +283,43 @@ class Heartbeat(Document, frozen=True, kw_only=True):
 
 
 class Job(Document, frozen=True, kw_only=True):
-    """index job, key `panda/{pandaid}` or `dirac/{job id}`: what is known of a payload, in one shape for both systems.
+    """index job, key `panda/{pandaid}` or `dirac/{job id}`: a payload, in one form for both systems.
 
-    `cloud` is `unknown` until a placement says, and `elsewhere` for a DIRAC job that went on at another site.
-    `final_at` is when it became final, and the window that it belongs to; None while it is not. `core_ms` is wall time
-    by cores, `wasted_core_ms` the same of jobs that started and did not end well, `core_ms_with_cpu` the same of jobs
-    whose CPU time is known. What cannot be (an end before its start, more CPU than cores) is named in `doubt` and left
-    out of `cpu_ms`. `error` is `{component} {code}` of the first failing component, `error_message` what of its words
-    does not vary. `runs` are the runs on our vms that are over and counted in `wall_ms`, where a job may have several
-    (JSON; see `dirac_count`), and `history` what became of those that DIRAC rescheduled. `error_raw` is the source's
-    whole text of the error, `log_url` where the job's log can be read.
+    `cloud` is `unknown` without a placement, and `elsewhere` for a DIRAC job that went on at another site. `final_at`
+    is when it became final, by which windows select it; None before. `core_ms` is wall time times cores;
+    `wasted_core_ms` is that of jobs that started and did not end well, `core_ms_with_cpu` that of jobs with a known CPU
+    time. `doubt` names what is impossible (an end before the start, more CPU time than cores give); such CPU time is
+    not in `cpu_ms`. `error` is `{component} {code}` of the first failing component, `error_message` its text without
+    what varies, `error_raw` the source's whole text; `log_url` is where the job's log can be read. `runs` are a DIRAC
+    job's finished runs that `wall_ms` counts (JSON; see `dirac_wall_time`), `history` is what became of rescheduled
+    runs.
 
-    Worked out of the rest, so that every engine can add them up: `finished_count` and `failed_count` are 1 where that
-    is the job's outcome, else 0; the fields of `distributions.BUCKET_FIELDS` are where the bucket begins that the job
-    is in. Documents of earlier versions lack them in the store.
+    Derived from the rest, so that every engine can add them up: `finished_count` and `failed_count` are 1 for a job
+    with that outcome, else 0; the fields of `distributions.BUCKET_FIELDS` are the beginnings of its buckets. Documents
+    of earlier versions lack them in the store.
     """
 
     system: str
     job_id: str
-    task_id: str | None
-    parent_job_id: str | None
-    attempt: int | None
-    queue: str | None
-    site: str | None
+    task_id: str | None = None
+    parent_job_id: str | None = None
+    attempt: int | None = None
+    queue: str | None = None
+    site: str | None = None
     status: str
-    substatus: str | None
-    application_status: str | None
+    substatus: str | None = None
+    application_status: str | None = None
     cloud: str
-    vm: str | None
-    joined_by: str | None
-    batch_id: str | None
-    batch_number: str | None
-    host: str | None
-    created_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
+    vm: str | None = None
+    joined_by: str | None = None
+    batch_id: str | None = None
+    batch_number: str | None = None
+    host: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
     changed_at: datetime
-    final_at: datetime | None
+    final_at: datetime | None = None
     seen_at: datetime
     cores: int
     wall_ms: int
@@ -332,23 +327,23 @@ class Job(Document, frozen=True, kw_only=True):
     core_ms: int
     core_ms_with_cpu: int
     wasted_core_ms: int
-    max_pss_bytes: int | None
-    work_folder_bytes: int | None
-    input_bytes: int | None
-    output_bytes: int | None
-    transformation: str | None
-    processing_type: str | None
-    input_type: str | None
-    output_type: str | None
-    release: str | None
+    max_pss_bytes: int | None = None
+    work_folder_bytes: int | None = None
+    input_bytes: int | None = None
+    output_bytes: int | None = None
+    transformation: str | None = None
+    processing_type: str | None = None
+    input_type: str | None = None
+    output_type: str | None = None
+    release: str | None = None
     multicore: bool
-    error: str | None
-    error_component: str | None
-    error_category: str | None
-    error_message: str | None
-    error_raw: str | None
-    doubt: str | None
-    history: str | None
+    error: str | None = None
+    error_component: str | None = None
+    error_category: str | None = None
+    error_message: str | None = None
+    error_raw: str | None = None
+    doubt: str | None = None
+    history: str | None = None
     runs: str | None = None
     log_url: str | None = None
     finished_count: int | None = None
@@ -373,10 +368,9 @@ class Job(Document, frozen=True, kw_only=True):
 
 
 class Cursor(Document, frozen=True, kw_only=True):
-    """index cursor, key the source's name, version ms of the time it stands at:
-    everything before it has been collected and stored.
+    """index cursor, key the source's name, version ms of `stands_at`: the high-water mark of a source.
 
-    `error` is why it could not move when it was last asked, and None where it did.
+    Everything before it has been collected and stored. `error` is why the last query did not move it, or None.
     """
 
     stands_at: datetime
@@ -385,12 +379,11 @@ class Cursor(Document, frozen=True, kw_only=True):
 
 
 class RenewedCredential(Document, frozen=True, kw_only=True):
-    """index credential, key `{source}/{SHA-256 of the token file}`,
-    version ms of `changed_at`: what a token file's pair became.
+    """index credential, key `{source}/{SHA-256 of the token file}`, version ms of `changed_at`: a token's successor.
 
-    `sealed` is the pair that it was last exchanged for, in base64, under the wrapping key that is named; None while the
-    file's own is used. `begun_at` is when an exchange began of which nothing is known yet, and `refused_at` when the
-    source refused one.
+    `sealed` is the newest pair of tokens, in base64, encrypted under the named wrapping key; None while the file's own
+    is used. `begun_at` is when an exchange began whose result is not known yet; `refused_at` is when the source refused
+    one.
     """
 
     source: str
@@ -404,11 +397,10 @@ class RenewedCredential(Document, frozen=True, kw_only=True):
 
 
 class Unreadable(Document, frozen=True, kw_only=True):
-    """index unreadable, key `{kind}/{source}/{digest of the key}`,
-    version ms of when it was last met: what was skipped, unread.
+    """index unreadable, key `{kind}/{source}/{digest of the key}`, version ms of `seen_at`: a skipped, unreadable item.
 
-    `kind` is document (`source` names its index), object (its folder) or row (who answered it); `key_text` is its key,
-    made printable.
+    `kind` is document (`source` is its index), object (its folder) or row (its source); `key_text` is its printable
+    key.
     """
 
     kind: str
@@ -419,9 +411,7 @@ class Unreadable(Document, frozen=True, kw_only=True):
 
 
 class Forgotten(Document, frozen=True, kw_only=True):
-    """index forgotten, key an index's name, version ms of `before`:
-    what is older than that is, or is being, removed from it.
-    """
+    """index forgotten, key an index's name, version ms of `before`: older documents of the index were removed."""
 
     before: datetime
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree. The web turns each class into a status; nothing here knows HTTP.
+"""All errors, as one tree. The package `http` maps each class to a status; nothing here knows HTTP.
 
 SkytallyError
 ├── Malformed          the input is not what it must be; names the field
@@ -8,7 +8,7 @@ SkytallyError
 │   └── Changed        what lies in the store is not what was left there
 ├── NotFound           it is known not to be there
 ├── Conflict
-│   ├── Exists         the same name with another content
+│   ├── IdempotencyKeyReused the same name with another content
 │   └── Taken          somebody has it already
 ├── Gone
 │   ├── Expired        its time is over
@@ -121,13 +121,13 @@ class Malformed(SkytallyError):
 
 
 class Unauthenticated(SkytallyError):
-    """There is no token that we signed and that still holds."""
+    """No valid token of ours was presented."""
 
     code: Code = "unauthenticated"
 
 
 class Forbidden(SkytallyError):
-    """The caller is known, or need not be, and may not do this."""
+    """The caller may not do this."""
 
     code: Code = "forbidden"
 
@@ -139,63 +139,62 @@ class NotYours(Forbidden):
 
 
 class Changed(Forbidden):
-    """What lies in the store is not what was left there."""
+    """Stored data is not what was written."""
 
 
 class NotFound(SkytallyError):
-    """It is known not to be there; an outage is never this."""
+    """It does not exist; an outage never raises this."""
 
     code: Code = "unknown"
 
 
 class Conflict(SkytallyError):
-    """Something that is there already stands in the way."""
+    """Something that exists already prevents this."""
 
     code: Code = "exists"
 
 
-class Exists(Conflict):
-    """The same name is there with another content."""
+class IdempotencyKeyReused(Conflict):
+    """The same Idempotency-Key came with another body before."""
 
     code: Code = "exists"
 
 
 class Taken(Conflict):
-    """Somebody has it already; the details say who."""
+    """Somebody has taken it; the details say who."""
 
     code: Code = "taken"
 
 
 class Gone(SkytallyError):
-    """It was there and will not come back."""
+    """It existed and will not come back."""
 
     code: Code = "expired"
 
 
 class Expired(Gone):
-    """Its time is over."""
+    """It has expired."""
 
     code: Code = "expired"
 
 
 class Revoked(Gone):
-    """It was withdrawn before anybody took it."""
+    """It was revoked before anybody took it."""
 
     code: Code = "revoked"
 
 
 class Unavailable(SkytallyError):
-    """A store or source is away, or did not say what it did: nothing is known, ask again."""
+    """A store or source is away, or its result is unknown: the same call may be repeated."""
 
     code: Code = "unavailable"
 
 
 class Misconfigured(Unavailable):
-    """A setting or a file of the server's own is broken:
-    no caller's fault, so callers keep what they sent and ask again.
+    """A setting or a file of the server is broken: not the caller's fault, so callers keep what they sent and retry.
 
-    `message` is for any caller. `reason` is for the operator alone, in logs and on the command line: it may quote what
-    is broken.
+    `message` is for any caller. `reason` is for the operator alone, in logs and on the command line: it may quote the
+    broken value.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -204,12 +203,12 @@ class Misconfigured(Unavailable):
 
     @property
     def for_operator(self) -> str:
-        """Return what is broken, in full."""
+        """Return the full reason."""
         return self.reason
 
     @staticmethod
     def setting(name: str, reason: str) -> "Misconfigured":
-        """Return the error of a setting: callers learn its name, the operator also what is wrong with it."""
+        """Return the error of a setting: callers get its name, the operator also the reason."""
         return Misconfigured(
             f"the server's setting {name} is broken: tell its operator, and ask again",
             reason=f"setting {name}: {reason}",

@@ -1,7 +1,6 @@
-"""Log lines: one JSON object each, with the id of the request that they belong to, and never the text of an exception.
+"""Log lines: one JSON object each, with the id of its request, and never the text of an exception.
 
-What libraries put into an exception may hold a body, a header or a password; where it happened and of what kind it was
-says enough.
+A library's exception text may hold a body, a header or a password. The log has its class and its frames instead.
 """
 
 import json
@@ -19,41 +18,41 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
-def id_for(told: str) -> str:
-    """Return the id that a caller gave its request where that is a sane one, else a new one."""
-    return told if _SANE.fullmatch(told) else secrets.token_hex(8)
+def id_for(caller_id: str) -> str:
+    """Return the caller's request id if it is well-formed, else a new one."""
+    return caller_id if _SANE.fullmatch(caller_id) else secrets.token_hex(8)
 
 
 def frames(trace: TracebackType | None) -> list[str]:
-    """Return where an exception passed, innermost last."""
-    found = []
+    """Return the frames of a traceback, innermost last."""
+    passed = []
     while trace is not None:
-        found.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        passed.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return found[-FRAMES:]
+    return passed[-FRAMES:]
 
 
 def incident(crash: BaseException) -> str:
-    """Log where a crash happened and of what kind it was, never its text; return the id under which the log has it."""
-    made = secrets.token_hex(8)
+    """Log a crash's class and frames, never its text; return the id of the log line."""
+    incident_id = secrets.token_hex(8)
     logging.getLogger("skytally").error(
-        Fields(incident=made, kind=type(crash).__name__, at_frames=frames(crash.__traceback__))
+        Fields(incident=incident_id, kind=type(crash).__name__, at_frames=frames(crash.__traceback__))
     )
-    return made
+    return incident_id
 
 
 class Fields(dict[str, Any]):
-    """What a log line says, by name."""
+    """The fields of a log line."""
 
     def __str__(self) -> str:
         return json.dumps(self, default=str)
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record as one line of JSON."""
+    """A formatter that writes a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write one line."""
+        """Return one line."""
         line: dict[str, Any] = {"at": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"}
         line |= {"level": record.levelname.lower(), "logger": record.name}
         if request_id.get():
@@ -65,13 +64,13 @@ class JsonLines(logging.Formatter):
 
 
 def _without_traceback(message: str) -> str:
-    """Return a library's message without the exception that it wrote into it, text and all."""
-    said, traceback, _ = message.partition("Traceback (most recent call last)")
-    return said.rstrip() if traceback else message
+    """Return a library's message without the traceback, and the exception's text, that it contains."""
+    text, traceback, _ = message.partition("Traceback (most recent call last)")
+    return text.rstrip() if traceback else message
 
 
 def to_stream(stream: TextIO = sys.stderr) -> None:
-    """Let everything that is logged in this process become a JSON line, in place of whatever was set up."""
+    """Write all log records of this process as JSON lines, in place of earlier handlers."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,6 +1,6 @@
-"""Plain text: names and words that strangers chose, written so that people see every character of them.
+"""Plain text: foreign names and texts, written so that people see every character.
 
-Control characters move a terminal's cursor or end a line; characters of direction let `exe.txt` read as `txt.exe`.
+Control characters move a terminal's cursor or end a line; direction marks let `exe.txt` read as `txt.exe`.
 """
 
 import re
@@ -12,13 +12,11 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Return a text with its control characters and characters of
-    direction as escapes such as `\\u202e`, but for those to keep.
-    """
-    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
+    """Return a text with control characters and direction marks as escapes such as `\\u202e`, except those to keep."""
+    return _HIDDEN.sub(lambda match: match[0] if match[0] in keep else f"\\u{ord(match[0]):04x}", text)
 
 
 def printable(text: str, most: int = MOST_LETTERS) -> str:
-    """Return text in which no character acts: what cannot be printed becomes `?`, and what is too long is cut."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:most])
-    return f"{shown}…" if len(text) > most else shown
+    """Return a text with `?` in place of unprintable characters, cut to a length."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in text[:most])
+    return f"{plain}…" if len(text) > most else plain

@@ -1,7 +1,6 @@
-"""Doors: what the rules ask of the outside. Each comment is the contract that every adapter is tested against.
+"""Ports: the interfaces to outside systems. The docstrings are the contracts that every adapter is tested against.
 
-Absence is NotFound (or None where the signature says so); anything else that goes wrong is Unavailable. An outage is
-never absence.
+Absence is NotFound, or None where the signature says so. Any other failure is Unavailable: an outage is never absence.
 """
 
 import re
@@ -21,20 +20,20 @@ D = TypeVar("D", bound=Document)
 
 
 class Outcome(Enum):
-    """What became of one write."""
+    """The outcome of one write."""
 
     STORED = "stored"
-    """Durable: it survives the death of every process."""
+    """Durable: it survives the end of every process."""
     STALE = "stale"
-    """A newer version, or for a create any version, was there; nothing changed."""
+    """A newer version, or for a create any version, exists; nothing changed."""
     REJECTED = "rejected"
-    """The store will never take this document: nobody could read it again (see `storable`), or it cannot be parsed."""
+    """The store refuses this document for good: it could not be read again (see `storable`), or cannot be parsed."""
 
 
 class Write(Struct, frozen=True):
-    """One document to keep.
+    """The write of one document.
 
-    With `create`, only if the key is free; else unless a newer version is there (an equal one is replaced).
+    With `create` it is stored only if the key is free; else unless a newer version exists. An equal one is replaced.
     """
 
     index: str
@@ -45,12 +44,12 @@ class Write(Struct, frozen=True):
 
 
 class Query(Struct, frozen=True, kw_only=True):
-    """Sums over a window: documents that overlap [from_at, until_at), each counted by the part of it that lies inside.
+    """Sums over a window: documents that overlap [from_at, until_at), each counted by its share in the window.
 
-    `by` are the dimensions of a row, `sums` the fields added up, `distinct` the fields counted; `where` holds a field
-    to values. Where `moment` names a time of the documents, each counts whole if that lies in the window, `count` among
-    the sums is how many they are and `count:<field>` how many have that field; `missing` holds to those without some
-    field.
+    `by` are the dimensions of a row, `sums` the fields to sum up, `distinct` the fields whose values are counted.
+    `where` filters fields by values. If `moment` names a time field, a document counts whole if its time lies in the
+    window; then the sum `count` is the number of documents, `count:<field>` the number that have a field, and `missing`
+    filters documents without a field.
     """
 
     index: str
@@ -68,16 +67,14 @@ Row = dict[str, Any]
 
 
 class Installed(Struct, frozen=True):
-    """What setting a store up made new, and what is left for somebody with more rights, in words."""
+    """The result of setting a store up: what was created, and what needs somebody with more rights, in words."""
 
     made: list[str]
     left: str = ""
 
 
 class DiskUsage(Struct, frozen=True):
-    """One disk of a store: its name, what is free, what there is,
-    and how much must stay free for the store to go on well.
-    """
+    """One disk of a store: its name, its free and total bytes, and the bytes that must stay free."""
 
     name: str
     free_bytes: int
@@ -86,40 +83,37 @@ class DiskUsage(Struct, frozen=True):
 
     @staticmethod
     def of_disk(name: str, free_bytes: int, total_bytes: int) -> "DiskUsage":
-        """Describe a disk of files: a tenth of it must stay free, or ten GiB where that is less."""
+        """Return the usage of a disk of files: a tenth must stay free, or 10 GiB if that is less."""
         return DiskUsage(name, free_bytes, total_bytes, min(total_bytes // 10, 10 * 1_024**3))
 
 
-# Called with the key of a document that cannot be read, and why.
+# Called with the key of an unreadable document and the reason.
 Skipped = Callable[[str, str], object]
 
 
 class Documents(Protocol):
     """A store of versioned documents.
 
-    What it returns is whole or it raises Unavailable: no answer comes from a part of the store. A document that cannot
-    be made into its record is skipped, noted in the index `unreadable` and counts in no sum of another; nothing beside
-    it changes.
+    A result is complete, or Unavailable is raised: no answer comes from a part of the store. An unreadable document is
+    skipped, noted in the index `unreadable` and counts in no sum; the others are unaffected.
     """
 
     def write(self, writes: Sequence[Write]) -> Future[list[Outcome]]:
-        """Keep documents; the future answers an outcome each, in order, once all are durable.
+        """Write documents; the future returns their outcomes, in order, once all are durable.
 
-        Several calls may share one commit. Within one call a later write of the same key comes after an earlier one. A
-        write that cannot be kept for good is REJECTED by itself. The future raises Unavailable where anything of this
-        call, and not of another that shares its commit, is not known to be kept.
+        Several calls may share one commit. Within a call, writes of the same key are applied in order. A write that the
+        store refuses for good is REJECTED alone. The future raise Unavailable if a write of this call may be lost;
+        another call in the same commit does not matter.
         """
 
     def get(self, index: str, key: str, kind: type[D]) -> D | None:
-        """Read the newest version that any process was told is durable;
-        None when there is none, or it cannot be read.
-        """
+        """Return the newest durable version of a document, or None where there is none or it is unreadable."""
 
     def get_many(self, index: str, keys: Sequence[str], kind: type[D]) -> list[D | None]:
-        """Read several, in the order asked; None for each that is not there or cannot be read."""
+        """Return several documents in the order of the keys; None for each that is absent or unreadable."""
 
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
-        """List those that hold one of the values of each field, in key order; may lag behind writes until `refresh`."""
+        """Return documents with one of the values of each field, in key order; may lag behind until `refresh`."""
 
     def during(
         self,
@@ -129,57 +123,52 @@ class Documents(Protocol):
         span: tuple[datetime, datetime],
         where: Mapping[str, Sequence[str]],
     ) -> Iterator[tuple[str, D]]:
-        """List those among them of which a moment lies in [from, until), in its order; any number, a page at a time."""
+        """Return such documents with a time in [from, until), in the order of that time, read page by page."""
 
     def table(self, query: Query) -> list[Row]:
-        """Return a row for each combination of the dimensions that occurs, ordered by them."""
+        """Return a row for each existing combination of the dimensions, ordered by them."""
 
     def series(self, query: Query, step: timedelta) -> list[Row]:
-        """Return the same per step of the window, its start as `at`.
+        """Return such rows for each step of the window; `at` is the step's start.
 
-        Steps of an hour or longer are UTC's, shorter ones are counted from the window's start.
+        Steps of an hour or longer are aligned to UTC, shorter ones to the window's start.
         """
 
     def stored(
         self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None
     ) -> Iterator[tuple[str, int, D]]:
-        """List key, version and document of all keys behind `after`, in key order;
-        as of the last `refresh` or later.
-        """
+        """Return key, version and document of all keys after `after`, in key order, as of the last `refresh`."""
 
     def count(self, index: str) -> int:
-        """Return how many documents an index holds, also those that cannot be read;
-        as of the last `refresh` or later.
-        """
+        """Return an index's number of documents, including unreadable ones, as of the last `refresh` or later."""
 
     def forget(self, index: str, moment: str, before: datetime, is_over: Callable[[], bool] = lambda: False) -> int:
-        """Remove documents whose moment is earlier, unless they were written anew meanwhile;
-        answer how many, as far as the store tells.
+        """Remove documents with an earlier time, unless they were written again meanwhile; return how many.
 
-        `is_over` is asked before each page; once it says so the rest stays.
+        `is_over` is called before each page; once it returns True the rest stays.
         """
 
     def install(self, now: datetime) -> Installed:
-        """Set the store up for this version; the same again changes nothing."""
+        """Set the store up for this version; idempotent."""
 
     def refresh(self) -> None:
-        """Make what was accepted before this call visible to find, table and series."""
+        """Make all writes before this call visible to find, table and series."""
 
     def rooms(self) -> list[DiskUsage]:
-        """Return the disks on which the store lies."""
+        """Return the store's disks."""
 
     def close(self) -> None:
-        """Finish what was taken, and take nothing more: later writes are Unavailable."""
+        """Finish pending writes; later writes raise Unavailable."""
 
 
 class Created(Struct, frozen=True):
-    """This call made the object; with the store's own clock when it did."""
+    """This call created the object, at this time by the store's clock."""
 
     at: datetime
 
 
 class Exists(Struct, frozen=True):
-    """The object was there already and is unchanged."""
+    """The object existed already and is unchanged."""
 
 
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
@@ -188,14 +177,14 @@ OBJECT_PREFIX = re.compile(rf"({_SEGMENT}/)*({_SEGMENT})?")
 
 
 def checked_key(key: str) -> str:
-    """Return an object's key, or raise ValueError: no key leads out of a store or means another one somewhere."""
+    """Return an object's key, or raise ValueError for one that might leave the store or equal another key."""
     if not OBJECT_KEY.fullmatch(key):
         raise ValueError("an object key has segments of [A-Za-z0-9._-] that begin with no dot")
     return key
 
 
 def checked_prefix(prefix: str) -> str:
-    """Return the beginning of keys, which may be empty, or raise ValueError."""
+    """Return a prefix of keys, which may be empty, or raise ValueError."""
     if not OBJECT_PREFIX.fullmatch(prefix):
         raise ValueError("an object prefix is the beginning of an object key")
     return prefix
@@ -204,43 +193,39 @@ def checked_prefix(prefix: str) -> str:
 class Objects(Protocol):
     """A store of small immutable objects whose create is exact under concurrency.
 
-    Keys are `/`-separated segments of [A-Za-z0-9._-] that begin with no dot; any other raises ValueError and reaches no
-    store. No key is the folder of another. What lies in the store under another name is not listed. Unavailable means
-    that the outcome is not known: a create may or may not have happened.
+    Keys are `/`-separated segments of [A-Za-z0-9._-] that begin with no dot; any other key raise ValueError. No key is
+    the folder of another. Objects under other names are not listed. Unavailable means that the result is unknown: a
+    create may or may not have happened.
     """
 
     def create(self, key: str, data: bytes) -> Created | Exists:
-        """Make the object if the key is free:
-        of any number of concurrent calls, in any number of processes, one is Created.
-        """
+        """Create the object if the key is free: of all concurrent calls, in all processes, exactly one is Created."""
 
     def get(self, key: str) -> bytes:
-        """Read it whole, or raise NotFound; sees every create and delete that was answered before."""
+        """Return the whole object, or raise NotFound; every create and delete that returned before is visible."""
 
     def delete(self, key: str) -> None:
-        """Remove it; a key that is not there is success."""
+        """Delete the object; an absent key is success."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Name every key that starts with the prefix, in key order, lazily."""
+        """Return every key with the prefix, in key order, lazily."""
 
     def rooms(self) -> Sequence[DiskUsage]:
-        """Return the disks on which the store lies; none where it has no end."""
+        """Return the store's disks; none for a store without a limit."""
 
 
 class ProbedObjects(Objects, Protocol):
-    """An object store as the preflight needs to see it."""
+    """An object store as the preflight needs it."""
 
     def versioned(self) -> bool:
-        """Say whether anything overwritten or deleted is kept."""
+        """Return whether overwritten or deleted objects are kept."""
 
     def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
-        """Create from a body of 512 KiB or more that is sent as it is read,
-        the first half before the second is asked for.
-        """
+        """Create from a body of 512 KiB or more, sent as it is read: the first half before the second is read."""
 
 
 class JobState(Struct, frozen=True, kw_only=True):
-    """What DIRAC says of one job; None is unknown to this door."""
+    """DIRAC's state of one job; None is a value that this source does not know."""
 
     job_id: int
     status: str
@@ -256,30 +241,30 @@ class JobState(Struct, frozen=True, kw_only=True):
 
 
 class UnreadState(Struct, frozen=True):
-    """What DIRAC says of a job cannot be read, and why; `key` names the row."""
+    """An unreadable row of DIRAC's, and the reason; `key` names the row."""
 
     key: str
     reason: str
 
 
 class JobStates(Protocol):
-    """DIRAC, asked about jobs by their ids; it answers about `jobs_at_once` within some seconds."""
+    """A source of DIRAC job states by job id; it answers for `jobs_at_once` jobs within some seconds."""
 
     jobs_at_once: int
 
     def states(self, job_ids: Sequence[int]) -> dict[int, JobState | UnreadState]:
-        """Return the state of each job that DIRAC knows; one that it does not know is absent.
+        """Return the state of each job that DIRAC knows; an unknown job is absent.
 
-        Unavailable where any part of the answer is missing, so that absence is never an outage; nor is it a row that
-        cannot be read, which costs its own job alone.
+        Raise Unavailable if any part of the answer is missing: an outage is never absence. An unreadable row is an
+        UnreadState of its own job.
         """
 
 
 class Specification(Struct, frozen=True, kw_only=True):
-    """One function as it is wanted, in words that every platform's adapter understands.
+    """One function's desired state, independent of the platform.
 
-    `settings` is its environment, `secrets` are names of what it mounts, `schedule` is a timer's cron expression in
-    UTC.
+    `settings` is its environment, `secrets` are the names of the secrets that it mounts, `schedule` is a timer's cron
+    expression in UTC.
     """
 
     service: str
@@ -292,24 +277,19 @@ class Specification(Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of all of it: what runs carries it,
-        so that equality is not a comparison of what a platform adds.
-        """
+        """Return the SHA-256 of the specification; deployed functions carry it, whatever a platform adds to them."""
         return sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what the process is told: its settings,
-        and which deployment it is, which it answers when it is ready.
-        """
+        """Return the process's environment: its settings, and the deployment that its readiness answer shows."""
         return {**self.settings, "SKYTALLY_DEPLOYMENT": self.digest}
 
 
 class Running(Struct, frozen=True):
-    """A function as a platform has it: by the digest that it was deployed with, None where somebody else made it.
+    """A function as deployed on a platform; the digest is None if somebody else deployed it.
 
-    `is_ready` says whether this very version answers. `is_final` says that waiting changes nothing. `words` are the
-    platform's own.
+    `is_ready`: this version answers. `is_final`: waiting changes nothing. `words` are the platform's own.
     """
 
     digest: str | None
@@ -320,43 +300,39 @@ class Running(Struct, frozen=True):
 
 
 class FunctionPlatform(Protocol):
-    """What runs functions.
+    """A platform that runs functions.
 
-    Everything may be repeated; Unavailable where the platform does not answer, Malformed where it says no.
+    All calls are idempotent. They raise Unavailable if the platform does not answer, Malformed if it refuses.
     """
 
-    def put(self, wanted: Specification) -> None:
-        """Make a function, or change it; it need not answer yet. Of two who do so at once one wins whole."""
+    def put(self, specification: Specification) -> None:
+        """Create or change a function; it need not answer yet. Of two concurrent calls one wins as a whole."""
 
-    def running(self, wanted: Specification) -> Running | None:
-        """Look at one function now; None where there is none."""
+    def running(self, specification: Specification) -> Running | None:
+        """Return one function as it is now, or None."""
 
     def services(self) -> dict[str, str | None]:
-        """Return the digests of all functions that are deployed, by name;
-        other things of the platform's are left out.
-        """
+        """Return the digests of all deployed functions by name, without the platform's other services."""
 
     def remove(self, service: str) -> bool:
-        """Remove a function; say whether it was there."""
+        """Remove a function; return whether it existed."""
 
     def secrets(self) -> set[str]:
-        """Return the names of the secrets that the platform keeps."""
+        """Return the names of the platform's secrets."""
 
     def put_secret(self, name: str, value: str) -> None:
-        """Keep a secret under a name, replacing what was there; its value is in no error and no log."""
+        """Create or replace a secret; its value is in no error and no log."""
 
     def remove_secret(self, name: str) -> bool:
-        """Forget a secret; say whether it was there."""
+        """Remove a secret; return whether it existed."""
 
 
 @runtime_checkable
 class TimerPlatform(Protocol):
-    """A platform whose timers are objects of their own:
-    they begin once their functions answer, or their first tick fails.
-    """
+    """A platform whose timers are objects of their own; they start after their functions answer."""
 
-    def put_timer(self, wanted: Specification) -> None:
-        """Make a function's timer, or change it; remove it where the function has no schedule."""
+    def put_timer(self, specification: Specification) -> None:
+        """Create or change a function's timer; remove it if the function has no schedule."""
 
-    def has_timer(self, wanted: Specification) -> bool:
-        """Return whether a function's timer is as it is wanted."""
+    def has_timer(self, specification: Specification) -> bool:
+        """Return whether a function's timer matches its specification."""

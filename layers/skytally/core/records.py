@@ -1,7 +1,7 @@
-"""Nouns: what comes over the wire and what is kept, frozen, with the constraints in the types.
+"""Wire records: the requests and answers of the functions, frozen, with their constraints in the types.
 
-A record that exists is valid: `parse` refuses the rest and names the field. The OpenAPI description, the SQLite tables
-and the Elasticsearch mappings are made from these classes, so a field is declared once.
+A record that exists is valid: `parse` refuses anything else and names the field. The OpenAPI description is generated
+from these classes, so a field is declared once.
 """
 
 import json
@@ -29,7 +29,7 @@ Name = Annotated[
     ),
 ]
 Text = Annotated[str, Meta(max_length=512)]
-# A clock that begins in 1970 is off by less than a century.
+# A clock that starts in 1970 is off by less than a century.
 ClockOffset = Annotated[float, Meta(ge=-3.2e9, le=3.2e9)]
 Month = Annotated[str, Meta(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])\Z", description="a calendar month in UTC, YYYY-MM")]
 Revision = Annotated[int, Meta(ge=1, le=9_999)]
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 def parse(body: bytes, kind: type[T]) -> T:
-    """Decode JSON into a record, or raise Malformed with the field's path."""
+    """Return the record of a JSON text, or raise Malformed with the field's path."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -59,36 +59,35 @@ def parse(body: bytes, kind: type[T]) -> T:
 _NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 TOO_DEEP = 50
 MOST_DIGITS = 4_000
-# Reading brackets one by one takes half a second a MiB.
+# Matching brackets takes half a second per MiB.
 MOST_FLATTENED_BYTES = 1 << 20
 MOST_PAYLOAD_BYTES = 1_500_000
 
 
 def parse_report(body: bytes, kind: type[T]) -> T:
-    """Decode a report of many items;
-    an item that is JSON and yet cannot be decoded counts as null, and so costs itself alone.
+    """Return a report of many items; an item that is JSON and yet undecodable becomes null, and costs only itself.
 
-    Such are numbers beyond all floats, half a surrogate pair, and brackets by the thousand. Raises Malformed for what
+    Examples are numbers beyond all floats, half a surrogate pair, and thousands of brackets. Raise Malformed for what
     is no report at all.
     """
     try:
         return parse(body, kind)
     except Malformed:
-        mended = _mended(body)
-        if mended is None:
+        repaired = _repaired(body)
+        if repaired is None:
             raise
-    return parse(mended, kind) if mended == body else parse_report(mended, kind)
+    return parse(repaired, kind) if repaired == body else parse_report(repaired, kind)
 
 
-def _mended(body: bytes) -> bytes | None:
-    """Return a report with null in place of each item that cannot be decoded; None where there is none such."""
+def _repaired(body: bytes) -> bytes | None:
+    """Return a report with null in place of each undecodable item, or None if it has no such item."""
     try:
         report = json.loads(body, parse_int=_whole)
         if not isinstance(report, dict):
             return None
         lists = {name: items for name, items in report.items() if isinstance(items, list)}
-        mended = {name: [item if _is_decodable(item) else None for item in items] for name, items in lists.items()}
-        return None if mended == lists else json.dumps(report | mended, allow_nan=False).encode()
+        repaired = {name: [item if _is_decodable(item) else None for item in items] for name, items in lists.items()}
+        return None if repaired == lists else json.dumps(report | repaired, allow_nan=False).encode()
     except RecursionError:
         return _flattened(body) if len(body) <= MOST_FLATTENED_BYTES else None
     except ValueError:
@@ -96,29 +95,25 @@ def _mended(body: bytes) -> bytes | None:
 
 
 def _whole(digits: str) -> float:
-    """Return a whole number; for one of more digits than Python reads,
-    one that is beyond every field's bounds as well.
-    """
-    return (
-        int(digits)
-        if len(digits) <= MOST_DIGITS
-        else math.copysign(sys.float_info.max, -1 if digits.startswith("-") else 1)
-    )
+    """Return a whole number; for more digits than Python reads, return one that is beyond every field's bounds too."""
+    if len(digits) <= MOST_DIGITS:
+        return int(digits)
+    return math.copysign(sys.float_info.max, -1 if digits.startswith("-") else 1)
 
 
 def _flattened(body: bytes) -> bytes:
-    """Return JSON with null in place of what is nested more deeply than any record; it is read without recursion."""
-    kept, depth, kept_until = [], 0, 0
+    """Return JSON with null in place of values nested more deeply than any record; read it without recursion."""
+    pieces, depth, kept_until = [], 0, 0
     for token in _NESTING.finditer(body):
         if token[0] in b"[{":
             depth += 1
             if depth == TOO_DEEP:
-                kept.append(body[kept_until : token.start()] + b"null")
+                pieces.append(body[kept_until : token.start()] + b"null")
         elif token[0] in b"]}":
             if depth == TOO_DEEP:
                 kept_until = token.end()
             depth -= 1
-    return b"".join(kept) + body[kept_until:] if depth == 0 else body
+    return b"".join(pieces) + body[kept_until:] if depth == 0 else body
 
 
 def _is_decodable(item: Any) -> bool:
@@ -130,7 +125,7 @@ def _is_decodable(item: Any) -> bool:
 
 
 def convert(fields: Any, kind: type[T], *, strict: bool = True) -> T:
-    """Make a record of plain values (form fields with `strict=False`), or raise Malformed with the field's path."""
+    """Return the record of plain values (form fields with `strict=False`), or raise Malformed with the field's path."""
     try:
         return msgspec.convert(fields, kind, strict=strict)
     except msgspec.ValidationError as error:
@@ -138,7 +133,7 @@ def convert(fields: Any, kind: type[T], *, strict: bool = True) -> T:
 
 
 def month(text: str) -> str:
-    """Read a month that somebody asks for, or raise Malformed with how one is written."""
+    """Return a requested month, or raise Malformed."""
     try:
         return msgspec.convert(text, Month)
     except msgspec.ValidationError:
@@ -146,7 +141,7 @@ def month(text: str) -> str:
 
 
 def malformed(error: Exception) -> Malformed:
-    """Return what msgspec found, with the path of the field as users write it: `samples[3].counters.wall_seconds`."""
+    """Return the error of msgspec's, with the field's path as users write it: `samples[3].counters.wall_seconds`."""
     sentence, _, path = str(error).partition(" - at `$")
     field, cause = path.rstrip("`").lstrip("."), error.__cause__
     if isinstance(cause, TimeOutOfRange):
@@ -161,7 +156,7 @@ def malformed(error: Exception) -> Malformed:
 
 
 def revision(text: str) -> int:
-    """Read the number of a revision that somebody asks for, or raise Malformed with what numbers there are."""
+    """Return a requested revision number, or raise Malformed."""
     try:
         return msgspec.convert(text, Revision, strict=False)
     except msgspec.ValidationError:
@@ -169,7 +164,7 @@ def revision(text: str) -> int:
 
 
 class TimeOutOfRange(ValueError):
-    """A moment outside of what any clock of ours can show; names the field."""
+    """A time outside 2000 to 2100; names the field."""
 
     def __init__(self, field: str) -> None:
         super().__init__("a moment must lie from 2000 to 2100")
@@ -177,13 +172,13 @@ class TimeOutOfRange(ValueError):
 
 
 class WireRecord(Struct, frozen=True, kw_only=True):
-    """Anything that comes over the wire.
+    """The base of wire records with times.
 
-    Invariant: each moment that it holds lies from 2000 to 2100, so no conversion of it overflows.
+    Invariant: each time lies from 2000 to 2100, so no conversion of it overflows.
     """
 
     def __post_init__(self) -> None:
-        """Raise TimeOutOfRange for a moment that no clock of ours can show."""
+        """Raise TimeOutOfRange for an impossible time."""
         for field in _moments_of(type(self)):
             value = getattr(self, field)
             if value is not None and not EARLIEST_MOMENT <= value <= LATEST_MOMENT:
@@ -197,7 +192,7 @@ def _moments_of(kind: type[WireRecord]) -> tuple[str, ...]:
 
 
 def iso(moment: datetime) -> str:
-    """Write a moment as the wire has it: UTC, milliseconds only where there are any, Z."""
+    """Return a time in wire format: UTC with Z, and milliseconds only if there are any."""
     utc = moment.astimezone(UTC)
     return utc.isoformat(timespec="milliseconds" if utc.microsecond else "seconds").replace("+00:00", "Z")
 
@@ -212,10 +207,9 @@ class Labels(Struct, frozen=True, kw_only=True):
 
 
 class Caller(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a token says of who holds it; an empty `clouds` of a scheduler or reader means all of them.
+    """A token's holder; an empty `clouds` of a scheduler or reader means all clouds.
 
-    `chain` are the SHA-256 of the tokens from which this one was renewed, the first of them in front: the id of the
-    whole chain.
+    `chain` are the SHA-256 of the tokens from which this one was renewed. The first is the id of the whole chain.
     """
 
     role: str
@@ -229,7 +223,7 @@ class Caller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     chain: tuple[Hex256, ...] = ()
 
     def may_touch(self, cloud: str) -> bool:
-        """Say whether this caller may write or read about a cloud."""
+        """Return whether this caller may read and write about a cloud."""
         return not self.clouds or cloud in self.clouds
 
 
@@ -249,7 +243,7 @@ class Deposit(Struct, frozen=True, kw_only=True):
     hostname: Name | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a deposit for nobody, for both forms at once, and for one name twice."""
+        """Raise ValueError for a deposit without a vm, with both `vm` and `vms`, or with a name twice."""
         if (self.vm is None) == (not self.vms):
             raise ValueError("give either vm or vms")
         if len(set(self.vms)) != len(self.vms):
@@ -267,7 +261,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class Revocation(Struct, frozen=True, kw_only=True):
-    """POST secret_revoke: the claim that nobody shall take any more."""
+    """POST secret_revoke: the claim to revoke."""
 
     claim: ClaimId
     expires: UnixSeconds
@@ -290,7 +284,7 @@ class Counters(Struct, frozen=True, kw_only=True):
 
     @property
     def cpu_seconds(self) -> float:
-        """User, nice and system time; guest time is inside user."""
+        """Return user, nice and system time; user includes guest time."""
         return self.user_seconds + self.nice_seconds + self.system_seconds
 
 
@@ -321,9 +315,9 @@ class Benchmark(WireRecord, frozen=True, kw_only=True):
 class Sample(WireRecord, frozen=True, kw_only=True):
     """What a vm measured at one moment, cumulative since boot, with the month's start and the sample before.
 
-    `benchmark` is read by itself, because what is wrong with it must not cost the accounting; see `benchmark_of`.
-    `most_cores` is the highest number of cores that the boot had at once, where that is more than `cores`. `estimated`
-    says that nobody measured where the month began, or the core time before the first sample.
+    `benchmark` is parsed by itself, so that a bad one does not cost the accounting; see `benchmark_of`. `most_cores` is
+    the highest number of cores that the boot had at once, if that is more than `cores`. `estimated`: the counters at
+    the month's start, or the core time before the first sample, were not measured.
     """
 
     vm: Name
@@ -365,8 +359,7 @@ class Samples(Struct, frozen=True):
 
 
 class HeartbeatReport(WireRecord, frozen=True, kw_only=True):
-    """POST job_heartbeat: the DIRAC jobs that run on a vm, or ran at `seen_at`,
-    up to three days ago, where it could not tell them then.
+    """POST job_heartbeat: the DIRAC jobs that run on a vm, or ran at `seen_at`, up to three days ago, in a late report.
 
     Each job is judged by itself. `sources` says how many processes could be looked into.
     """

@@ -1,8 +1,8 @@
 """Rounding: numbers as people and files read them.
 
-Sums are made of whole milliseconds and bytes. A number is rounded once, where it becomes a column of a row: to six
-decimals (3.6 ms of an hour), money to the smallest unit of its currency, half a unit away from zero, as accountants do.
-Differences of rows are differences of what the rows show.
+Sums are made of whole milliseconds and bytes. A number is rounded once, as it becomes a column of a row: to six
+decimals (3.6 ms of an hour), money to the smallest unit of its currency, half a unit away from zero. Differences of
+rows are differences of rounded numbers.
 """
 
 from collections.abc import Mapping
@@ -16,25 +16,25 @@ _OTHER_DIGITS = {
     "BHD IQD JOD KWD LYD OMR TND": 3,
     "CLF UYW": 4,
 }
-# By which column the currency of an amount is told.
+# The column with the currency of an amount.
 CURRENCIES = {"cost": "currency", "unsettled_cost": "currency", "billed_cost": "billed_currency"}
-# Any float has its place in so many digits.
+# Enough digits for any float.
 _ACCOUNTANTS = Context(prec=400, rounding=ROUND_HALF_UP)
 MINOR_DIGITS = {currency: digits for currencies, digits in _OTHER_DIGITS.items() for currency in currencies.split()}
 
 
 def minor_digits(currency: object) -> int:
-    """Return how many decimals an amount of a currency has; two for one that is not known."""
+    """Return how many decimals a currency has; two for an unknown one."""
     return MINOR_DIGITS.get(str(currency), 2)
 
 
 def money(amount: float | Decimal, currency: object) -> Decimal:
-    """Return an amount with the decimals of its currency, also where they are zeros, rounded half up."""
+    """Return an amount rounded half up to the decimals of its currency, with trailing zeros."""
     return Decimal(str(amount)).quantize(Decimal(1).scaleb(-minor_digits(currency)), context=_ACCOUNTANTS)
 
 
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with each number rounded; an amount by the row's column that tells its currency."""
+    """Return a row with each number rounded, amounts by their currency's column."""
     return {name: _rounded(name, value, row) for name, value in row.items()}
 
 

@@ -1,9 +1,7 @@
-"""Clouds: what a site knows of them and no vm can measure: owner, price, power, and how benchmarks translate.
+"""Site data: what no vm can measure: each cloud's owner, price and power, and the calibration of benchmarks.
 
-Data, never code.
-
-The file is TOML, documented in data/clouds.example.toml. A cloud that it does not name is accounted all the same, with
-the columns of money and energy empty.
+The file is TOML, documented in data/clouds.example.toml. A cloud that it does not name is accounted too, without cost
+and energy.
 """
 
 import re
@@ -20,12 +18,12 @@ from skytally.core.errors import Forbidden, Misconfigured
 from skytally.core.records import Caller, Rejection, Sample, Text
 
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
-# What is for APEL is judged where it is sent: it must not cost the other clouds, or what else the file says.
+# APEL's names are checked as they are sent: a bad one must not cost other clouds or the rest of the file.
 ForApel = Annotated[str, Meta(max_length=255)]
 
 
 class Rates(Struct, frozen=True):
-    """What turns core hours into money, energy and CO2; None is not known."""
+    """The rates that turn core hours into cost, energy and CO2; None where not known."""
 
     price_per_core_hour: float | None = None
     currency: str | None = None
@@ -35,10 +33,10 @@ class Rates(Struct, frozen=True):
 
 
 class Cloud(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of one cloud; None is not known."""
+    """One cloud's data; None where not known."""
 
     owner: Text | None = None
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")] | None = None
+
     price_per_core_hour: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] | None = None
     watts_per_core: Positive | None = None
@@ -60,9 +58,7 @@ class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Benchmarks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which scores are believed: not far from the median of their peers and within bounds,
-    or of a boot that a person confirmed.
-    """
+    """The rules for plausible scores: near the median of their peers and within bounds, or confirmed by a person."""
 
     quarantine_factor: Annotated[float, Meta(gt=1, le=100)] = 1.5
     lowest_hs23_per_core: Positive = 1.0
@@ -70,47 +66,38 @@ class Benchmarks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     confirmed_boots: tuple[str, ...] = ()
 
     def allows(self, hs23_per_core: float) -> bool:
-        """Whether a core of any machine can be worth so much."""
+        """Return whether a score per core lies within the bounds."""
         return self.lowest_hs23_per_core <= hs23_per_core <= self.highest_hs23_per_core
 
 
 class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is shut out at once: vms as `cloud/vm`, whoever reports about them;
-    tokens by the SHA-256 of their text, with their renewals.
-    """
+    """The deny list: vms as `cloud/vm`, whoever reports about them; tokens by their SHA-256, with their renewals."""
 
     vms: tuple[str, ...] = ()
     tokens: tuple[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")], ...] = ()
 
 
 class Alarms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Alarms that nobody wants to hear of, as patterns of `kind:subject`;
-    and the body that the webhook's receiver understands.
-    """
+    """The muted alarms, as patterns of `kind:subject`, and the form of the webhook's body."""
 
     muted: tuple[str, ...] = ()
     form: Literal["skytally", "alertmanager", "chat"] = "skytally"
 
 
 class Apel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What APEL is told beside the numbers: virtual organisations,
-    each by a system of jobs, a group of vms, or a cloud.
-    """
+    """The virtual organisations for APEL, each by a system of jobs, a group of vms, or a cloud."""
 
     virtual_organisations: dict[str, ForApel] = {}
 
 
 class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who runs this skytally: the contact stands on signed statements."""
+    """The operator of this skytally; signed statements name the contact."""
 
     contact: Text | None = None
 
 
 class BrokenSiteData(Misconfigured):
-    """The site data cannot be used.
-
-    `place` says where they are wrong for any reader: it quotes nothing but the name of a table.
-    """
+    """The site data are broken. `place` is for any reader: it quotes nothing but the name of a table."""
 
     def __init__(self, place: str, sentence: str, *, quoting: str = "") -> None:
         reason = f"clouds.toml, {quoting or place}: {sentence}"
@@ -119,9 +106,7 @@ class BrokenSiteData(Misconfigured):
 
 
 class SiteFault(Struct, frozen=True):
-    """Site data that cannot be used, so that the last good ones count:
-    since when, where they are wrong, and for the operator, how.
-    """
+    """The fault of broken site data: since when, where, and the reason for the operator. The last good ones count."""
 
     since: datetime
     place: str
@@ -138,17 +123,15 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deny: Deny = Deny()
     alarms: Alarms = Alarms()
     apel: Apel = Apel()
-    # The lines that say which cloud is which site of APEL's.
+    # The line of each cloud's apel_site in the file.
     apel_lines: dict[str, int | None] = {}
 
     def cloud(self, name: str) -> Cloud:
-        """Return what is known of a cloud, which may be nothing."""
+        """Return a cloud's data, which may be empty."""
         return self.clouds.get(name, Cloud())
 
     def check(self, caller: Caller, token_digest: str) -> None:
-        """Raise Forbidden for a token on the deny list,
-        for one that was renewed from it, and for a vm's that is on it.
-        """
+        """Raise Forbidden for a token on the deny list or renewed from one on it, and for a denied vm's token."""
         if any(digest in self.deny.tokens for digest in (*caller.chain, token_digest)):
             raise _shut_out("this caller")
         if caller.vm is not None:
@@ -177,7 +160,7 @@ def _shut_out(who: str) -> Forbidden:
 
 
 def parse(text: str) -> Site:
-    """Read site data, or raise BrokenSiteData with the line and the field; no text whatever raises anything else."""
+    """Return the site data of a text, or raise BrokenSiteData with line and field; no text raises any other error."""
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -186,9 +169,9 @@ def parse(text: str) -> Site:
         raise BrokenSiteData(
             "the whole file", "it says nothing: a disk that was full, or a copy under way, leaves it so"
         )
-    known = {"clouds", *_KINDS}
-    for name in sorted(tables.keys() - known):
-        raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(known))}", is_ours=False)
+    table_names = {"clouds", *_KINDS}
+    for name in sorted(tables.keys() - table_names):
+        raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(table_names))}", is_ours=False)
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise _wrong(text, name, None, "must be a table")
@@ -226,10 +209,10 @@ _HEAD = re.compile(r"\s*\[\s*([A-Za-z0-9_. \"'-]{1,100})\]")
 
 
 def _no_toml(text: str, error: Exception) -> BrokenSiteData:
-    """Name the line that is no TOML, and the table that it stands in."""
+    """Return the error of a line that is no TOML, with its table."""
     lines = text.split("\n")
-    found = re.search(r"at line (\d+)", str(error))
-    line = int(found[1]) if found else len(lines)
+    match = re.search(r"at line (\d+)", str(error))
+    line = int(match[1]) if match else len(lines)
     heads = [head[1].strip() for head in map(_HEAD.match, lines[:line]) if head]
     return BrokenSiteData(", ".join([f"line {line}", *heads[-1:]]), str(error))
 
@@ -245,9 +228,7 @@ def _table(text: str, name: str, fields: Any, kind: type) -> Any:
 
 
 def _wrong(text: str, table: str, field: str | None, sentence: str, *, is_ours: bool = True) -> BrokenSiteData:
-    """Name the line where the field stands, or else its table's;
-    what is not ours of their names is for the operator alone.
-    """
+    """Return an error with the field's line, or its table's; unknown names are for the operator alone."""
     line = _line(text, table, field)
     whole = f"{table}.{field}" if field else table
     readable = whole if is_ours else table if field else ""
@@ -268,5 +249,5 @@ def _line(text: str, table: str, field: str | None) -> int | None:
 
 
 def _bare(text: str) -> str:
-    """Return a table's head or name without what may be written in several ways."""
+    """Return a table's header or name without blanks and quotes."""
     return re.sub(r"[\s\"']", "", text)

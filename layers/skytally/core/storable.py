@@ -1,7 +1,7 @@
-"""What a store may keep: one rule on the way in and on the way out, for every store.
+"""The rule for storable documents, the same for writing and reading, for every store.
 
-Invariant: a document that `check` lets through can be read again, and nothing that is made of what `read` returns
-overflows: moments lie from 1970 to 2199, integers have 64 bits, other numbers are finite, and texts are UTF-8.
+Invariant: a document that passes `check` can be read again, and later conversions of it cannot overflow: times lie from
+1970 to 2199, integers have 64 bits, other numbers are finite, and texts are UTF-8.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,11 +24,11 @@ END_OF_INTEGERS = 2**63
 
 
 class NotStorable(ValueError):
-    """A document that no store keeps and no reader takes; the text says why, and holds nothing of its content."""
+    """A document that no store accepts and no reader returns; the text is the reason, without any content."""
 
 
 def check(write: Write) -> None:
-    """Raise NotStorable for a write that could not be read again."""
+    """Raise NotStorable for a document that could not be read again."""
     kind = INDICES.get(write.index)
     if kind is None or type(write.document) is not kind:
         raise NotStorable("the document is not of its index's kind")
@@ -38,7 +38,7 @@ def check(write: Write) -> None:
 
 
 def read(key: Any, fields: Mapping[str, Any], kind: type[D]) -> D:
-    """Return the record of what a store holds, or raise NotStorable; fields that no record has are passed over."""
+    """Return the record of stored fields, or raise NotStorable; unknown fields are ignored."""
     if not is_key(key):
         raise NotStorable("the key is no text, or an empty one, or holds half a surrogate pair")
     try:
@@ -50,12 +50,12 @@ def read(key: Any, fields: Mapping[str, Any], kind: type[D]) -> D:
 
 
 def is_key(key: Any) -> bool:
-    """Say whether a document can have this key."""
+    """Return whether a document can have this key."""
     return isinstance(key, str) and bool(key) and _is_text(key)
 
 
 def within_reach(query: Query) -> Query:
-    """Return a query whose window ends where moments end: what cannot be read counts in no sum."""
+    """Return a query with its window cut to storable times: what cannot be read counts in no sum."""
     if query.from_at >= EARLIEST and query.until_at <= LATEST:
         return query
     return msgspec.structs.replace(query, from_at=max(query.from_at, EARLIEST), until_at=min(query.until_at, LATEST))
@@ -70,7 +70,7 @@ def field_types(kind: type[Document]) -> dict[str, type]:
 
 @cache
 def required(index: str) -> frozenset[str]:
-    """Name the fields that every readable document of an index has."""
+    """Return the fields that every readable document of an index has."""
     hints = get_type_hints(INDICES[index])
     return frozenset(name for name in field_types(INDICES[index]) if hints[name] is _parts(hints[name])[0])
 
@@ -80,9 +80,9 @@ def _parts(hint: Any) -> list[type]:
 
 
 @cache
-def _values(kind: type[Document], wanted: type) -> Callable[[Document], tuple[Any, ...]]:
-    """Return what reads all fields of one type from a record of a kind."""
-    names = [name for name, found in field_types(kind).items() if found is wanted]
+def _values(kind: type[Document], field_type: type) -> Callable[[Document], tuple[Any, ...]]:
+    """Return a getter of all fields of one type from a record."""
+    names = [name for name, found_type in field_types(kind).items() if found_type is field_type]
     return attrgetter(*names) if len(names) > 1 else lambda document: tuple(getattr(document, name) for name in names)
 
 

@@ -1,7 +1,7 @@
-"""Whole milliseconds, which stores keep: a moment or a time is brought to them here and nowhere else.
+"""Whole milliseconds, as stores keep times and durations; the only place that converts to them.
 
-A moment is cut, never rounded: what a store gives back has the same milliseconds, and so the same version, as what was
-written. Seconds on the wire have three decimals and are floats, so they go to the nearest millisecond.
+A time is cut off, never rounded, so that a stored time gives the same milliseconds, and the same version, again.
+Seconds on the wire are floats with three decimals, so they are rounded to the nearest millisecond.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -11,17 +11,17 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 def to_ms(moment: datetime) -> int:
-    """Return the whole milliseconds from 1970 to a moment; what is left of one is cut off."""
+    """Return the whole milliseconds from 1970 to a time, cut off."""
     return (moment - EPOCH) // MILLISECOND
 
 
 def from_ms(ms: int) -> datetime:
-    """Return the moment in UTC, so many milliseconds after 1970."""
+    """Return the time, in UTC, of milliseconds after 1970."""
     return EPOCH + timedelta(milliseconds=ms)
 
 
 def ms_between(since: datetime, until: datetime) -> int:
-    """Return the whole milliseconds between what is stored of two moments; negative where the second is earlier."""
+    """Return the whole milliseconds between two times as stored; negative if the second is earlier."""
     return to_ms(until) - to_ms(since)
 
 

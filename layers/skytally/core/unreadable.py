@@ -1,9 +1,7 @@
-"""Unreadable things: what lies in a store or comes from a source and cannot be read.
+"""Unreadable items of a store or a source: they are skipped, and noted for people to see.
 
-It is skipped, and kept here so that people see it.
-
-Invariant: nothing unreadable stops what stands beside it. Whoever meets it notes it and goes on; noting waits for no
-store and never fails.
+Invariant: an unreadable item stops no other. Its reader notes it and goes on; a note never waits for a store and never
+fails.
 """
 
 import threading
@@ -20,18 +18,17 @@ from skytally.core.timestamps import to_ms
 
 D = TypeVar("D", bound=Document)
 Kind = Literal["document", "object", "row"]
-# The same thing is written down again so often, for as long as it is met.
+# An item that is read again is noted again after this time.
 NOTED_EVERY = timedelta(minutes=10)
-# What was met within this is shown and alarmed: a collector that fails now and then asks again in between.
+# Items noted within this time are shown and alarmed; a collector that fails sometimes reads them again meanwhile.
 MET_WITHIN = timedelta(hours=3)
-# What is beyond that many waits until the first of them may be written down again: junk without end costs a bounded
-# number of writes.
+# Further items wait until the oldest may be noted again, so endless junk costs a bounded number of writes.
 MOST_REMEMBERED = 10_000
 MAX_LENGTH = 512
 
 
 class Notes:
-    """What one process has met and could not read; safe from any thread."""
+    """The notes of one process of what it could not read; safe for threads."""
 
     def __init__(self, write: Callable[[Sequence[Write]], object], now: Callable[[], datetime] = clock.now) -> None:
         self._write, self._now = write, now
@@ -39,13 +36,11 @@ class Notes:
         self._noted_at: dict[str, datetime] = {}
 
     def add(self, kind: Kind, source: str, key: str, reason: str) -> None:
-        """Note a document of an index, an object of a folder,
-        or a row of a source, by its key and why it cannot be read.
-        """
+        """Note an unreadable document of an index, object of a folder or row of a source, by key and reason."""
         now, name = self._now(), f"{kind}/{source}/{sha256(key.encode(errors='backslashreplace')).hexdigest()[:32]}"
         with self._lock:
             is_full = len(self._noted_at) >= MOST_REMEMBERED
-            # The oldest stands first, and gives its place to another once it may be noted again itself.
+            # The oldest is first. A new item replaces it once it could be noted again.
             former = name if name in self._noted_at or not is_full else next(iter(self._noted_at))
             if now - self._noted_at.get(former, now - NOTED_EVERY) < NOTED_EVERY:
                 return
@@ -64,9 +59,9 @@ class Notes:
         *,
         stored_as: str = "",
     ) -> D | None:
-        """Return a document as its record; None where that cannot be: then it is noted, and `skipped` is called.
+        """Return the record of a document; note an unreadable one, call `skipped` and return None.
 
-        Its key may be what cannot be read: `stored_as` is how the store names it else.
+        The key itself may be unreadable: `stored_as` is then the store's own name of the document.
         """
         try:
             return storable.read(key, fields, kind)
@@ -79,20 +74,20 @@ class Notes:
 
 
 def plain(text: str) -> str:
-    """Return a text that every store takes and every terminal shows."""
+    """Return a text that every store accepts and every terminal shows."""
     return printable(text.encode(errors="backslashreplace").decode(), MAX_LENGTH)
 
 
 def met(documents: Documents, now: datetime) -> Iterator[Unreadable]:
-    """List what any process has met of late and could not read, the newest last."""
-    span = (now - MET_WITHIN, now + timedelta(days=1))
-    return (one for _, one in documents.during("unreadable", Unreadable, "seen_at", span, {}))
+    """Return what any process noted as unreadable lately, the newest last."""
+    period = (now - MET_WITHIN, now + timedelta(days=1))
+    return (item for _, item in documents.during("unreadable", Unreadable, "seen_at", period, {}))
 
 
 def met_by_source(documents: Documents, now: datetime) -> list[tuple[int, Unreadable]]:
-    """Return of each kind and source how many things could not be read of late, and the newest of them."""
-    found: dict[tuple[str, str], tuple[int, Unreadable]] = {}
-    for one in met(documents, now):
-        count, _ = found.get((one.kind, one.source), (0, one))
-        found[one.kind, one.source] = (count + 1, one)
-    return [found[key] for key in sorted(found)]
+    """Return for each kind and source how many items were unreadable lately, and the newest of them."""
+    by_source: dict[tuple[str, str], tuple[int, Unreadable]] = {}
+    for item in met(documents, now):
+        count, _ = by_source.get((item.kind, item.source), (0, item))
+        by_source[item.kind, item.source] = (count + 1, item)
+    return [by_source[key] for key in sorted(by_source)]

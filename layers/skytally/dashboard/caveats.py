@@ -20,22 +20,25 @@ def boot_key(usage: Usage) -> BootKey:
 
 
 def usage_doubts(
-    boots: Iterable[Usage], worth: Mapping[BootKey, Score], silent: Callable[[Usage], bool]
+    heard: Iterable[Usage], silent: Iterable[Usage], worth: Mapping[BootKey, Score]
 ) -> list[dict[str, Any]]:
     """Name what is not known of the boots of a window:
-    silent vms, wrong clocks, estimates, benchmarks that do not count.
+    silent vms, and of those that were heard of wrong clocks, estimates, benchmarks that do not count.
     """
-    ordered = sorted(boots, key=lambda usage: (usage.cloud, usage.vm))
     kinds: dict[str, Callable[[Usage], Any]] = {
-        "silent": lambda usage: iso(usage.last_sampled_at) if silent(usage) else None,
         "clock_offset": _clock_offset,
         "clock_ahead": lambda usage: usage.clock_ahead or None,
         "estimated_edge": lambda usage: usage.estimated or None,
         "quarantined_benchmark": lambda usage: worth[boot_key(usage)].quarantined or None,
         "no_hs23": lambda usage: True if worth.get(boot_key(usage), UNSCORED).hs23 is None else None,
     }
-    found = (doubt(kind, [(usage, of(usage)) for usage in ordered]) for kind, of in kinds.items())
-    return [one for one in found if one["vm_count"]]
+    silences = doubt("silent", [(usage, iso(usage.last_sampled_at)) for usage in _ordered(silent)])
+    doubts = [silences, *(doubt(kind, [(usage, of(usage)) for usage in _ordered(heard)]) for kind, of in kinds.items())]
+    return [row for row in doubts if row["vm_count"]]
+
+
+def _ordered(boots: Iterable[Usage]) -> list[Usage]:
+    return sorted(boots, key=lambda usage: (usage.cloud, usage.vm))
 
 
 def _clock_offset(usage: Usage) -> float | None:

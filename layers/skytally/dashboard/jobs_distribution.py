@@ -10,7 +10,8 @@ from skytally.core.job_outcomes import OTHER, OUTCOMES
 from skytally.core.ports import Documents
 from skytally.dashboard.jobs_view import by_outcome, ended_jobs
 from skytally.dashboard.time_range import Window
-from skytally.dashboard.usage_view import Where, frame
+from skytally.dashboard.usage_view import frame
+from skytally.dashboard.window_boots import Where
 
 COUNTS = tuple(f"{outcome}_count" for outcome in OUTCOMES if outcome != OTHER)
 

@@ -18,7 +18,8 @@ from skytally.core.ports import Documents, Query, Row
 from skytally.core.records import iso
 from skytally.dashboard.job_details import detailed
 from skytally.dashboard.time_range import Window, step_end
-from skytally.dashboard.usage_view import Where, frame
+from skytally.dashboard.usage_view import frame
+from skytally.dashboard.window_boots import Where
 
 DISPLAYS = {
     "cloud": ("cloud",),

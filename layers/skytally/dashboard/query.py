@@ -1,24 +1,36 @@
 """The dashboard's data: which view a query asks for, over what, in which order and how much of it."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from skytally.accounting import cloud_names
+from skytally.core import records
 from skytally.core.concurrently import concurrently
 from skytally.core.distributions import DISTRIBUTIONS
 from skytally.core.errors import Malformed
+from skytally.core.months import month_of
 from skytally.core.ports import Documents, Objects
 from skytally.core.records import iso
 from skytally.core.site_data import Site, SiteFault
 from skytally.core.unreadable import Notes
-from skytally.dashboard import health_view, jobs_distribution, jobs_view, usage_view
+from skytally.dashboard import (
+    alarm_view,
+    health_view,
+    jobs_distribution,
+    jobs_view,
+    overview,
+    statement_view,
+    usage_series,
+    usage_view,
+)
 from skytally.dashboard.paging import cut, listed
 from skytally.dashboard.time_range import Window, step_end, step_start, window
+from skytally.dashboard.window_boots import Where, window_boots
 from skytally.secrets import audit
 
 SECRETS_DAYS = 31
@@ -35,7 +47,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     """A query of a reader, and where its answer lies.
 
     `clouds` are those that it is about, `visible` those that the reader may see; none named are all. `panda_url` is
-    where jobs have their pages, if anywhere.
+    where jobs have their pages, if anywhere. `off` names the timers that have nothing to do.
     """
 
     query: Mapping[str, str]
@@ -47,6 +59,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     site: Site
     site_fault: SiteFault | None
     panda_url: str
+    off: Collection[str]
     now: datetime
 
 
@@ -63,9 +76,10 @@ def data(asked: Asked) -> dict[str, Any]:
         raise Malformed("part=distribution is of view=jobs: name that view", field="part")
     answer = VIEWS[view_name](asked, parts)
     rows = answer.get("table", [])
-    if view_name == "health" or not (rows or answer.get("series")):
+    if view_name in {"overview", "health"} or not (rows or answer.get("series")):
         check_cloud(asked)
-    return answer | {"table": listed(rows, asked_cut), "row_count": len(rows)}
+    alarms = alarm_view.open_alarms(asked.visible, asked.documents)
+    return answer | {"table": listed(rows, asked_cut), "row_count": len(rows), "open_alarms": len(alarms)}
 
 
 def check_cloud(asked: Asked) -> None:
@@ -83,9 +97,12 @@ def _one_of(field: str, value: str, known: Mapping[str, Any]) -> str:
 def _usage(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     by = _one_of("by", asked.query.get("by", "cloud"), usage_view.DIMENSIONS)
     shown, where = window(asked.query, asked.now), _where(asked, usage_view.FILTERS)
-    table = partial(usage_view.usage_view, shown, where, by, asked.documents, asked.site, asked.now)
+    boots = window_boots(shown, where, asked.documents, asked.now)
+    plotted_by = usage_view.PLOTTED_BY[by]
     return usage_view.frame("usage", shown, asked.now) | _parts(
-        parts, table, partial(usage_view.usage_series, shown, where, asked.documents)
+        parts,
+        partial(usage_view.usage_view, shown, where, by, boots, asked.documents, asked.site, asked.now),
+        partial(usage_series.usage_series, shown, where, plotted_by, boots, asked.documents, asked.site),
     )
 
 
@@ -99,7 +116,7 @@ def _parts(
     return answer | {"series": points}
 
 
-def _where(asked: Asked, filters: Sequence[str]) -> usage_view.Where:
+def _where(asked: Asked, filters: Sequence[str]) -> Where:
     """Hold what is shown to what the query names and the reader may see."""
     named = {name: (asked.query[name],) for name in filters if name in asked.query}
     return named | ({"cloud": asked.clouds} if asked.clouds else {})
@@ -115,6 +132,20 @@ def _jobs(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     return usage_view.frame("jobs", shown, asked.now) | _parts(
         parts, table, partial(jobs_view.jobs_series, shown, where, asked.documents)
     )
+
+
+def _statement(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
+    """Show a calendar month, this one where none is named."""
+    month = records.month(asked.query.get("month", month_of(asked.now)))
+    shown = usage_view.frame("statement", statement_view.month_window(month), asked.now)
+    shown |= {"month": month, **statement_view.neighbours(month, asked.now)}
+    shown |= {"coverage": None, "doubts": [], "series": []}
+    table = partial(statement_view.statement_table, month, asked.clouds, asked.documents, asked.site, asked.now)
+    series = partial(statement_view.statement_series, month, asked.clouds, asked.documents)
+    if len(parts) == 1:
+        return shown | (table() if "table" in parts else series())
+    answer, points = concurrently(table, series)
+    return shown | answer | points
 
 
 def _secrets(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
@@ -162,12 +193,31 @@ def _ends(held: Sequence[audit.SecretRecord], shown: Window) -> list[dict[str, A
     ]
 
 
+def _overview(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
+    """Show the last hour, whatever window is asked for."""
+    until = {"until": asked.query["until"]} if "until" in asked.query else {}
+    shown = structs.replace(window({"window": "hour"} | until, asked.now), step=overview.HOUR)
+    sources = overview.Sources(documents=asked.documents, objects=asked.objects, notes=asked.notes, off=asked.off)
+    return usage_view.frame("overview", shown, asked.now) | _parts(
+        parts,
+        partial(overview.overview, shown, asked.clouds, sources, asked.now),
+        partial(overview.overview_series, shown, asked.clouds, asked.documents),
+    )
+
+
 def _health(asked: Asked, _: Sequence[str]) -> dict[str, Any]:
     """Show how skytally is now, whatever window is asked for."""
     now = iso(asked.now)
-    answer = health_view.health_view(asked.clouds, asked.documents, asked.site_fault, asked.now)
+    answer = health_view.health_view(asked.clouds, asked.off, asked.documents, asked.site_fault, asked.now)
     return {"from": now, "until": now, "doubts": [], "choices": {}} | answer
 
 
 View = Callable[[Asked, Sequence[str]], dict[str, Any]]
-VIEWS: dict[str, View] = {"usage": _usage, "jobs": _jobs, "secrets": _secrets, "health": _health}
+VIEWS: dict[str, View] = {
+    "overview": _overview,
+    "usage": _usage,
+    "jobs": _jobs,
+    "statement": _statement,
+    "secrets": _secrets,
+    "health": _health,
+}

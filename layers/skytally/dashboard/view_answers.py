@@ -12,16 +12,25 @@ from skytally.accounting.measures import JOBS, JOBS_PLOTTED
 from skytally.core.documents import Job
 from skytally.core.records import IsoMoment
 from skytally.dashboard import job_details
+from skytally.dashboard.health_view import OFF, RUNNING, SKIPPED
 from skytally.dashboard.jobs_view import DISPLAYS
 from skytally.secrets.audit import LOST, REPORTS, TAKEN, WAITING
 from skytally.secrets.outcomes import DELIVERED, EXPIRED, REVOKED
 
 Count = Annotated[int, Meta(ge=0)]
 HEALTH_KINDS = ("timer", "source", "credential", "site_data", "unreadable")
-HEALTH_STATES = (FAILING, WELL, "running", "skipped", "raised")
+HEALTH_STATES = (FAILING, WELL, RUNNING, OFF, SKIPPED, "raised")
 SECRET_STATES = (WAITING, DELIVERED, EXPIRED, REVOKED, "damaged")
 BOOT_STATES = (WAITING, TAKEN, REPORTS, LOST)
 
+Evidence = Annotated[
+    dict[str, str], Meta(description="the parameters of the view that shows it, of the page and of `dashboard/data`")
+]
+
+COVERAGE = (
+    "time of which reports arrived, divided by the time that the vms were up by the calendar or were expected to be: a "
+    "vm that fell silent is expected for seven days, unless it boots again"
+)
 Span = TypedDict("Span", {"from": IsoMoment, "until": IsoMoment})
 
 
@@ -32,6 +41,7 @@ class ViewAnswer(Span):
     table: list[Any]
     row_count: Annotated[Count, Meta(description="rows of the whole table, of which offset and limit cut a part")]
     series: list[Any]
+    open_alarms: Annotated[Count, Meta(description="open alarms of all clouds that the reader may see")]
 
 
 class WindowAnswer(ViewAnswer):
@@ -65,11 +75,39 @@ class UsageCloudRow(UsageMeasures):
     cloud: str
 
 
+class UsageSiteRow(UsageMeasures):
+    """A site of a cloud, with `by=site`."""
+
+    cloud: str
+    site: str | None
+
+
+class UsageGroupRow(UsageMeasures):
+    """A group of vms of a cloud, with `by=group`."""
+
+    cloud: str
+    group: str | None
+
+
+class UsageFlavorRow(UsageMeasures):
+    """A flavor of a cloud, with `by=flavor`."""
+
+    cloud: str
+    flavor: str | None
+
+
 class UsageVmRow(UsageMeasures):
-    """A vm, with `by=vm`."""
+    """A vm, with `by=vm`; what it is is said by its newest boot in the window."""
 
     cloud: str
     vm: str
+    flavor: str | None
+    cores: int | None
+    cpu_model: str | None
+    agent_version: str | None
+    benchmark_score: float | None
+    boot_count: Count
+    open_alarms: Count
 
 
 class IntervalRow(Span):
@@ -91,13 +129,22 @@ class IntervalRow(Span):
 
 
 class UsagePoint(TypedDict):
-    """What ran in a step, of a cloud."""
+    """What ran in a step, of a cloud, or of its sites, groups or flavors where the table has a row of each."""
 
     at: IsoMoment
     until: IsoMoment
     cloud: str
+    site: NotRequired[str | None]
+    group: NotRequired[str | None]
+    flavor: NotRequired[str | None]
     core_hours: float
     cpu_hours: float
+    efficiency: float | None
+    hs23_hours: Annotated[
+        float | None, Meta(description="null where no boot has a score, and where boots times steps are too many")
+    ]
+    vm_count: Annotated[Count, Meta(description="vms between their boot and their last report")]
+    silent_vms: Count
 
 
 class DoubtfulVm(TypedDict):
@@ -122,6 +169,7 @@ class UsageChoices(TypedDict):
     cloud: list[str]
     site: list[str]
     group: list[str]
+    flavor: list[str]
 
 
 class UsageAnswer(WindowAnswer):
@@ -298,7 +346,21 @@ class HealthRow(TypedDict):
     cloud: str | None
     state: str | None
     since: IsoMoment | None
+    period_seconds: Annotated[int | None, Meta(description="of a timer: the longest time between two of its calls")]
     message: str | None
+
+
+class AlarmHistoryRow(TypedDict):
+    """An alarm that is open or was resolved within 31 days."""
+
+    kind: str
+    subject: str
+    cloud: str | None
+    raised_at: IsoMoment
+    resolved_at: IsoMoment | None
+    open_seconds: float
+    message: str
+    evidence: Evidence
 
 
 class HealthTotals(TypedDict):
@@ -315,6 +377,7 @@ class HealthAnswer(ViewAnswer):
     """view=health: how skytally is now, whatever window is named."""
 
     view: Literal["health"]
+    history: Annotated[list[AlarmHistoryRow], Meta(description="newest first")]
     coverage: None
     totals: HealthTotals
     doubts: Annotated[list[Any], Meta(max_length=0)]

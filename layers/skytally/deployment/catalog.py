@@ -1,6 +1,4 @@
-"""The functions of a deployment: the one list from which the local server,
-the deployment descriptions and OpenAPI are made.
-"""
+"""The catalog of functions: the local server, the deployment descriptions and OpenAPI are made from it."""
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,14 +12,12 @@ FROM_AT, UNTIL_AT = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 16, tzin
 
 
 def service_of(name: str) -> str:
-    """Return a function's name as paths have it."""
+    """Return a function's name in paths."""
     return name.replace("_", "-")
 
 
 class Function(Struct, frozen=True):
-    """One function: its name, what it does in one line,
-    for a timer when it runs (cron, UTC), and whether it needs the keys.
-    """
+    """One function: its name, a summary, a timer's schedule (cron, UTC), and whether it needs the keys."""
 
     name: str
     summary: str
@@ -35,7 +31,7 @@ class Function(Struct, frozen=True):
 
     @property
     def period_seconds(self) -> int:
-        """Return the longest gap between two calls of a timer; 0 for what is no timer."""
+        """Return the longest gap between two calls of a timer; 0 for other functions."""
         return longest_gap_seconds(self.schedule) if self.schedule else 0
 
 

@@ -1,9 +1,7 @@
-"""Deployment: what a platform must be told of each function,
-from a site's description and the one list in deployment/catalog.py.
+"""Deployment descriptions: each function's specification, from a site's description and deployment/catalog.py.
 
-One image holds all functions; FUNCTION_TARGET chooses. Secrets are files that the platform mounts at SECRETS_FOLDER and
-are named here, never held. What is the same on every platform is here, an adapter a platform says it in that platform's
-words.
+One image holds all functions; FUNCTION_TARGET chooses one. Secrets are files that the platform mounts at
+SECRETS_FOLDER; a description has their names, never their values. Each platform's adapter translates a specification.
 """
 
 import json
@@ -30,7 +28,7 @@ SETTING = re.compile(r"SKYTALLY_[A-Z0-9_]+|AWS_[A-Z0-9_]+|STORAGE_EMULATOR_HOST|
 SECRET_SETTING = re.compile(r"SECRET|PASSWORD|API_KEY$|SESSION_TOKEN")
 IMAGE = re.compile(r"\S+(:[^\s:/]+|@sha256:[0-9a-f]{64})")
 MOST_LEVELS = 3
-# What Kubernetes and cron-connector both take: no seconds, no L, no #, and no 7 for Sunday.
+# The cron fields that Kubernetes and cron-connector both accept: no seconds, no L, no #, and no 7 for Sunday.
 CRON_VALUE = r"(\d{1,2}|[a-zA-Z]{3})"
 CRON_TERM = rf"(\*|{CRON_VALUE}(-{CRON_VALUE})?)(/\d{{1,2}})?"
 CRON_FIELD = re.compile(rf"{CRON_TERM}(,{CRON_TERM})*")
@@ -38,11 +36,11 @@ SUNDAY_AS_7 = re.compile(r"(^|[-,])0?7($|[-,/])")
 
 
 class Description(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a site wants to run: settings and secrets of every function, and of single ones by their names in paths.
+    """A site's deployment: settings and secrets of all functions, and of single ones by their names in paths.
 
-    `secrets` are mounted by every function, keys among them by those that use keys. `secret_files` says where the
-    values of secrets lie, so that a platform that lost them gets them again. `schedules` are other schedules of single
-    timers (cron in UTC), an empty one switches the timer off.
+    `secrets` are mounted by every function, keys only by functions that use keys. `secret_files` names the files with
+    the values of secrets, so that a platform that lost them gets them again. `schedules` replace the schedules of
+    single timers (cron in UTC); an empty one switches the timer off.
     """
 
     image: str
@@ -55,14 +53,14 @@ class Description(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def secret_names(self) -> set[str]:
-        """Return every secret that some function mounts."""
+        """Return all secrets that functions mount."""
         return {*self.secrets, *(name for names in self.function_secrets.values() for name in names)}
 
 
 def parse(text: bytes) -> Description:
-    """Read a description, written in YAML or JSON; raises Malformed with what is wrong and where."""
+    """Return the description of a YAML or JSON text; raise Malformed with the fault and its place."""
     try:
-        # JSON is YAML but for what some characters are written as.
+        # YAML reads JSON, except for some escapes.
         is_json = text.lstrip().startswith(b'{"')
         fields = json.loads(text, object_pairs_hook=_object) if is_json else _Loader(text).get_single_data()
     except (
@@ -74,20 +72,20 @@ def parse(text: bytes) -> Description:
     ) as error:  # A tag may not fit its value.
         raise Malformed(f"this is no description of a deployment: {printable(' '.join(str(error).split()))}") from None
     try:
-        described = msgspec.convert(fields, type=Description)
+        description = msgspec.convert(fields, type=Description)
     except msgspec.ValidationError as error:
         unquoted = next(_unquoted("", fields, MOST_LEVELS), None) if str(error).startswith("Expected `str`") else None
         reason = f"{unquoted} must be text: quote it" if unquoted else str(error)
         raise Malformed(f"this is no description of a deployment: {printable(reason)}") from None
-    _check(described)
-    return described
+    _check(description)
+    return description
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose mappings have each key once."""
+    """A YAML loader that refuses duplicate keys."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Return a mapping as it is written; raises YAMLError with the key that it has twice."""
+        """Return a mapping's node; raise YAMLError with a duplicate key."""
         mapping = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key in (key for key, _ in mapping.value if isinstance(key, yaml.ScalarNode)):
@@ -99,7 +97,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON; raises ValueError with the key that it has twice."""
+    """Return a JSON object; raise ValueError with a duplicate key."""
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:
@@ -109,7 +107,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _unquoted(path: str, value: Any, levels: int) -> Iterator[str]:
-    """Yield the places of values that are no text, such as a number of YAML's, down to some levels."""
+    """Return the paths of values that are no text, such as YAML numbers, down to a depth."""
     if isinstance(value, dict | list) and levels:
         named = value.items() if isinstance(value, dict) else enumerate(value)
         for name, inner in named:
@@ -118,57 +116,59 @@ def _unquoted(path: str, value: Any, levels: int) -> Iterator[str]:
         yield path
 
 
-def specifications(described: Description) -> list[Specification]:
-    """Return what is wanted of each function."""
-    return [_specification(function, described) for function in FUNCTIONS]
+def specifications(description: Description) -> list[Specification]:
+    """Return the specification of each function."""
+    return [_specification(function, description) for function in FUNCTIONS]
 
 
-def _specification(function: Function, described: Description) -> Specification:
-    secrets = {name for name in described.secrets if function.keys or not KEY_NAME.fullmatch(name)}
+def _specification(function: Function, description: Description) -> Specification:
+    secrets = {name for name in description.secrets if function.keys or not KEY_NAME.fullmatch(name)}
     settings = {
         "SKYTALLY_KEYS": SECRETS_FOLDER,
-        **described.settings,
-        **described.function_settings.get(function.service, {}),
+        **description.settings,
+        **description.function_settings.get(function.service, {}),
     }
     return Specification(
         service=function.service,
-        image=described.image,
+        image=description.image,
         settings=settings | {"FUNCTION_TARGET": function.name},
-        secrets=tuple(sorted(secrets | set(described.function_secrets.get(function.service, ())))),
-        schedule=described.schedules.get(function.service, function.schedule or "") or None,
+        secrets=tuple(sorted(secrets | set(description.function_secrets.get(function.service, ())))),
+        schedule=description.schedules.get(function.service, function.schedule or "") or None,
         memory_limit=MEMORY["limit"],
         memory_request=MEMORY["request"],
     )
 
 
-def _check(described: Description) -> None:
-    if not IMAGE.fullmatch(described.image):
+def _check(description: Description) -> None:
+    if not IMAGE.fullmatch(description.image):
         raise Malformed("image must name a tag or a digest, so that a roll-back is one too", field="image")
     services = {function.service for function in FUNCTIONS}
-    _check_names("function_settings", described.function_settings, services)
-    _check_names("function_secrets", described.function_secrets, services)
-    _check_names("schedules", described.schedules, {function.service for function in FUNCTIONS if function.schedule})
-    for settings in (described.settings, *described.function_settings.values()):
+    _check_names("function_settings", description.function_settings, services)
+    _check_names("function_secrets", description.function_secrets, services)
+    _check_names("schedules", description.schedules, {function.service for function in FUNCTIONS if function.schedule})
+    for settings in (description.settings, *description.function_settings.values()):
         _check_settings(settings)
-    for name in sorted(described.secret_names | set(described.secret_files)):
+    for name in sorted(description.secret_names | set(description.secret_files)):
         check_secret_name(name)
-    for service, schedule in described.schedules.items():
+    for service, schedule in description.schedules.items():
         _check_schedule(service, schedule)
 
 
 def check_secret_name(name: str) -> None:
-    """Raise Malformed for a name that not every platform takes for a secret."""
+    """Raise Malformed for a secret's name that not every platform accepts."""
     if not DNS_LABEL.fullmatch(name):
         rule = "platforms take up to 63 of a-z, 0-9 and -, with a letter or digit at both ends"
         raise Malformed(f"{name!r} is no name of a secret: {rule}", field="secrets")
 
 
-def _check_names(field: str, given: Iterable[str], known: set[str]) -> None:
-    for name in sorted(set(given) - known):
-        right = (
-            f"write {service_of(name)}" if service_of(name) in known else f"it is none of {', '.join(sorted(known))}"
+def _check_names(field: str, given: Iterable[str], valid_names: set[str]) -> None:
+    for name in sorted(set(given) - valid_names):
+        remedy = (
+            f"write {service_of(name)}"
+            if service_of(name) in valid_names
+            else f"it is none of {', '.join(sorted(valid_names))}"
         )
-        raise Malformed(f"{field} names {name!r}: {right}", field=field)
+        raise Malformed(f"{field} names {name!r}: {remedy}", field=field)
 
 
 def _check_settings(settings: Mapping[str, str]) -> None:

@@ -1,6 +1,4 @@
-"""Where functions answer: at `<base>/function/<name>`,
-or each at a host of its own where the base holds `{function}`.
-"""
+"""URLs of functions: `<base>/function/<name>`, or a host of their own if the base contains `{function}`."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -13,14 +11,12 @@ FUNCTION = "{function}"
 def url_of(base: str, path: str) -> str:
     """Return the URL of a function's path, such as `agent/vm.py`."""
     name, slash, rest = path.partition("/")
-    there = base.rstrip("/") if FUNCTION in base else f"{base.rstrip('/')}/function/{FUNCTION}"
-    return there.replace(FUNCTION, name) + slash + rest
+    template = base.rstrip("/") if FUNCTION in base else f"{base.rstrip('/')}/function/{FUNCTION}"
+    return template.replace(FUNCTION, name) + slash + rest
 
 
 def check_base(base: str, *, insecure: bool) -> None:
-    """Raise Malformed for a base that is no URL,
-    or that would let tokens and payloads travel in clear without anybody having said so.
-    """
+    """Raise Malformed for a base that is no URL, or plain http without `insecure`: it carries tokens and payloads."""
     if "@" in base:
         raise Malformed("--base holds a user or a password: a URL is logged by whoever it passes, so leave them out")
     if not _is_url(url_of(base, "name")):
@@ -31,7 +27,7 @@ def check_base(base: str, *, insecure: bool) -> None:
 
 
 def check_gateway(gateway: str, *, insecure: bool) -> None:
-    """Raise Malformed for a gateway that is no URL, or whose password would travel in clear though nobody said so."""
+    """Raise Malformed for a gateway that is no URL, or plain http without `insecure`: it carries the password."""
     if not _is_url(gateway):
         raise Malformed(f"--gateway is a URL such as https://gateway.example.org, and {gateway!r} is none")
     _check_not_in_clear(gateway, gateway, "the password", insecure=insecure)
@@ -55,13 +51,13 @@ def _check_not_in_clear(url: str, name: str, what: str, *, insecure: bool) -> No
 
 
 def is_private(base: str) -> bool:
-    """Say whether nobody else can read what is sent to a base that was checked."""
+    """Return whether nobody else can read what is sent to a checked base."""
     parts = urlsplit(url_of(base, "name"))
     return parts.scheme == "https" or is_this_machine(parts.hostname or "")
 
 
 def is_this_machine(host: str) -> bool:
-    """Say whether a host is where this runs, so that nothing travels."""
+    """Return whether a host is this machine, so that nothing is sent over a network."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

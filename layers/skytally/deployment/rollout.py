@@ -1,9 +1,13 @@
-"""Rolling out: a platform is brought to what a description wants, and nothing is called deployed that does not answer.
+"""Rollouts: bring a platform to what a description specifies.
 
-Invariants: a function counts as deployed when the process that answers is of the very specification that was asked for.
-What is so already is left alone. Functions that run are changed one after another, and the first whose new version does
-not come up ends the rollout, so that a wrong setting reaches one function at most; where the platform keeps the old
-version until the new one is ready, it reaches none. A rollout that was broken off is finished by the next.
+Invariants:
+
+* A function counts as deployed when the process that answers has exactly the requested specification.
+* Functions that match already are left alone.
+* Running functions are changed one after another. The first whose new version does not answer ends the rollout, so a
+  wrong setting reaches one function at most, and none on a platform that keeps the old version until the new one is
+  ready.
+* The next rollout finishes one that was interrupted.
 """
 
 import time
@@ -18,11 +22,11 @@ from skytally.core.errors import Conflict, Malformed, Unavailable
 from skytally.core.ports import FunctionPlatform, Running, Specification, TimerPlatform
 
 LOOK_EVERY_SECONDS = 0.5
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class Pace(Struct, frozen=True):
-    """How long a rollout waits for one function, and by which clock."""
+    """How long a rollout waits for one function, and its clock."""
 
     seconds: float = 120.0
     monotonic: Callable[[], float] = time.monotonic
@@ -30,7 +34,7 @@ class Pace(Struct, frozen=True):
 
 
 class Drift(Enum):
-    """How what runs differs from what is wanted."""
+    """How a deployed function differs from its specification."""
 
     NONE = "as wanted"
     MISSING = "missing"
@@ -40,7 +44,7 @@ class Drift(Enum):
 
 
 class Row(Struct, frozen=True):
-    """One function, timer or secret, how it differs, and the command that puts it right."""
+    """One function, timer or secret: how it differs, and the command that corrects it."""
 
     name: str
     kind: str
@@ -49,26 +53,26 @@ class Row(Struct, frozen=True):
     remedy: str = "skytally deploy apply"
 
 
-def hand_over(platform: FunctionPlatform, files: Mapping[str, str], wanted: Iterable[str], tell: Tell) -> None:
-    """Hand over the secrets that the platform does not keep yet;
-    raise Malformed, before anything runs, for one that nobody has.
+def hand_over(platform: FunctionPlatform, files: Mapping[str, str], names: Iterable[str], log: Log) -> None:
+    """Put the missing secrets on the platform; raise Malformed before any change for one without a file.
 
-    A secret with another value has another name: so functions roll with it, and a roll-back finds the old one.
+    A new value has a new name, so functions are changed with it, and a roll-back still has the old one.
     """
-    kept = platform.secrets()
-    missing = sorted(set(wanted) - kept)
-    unknown = [name for name in missing if name not in files]
-    if unknown:
+    existing = platform.secrets()
+    missing = sorted(set(names) - existing)
+    without_file = [name for name in missing if name not in files]
+    if without_file:
         raise Malformed(
-            f"the platform keeps no secret {', '.join(unknown)}: hand it over with `skytally deploy secret NAME FILE`"
+            f"the platform keeps no secret {', '.join(without_file)}: "
+            "hand it over with `skytally deploy secret NAME FILE`"
         )
     for name in missing:
         platform.put_secret(name, read_secret(Path(files[name])))
-        tell(f"secret {name}: kept")
+        log(f"secret {name}: kept")
 
 
 def read_secret(path: Path) -> str:
-    """Return the text of a secret's file; raises Malformed with the path, never with a part of what is in it."""
+    """Return the text of a secret's file; raise Malformed with the path, never with any content."""
     try:
         return path.read_text().strip()
     except OSError as error:
@@ -77,80 +81,86 @@ def read_secret(path: Path) -> str:
         raise Malformed(f"{path} is no text, and platforms keep secrets as text") from None
 
 
-def roll_out(platform: FunctionPlatform, wanted: Sequence[Specification], pace: Pace, tell: Tell) -> None:
-    """Bring functions to what is wanted: those that are new all at once,
-    then those that change, one after another; timers come last.
+def roll_out(platform: FunctionPlatform, specifications: Sequence[Specification], pace: Pace, log: Log) -> None:
+    """Deploy functions: new ones all at once, then changed ones one after another, then timers.
 
-    Raises Unavailable where one does not come up in time, Malformed where the platform refuses one, Conflict where
-    somebody else deploys another version meanwhile; what came before it stays.
+    Raise Unavailable if a function does not answer in time, Malformed if the platform refuses one, Conflict if somebody
+    else deploys another version meanwhile. Earlier changes stay.
     """
-    found = {one.service: platform.running(one) for one in wanted}
-    new = [one for one in wanted if found[one.service] is None]
-    changed = [one for one in wanted if _differs(found[one.service], one)]
-    for one in wanted:
-        if one not in new and one not in changed:
-            tell(f"{one.service}: unchanged")
-    for one in new:
-        platform.put(one)
-    for one in new:
-        _wait(platform, one, None, pace, tell)
-    for one in changed:
-        before = platform.running(one)
-        platform.put(one)
-        _wait(platform, one, before.digest if before else None, pace, tell)
-    for one in wanted:
+    deployed = {specification.service: platform.running(specification) for specification in specifications}
+    new = [specification for specification in specifications if deployed[specification.service] is None]
+    changed = [
+        specification for specification in specifications if _differs(deployed[specification.service], specification)
+    ]
+    for specification in specifications:
+        if specification not in new and specification not in changed:
+            log(f"{specification.service}: unchanged")
+    for specification in new:
+        platform.put(specification)
+    for specification in new:
+        _wait(platform, specification, None, pace, log)
+    for specification in changed:
+        before = platform.running(specification)
+        platform.put(specification)
+        _wait(platform, specification, before.digest if before else None, pace, log)
+    for specification in specifications:
         if isinstance(platform, TimerPlatform):
-            platform.put_timer(one)
+            platform.put_timer(specification)
 
 
-def _differs(running: Running | None, wanted: Specification) -> bool:
-    """Say whether a function that is there is another one, or one that does not answer."""
-    return running is not None and not (running.digest == wanted.digest and running.is_ready)
+def _differs(running: Running | None, specification: Specification) -> bool:
+    """Return whether a deployed function has another specification or does not answer."""
+    return running is not None and not (running.digest == specification.digest and running.is_ready)
 
 
-def _wait(platform: FunctionPlatform, wanted: Specification, before: str | None, pace: Pace, tell: Tell) -> None:
-    """Wait until the version that is wanted answers, telling what it waits for when that changes.
+def _wait(platform: FunctionPlatform, specification: Specification, before: str | None, pace: Pace, log: Log) -> None:
+    """Wait until the new version answers; report what the platform says when that changes.
 
-    `before` is the digest of the version that was there. Raises Conflict for one that is neither.
+    `before` is the digest of the version before. Raise Conflict for a version that is neither.
     """
-    deadline, told = pace.monotonic() + pace.seconds, ""
+    deadline, reported = pace.monotonic() + pace.seconds, ""
     while True:
-        running = platform.running(wanted) or Running(None, "", words="the platform does not know it yet")
-        if running.digest == wanted.digest and running.is_ready:
-            tell(f"{wanted.service}: deployed")
+        running = platform.running(specification) or Running(None, "", words="the platform does not know it yet")
+        if running.digest == specification.digest and running.is_ready:
+            log(f"{specification.service}: deployed")
             return
-        if running.digest not in {None, before, wanted.digest}:
-            raise Conflict(f"{wanted.service} is not deployed: somebody else deployed another version at the same time")
-        if before is not None and running.digest == before != wanted.digest:
+        if running.digest not in {None, before, specification.digest}:
+            raise Conflict(
+                f"{specification.service} is not deployed: somebody else deployed another version at the same time"
+            )
+        if before is not None and running.digest == before != specification.digest:
             running = msgspec.structs.replace(
                 running, words="the platform keeps the version before: can it pull the image?"
             )
         if running.is_final or pace.monotonic() >= deadline:
             why = running.words or "it does not answer, and the platform does not say why"
-            raise Unavailable(f"{wanted.service} is not deployed: {why}")
-        if running.words and running.words != told:
-            tell(f"{wanted.service}: {(told := running.words)}")
+            raise Unavailable(f"{specification.service} is not deployed: {why}")
+        if running.words and running.words != reported:
+            log(f"{specification.service}: {(reported := running.words)}")
         pace.sleep(LOOK_EVERY_SECONDS)
 
 
 def status(
-    platform: FunctionPlatform, wanted: Sequence[Specification], secrets: Iterable[str], files: Collection[str] = ()
+    platform: FunctionPlatform,
+    specifications: Sequence[Specification],
+    secrets: Iterable[str],
+    files: Collection[str] = (),
 ) -> list[Row]:
-    """Compare what runs with what is wanted; `files` names the secrets that a rollout hands over by itself."""
-    there, kept = platform.services(), platform.secrets()
-    rows = [_row(one, platform.running(one)) for one in wanted]
+    """Return the differences from the specifications; `files` names the secrets that a rollout puts by itself."""
+    services, secrets_kept = platform.services(), platform.secrets()
+    rows = [_row(specification, platform.running(specification)) for specification in specifications]
     if isinstance(platform, TimerPlatform):
-        timers = [(one, platform.has_timer(one)) for one in wanted]
+        timers = [(specification, platform.has_timer(specification)) for specification in specifications]
         rows += [
-            Row(one.service, "timer", Drift.NONE if is_so else Drift.CHANGED)
-            for one, is_so in timers
-            if one.schedule or not is_so
+            Row(specification.service, "timer", Drift.NONE if is_so else Drift.CHANGED)
+            for specification, is_so in timers
+            if specification.schedule or not is_so
         ]
     rows += [
         Row(name, "function", Drift.UNWANTED, remedy=f"skytally deploy remove {name}")
-        for name in unwanted(there, wanted)
+        for name in unwanted(services, specifications)
     ]
-    rows += [_secret_row(name, name in kept, name in files) for name in sorted(set(secrets))]
+    rows += [_secret_row(name, name in secrets_kept, name in files) for name in sorted(set(secrets))]
     return rows
 
 
@@ -160,15 +170,15 @@ def _secret_row(name: str, is_kept: bool, has_file: bool) -> Row:
     return Row(name, "secret", Drift.MISSING, remedy=f"skytally deploy secret {name} FILE")
 
 
-def unwanted(services: Iterable[str], wanted: Sequence[Specification]) -> list[str]:
-    """Return the functions of ours that a platform has and nobody wants, such as another version's of skytally."""
-    return sorted(set(services) - {one.service for one in wanted})
+def unwanted(services: Iterable[str], specifications: Sequence[Specification]) -> list[str]:
+    """Return skytally's deployed functions without a specification, such as another version's."""
+    return sorted(set(services) - {specification.service for specification in specifications})
 
 
-def _row(wanted: Specification, running: Running | None) -> Row:
+def _row(specification: Specification, running: Running | None) -> Row:
     if running is None:
-        return Row(wanted.service, "function", Drift.MISSING)
-    if running.digest != wanted.digest:
-        image = f"; its image is {running.image}" if running.image != wanted.image else ""
-        return Row(wanted.service, "function", Drift.CHANGED, running.words + image)
-    return Row(wanted.service, "function", Drift.NONE if running.is_ready else Drift.NOT_READY, running.words)
+        return Row(specification.service, "function", Drift.MISSING)
+    if running.digest != specification.digest:
+        image = f"; its image is {running.image}" if running.image != specification.image else ""
+        return Row(specification.service, "function", Drift.CHANGED, running.words + image)
+    return Row(specification.service, "function", Drift.NONE if running.is_ready else Drift.NOT_READY, running.words)

@@ -1,8 +1,8 @@
-"""Bodies: read under their cap, inflated under the same, and held in a bounded memory.
+"""Request bodies: read and inflated under a size limit, in a bounded memory.
 
-Invariant: all bodies that are read or worked on in this process together hold at most `TOTAL_BYTES`, one caller's at
-most half of that, beside `FREE_BYTES` for each request, which small reports and claims get by with. A request takes its
-room once, for all that it may come to, so none waits while it holds what another waits for.
+Invariant: all bodies of this process use at most `TOTAL_BYTES`, and one caller's at most half of that. Besides, each
+request has `FREE_BYTES`, which are enough for small reports and claims. A request reserves once all that it may need,
+so no request holds memory while it waits for more.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from skytally.http.http_error import too_large
 MIB = 1_024 * 1_024
 TOTAL_BYTES, SHARE_BYTES = 32 * MIB, 16 * MIB
 FREE_BYTES = 16 * 1_024
-# Inflated in a tenth of a millisecond: more is done in a thread.
+# Inflated in a tenth of a millisecond; larger bodies are inflated in a thread.
 INFLATED_AT_ONCE_BYTES = 64 * 1_024
 WAIT_SECONDS = 10.0
 
 
 class Waiter(Struct, eq=False):
-    """A request that waits for room."""
+    """A request that waits for memory."""
 
     party: str
     size: int
@@ -36,7 +36,7 @@ class Waiter(Struct, eq=False):
 
 
 class Memory:
-    """The room for bodies: first come, first served, but nobody waits for what another has beyond its share."""
+    """The memory for bodies: first come, first served, but a caller beyond its share delays nobody else."""
 
     def __init__(
         self, total_bytes: int = TOTAL_BYTES, share_bytes: int = SHARE_BYTES, wait_seconds: float = WAIT_SECONDS
@@ -47,16 +47,16 @@ class Memory:
         self._waiters: list[Waiter] = []
 
     @contextmanager
-    def room(self, party: str) -> Iterator["Room"]:
-        """Give a request of a caller its room, empty at first; all of it is given back at the end."""
-        room = Room(self, party)
+    def reservation(self, party: str) -> Iterator["Reservation"]:
+        """Yield the reservation of a caller's request, empty at first; release it at the end."""
+        reservation = Reservation(self, party)
         try:
-            yield room
+            yield reservation
         finally:
-            self._give_back(party, room.size)
+            self._give_back(party, reservation.size)
 
     async def take(self, party: str, size: int) -> None:
-        """Wait until so much room is free; raises Unavailable where that takes too long."""
+        """Wait until this many bytes are free; raise Unavailable if that takes too long."""
         waiter = Waiter(party, size, Future())
         with self._lock:
             self._waiters.append(waiter)
@@ -72,7 +72,7 @@ class Memory:
             raise
 
     def _grant(self) -> None:
-        """Let in whoever's turn it is; one that waits for its own caller's share holds up nobody else."""
+        """Grant memory to the next waiters; one that waits for its own caller's share delays nobody else."""
         with self._lock:
             for waiter in list(self._waiters):
                 if self._taken[waiter.party] + waiter.size > self._share_bytes:
@@ -99,15 +99,15 @@ class Memory:
         self._grant()
 
 
-class Room:
-    """What one request holds of the memory for bodies."""
+class Reservation:
+    """One request's part of the memory for bodies."""
 
     def __init__(self, memory: Memory, party: str) -> None:
         self._memory, self._party = memory, party
         self.size = 0
 
     async def take(self, size: int) -> None:
-        """Take the room of all that this request may come to, once."""
+        """Reserve, once, all bytes that this request may need."""
         await self._memory.take(self._party, size)
         self.size = size
 
@@ -115,12 +115,11 @@ class Room:
 MEMORY = Memory()
 
 
-async def read(raw: StarletteRequest, max_bytes: int, room: Room, *, gzip: bool) -> bytes:
-    """Return a request's body, read under its cap and, where `gzip` may come, inflated under the same.
+async def read(raw: StarletteRequest, max_bytes: int, reservation: Reservation, *, gzip: bool) -> bytes:
+    """Return a request's body, read under a size limit and, with `gzip`, inflated under the same limit.
 
-    Raises HttpError, Unavailable, or Malformed.
-
-    A body above `FREE_BYTES` waits for its room before more of it is read: its own length, and what it may become.
+    A body above `FREE_BYTES` reserves its own length and its inflated length before more of it is read. Raise
+    HttpError, Unavailable or Malformed.
     """
     is_gzip = gzip and raw.headers.get("content-encoding", "").lower() == "gzip"
     pieces, size = [], 0
@@ -129,26 +128,27 @@ async def read(raw: StarletteRequest, max_bytes: int, room: Room, *, gzip: bool)
         if size > max_bytes:
             raise too_large(max_bytes)
         pieces.append(piece)
-        if size > FREE_BYTES and not room.size:
+        if size > FREE_BYTES and not reservation.size:
             length = raw.headers.get("content-length", "")
-            await room.take((int(length) if length.isdigit() else max_bytes) + (max_bytes if is_gzip else 0))
+            await reservation.take((int(length) if length.isdigit() else max_bytes) + (max_bytes if is_gzip else 0))
     body = b"".join(pieces)
-    return await _inflated(body, max_bytes, room) if is_gzip else body
+    return await _inflated(body, max_bytes, reservation) if is_gzip else body
 
 
-async def _inflated(body: bytes, max_bytes: int, room: Room) -> bytes:
-    """Inflate a body to the length that its last four bytes say, and never further."""
+async def _inflated(body: bytes, max_bytes: int, reservation: Reservation) -> bytes:
+    """Return a body inflated to at most the length in its last four bytes."""
     length = min(int.from_bytes(body[-4:], "little"), max_bytes)
     if length <= INFLATED_AT_ONCE_BYTES:
         return inflate(body, length, max_bytes)
-    if not room.size:
-        await room.take(length)
+    if not reservation.size:
+        await reservation.take(length)
     return await asyncio.to_thread(inflate, body, length, max_bytes)
 
 
 def inflate(body: bytes, length: int, max_bytes: int) -> bytes:
-    """Return what was packed, at most `length` bytes of it;
-    raises Malformed where it is more or no gzip, HttpError above the cap.
+    """Return the content of a gzip of at most `length` bytes.
+
+    Raise Malformed for more bytes or bad gzip, HttpError above the size limit.
     """
     inflater = zlib.decompressobj(wbits=31)
     try:
@@ -156,7 +156,7 @@ def inflate(body: bytes, length: int, max_bytes: int) -> bytes:
     except zlib.error:
         raise Malformed("the body is not gzip", code="malformed_gzip") from None
     if len(plain) > max_bytes:
-        del plain  # An error keeps what its frames hold for a while.
+        del plain  # An error keeps its frames' variables alive for a while.
         raise too_large(max_bytes)
     if not inflater.eof or inflater.unused_data:
         raise Malformed("the body is not one whole gzip member", code="malformed_gzip")

@@ -1,9 +1,11 @@
-"""Connections: what one that sends slowly, too much, or nothing may cost a server.
+"""Connections: the limits for clients that send slowly, too much, or nothing.
 
-Invariant: a connection for whose client the server waits ends within its bound (`Bounds`), and where there are too
-many, the one that was waited for longest makes room. So slow senders, however many, hold up nobody who sends as fast as
-any network does. A refusal is JSON, and it is heard: the answers that are due before it are written first, and what the
-client still sends is read for a while and thrown away, since closing on unread bytes would take the answers back.
+Invariants:
+
+* A connection whose client the server waits for ends within its bound (`Bounds`). If there are too many connections,
+  the one that was waited for longest is ended. So slow senders, however many, delay nobody else.
+* A refusal is JSON, and it reaches the client: pending answers are written before it, and what the client still sends
+  is read and dropped for a while, since closing with unread bytes would discard the answers.
 """
 
 import asyncio
@@ -26,11 +28,11 @@ from skytally.http.http_error import HttpError, too_slow
 HEAD_BYTES = 16 * 1_024
 # An ISDN line. A body of 8 MiB takes it a quarter of an hour.
 BODY_BYTES_PER_SECOND = 8 * 1_024
-# Of a body that nobody wants, so much is read for the sake of the answer, a piece at a time: at most 5 MiB a second.
+# How much of a refused body is read and dropped so that the answer arrives, by pieces of at most 5 MiB per second.
 SURPLUS_BYTES, PIECE_BYTES, PIECE_SECONDS = 16 * 1_024 * 1_024, 256 * 1_024, 0.05
 LEAVING_SECONDS, ENDING_SECONDS = 5.0, 1.0
 PIPELINED = 8
-# A client that was waited for this long makes room for another: an honest one sends its head at once.
+# A connection waited for this long may be ended for another: an honest client sends its head at once.
 MAKES_ROOM_AFTER_SECONDS = 0.1
 SWEEP_SECONDS = 1.0
 LOGGED_EVERY_SECONDS = 60.0
@@ -63,17 +65,14 @@ class Connections:
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self._open: set[Connection] = set()
-        # Those that may make room, by how long they were waited for when they were last looked for: the longest is the
-        # last.
+        # Connections that may be ended, by their waiting time at the last search; the longest is the last.
         self._slow: list[Connection] = []
         self._looked_at = 0.0
         self._sweeping: asyncio.TimerHandle | None = None
         self._ended_count, self._logged_at = 0, 0.0
 
     def admit(self, connection: "Connection") -> bool:
-        """Take a new connection in, ending the one that was waited for longest where there are too many;
-        say whether it may stay.
-        """
+        """Add a connection and return True; if there are too many, end the slowest first or return False."""
         if len(self._open) >= self.bounds.connections:
             slow = self._slowest(connection.loop.time())
             if slow is None:
@@ -86,7 +85,7 @@ class Connections:
         return True
 
     def _slowest(self, now: float) -> "Connection | None":
-        """Return a connection that makes room; all are looked through only now and then, however many want in."""
+        """Return a connection to end, or None; all are searched only now and then, however many are refused."""
         if not self._slow and now - self._looked_at >= MAKES_ROOM_AFTER_SECONDS / 2:
             self._looked_at = now
             self._slow = sorted(self._open, key=Connection.waited_seconds)
@@ -97,13 +96,11 @@ class Connections:
         return None
 
     def leave(self, connection: "Connection") -> None:
-        """Forget a connection that is over."""
+        """Remove a closed connection."""
         self._open.discard(connection)
 
     def count_ended(self, now: float) -> None:
-        """Count a client that was too slow;
-        that there are some is said once a minute, since a line for each would be the next flood.
-        """
+        """Count a client that was too slow, and log the count once a minute at most."""
         self._ended_count += 1
         if now - self._logged_at >= LOGGED_EVERY_SECONDS:
             self._logged_at = now
@@ -114,7 +111,7 @@ class Connections:
             )
 
     def _sweep(self) -> None:
-        """End what is over its bound, again and again while there are connections."""
+        """End connections beyond their bounds, repeatedly while there are connections."""
         for connection in list(self._open):
             connection.check()
         bounds = self.bounds
@@ -123,7 +120,7 @@ class Connections:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection: HTTP as uvicorn speaks it, within bounds."""
+    """One connection: uvicorn's HTTP protocol within bounds."""
 
     def __init__(self, *, connections: Connections, **named: Any) -> None:
         super().__init__(**named)
@@ -134,23 +131,20 @@ class Connection(HttpToolsProtocol):
         self._sent_at = self._since
         self._gets_on = False
         self._closes = self._has_hung_up = False
-        # The requests that are not answered yet, in their order; and what the client is told behind their answers
-        # before the server leaves.
+        # The unanswered requests in their order, and the last answer before the server closes the connection.
         self._due: deque[RequestResponseCycle] = deque()
         self._last_words: bytes | None = None
 
     # What the sweep asks.
 
     def waited_seconds(self) -> float:
-        """Return for how long the server has waited for this client;
-        none while it does not read, or works on an answer.
-        """
+        """Return how long the server has waited for this client; 0 while it does not read or works on an answer."""
         if self._phase is Phase.ANSWER or (self._phase is Phase.BODY and self.flow.read_paused):
             return 0.0
         return self.loop.time() - self._since
 
     def check(self) -> None:
-        """End this connection where its client is over the bound of what it is waited for."""
+        """End this connection if its client is beyond the bound of its phase."""
         if self._is_stuck():
             self.transport.abort()
         elif self.transport.is_closing():
@@ -166,7 +160,7 @@ class Connection(HttpToolsProtocol):
         return limits.get(self._phase, bounds.body_seconds)
 
     def _is_stuck(self) -> bool:
-        """Say whether the client has taken nothing of an answer for as long as it may be idle."""
+        """Return whether the client has read nothing of an answer for longer than it may be idle."""
         sent_bytes, now = self._written_bytes - self.transport.get_write_buffer_size(), self.loop.time()
         if sent_bytes != self._sent_bytes or sent_bytes == self._written_bytes:
             self._sent_bytes, self._sent_at = sent_bytes, now
@@ -182,7 +176,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def make_room(self) -> None:
-        """End this connection at once, for another's sake."""
+        """End this connection at once, to admit another."""
         self._connections.count_ended(self.loop.time())
         if self._phase in {Phase.HEAD, Phase.BODY}:
             self._answer_at_once(_too_many())
@@ -193,19 +187,19 @@ class Connection(HttpToolsProtocol):
     # What uvicorn and the parser call.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless there are too many connections."""
+        """Begin, or refuse if there are too many connections."""
         super().connection_made(transport)
         if not self._connections.admit(self):
             self._answer_at_once(_too_many())
             self.transport.close()
 
     def shutdown(self) -> None:
-        """Let what is under way end, when the server ends; it waits only for senders that are not slow."""
+        """Finish pending requests as the server ends, but do not wait for slow senders."""
         super().shutdown()
         self._bounds = structs.replace(self._bounds, body_seconds=ENDING_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of everything."""
+        """Remove the connection and its references."""
         self._connections.leave(self)
         if self.cycle is not None:
             self.cycle.transport = (
@@ -215,11 +209,11 @@ class Connection(HttpToolsProtocol):
 
     @property
     def throws_away(self) -> bool:
-        """Say whether what comes now is read for nothing but to be thrown away."""
+        """Return whether received data are dropped."""
         return self._phase is Phase.SURPLUS or self._last_words is not None
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, under the cap of a head; of a body no more is read before the application has taken this."""
+        """Parse received data; a head is limited, and of a body no more is read before the application takes this."""
         if self.transport.is_closing():
             return
         if self._last_words is None:
@@ -241,7 +235,7 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _parse(self, data: bytes) -> SkytallyError | None:
-        """Hand what came to the parser, which calls back; return why it is refused."""
+        """Pass data to the parser, which calls back; return the error if they are refused."""
         self._gets_on = False
         try:
             self.parser.feed_data(data)
@@ -257,18 +251,18 @@ class Connection(HttpToolsProtocol):
         return _head_too_large() if self._unparsed_bytes > HEAD_BYTES else None
 
     def on_message_begin(self) -> None:
-        """Begin with a request's head."""
+        """Begin a request's head."""
         super().on_message_begin()
         self._phase, self._since = Phase.HEAD, self.loop.time()
         self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the target."""
+        """Add a piece of the request target."""
         self._count_head(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer behind a body."""
+        """Add a header, or a trailer after a body."""
         self._count_head(len(name) + len(value) + 4)
         super().on_header(name, value)
 
@@ -279,18 +273,18 @@ class Connection(HttpToolsProtocol):
             raise _HeadTooLarge
 
     def on_headers_complete(self) -> None:
-        """Hand the request over; its body is read as the application asks for it."""
+        """Pass the request to the application, which reads the body as it needs it."""
         self._phase, self._since, self._gets_on = Phase.BODY, self.loop.time(), True
         self._surplus_bytes = 0
         super().on_headers_complete()
         self._due.append(self.cycle)
         self.cycle.transport = _Answering(self)  # type: ignore[assignment]
         if self.expect_100_continue:
-            # A client that was refused before it began with the body does not send it.
+            # A client that is refused before its body does not send the body.
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of a body; each buys the client time at the least rate that it may have."""
+        """Add a piece of a body; its size extends the client's time by the lowest allowed rate."""
         self._gets_on = True
         self._since = min(self.loop.time(), self._since + len(body) / BODY_BYTES_PER_SECOND)
         if self._phase is Phase.SURPLUS:
@@ -300,7 +294,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End the request; the next may come where it is answered already."""
+        """End the request; if it is answered already the next may begin."""
         super().on_message_complete()
         self._gets_on = True
         if self._phase is Phase.SURPLUS:
@@ -309,7 +303,7 @@ class Connection(HttpToolsProtocol):
             self._phase = Phase.ANSWER
 
     def on_response_complete(self) -> None:
-        """End the answer; what still comes of the request's body is thrown away."""
+        """End the answer; the rest of the request's body is dropped."""
         self._due.popleft()
         if self._last_words is not None:
             self._leave_once_answered()
@@ -334,17 +328,14 @@ class Connection(HttpToolsProtocol):
         self.transport.write(data)
 
     def close_after_answer(self) -> None:
-        """Hang up, but not on a client that is still sending: it would lose the answer."""
+        """Close the connection after the answer; a client that is still sending would lose the answer."""
         if self._phase is Phase.BODY and self.cycle.response_complete:
             self._closes = True
         else:
             self.transport.close()
 
     def client_hung_up(self) -> bool:
-        """Take it that the client sends no more; say whether it still waits for answers.
-
-        They are written before the server leaves.
-        """
+        """Note that the client sends no more; return whether it still waits for answers, which are written first."""
         self._has_hung_up = True
         if self._phase is not Phase.ANSWER or not self._due:
             return False
@@ -352,7 +343,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def _refuse(self, error: SkytallyError) -> None:
-        """Refuse in the application's place and leave, as soon as the requests before this one are answered."""
+        """Refuse the request in place of the application, after the answers before it, and close."""
         is_answered = self._phase is Phase.SURPLUS
         if self._phase is Phase.BODY:
             is_answered = self._due[-1].response_started
@@ -362,7 +353,7 @@ class Connection(HttpToolsProtocol):
         self._leave_once_answered()
 
     def _leave_once_answered(self) -> None:
-        """Say the last words where no answer is due before them, and wait for the client to hang up."""
+        """Write the last answer once no other is due, and wait for the client to close."""
         if self._due or self._last_words is None or self.transport.is_closing():
             return
         self.write(self._last_words)
@@ -374,16 +365,14 @@ class Connection(HttpToolsProtocol):
             self.transport.write_eof()
 
     def _drop(self, cycle: RequestResponseCycle) -> None:
-        """Let a request go unanswered by its application, which need not wait for the rest of it."""
+        """Drop a request: its application neither answers it nor waits for the rest of it."""
         cycle.disconnected = True
         cycle.message_event.set()
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
 
     def _answer_at_once(self, error: SkytallyError) -> None:
-        """Write a refusal, unless another request's answer,
-        or a part of this one's, has to come before it; drop all requests.
-        """
+        """Write a refusal unless an answer, or the rest of one, is due before it; drop all requests."""
         is_first = not self._due or (
             self._phase is Phase.BODY and len(self._due) == 1 and not self._due[0].response_started
         )
@@ -394,10 +383,9 @@ class Connection(HttpToolsProtocol):
 
 
 class _Reading(asyncio.BufferedProtocol):
-    """Reads a little at a time:
-    what comes before anybody has looked at the head is in memory for every connection at once.
+    """A reader of small pieces, since every connection may hold one before its head is checked.
 
-    What is thrown away is read in large pieces, which cost least.
+    Dropped data are read in large pieces, which cost least.
     """
 
     _small, _large = memoryview(bytearray(HEAD_BYTES)), memoryview(bytearray(PIECE_BYTES))
@@ -408,21 +396,21 @@ class _Reading(asyncio.BufferedProtocol):
         self.pause_writing, self.resume_writing = connection.pause_writing, connection.resume_writing  # type: ignore[method-assign]
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Return a buffer of all connections: it is read into and taken from in one step."""
+        """Return the buffer that all connections share: it is filled and emptied in one step."""
         self._buffer = self._large if self._connection.throws_away else self._small
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand on what came."""
+        """Pass the received data on."""
         self._connection.data_received(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> bool:
-        """Let the transport close, unless an answer is due."""
+        """Return whether to keep the transport open because an answer is due."""
         return self._connection.client_hung_up()
 
 
 class _Answering:
-    """The transport as a request's answer uses it."""
+    """The transport that a request's answer uses."""
 
     def __init__(self, connection: Connection) -> None:
         self.write, self.close, self.is_closing = (
@@ -433,7 +421,7 @@ class _Answering:
 
 
 class _HeadTooLarge(Exception):
-    """Ends the parsing of a head."""
+    """The end of parsing at a head that is too large."""
 
 
 def _head_too_large() -> HttpError:
@@ -447,7 +435,7 @@ def _too_many() -> Unavailable:
 
 
 def refusal(error: SkytallyError) -> bytes:
-    """Write the whole answer to what no application shall see."""
+    """Return the whole HTTP answer of a refusal without an application."""
     reply = web.error_reply(error)
     headers = {**web.SECURITY_HEADERS, "Connection": "close", "X-Request-Id": secrets.token_hex(8)}
     reply.headers.update(headers)
@@ -461,7 +449,7 @@ def refusal(error: SkytallyError) -> bytes:
 
 
 def protocol(bounds: Bounds) -> Any:
-    """Return what makes a server's connections."""
+    """Return the factory of a server's connections."""
     connections = Connections(bounds)
 
     def connect(**named: Any) -> asyncio.BufferedProtocol:

@@ -1,7 +1,7 @@
-"""Tables as CSV (RFC 4180) that a spreadsheet opens without harm.
+"""Tables as CSV (RFC 4180) that are safe to open in a spreadsheet.
 
-Invariant: wherever a spreadsheet splits a file, at our commas or inside a value at another separator or a line's
-end, no cell of text begins with what it takes for a formula. Numbers are written as they are.
+Invariant: wherever a spreadsheet splits a file, at our separators or inside a value at another separator or line end,
+no text cell begins like a formula. Numbers are written unchanged.
 """
 
 import csv as writer
@@ -32,11 +32,10 @@ _LEADINGS = re.compile(f"^{_LEADING}*|{_LEADING}+")
 
 
 def csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, decimal: str = ".") -> str:
-    """Write rows under a header of their names with units; what is not known stays empty.
+    """Return rows under a header of names with units; unknown values are empty.
 
-    Costs have their currency's decimals, moments are UTC to the second. With a decimal comma, as spreadsheets of many
-    countries want it, semicolons separate cells. A name that a spreadsheet would run as a formula gets an apostrophe
-    in front.
+    Costs have their currency's decimals, times are UTC to the second. With a decimal comma, as in many countries,
+    semicolons separate cells. A text that a spreadsheet would run as a formula gets an apostrophe in front.
     """
     return "".join(csv_pieces(rows, names, decimal))
 
@@ -44,7 +43,7 @@ def csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None, d
 def csv_pieces(
     rows: Iterable[Mapping[str, Any]], names: Sequence[str] | None = None, decimal: str = "."
 ) -> Iterator[str]:
-    """Write the same piece by piece, of any number of rows; with names, their header stands there also without rows."""
+    """Return the same piece by piece, for any number of rows; with `names` there is a header even without rows."""
     if decimal not in DELIMITERS:
         raise Malformed("decimal must be . or ,", field="decimal")
     left = iter(rows)
@@ -89,14 +88,12 @@ def _cell(name: str, row: Mapping[str, Any], decimal: str) -> Any:
 
 
 def guarded(text: str) -> str:
-    """Return a text with an apostrophe before each formula that it holds as a cell, whatever splits it into cells."""
+    """Return a text with an apostrophe before each formula, however a spreadsheet splits the text into cells."""
     return _LEADINGS.sub(_guard, text) if _STARTS.search(text) else text
 
 
 def _guard(leading: re.Match[str]) -> str:
-    """Put an apostrophe behind what leads to a formula where a separator is in it,
-    and before it at the text's begin.
-    """
+    """Return the characters before a formula with an apostrophe: at the text's start, and after a separator."""
     run = leading[0]
     if not _STARTS.match(leading.string, leading.end()):
         return run

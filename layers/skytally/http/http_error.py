@@ -1,6 +1,4 @@
-"""What only HTTP refuses: a method, a size, a media type,
-a sender that is too slow, a caller that asks for too much.
-"""
+"""Refusals of HTTP itself: a method, a size, a media type, a slow sender, too many requests."""
 
 from collections.abc import Mapping
 

@@ -1,6 +1,4 @@
-"""The page's edge of HTTP: its files, which browsers keep,
-under its strict policy; and its data, as JSON or CSV, packed.
-"""
+"""The dashboard page over HTTP: its files, cached by browsers under a strict policy, and its data as JSON or CSV."""
 
 import functools
 import gzip
@@ -19,41 +17,40 @@ MEDIA = {
     ".css": "text/css; charset=utf-8",
 }
 CSV = "text/csv; charset=utf-8"
+# Observable Plot writes this style sheet into each of its pictures: it is the only inline style that is allowed.
+PLOT_STYLE = "sha256-jSYQUrW7J0b3jPqhZP9C2Xh1PyJKHKXd4s0fpGGKrww="
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f"default-src 'none'; script-src 'self'; style-src 'self' '{PLOT_STYLE}'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 PACKED_FROM_BYTES, PACKED_LEVEL = 1_024, 5
 
 
 def name_of(path: str) -> str:
-    """Return which file a path asks for:
-    the page names its files so that they resolve with and without a slash behind its own address.
-    """
+    """Return the file name of a path; the page's links work with and without a slash at the end of its URL."""
     return path.removeprefix("dashboard/") or "index.html"
 
 
 def file_reply(folder: Path, name: str, headers: Mapping[str, str]) -> Reply:
-    """Return a file of the page's folder, or that the caller's is the same; raises NotFound for any other name.
+    """Return a file of the page's folder, or 304 if the caller's copy is the same; raise NotFound for another name.
 
-    Browsers keep it and ask each time whether it has changed: a new version shows at once, and an old one costs no
-    bytes.
+    Browsers revalidate their copy each time: a new version shows at once, and an unchanged one is not sent again.
     """
     if name not in {path.name for path in folder.iterdir()}:
         raise NotFound("the page has no such file")
     path = folder / name
     whole, packed, tag = _read(path, path.stat().st_mtime_ns)
-    told = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
+    cache = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
     if tag in headers.get("if-none-match", ""):
-        return Reply(status_code=304, headers=told)
+        return Reply(status_code=304, headers=cache)
     if _takes_gzip(headers):
-        return Reply(packed, media_type=MEDIA[path.suffix], headers={**told, "Content-Encoding": "gzip"})
-    return Reply(whole, media_type=MEDIA[path.suffix], headers=told)
+        return Reply(packed, media_type=MEDIA[path.suffix], headers={**cache, "Content-Encoding": "gzip"})
+    return Reply(whole, media_type=MEDIA[path.suffix], headers=cache)
 
 
 @functools.lru_cache(maxsize=64)
 def _read(path: Path, _modified_ns: int) -> tuple[bytes, bytes, str]:
-    """Return a file, the same with gzip, and a name of its content, a weak one because both go by it."""
+    """Return a file, its gzip, and an entity tag; the tag is weak because both have it."""
     whole = path.read_bytes()
     return whole, gzip.compress(whole, mtime=0), f'W/"{hashlib.sha256(whole).hexdigest()[:32]}"'
 
@@ -64,7 +61,7 @@ def _takes_gzip(headers: Mapping[str, str]) -> bool:
 
 
 def data_reply(answer: Mapping[str, Any], query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
-    """Return JSON, or its table as CSV; with gzip, where it is of some size, to whoever takes that."""
+    """Return an answer as JSON, or its table as CSV; with gzip if it is large and the caller accepts that."""
     form = query.get("format", "json")
     if form not in {"json", "csv"}:
         raise Malformed("format must be json or csv", field="format")

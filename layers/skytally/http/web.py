@@ -1,7 +1,4 @@
-"""HTTP's edge: everything a function need not know about methods, sizes, slow senders and error bodies.
-
-The one place that catches every exception.
-"""
+"""The HTTP layer of a function: methods, sizes, media types and error bodies. It alone catches every exception."""
 
 import asyncio
 import functools
@@ -29,15 +26,15 @@ from skytally.http.http_error import HttpError, too_large
 from skytally.http.workers import Party, Workers
 
 KIB, MIB = 1_024, 1_024 * 1_024
-# A coroutine with a larger body runs in a thread: it would hold up the loop for more than a millisecond.
+# A coroutine with a larger body runs in a thread: it would block the loop for more than a millisecond.
 ON_LOOP_BYTES = 64 * KIB
 LARGE_BYTES = MIB
-# Where the server that hands a request over says which address it counts as.
-PLACE = "skytally.place"
+# The scope's key of the network that a request's address counts as.
+NETWORK = "skytally.place"
 RETRY_AFTER_SECONDS = 5
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
-# Of every answer that does not say otherwise, whoever made it.
+# Headers of every answer that does not set them itself.
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -60,9 +57,7 @@ log = logging.getLogger("skytally")
 
 
 class Request:
-    """What a function gets: the request, read whole, under its cap;
-    whoever authorises it sees the same without its body.
-    """
+    """A function's request, read whole under a size limit; `authorise` sees it without its body."""
 
     def __init__(self, request: StarletteRequest, received_at: datetime) -> None:
         self.method = request.method
@@ -75,38 +70,36 @@ class Request:
 
     @property
     def admitted(self) -> Admission:
-        """Return what the function's `authorise` found out."""
+        """Return the admission by the function's `authorise`."""
         assert self.admission is not None  # noqa: S101
         return self.admission
 
     @property
     def caller(self) -> Caller:
-        """Return who calls."""
+        """Return the caller."""
         return self.admitted.caller
 
     @property
     def party(self) -> Party:
-        """Return whose share this request uses: its token's, else its address's."""
+        """Return the holder of the share that this request uses: its token's, else its address's."""
         if self.admission is not None and self.admission.chain_id:
             return Party(self.admission.chain_id, workers.TOKEN)
-        return Party(f"at {self._request.scope.get(PLACE, '')}", workers.ADDRESS)
+        return Party(f"at {self._request.scope.get(NETWORK, '')}", workers.ADDRESS)
 
     @property
     def query(self) -> dict[str, str]:
-        """Return the query's fields; one that comes twice is refused."""
+        """Return the query's fields; raise Malformed for a repeated one."""
         return self.query_besides()
 
     def query_besides(self, *repeatable: str) -> dict[str, str]:
-        """Return the query's fields but those that may come several times; any other that comes twice is refused."""
+        """Return the query's fields without the repeatable ones; raise Malformed for any other repeated field."""
         pairs = [(name, value) for name, value in self._request.query_params.multi_items() if name not in repeatable]
         if len({name for name, _ in pairs}) != len(pairs):
             raise Malformed("a query field comes twice: give each once")
         return dict(pairs)
 
     def queries(self, name: str) -> tuple[str, ...]:
-        """Return the values of a query field that may come several times,
-        each once, in the order in which they came.
-        """
+        """Return the values of a repeatable query field, each once, in their order."""
         return tuple(dict.fromkeys(self._request.query_params.getlist(name)))
 
     @property
@@ -135,14 +128,12 @@ class Request:
         return fields
 
     def address(self, trusted_hops: int) -> str:
-        """Return the caller's address: the peer's,
-        or what the nth trusted proxy from the right wrote into X-Forwarded-For.
-        """
+        """Return the caller's address: the peer's, or the nth from the right in X-Forwarded-For."""
         return address_of(self._request, trusted_hops)
 
 
 def address_of(connection: HTTPConnection, trusted_hops: int) -> str:
-    """Return the address of whoever is at the other end; every line of X-Forwarded-For counts, in their order."""
+    """Return a connection's caller address; all X-Forwarded-For headers count, in their order."""
     peer = connection.client.host if connection.client else ""
     lines = ",".join(connection.headers.getlist("x-forwarded-for"))
     forwarded = [part.strip() for part in lines.split(",") if part.strip()]
@@ -152,7 +143,7 @@ def address_of(connection: HTTPConnection, trusted_hops: int) -> str:
 
 
 def _plain_address(text: str) -> str:
-    """Strip the port that some proxies add."""
+    """Return an address without the port that some proxies add."""
     for candidate in (text, text.rpartition(":")[0].strip("[]")):
         try:
             return str(ipaddress.ip_address(candidate))
@@ -174,12 +165,12 @@ def endpoint(
     paths: bool = False,
     authorise: Authorise | None = None,
 ) -> Callable[[Function], Callable[[StarletteRequest], Awaitable[Reply]]]:
-    """Make a function of ours one of the framework's: what it raises becomes JSON, and nothing else ever leaves.
+    """Return a decorator that makes a function one of the framework's; every exception becomes a JSON error.
 
-    `media` are the body's media types (empty: any), `max_bytes` the cap before and after inflation, `paths` says that
-    it has sub-paths. The order of checks: path, method, length, media type and encoding by the head; then `authorise`,
-    which raises or returns who calls; only then the body is read and inflated. A plain function runs in a thread, a
-    coroutine on the loop unless its body is large.
+    `media` are the body's media types (empty: any), `max_bytes` is its size limit before and after inflation, `paths`
+    allows sub-paths. The head is checked first: path, method, length, media type and encoding. Then `authorise` raises
+    or returns an admission. Only then the body is read and inflated. A plain function runs in a thread, a coroutine on
+    the loop unless its body is large.
     """
 
     def wrap(function: Function) -> Callable[[StarletteRequest], Awaitable[Reply]]:
@@ -188,17 +179,17 @@ def endpoint(
         async def answer(raw: StarletteRequest, request: Request) -> Reply:
             _check_head(raw, methods, max_bytes, media, gzip=gzip, paths=paths)
             if authorise is not None:
-                request.admission = await _at_the_door(authorise, request)
+                request.admission = await _authorised(authorise, request)
             workers.act_for(threads, request.party)
-            with bodies.MEMORY.room(request.party.name) as room:
+            with bodies.MEMORY.reservation(request.party.name) as reservation:
                 if raw.method == "POST":
-                    request.body = await bodies.read(raw, max_bytes, room, gzip=gzip)
+                    request.body = await bodies.read(raw, max_bytes, reservation, gzip=gzip)
                 return await _call(function, request, threads)
 
         @functools.wraps(function)
         async def handle(raw: StarletteRequest) -> Reply:
             received_at = clock.now()
-            reply = await _whatever_happens(answer(raw, Request(raw, received_at)))
+            reply = await _reply_of(answer(raw, Request(raw, received_at)))
             if reply.status_code >= 400:
                 _log(function.__name__, raw, reply, received_at)
             return reply
@@ -208,8 +199,8 @@ def endpoint(
     return wrap
 
 
-async def _whatever_happens(answer: Awaitable[Reply]) -> Reply:
-    """Return an answer, or what its error becomes."""
+async def _reply_of(answer: Awaitable[Reply]) -> Reply:
+    """Return an answer, or the JSON of its error."""
     try:
         return await answer
     except SkytallyError as error:
@@ -230,15 +221,15 @@ async def _call(function: Function, request: Request, threads: Workers) -> Reply
     if not inspect.iscoroutinefunction(function):
         reply = await threads.run(party, lambda: function(request))
     elif len(request.body) > ON_LOOP_BYTES:
-        reply = await threads.run(party, lambda: workers.alone(_whatever_happens(function(request))))
+        reply = await threads.run(party, lambda: workers.alone(_reply_of(function(request))))
     else:
         reply = await function(request)
     assert isinstance(reply, Reply)  # noqa: S101
     return reply
 
 
-async def _at_the_door(authorise: Authorise, request: Request) -> Admission | None:
-    """Find out who calls; keys and site data lie on a disk or farther away, so not on the loop."""
+async def _authorised(authorise: Authorise, request: Request) -> Admission | None:
+    """Return the admission; keys and site data are read from a disk or a store, so not on the loop."""
     return await asyncio.get_running_loop().run_in_executor(workers.DOOR, copy_context().run, authorise, request)
 
 
@@ -249,7 +240,7 @@ def _media_type(headers: Mapping[str, str]) -> str:
 def _check_head(
     raw: StarletteRequest, methods: tuple[str, ...], max_bytes: int, media: tuple[str, ...], *, gzip: bool, paths: bool
 ) -> None:
-    """Refuse what the request's head already shows to be wrong, before a byte of its body is read."""
+    """Raise HttpError for a wrong head, before the body is read."""
     if str(raw.path_params.get("path", "")).strip("/") and not paths:
         raise HttpError(404, "unknown", "there is nothing at this path: see openapi.json")
     if raw.method not in methods:
@@ -259,7 +250,7 @@ def _check_head(
     if length.isdigit() and int(length) > max_bytes and raw.method == "POST":
         raise too_large(max_bytes)
     if not media:
-        return  # It takes no body, so nobody reads how one is written.
+        return  # A function without a body does not care about its media type.
     if _media_type(raw.headers) not in media:
         raise HttpError(415, "unsupported_media_type", f"send {' or '.join(media)}")
     if (raw.headers.get("content-encoding") or "identity").lower() not in (
@@ -269,7 +260,7 @@ def _check_head(
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
-    """Return JSON; moments are written in UTC with Z."""
+    """Return JSON; times are written in UTC with Z."""
     return Reply(msgspec.json.encode(value, enc_hook=_encode), status, media_type=JSON)
 
 
@@ -278,15 +269,15 @@ def _encode(value: Any) -> Any:
 
 
 def stream_reply(pieces: Iterator[str], media_type: str) -> Reply:
-    """Return text that is made while it is sent; where that fails, the connection ends early and the caller knows.
+    """Return text that is made while it is sent; if that fails the connection ends early, so the caller notices.
 
-    The first piece is made at once, so that an outage that is there already is answered as one.
+    The first piece is made before the answer begins, so that an outage gets its error status.
     """
     return StreamingResponse(_in_threads(next(pieces, ""), pieces), media_type=media_type)
 
 
 async def _in_threads(first: str, pieces: Iterator[str]) -> AsyncIterator[str]:
-    """Make each piece in a thread of the caller's share, so that no long answer holds one while it is sent."""
+    """Yield each piece, made in a thread of the caller's share; no thread is used while a piece is sent."""
     piece: str | None = first
     while piece is not None:
         yield piece
@@ -299,7 +290,7 @@ def tar_reply(data: bytes) -> Reply:
 
 
 def error_reply(error: SkytallyError) -> Reply:
-    """Turn an error into its status and its JSON; the log gets what only the operator may read of it."""
+    """Return an error's status and JSON; log the part that only the operator may read."""
     if isinstance(error, Misconfigured):
         log.error(logs.Fields(message=error.reason))
     status = (
@@ -319,7 +310,7 @@ def error_reply(error: SkytallyError) -> Reply:
 
 
 def _crash_reply(crash: Exception) -> Reply:
-    """Return an incident's id; the log gets where it happened, never what was in the exception or the body."""
+    """Return the JSON of an incident's id; log the frames, never the exception's text or the body."""
     message, incident = "this is a bug: tell the operator the incident", logs.incident(crash)
     return json_reply(errors.ErrorAnswer(error={"code": "internal", "message": message, "incident": incident}), 500)
 
@@ -331,7 +322,7 @@ def _log(function: str, raw: StarletteRequest, reply: Reply, received_at: dateti
 
 
 def unknown_function(service: str) -> Reply:
-    """Return that no function has a name; one that is written with underscores is told the name that it has."""
+    """Return the error for an unknown function; for a name with underscores it has the right name."""
     right = service_of(service)
     if right != service and right in {function.service for function in FUNCTIONS}:
         return unknown_path(f"this function is {right}: names in paths have hyphens")
@@ -339,5 +330,5 @@ def unknown_function(service: str) -> Reply:
 
 
 def unknown_path(message: str = "there is no such function: see openapi.json") -> Reply:
-    """Return the one error for paths that no function has."""
+    """Return the error for an unknown path."""
     return error_reply(HttpError(404, "unknown", message))

@@ -1,8 +1,7 @@
-"""Workers: the threads in which a function does its work, and how many of them one caller may hold.
+"""Workers: the threads of a function, and how many of them one caller may use.
 
-Invariant: a caller holds at most its share of a function's threads, so whatever one caller sends, threads are left for
-the others. What is beyond the share waits without a thread, in order. What would wait behind too many others, or has
-waited too long, is refused.
+Invariant: a caller uses at most its share of a function's threads, so there are always threads for others. Requests
+beyond the share wait without a thread, in order. A request behind too many others, or waiting too long, is refused.
 """
 
 import asyncio
@@ -23,12 +22,12 @@ R = TypeVar("R")
 THREADS = 16
 WAIT_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 5
-# Looks at tokens, by keys and site data: nothing that a caller can make slow runs here.
+# Checks tokens by keys and site data: nothing that a caller can make slow runs here.
 DOOR = ThreadPoolExecutor(2, "door")
 
 
 class Share(Struct, frozen=True):
-    """How many requests of one caller run, and how many more wait."""
+    """How many requests of one caller may run, and how many more may wait."""
 
     running: int
     waiting: int
@@ -39,7 +38,7 @@ TOKEN, ADDRESS = Share(running=THREADS // 4, waiting=32), Share(running=THREADS 
 
 
 class Party(Struct, frozen=True):
-    """Whoever has one share: the holder of a token, or else all who come from one address."""
+    """The holder of one share: a token's holder, or else all callers of one address."""
 
     name: str
     share: Share
@@ -53,7 +52,7 @@ class Work(Struct, eq=False):
     future: "Future[Any]"
 
     def take(self) -> "tuple[Future[Any], Callable[[], Any]]":
-        """Return the future and the call, and keep neither."""
+        """Return the future and the call, and drop both."""
         taken = self.future, self.call
         self.future, self.call = Future(), _nothing
         return taken
@@ -64,10 +63,10 @@ def _nothing() -> None:
 
 
 def _settle(future: "Future[Any]", call: Callable[[], Any]) -> None:
-    """Give whoever waits for a call what it returns or raises, as executors do.
+    """Complete a future with what the call returns or raises, as executors do.
 
-    An error keeps the frames that it passed, and those that called them. None of them may keep the error's future: the
-    circle would hold the request, with its body, until garbage is collected, which is rare.
+    An error references the frames that it passed and their callers. No such frame may reference the error's future: the
+    cycle would keep the request and its body in memory until a rare garbage collection.
     """
     try:
         if future.set_running_or_notify_cancel():
@@ -89,9 +88,9 @@ class Workers:
         self._waiting: dict[str, deque[Work]] = {}
 
     async def run(self, party: Party, call: Callable[[], R]) -> R:
-        """Make a blocking call in one of a caller's threads.
+        """Run a blocking call in one of a caller's threads and return its result.
 
-        Raises HttpError where too many calls of the caller wait, and Unavailable where this one has waited too long.
+        Raise HttpError if too many calls of the caller wait, Unavailable if this one has waited too long.
         """
         if len(self._waiting.get(party.name, ())) >= party.share.waiting:
             raise too_many(RETRY_AFTER_SECONDS, "this caller has too many requests under way")
@@ -112,7 +111,7 @@ class Workers:
             del future  # As in `_settle`.
 
     def submit(self, party: Party, call: Callable[[], R]) -> "Future[R]":
-        """Begin a call once a thread of the caller's share is free; the future can be cancelled until then."""
+        """Run a call once a thread of the caller's share is free; until then its future can be cancelled."""
         future: Future[R] = Future()
         self._begin(Work(party, call, future))
         return future
@@ -127,7 +126,7 @@ class Workers:
                 self._waiting.setdefault(name, deque()).append(work)
 
     def _do(self, work: Work) -> None:
-        """Do one call, then hand the thread on to the same caller's next, where one waits."""
+        """Run one call, then give the thread to the same caller's next call if one waits."""
         _settle(*work.take())
         name = work.party.name
         with self._lock:
@@ -140,7 +139,7 @@ class Workers:
                     del self._running[name]
 
     def _forget(self, work: Work) -> None:
-        """Let go of a call that was cancelled while it waited, with the body that it holds."""
+        """Drop a call that was cancelled while it waited, with its body."""
         name = work.party.name
         with self._lock:
             if work in self._waiting.get(name, ()):
@@ -158,26 +157,24 @@ def of(_function: str) -> Workers:
     return Workers()
 
 
-# What large bodies become takes memory, several times their size: two at once, of two callers.
+# A large body takes several times its size when parsed: two at once, of two callers.
 LARGE, ONE_LARGE = Workers(2), Share(running=1, waiting=8)
 _turn: ContextVar[tuple[Workers, Party] | None] = ContextVar("turn", default=None)
 
 
 def act_for(workers: Workers, party: Party) -> None:
-    """Let what this task does in threads from now on count as a caller's."""
+    """Count this task's later work in threads as a caller's."""
     _turn.set((workers, party))
 
 
 class LoopThreads(ThreadPoolExecutor):
-    """A loop's default executor:
-    what a request hands to a thread runs within its caller's share, all else in threads of its own.
-    """
+    """A loop's default executor: a request's work runs within its caller's share, other work in own threads."""
 
     def __init__(self) -> None:
         super().__init__(THREADS, "loop")
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **named: Any) -> "Future[Any]":
-        """Begin a call in a thread."""
+        """Run a call in a thread."""
         turn = _turn.get()
         if turn is None:
             return super().submit(call, *args, **named)
@@ -186,17 +183,17 @@ class LoopThreads(ThreadPoolExecutor):
 
 
 class _Inline(ThreadPoolExecutor):
-    """Makes each call right where it is submitted."""
+    """An executor that runs each call where it is submitted."""
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **named: Any) -> "Future[Any]":
-        """Make a call."""
+        """Run a call and return its completed future."""
         future: Future[Any] = Future()
         _settle(future, partial(call, *args, **named))
         return future
 
 
 def alone(coroutine: Coroutine[Any, Any, R]) -> R:
-    """Run a coroutine to its end in this thread, on a loop of its own; what it hands to threads is done here, too."""
+    """Run a coroutine in this thread on a loop of its own, with its work for threads, and return its result."""
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(_Inline(1))
         return runner.run(coroutine)

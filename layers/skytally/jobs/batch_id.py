@@ -1,7 +1,7 @@
-"""Batch ids: how a batch system names a job, in every form in which a source knows it.
+"""Batch ids: a batch system's name of a job, in each form that sources report.
 
-HTCondor's GlobalJobId is `schedd#cluster.proc#qdate`, where the schedd's own name may hold or end in `@` and `#`; a
-pilot may know only `cluster.proc` or `cluster`. Anything else is another batch system's, and is compared as text.
+HTCondor's GlobalJobId is `schedd#cluster.proc#qdate`; the schedd's name may contain or end in `@` and `#`. A pilot may
+know only `cluster.proc` or `cluster`. Any other text is another batch system's id, and is compared as text.
 """
 
 import re
@@ -20,7 +20,7 @@ def number_of(batch_id: str) -> str | None:
 
 
 def is_bare(batch_id: str) -> bool:
-    """Say whether a batch id names no schedd, so that two schedds may have it."""
+    """Return whether a batch id names no schedd, so that two schedds may have it."""
     return _NUMBER.fullmatch(batch_id) is not None
 
 

@@ -1,7 +1,7 @@
-"""DIRAC's answers, through whichever door they came: each job's row by itself.
+"""DIRAC's answers, from DiracX or the classic command line: each job's row is read by itself.
 
-A row that cannot be read costs its own job and stops no other. Invariant: a job counts as not known to DIRAC only where
-every row of the answer names a job that was asked about.
+A bad row costs only its own job. Invariant: a job counts as unknown to DIRAC only if every row of the answer names a
+requested job.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -19,30 +19,30 @@ from skytally.jobs.foreign_values import identity, moment, whole_number, word
 # MySQL's word for a time that was never set.
 NEVER = "0000-00-00"
 MAX_RESCHEDULED = 10**6
-# What is as if it were not told where it cannot be.
+# Times that count as missing where they are impossible.
 TIMES = ("last_update_at", "heartbeat_at", "started_at", "ended_at")
 
 
-def states(asked: Collection[int], rows: Iterable[Any]) -> dict[int, JobState | UnreadState]:
-    """Read an answer about some jobs. The fields of a row are those of JobState, as the door found them."""
-    found: dict[int, JobState] = {}
+def states(requested: Collection[int], rows: Iterable[Any]) -> dict[int, JobState | UnreadState]:
+    """Return the states of requested jobs. A row has the fields of JobState, unchecked."""
+    readable: dict[int, JobState] = {}
     unread: dict[int, UnreadState] = {}
-    nobodys: UnreadState | None = None
+    stray: UnreadState | None = None
     for position, row in enumerate(rows):
         job_id = identity(row.get("job_id")) if isinstance(row, Mapping) else None
-        if job_id is None or job_id not in asked:
-            nobodys = UnreadState(f"row {position}", "a row that names no job that was asked about")
+        if job_id is None or job_id not in requested:
+            stray = UnreadState(f"row {position}", "a row that names no job that was asked about")
             continue
         try:
-            found[job_id] = _state(job_id, row)
+            readable[job_id] = _state(job_id, row)
         except Exception as error:  # noqa: BLE001  one row's fault is its own
             unread[job_id] = UnreadState(str(job_id), batch.rejection(position, error).message)
-    of_nobody = {} if nobodys is None else dict.fromkeys(asked, nobodys)
-    return of_nobody | unread | found
+    stray_states = {} if stray is None else dict.fromkeys(requested, stray)
+    return stray_states | unread | readable
 
 
 def until(latest: datetime, states: Mapping[int, JobState | UnreadState]) -> dict[int, JobState | UnreadState]:
-    """Take no time after the latest that can be as one."""
+    """Return states in which a time after the latest possible one counts as missing."""
     return {job_id: _until(latest, state) if isinstance(state, JobState) else state for job_id, state in states.items()}
 
 
@@ -60,7 +60,7 @@ def _state(job_id: int, row: Mapping[str, Any]) -> JobState:
     times = {name: moment(row.get(name), LATEST_MOMENT) for name in TIMES}
     rescheduled_at = moment(moved_at, LATEST_MOMENT)
     reschedule_count = None if count is None else whole_number(count)
-    # Of these depends which run DIRAC speaks of: to guess would end one that goes on.
+    # These decide to which run DIRAC's state belongs: a guess could end a run that goes on.
     if count is not None and (reschedule_count is None or not 0 <= reschedule_count <= MAX_RESCHEDULED):
         raise Malformed("a job whose RescheduleCounter is no count")
     if moved_at is not None and rescheduled_at is None and not str(moved_at).startswith(NEVER):

@@ -1,6 +1,6 @@
-"""Foreign values: what another system answers, read as what it should be, or as unknown. No value of any kind raises.
+"""Foreign values: another system's values, parsed to the expected type or None. No value raises, except bad JSON.
 
-A moment outside of what can be is unknown too: it would decide for ever which of two states of a job is the newer.
+An impossible time becomes None too: it would make one state of a job the newest for ever.
 """
 
 import json
@@ -11,16 +11,16 @@ from typing import Any
 from skytally.core.records import EARLIEST_MOMENT
 from skytally.jobs.panda_errors import cleaned
 
-# Clocks of other systems may be ahead of the server's by so much.
+# Clocks of other systems may be this far ahead of the server's.
 AHEAD = timedelta(days=1)
-# Above these a number is nonsense, and sums of it would not be exact any more.
+# A larger number is nonsense, and sums of it would not be exact.
 MAX_NUMBER, MAX_IDENTITY = 1e15, 2**63 - 1
 MAX_DIGITS, MAX_WORD = 20, 255
 _IDENTITY = re.compile(r"[1-9][0-9]{0,18}")
 
 
 def parsed(body: bytes) -> Any:
-    """Return what JSON says, a number of too many digits as None; raises ValueError for what is none."""
+    """Return the value of a JSON text, with None for a number of too many digits; raise ValueError for bad JSON."""
     try:
         return json.loads(body.decode("utf-8", "replace"), parse_int=_int)
     except RecursionError:
@@ -32,39 +32,37 @@ def _int(text: str) -> int | None:
 
 
 def moment(value: Any, latest: datetime) -> datetime | None:
-    """Return a moment, in UTC where it names no zone; None for what is none, or lies before 2000 or after `latest`."""
+    """Return a time, in UTC unless it names a zone; None for no time, and for one before 2000 or after `latest`."""
     try:
-        found = datetime.fromisoformat(value)
+        parsed_at = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         return None
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found
-    return found.astimezone(UTC) if EARLIEST_MOMENT <= found <= latest else None
+    at = parsed_at.replace(tzinfo=UTC) if parsed_at.tzinfo is None else parsed_at
+    return at.astimezone(UTC) if EARLIEST_MOMENT <= at <= latest else None
 
 
 def number(value: Any) -> float | None:
-    """Return a number that may come as text; None for what is none, or not finite."""
+    """Return a number, which may come as text; None for anything else, and for one that is not finite."""
     try:
-        found = float(value)
+        parsed_number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if abs(found) < MAX_NUMBER and not isinstance(value, bool) else None
+    return parsed_number if abs(parsed_number) < MAX_NUMBER and not isinstance(value, bool) else None
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a whole number that may come as text or as a fraction."""
-    found = number(value)
-    return None if found is None else int(found)
+    """Return a whole number, which may come as text or as a fraction, or None."""
+    parsed_number = number(value)
+    return None if parsed_number is None else int(parsed_number)
 
 
 def identity(value: Any) -> int | None:
-    """Return the number above zero by which something is known;
-    a fraction or a flag is not taken for another's number.
-    """
+    """Return a numeric identifier above 0, or None; a fraction or a flag is no identifier."""
     if (isinstance(value, str) and _IDENTITY.fullmatch(value)) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
     return value if type(value) is int and 0 < value <= MAX_IDENTITY else None
 
 
 def word(value: Any) -> str | None:
-    """Return a word of somebody else's, harmless and at most 255 characters."""
+    """Return a text without control characters and persons, of at most 255 characters, or None."""
     return cleaned(value)[:MAX_WORD] or None if isinstance(value, str) else None

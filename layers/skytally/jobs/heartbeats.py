@@ -1,9 +1,9 @@
-"""Heartbeats: the DIRAC jobs that a vm says run on it.
+"""Heartbeats: the DIRAC jobs that a vm reports as running on it.
 
-Each is kept by the server's clock, or as the vm dates what it could not tell at once. A job that is new becomes a job
-document at once, so that it shows before DIRAC was ever asked; from then on only the rounds of `dirac_collection`
-change it. The last time seen never goes back: it is the document's version, so a vm tells what is oldest first. Each
-job is judged by itself, before anything is stored: one that cannot be kept is rejected and leaves its neighbours alone.
+Each heartbeat carries the server's time, or the vm's where the report comes late. A new job becomes a job document at
+once, before DIRAC was queried; after that only the rounds of `dirac_collector` change it. The time last seen is the
+document's version and never goes back, so a vm sends its oldest report first. Each job is checked by itself before
+anything is stored: a bad one is rejected and its neighbours are stored.
 """
 
 import re
@@ -27,40 +27,44 @@ STATUS_RUNNING = "Running"
 # Vms report every quarter of an hour.
 ROUND = timedelta(minutes=15)
 PAUSE = 2.5 * ROUND
-# A report that is on its way for longer was kept by its vm, which keeps it for two days.
+# A report that comes later than this waited on its vm, where reports wait two days at most.
 LATE_AFTER, BELIEVED_FOR = timedelta(minutes=5), timedelta(days=3)
 _JOB_ID = re.compile(r"[1-9][0-9]{0,18}")
 MAX_JOB_ID = 2**63 - 1
 
 
 def record(report: HeartbeatReport, caller: Caller, documents: Documents, now: datetime) -> Receipt:
-    """Keep every good id of a report, durably;
-    raises NotYours for another vm's, Unavailable, and then it may be sent again.
+    """Store every good job id of a report durably.
+
+    Raise NotYours for a report about another vm, and Unavailable: then the report may be sent again.
     """
     if caller.vm is not None and caller.vm != report.vm:
         raise NotYours("the token is another vm's: report about the vm that the token names")
-    good, rejected = _sorted_out(report.jobs)
+    positions, rejected = _parsed(report.jobs)
     seen_at = _seen_at(report, now)
-    seen = {job_id: _beat(job_id, report, caller.clouds[0], len(good), seen_at) for job_id in good}
-    before = documents.get_many("heartbeat", [_key(beat) for beat in seen.values()], Heartbeat)
-    jobs = dict(zip(good, documents.get_many("job", [job_key(job_id) for job_id in good], Job), strict=True))
-    beats: dict[str, Heartbeat] = {}
-    for (job_id, beat), last in zip(seen.items(), before, strict=True):
-        try:
-            beats[job_id] = _carried_on(beat, last, jobs[job_id])
-        except Exception as error:  # noqa: BLE001  one job's fault is its own
-            rejected.append(batch.rejection(good[job_id], error))
-    fresh = [new_job(beat, seen_at) for job_id, beat in beats.items() if jobs[job_id] is None]
-    outcomes = documents.write([beat_write(beat) for beat in beats.values()]).result()
-    documents.write([job_write(job, 0, create=True) for job in fresh]).result()
-    refused = [good[job_id] for job_id, outcome in zip(beats, outcomes, strict=True) if outcome is Outcome.REJECTED]
-    rejected += [Rejection(index, "rejected", "the document store refuses this job for good") for index in refused]
-    kept, stale = outcomes.count(Outcome.STORED), outcomes.count(Outcome.STALE)
-    return Receipt(accepted=kept, stale=stale, rejected=sorted(rejected, key=lambda one: one.index), server_time=now)
+    reported = [_beat(job_id, report, caller.clouds[0], len(positions), seen_at) for job_id in positions]
+    stored_beats = documents.get_many("heartbeat", [_key(beat) for beat in reported], Heartbeat)
+    stored_jobs = documents.get_many("job", [job_key(beat.job_id) for beat in reported], Job)
+    beats: list[Heartbeat] = []
+    new_jobs: list[Job] = []
+    for beat, stored_beat, stored_job in zip(reported, stored_beats, stored_jobs, strict=True):
+        with batch.judging(positions[beat.job_id], rejected):
+            beats.append(_continued(beat, stored_beat, stored_job))
+            if stored_job is None:
+                new_jobs.append(new_job(beats[-1], seen_at))
+    outcomes = documents.write([beat_write(beat) for beat in beats]).result()
+    documents.write([job_write(job, 0, create=True) for job in new_jobs]).result()
+    for beat, outcome in zip(beats, outcomes, strict=True):
+        if outcome is Outcome.REJECTED:
+            refusal = "the document store refuses this job for good"
+            rejected.append(Rejection(positions[beat.job_id], "rejected", refusal))
+    rejected.sort(key=lambda rejection: rejection.index)
+    accepted, stale = outcomes.count(Outcome.STORED), outcomes.count(Outcome.STALE)
+    return Receipt(accepted=accepted, stale=stale, rejected=rejected, server_time=now)
 
 
 def is_job_id(text: Any) -> bool:
-    """Say whether this is a DIRAC job's id, in the one way to write it."""
+    """Return whether this is a DIRAC job id in its canonical form."""
     return isinstance(text, str) and _JOB_ID.fullmatch(text) is not None and int(text) <= MAX_JOB_ID
 
 
@@ -70,34 +74,45 @@ def job_key(job_id: str) -> str:
 
 
 def beat_write(beat: Heartbeat) -> Write:
-    """Keep a heartbeat unless the same vm has named the job since."""
+    """Return the write of a heartbeat; a newer heartbeat of the same vm and job stays."""
     return Write("heartbeat", _key(beat), to_ms(beat.last_seen_at), beat)
 
 
 def job_write(job: Job, version: int, *, create: bool = False) -> Write:
-    """Keep a job."""
+    """Return the write of a job."""
     return Write("job", job_key(job.job_id), version, job, create=create)
 
 
 def new_job(beat: Heartbeat, started_at: datetime) -> Job:
-    """Describe a job of which only a vm has told so far."""
-    blank: dict[str, Any] = dict.fromkeys(Job.__struct_fields__)
-    spent = dict.fromkeys(("wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 0)
-    named = {"system": "dirac", "job_id": beat.job_id, "status": STATUS_RUNNING, "cloud": beat.cloud, "vm": beat.vm}
-    times = {"started_at": started_at, "changed_at": started_at, "seen_at": started_at}
-    return Job(**blank | spent | named | times | {"joined_by": "heartbeat", "cores": 1, "multicore": False})
+    """Return the job of a first heartbeat; DIRAC was not queried yet."""
+    return Job(
+        system="dirac",
+        job_id=beat.job_id,
+        status=STATUS_RUNNING,
+        cloud=beat.cloud,
+        vm=beat.vm,
+        joined_by="heartbeat",
+        started_at=started_at,
+        changed_at=started_at,
+        seen_at=started_at,
+        cores=1,
+        wall_ms=0,
+        cpu_ms=0,
+        core_ms=0,
+        core_ms_with_cpu=0,
+        wasted_core_ms=0,
+        multicore=False,
+    )
 
 
-def _sorted_out(jobs: Iterable[msgspec.Raw]) -> tuple[dict[str, int], list[Rejection]]:
-    """Part the ids, each once and with its place, from what is none."""
-    good: dict[str, int] = {}
-    rejected = []
+def _parsed(jobs: Iterable[msgspec.Raw]) -> tuple[dict[str, int], list[Rejection]]:
+    """Return the position of each job id in the report, and the rejections of what is no job id."""
+    positions: dict[str, int] = {}
+    rejected: list[Rejection] = []
     for index, raw in enumerate(jobs):
-        try:
-            good.setdefault(_job_id(raw), index)
-        except Exception as error:  # noqa: BLE001  one job's fault is its own
-            rejected.append(batch.rejection(index, error))
-    return good, rejected
+        with batch.judging(index, rejected):
+            positions.setdefault(_job_id(raw), index)
+    return positions, rejected
 
 
 def _job_id(raw: msgspec.Raw) -> str:
@@ -111,10 +126,10 @@ def _job_id(raw: msgspec.Raw) -> str:
 
 
 def _seen_at(report: HeartbeatReport, now: datetime) -> datetime:
-    """Return when the jobs were seen: now, unless the vm says that it tells them late.
+    """Return when the jobs were seen: now, unless the vm reports them late.
 
-    A `seen_at` in the future or days ago is a wrong clock's. It is kept as claimed, but refused it is not: the jobs run
-    on the vm all the same, and a vm whose clock is wrong for years would have none.
+    A `seen_at` in the future or days ago comes from a wrong clock. It is stored as claimed and not refused, since the
+    jobs run on the vm all the same.
     """
     claimed_at = report.seen_at
     return claimed_at if claimed_at is not None and LATE_AFTER < now - claimed_at <= BELIEVED_FOR else now
@@ -140,9 +155,10 @@ def _beat(job_id: str, report: HeartbeatReport, cloud: str, named_together: int,
     )
 
 
-def _carried_on(beat: Heartbeat, last: Heartbeat | None, job: Job | None) -> Heartbeat:
-    """Go on with the run that this vm has named before, while that is not over:
-    after that, or after a pause, it is worth asking about.
+def _continued(beat: Heartbeat, last: Heartbeat | None, job: Job | None) -> Heartbeat:
+    """Return a heartbeat that continues the vm's stored one of the same run.
+
+    It is noted for a query of DIRAC if the run is over, or after a pause.
     """
     is_final = job is not None and job.final_at is not None
     if last is None:

@@ -1,4 +1,4 @@
-"""The jobs of a month, a row each: for whoever wants to count for himself."""
+"""The jobs of a month, one row each."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from skytally.core.months import month_end_at, month_start_at
 from skytally.core.ports import Documents
 from skytally.core.records import iso
 
-TOLD = (
+FIELDS = (
     *(
         "system",
         "job_id",
@@ -36,19 +36,18 @@ TOLD = (
     *("transformation", "processing_type", "input_type", "output_type", "release"),
     *("error", "error_component", "error_category", "error_message", "doubt"),
 )
-COLUMNS = tuple(name.replace("_ms", "_seconds") for name in TOLD)
+COLUMNS = tuple(name.replace("_ms", "_seconds") for name in FIELDS)
 
 
 def job_rows(month: str, clouds: Sequence[str], documents: Documents) -> Iterator[dict[str, Any]]:
-    """List the jobs that became final in a month, of some clouds or of all, in the order in which they did.
+    """Return the jobs that became final in a month, of some clouds or of all, in the order of their final times.
 
-    Times are UTC, durations seconds; what is not known is None, also the CPU time of a job whose source does not know
-    it.
+    Times are UTC, durations seconds. What is not known is None, including the CPU time of a job whose source has none.
     """
     documents.refresh()
     span = month_start_at(month), month_end_at(month)
     for _, job in documents.during("job", Job, "final_at", span, {"cloud": clouds} if clouds else {}):
-        yield dict(zip(COLUMNS, (_value(job, name) for name in TOLD), strict=True))
+        yield dict(zip(COLUMNS, (_value(job, name) for name in FIELDS), strict=True))
 
 
 def _value(job: Job, name: str) -> Any:

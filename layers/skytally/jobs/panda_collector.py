@@ -1,10 +1,13 @@
-"""Collecting PanDA's jobs: time slices from each queue's cursor to now, each stored whole before the cursor passes it.
+"""The collection of PanDA jobs: time slices from each queue's cursor to now, stored before the cursor passes them.
 
-Invariants: a cursor never passes a slice that was not answered whole or not stored; every round reads again what was
-modified up to an hour before it, since answers lag; what changes state late is asked for once a day. Reading twice
-changes nothing. Queues that stand at the same time are asked together; where that fails each is asked alone, so that
-one queue's failure is its own, whatever it was. A row that cannot be read costs itself: it is counted and noted as
-unreadable, and the cursor passes it, since asking again would bring the same.
+Invariants:
+
+* A cursor never passes a slice whose answer was cut short or not stored.
+* Answers lag, so every round reads the hour before its cursor again. Late state changes are queried once a day.
+  Reading twice changes nothing.
+* Queues with the same cursor are queried together. If that fails each is queried alone, so a queue's failure costs
+  only that queue.
+* An unreadable row costs only itself: it is noted and the cursor passes it, since it would not change.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +32,7 @@ OVERLAP = timedelta(hours=1)
 LAG = timedelta(minutes=2)
 FIRST_LOOK = timedelta(days=1)
 LATE_EVERY, LATE_SINCE = timedelta(days=1), timedelta(hours=25)
-# The monitor asks its archive only for windows that reach back so far, and moves jobs there when it likes.
+# The monitor queries its archive only for windows that reach back this far, and moves jobs there at any time.
 ARCHIVED_AFTER, MOVED_WITHIN = timedelta(hours=72), timedelta(hours=1)
 STORED_AT_ONCE = 5_000
 CURSOR, LATE_CURSOR = "panda", "panda-late"
@@ -37,7 +40,7 @@ Queues = tuple[str, ...]
 
 
 class PandaCounts(TypedDict, total=False):
-    """What a round kept, could not read, and could not ask; and how far the last queue is behind."""
+    """Counts of a round: stored jobs, unreadable rows, failed queues, and how far the last queue is behind."""
 
     jobs: int
     unreadable: int
@@ -46,9 +49,7 @@ class PandaCounts(TypedDict, total=False):
 
 
 class Collection(Struct, dict=True):
-    """A round: where it asks, where it keeps, when it must stop,
-    and what it has done; it is a source that stops in time itself.
-    """
+    """One round: its source, queues, store and deadline, and what it has done; itself a source that ends in time."""
 
     source: JobRows
     queues: Queues
@@ -61,21 +62,21 @@ class Collection(Struct, dict=True):
     unreadable: int = 0
 
     def __post_init__(self) -> None:
-        """Make what notes unreadable rows."""
+        """Make the notes of unreadable rows."""
         self.notes = Notes(self.documents.write, self.deadline.now)
 
     def run(self) -> PandaCounts:
-        """Collect until now or until time is up; return counts and how far behind the slowest queue is.
+        """Collect until now or the deadline; return counts and how far behind the slowest queue is.
 
-        Raises Unavailable where no queue could be asked or nothing could be stored.
+        Raise Unavailable if no queue could be queried or nothing could be stored.
         """
         upper = (self.deadline.now() - LAG).replace(microsecond=0)
         self._look_up(upper)
         for queues in self._standing_together():
-            self._each_for_itself(queues, lambda some: self._ended(some, upper))
+            self._each_for_itself(queues, lambda group: self._ended(group, upper))
         current = tuple(queue for queue in self.queues if self.stands_at[queue] >= upper and queue not in self.failed)
-        self._each_for_itself(current, lambda some: self._running(some, upper))
-        self._each_for_itself(self._due(current, upper), lambda some: self._late(some, upper))
+        self._each_for_itself(current, lambda group: self._running(group, upper))
+        self._each_for_itself(self._due(current, upper), lambda group: self._late(group, upper))
         self._write_down_failures()
         behind = max(upper - min(self.stands_at.values()), timedelta(0))
         return {
@@ -86,9 +87,7 @@ class Collection(Struct, dict=True):
         }
 
     def _each_for_itself(self, queues: Queues, work: Callable[[Queues], None]) -> None:
-        """Do work for queues together, and where that fails for each alone;
-        one for which no time is left has failed with the others.
-        """
+        """Run work for queues together, and if that fails for each alone; one without time left fails with the rest."""
         if not queues:
             return
         try:
@@ -105,7 +104,7 @@ class Collection(Struct, dict=True):
                     self._each_for_itself((queue,), work)
 
     def _ended(self, queues: Queues, upper: datetime) -> None:
-        """Step from where it must be read again towards now."""
+        """Collect final jobs in steps from the cursor minus the overlap to now."""
         begin = min(*(self.reads_from[queue] for queue in queues), upper - OVERLAP)
         while begin < upper:
             end = upper if upper - begin <= SLICE + OVERLAP else begin + SLICE
@@ -113,8 +112,8 @@ class Collection(Struct, dict=True):
             edge = asked_at - ARCHIVED_AFTER
             if begin < edge <= end:
                 self._keep(queues, panda_rows.across_archive(self, _archived_late(queues, edge, upper)))
-            asked = Slice(queues=queues, statuses=FINAL, from_at=_reaching(begin, edge), until_at=end)
-            for part, rows in panda_rows.whole(self, asked):
+            request = Slice(queues=queues, statuses=FINAL, from_at=_reaching(begin, edge), until_at=end)
+            for part, rows in panda_rows.whole(self, request):
                 self._keep(queues, rows)
                 if part.statuses == FINAL and part.queues == queues:
                     self._move(queues, part.until_at, asked_at)
@@ -125,30 +124,30 @@ class Collection(Struct, dict=True):
         self._keep_whole(Slice(queues=queues, statuses=ACTIVE, from_at=upper - OVERLAP, until_at=upper))
 
     def _due(self, queues: Queues, upper: datetime) -> Queues:
-        """Name the queues that were last asked a day ago for jobs of
-        which the batch system said something after they were final.
-        """
+        """Return the queues whose last query for late state changes was a day ago."""
         late = self._cursors(LATE_CURSOR)
-        return tuple(queue for queue in queues if (one := late[queue]) is None or upper - one.stands_at >= LATE_EVERY)
+        return tuple(
+            queue for queue in queues if (cursor := late[queue]) is None or upper - cursor.stands_at >= LATE_EVERY
+        )
 
     def _late(self, queues: Queues, upper: datetime) -> None:
-        asked = Slice(
+        request = Slice(
             queues=queues, statuses=UNFINISHED, from_at=upper - LATE_SINCE, until_at=upper, moment="statechangetime"
         )
-        self._keep_whole(asked)
+        self._keep_whole(request)
         self._write_cursors(LATE_CURSOR, dict.fromkeys(queues, upper), self.deadline.now())
 
-    def _keep_whole(self, asked: Slice) -> None:
-        for _, rows in panda_rows.whole(self, asked):
-            self._keep(asked.queues, rows)
+    def _keep_whole(self, request: Slice) -> None:
+        for _, rows in panda_rows.whole(self, request):
+            self._keep(request.queues, rows)
 
-    def rows(self, asked: Slice) -> list[Any]:
-        """Return a slice, or raise TimeIsUp: time is looked at before each request."""
+    def rows(self, request: Slice) -> list[Any]:
+        """Return a slice's rows, or raise TimeIsUp after the deadline."""
         self.deadline.check()
-        return self.source.rows(asked)
+        return self.source.rows(request)
 
     def _keep(self, queues: Queues, rows: Sequence[Any]) -> None:
-        """Store an answer's jobs, of each the newest."""
+        """Store the newest state of each job of an answer."""
         newest: dict[str, Job] = {}
         now = self.deadline.now()
         for position, row in enumerate(rows):
@@ -167,9 +166,7 @@ class Collection(Struct, dict=True):
         self.jobs += len(jobs)
 
     def _note(self, queues: Queues, queue: str | None, key: str, reason: str) -> None:
-        """Count a row that cannot be read or kept, and note it as its queue's,
-        or as everybody's where it names none of them.
-        """
+        """Count and note a row that cannot be read or stored, under its queue, or under all queues if it names none."""
         self.unreadable += 1
         self.notes.add("row", f"{CURSOR}/{queue if queue in queues else '|'.join(queues)}", key, reason)
 
@@ -185,15 +182,17 @@ class Collection(Struct, dict=True):
         behind gets farther.
         """
         cursors = self._cursors(CURSOR)
-        self.stands_at = {queue: one.stands_at if one else upper - FIRST_LOOK for queue, one in cursors.items()}
+        self.stands_at = {
+            queue: cursor.stands_at if cursor else upper - FIRST_LOOK for queue, cursor in cursors.items()
+        }
         for queue, at in self.stands_at.items():
             cursor = cursors[queue]
             asked_at = at if cursor is None or cursor.error else cursor.asked_at
             self.reads_from[queue] = min(at, max(at, asked_at - LAG) - OVERLAP)
 
     def _cursors(self, name: str) -> dict[str, Cursor | None]:
-        known = self.documents.get_many("cursor", [f"{name}/{queue}" for queue in self.queues], Cursor)
-        return dict(zip(self.queues, known, strict=True))
+        cursors = self.documents.get_many("cursor", [f"{name}/{queue}" for queue in self.queues], Cursor)
+        return dict(zip(self.queues, cursors, strict=True))
 
     def _move(self, queues: Queues, until: datetime, asked_at: datetime) -> None:
         """Move cursors to where all is stored that was there at a moment."""
@@ -213,7 +212,9 @@ class Collection(Struct, dict=True):
         cursors = {
             f"{name}/{queue}": Cursor(stands_at=at, asked_at=asked_at, error=error) for queue, at in stand.items()
         }
-        self.documents.write([Write("cursor", key, to_ms(one.stands_at), one) for key, one in cursors.items()]).result()
+        self.documents.write(
+            [Write("cursor", key, to_ms(cursor.stands_at), cursor) for key, cursor in cursors.items()]
+        ).result()
 
 
 def _cause(error: Exception) -> str:
@@ -226,5 +227,5 @@ def _reaching(begin: datetime, edge: datetime) -> datetime:
 
 
 def _archived_late(queues: Queues, edge: datetime, upper: datetime) -> Slice:
-    """Name what the archive holds by a state change of the last days: slices inside its edge would never ask it."""
+    """Return what the archive holds by a state change of the last days: slices inside its edge would never ask it."""
     return Slice(queues=queues, statuses=UNFINISHED, from_at=edge - LAG, until_at=upper, limit=panda_rows.RAISED_LIMIT)

@@ -1,7 +1,7 @@
-"""Errors of PanDA jobs: the first failing component, its code, and words that group what is the same.
+"""Errors of PanDA jobs: the first failing component, its code, and a message that is the same for the same fault.
 
-The choice follows BigPanDA's own: bookkeeping codes do not count beside another, and a payload's failure that the pilot
-reports stands alone. Of the rest the earliest component wins: a stage-in that failed also makes the payload exit badly.
+The choice follows BigPanDA's. A bookkeeping code counts only without another code. A payload failure that the pilot
+reports excludes all other codes. Of the rest the earliest component wins: a failed stage-in also fails the payload.
 """
 
 import re
@@ -30,9 +30,10 @@ OTHER = "other"
 MAX_MESSAGE, MAX_RAW, MAX_CODE = 200, 4_096, 10**9
 # What a component writes where nothing went wrong.
 SAYS_NOTHING = {"", "OK"}
-# No more of foreign words is looked at: what varies is searched for by patterns that take the square of a length.
+# Only this many characters are read: the patterns below take time by the square of the length.
 MAX_READ = 1_000
-# What varies from job to job, most telling first: a person, a place, a thing's own number.
+# What varies from job to job, and what is written instead. The order counts: a later pattern matches parts of what an
+# earlier one replaces (a host in a URL, a number in an id).
 VARYING = (
     (
         re.compile(
@@ -52,7 +53,10 @@ _PERSON = VARYING[0][0]
 
 
 class JobError(Struct, frozen=True):
-    """Why a job did not end well, as far as PanDA says: the first failing component; `raw` has the words of all."""
+    """The reason that PanDA gives for a job that did not end well: its first failing component.
+
+    `raw` has the words of all components.
+    """
 
     component: str
     code: int | None
@@ -62,12 +66,12 @@ class JobError(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Return component and code as people say them."""
+        """Return component and code, such as `pilot 1305`."""
         return self.component if self.code is None else f"{self.component} {self.code}"
 
 
 def error_of(row: Mapping[str, Any]) -> JobError:
-    """Find the error of a job that did not end well."""
+    """Return the error of a job that did not end well."""
     codes = dict(_codes(row))
     if len(codes) > 1:
         codes = {key: diag for key, diag in codes.items() if key not in ONLY_ALONE} or codes
@@ -110,24 +114,24 @@ def _code(value: Any) -> int:
 
 @cache
 def meanings() -> dict[tuple[str, int], tuple[str, str]]:
-    """Read the category and the meaning of each code that is known."""
-    told = tomllib.loads((files("skytally") / "data" / "panda_errors.toml").read_text())
+    """Return the category and the meaning of each known code."""
+    table = tomllib.loads((files("skytally") / "data" / "panda_errors.toml").read_text())
     return {
         (component, int(code)): (category, meaning)
-        for component, categories in told.items()
+        for component, categories in table.items()
         for category, codes in categories.items()
         for code, meaning in codes.items()
     }
 
 
 def cleaned(text: str) -> str:
-    """Make foreign words harmless: no person, no control or direction mark, single blanks."""
+    """Return a foreign text without persons and control characters, with single blanks."""
     plain = "".join(letter if unicodedata.category(letter)[0] != "C" else " " for letter in text[:MAX_READ])
     return " ".join(_PERSON.sub("<DN>", plain).split())
 
 
 def normalised(text: str) -> str:
-    """Strip what varies from job to job, so that the same trouble has the same words."""
+    """Return a text without what varies from job to job, so that the same fault has the same text."""
     words = cleaned(text)
     for pattern, name in VARYING:
         words = pattern.sub(name, words)

@@ -1,9 +1,9 @@
-"""PanDA: BigPanDA's rows as job documents, and time slices of which no limit cuts anything.
+"""PanDA: BigPanDA's rows as job documents, and time slices that no limit cuts short.
 
-Times are naive UTC and sizes of memory kB; numbers may come as text. A job is final by its status alone: endtime is set
-before, and by archiving even where a job never began. Once final its modificationtime moves no more, so that is when it
-became final; a late word of its batch system moves only statechangetime, and with it the version. What cannot be, such
-as a time in the future, is as if it were not told.
+Times are naive UTC and memory sizes kB; numbers may come as text. Only its status makes a job final: endtime is set
+earlier, and archiving sets it even for a job that never started. A final job's modificationtime does not change, so it
+is the time when the job became final. A late report of the batch system changes statechangetime, and with it the
+document's version. An impossible value, such as a time in the future, counts as missing.
 """
 
 import re
@@ -69,7 +69,7 @@ FIELDS = (
 LIMIT, RAISED_LIMIT = 5_000, 50_000
 TIME_PARTS = 8
 SECOND = timedelta(seconds=1)
-# Above these a number is nonsense, and sums of it would not be exact any more.
+# A larger number is nonsense, and sums of it would not be exact.
 MAX_SECONDS, MAX_CORES, MAX_BYTES, MAX_ATTEMPT = 10**8, 10**4, 10**13, 10**6
 MAX_URL = 500
 # No user and no password, no blanks, no quotes.
@@ -78,7 +78,7 @@ _WORK_FOLDER = re.compile(r"\bworkDirSize=(\d{1,13})\b", re.ASCII)
 
 
 def queues_of(setting: str) -> tuple[str, ...]:
-    """Read the queues' names, each once; raises Misconfigured where there is none."""
+    """Return the queues' names, each once; raise Misconfigured without any."""
     queues = tuple(dict.fromkeys(queue.strip() for queue in setting.split(",") if queue.strip()))
     if not queues:
         raise Misconfigured.setting("SKYTALLY_PANDA_QUEUES", "names no queue")
@@ -86,7 +86,7 @@ def queues_of(setting: str) -> tuple[str, ...]:
 
 
 class Slice(Struct, frozen=True, kw_only=True):
-    """What is asked in one request: jobs of which a moment lies between two seconds, both included."""
+    """One request: jobs of which a time lies between two seconds, both included."""
 
     queues: tuple[str, ...]
     statuses: tuple[str, ...]
@@ -97,73 +97,69 @@ class Slice(Struct, frozen=True, kw_only=True):
 
 
 class JobRows(Protocol):
-    """A source of PanDA jobs as rows of columns, of which nothing was looked at."""
+    """A source of PanDA jobs as unchecked rows."""
 
-    def rows(self, asked: Slice) -> list[Any]:
-        """Return a slice; one with `limit` rows or more may have been cut.
-
-        Unavailable for anything that is no answer.
-        """
+    def rows(self, request: Slice) -> list[Any]:
+        """Return a slice's rows; `limit` rows or more may have been cut short. Raise Unavailable without an answer."""
 
 
-def whole(source: JobRows, asked: Slice) -> Iterator[tuple[Slice, list[Any]]]:
-    """Return all rows of a slice, in as many parts as it takes, earlier ones first;
-    an answer that may be cut is never believed.
+def whole(source: JobRows, request: Slice) -> Iterator[tuple[Slice, list[Any]]]:
+    """Return all rows of a slice in as many parts as needed, earlier ones first; an answer at the limit never counts.
 
-    Raises Unavailable where even a second of one queue and status holds more than any limit allows.
+    Raise Unavailable if one second of one queue and status has more rows than any limit allows.
     """
-    rows = source.rows(asked)
-    if len(rows) < asked.limit:
-        yield asked, rows
+    rows = source.rows(request)
+    if len(rows) < request.limit:
+        yield request, rows
         return
-    for part in _parts(asked, rows):
+    for part in _parts(request, rows):
         yield from whole(source, part)
 
 
-def _parts(asked: Slice, rows: list[Any]) -> list[Slice]:
-    """Cut a slice: by time, unless most rows are of tables that know no time;
-    then by status and queue; at last ask for more.
-    """
-    outside = sum(not _inside(asked, row) for row in rows)
-    if asked.until_at > asked.from_at and (outside < len(rows) // 2 or len(asked.statuses) == 1):
-        return _parts_by_time(asked)
-    if len(asked.statuses) > 1:
-        return [structs.replace(asked, statuses=(status,)) for status in asked.statuses]
-    if len(asked.queues) > 1:
-        return [structs.replace(asked, queues=(queue,)) for queue in asked.queues]
-    if asked.limit < RAISED_LIMIT:
-        return [structs.replace(asked, limit=RAISED_LIMIT)]
+def _parts(request: Slice, rows: list[Any]) -> list[Slice]:
+    """Return the parts of a slice: by time, unless most rows ignore the time; else by status, queue or higher limit."""
+    outside = sum(not _inside(request, row) for row in rows)
+    if request.until_at > request.from_at and (outside < len(rows) // 2 or len(request.statuses) == 1):
+        return _parts_by_time(request)
+    if len(request.statuses) > 1:
+        return [structs.replace(request, statuses=(status,)) for status in request.statuses]
+    if len(request.queues) > 1:
+        return [structs.replace(request, queues=(queue,)) for queue in request.queues]
+    if request.limit < RAISED_LIMIT:
+        return [structs.replace(request, limit=RAISED_LIMIT)]
     raise Unavailable(
-        f"PanDA has more than {RAISED_LIMIT} jobs in one second of {asked.queues[0]}: they cannot be told whole"
+        f"PanDA has more than {RAISED_LIMIT} jobs in one second of {request.queues[0]}: they cannot be collected whole"
     )
 
 
-def _parts_by_time(asked: Slice) -> list[Slice]:
-    """Cut a slice into so many that one answer is believed soon: a round may have time for few."""
-    length = (asked.until_at - asked.from_at) // TIME_PARTS // SECOND * SECOND
-    parts, begin = [], asked.from_at
-    while begin <= asked.until_at:
-        end = min(begin + length, asked.until_at)
-        parts.append(structs.replace(asked, from_at=begin, until_at=end))
+def _parts_by_time(request: Slice) -> list[Slice]:
+    """Return the parts of a slice by time; there are many, since a round may have time for few."""
+    length = (request.until_at - request.from_at) // TIME_PARTS // SECOND * SECOND
+    parts, begin = [], request.from_at
+    while begin <= request.until_at:
+        end = min(begin + length, request.until_at)
+        parts.append(structs.replace(request, from_at=begin, until_at=end))
         begin = end + SECOND
     return parts
 
 
-def across_archive(source: JobRows, asked: Slice) -> list[Any]:
-    """Return a slice in one request, since its parts would not all ask the archive;
-    Unavailable where it may have been cut.
+def across_archive(source: JobRows, request: Slice) -> list[Any]:
+    """Return a slice's rows by one request, since not all of its parts would query the archive.
+
+    Raise Unavailable if the answer may have been cut short.
     """
-    rows = source.rows(asked)
-    if len(rows) < asked.limit:
+    rows = source.rows(request)
+    if len(rows) < request.limit:
         return rows
     raise Unavailable(
-        f"PanDA has more than {asked.limit} jobs of {asked.queues[0]} at its archive's edge: they cannot be told whole"
+        f"PanDA has more than {request.limit} jobs of {request.queues[0]} at its archive's edge: they cannot be "
+        "collected whole"
     )
 
 
-def _inside(asked: Slice, row: Any) -> bool:
-    at = moment(row.get(asked.moment), asked.until_at) if isinstance(row, Mapping) else None
-    return at is not None and asked.from_at <= at
+def _inside(request: Slice, row: Any) -> bool:
+    at = moment(row.get(request.moment), request.until_at) if isinstance(row, Mapping) else None
+    return at is not None and request.from_at <= at
 
 
 def number_of_row(row: Any) -> int | None:
@@ -177,7 +173,7 @@ def queue_of_row(row: Any) -> str | None:
 
 
 def job(row: Any, seen_at: datetime) -> Job:
-    """Make a job of a row; raises Malformed for one without a number or a time of change."""
+    """Return the job of a row; raise Malformed for one without a number or a time of change."""
     panda_id, latest = number_of_row(row), seen_at + AHEAD
     if panda_id is None:
         raise Malformed("pandaid is no whole number above zero")
@@ -187,22 +183,17 @@ def job(row: Any, seen_at: datetime) -> Job:
     status = word(row.get("jobstatus")) or "unknown"
     is_final = status in FINAL or status in WELL
     started_at, ended_at = moment(row.get("starttime"), latest), moment(row.get("endtime"), latest)
-    error = error_of(row) if status not in WELL and (is_final or status == "holding") else None
     batch_id = word(row.get("batchid"))
-    return Job(
+    described = Job(
         system="panda",
         job_id=str(panda_id),
         task_id=_id(row.get("jeditaskid")),
         parent_job_id=_id(row.get("parentid")),
         attempt=_at_most(MAX_ATTEMPT, row.get("attemptnr")),
         queue=word(row.get("computingsite")),
-        site=None,
         status=status,
         substatus=word(row.get("jobsubstatus")),
-        application_status=None,
         cloud=UNKNOWN,
-        vm=None,
-        joined_by=None,
         batch_id=batch_id,
         batch_number=None if batch_id is None else number_of(batch_id),
         host=_host(row) if started_at else None,
@@ -222,19 +213,26 @@ def job(row: Any, seen_at: datetime) -> Job:
         input_type=word(row.get("inputfiletype")),
         output_type=word(row.get("outputfiletype")),
         release=word(row.get("homepackage")) or word(row.get("atlasrelease")),
-        error=error.name if error else None,
-        error_component=error.component if error else None,
-        error_category=error.category if error else None,
-        error_message=error.message if error else None,
-        error_raw=error.raw if error else None,
-        history=None,
         log_url=_log_url(row.get("pilotid")),
         **structs.asdict(_effort(row, started_at, ended_at, is_wasted=is_final and status not in WELL)),
+    )
+    return _with_error(described, row) if status not in WELL and (is_final or status == "holding") else described
+
+
+def _with_error(job: Job, row: Mapping[str, Any]) -> Job:
+    error = error_of(row)
+    return structs.replace(
+        job,
+        error=error.name,
+        error_component=error.component,
+        error_category=error.category,
+        error_message=error.message,
+        error_raw=error.raw,
     )
 
 
 class Effort(Struct, frozen=True):
-    """What a job used, in whole milliseconds, and what about that cannot be."""
+    """A job's resource use in whole milliseconds, and what is impossible about it."""
 
     cores: int
     wall_ms: int
@@ -255,15 +253,17 @@ def _effort(
     cpu_ms = ms_of_seconds(number(row.get("cpuconsumptiontime")) or 0.0)
     doubt = _doubt(wall_ms, cpu_ms, cores, started_at, ended_at)
     core_ms = 0 if doubt == "ends before it begins" else wall_ms * cores
-    known_cpu_ms = cpu_ms if cpu_ms > 0 and doubt is None else 0
+    valid_cpu_ms = cpu_ms if cpu_ms > 0 and doubt is None else 0
     return Effort(
-        cores, wall_ms, known_cpu_ms, core_ms, core_ms if known_cpu_ms else 0, core_ms if is_wasted else 0, doubt
+        cores, wall_ms, valid_cpu_ms, core_ms, core_ms if valid_cpu_ms else 0, core_ms if is_wasted else 0, doubt
     )
 
 
 def _wall_seconds(row: Mapping[str, Any], started_at: datetime, ended_at: datetime | None) -> float:
-    told = number(row.get("durationsec"))
-    return told if told is not None else ms_between(started_at, ended_at) / 1_000 if ended_at else 0.0
+    duration_seconds = number(row.get("durationsec"))
+    if duration_seconds is not None:
+        return duration_seconds
+    return ms_between(started_at, ended_at) / 1_000 if ended_at else 0.0
 
 
 def _doubt(wall_ms: int, cpu_ms: int, cores: int, started_at: datetime, ended_at: datetime | None) -> str | None:
@@ -291,14 +291,14 @@ def _log_url(value: Any) -> str | None:
 
 
 def _kilobytes(value: Any) -> int | None:
-    found = _at_most(MAX_BYTES // 1_024, value)
-    return found * 1_024 if found else None
+    kilobytes = _at_most(MAX_BYTES // 1_024, value)
+    return kilobytes * 1_024 if kilobytes else None
 
 
 def _at_most(most: int, value: Any) -> int | None:
-    """Return a count, or None for what cannot be one."""
-    found = whole_number(value)
-    return found if found is not None and 0 <= found <= most else None
+    """Return a whole number from 0 to a maximum, or None."""
+    count = whole_number(value)
+    return count if count is not None and 0 <= count <= most else None
 
 
 def _work_folder(value: Any) -> int | None:
@@ -312,5 +312,5 @@ def _last_part(value: Any) -> str | None:
 
 
 def _id(value: Any) -> str | None:
-    found = whole_number(value)
-    return str(found) if found else None
+    identifier = whole_number(value)
+    return str(identifier) if identifier else None

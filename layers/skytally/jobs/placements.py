@@ -1,14 +1,17 @@
-"""Placements: what a batch scheduler says of its vms' lives and of which vm each job ran on.
+"""Placements: a batch scheduler's report of when its vms ran and on which vm each job ran.
 
-Invariants: an item that cannot be kept is rejected by itself, and nothing is stored before every item was judged. A
-place belongs to its cloud, by its key, so no scheduler replaces what another cloud's has said. A place is marked as
-joined only after every job that it concerns was brought onto its cloud. A report that died before that comes again and
-finds it unmarked; one that repeats what is marked moves no job, so that all vms can be reported in every round.
+Invariants:
 
-The last word on a vm's life is that of the report that was made last: a vm that is listed again with the same start is
-alive again, and its end is withdrawn. `listed_at` says when a report was made, so that one that was held up on its way
-revives nothing that has ended since. A report that does not say so, or says so by a clock that is days ahead, counts as
-made when it came: schedulers send one report after another. A run of a job that has ended never runs again.
+* A bad item is rejected alone, and nothing is stored before every item was checked.
+* A placement's key holds its cloud, so no scheduler replaces another cloud's placements.
+* A placement is marked as joined only after every job that it concerns has its cloud. A report that was interrupted
+  comes again and finds it unmarked. A report that repeats a marked placement moves no job, so every round may report
+  all vms.
+
+The newest report decides whether a vm runs: a vm that is listed again with the same start runs again, and its end is
+withdrawn. `listed_at` is the time of a report, so a delayed report revives no vm that has ended since. Without it, or
+if it is days ahead, the time of arrival counts: schedulers send one report after another. A job's run that has ended
+never runs again.
 """
 
 import json
@@ -32,12 +35,12 @@ from skytally.jobs.foreign_values import AHEAD
 A = TypeVar("A")
 B = TypeVar("B")
 Place = PlacedVm | Placement
-# Above the ms of any report: here begin the versions of vms' lives, and of the ends of runs.
+# Above the ms of any report: versions of vms, and of ended runs, begin here.
 AFTER_ANY_MS = 10**14
 
 
 class Item(Struct, frozen=True):
-    """A place as it is to be kept."""
+    """A placement with its index, key and version."""
 
     index: str
     key: str
@@ -45,14 +48,12 @@ class Item(Struct, frozen=True):
     place: Place
 
     def write(self, *, joined: bool) -> Write:
-        """Return the write that keeps it."""
+        """Return the write of the placement."""
         return Write(self.index, self.key, self.version, structs.replace(self.place, joined=joined))
 
 
 class Report(Struct):
-    """Whose report it is, when it came and was made,
-    and what was rejected so far, numbered through its vms and then its jobs.
-    """
+    """A report: its caller, its times and its rejections so far. Items are numbered through the vms, then the jobs."""
 
     caller: Caller
     now: datetime
@@ -61,32 +62,30 @@ class Report(Struct):
     rejected: list[Rejection] = []
 
     def each(self, items: Mapping[int, A], work: Callable[[int, A], B]) -> dict[int, B]:
-        """Do work for each item; one that fails is rejected and leaves its neighbours alone."""
-        done: dict[int, B] = {}
+        """Return the result of work for each item; an item for which it fails is rejected alone."""
+        results: dict[int, B] = {}
         for n, item in items.items():
-            try:
-                done[n] = work(n, item)
-            except Exception as error:  # noqa: BLE001  one item's fault is its own
-                self.rejected.append(batch.rejection(n, error, self.where(n)))
-        return done
+            with batch.judging(n, self.rejected, self.where(n)):
+                results[n] = work(n, item)
+        return results
 
     def where(self, n: int) -> str:
-        """Return how users write an item's place in the report."""
+        """Return an item's position in the report, such as `vms[0]: `."""
         return f"vms[{n}]: " if n < self.vm_count else f"jobs[{n - self.vm_count}]: "
 
     def vm(self, _: int, raw: msgspec.Raw) -> Item:
-        """Return a vm's life."""
+        """Return the item of a vm."""
         vm = records.parse(bytes(raw), BatchVm)
         self._check(vm.cloud, vm.started_at, vm.ended_at)
         place = PlacedVm(**structs.asdict(vm), reported_at=min(self.listed_at, self.now), joined=False)
         return Item("placed_vm", f"{place.vm}@{place.cloud}@{to_ms(place.started_at)}", self._order_of(place), place)
 
     def run(self, _: int, raw: msgspec.Raw) -> Item:
-        """Return a job's run on a vm."""
+        """Return the item of a job's run on a vm."""
         job = records.parse(bytes(raw), BatchJob)
         self._check(job.cloud, job.started_at, job.ended_at)
         cloud = job.cloud or placement_join.UNKNOWN
-        # What schedulers leave to the vms is kept apart by the clouds of which they may speak.
+        # Runs without a cloud get it from their vm; the key holds the clouds that the scheduler may report about.
         clouds = (
             json.dumps(sorted(self.caller.clouds)) if self.caller.clouds and cloud == placement_join.UNKNOWN else None
         )
@@ -104,15 +103,14 @@ class Report(Struct):
             raise Malformed("started_at and ended_at may not lie in the future", code=MALFORMED_TIME)
 
     def _order_of(self, vm: PlacedVm) -> int:
-        """Return a version in the order in which reports were made,
-        to two milliseconds; of two made at once an end wins.
-        """
+        """Return a version by the report's time, to two milliseconds; of two reports at one time an end wins."""
         return AFTER_ANY_MS + to_ms(self.listed_at) // 2 * 2 + (vm.ended_at is not None)
 
 
 def record(body: bytes, caller: Caller, documents: Documents, now: datetime) -> Receipt:
-    """Keep what a scheduler reports, then bring the jobs that it concerns onto their clouds;
-    raises Unavailable, and it may come again.
+    """Store a scheduler's report, then join the jobs that it concerns to their clouds.
+
+    Raise Unavailable: then the report may be sent again.
     """
     placements = records.parse_report(body, Placements)
     listed_at = placements.listed_at or now
@@ -122,34 +120,30 @@ def record(body: bytes, caller: Caller, documents: Documents, now: datetime) -> 
     runs = report.each(dict(enumerate(placements.jobs, len(placements.vms))), report.run)
     items = vms | _without_foreign(runs, vms.values(), report, documents)
     before = _stored(items, documents)
-    fresh = {n: item for n, item in items.items() if not _is_joined(item.place, before.get(n))}
-    outcomes = dict(
-        zip(
-            items,
-            documents.write([item.write(joined=n not in fresh) for n, item in items.items()]).result(),
-            strict=True,
-        )
-    )
-    refused = [n for n, outcome in outcomes.items() if outcome is Outcome.REJECTED]
-    report.rejected += [
-        Rejection(n, "rejected", f"{report.where(n)}the document store refuses this for good") for n in refused
-    ]
-    _join(fresh, before, documents)
-    rejected, counts = sorted(report.rejected, key=lambda one: one.index), list(outcomes.values())
-    return Receipt(
-        accepted=counts.count(Outcome.STORED), stale=counts.count(Outcome.STALE), rejected=rejected, server_time=now
-    )
+    unjoined = {n: item for n, item in items.items() if not _is_joined(item.place, before.get(n))}
+    outcomes = documents.write([item.write(joined=n not in unjoined) for n, item in items.items()]).result()
+    for n, outcome in zip(items, outcomes, strict=True):
+        if outcome is Outcome.REJECTED:
+            refusal = f"{report.where(n)}the document store refuses this for good"
+            report.rejected.append(Rejection(n, "rejected", refusal))
+    _join(unjoined, before, documents)
+    rejected = sorted(report.rejected, key=lambda rejection: rejection.index)
+    accepted, stale = outcomes.count(Outcome.STORED), outcomes.count(Outcome.STALE)
+    return Receipt(accepted=accepted, stale=stale, rejected=rejected, server_time=now)
 
 
 def _without_foreign(
     runs: dict[int, Item], vms: Iterable[Item], report: Report, documents: Documents
 ) -> dict[int, Item]:
-    """Leave out, and reject, runs that name no cloud on vms of a cloud that the token does not name."""
-    silent = {n: run for n, item in runs.items() if isinstance(run := item.place, Placement) and run.clouds is not None}
-    if not silent:
+    """Return the runs without those that name no cloud on vms of a cloud that the token does not name; reject these."""
+    without_cloud = {
+        n: run for n, item in runs.items() if isinstance(run := item.place, Placement) and run.clouds is not None
+    }
+    if not without_cloud:
         return runs
     listed = [vm for item in vms if isinstance(vm := item.place, PlacedVm)]
-    clouds = dict(zip(silent, placement_join.clouds_of(list(silent.values()), listed, documents), strict=True))
+    vm_clouds = placement_join.clouds_of(list(without_cloud.values()), listed, documents)
+    clouds = dict(zip(without_cloud, vm_clouds, strict=True))
 
     def not_foreign(n: int, item: Item) -> Item:
         if clouds.get(n, placement_join.UNKNOWN) != placement_join.UNKNOWN and not report.caller.may_touch(clouds[n]):
@@ -160,7 +154,7 @@ def _without_foreign(
 
 
 def _stored(items: Mapping[int, Item], documents: Documents) -> dict[int, Place]:
-    """Return what is stored of the same places."""
+    """Return the stored placements of the same keys."""
     vms, runs = (
         {n: item.key for n, item in items.items() if item.index == index} for index in ("placed_vm", "placement")
     )
@@ -170,7 +164,7 @@ def _stored(items: Mapping[int, Item], documents: Documents) -> dict[int, Place]
 
 
 def _is_joined(place: Place, before: Place | None) -> bool:
-    """Check whether jobs were joined to this very place before; its start is in its key."""
+    """Return whether jobs were already joined to the same placement; its start is in its key."""
     return (
         before is not None
         and before.joined
@@ -178,13 +172,10 @@ def _is_joined(place: Place, before: Place | None) -> bool:
     )
 
 
-def _join(fresh: Mapping[int, Item], before: Mapping[int, Place], documents: Documents) -> None:
-    """Bring the jobs onto their clouds that new places concern,
-    and those that what was there concerned; then mark the places.
-    """
-    if fresh:
-        vms = {item.place.vm for item in fresh.values()} | {before[n].vm for n in fresh if n in before}
-        placement_join.join_again(
-            {run.batch_id for item in fresh.values() if isinstance(run := item.place, Placement)}, vms, documents
-        )
-        documents.write([item.write(joined=True) for item in fresh.values()]).result()
+def _join(unjoined: Mapping[int, Item], before: Mapping[int, Place], documents: Documents) -> None:
+    """Join the jobs that new placements, or the ones stored before, concern; then mark the placements as joined."""
+    if unjoined:
+        vms = {item.place.vm for item in unjoined.values()} | {before[n].vm for n in unjoined if n in before}
+        batch_ids = {run.batch_id for item in unjoined.values() if isinstance(run := item.place, Placement)}
+        placement_join.join_again(batch_ids, vms, documents)
+        documents.write([item.write(joined=True) for item in unjoined.values()]).result()

@@ -84,7 +84,17 @@ _STATEMENT = {
         }
     ],
 }
-_POINT = {"at": BOOT_AT, "until": MOMENT, "cloud": CLOUD, "core_hours": 8.0, "cpu_hours": 4.0}
+_POINT = {
+    "at": BOOT_AT,
+    "until": MOMENT,
+    "cloud": CLOUD,
+    "core_hours": 8.0,
+    "cpu_hours": 4.0,
+    "efficiency": 0.5,
+    "hs23_hours": 96.0,
+    "vm_count": 1,
+    "silent_vms": 0,
+}
 _SERIES = {
     "view": "usage",
     "from": BOOT_AT,
@@ -94,6 +104,7 @@ _SERIES = {
     "series": [_POINT],
     "table": [],
     "row_count": 0,
+    "open_alarms": 0,
 }
 JSON = "application/json"
 ANSWERS: dict[tuple[str, str], Any] = {

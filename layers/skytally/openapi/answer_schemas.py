@@ -29,8 +29,11 @@ from skytally.core.records import (
     Samples,
 )
 from skytally.dashboard import metrics, view_answers
+from skytally.dashboard.overview_answers import OpenAlarm, OverviewAnswer, OverviewPoint, OverviewRow
+from skytally.dashboard.statement_view_answers import StatementDay, StatementRow, StatementViewAnswer
 from skytally.dashboard.view_answers import (
     JOB_ROWS,
+    AlarmHistoryRow,
     Bucket,
     BucketRow,
     HealthAnswer,
@@ -44,7 +47,10 @@ from skytally.dashboard.view_answers import (
     SecretsAnswer,
     UsageAnswer,
     UsageCloudRow,
+    UsageFlavorRow,
+    UsageGroupRow,
     UsagePoint,
+    UsageSiteRow,
     UsageVmRow,
 )
 from skytally.jobs.dirac_collector import DiracCounts
@@ -57,7 +63,14 @@ from skytally.secrets.revocations import RevocationAnswer, SweepCounts
 Schema = dict[str, Any]
 PREFIX = "#/components/schemas/"
 JOB_ID = {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"}
-VIEWS = {"usage": UsageAnswer, "jobs": JobsAnswer, "secrets": SecretsAnswer, "health": HealthAnswer}
+VIEWS = {
+    "overview": OverviewAnswer,
+    "usage": UsageAnswer,
+    "jobs": JobsAnswer,
+    "statement": StatementViewAnswer,
+    "secrets": SecretsAnswer,
+    "health": HealthAnswer,
+}
 SENT = (Deposit, Claim, Revocation, Samples, Placements, HeartbeatReport, Sample, Benchmark, BatchVm, BatchJob)
 ForgottenCounts = msgspec.defstruct(
     "ForgottenCounts",
@@ -99,9 +112,12 @@ class Ready(Struct):
     deployment: str
 
 
+USAGE_ROWS = (UsageCloudRow, UsageSiteRow, UsageGroupRow, UsageFlavorRow, UsageVmRow)
 ANSWERED = (
     *(Deposited, RevocationAnswer, Receipt, Statement, StatementCloud, StatementBoot, SignedStatement, ErrorAnswer),
-    *(UsageAnswer, UsageCloudRow, UsageVmRow, IntervalRow, UsagePoint),
+    *(OverviewAnswer, OverviewRow, OverviewPoint, OpenAlarm, AlarmHistoryRow),
+    *(StatementViewAnswer, StatementRow, StatementDay),
+    *(UsageAnswer, *USAGE_ROWS, IntervalRow, UsagePoint),
     *(JobsAnswer, *JOB_ROWS, JobsTotals, JobsPoint, Bucket, BucketRow),
     *(SecretsAnswer, SecretRow, SecretPoint, HealthAnswer, HealthRow),
     *(Access, Alive, Ready),
@@ -111,7 +127,11 @@ ITEMS: dict[tuple[Any, str], Sequence[Any]] = {
     (Samples, "samples"): (Sample,),
     (Placements, "vms"): (BatchVm,),
     (Placements, "jobs"): (BatchJob,),
-    (UsageAnswer, "table"): (UsageCloudRow, UsageVmRow, IntervalRow),
+    (OverviewAnswer, "table"): (OverviewRow,),
+    (OverviewAnswer, "series"): (OverviewPoint,),
+    (StatementViewAnswer, "table"): (StatementRow,),
+    (StatementViewAnswer, "series"): (StatementDay,),
+    (UsageAnswer, "table"): (*USAGE_ROWS, IntervalRow),
     (UsageAnswer, "series"): (UsagePoint,),
     (JobsAnswer, "table"): (*JOB_ROWS, BucketRow),
     (JobsAnswer, "series"): (JobsPoint,),
@@ -134,10 +154,9 @@ OPEN_WORDS: dict[tuple[Any, str], Sequence[str]] = {
     (HealthRow, "kind"): (*view_answers.HEALTH_KINDS, *metrics.ALARMS),
 }
 MEANINGS: dict[Any, Mapping[str, str]] = {
-    StatementCloud: definitions.TOTALS,
+    **dict.fromkeys((StatementCloud, StatementRow), definitions.TOTALS),
     StatementBoot: definitions.BOOTS,
-    UsageCloudRow: definitions.TOTALS,
-    UsageVmRow: definitions.TOTALS,
+    **dict.fromkeys(USAGE_ROWS, definitions.TOTALS | {"coverage": view_answers.COVERAGE}),
 }
 
 

@@ -38,6 +38,7 @@ def _enum(*values: str) -> Schema:
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 10**paging.MOST_DIGITS - 1}
+MONTH = {"type": "string", "pattern": "^20[0-9]{2}-(0[1-9]|1[0-2])$"}
 MOMENT = {"type": "string", "format": "date-time"}
 FROM_ONE = {"type": "integer", "minimum": 1}
 DECIMAL = Parameter(
@@ -47,6 +48,7 @@ FILTER_MEANINGS = {
     "cloud": "only this cloud; one that nobody knows is 404",
     "site": "only this site",
     "group": "only this group, of view=usage",
+    "flavor": "only this flavor, of view=usage",
     "vm": "only this vm",
     "system": "only jobs of this system, panda or dirac",
     "queue": "only jobs of this queue",
@@ -73,7 +75,7 @@ QUERIES: dict[str, tuple[Parameter, ...]] = {
     "statement": (
         Parameter(
             "month",
-            {"type": "string", "pattern": "^20[0-9]{2}-(0[1-9]|1[0-2])$"},
+            MONTH,
             "a month in UTC",
             True,
             example="2026-10",
@@ -103,6 +105,9 @@ QUERIES: dict[str, tuple[Parameter, ...]] = {
         Parameter("until", MOMENT, "where the window ends; now where it is not given", example="2026-10-02T00:00:00Z"),
         Parameter("by", _enum(*dict.fromkeys((*usage_view.DIMENSIONS, *jobs_view.DISPLAYS))), BY),
         *FILTERS,
+        Parameter(
+            "month", MONTH, "the month in UTC of view=statement; this one where it is not given", example="2026-10"
+        ),
         Parameter(
             "sort",
             {"type": "string", "pattern": "-(up|down)$"},

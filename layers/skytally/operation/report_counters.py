@@ -1,9 +1,8 @@
-"""Tallies: how many reports came and what became of them, counted by each process and kept as documents.
+"""Report counters: how many reports came and what became of them, counted by each process and stored as tallies.
 
-A process counts in its memory and keeps the counts of an hour in one document of its own, beside the reports' own
-writes and at most every `KEPT_EVERY`. The document is replaced by later counts of the same hour, so nothing is counted
-twice; a process that is killed takes with it what it has counted since. No report waits for its count, and none fails
-with it.
+A process counts in memory. At most every `KEPT_EVERY` it writes the counts of an hour into one document of its own,
+which later counts of the hour replace, so nothing is counted twice. A killed process loses the counts since. No report
+waits for its count, and none fails with it.
 """
 
 import contextlib
@@ -25,10 +24,10 @@ REQUESTS, ITEMS = (ANSWERED, REFUSED, UNAVAILABLE, CRASHED), ("accepted", "stale
 
 
 class Tallies:
-    """The counts of one process; safe from any thread."""
+    """The counts of one process; safe for threads."""
 
     def __init__(self, documents: Callable[[], Documents]) -> None:
-        # Asked for once: a count that comes after the end must not open a store that nobody would close.
+        # Opened once: a count after the process's end must not open a store that nobody would close.
         self._documents = cache(documents)
         self._process = secrets.token_hex(8)
         self._lock = threading.Lock()
@@ -37,7 +36,7 @@ class Tallies:
 
     @contextlib.contextmanager
     def report(self, function: str, now: datetime) -> Iterator[Callable[[Receipt], None]]:
-        """Count one report by how the caller's block ends, and its items where it hands over their receipt."""
+        """Count one report by how the block ends, and its items if the block passes their receipt."""
         counted: Counter[str] = Counter()
 
         def items(receipt: Receipt) -> None:
@@ -59,9 +58,7 @@ class Tallies:
 
     @contextlib.contextmanager
     def refusals(self, function: str, now: datetime) -> Iterator[None]:
-        """Count a report that the caller's block refuses,
-        and none that it lets through: that one is counted when it ends.
-        """
+        """Count a report that the block refuses; one that it admits is counted by `report`."""
         try:
             yield
         except SkytallyError as error:

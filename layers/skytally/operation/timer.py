@@ -1,13 +1,15 @@
-"""Timers: functions that anybody may call, and that do no more when called a thousand times than when called once.
+"""Timers: functions that anybody may call; a thousand calls do no more than one.
 
-Invariant: of all calls that could follow a round, in any number of processes, one runs the next, because each round's
-successor is one document that is created once (`take_turn`). A round begins nothing new after `WORKS_SECONDS` and is
-over after `ENDS_SECONDS`, whatever it does then. One that fails, in whatever way, is on record at once, and the next is
-due as usual. One of a process that is gone blocks the next for `LEASE`.
+Invariants:
 
-Nothing is written for a round that is over: its stores refuse (`Deadline.guard`), and what a request under way still
-brings has the version of its round, so it loses against the next round's. `http_client.REQUEST_SECONDS` bounds a
-request, so the last one ends within the lease.
+* Of all calls after a round, in any number of processes, exactly one runs the next round: its lease is one document
+  that is created once (`take_turn`).
+* A round begins nothing new after `WORKS_SECONDS` and is over after `ENDS_SECONDS`, whatever it is doing.
+* A failed round is recorded at once, and the next is due as usual. A round of a killed process blocks the next for
+  `LEASE`.
+* A round that is over writes nothing: its stores refuse (`Deadline.guard`). A write that was sent before has the
+  version of its round, so the next round's wins. `http_client.REQUEST_SECONDS` bounds a request, so the last one ends
+  within the lease.
 """
 
 import threading
@@ -35,21 +37,20 @@ WORKS_SECONDS, ENDS_SECONDS = 10.0, 20.0
 LEASE = timedelta(seconds=30)
 # How long rounds may take to stop when their process ends, and then to be recorded.
 STOPS_SECONDS, RECORDED_SECONDS = 3.0, 2.0
-# Threads that live on, since a store's connection may belong to its thread. One whose round hangs is lost until that
-# ends.
+# Long-lived threads, since a store's connection may belong to its thread. A hanging round keeps its thread.
 THREADS = ThreadPoolExecutor(8, "round")
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TimeIsUp(Unavailable):
-    """A round's time is over: what is left is the next round's."""
+    """The deadline of a round has passed: the next round continues."""
 
     def __init__(self) -> None:
         super().__init__("the time of this round was up: the next one goes on")
 
 
 class Deadline:
-    """When a round must begin nothing new, and when it must be over."""
+    """The deadline of a round: when it must begin nothing new, and when it must be over."""
 
     def __init__(self, now: Callable[[], datetime], stops_at: datetime, ends_at: datetime | None = None) -> None:
         self.now = now
@@ -57,45 +58,45 @@ class Deadline:
         self._is_stopped, self._is_ended = threading.Event(), threading.Event()
 
     def is_over(self) -> bool:
-        """Say whether nothing new may begin."""
+        """Return whether nothing new may begin."""
         return self._is_stopped.is_set() or self.now() >= self._stops_at
 
     def sooner(self, seconds: float) -> "Deadline":
-        """Return the same deadline for a part of the round, which begins nothing new so many seconds earlier."""
+        """Return the deadline of a part of the round, which must begin nothing new these seconds earlier."""
         other = copy(self)
         other._stops_at -= timedelta(seconds=seconds)  # noqa: SLF001
         return other
 
     def check(self) -> None:
-        """Raise TimeIsUp where nothing new may begin."""
+        """Raise TimeIsUp if nothing new may begin."""
         if self.is_over():
             raise TimeIsUp
 
     def stop(self) -> None:
-        """Let the round begin nothing new from now on."""
+        """Stop the round: it begins nothing new from now on."""
         self._is_stopped.set()
 
     def end(self) -> None:
-        """Let the round be over now."""
+        """End the round now."""
         self._is_stopped.set()
         self._is_ended.set()
 
     def guard(self, store: S) -> S:
-        """Return a store that raises TimeIsUp for whatever is asked of it once the round is over."""
+        """Return a store whose calls raise TimeIsUp once the round is over."""
         return cast("S", _Guarded(store, self.check_end))
 
     def guard_reading(self, store: S) -> S:
-        """Return a store that raises TimeIsUp for whatever is asked of it once nothing new may begin."""
+        """Return a store whose calls raise TimeIsUp once nothing new may begin."""
         return cast("S", _Guarded(store, self.check))
 
     def check_end(self) -> None:
-        """Raise TimeIsUp where the round is over."""
+        """Raise TimeIsUp if the round is over."""
         if self._is_ended.is_set() or self.now() >= self._ends_at:
             raise TimeIsUp
 
 
 class _Guarded:
-    """A store, as long as there is time for it."""
+    """A store that checks the deadline before each call."""
 
     def __init__(self, store: Any, check: Callable[[], None]) -> None:
         self._store, self._check = store, check
@@ -105,13 +106,13 @@ class _Guarded:
         return getattr(self._store, name)
 
 
-# What a timer answers beside its counts; off is one whose source has no setting.
+# The state in a timer's answer; a timer is off if no setting names its source.
 State = Literal["done", "not_due", "busy", "off"]
 Work = Callable[[Deadline], Mapping[str, Any]]
 
 
 class _UnderWay(Struct, eq=False):
-    """A round of this process: what becomes of it, and whether that is on record."""
+    """A round of this process: its result, and whether that is recorded."""
 
     deadline: Deadline
     counts: "Future[Mapping[str, Any]]"
@@ -122,10 +123,10 @@ _under_way: set[_UnderWay] = set()
 
 
 def run(name: str, work: Work, documents: Documents, min_seconds: int, clock: Callable[[], datetime]) -> dict[str, Any]:
-    """Do a round if it is due and nobody else does it; return `{"state": "done"|"not_due"|"busy", …counts}`.
+    """Run a round if it is due and nobody else runs it; return `{"state": "done"|"not_due"|"busy", …counts}`.
 
-    Raises Unavailable when a source or store is away, when the round took too long, or with an incident id when it
-    crashed. That is on record, and the next round tries again.
+    Raise Unavailable if a source or store is away, if the round took too long, or with an incident id if it crashed.
+    The failure is recorded, and the next round tries again.
     """
     countdown, started_at = Countdown(ENDS_SECONDS), clock()
     last = documents.get("round", name, Round)
@@ -135,7 +136,7 @@ def run(name: str, work: Work, documents: Documents, min_seconds: int, clock: Ca
     this = Round(
         name=name, started_at=started_at, finished_at=None, succeeded_at=last.succeeded_at if last else None, error=None
     )
-    # Where a later round than `last` began meanwhile, the turn may be free and the record is not.
+    # If a later round than `last` began meanwhile, the turn may be free while the record is not.
     if not take_turn(name, last_at, documents, started_at) or not _keep(this, documents):
         return {"state": "busy"}
     stops_at, ends_at = (started_at + timedelta(seconds=seconds) for seconds in (WORKS_SECONDS, ENDS_SECONDS))
@@ -157,8 +158,8 @@ def run(name: str, work: Work, documents: Documents, min_seconds: int, clock: Ca
 
 
 def _error(round_: _UnderWay, work: Work, seconds: float) -> BaseException | None:
-    """Do a round's work in a thread, and return what it raised, or that it did not end in time."""
-    THREADS.submit(copy_context().run, _settle, round_, work)
+    """Run a round's work in a thread; return what it raised, or Unavailable if it did not end in time, or None."""
+    THREADS.submit(copy_context().run, _work, round_, work)
     try:
         return round_.counts.exception(seconds)
     except TimeoutError:
@@ -167,8 +168,8 @@ def _error(round_: _UnderWay, work: Work, seconds: float) -> BaseException | Non
         round_.deadline.end()
 
 
-def _settle(round_: _UnderWay, work: Work) -> None:
-    """Work, unless the round was over before a thread was free; what comes of it after that is nobody's."""
+def _work(round_: _UnderWay, work: Work) -> None:
+    """Run the work unless the round is over already; a result after the round's end is dropped."""
     with suppress(InvalidStateError):
         try:
             round_.deadline.check()
@@ -178,9 +179,7 @@ def _settle(round_: _UnderWay, work: Work) -> None:
 
 
 def _failure(name: str, error: BaseException | None) -> Unavailable | None:
-    """Return what is told of a round that failed;
-    of a crash the id of its log line, and nothing of what was in the exception.
-    """
+    """Return the error of a failed round; for a crash only the id of its log line."""
     if error is None or isinstance(error, Unavailable):
         return error
     if isinstance(error, SkytallyError):
@@ -191,22 +190,18 @@ def _failure(name: str, error: BaseException | None) -> Unavailable | None:
 
 
 def shuffled(items: Iterable[T], name: Callable[[T], str], now: datetime) -> list[T]:
-    """Return items in an order that the time decides,
-    so that where rounds have no time for all, none is always the last.
-    """
+    """Return items in an order that depends on the time, so that none is always last when a round runs out of time."""
     return sorted(items, key=lambda item: sha256(f"{now.timestamp()} {name(item)}".encode()).digest())
 
 
 def stop_rounds() -> None:
-    """Let the rounds of this process begin nothing new."""
+    """Stop the rounds of this process: they begin nothing new."""
     for round_ in list(_under_way):
         round_.deadline.stop()
 
 
 def end_rounds() -> None:
-    """Stop the rounds of this process;
-    those that do not end by themselves are recorded as failed before this returns.
-    """
+    """Stop the rounds of this process, and record those that do not end by themselves as failed."""
     stop_rounds()
     rounds = list(_under_way)
     wait([round_.counts for round_ in rounds], STOPS_SECONDS)
@@ -219,19 +214,16 @@ def end_rounds() -> None:
 
 
 def _waiting(last: Round, now: datetime, min_seconds: int) -> State | None:
-    """Say what there is to wait for: a round that goes on,
-    or the time of the next; one whose lease is over was killed.
-    """
+    """Return why the next round must wait (one runs, or none is due), or None; a round past its lease was killed."""
     if last.finished_at is None:
         return "busy" if now - last.started_at < LEASE else None
     return "not_due" if now - last.started_at < timedelta(seconds=min_seconds) else None
 
 
 def take_turn(name: str, after: datetime | None, documents: Documents, now: datetime) -> bool:
-    """Take the turn that follows one of a moment (None: the first),
-    and hold it for `LEASE`; False where somebody else holds it.
+    """Take the turn after the one of a time (None: the first) for `LEASE`; return False if somebody else holds it.
 
-    A turn of which nothing came within its lease is followed by the next.
+    A turn whose lease ran out without a result is followed by the next turn.
     """
     while True:
         key = f"{name}-{to_ms(after or BEGINNING)}"
@@ -240,11 +232,11 @@ def take_turn(name: str, after: datetime | None, documents: Documents, now: date
         turn = documents.get("turn", key, TimerSlot)
         if turn is not None and now - turn.taken_at < LEASE:
             return False
-        # One that cannot be read is followed, too, by whoever is first.
-        behind = (after or BEGINNING) + timedelta(milliseconds=1)
-        after = behind if turn is None else max(turn.taken_at, behind)
+        # An unreadable turn is followed by the next one too.
+        next_at = (after or BEGINNING) + timedelta(milliseconds=1)
+        after = next_at if turn is None else max(turn.taken_at, next_at)
 
 
 def _keep(this: Round, documents: Documents) -> bool:
-    """Write a round down; False where a later one is on record."""
+    """Write a round's record; return False if a later one is stored."""
     return documents.write([Write("round", this.name, to_ms(this.started_at), this)]).result() != [Outcome.STALE]

@@ -1,6 +1,4 @@
-"""Evidence: who left, took, let expire, withdrew or contested which secret,
-when and from where; read from the object store itself.
-"""
+"""Audit: who deposited, took, revoked or contested which secret, when and from where; read from the object store."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +13,20 @@ from skytally.core.errors import Changed, NotFound
 from skytally.core.ports import Documents, Objects
 from skytally.core.records import iso
 from skytally.core.unreadable import Notes
-from skytally.secrets.outcomes import CONTESTED, DELIVERED, DUPLICATE, Evidence, Mark, parse_evidence, parse_mark
-from skytally.secrets.stored_deposits import deposits, prep_key, read_box
+from skytally.secrets.outcomes import (
+    CONTESTED,
+    DELIVERED,
+    DUPLICATE,
+    ClaimOutcome,
+    FailedClaim,
+    parse_failed_claim,
+    parse_outcome,
+)
+from skytally.secrets.stored_deposits import deposit_key, deposits, read_sealed
 
 T = TypeVar("T")
 REPORTS_WITHIN = timedelta(minutes=20)
-# How far the boot of a secret's vm is: nobody came for it yet, one did, it was heard of since, or it was not in time.
+# How far the boot of a secret's vm is: not taken yet, taken, reporting since, or without a report in time.
 WAITING, TAKEN, REPORTS, LOST = "waiting", "taken", "reports", "lost"
 REPORTED = {REPORTS: True, LOST: False}
 LONGEST_CLAIM_DAYS = 8
@@ -29,9 +35,9 @@ VMS_A_QUERY = 500
 
 
 class SecretRecord(Struct, frozen=True, kw_only=True):
-    """One secret of one vm, with whoever else proved that it has the token.
+    """One secret of one vm, with the failed claims of others who hold its token.
 
-    `state` is waiting, delivered, expired or revoked; damaged is a deposit that somebody changed in the store.
+    `state` is waiting, delivered, expired, revoked, or damaged for a deposit that was changed in the store.
     """
 
     claim: str
@@ -45,22 +51,49 @@ class SecretRecord(Struct, frozen=True, kw_only=True):
     spki_sha256: str | None = None
     comment: str | None = None
     expected_hostname: str | None = None
-    contested: tuple[Evidence, ...] = ()
+    contested: tuple[FailedClaim, ...] = ()
 
 
 def history(objects: Objects, now: datetime, days: int, notes: Notes, claim: str | None = None) -> list[SecretRecord]:
-    """List the secrets that wait and those whose time ended within some days, or one claim's, newest first.
+    """Return the waiting secrets and those that ended within some days, or one claim's, newest first.
 
-    What is no record of ours is noted and left out. Raises Unavailable rather than list a part.
+    An object that is no record of ours is noted and left out. Raise Unavailable rather than return a part.
     """
     with ThreadPoolExecutor(READERS) as readers:
         reading = _Reading(objects, claim, notes, readers)
-        others = reading.records("audit", _days(now, days + LONGEST_CLAIM_DAYS, 0), parse_evidence)
-        marks = reading.records("mark", _days(now, days, LONGEST_CLAIM_DAYS), parse_mark)
-        waiting = reading.waiting()
-    marked = {(mark.claim, mark.vm) for mark in marks}
-    held = [_ended(mark) for mark in marks] + [one for one in waiting if (one.claim, one.vm) not in marked]
-    return sorted(_with_others(held, others), key=lambda one: (one.at, one.claim, one.vm or ""), reverse=True)
+        keys = reading.keys("audit", _days(now, days + LONGEST_CLAIM_DAYS, 0))
+        others = reading.records("audit", keys, parse_failed_claim)
+        outcomes = reading.records("mark", reading.keys("mark", _days(now, days, LONGEST_CLAIM_DAYS)), parse_outcome)
+        waiting = reading.waiting(list(deposits(objects, notes)))
+    records = _without_decided(outcomes, waiting)
+    return sorted(
+        _with_others(records, others), key=lambda record: (record.at, record.claim, record.vm or ""), reverse=True
+    )
+
+
+def booting(
+    objects: Objects, documents: Documents, now: datetime, notes: Notes, most: int
+) -> set[tuple[str, str | None]] | None:
+    """Return the vms, by cloud and name, whose secret waits or was taken, and that have not reported yet.
+
+    None where there are more than `most` records to read, which takes long.
+    """
+    with ThreadPoolExecutor(READERS) as readers:
+        reading = _Reading(objects, None, notes, readers)
+        keys, left = reading.keys("mark", _days(now, 1, LONGEST_CLAIM_DAYS)), list(deposits(objects, notes))
+        if len(keys) + len(left) > most:
+            return None
+        outcomes, waiting = reading.records("mark", keys, parse_outcome), reading.waiting(left)
+    boots = _boots(_without_decided(outcomes, waiting), documents, now)
+    return {(record.cloud, record.vm) for record, boot in boots if boot in {WAITING, TAKEN}}
+
+
+def _without_decided(outcomes: list[ClaimOutcome], waiting: list[SecretRecord]) -> list[SecretRecord]:
+    """Return the secrets that have come to their end, and those that wait and have not."""
+    decided = {(outcome.claim, outcome.vm) for outcome in outcomes}
+    return [_ended(outcome) for outcome in outcomes] + [
+        record for record in waiting if (record.claim, record.vm) not in decided
+    ]
 
 
 def _days(now: datetime, back: int, ahead: int) -> list[str]:
@@ -76,8 +109,13 @@ class _Reading(Struct, frozen=True):
     notes: Notes
     readers: ThreadPoolExecutor
 
-    def records(self, folder: str, days: list[str], parse: Callable[[str, bytes], T]) -> list[T]:
-        """Read what lies in a folder's days; what is removed meanwhile is over and not missed."""
+    def keys(self, folder: str, days: list[str]) -> list[str]:
+        """Return the keys of a folder's days."""
+        listed = self.readers.map(lambda day: list(self.objects.list(f"{folder}/{day}/")), days)
+        return [key for day in listed for key in day if self.claim in {None, key.split("/")[2].partition(".")[0]}]
+
+    def records(self, folder: str, keys: list[str], parse: Callable[[str, bytes], T]) -> list[T]:
+        """Return the records of some keys of a folder; one that is deleted meanwhile is left out."""
 
         def read(key: str) -> T | None:
             try:
@@ -88,22 +126,22 @@ class _Reading(Struct, frozen=True):
                 self.notes.add("object", folder, key, error.message)
                 return None
 
-        listed = self.readers.map(lambda day: list(self.objects.list(f"{folder}/{day}/")), days)
-        keys = [key for day in listed for key in day if self.claim in {None, key.split("/")[2].partition(".")[0]}]
         return [record for record in self.readers.map(read, keys) if record is not None]
 
-    def waiting(self) -> list[SecretRecord]:
-        """Read the deposits that nobody took yet."""
-        names = [found for found in deposits(self.objects, self.notes) if self.claim in {None, found[1]}]
-        return [one for few in self.readers.map(lambda found: self._deposit(*found), names) for one in few]
+    def waiting(self, entries: list[tuple[int, str]]) -> list[SecretRecord]:
+        """Return the deposits among some that nobody took yet."""
+        names = [entry for entry in entries if self.claim in {None, entry[1]}]
+        return [
+            record for records in self.readers.map(lambda entry: self._deposit(*entry), names) for record in records
+        ]
 
     def _deposit(self, expires: int, claim: str) -> list[SecretRecord]:
         try:
-            prep = read_box(self.objects, claim, expires).open()
+            deposit = read_sealed(self.objects, claim, expires).open()
         except NotFound:
             return []
         except Changed as error:
-            self.notes.add("object", "prep", prep_key(claim, expires), error.message)
+            self.notes.add("object", "prep", deposit_key(claim, expires), error.message)
             return [
                 SecretRecord(
                     claim=claim,
@@ -114,71 +152,71 @@ class _Reading(Struct, frozen=True):
                     expires_at=_moment(expires),
                 )
             ]
-        left = SecretRecord(
+        waiting = SecretRecord(
             claim=claim,
-            vm=prep.vm,
-            cloud=prep.cloud,
+            vm=deposit.vm,
+            cloud=deposit.cloud,
             state=WAITING,
-            at=_moment(prep.deposited_at),
+            at=_moment(deposit.deposited_at),
             expires_at=_moment(expires),
-            expected_hostname=prep.hostname,
+            expected_hostname=deposit.hostname,
         )
-        return [structs.replace(left, vm=vm) for vm in prep.names or (prep.vm,)]
+        return [structs.replace(waiting, vm=vm) for vm in deposit.names or (deposit.vm,)]
 
 
-def _ended(mark: Mark) -> SecretRecord:
+def _ended(outcome: ClaimOutcome) -> SecretRecord:
     shared = {
-        name: getattr(mark, name) for name in SecretRecord.__struct_fields__ if name not in {"expires_at", "contested"}
+        name: getattr(outcome, name)
+        for name in SecretRecord.__struct_fields__
+        if name not in {"expires_at", "contested"}
     }
-    return SecretRecord(**shared, expires_at=_moment(mark.expires))
+    return SecretRecord(**shared, expires_at=_moment(outcome.expires))
 
 
 def _moment(unix_seconds: int) -> str:
     return iso(datetime.fromtimestamp(unix_seconds, UTC))
 
 
-def _with_others(held: list[SecretRecord], evidence: list[Evidence]) -> Iterator[SecretRecord]:
-    """Give each secret the evidence of its vm, and of any name that is none of its claim's:
-    who holds the token may say anything.
+def _with_others(records: list[SecretRecord], evidence: list[FailedClaim]) -> Iterator[SecretRecord]:
+    """Return each secret with the failed claims of its vm, and of names that its claim does not have.
+
+    A holder of the token may claim under any name.
     """
-    by_claim: dict[str, list[Evidence]] = defaultdict(list)
+    by_claim: dict[str, list[FailedClaim]] = defaultdict(list)
     for other in evidence:
         if other.kind != DUPLICATE:
             by_claim[other.claim].append(other)
-    names = {(one.claim, one.vm) for one in held}
-    for one in held:
+    names = {(record.claim, record.vm) for record in records}
+    for record in records:
         others = tuple(
-            other for other in by_claim[one.claim] if other.vm == one.vm or (one.claim, other.vm) not in names
+            other for other in by_claim[record.claim] if other.vm == record.vm or (record.claim, other.vm) not in names
         )
-        yield structs.replace(one, contested=others)
+        yield structs.replace(record, contested=others)
 
 
-def contested(held: Iterable[SecretRecord]) -> list[SecretRecord]:
-    """Name the secrets whose token somebody else holds: another key, source or name came with a valid proof."""
-    return [one for one in held if one.contested]
+def contested(records: Iterable[SecretRecord]) -> list[SecretRecord]:
+    """Return the secrets whose token somebody else holds: another key, source or name came with a valid proof."""
+    return [record for record in records if record.contested]
 
 
-def unreported(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> list[SecretRecord]:
-    """Name the deliveries after which the vm never reported:
-    its first report is the acknowledgement that the secret arrived.
+def unreported(records: Iterable[SecretRecord], documents: Documents, now: datetime) -> list[SecretRecord]:
+    """Return the deliveries after which the vm never reported: its first report confirms that the secret arrived."""
+    return [record for record, boot in _boots(records, documents, now) if boot == LOST]
+
+
+def on_another_host(records: Iterable[SecretRecord]) -> list[SecretRecord]:
+    """Return the secrets that were taken by a machine with another host name than the scheduler expected."""
+    return [record for record in records if _other_host(record)]
+
+
+def _other_host(record: SecretRecord) -> str | None:
+    """Return the host of the key's comment, `USER@HOST` or `HOST`, where another was expected; else None.
+
+    A short name is compared with the other's name without its domain. A comment such as `root@` names no host.
     """
-    return [one for one, boot in _boots(held, documents, now) if boot == LOST]
-
-
-def on_another_host(held: Iterable[SecretRecord]) -> list[SecretRecord]:
-    """Name the secrets that a machine took which calls itself something else than the scheduler expected."""
-    return [one for one in held if _other_host(one)]
-
-
-def _other_host(one: SecretRecord) -> str | None:
-    """Return the host that the key's comment names, `USER@HOST` or `HOST`, where another was expected.
-
-    Where one of the two is a host's short name, the other's domain is not compared. A comment such as `root@` names
-    no host.
-    """
-    if not one.expected_hostname or not one.comment:
+    if not record.expected_hostname or not record.comment:
         return None
-    names = one.comment.rpartition("@")[2], one.expected_hostname
+    names = record.comment.rpartition("@")[2], record.expected_hostname
     named, expected = (name.strip().casefold().rstrip(".") for name in names)
     named_short, expected_short = named.partition(".")[0], expected.partition(".")[0]
     if not named_short or not expected_short:
@@ -187,44 +225,47 @@ def _other_host(one: SecretRecord) -> str | None:
     return None if is_same else named
 
 
-def _boots(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> list[tuple[SecretRecord, str | None]]:
-    """Say of each secret how far its vm's boot is; of one that nobody will take any more, nothing."""
-    known = list(held)
-    heard = _heard({one.vm or "" for one in known if one.state == DELIVERED}, documents)
-    return [(one, _boot(one, heard.get((one.vm, one.cloud)), now)) for one in known]
+def _boots(
+    records: Iterable[SecretRecord], documents: Documents, now: datetime
+) -> list[tuple[SecretRecord, str | None]]:
+    """Return each secret with how far its vm's boot is, or None where nobody will take the secret."""
+    all_records = list(records)
+    last_sampled = _last_sampled({record.vm or "" for record in all_records if record.state == DELIVERED}, documents)
+    return [(record, _boot(record, last_sampled.get((record.vm, record.cloud)), now)) for record in all_records]
 
 
-def _boot(one: SecretRecord, heard_at: datetime | None, now: datetime) -> str | None:
-    if one.state != DELIVERED:
-        return WAITING if one.state == WAITING else None
-    taken_at = datetime.fromisoformat(one.at)
+def _boot(record: SecretRecord, heard_at: datetime | None, now: datetime) -> str | None:
+    if record.state != DELIVERED:
+        return WAITING if record.state == WAITING else None
+    taken_at = datetime.fromisoformat(record.at)
     if heard_at is not None and heard_at >= taken_at:
         return REPORTS
     return LOST if now - taken_at > REPORTS_WITHIN else TAKEN
 
 
-def _heard(vms: set[str], documents: Documents) -> dict[tuple[str | None, str], datetime]:
-    """Return when each vm of each cloud was last heard of."""
-    ordered, heard = sorted(vms), dict[tuple[str | None, str], datetime]()
+def _last_sampled(vms: set[str], documents: Documents) -> dict[tuple[str | None, str], datetime]:
+    """Return the last sample time of each vm of each cloud."""
+    ordered, last_sampled = sorted(vms), dict[tuple[str | None, str], datetime]()
     for start in range(0, len(ordered), VMS_A_QUERY):
         for _, usage in documents.find("usage", Usage, {"vm": ordered[start : start + VMS_A_QUERY]}):
-            known = heard.get((usage.vm, usage.cloud), usage.last_sampled_at)
-            heard[usage.vm, usage.cloud] = max(known, usage.last_sampled_at)
-    return heard
+            latest = last_sampled.get((usage.vm, usage.cloud), usage.last_sampled_at)
+            last_sampled[usage.vm, usage.cloud] = max(latest, usage.last_sampled_at)
+    return last_sampled
 
 
-def secrets_view(held: Iterable[SecretRecord], documents: Documents, now: datetime) -> dict[str, Any]:
+def secrets_view(records: Iterable[SecretRecord], documents: Documents, now: datetime) -> dict[str, Any]:
     """Return the dashboard's table of secrets, and a count for each state."""
     documents.refresh()
     rows = [
-        _row(one) | {"boot": boot, "reported": REPORTED.get(boot or "")} for one, boot in _boots(held, documents, now)
+        _row(record) | {"boot": boot, "reported": REPORTED.get(boot or "")}
+        for record, boot in _boots(records, documents, now)
     ]
     return {"view": "secrets", "generated_at": iso(now), "table": rows, "series": [], "coverage": None}
 
 
-def _row(one: SecretRecord) -> dict[str, Any]:
+def _row(record: SecretRecord) -> dict[str, Any]:
     row = {
-        name: getattr(one, name)
+        name: getattr(record, name)
         for name in (
             "vm",
             "cloud",
@@ -238,10 +279,13 @@ def _row(one: SecretRecord) -> dict[str, Any]:
             "claim",
         )
     }
-    row["other_hostname"] = _other_host(one)
-    return row | {"contested_count": sum(other.kind == CONTESTED for other in one.contested), "others": described(one)}
+    row["other_hostname"] = _other_host(record)
+    return row | {
+        "contested_count": sum(other.kind == CONTESTED for other in record.contested),
+        "others": described(record),
+    }
 
 
-def described(one: SecretRecord) -> list[str]:
-    """Say in a few words each who else proved that it has the token."""
-    return [f"{o.kind}{f' ({o.reason})' if o.reason else ''} {o.address} {o.at}" for o in one.contested]
+def described(record: SecretRecord) -> list[str]:
+    """Return a short description of each failed claim."""
+    return [f"{o.kind}{f' ({o.reason})' if o.reason else ''} {o.address} {o.at}" for o in record.contested]

@@ -3,12 +3,13 @@
 Objects, and who writes them::
 
     prep/<exp, 10 digits>/<claim>             deposit: see secrets/stored_deposits.py
-    mark/<yyyymmdd of exp>/<claim>[.<name>]   claim, revocation or sweep, whoever is first: see secrets/outcomes.py and
-                                              secrets/revocations.py
+    mark/<yyyymmdd of exp>/<claim>[.<name>]   outcome, by the first claim, revocation or sweep: see secrets/outcomes.py
+                                              and secrets/revocations.py
     audit/<yyyymmdd>/<claim>/<kind>-<slot>    a claim with a valid proof that did not get the secret
 
-Invariants: one mark per claim (and name of a batch). A prep is deleted only after its marks exist. An answer leaves
-only from the invocation whose nonce is in the mark. Killed between mark and answer means zero deliveries, never two.
+Invariants: a claim, or a name of a batch, has one outcome. A deposit is deleted only after its outcomes exist. Only the
+invocation whose nonce is in the outcome sends the answer. A process killed between the two delivers nothing: a secret
+is delivered at most once.
 """
 
 import hmac
@@ -34,17 +35,17 @@ from skytally.secrets.outcomes import (
     EXPIRED,
     REFUSED,
     REVOKED,
-    Evidence,
-    Mark,
+    ClaimOutcome,
+    FailedClaim,
     decide,
-    mark_key,
     open_names,
-    read_mark,
+    outcome_key,
+    read_outcome,
     short,
 )
-from skytally.secrets.stored_deposits import SealedDeposit, StoredDeposit, prep_key, read_box
+from skytally.secrets.stored_deposits import SealedDeposit, StoredDeposit, deposit_key, read_sealed
 
-EVIDENCE_SLOTS = 1_000
+FAILURE_SLOTS = 1_000
 
 
 class Origin(Struct, frozen=True):
@@ -55,7 +56,7 @@ class Origin(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """One well-formed claim whose proof holds, and where it came from."""
+    """One well-formed claim with a valid proof, and its origin."""
 
     request: Claim
     key: VmKey
@@ -63,20 +64,20 @@ class Attempt(Struct, frozen=True):
     origin: Origin
     clock: Callable[[], datetime]
 
-    def mark_of(self, name: str | None) -> str:
-        """Return where the mark of this claim (or of one name of a batch) lies."""
-        return mark_key(self.request.claim, self.request.expires, name)
+    def outcome_key(self, name: str | None) -> str:
+        """Return the key of the outcome of this claim, or of one name of a batch."""
+        return outcome_key(self.request.claim, self.request.expires, name)
 
-    def leave_evidence(self, kind: str, *, reason: str | None = None, holder: Mark | None = None) -> None:
-        """Write down a valid proof that did not get the secret; raises Unavailable rather than forget it.
+    def record_failure(self, kind: str, *, reason: str | None = None, holder: ClaimOutcome | None = None) -> None:
+        """Write a record of a valid proof that did not get the secret; raise Unavailable rather than lose it.
 
-        A day and claim have `EVIDENCE_SLOTS` places of a kind, so that nobody fills the store by asking again; the
-        first of a place stays.
+        A claim has `FAILURE_SLOTS` slots per day and kind, so that repeated claims cannot fill the store. The first
+        record of a slot stays.
         """
         now = self.clock().astimezone(UTC)
         who = (self.origin.address, self.key.spki_sha256, self.request.vm, reason)
-        slot = int.from_bytes(sha256(msgspec.json.encode(who)).digest()[:8], "big") % EVIDENCE_SLOTS
-        evidence = Evidence(
+        slot = int.from_bytes(sha256(msgspec.json.encode(who)).digest()[:8], "big") % FAILURE_SLOTS
+        evidence = FailedClaim(
             kind=kind,
             claim=self.request.claim,
             at=iso(now),
@@ -91,29 +92,30 @@ class Attempt(Struct, frozen=True):
 
 
 def claim(request: Claim, objects: Objects, keys: Keyring, origin: Origin, clock: Callable[[], datetime]) -> bytes:
-    """Return the bundle to the one invocation that makes the mark; everybody else gets an error that says why.
+    """Return the bundle to the one invocation that creates the outcome; raise an error with the reason in all others.
 
-    Raises Forbidden (wrong proof, unknown claim, policy), Malformed (key), Expired, Revoked, Taken, Unavailable.
+    Raise Forbidden for a wrong proof, an unknown claim or by policy, and Malformed for a bad key. Raise Expired,
+    Revoked, Taken or Unavailable otherwise.
     """
     secret = _proven_secret(request, keys)
     if clock().timestamp() > request.expires:
         raise _expired()
     attempt = Attempt(request, envelope.parse_public_key(request.public_key), objects, origin, clock)
-    prep, content_key = _opened(attempt, keys)
-    _check_policy(prep, attempt)
-    answer = _answer(prep, content_key, secret, attempt, keys)
-    mark = _delivery(prep, attempt)
-    holder, stored_at = decide(objects, attempt.mark_of(request.vm if prep.names else None), mark)
-    if holder.nonce != mark.nonce:
+    deposit, content_key = _opened(attempt, keys)
+    _check_policy(deposit, attempt)
+    answer = _answer(deposit, content_key, secret, attempt, keys)
+    outcome = _delivery(deposit, attempt)
+    holder, stored_at = decide(objects, attempt.outcome_key(request.vm if deposit.names else None), outcome)
+    if holder.nonce != outcome.nonce:
         raise _refusal(holder, attempt)
     if max(stored_at or clock(), clock()).timestamp() > request.expires:
         raise _expired()
-    _tidy(prep, objects)
+    _tidy(deposit, objects)
     return answer
 
 
 def _proven_secret(request: Claim, keys: Keyring) -> bytes:
-    """Return the claim secret under which the proof holds, or raise; touches no store and looks at every key."""
+    """Return the claim secret that the proof fits, or raise Forbidden; query no store, and try every master key."""
     proven = b""
     for master in keys.master:
         secret = envelope.claim_secret(master.secret, request.claim, request.expires)
@@ -130,47 +132,47 @@ def _forbidden() -> Forbidden:
 
 
 def _expired() -> Expired:
-    return Expired("this claim's time is over: boot the vm anew with a fresh deposit")
+    return Expired("this claim has expired: boot the vm anew with a fresh deposit")
 
 
 def _opened(attempt: Attempt, keys: Keyring) -> tuple[StoredDeposit, bytes]:
-    """Return a deposit that nobody changed, with its content key; leaves evidence of one that somebody did."""
+    """Return a deposit and its content key; where the deposit was changed, record the failure and raise Changed."""
     try:
-        box = _read_box(attempt)
-        return box.open(), open_content_key(box, keys)
+        sealed_deposit = _read_sealed(attempt)
+        return sealed_deposit.open(), open_content_key(sealed_deposit, keys)
     except Changed:
-        attempt.leave_evidence(REFUSED, reason="changed")
+        attempt.record_failure(REFUSED, reason="changed")
         raise
 
 
-def _read_box(attempt: Attempt) -> SealedDeposit:
+def _read_sealed(attempt: Attempt) -> SealedDeposit:
     request = attempt.request
     try:
-        return read_box(attempt.objects, request.claim, request.expires)
+        return read_sealed(attempt.objects, request.claim, request.expires)
     except NotFound:
         pass
     for name in [None] if request.vm is None else [request.vm, None]:
-        holder = _mark_or_none(attempt.objects, attempt.mark_of(name))
+        holder = _outcome_or_none(attempt.objects, attempt.outcome_key(name))
         if holder is not None:
             raise _refusal(holder, attempt)
     raise _forbidden()
 
 
-def _mark_or_none(objects: Objects, key: str) -> Mark | None:
+def _outcome_or_none(objects: Objects, key: str) -> ClaimOutcome | None:
     try:
-        return read_mark(objects, key)
+        return read_outcome(objects, key)
     except NotFound:
         return None
 
 
-def _refusal(holder: Mark, attempt: Attempt) -> SkytallyError:
-    """Say why a mark stands in the way, and leave evidence of a second taker before saying so."""
+def _refusal(holder: ClaimOutcome, attempt: Attempt) -> SkytallyError:
+    """Return the error for a claim that was decided before; record a second taker first."""
     if holder.state == EXPIRED:
         return _expired()
     if holder.state == REVOKED:
         return Revoked("this claim was withdrawn by the scheduler")
     kind = DUPLICATE if holder.spki_sha256 == attempt.key.spki_sha256 else CONTESTED
-    attempt.leave_evidence(kind, holder=holder)
+    attempt.record_failure(kind, holder=holder)
     by = f"at {holder.at} from {holder.address or 'an unknown address'}"
     if kind == DUPLICATE:
         return Taken(
@@ -184,24 +186,25 @@ def _refusal(holder: Mark, attempt: Attempt) -> SkytallyError:
     )
 
 
-def _check_policy(prep: StoredDeposit, attempt: Attempt) -> None:
-    """Refuse a source or a name that the deposit does not allow,
-    leaving evidence; the key's comment is never a permission.
+def _check_policy(deposit: StoredDeposit, attempt: Attempt) -> None:
+    """Record and raise Forbidden for a source or name that the deposit does not allow.
+
+    The key's comment is never a permission.
     """
     name, reason = attempt.request.vm, None
-    if prep.sources and not _inside(attempt.origin.address, prep.sources):
+    if deposit.sources and not _inside(attempt.origin.address, deposit.sources):
         reason = "source"
-    elif name is None and prep.names:
+    elif name is None and deposit.names:
         reason = "name missing"
-    elif name is not None and name not in (prep.names or (prep.vm,)):
+    elif name is not None and name not in (deposit.names or (deposit.vm,)):
         reason = "name"
     if reason is not None:
-        attempt.leave_evidence(REFUSED, reason=reason)
+        attempt.record_failure(REFUSED, reason=reason)
         raise _forbidden()
 
 
 def _inside(address: str, sources: tuple[str, ...]) -> bool:
-    """Say whether an address lies in one of the networks, an IPv4 address also where it came in IPv6's clothes."""
+    """Return whether an address lies in one of the networks; an IPv4-mapped IPv6 address counts as IPv4."""
     try:
         caller = ipaddress.ip_address(address)
     except ValueError:
@@ -210,37 +213,37 @@ def _inside(address: str, sources: tuple[str, ...]) -> bool:
     return any(plain in ipaddress.ip_network(source) for source in sources)
 
 
-def _answer(prep: StoredDeposit, content_key: bytes, secret: bytes, attempt: Attempt, keys: Keyring) -> bytes:
-    """Build the whole bundle before anything is decided, so that a failure here burns nothing."""
-    request, sealed = attempt.request, prep.sealed
-    if prep.names and request.vm is not None:
-        payload, _ = envelope.open_payload(sealed, secret, content_key, prep.claim)
-        reporter = reporter_token(prep, request.vm, keys, attempt.clock())
-        sealed = envelope.seal_payload(payload, reporter, secret, content_key, prep.claim)
+def _answer(deposit: StoredDeposit, content_key: bytes, secret: bytes, attempt: Attempt, keys: Keyring) -> bytes:
+    """Return the whole bundle; it is made before the claim is decided, so that a failure here loses no secret."""
+    request, sealed = attempt.request, deposit.sealed
+    if deposit.names and request.vm is not None:
+        payload, _ = envelope.open_payload(sealed, secret, content_key, deposit.claim)
+        reporter = reporter_token(deposit, request.vm, keys, attempt.clock())
+        sealed = envelope.seal_payload(payload, reporter, secret, content_key, deposit.claim)
     return envelope.bundle(sealed, content_key, secret, attempt.key, request.claim, request.expires, request.vm)
 
 
-def _delivery(prep: StoredDeposit, attempt: Attempt) -> Mark:
-    """Describe who takes it."""
-    return Mark(
+def _delivery(deposit: StoredDeposit, attempt: Attempt) -> ClaimOutcome:
+    """Return the outcome of a delivery to this attempt."""
+    return ClaimOutcome(
         state=DELIVERED,
-        claim=prep.claim,
-        expires=prep.expires,
+        claim=deposit.claim,
+        expires=deposit.expires,
         at=iso(attempt.clock()),
-        cloud=prep.cloud,
-        vm=attempt.request.vm or prep.vm,
+        cloud=deposit.cloud,
+        vm=attempt.request.vm or deposit.vm,
         spki_sha256=attempt.key.spki_sha256,
         comment=attempt.key.comment,
-        expected_hostname=prep.hostname,
+        expected_hostname=deposit.hostname,
         address=attempt.origin.address,
         agent=attempt.origin.agent,
     )
 
 
-def _tidy(prep: StoredDeposit, objects: Objects) -> None:
-    """Remove what nobody may take any more, where the store allows it now; the sweep does it otherwise."""
+def _tidy(deposit: StoredDeposit, objects: Objects) -> None:
+    """Delete a deposit without open names; where the store is away the sweep deletes it later."""
     try:
-        if not prep.names or not open_names(objects, prep.claim, prep.expires, prep.names):
-            objects.delete(prep_key(prep.claim, prep.expires))
+        if not deposit.names or not open_names(objects, deposit.claim, deposit.expires, deposit.names):
+            objects.delete(deposit_key(deposit.claim, deposit.expires))
     except Unavailable:
         pass

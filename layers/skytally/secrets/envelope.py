@@ -1,5 +1,4 @@
-"""Seal a payload so that one holder of a claim secret and of one RSA key opens it,
-with nothing but openssl and HMAC-SHA256.
+"""Envelopes: a payload that only one holder of a claim secret and of one RSA key opens, with openssl and HMAC-SHA256.
 
 ::
 
@@ -57,25 +56,26 @@ class VmKey(Struct, frozen=True):
     comment: str
 
     def encrypt(self, content_key: bytes) -> bytes:
-        """Make R.enc."""
+        """Return R.enc."""
         modulus, exponent = self.public_numbers
         return rsa.RSAPublicNumbers(exponent, modulus).public_key().encrypt(content_key, _OAEP)
 
 
 def claim_secret(master_key: bytes, claim: str, expires: int) -> bytes:
-    """Return S as the 64 ASCII characters that stand in the token."""
+    """Return S as the 64 ASCII characters of the token."""
     return _hex_mac(master_key, f"skytally/v1 claim|{claim}|{expires}")
 
 
 def proof_of(secret: bytes, claim: str, public_key: str, vm: str | None = None) -> str:
-    """Return the proof that a holder of the claim secret makes for its public key (and, in a batch, its name)."""
+    """Return the proof by the claim secret for a public key and, in a batch, for a name."""
     parts = ["skytally/v1 claim", claim, sha256(public_key.encode()).hexdigest(), *([] if vm is None else [vm])]
     return _hex_mac(secret, "|".join(parts)).decode()
 
 
 def parse_public_key(parameter: str) -> VmKey:
-    """Read base64(gzip(ssh-rsa line));
-    raises Malformed for anything that is not one sound RSA key of 2048 to 8192 bits.
+    """Return the key of base64(gzip(ssh-rsa line)).
+
+    Raise Malformed for anything but one sound RSA key of 2048 to 8192 bits.
     """
     line = _inflate(_base64(parameter.encode("ascii", "replace")))
     match = _KEY_LINE.fullmatch(line)
@@ -91,7 +91,7 @@ def parse_public_key(parameter: str) -> VmKey:
 
 
 def spki_sha256(key: rsa.RSAPublicKey) -> str:
-    """Name a public key: SHA-256 of its DER SubjectPublicKeyInfo."""
+    """Return the SHA-256 of a public key's DER SubjectPublicKeyInfo."""
     return _digest(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
 
 
@@ -107,7 +107,7 @@ def _base64(text: bytes) -> bytes:
 
 
 def _inflate(packed: bytes) -> bytes:
-    """Unpack one gzip member, never into more than a key can need."""
+    """Return the content of one gzip member; raise Malformed for more bytes than a key needs."""
     inflater = zlib.decompressobj(wbits=31)
     try:
         line = inflater.decompress(packed, MAX_KEY_LINE_BYTES)
@@ -119,7 +119,7 @@ def _inflate(packed: bytes) -> bytes:
 
 
 def _ssh_numbers(blob: bytes) -> tuple[int, int]:
-    """Read exponent and modulus, and insist on the one canonical encoding (RFC 4253 6.6)."""
+    """Return exponent and modulus; raise Malformed unless the encoding is canonical (RFC 4253 6.6)."""
     fields: list[bytes] = []
     rest = blob
     while rest and len(fields) < 4:
@@ -157,7 +157,7 @@ def new_content_key() -> bytes:
 
 
 def seal_payload(payload: bytes, reporter: str, secret: bytes, content_key: bytes, claim: str) -> bytes:
-    """Make P.enc of the payload and the reporter token; it does not depend on the vm's key."""
+    """Return P.enc of the payload and the reporter token; it does not depend on the vm's key."""
     plain = tar({"payload": payload, "reporter": reporter.encode()})
     salt = secrets.token_bytes(8)
     return b"Salted__" + salt + _ctr(_expand(secret, content_key, claim, "enc").hex().encode(), salt, plain)
@@ -173,7 +173,7 @@ def open_payload(sealed: bytes, secret: bytes, content_key: bytes, claim: str) -
 def bundle(
     sealed: bytes, content_key: bytes, secret: bytes, key: VmKey, claim: str, expires: int, vm: str | None = None
 ) -> bytes:
-    """Make the answer to a claim for one vm's key."""
+    """Return the bundle that answers a claim, for one vm's key."""
     content_key_sealed = key.encrypt(content_key)
     manifest = _manifest(claim, expires, vm, key.spki_sha256, content_key_sealed, sealed)
     mac = _manifest_mac(secret, content_key, claim, manifest)
@@ -195,9 +195,7 @@ def _manifest_mac(secret: bytes, content_key: bytes, claim: str, manifest: bytes
 def open_bundle(
     data: bytes, secret: bytes, private_key: rsa.RSAPrivateKey, claim: str, expires: int, vm: str | None = None
 ) -> tuple[bytes, str]:
-    """Open a bundle as a vm does: digests, own key, MAC, and only then decrypt;
-    raises Forbidden for whatever is wrong with it.
-    """
+    """Open a bundle as a vm does: check digests, own key and MAC, then decrypt; raise Forbidden for any fault."""
     try:
         members = untar(data)
         if tuple(members) != MEMBERS:
@@ -235,7 +233,7 @@ def _digest(data: bytes) -> str:
 
 
 def tar(members: dict[str, bytes]) -> bytes:
-    """Write a ustar archive of plain files, mode 0600, in the order given."""
+    """Return a ustar archive of plain files, mode 0600, in the given order."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in members.items():
@@ -246,7 +244,7 @@ def tar(members: dict[str, bytes]) -> bytes:
 
 
 def untar(data: bytes) -> dict[str, bytes]:
-    """Read an archive of plain files into memory; raises ValueError for anything else in it."""
+    """Return the plain files of an archive; raise ValueError for any other member."""
     members: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for info in archive:

@@ -1,9 +1,14 @@
-"""Preflight: does this object store keep the one promise that secrets
-rest on? Some say yes in sequence and let several win under a race.
+"""Preflight: whether this object store creates atomically, as secrets need it.
 
-A store is SAFE only if, tried on the store itself, of any creates of one name exactly one succeeds: one after another,
-overlapping, and in a burst from two connection pools; if it reads what it wrote and no longer reads what it deleted; if
-it keeps no versions; and if its clock is within `CLOCK_ALLOWED` of ours. Everything else is REFUSE, with the reasons.
+Some stores do so in sequence and let several creates win in a race. A store is SAFE only if all of this holds on the
+store itself:
+
+* Of any creates of one name exactly one succeeds: in sequence, overlapping, and in a burst from two connection pools.
+* It reads what it wrote, and no longer reads what it deleted.
+* It keeps no versions.
+* Its clock is within `CLOCK_ALLOWED` of ours.
+
+Otherwise the verdict is REFUSE, with the reasons.
 """
 
 import contextlib
@@ -28,13 +33,13 @@ BURST_CLIENTS, BURST_NAMES = 24, 12
 VERDICT_KEPT = timedelta(days=7)
 REFUSAL_KEPT = timedelta(minutes=1)
 VERDICT_KEY = "preflight/{at:%Y%m%d%H%M%S%f}-{word}"
-# Stores that let the second of two creates of one name wait would wait for ever if the first waited for it.
+# A store may block the second of two creates of one name until the first ends, so the first waits no longer than this.
 OVERLAP_SECONDS = 2
 PROBE_BYTES = 512 * 1_024
 
 
 class Check(Struct, frozen=True):
-    """One thing that was tried."""
+    """One check of a store."""
 
     name: str
     ok: bool
@@ -42,7 +47,7 @@ class Check(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """What was found, and when."""
+    """The checks of an examination, and its time."""
 
     at: Annotated[datetime, Meta(tz=True)]
     checks: tuple[Check, ...]
@@ -54,13 +59,14 @@ class Verdict(Struct, frozen=True):
 
     @property
     def reasons(self) -> list[str]:
-        """Say why a store is refused."""
+        """Return why a store is refused."""
         return [f"{check.name}: {check.finding}" for check in self.checks if not check.ok]
 
 
 def examine(pools: Sequence[ProbedObjects], clock: Callable[[], datetime]) -> Verdict:
-    """Try the store through two connection pools, leaving nothing behind;
-    raises Unavailable when it is away, which is no verdict.
+    """Return the verdict on a store, examined through two connection pools; leave nothing behind.
+
+    Raise Unavailable while the store is away: that is no verdict.
     """
     folder = f"preflight/probe-{secrets.token_hex(8)}"
     try:
@@ -88,26 +94,24 @@ def _versions(store: ProbedObjects) -> Check:
 
 
 def _sequence(store: Objects, key: str) -> Check:
-    made = [isinstance(store.create(key, word), Created) for word in (b"first", b"second")]
-    good = made == [True, False] and store.get(key) == b"first"
+    results = [isinstance(store.create(key, word), Created) for word in (b"first", b"second")]
+    good = results == [True, False] and store.get(key) == b"first"
     return Check("one after another", good, "the second create loses" if good else "the second create was not refused")
 
 
 def _overlap(pools: Sequence[ProbedObjects], key: str) -> Check:
-    """Let a create that began first, but whose body comes later, meet a quick one;
-    a store may let that one wait, but one alone may win.
-    """
-    told, quick = secrets.token_bytes(PROBE_BYTES), list[Future[Created | Exists]]()
+    """Check that of a slow create and a quick one that overlap exactly one wins; the store may block the quick one."""
+    slow, quick_creates = secrets.token_bytes(PROBE_BYTES), list[Future[Created | Exists]]()
     with ThreadPoolExecutor(1) as other:
 
         def midway() -> None:
-            quick.append(other.submit(pools[1].create, key, b"quick"))
-            wait(quick, OVERLAP_SECONDS)
+            quick_creates.append(other.submit(pools[1].create, key, b"quick"))
+            wait(quick_creates, OVERLAP_SECONDS)
 
-        made = [pools[0].create_streamed(key, HalfwayBody(told, midway))]
-        made += [future.result() for future in quick]
-    won = [word for one, word in zip(made, (told, b"quick"), strict=False) if isinstance(one, Created)]
-    good = len(made) == 2 and [pools[1].get(key)] == won
+        results = [pools[0].create_streamed(key, HalfwayBody(slow, midway))]
+        results += [future.result() for future in quick_creates]
+    won = [word for result, word in zip(results, (slow, b"quick"), strict=False) if isinstance(result, Created)]
+    good = len(results) == 2 and [pools[1].get(key)] == won
     return Check(
         "overlapping",
         good,
@@ -116,19 +120,20 @@ def _overlap(pools: Sequence[ProbedObjects], key: str) -> Check:
 
 
 class HalfwayBody(io.BytesIO):
-    """A body whose second half waits for something else to be done."""
+    """A request body that calls a function once, between its first and its second half."""
 
     def __init__(self, data: bytes, midway: Callable[[], object]) -> None:
         super().__init__(data)
-        self._half, self._midway = len(data) // 2, [midway]
+        self._half, self._midway, self._is_called = len(data) // 2, midway, False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Give the first half at once, and the second after the other thing is done."""
+        """Return the next bytes, none of the second half before the function was called."""
         left = self._half - self.tell()
         if left > 0:
             return super().read(left if size is None or size < 0 else min(size, left))
-        while self._midway:
-            self._midway.pop()()
+        if not self._is_called:
+            self._is_called = True
+            self._midway()
         return super().read(size)
 
 
@@ -165,17 +170,15 @@ def _is_there(store: Objects, key: str) -> bool:
 
 def _clock(store: Objects, key: str, clock: Callable[[], datetime]) -> Check:
     before = clock()
-    made = store.create(key, b"")
-    if not isinstance(made, Created):
+    results = store.create(key, b"")
+    if not isinstance(results, Created):
         return Check("clock", False, "a fresh name was taken")
-    off = max(before - made.at, made.at - clock(), timedelta())
+    off = max(before - results.at, results.at - clock(), timedelta())
     return Check("clock", off <= CLOCK_ALLOWED, f"{off.total_seconds():.0f} s off")
 
 
 def keep(verdict: Verdict, objects: Objects) -> None:
-    """Leave the verdict in the store itself, in place of older ones,
-    so that no process of this deployment asks again for a while.
-    """
+    """Write the verdict into the store in place of older ones, for all processes of this deployment."""
     new = VERDICT_KEY.format(at=verdict.at, word=verdict.word.lower())
     objects.create(new, msgspec.json.encode(verdict))
     for old in _verdict_keys(objects):
@@ -184,7 +187,7 @@ def keep(verdict: Verdict, objects: Objects) -> None:
 
 
 def kept(objects: Objects, now: datetime) -> Verdict | None:
-    """Return the newest verdict that still holds; what cannot be read, or comes from another time, is none."""
+    """Return the newest valid verdict, or None; an unreadable verdict or one from another time is not valid."""
     for key in reversed(_verdict_keys(objects)):
         with contextlib.suppress(NotFound, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             verdict = msgspec.json.decode(objects.get(key), type=Verdict)
@@ -198,8 +201,9 @@ def _verdict_keys(objects: Objects) -> list[str]:
 
 
 class Gate:
-    """Lets secrets be issued only on a store that is known to be SAFE;
-    asks the store once a process, and examines it when nobody has.
+    """The gate that lets secrets be issued only on a SAFE store.
+
+    A process reads the stored verdict once, and examines the store where there is none.
     """
 
     def __init__(self, open_pools: Callable[[], Sequence[ProbedObjects]], clock: Callable[[], datetime]) -> None:
@@ -208,20 +212,20 @@ class Gate:
         self._asked: Future[Verdict] | None = None
 
     def check(self, objects: Objects) -> None:
-        """Pass, or raise Unavailable with the reasons: a deposit on such a store could be handed out twice."""
+        """Raise Unavailable with the reasons on an unsafe store: it could hand out a deposit twice."""
         verdict = self._verdict(objects)
         if verdict.word == REFUSE:
             reasons = "; ".join(verdict.reasons)
             raise Unavailable(f"the object store cannot hold secrets ({reasons}): see `skytally doctor`")
 
     def _verdict(self, objects: Objects) -> Verdict:
-        """Return what is known; where nothing is, all that ask meanwhile wait for one examination."""
+        """Return the verdict; concurrent callers wait for the same examination."""
         now = self._clock()
         with self._lock:
             if self._asked is None or _is_over(self._asked, now):
                 self._asked = self._asker.submit(self._fresh, objects, now)
-            asked = self._asked
-        return asked.result()
+            examination = self._asked
+        return examination.result()
 
     def _fresh(self, objects: Objects, now: datetime) -> Verdict:
         verdict = kept(objects, now)
@@ -231,16 +235,16 @@ class Gate:
         return verdict
 
 
-def _is_over(asked: "Future[Verdict]", now: datetime) -> bool:
-    """Say whether to ask anew: nobody is asking, and what was found failed or holds no longer."""
-    if not asked.done():
+def _is_over(examination: "Future[Verdict]", now: datetime) -> bool:
+    """Return whether to examine again: the last examination has ended, and failed or is out of date."""
+    if not examination.done():
         return False
-    if asked.exception() is not None:
+    if examination.exception() is not None:
         return True
-    verdict = asked.result()
+    verdict = examination.result()
     return now > verdict.at + (VERDICT_KEPT if verdict.word == SAFE else REFUSAL_KEPT)
 
 
 def rows(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
-    """List what was tried, for people."""
+    """Return the checks as rows of text."""
     return ((check.name, "ok" if check.ok else "FAILED", check.finding) for check in verdict.checks)

@@ -1,8 +1,8 @@
-"""Endings: what is withdrawn, what ran out, and what is forgotten.
+"""Revocations, the sweep of expired deposits, and the removal of old records.
 
-Revocations and sweeps race claims on the same mark, and exactly one of all wins. A deposit goes only once every name of
-it has its mark, and a mark only long after the deposit that it guards. Every step may be the last one of a killed
-process: the next round goes on there. What is no record of ours is noted and left alone; it stands in no other's way.
+Revocations and sweeps race claims for the same outcome, and exactly one of all wins. A deposit is deleted only after
+every name has its outcome, and an outcome only long after its deposit. A process may be killed after any step: the next
+round continues there. An object that is no record of ours is noted and left alone, and blocks nothing else.
 """
 
 import re
@@ -21,78 +21,82 @@ from skytally.secrets.outcomes import (
     DELIVERED,
     EXPIRED,
     REVOKED,
-    Mark,
+    ClaimOutcome,
     decide,
-    mark_key,
-    mark_keys,
     open_names,
-    read_mark,
+    outcome_key,
+    outcome_keys,
+    read_outcome,
 )
-from skytally.secrets.stored_deposits import StoredDeposit, deposits, intent_key, prep_key, read_box, read_intent
+from skytally.secrets.stored_deposits import StoredDeposit, deposit_key, deposits, intent_key, read_intent, read_sealed
 
 NAMES = {
     "mark": re.compile(r"mark/([0-9]{8})/([a-z0-9]{20,64})(?:\.[0-9a-f]{32})?"),
     "audit": re.compile(r"audit/([0-9]{8})/([a-z0-9]{20,64})/[a-z]{1,20}-[0-9]{3}"),
     "begun": re.compile(r"begun/([0-9]{8})/([0-9a-f]{64})"),
 }
-MARKS_KEPT, AUDIT_KEPT, IDEMPOTENCY_KEPT = timedelta(days=30), timedelta(days=366), timedelta(days=8)
+OUTCOMES_KEPT, AUDIT_KEPT, IDEMPOTENCY_KEPT = timedelta(days=30), timedelta(days=366), timedelta(days=8)
 
 
 class RevocationAnswer(TypedDict):
-    """Nobody can take it any more."""
+    """Nobody can take the secret any more."""
 
     state: Literal["revoked"]
 
 
 class SweepCounts(TypedDict, total=False):
-    """What a round of the sweep ended and removed."""
+    """Counts of a round of the sweep: expired deposits, and removed records."""
 
     expired: int
     forgotten: int
 
 
 def revoke(request: Revocation, caller: Caller, objects: Objects, now: datetime) -> None:
-    """Withdraw what nobody took yet, and nothing more the second time.
+    """Revoke a claim that nobody took; a repeated revocation changes nothing.
 
-    Raises Taken with who has it, Expired where it ran out by itself, NotYours, and NotFound for no such claim.
+    Raise Taken with the holders, Expired where the claim expired before, NotYours, or NotFound for no such claim.
     """
     claim, expires = request.claim, request.expires
     try:
-        prep = read_box(objects, claim, expires).open()
+        deposit = read_sealed(objects, claim, expires).open()
     except NotFound:
-        marks = [read_mark(objects, key) for key in mark_keys(objects, claim, expires)]
+        outcomes = [read_outcome(objects, key) for key in outcome_keys(objects, claim, expires)]
     else:
-        if not caller.may_touch(prep.cloud):
+        if not caller.may_touch(deposit.cloud):
             raise NotYours("this scheduler's token does not name the deposit's cloud")
-        marks = [_end(prep, name, REVOKED, objects, now) for name in prep.names or (None,)]
-        objects.delete(prep_key(claim, expires))
-    if not marks or not all(caller.may_touch(mark.cloud) for mark in marks):
+        outcomes = [_end(deposit, name, REVOKED, objects, now) for name in deposit.names or (None,)]
+        objects.delete(deposit_key(claim, expires))
+    if not outcomes or not all(caller.may_touch(outcome.cloud) for outcome in outcomes):
         raise NotFound("no such claim: check claim and expires")
-    _check_revoked(marks)
+    _check_revoked(outcomes)
 
 
-def _check_revoked(marks: list[Mark]) -> None:
-    taken = [mark for mark in marks if mark.state == DELIVERED]
+def _check_revoked(outcomes: list[ClaimOutcome]) -> None:
+    taken = [outcome for outcome in outcomes if outcome.state == DELIVERED]
     if taken:
         who: list[Holder] = [
             {"vm": m.vm, "address": m.address, "spki_sha256": m.spki_sha256, "at": m.at} for m in taken
         ]
         raise Taken("somebody has taken this secret already: replace what it holds", **who[0], holders=who)
-    if any(mark.state == EXPIRED for mark in marks):
+    if any(outcome.state == EXPIRED for outcome in outcomes):
         raise Expired("this claim expired by itself before: there is nothing to revoke")
 
 
-def _end(prep: StoredDeposit, name: str | None, state: str, objects: Objects, now: datetime) -> Mark:
-    """Make the mark that nobody took it, or answer the one that was first."""
-    mark = Mark(state=state, claim=prep.claim, expires=prep.expires, at=iso(now), cloud=prep.cloud, vm=name or prep.vm)
-    return decide(objects, mark_key(prep.claim, prep.expires, name), mark)[0]
+def _end(deposit: StoredDeposit, name: str | None, state: str, objects: Objects, now: datetime) -> ClaimOutcome:
+    """Create an outcome in which nobody took the secret; return it, or the outcome that was first."""
+    outcome = ClaimOutcome(
+        state=state,
+        claim=deposit.claim,
+        expires=deposit.expires,
+        at=iso(now),
+        cloud=deposit.cloud,
+        vm=name or deposit.vm,
+    )
+    return decide(objects, outcome_key(deposit.claim, deposit.expires, name), outcome)[0]
 
 
 def sweep(objects: Objects, deadline: Deadline, notes: Notes) -> int:
-    """End what has expired, the oldest first, until a deadline; answer how many deposits.
-
-    Running it twice does no more than once.
-    """
+    """Expire deposits, the oldest first, until a deadline; return how many. The sweep is idempotent."""
     ended = 0
     for expires, claim in deposits(objects, notes):
         if deadline.now().timestamp() <= expires:
@@ -101,47 +105,47 @@ def sweep(objects: Objects, deadline: Deadline, notes: Notes) -> int:
             if not _sweep_one(claim, expires, objects, deadline):
                 break
         except Exception as error:  # noqa: BLE001  a deposit that cannot be ended costs itself
-            notes.add("object", "prep", prep_key(claim, expires), batch.rejection(ended, error).message)
+            notes.add("object", "prep", deposit_key(claim, expires), batch.rejection(ended, error).message)
         else:
             ended += 1
     return ended
 
 
 def _sweep_one(claim: str, expires: int, objects: Objects, deadline: Deadline) -> bool:
-    """Mark every name that nobody took, then remove the deposit; False where the time ran out first.
+    """Expire every open name, then delete the deposit; return False where the deadline came first.
 
-    A deposit that is damaged can be opened by nobody and names nobody: it goes too, and stands in no other's way.
+    A damaged deposit, which nobody can open, is deleted too.
     """
     try:
-        prep = read_box(objects, claim, expires).open()
+        deposit = read_sealed(objects, claim, expires).open()
     except NotFound:
         return True
     except Changed:
-        prep = StoredDeposit(claim=claim, expires=expires, sealed=b"", cloud="unknown")
-    for name in open_names(objects, claim, expires, prep.names) if prep.names else (None,):
+        deposit = StoredDeposit(claim=claim, expires=expires, sealed=b"", cloud="unknown")
+    for name in open_names(objects, claim, expires, deposit.names) if deposit.names else (None,):
         if deadline.is_over():
             return False
-        _end(prep, name, EXPIRED, objects, deadline.now())
-    objects.delete(prep_key(claim, expires))
+        _end(deposit, name, EXPIRED, objects, deadline.now())
+    objects.delete(deposit_key(claim, expires))
     return True
 
 
 def forget(objects: Objects, deadline: Deadline, notes: Notes) -> int:
-    """Remove records that nobody needs any more, the oldest first, until a deadline; answer how many."""
-    gone = 0
-    for key in _not_needed(objects, deadline.now(), notes):
+    """Delete expired records, the oldest first, until a deadline; return how many."""
+    removed = 0
+    for key in _expired_keys(objects, deadline.now(), notes):
         if deadline.is_over():
             break
         objects.delete(key)
-        gone += 1
-    return gone
+        removed += 1
+    return removed
 
 
-def _not_needed(objects: Objects, now: datetime, notes: Notes) -> Iterator[str]:
-    """Name what may go: a mark only if its deposit is really gone, an intent only if its claim is long over."""
-    expired = takewhile(lambda found: found[0] < (now - MARKS_KEPT).timestamp(), deposits(objects, notes))
+def _expired_keys(objects: Objects, now: datetime, notes: Notes) -> Iterator[str]:
+    """Return the keys to delete: outcomes whose deposit is gone, old audit records, intents of expired claims."""
+    expired = takewhile(lambda entry: entry[0] < (now - OUTCOMES_KEPT).timestamp(), deposits(objects, notes))
     guarded = {claim for _, claim in expired}
-    for key, claim in _older(objects, "mark", now - MARKS_KEPT, notes):
+    for key, claim in _older(objects, "mark", now - OUTCOMES_KEPT, notes):
         if claim not in guarded:
             yield key
     for key, _ in _older(objects, "audit", now - AUDIT_KEPT, notes):
@@ -153,9 +157,7 @@ def _not_needed(objects: Objects, now: datetime, notes: Notes) -> Iterator[str]:
 
 
 def _older(objects: Objects, folder: str, than: datetime, notes: Notes) -> Iterator[tuple[str, str]]:
-    """Name the records of a folder's days before a moment's,
-    each with its claim or digest; what has no such name is noted.
-    """
+    """Return the keys of a folder's days before a moment, each with its claim or digest; note other keys."""
     day = f"{than.astimezone(UTC):%Y%m%d}"
     for key in objects.list(f"{folder}/"):
         name = NAMES[folder].fullmatch(key)

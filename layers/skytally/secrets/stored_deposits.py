@@ -1,10 +1,10 @@
-"""Deposits as they lie in the store, for all who list, read or remove them; nothing here opens one.
+"""Deposits in the object store: their records, keys, listing and reading; nothing here decrypts one.
 
 ::
 
     prep/<exp, 10 digits>/<claim>       the deposit, immutable; listing gives the earliest expiry first
-    idempotency/<digest>                what an Idempotency-Key began, created once
-    begun/<yyyymmdd>/<digest>           when to forget that; written before it
+    idempotency/<digest>                the intent of an Idempotency-Key, created once
+    begun/<yyyymmdd>/<digest>           the day of that intent, for its removal; written before it
 """
 
 import re
@@ -23,7 +23,7 @@ _PREP_KEY = re.compile(r"prep/([0-9]{10})/([a-z0-9]{20,64})")
 
 
 class StoredDeposit(Struct, frozen=True, kw_only=True):
-    """What was left, and who may take it; `names` are a batch's vms and empty for a single vm's deposit."""
+    """A deposit's content and who may take it; `names` are a batch's vms, and empty for a single vm's deposit."""
 
     claim: ClaimId
     expires: Expiry
@@ -41,19 +41,19 @@ class StoredDeposit(Struct, frozen=True, kw_only=True):
 
 
 class SealedDeposit(Struct, frozen=True, array_like=True):
-    """A deposit as it lies in the store: a Prep's bytes, and its content key bound to exactly these."""
+    """A deposit as the store keeps it: a StoredDeposit's bytes, and the content key that authenticates them."""
 
     wrapping_key: str
     content_key_wrapped: bytes
-    prep: bytes
+    deposit: bytes
 
     def open(self) -> StoredDeposit:
-        """Read what was left; only `deposit.open_content_key` shows that nobody changed it."""
-        return msgspec.msgpack.decode(self.prep, type=StoredDeposit)
+        """Return the deposit, unverified: only `deposits.open_content_key` shows that nobody changed it."""
+        return msgspec.msgpack.decode(self.deposit, type=StoredDeposit)
 
 
 class Intent(Struct, frozen=True, kw_only=True):
-    """A claim that was begun: under which master key, and the MAC of the body by which a repeated request is known."""
+    """The claim of a deposit request: its master key, and the MAC of the body that a repeated request must have."""
 
     claim: ClaimId
     expires: Expiry
@@ -61,15 +61,13 @@ class Intent(Struct, frozen=True, kw_only=True):
     body_mac: str = ""
 
 
-def prep_key(claim: str, expires: int) -> str:
-    """Return where a deposit lies."""
+def deposit_key(claim: str, expires: int) -> str:
+    """Return a deposit's key."""
     return f"prep/{expires:010d}/{claim}"
 
 
 def deposits(objects: Objects, notes: Notes) -> Iterator[tuple[int, str]]:
-    """Name expiry and claim of every deposit that lies in the store,
-    the earliest expiry first; what has no such name is noted.
-    """
+    """Return expiry and claim of every stored deposit, the earliest expiry first; note other keys."""
     for key in objects.list("prep/"):
         name = _PREP_KEY.fullmatch(key)
         if name and int(name[1]) <= LATEST:
@@ -78,24 +76,24 @@ def deposits(objects: Objects, notes: Notes) -> Iterator[tuple[int, str]]:
             notes.add("object", "prep", key, "no deposit of ours has such a name")
 
 
-def read_box(objects: Objects, claim: str, expires: int) -> SealedDeposit:
-    """Read a deposit; raises NotFound, or Changed where what lies there is no deposit of this claim."""
-    data = objects.get(prep_key(claim, expires))
+def read_sealed(objects: Objects, claim: str, expires: int) -> SealedDeposit:
+    """Return a stored deposit; raise NotFound, or Changed where the object is no deposit of this claim."""
+    data = objects.get(deposit_key(claim, expires))
     try:
-        box = msgspec.msgpack.decode(data, type=SealedDeposit)
-        prep = box.open()
+        sealed_deposit = msgspec.msgpack.decode(data, type=SealedDeposit)
+        deposit = sealed_deposit.open()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Changed("what lies there is no deposit: tell the operator") from None
-    if (prep.claim, prep.expires) != (claim, expires):
+    if (deposit.claim, deposit.expires) != (claim, expires):
         raise Changed("another claim's deposit lies there: tell the operator")
-    return box
+    return sealed_deposit
 
 
 def intent_key(name: str) -> str:
-    """Return where it lies what an Idempotency-Key began."""
+    """Return the key of the intent of an Idempotency-Key."""
     return f"idempotency/{name}"
 
 
 def read_intent(objects: Objects, name: str) -> Intent:
-    """Read what an Idempotency-Key began; raises NotFound, or Changed where what lies there is none of ours."""
+    """Return the intent of an Idempotency-Key; raise NotFound, or Changed where the object is no intent."""
     return decoded(objects.get(intent_key(name)), Intent)

@@ -1,4 +1,4 @@
-"""User-data: what cloud-init must be told so that a vm takes its secret and reports from then on."""
+"""User-data: the cloud-config with which a vm takes its secret and then reports."""
 
 import base64
 import gzip
@@ -31,7 +31,7 @@ CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----EN
 
 
 class Taking(Struct, frozen=True, kw_only=True):
-    """Where a vm puts its secret, and under which of a batch's names it asks."""
+    """Where a vm unpacks its secret, and a batch's names."""
 
     unpack: str
     owner: str
@@ -40,7 +40,7 @@ class Taking(Struct, frozen=True, kw_only=True):
 
 
 def digest_of(name: str, digests: str) -> str:
-    """Return a script's digest in SHA256SUMS, which goes into a script: 64 hex digits and nothing else."""
+    """Return a script's digest in SHA256SUMS: exactly 64 hex digits, since it goes into a shell script."""
     for line in digests.splitlines():
         digest, _, named = line.partition("  ")
         if named == name and re.fullmatch(r"[0-9a-f]{64}", digest):
@@ -63,7 +63,7 @@ class Door(Struct, frozen=True):
 
     @property
     def options(self) -> list[str]:
-        """Return what vm.py must be told."""
+        """Return the options of vm.py."""
         return [
             "--base",
             self.base,
@@ -73,23 +73,19 @@ class Door(Struct, frozen=True):
 
 
 def certificates_of(pem: str) -> list[str]:
-    """Return the certificates of a PEM file without comments,
-    and without a key that lies beside them; raises Malformed for none.
-    """
-    found = ["\n".join(map(str.strip, block.splitlines())) + "\n" for block in CERTIFICATE.findall(pem)]
-    if not found:
+    """Return the certificates of a PEM file, without comments and private keys; raise Malformed for none."""
+    certificates = ["\n".join(map(str.strip, block.splitlines())) + "\n" for block in CERTIFICATE.findall(pem)]
+    if not certificates:
         raise Malformed("the file of --ca holds no certificate in PEM (-----BEGIN CERTIFICATE-----): name the CA's")
-    return found
+    return certificates
 
 
 def cloud_config(door: Door, token: str, digest: str, taking: Taking) -> dict[str, Any]:
-    """Return the cloud-config: the claim token in a file of root's,
-    and a script that fetches vm.py, checks it and installs it.
+    """Return the cloud-config: the claim token in a file of root's, and a script that installs a checked vm.py.
 
-    The installed service does all else and tries it again: claim, unpack, benchmark, report. The token is never an
-    argument of a command, where every process could read it; the file is emptied once the claim is judged. What a
-    site's own user-data write and run is done, too. What has several lines is base64, since cloudscheduler takes away
-    blank lines and those that begin with `#`.
+    The installed service does the rest and retries it: claim, unpack, benchmark, report. The token is never a command's
+    argument, which every process could read; vm.py empties the file after the claim. The site's own user-data is merged
+    and still runs. Files of several lines are base64, since cloudscheduler removes blank lines and comments.
     """
     files = [
         {"path": CLAIM_FILE, "permissions": "0600", "owner": "root:root", "content": token},
@@ -100,16 +96,12 @@ def cloud_config(door: Door, token: str, digest: str, taking: Taking) -> dict[st
 
 
 def text_of(config: dict[str, Any]) -> str:
-    """Return a cloud-config as user-data, each file on one line,
-    so that whoever strips blank lines and comments changes nothing.
-    """
+    """Return a cloud-config as user-data, each file on one line: removing blank and comment lines is harmless."""
     return "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=sys.maxsize, default_style='"')
 
 
 def check_size(door: Door, digest: str, taking: Taking) -> None:
-    """Raise Malformed where the user-data would be more than clouds take,
-    whatever the token; before a secret is left for them.
-    """
+    """Raise Malformed for user-data larger than clouds accept, with the longest token; call it before a deposit."""
     size = len(text_of(cloud_config(door, LONGEST_TOKEN, digest, taking)))
     if size > MOST_BYTES:
         raise Malformed(f"the user-data would be {size} bytes, and clouds take {MOST_BYTES}: {_what_to_do(door)}")
@@ -127,7 +119,7 @@ def _what_to_do(door: Door) -> str:
 
 
 def _lines(path: str, mode: str, text: str) -> dict[str, str]:
-    """Write a file of several lines in the shorter of the two encodings; the same text is always the same bytes."""
+    """Return a write_files entry in the shorter of two encodings; the same text always gives the same bytes."""
     data = text.encode()
     encoded = {"b64": base64.b64encode(data), "gz+b64": base64.b64encode(gzip.compress(data, mtime=0))}
     encoding = min(encoded, key=lambda name: len(encoded[name]))
@@ -141,9 +133,9 @@ def _lines(path: str, mode: str, text: str) -> dict[str, str]:
 
 
 def _script(door: Door, digest: str, taking: Taking) -> str:
-    """Return the script of the first boot, which may end at any line: the next boot begins it anew.
+    """Return the script of the first boot. It may be interrupted at any line: the next boot runs it again.
 
-    It goes on in the background, so that nothing else of cloud-init's waits for a server that is away.
+    It runs in the background, so that cloud-init does not wait while the server is away.
     """
     trust = ["--cacert", CA_FILE] if door.ca else []
     fetches = [["get", *trust, url_of(door.base, "agent/vm.py")], *(["get", mirror] for mirror in door.mirrors)]
@@ -175,7 +167,5 @@ first_boot &
 
 
 def _host_name(taking: Taking) -> str:
-    """Return the command that tells a batch's vm its name,
-    in the form that the names have: with its domain or without.
-    """
+    """Return the command that prints a batch vm's name, with or without its domain as the batch's names have it."""
     return "hostname -f" if any("." in name for name in taking.names) else "hostname -s"

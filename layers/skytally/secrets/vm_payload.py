@@ -1,4 +1,4 @@
-"""Payloads as vms unpack them: vm.py's own code decides here, before anything is left for a vm."""
+"""Payloads: checked by vm.py's own unpacking code before a deposit."""
 
 import os
 import tarfile
@@ -22,10 +22,9 @@ def looks_packed(payload: bytes) -> bool:
 
 
 def plain_tar(payload: bytes) -> bytes:
-    """Return the tar that vm.py unpacks, out of its gzip where it has one; raise Malformed for what vm.py would refuse.
+    """Return a payload's tar, decompressed; raise Malformed for a payload that vm.py would refuse.
 
-    It is unpacked in memory where there is such a folder, as on the vm: a secret must not stay on a disk of this
-    machine.
+    It is unpacked in a folder in memory where there is one, as on the vm: no secret may stay on this machine's disk.
     """
     tar = _gunzipped(payload) if payload.startswith(GZIP) else payload
     if len(tar) > MOST_PAYLOAD_BYTES:
@@ -44,7 +43,7 @@ def plain_tar(payload: bytes) -> bytes:
 
 
 def _gunzipped(payload: bytes) -> bytes:
-    """Return what a gzip holds, read no further than a payload may be long."""
+    """Return a gzip's content, at most one byte more than a payload may have."""
     gunzip = zlib.decompressobj(31)
     try:
         tar = gunzip.decompress(payload, MOST_PAYLOAD_BYTES + 1)
@@ -56,7 +55,7 @@ def _gunzipped(payload: bytes) -> bytes:
 
 
 def _first_odd(tar: bytes) -> str:
-    """Name the first member that is neither a plain file nor a folder."""
+    """Return the first member that is neither a plain file nor a folder."""
     try:
         with tarfile.open(fileobj=BytesIO(tar), mode="r:") as archive:
             names = (member.name for member in archive if member.issparse() or not (member.isreg() or member.isdir()))

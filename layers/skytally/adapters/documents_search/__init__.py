@@ -1,9 +1,8 @@
-"""Documents in Elasticsearch or OpenSearch:
-versions decide in the store itself, so any number of processes on any hosts may write.
+"""Documents in Elasticsearch or OpenSearch: the store compares versions, so any number of processes may write.
 
-Writes that arrive together go as one bulk, of which each item has its own fate; see `bulk`. Whoever gets Unavailable
-sends it again, which is harmless. What is read comes from all shards, or is Unavailable. A document that is not its
-record is skipped and noted.
+Writes that arrive together are sent as one bulk request, and each item has its own result; see `bulk`. After
+Unavailable the same write may be repeated. A result comes from all shards, or is Unavailable. An unreadable document is
+skipped and noted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from skytally.adapters.documents_search.templates import (
 )
 from skytally.adapters.documents_search.wire import Client, Refused
 from skytally.core import storable
-from skytally.core.commit_queue import CommitQueue, Fate
+from skytally.core.commit_queue import CommitQueue, WriteResult
 from skytally.core.documents import Document
 from skytally.core.errors import Unavailable
 from skytally.core.ports import DiskUsage, Installed, Outcome, Query, Row, Skipped, Write
@@ -48,14 +47,14 @@ PAGE = 2_000
 
 
 def connect(hosts: Sequence[str], credential_file: str, ca_file: str) -> Client:
-    """Make the one client of a process; who it is and whom it trusts stand in files."""
+    """Return the client of a process, with its credential and trusted CA from files."""
     with _configuring():
         return Client(hosts, credential.read(credential_file), ca_file, REQUEST_SECONDS)
 
 
 @contextmanager
 def as_user(hosts: Sequence[str], user: str, password_file: Path, ca_file: str) -> Iterator[Client]:
-    """Speak as a person with a password, for what no function may do."""
+    """Yield a client of a person with a password, for what no function may do."""
     with _configuring():
         client = Client(hosts, credential.basic(user, password_file.read_text().strip()), ca_file, REQUEST_SECONDS)
     try:
@@ -76,7 +75,7 @@ def _configuring() -> Iterator[None]:
 
 
 class SearchDocuments:
-    """The documents port on one cluster, all indices under a prefix; safe from any thread."""
+    """The documents port on one cluster, all indices under a prefix; safe for threads."""
 
     def __init__(self, client: Client, prefix: str) -> None:
         self.client, self._prefix = client, prefix
@@ -85,12 +84,12 @@ class SearchDocuments:
         self._notes = Notes(self.write)
 
     def install(self, now: datetime) -> Installed:
-        """Make templates and indices where they are not as this version wants them; see the port."""
+        """Create or update templates and indices for this version; see the port."""
         with answering():
             return install(self.client, self._prefix, now)
 
     def close(self) -> None:
-        """Finish what was taken, and let go of the connections."""
+        """Finish queued writes and close the connections."""
         self._commits.close()
         self.client.close()
 
@@ -99,12 +98,12 @@ class SearchDocuments:
         return self._commits.put(writes)
 
     def get(self, index: str, key: str, kind: type[D]) -> D | None:
-        """Read one document; see the port."""
+        """Return one document; see the port."""
         return self.get_many(index, [key], kind)[0]
 
     def get_many(self, index: str, keys: Sequence[str], kind: type[D]) -> list[D | None]:
-        """Read several documents, in the order asked, past any refresh."""
-        found: dict[str, D | None] = {}
+        """Return several documents in the order of the keys, independent of refreshes."""
+        documents_by_key: dict[str, D | None] = {}
         with self._ready():
             for start in range(0, len(keys), PAGE):
                 page = [key for key in dict.fromkeys(keys[start : start + PAGE]) if storable.is_key(key)]
@@ -114,12 +113,12 @@ class SearchDocuments:
                 )
                 for key, doc in zip(page, answer, strict=True):
                     if self._is_found(doc):
-                        found[key] = self._document(index, doc, kind)
-        return [found.get(key) for key in keys]
+                        documents_by_key[key] = self._document(index, doc, kind)
+        return [documents_by_key.get(key) for key in keys]
 
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
-        """List documents in key order; see the port."""
-        for hit, document in self._listed_documents(index, kind, sums.held(where), [{"key": "asc"}]):
+        """Return documents in key order; see the port."""
+        for hit, document in self._listed_documents(index, kind, sums.filtered(where), [{"key": "asc"}]):
             yield hit["_source"]["key"], document
 
     def during(
@@ -130,17 +129,17 @@ class SearchDocuments:
         span: tuple[datetime, datetime],
         where: Mapping[str, Sequence[str]],
     ) -> Iterator[tuple[str, D]]:
-        """List documents of a span in the order of their moments; see the port."""
+        """Return documents of a period in the order of their times; see the port."""
         within = {"range": {moment: {"gte": span[0].isoformat(), "lt": span[1].isoformat()}}}
         for hit, document in self._listed_documents(
-            index, kind, sums.held(where, within), [{moment: "asc"}, {"key": "asc"}], span=span
+            index, kind, sums.filtered(where, within), [{moment: "asc"}, {"key": "asc"}], span=span
         ):
             yield hit["_source"]["key"], document
 
     def stored(
         self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None
     ) -> Iterator[tuple[str, int, D]]:
-        """List documents with their versions; see the port."""
+        """Return documents with their versions; see the port."""
         behind = {"range": {"key": {"gt": after}}}
         for hit, document in self._listed_documents(index, kind, behind, [{"key": "asc"}], skipped):
             yield hit["_source"]["key"], hit["_version"], document
@@ -150,20 +149,20 @@ class SearchDocuments:
         return int(self._searched(alias(self._prefix, index), size=0, track_total_hits=True)["hits"]["total"]["value"])
 
     def forget(self, index: str, moment: str, before: datetime, is_over: Callable[[], bool] = lambda: False) -> int:
-        """Remove what is older, whole months of intervals at once; see the port."""
-        gone = self._forget_months(before, is_over) if index == MONTHLY else 0
-        wanted = {"range": {moment: {"lt": before.isoformat()}}}
-        hits = self._listed(index, wanted, [{"key": "asc"}])
+        """Remove older documents, and whole months of intervals at once; see the port."""
+        removed = self._forget_months(before, is_over) if index == MONTHLY else 0
+        older = {"range": {moment: {"lt": before.isoformat()}}}
+        hits = self._listed(index, older, [{"key": "asc"}])
         while not is_over() and (deletes := [_deletion(hit) for hit in islice(hits, PAGE)]):
             with self._ready():
                 items = self.client.perform("POST", "/_bulk", body=b"".join(deletes))["items"]
-            gone += sum(_is_gone(item["delete"]) for item in items)
-        return gone
+            removed += sum(_is_removed(item["delete"]) for item in items)
+        return removed
 
     def _forget_months(self, before: datetime, is_over: Callable[[], bool]) -> int:
-        """Remove the indices of months that were over a month before: a corrected clock moves an interval by less.
+        """Remove the indices of months that ended a month before: a corrected clock moves an interval by less.
 
-        The index of all other months stays, so the alias is never gone.
+        The index of all other months stays, so the alias always exists.
         """
         with self._ready():
             names = self.client.perform("GET", f"/{alias(self._prefix, MONTHLY)}-*/_alias")
@@ -172,7 +171,7 @@ class SearchDocuments:
                 for name in names
                 if is_month(self._prefix, name) and name[-7:] < f"{before - timedelta(days=62):%Y-%m}"
             )
-            # A month that cannot be counted is an outage before any of them goes.
+            # All months are counted before any is removed: a month that cannot be counted is an outage.
             counts = {
                 name: int(whole(self.client.perform("GET", f"/{name}/_count"))["count"])
                 for name in takewhile(lambda _: not is_over(), old)
@@ -190,12 +189,12 @@ class SearchDocuments:
         return sums.series(self._aggregating(query.index), storable.within_reach(query), step)
 
     def refresh(self) -> None:
-        """Show every document that was accepted before to whoever searches."""
+        """Make all writes before this call visible to searches; see the port."""
         with self._ready():
             whole(self.client.perform("POST", f"/{self._prefix}-*/_refresh"))
 
     def rooms(self) -> list[DiskUsage]:
-        """Return the disks of the data nodes; none to a credential that may not see the cluster's. See the port."""
+        """Return the disks of the data nodes, or none without the privilege to see them; see the port."""
         with self._ready():
             try:
                 return list(rooms.rooms(self.client))
@@ -209,24 +208,24 @@ class SearchDocuments:
         return lambda **body: self._searched(name, size=0, track_total_hits=False, **body)["aggregations"]
 
     def _searched(self, index: str = "", **request: Any) -> Any:
-        """Search all shards, or raise Unavailable: every search goes this way.
+        """Return the answer of all shards, or raise Unavailable; every search comes through here.
 
-        A point in time has its indices itself.
+        A point in time names its indices itself.
         """
         path = f"/{index}/_search" if index else "/_search"
         with self._ready():
             answer = whole(self.client.perform("POST", path, {"allow_partial_search_results": False}, request))
-            _ = answer["_shards"], answer["hits"]["hits"]  # what every engine answers, and nobody between us and it
+            _ = answer["_shards"], answer["hits"]["hits"]  # Every engine answers these, and no proxy does.
             return answer
 
     def _listed(
         self, index: str, query: dict[str, Any], order: list[Any], span: tuple[datetime, datetime] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """List hits as of one moment, of all the indices that they may lie in."""
+        """Return hits as of one moment, from all indices that may hold them."""
         with self._ready():
             indices = listing.indices_of(self.client, self._prefix, index, span)
-        how: dict[str, Any] = {"page_size": PAGE, "deadline_seconds": DEADLINE_SECONDS}
-        return listing.listed(self.client, self._searched, indices, query, order, **how)
+        options: dict[str, Any] = {"page_size": PAGE, "deadline_seconds": DEADLINE_SECONDS}
+        return listing.listed(self.client, self._searched, indices, query, order, **options)
 
     def _listed_documents(
         self,
@@ -237,19 +236,19 @@ class SearchDocuments:
         skipped: Skipped | None = None,
         span: tuple[datetime, datetime] | None = None,
     ) -> Iterator[tuple[dict[str, Any], D]]:
-        """List hits with their records; what cannot be read is noted and left out."""
+        """Return hits with their records; unreadable ones are noted and left out."""
         for hit in self._listed(index, query, order, span):
             document = self._document(index, hit, kind, skipped)
             if document is not None:
                 yield hit, document
 
     def _document(self, index: str, hit: dict[str, Any], kind: type[D], skipped: Skipped | None = None) -> D | None:
-        """Make the record of what was found; None where that cannot be."""
+        """Return the record of a hit, or None for an unreadable one."""
         source = hit.get("_source", {})
         return self._notes.document(index, source.get("key"), source, kind, skipped, stored_as=hit["_id"])
 
     def _is_found(self, doc: dict[str, Any]) -> bool:
-        """Say whether a document is there; a month without intervals has no index, any other error is an outage."""
+        """Return whether a document exists. A month without intervals has no index; any other error is an outage."""
         kind = doc.get("error", {}).get("type")
         if kind is not None and not (kind == INDEX_NOT_FOUND and is_month(self._prefix, doc["_index"])):
             raise Unavailable(f"the document store cannot be read ({kind}): ask its operator")
@@ -262,26 +261,27 @@ class SearchDocuments:
             if write.create
             else {"index": {**where, "version": write.version, "version_type": "external_gte"}}
         )
-        source = sums.with_cuts(write.document) if write.index == MONTHLY else msgspec.structs.asdict(write.document)
-        for name in _moments(type(write.document)):
-            source[name] = _in_utc(source[name])
-        source["key"] = write.key
-        return msgspec.json.encode(action) + b"\n" + msgspec.json.encode(source) + b"\n"
+        document = _in_utc(write.document)
+        beside = {"key": write.key, **(sums.cuts(document) if write.index == MONTHLY else {})}
+        # The record's own object goes on with what is kept beside it: no dictionary is made of the record.
+        source = msgspec.json.encode(document)[:-1] + b"," + msgspec.json.encode(beside)[1:]
+        return msgspec.json.encode(action) + b"\n" + source + b"\n"
 
-    def _commit(self, lines: list[bytes]) -> list[Fate]:
-        """Keep all, in as many bulks as their size needs."""
+    def _commit(self, lines: list[bytes]) -> list[WriteResult]:
+        """Send all lines in as many bulk requests as their size needs, and return the result of each."""
         with self._ready():
             return bulk.send(self.client, lines, request_seconds=REQUEST_SECONDS, deadline_seconds=DEADLINE_SECONDS)
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Return for the store, once it has been seen to be set up:
-        an index that comes by itself would be mapped wrongly.
+        """Check once that the store is set up, and turn errors in the block into Unavailable.
+
+        An index that a write creates by itself would have a wrong mapping.
         """
         with answering():
             if not self._is_installed:
-                found = self.client.perform("GET", f"/{alias(self._prefix, 'label')}/_mapping")
-                versions = [one["mappings"].get("_meta", {}).get("skytally", 0) for one in found.values()]
+                indices = self.client.perform("GET", f"/{alias(self._prefix, 'label')}/_mapping")
+                versions = [index["mappings"].get("_meta", {}).get("skytally", 0) for index in indices.values()]
                 if not versions or min(versions) < VERSION:
                     raise Unavailable(
                         "the document store is not set up for this version: run `skytally doctor --install`"
@@ -292,25 +292,25 @@ class SearchDocuments:
 
 @cache
 def _moments(kind: type[Document]) -> tuple[str, ...]:
-    """Name the fields of a record that hold a moment."""
+    """Return the names of a record's time fields."""
     return tuple(name for name, field_type in storable.field_types(kind).items() if field_type is datetime)
 
 
-def _in_utc(value: Any) -> Any:
-    """Return a moment as engines read every one: they know no offset beyond 18 hours."""
-    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not UTC else value
+def _in_utc(document: Document) -> Document:
+    """Return a document with its times in UTC: engines refuse offsets beyond 18 hours."""
+    moments = ((name, getattr(document, name)) for name in _moments(type(document)))
+    changed = {name: moment.astimezone(UTC) for name, moment in moments if moment and moment.tzinfo is not UTC}
+    return msgspec.structs.replace(document, **changed) if changed else document
 
 
 def _deletion(hit: dict[str, Any]) -> bytes:
-    """Write how a document is removed unless a newer version has come."""
+    """Return the bulk line that removes a document unless a newer version exists."""
     version = {"version": hit["_version"], "version_type": "external_gte"}
     return msgspec.json.encode({"delete": {"_index": hit["_index"], "_id": hit["_id"], **version}}) + b"\n"
 
 
-def _is_gone(item: dict[str, Any]) -> bool:
-    """Say whether a deletion removed a document;
-    one that is newer stays, and one that is gone already was not removed by this.
-    """
+def _is_removed(item: dict[str, Any]) -> bool:
+    """Return whether a deletion removed a document: a newer one stays, and an absent one was removed before."""
     kind = item.get("error", {}).get("type")
     if kind not in {None, bulk.NEWER}:
         raise Unavailable(f"the document store cannot remove this now ({kind}): ask again, or its operator")

@@ -1,8 +1,7 @@
-"""How full the disks of a search engine's data nodes are,
-beside the low watermark: past it a node takes no more shards.
+"""The disk usage of a search engine's data nodes, and the low watermark: beyond it a node gets no more shards.
 
-A watermark is a share of the disk that may be used (`85%`, `0.85`), at most leaving its headroom free, or what must
-stay free (`50gb`).
+A watermark is the share of the disk that may be used (`85%`, `0.85`), which leaves at most the headroom free, or the
+size that must stay free (`50gb`).
 """
 
 import re
@@ -18,7 +17,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgtp]?b)", re.IGNORECASE)
 
 
 def rooms(client: Client) -> Iterator[DiskUsage]:
-    """Return each disk of each data node; needs the cluster privilege `monitor`."""
+    """Return each disk of each data node; this needs the cluster privilege `monitor`."""
     settings = client.perform("GET", "/_cluster/settings", {"include_defaults": True, "filter_path": f"*.{WATERMARK}"})
     low, headroom = watermark(settings)
     stats = client.perform("GET", "/_nodes/stats/fs", {"filter_path": "nodes.*.name,nodes.*.roles,nodes.*.fs.data"})
@@ -33,23 +32,21 @@ def rooms(client: Client) -> Iterator[DiskUsage]:
 
 
 def watermark(settings: dict[str, Any]) -> tuple[str, str | None]:
-    """Read the low watermark and its headroom from where they count:
-    transient settings before persistent ones before defaults.
-    """
-    found: dict[str, Any] = {}
+    """Return the low watermark and its headroom; transient settings override persistent ones, these the defaults."""
+    watermarks: dict[str, Any] = {}
     for source in ("defaults", "persistent", "transient"):
-        told = settings.get(source, {})
+        level = settings.get(source, {})
         for part in WATERMARK.split("."):
-            told = told.get(part, {})
-        found |= told
-    low = found.get("low", "85%")
+            level = level.get(part, {})
+        watermarks |= level
+    low = watermarks.get("low", "85%")
     if isinstance(low, dict):
         return str(low.get("", "85%")), low.get("max_headroom")
-    return str(low), found.get("low.max_headroom")
+    return str(low), watermarks.get("low.max_headroom")
 
 
 def needed_bytes(low: str, headroom: str | None, total_bytes: int) -> int:
-    """Return how much of a disk must stay free; nothing where the watermark cannot be read."""
+    """Return the bytes of a disk that must stay free; 0 for an unreadable watermark."""
     size = _size(low)
     if size is not None:
         return size

@@ -1,15 +1,16 @@
-"""Sums over a window by aggregations that every edition has, exact where nothing is cut.
+"""Sums over a window by aggregations that every edition has; exact for intervals that are not cut.
 
-An interval carries, worked out when it is written, how many hours' and days' edges (UTC) it crosses, and how much of
-each sum lies after the edge: after midnight where it crosses that, else after the one hour's edge. So sums by hour or
-day are three aggregations: what began in a step, less what of it lies after the edge, plus what of others lies after an
-edge in it. Only what crosses several edges, or an edge of the window itself, is told apart by its begin and end and cut
-here.
+An interval is written with the number of hour and day boundaries (UTC) that it crosses, and with the part of each sum
+after the boundary: midnight if it crosses that, else the one hour boundary. So sums by hour or day take three
+aggregations: intervals that began in a step, minus their parts after the boundary, plus such parts of intervals that
+end in the step. Only intervals that cross several boundaries, or an edge of the window, are fetched by begin and end,
+and cut here.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from msgspec import structs
@@ -21,69 +22,70 @@ from skytally.core.ports import Query, Row
 from skytally.core.timestamps import EPOCH, to_ms
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-# Each page reads all that matches anew, so few pages; a server lets nobody have more than 65 536 buckets at once.
+# Each page reads all matching documents again, so pages are large; a server allows 65 536 buckets at most.
 PAGE_BUCKETS = 20_000
 Key = tuple[Any, ...]
 Cells = dict[Key, dict[str, float]]
 Filter = dict[str, Any]
+_SPAN, _CUT = attrgetter("from_at", "until_at"), attrgetter(*CUT)
 Search = Callable[..., Any]  # asks one index for aggregations
-# An interval that lacks one of these cannot be read, and counts nowhere.
+# An interval without one of these is unreadable and counts nowhere.
 NAMED: list[Filter] = [{"exists": {"field": name}} for name in ("label", "vm", "cloud")]
 
 
-def with_cuts(document: Document) -> dict[str, Any]:
-    """Add to an interval which edges it crosses, and its sums after the edge by which it is cut."""
-    source = structs.asdict(document)
-    begin, end = to_ms(source["from_at"]), to_ms(source["until_at"])
-    crossed = {
-        unit: (end - 1) // step - begin // step for unit, step in (("hours_crossed", HOUR_MS), ("days_crossed", DAY_MS))
-    }
-    unit = DAY_MS if crossed["days_crossed"] else HOUR_MS
-    if crossed["days_crossed"] == 1 or (crossed["days_crossed"] == 0 and crossed["hours_crossed"] == 1):
-        edge = (end - 1) // unit * unit
-        source["after"] = {name: source[name] * (end - edge) // (end - begin) for name in CUT}
-    return source | crossed
+def cuts(document: Document) -> dict[str, Any]:
+    """Return the boundaries that an interval crosses, and the parts of its sums after the boundary."""
+    begin, end = (to_ms(moment) for moment in _SPAN(document))
+    hours_crossed, days_crossed = ((end - 1) // step - begin // step for step in (HOUR_MS, DAY_MS))
+    crossed: dict[str, Any] = {"hours_crossed": hours_crossed, "days_crossed": days_crossed}
+    if days_crossed == 1 or (days_crossed == 0 and hours_crossed == 1):
+        unit = DAY_MS if days_crossed else HOUR_MS
+        after, whole = end - (end - 1) // unit * unit, end - begin
+        crossed["after"] = {name: value * after // whole for name, value in zip(CUT, _CUT(document), strict=True)}
+    return crossed
 
 
-def held(where: Mapping[str, Sequence[str]], *more: Filter) -> Filter:
-    """Hold fields to values."""
+def filtered(where: Mapping[str, Sequence[str]], *more: Filter) -> Filter:
+    """Return a filter of fields by values."""
     return {"bool": {"filter": [*({"terms": {field: list(values)}} for field, values in where.items()), *more]}}
 
 
 def table(search: Search, query: Query) -> list[Row]:
-    """Return a row for each combination of the dimensions, ordered by them;
-    several things are counted by telling all apart.
+    """Return a row for each combination of the dimensions, ordered by them.
+
+    Distinct values are counted exactly, by a bucket for each of them.
     """
-    told_apart = query.by + tuple(name for name in query.distinct if name not in query.by)
+    grouped_by = query.by + tuple(name for name in query.distinct if name not in query.by)
     cells = _empty(query.sums)
     for key, bucket in _composite(
-        search, held(query.where, *_inside(query)), _dimensions(query, told_apart), _sums(query.sums)
+        search, filtered(query.where, *_inside(query)), _dimensions(query, grouped_by), _sums(query.sums)
     ):
         _add(cells[key], {name: bucket[name]["value"] for name in query.sums}, 1)
     if query.moment is None:
-        for begin, end, key, values in _spans(search, held(query.where, _crosses_window(query)), query, told_apart):
+        for begin, end, key, values in _by_begin_and_end(
+            search, filtered(query.where, _crosses_window(query)), query, grouped_by
+        ):
             inside = min(end, to_ms(query.until_at)) - max(begin, to_ms(query.from_at))
             _add(cells[key], values, inside / (end - begin))
-    return list(_rows(cells, query, told_apart))
+    return list(_rows(cells, query, grouped_by))
 
 
-def _rows(cells: Cells, query: Query, told_apart: tuple[str, ...]) -> Iterator[Row]:
-    """Bring cells together by the dimensions that were asked for."""
-    rows, counted = _empty(query.sums), defaultdict[Key, list[Key]](list)
+def _rows(cells: Cells, query: Query, grouped_by: tuple[str, ...]) -> Iterator[Row]:
+    """Return the cells summed up by the query's dimensions."""
+    rows, keys_by_row = _empty(query.sums), defaultdict[Key, list[Key]](list)
     for key, values in cells.items():
         _add(rows[key[: len(query.by)]], values, 1)
-        counted[key[: len(query.by)]].append(key)
+        keys_by_row[key[: len(query.by)]].append(key)
     for key in sorted(rows, key=_order):
         counts = {
-            f"{name}_count": len({k[told_apart.index(name)] for k in counted[key]} - {None}) for name in query.distinct
+            f"{name}_count": len({k[grouped_by.index(name)] for k in keys_by_row[key]} - {None})
+            for name in query.distinct
         }
         yield {**dict(zip(query.by, key, strict=True)), **_whole(rows[key]), **counts}
 
 
 def series(search: Search, query: Query, step: timedelta) -> list[Row]:
-    """Return the same per step: steps of an hour or longer are UTC's,
-    shorter ones are counted from the window's start.
-    """
+    """Return such rows for each step: steps of an hour or longer are aligned to UTC, shorter ones to the window."""
     step_ms = step // timedelta(milliseconds=1)
     steps = Steps(search, query, step_ms, 0 if step_ms >= HOUR_MS else to_ms(query.from_at))
     if query.moment is not None:
@@ -100,15 +102,15 @@ def series(search: Search, query: Query, step: timedelta) -> list[Row]:
 
 
 class Steps:
-    """The sums of a window's steps, as they come together."""
+    """The sums of a window's steps, added up by several aggregations."""
 
     def __init__(self, search: Search, query: Query, step_ms: int, origin_ms: int) -> None:
         self._search, self._query, self._step_ms, self._origin_ms = search, query, step_ms, origin_ms
         self._cells = _empty(query.sums)
 
-    def add_up(self, moment: str, *wanted: Filter, prefix: str = "", sign: int = 1) -> None:
-        """Add the sums of what lies whole within the window, each to the step of one of its moments."""
-        inside = held(self._query.where, *_inside(self._query), *wanted)
+    def add_up(self, moment: str, *query_filter: Filter, prefix: str = "", sign: int = 1) -> None:
+        """Add the sums of documents that lie whole in the window, each to the step of one of its times."""
+        inside = filtered(self._query.where, *_inside(self._query), *query_filter)
         histogram = {
             "field": moment,
             "fixed_interval": f"{self._step_ms}ms",
@@ -119,11 +121,11 @@ class Steps:
             step = (at_ms - self._origin_ms) // self._step_ms
             _add(self._cells[step, *key], {name: bucket[name]["value"] for name in self._query.sums}, sign)
 
-    def cut(self, *wanted: Filter) -> None:
-        """Share documents out among the steps that they lie in."""
+    def cut(self, *query_filter: Filter) -> None:
+        """Divide documents among the steps that they lie in."""
         query, step_ms, origin_ms = self._query, self._step_ms, self._origin_ms
-        for begin, end, key, values in _spans(
-            self._search, held(query.where, _overlaps(query), *wanted), query, query.by
+        for begin, end, key, values in _by_begin_and_end(
+            self._search, filtered(query.where, _overlaps(query), *query_filter), query, query.by
         ):
             first, last = max(begin, to_ms(query.from_at)), min(end, to_ms(query.until_at))
             for step in range((first - origin_ms) // step_ms, (last - 1 - origin_ms) // step_ms + 1):
@@ -131,7 +133,7 @@ class Steps:
                 _add(self._cells[step, *key], values, inside / (end - begin))
 
     def rows(self) -> list[Row]:
-        """Return them in order, each step by its start or the window's."""
+        """Return the rows in order; `at` is the step's start, or the window's if that is later."""
         return [
             {"at": self._at(step), **dict(zip(self._query.by, key, strict=True)), **_whole(values)}
             for (step, *key), values in sorted(self._cells.items(), key=lambda cell: _order(cell[0]))
@@ -141,13 +143,15 @@ class Steps:
         return max(EPOCH + timedelta(milliseconds=step * self._step_ms + self._origin_ms), self._query.from_at)
 
 
-def _composite(search: Search, wanted: Filter, sources: list[Filter], metrics: Filter) -> Iterator[tuple[Key, Any]]:
-    """Page through every bucket that occurs; without any dimension there is one, if there is anything."""
+def _composite(
+    search: Search, query_filter: Filter, sources: list[Filter], metrics: Filter
+) -> Iterator[tuple[Key, Any]]:
+    """Return every existing bucket, page by page; without dimensions there is one, if any document matches."""
     everything = {"everything": {"terms": {"field": "_index"}}}
     after: dict[str, Any] = {}
     while True:
         composite = {"sources": sources or [everything], "size": PAGE_BUCKETS, **after}
-        answer = search(query=wanted, aggs={"rows": {"composite": composite, "aggs": metrics}})["rows"]
+        answer = search(query=query_filter, aggs={"rows": {"composite": composite, "aggs": metrics}})["rows"]
         for bucket in answer["buckets"]:
             yield tuple(bucket["key"].values()) if sources else (), bucket
         if len(answer["buckets"]) < PAGE_BUCKETS:
@@ -155,20 +159,20 @@ def _composite(search: Search, wanted: Filter, sources: list[Filter], metrics: F
         after = {"after": answer["after_key"]}
 
 
-def _spans(
-    search: Search, wanted: Filter, query: Query, by: Sequence[str]
+def _by_begin_and_end(
+    search: Search, query_filter: Filter, query: Query, by: Sequence[str]
 ) -> Iterator[tuple[int, int, Key, dict[str, float]]]:
-    """Return begin, end, dimensions and sums of all that matches,
-    which costs a sixth of reading the documents themselves.
-    """
+    """Return begin, end, dimensions and sums of matching intervals, at a sixth of the cost of reading the documents."""
     edges = [{name: {"terms": {"field": name}}} for name in ("from_at", "until_at")]
-    for (begin, end, *key), bucket in _composite(search, wanted, [*edges, *_dimensions(query, by)], _sums(query.sums)):
+    for (begin, end, *key), bucket in _composite(
+        search, query_filter, [*edges, *_dimensions(query, by)], _sums(query.sums)
+    ):
         if begin < end:
             yield begin, end, tuple(key), {name: bucket[name]["value"] for name in query.sums}
 
 
 def _dimensions(query: Query, names: Sequence[str]) -> list[Filter]:
-    """Write what tells rows apart: a document that lacks a field which every readable one has counts nowhere."""
+    """Return the sources of the dimensions; a document without a mandatory field counts nowhere."""
     needed = storable.required(query.index)
     return [{name: {"terms": {"field": name, "missing_bucket": name not in needed}}} for name in names]
 
@@ -190,7 +194,7 @@ def _inside(query: Query) -> list[Filter]:
     if query.moment is not None:
         absent: list[Filter] = [{"bool": {"must_not": {"exists": {"field": query.missing}}}}] if query.missing else []
         return [_range(query.moment, gte=query.from_at, lt=query.until_at), *absent]
-    # Four bounds, since what ends before it begins is within two.
+    # Four bounds, since two would include intervals that end before they begin.
     begins, ends = (
         _range("from_at", gte=query.from_at, lt=query.until_at),
         _range("until_at", gt=query.from_at, lte=query.until_at),
@@ -199,7 +203,7 @@ def _inside(query: Query) -> list[Filter]:
 
 
 def _overlaps(query: Query) -> Filter:
-    """Hold to what overlaps a window, and can be read."""
+    """Return a filter of readable intervals that overlap a window."""
     begins, ends = (
         _range("from_at", gte=storable.EARLIEST, lt=query.until_at),
         _range("until_at", gt=query.from_at, lte=storable.LATEST),
@@ -222,7 +226,7 @@ def _add(cell: dict[str, float], values: Mapping[str, Any], share: float) -> Non
 
 
 def _whole(values: dict[str, float]) -> dict[str, float]:
-    """Show sums of whole numbers as such; the server adds up in floating point, exactly up to 2**53."""
+    """Return whole sums as integers; the server sums in floating point, exactly up to 2**53."""
     return {name: int(value) if value == int(value) else value for name, value in values.items()}
 
 

@@ -1,14 +1,14 @@
-"""Documents in one SQLite file: a table an index, a column a field, one writer thread per process.
+"""Documents in one SQLite file: one table per index, one column per field, one writer thread per process.
 
 ::
 
     <index>(key TEXT PRIMARY KEY, version INTEGER, <a column per field of the record>)     moments as ms since 1970, UTC
 
-Writes that arrive together share one transaction and one fsync: a caller waits for the commit that holds its documents,
-never for a timer. WAL lets readers and other processes go on meanwhile. Versions decide inside the database, so any
-number of processes may write.
+Writes that arrive together share one transaction and one fsync. A caller waits for the commit of its own documents,
+never for a timer. With WAL, readers and other processes go on meanwhile. The database compares versions, so any number
+of processes may write.
 
-A row that cannot be made into its record is skipped and noted, whatever somebody wrote into the file by hand.
+An unreadable row is skipped and noted, whatever somebody wrote into the file by hand.
 """
 
 import shutil
@@ -34,18 +34,18 @@ from skytally.core.unreadable import Notes
 
 D = TypeVar("D", bound=Document)
 S = TypeVar("S", int, range)
-PreparedWrite = tuple[str, list[Any]]  # the statement, and its values
+PreparedWrite = tuple[str, list[Any]]  # The statement and its values.
 
 BUSY_SECONDS = 8.0
 COMMIT_WRITES = 20_000
 PAGE_KEYS = 500
 PAGE_ROWS = 5_000
-# What has no text for a key is no document, and has no place in the order of keys.
+# A row without a text as key is no document, and has no place in the order of keys.
 IS_KEY = "typeof(key) = 'text'"
 
 
 class SqliteDocuments:
-    """The documents port on one file; safe from any thread, and beside other processes."""
+    """The documents port on one file; safe for threads and concurrent processes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,7 +58,7 @@ class SqliteDocuments:
         self._notes = Notes(self.write)
 
     def close(self) -> None:
-        """Finish what is queued and let go of the file."""
+        """Finish queued writes and close the file."""
         self._commits.close()
         _close(self._writing)
         for connection in self._connections:
@@ -69,20 +69,21 @@ class SqliteDocuments:
         return self._commits.put(writes)
 
     def get(self, index: str, key: str, kind: type[D]) -> D | None:
-        """Read one document; see the port."""
+        """Return one document; see the port."""
         return self.get_many(index, [key], kind)[0]
 
     def get_many(self, index: str, keys: Sequence[str], kind: type[D]) -> list[D | None]:
-        """Read several documents, in the order asked."""
-        found: dict[str, D] = {}
+        """Return several documents in the order of the keys."""
+        documents: dict[str, D] = {}
         for start in range(0, len(keys), PAGE_KEYS):
             page = [key for key in keys[start : start + PAGE_KEYS] if storable.is_key(key)]
             sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key IN ({', '.join('?' * len(page))})"  # noqa: S608
-            found |= {row["key"]: document for row, document in self._documents(index, kind, self._select(sql, page))}
-        return [found.get(key) for key in keys]
+            rows = self._select(sql, page)
+            documents |= {row["key"]: document for row, document in self._documents(index, kind, rows)}
+        return [documents.get(key) for key in keys]
 
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
-        """List documents in key order; see the port."""
+        """Return documents in key order; see the port."""
         condition, values = conditions(where)
         rows = self._select(
             f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE {condition} ORDER BY key",  # noqa: S608
@@ -99,7 +100,7 @@ class SqliteDocuments:
         span: tuple[datetime, datetime],
         where: Mapping[str, Sequence[str]],
     ) -> Iterator[tuple[str, D]]:
-        """List documents of a span in the order of their moments; see the port."""
+        """Return documents of a period in the order of their times; see the port."""
         condition, values = conditions(where)
         rest = f"{quoted(moment)} < ? AND {IS_KEY} AND {condition} ORDER BY {quoted(moment)}, key LIMIT {PAGE_ROWS}"
         sql = (
@@ -113,7 +114,7 @@ class SqliteDocuments:
     def stored(
         self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None
     ) -> Iterator[tuple[str, int, D]]:
-        """List documents with their versions; see the port."""
+        """Return documents with their versions; see the port."""
         rest = f"{IS_KEY} ORDER BY key LIMIT {PAGE_ROWS}"
         sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key > CAST(? AS TEXT) AND {rest}"  # noqa: S608
         for row, document in self._documents(index, kind, self._pages(sql, (after,), [], ("key",)), skipped):
@@ -122,7 +123,7 @@ class SqliteDocuments:
     def _pages(
         self, sql: str, behind: tuple[Any, ...], values: Sequence[Any], position: Sequence[str]
     ) -> Iterator[sqlite3.Row]:
-        """Select a page at a time, each behind the position of the last row of the one before."""
+        """Return rows page by page, each page after the position of the last row before it."""
         page: list[sqlite3.Row] | None = None
         while page is None or len(page) == PAGE_ROWS:
             page = self._select(sql, [*behind, *values])
@@ -132,7 +133,7 @@ class SqliteDocuments:
     def _documents(
         self, index: str, kind: type[D], rows: Iterable[sqlite3.Row], skipped: Skipped | None = None
     ) -> Iterator[tuple[sqlite3.Row, D]]:
-        """Make records of rows; what cannot be read is noted and left out."""
+        """Return rows with their records; unreadable rows are noted and left out."""
         table = TABLES[index]
         for row in rows:
             document = self._notes.document(index, row["key"], table.fields(row), kind, skipped)
@@ -144,19 +145,21 @@ class SqliteDocuments:
         return int(self._select(f"SELECT COUNT(*) FROM {quoted(index)}", [])[0][0])  # noqa: S608
 
     def forget(self, index: str, moment: str, before: datetime, is_over: Callable[[], bool] = lambda: False) -> int:
-        """Remove what is older, a bounded number in each transaction, so that writers get their turn; see the port."""
-        chosen = f"SELECT rowid FROM {quoted(index)} WHERE {quoted(moment)} < ? LIMIT {PAGE_ROWS}"  # noqa: S608
-        gone, removed = 0, PAGE_ROWS
+        """Remove older documents, a page in each transaction so that writers get their turn; see the port."""
+        page = f"SELECT rowid FROM {quoted(index)} WHERE {quoted(moment)} < ? LIMIT {PAGE_ROWS}"  # noqa: S608
+        sql = f"DELETE FROM {quoted(index)} WHERE rowid IN ({page})"  # noqa: S608
+        removed = 0
         with _answering():
-            while removed == PAGE_ROWS and not is_over():
+            while not is_over():
                 with _transaction(self._reader()):
-                    sql = f"DELETE FROM {quoted(index)} WHERE rowid IN ({chosen})"  # noqa: S608
-                    removed = self._reader().execute(sql, [to_ms(before)]).rowcount
-                gone += removed
-        return gone
+                    removed_now = self._reader().execute(sql, [to_ms(before)]).rowcount
+                removed += removed_now
+                if removed_now < PAGE_ROWS:
+                    break
+        return removed
 
     def install(self, now: datetime) -> Installed:  # noqa: ARG002
-        """Do nothing: the file is set up when it is opened."""
+        """Return nothing new: the file is set up as it is opened."""
         return Installed([])
 
     def table(self, query: Query) -> list[Row]:
@@ -182,15 +185,15 @@ class SqliteDocuments:
                 return hours.series(reader, query, step)
 
     def _keep(self, missing: Callable[[], list[S]], keep: Callable[[sqlite3.Connection, S], None]) -> None:
-        """Add up what nobody has added up since it last changed, a turn at a time, so that writers get theirs."""
-        for span in missing():
+        """Sum what has changed since the last sums, a part in each transaction so that writers get their turn."""
+        for part in missing():
             with _transaction(self._reader()):
                 # Another reader may have done it while this one waited.
-                if span in missing():
-                    keep(self._reader(), span)
+                if part in missing():
+                    keep(self._reader(), part)
 
     def rooms(self) -> list[DiskUsage]:
-        """Return the disk that the file lies on; see the port."""
+        """Return the file's disk; see the port."""
         try:
             disk = shutil.disk_usage(self._path.parent)
         except OSError:
@@ -230,8 +233,8 @@ class SqliteDocuments:
         try:
             with _transaction(connection):
                 for table in TABLES.values():
-                    there = [row["name"] for row in connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
-                    for statement in table.schema(there):
+                    existing = [row["name"] for row in connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
+                    for statement in table.schema(existing):
                         connection.execute(statement)
                 for statement in (*intervals.schema(), *days.schema(), *hours.schema()):
                     connection.execute(statement)
@@ -241,7 +244,7 @@ class SqliteDocuments:
             connection.close()
 
     def _commit(self, rows: list[PreparedWrite]) -> list[Outcome]:
-        """Keep all in one transaction."""
+        """Write all rows in one transaction."""
         try:
             self._writing = self._writing or self._connect()
             with _transaction(self._writing):
@@ -263,7 +266,7 @@ def _keep(connection: sqlite3.Connection, statement: str, row: list[Any]) -> Out
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Say that the store is away where SQLite cannot do what it is asked."""
+    """Raise Unavailable for SQLite's errors in the block."""
     try:
         yield
     except sqlite3.Error as error:
@@ -272,7 +275,7 @@ def _answering() -> Iterator[None]:
 
 @contextmanager
 def _snapshot(reader: sqlite3.Connection) -> Iterator[None]:
-    """Read everything within as of one moment."""
+    """Read everything in the block from one snapshot."""
     reader.execute("BEGIN")
     try:
         yield
@@ -281,7 +284,7 @@ def _snapshot(reader: sqlite3.Connection) -> Iterator[None]:
 
 
 class _transaction:  # noqa: N801
-    """Commit at the end, or roll everything back."""
+    """A transaction: commit at the end of the block, or roll back after an error."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -297,6 +300,6 @@ class _transaction:  # noqa: N801
 
 
 def _close(connection: sqlite3.Connection | None) -> None:
-    """Let go of a connection, whatever state it is in; the next batch opens another."""
+    """Close a connection in whatever state; the next batch opens another."""
     if connection is not None:
         connection.close()

@@ -1,4 +1,4 @@
-"""Sums over a window of documents that have one moment each: every one counts whole, where its moment lies."""
+"""Sums over a window of documents that have one time each: a document counts whole if its time lies in the window."""
 
 import sqlite3
 from datetime import timedelta
@@ -18,9 +18,7 @@ def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
 
 
 def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Row]:
-    """Return the same per step: steps of an hour or longer are UTC's,
-    shorter ones are counted from the window's start.
-    """
+    """Return such rows for each step: steps of an hour or longer are aligned to UTC, shorter ones to the window."""
     step_ms = step // timedelta(milliseconds=1)
     origin_ms = (0 if step_ms >= HOUR_MS else to_ms(query.from_at)) % step_ms
     at = f"({quoted(query.moment or '')} - {origin_ms}) / {step_ms} * {step_ms} + {origin_ms}"
@@ -30,9 +28,9 @@ def series(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[Ro
 def _select(reader: sqlite3.Connection, query: Query, first: list[str]) -> list[Row]:
     groups = [column.rpartition(" AS ")[2] for column in first] + [quoted(name) for name in query.by]
     counts = [f"COUNT(DISTINCT {quoted(name)}) AS {quoted(f'{name}_count')}" for name in query.distinct]
-    condition, held = conditions(query.where)
+    condition, where_values = conditions(query.where)
     moment = quoted(query.moment or "")
-    told: list[Any] = [to_ms(query.from_at), to_ms(query.until_at), *held]
+    values: list[Any] = [to_ms(query.from_at), to_ms(query.until_at), *where_values]
     condition += f" AND {quoted(query.missing)} IS NULL" if query.missing else ""
     grouped = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
 
@@ -43,7 +41,7 @@ def _select(reader: sqlite3.Connection, query: Query, first: list[str]) -> list[
             f"{condition}{grouped}"
         )
 
-    return exact.rows(reader, query, statement, told)
+    return exact.rows(reader, query, statement, values)
 
 
 def _sum(name: str, add_up: str) -> str:

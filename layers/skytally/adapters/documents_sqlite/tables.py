@@ -1,4 +1,4 @@
-"""How each index lies in SQLite: a table an index, a column a field, made from the records."""
+"""The SQLite tables: one table per index, one column per field, made from the records."""
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ INDEXED = {
     "placement": ("batch_id", "batch_number", "vm"),
     "job": ("final_at", "seen_at", "batch_id", "batch_number", "host", "vm"),
 }
-# What an index holds besides, so that adding up a window reads it alone.
+# Columns of covering indices, so that sums of a window read only the index.
 COVERED = {
     "interval": (
         "from_at",
@@ -40,16 +40,14 @@ TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: 
 
 
 def quoted(field: str) -> str:
-    """Let nothing but a field's name into a statement."""
+    """Return a quoted field name; raise ValueError for anything else, so that no statement can be injected."""
     if not field.isidentifier():
         raise ValueError(f"{field!r} is no field")
     return f'"{field}"'
 
 
 class Table:
-    """How one index lies in SQLite:
-    its statements and the conversions of its columns, made once from the record's fields.
-    """
+    """One index as a table: its statements and the conversions of its columns, made once from the record's fields."""
 
     def __init__(self, name: str, kind: type[Document]) -> None:
         self.name, self.columns = name, storable.field_types(kind)
@@ -63,10 +61,10 @@ class Table:
         self.create = f"{values} ON CONFLICT (key) DO NOTHING"
         self.put = f"{values} ON CONFLICT (key) DO UPDATE SET {updates} WHERE excluded.version >= version"
 
-    def schema(self, there: Collection[str]) -> Iterator[str]:
-        """Write the statements that make the table, or add the columns to it that an earlier version did not know."""
-        columns = [f"{quoted(name)} {TYPES[column]}" for name, column in self.columns.items() if name not in there]
-        if there:
+    def schema(self, existing: Collection[str]) -> Iterator[str]:
+        """Return the statements that create the table, or add columns that an earlier version did not have."""
+        columns = [f"{quoted(name)} {TYPES[column]}" for name, column in self.columns.items() if name not in existing]
+        if existing:
             yield from (f"ALTER TABLE {quoted(self.name)} ADD COLUMN {column}" for column in columns)
         else:
             yield (
@@ -78,11 +76,11 @@ class Table:
             if more:
                 yield f"DROP INDEX IF EXISTS {name}"
                 name += "_covering"
-            held = ", ".join(map(quoted, (column, *more)))
-            yield f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(self.name)} ({held})"
+            indexed = ", ".join(map(quoted, (column, *more)))
+            yield f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(self.name)} ({indexed})"
 
     def row(self, write: Write) -> list[Any]:
-        """Put a document into the order of the columns."""
+        """Return a document's values in the order of the columns."""
         values = [write.key, write.version, *self._fields(write.document)]
         for at in self._moments_at:
             if values[at + 2] is not None:
@@ -90,18 +88,18 @@ class Table:
         return values
 
     def fields(self, row: sqlite3.Row) -> dict[str, Any]:
-        """Return the fields of a row of the selected columns; a value that cannot be converted stays as it is."""
+        """Return the fields of a selected row; a value that cannot be converted stays as it is."""
         values = list(row[2:])
         for at in self._moments_at:
             values[at] = _moment(values[at])
         for at in self._flags_at:
-            # A column that an earlier version did not know is empty in its rows.
+            # A column that was added later is NULL in older rows.
             values[at] = bool(values[at]) if values[at] in (0, 1, None) else values[at]
         return dict(zip(self.columns, values, strict=True))
 
 
 def _getter(names: list[str]) -> Callable[[Document], tuple[Any, ...]]:
-    """Read the fields of a record at once, in the order of the columns."""
+    """Return a getter of a record's fields in the order of the columns."""
     get = attrgetter(*names)
     return get if len(names) > 1 else lambda document: (get(document),)
 
@@ -115,6 +113,6 @@ TABLES = {name: Table(name, kind) for name, kind in INDICES.items()}
 
 
 def conditions(where: Mapping[str, Sequence[str]]) -> tuple[str, list[str]]:
-    """Hold fields to values: the condition, and the values for it."""
+    """Return an SQL condition of fields by values, and its values."""
     parts = [f"{quoted(field)} IN ({', '.join('?' * len(values))})" for field, values in where.items()]
     return " AND ".join(parts) or "1", [value for values in where.values() for value in values]
