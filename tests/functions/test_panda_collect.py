@@ -572,7 +572,9 @@ def test_a_day_on_fifteen_clouds(store, monitor, client, scheduler, reader, monk
     assert len(found) == len(day.truth)
     assert {number: (found[number].status, found[number].cloud) for number in found} == day.truth
     table = client.get(
-        "dashboard/data", params={"view": "jobs", "until": day.end.isoformat(), "window": "week"}, headers=reader
+        "dashboard/data",
+        params={"view": "jobs", "by": "status", "until": day.end.isoformat(), "window": "week"},
+        headers=reader,
     ).json()["table"]
     assert {(row["cloud"], row["status"]): row["job_count"] for row in table} == day.counts()
     assert day.late_words

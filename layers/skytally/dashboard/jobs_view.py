@@ -13,7 +13,7 @@ from msgspec import structs
 
 from skytally.accounting.measures import JOB_SUMS, JOBS, JOBS_PLOTTED
 from skytally.accounting.statement_rows import ratio
-from skytally.core.job_outcomes import OTHER, OUTCOMES, STATUSES, outcome_of
+from skytally.core.job_outcomes import OTHER, STATUSES, outcome_of
 from skytally.core.ports import Documents, Query, Row
 from skytally.core.records import iso
 from skytally.dashboard.job_details import detailed
@@ -88,7 +88,7 @@ def ended_jobs(shown: Window, where: Where) -> Query:
 def _open(ended: Query, where: Where, dimensions: Sequence[str], documents: Documents, now: datetime) -> list[Row]:
     """Return the jobs that are not final: an error that they may already have does not count yet."""
     status = _status(where)
-    if "error" in dimensions or (status in OUTCOMES and status != OTHER):
+    if "error" in dimensions:
         return []
     query = structs.replace(
         ended,
