@@ -53,7 +53,7 @@ def test_what_can_be_no_token_is_not_taken_for_one(blank, site, token):
 def test_a_token_that_is_refused_later_leaves_the_last_data(tab):
     tab.expected_errors = ("401",)
     tab.evaluate("for (const key of Object.keys(localStorage)) localStorage.setItem(key, 'no-longer-good')")
-    tab.get_by_label("Week").check()
+    tab.get_by_label("Week", exact=True).check()
     expect(tab.get_by_role("alert")).to_contain_text("none of ours")
     expect(tab.get_by_label("Reader token")).to_be_visible()
     assert set(table(tab)) == set(STRANGERS)
@@ -82,7 +82,7 @@ def test_a_choice_that_the_server_refuses_is_told(tab):
     tab.expected_errors = ("400",)
     tab.evaluate("location.hash = 'view=usage&window=year'")
     expect(tab.get_by_role("alert")).to_contain_text("window must be one of")
-    tab.get_by_label("Day").check()
+    tab.get_by_label("Day", exact=True).check()
     expect(tab.get_by_role("alert")).to_be_hidden()
 
 
@@ -143,7 +143,7 @@ def test_an_order_that_is_chosen_while_a_window_loads_leaves_no_plot_of_another_
         tab.get_by_role("button", name="Core hours").click()
     held[-1].continue_()
     expect(tab.locator("#shown")).to_have_attribute("aria-busy", "false")
-    expect(tab.locator("th[data-column=core_hours]")).to_have_attribute("aria-sort", "descending")
+    expect(tab.locator("th[data-column=core_hours]")).to_have_attribute("aria-sort", "ascending")
     expect(tab.locator("[data-figure=effort] .note")).to_contain_text("6 h")
 
 
@@ -155,30 +155,30 @@ def test_a_server_that_goes_away_is_told_and_the_last_data_stay(tab, site):
         "ERR_SOCKET_NOT_CONNECTED",
     )
     site.stop()
-    tab.get_by_label("Week").check()
+    tab.get_by_label("Week", exact=True).check()
     expect(tab.get_by_role("alert")).to_contain_text("does not answer")
     assert set(table(tab)) == set(STRANGERS)
     site.start()
-    tab.get_by_label("Day").check()
+    tab.get_by_label("Day", exact=True).check()
     expect(tab.get_by_role("alert")).to_be_hidden()
 
 
 def test_a_token_that_has_expired_is_told(blank, site):
     blank.expected_errors = ("401",)
-    blank.goto(f"{site.page}#token={site.signed('reader', lives_seconds=-1)}")
+    blank.goto(f"{site.page}#view=usage&token={site.signed('reader', lives_seconds=-1)}")
     expect(blank.get_by_role("alert")).to_contain_text("expired")
     expect(blank.get_by_label("Reader token")).to_be_visible()
     blank.get_by_label("Reader token").fill(site.reader())
     blank.keyboard.press("Enter")
     expect(blank.get_by_role("alert")).to_be_hidden()
-    expect(blank.locator("tbody tr")).to_have_count(len(STRANGERS))
+    expect(blank.locator("#rows tbody tr")).to_have_count(len(STRANGERS))
 
 
 def test_a_store_that_is_away_is_told_and_the_last_data_stay(tab, site):
     tab.expected_errors = ("503",)
     with closing(sqlite3.connect(site.home / "documents.sqlite", isolation_level=None)) as store:
         store.execute("ALTER TABLE usage RENAME TO usage_that_is_away")
-        tab.get_by_label("Week").check()
+        tab.get_by_label("Week", exact=True).check()
         expect(tab.get_by_role("alert")).to_contain_text("The store is away")
         expect(tab.get_by_role("alert")).to_contain_text("asks again every minute")
         assert set(table(tab)) == set(STRANGERS)
@@ -186,7 +186,7 @@ def test_a_store_that_is_away_is_told_and_the_last_data_stay(tab, site):
         SCREENSHOTS.mkdir(exist_ok=True)
         tab.screenshot(path=SCREENSHOTS / "store-away-1400-light.png", full_page=True)
         store.execute("ALTER TABLE usage_that_is_away RENAME TO usage")
-    tab.get_by_label("Day").check()
+    tab.get_by_label("Day", exact=True).check()
     expect(tab.get_by_role("alert")).to_be_hidden()
 
 

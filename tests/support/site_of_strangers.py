@@ -66,11 +66,12 @@ STRANGERS = {
     LONG: Story(cores=16, site="Victoria", group="belle", estimated=True),
 }
 LIFE_HOURS = 48
+TASKS = 8
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """Some jobs of an hour each, that ended one after the other, half an hour apart, or that still run."""
+    """Some jobs of an hour each, that ended one after the other, minutes apart, or that still run."""
 
     cloud: str
     status: str
@@ -79,6 +80,7 @@ class Jobs:
     cpu_hours: float
     vm: str | None = None
     error: str | None = None
+    minutes_apart: float = 30
 
     @property
     def wasted_core_hours(self) -> int:
@@ -149,22 +151,31 @@ def fleet(site: Site, now: datetime) -> None:
     site.keep([job for number, jobs in enumerate(JOBS) for job in job_documents(jobs, 100 * number, now)])
 
 
+def raw_error(error: str, job_id: int) -> str:
+    """Return the source's text of a job's error, of two lines."""
+    return f"{error}: {HOSTILE_MESSAGE}\n    at <b>line {job_id}</b>"
+
+
 def job_documents(jobs: Jobs, first: int, now: datetime) -> Iterator[Write]:
     """Write jobs down as a collector knows them."""
     hour_ms = 3_600_000
     for number in range(jobs.count):
-        ended_at = None if jobs.status == "running" else now - timedelta(minutes=30 * (number + 1))
+        ended_at = None if jobs.status == "running" else now - timedelta(minutes=jobs.minutes_apart * (number + 1))
         told = {
             "system": "panda",
             "job_id": str(first + number),
             "cloud": jobs.cloud,
             "vm": jobs.vm,
             "queue": "QUEUE<1>",
+            "task_id": str(41_000_000 + number % TASKS),
+            "batch_id": f"sched.example#{first + number}.0",
             "status": jobs.status,
             "cores": jobs.cores,
             "multicore": True,
             "error": jobs.error,
             "error_message": jobs.error and HOSTILE_MESSAGE,
+            "error_raw": jobs.error and raw_error(jobs.error, first + number),
+            "log_url": f"https://logs.example/{first + number}",
             "started_at": (ended_at or now) - timedelta(hours=1),
             "ended_at": ended_at,
             "final_at": ended_at,

@@ -27,6 +27,11 @@ const COLOURS = { color: { type: "identity" } };
 
 const picture = (options, label) => {
   const svg = plot({ height: HEIGHT, ...MARGINS, ...options });
+  // Only the whole has a spoken name: its parts have no role that could have one.
+  for (const part of svg.querySelectorAll("[aria-label]")) {
+    part.dataset.part = part.getAttribute("aria-label");
+    part.removeAttribute("aria-label");
+  }
   return select(svg).attr("role", "img").attr("aria-label", label).node();
 };
 

@@ -32,7 +32,9 @@ const skeleton = (enter) => {
   plot.append("div").attr("class", "picture");
   for (const name of ["cursor", "readout"]) plot.append("div").attr("class", name).attr("hidden", "");
   figure.append("ul").attr("class", "legend").attr("aria-label", "Colours");
-  return figure.each(listenToPointer);
+  return figure.each(function listen() {
+    listenToPointer(this);
+  });
 };
 
 const drawFigure = (place, spec, choose) => {

@@ -2,17 +2,22 @@
 //   id, title, note; options, chosen, parameter: what it may show instead; draw: its picture of a width;
 //   legend: {name, colour, to}; groups: what is read out of it, {title, begin, end, entries, sum}; locate, extent:
 //   which group lies under the pointer, and where; open: the view behind a shape; span: whether a drag zooms into it.
-import { heatMap, histogram, lines, ranking, stackedBars } from "./charts.js";
+import { heatMap, lines, stackedBars } from "./charts.js";
 import { colourOf, isDashed, lineColourOf, stateColourOf } from "./colours.js";
-import { UNKNOWN, byName, binary, count, duration, hours, moment, period, share } from "./format.js";
+import { byName, count, duration, hours, moment, period, share } from "./format.js";
 
 export const STATES = ["finished", "failed", "cancelled", "closed", "other"];
-const NO_NAME = "not known";
-const MOST_RANKED = 15;
+export const NO_NAME = "not known";
+
+// The part of a figure's title that says of whom it is.
+export const whom = (state, filters) => {
+  const chosen = filters.filter((filter) => state[filter]).map((filter) => `${filter} ${state[filter]}`);
+  return chosen.length ? `, of ${chosen.join(", ")}` : "";
+};
 
 const nameOf = (row, by) => (row[by] === null || row[by] === undefined ? NO_NAME : String(row[by]));
 
-const namesOf = (rows, by) => [...new Set(rows.map((row) => nameOf(row, by)))].sort(byName);
+const namesOf = (rows, by) => [...new Set(rows.map((row) => nameOf(row, by)))].toSorted(byName);
 
 export const formatOf = ({ isShare, whole }) => (isShare ? share : whole ? count : hours);
 
@@ -21,7 +26,7 @@ const stepsOf = (rows) => {
   return [...steps.values()].toSorted((a, b) => (a.at < b.at ? -1 : 1));
 };
 
-const legendOf = (names, colour, open) =>
+export const legendOf = (names, colour, open) =>
   names.map((name) => ({ name, colour: colour(name), to: open?.(name) ?? null }));
 
 // What lies on a time axis is read moment by moment, and zoomed into.
@@ -148,88 +153,6 @@ export const shareMap = ({ id, title, data, by, measure, linkOf, ...more }) => {
       heatMap(width, { points, names, from: data.from, until: data.until, label: label({ title, data }) }),
     ...timed(data, groupsOf(points, measure, red, { isSummed: false }), linkOf),
     isEmpty: points.every(({ value }) => value === null),
-  };
-};
-
-const written = (row, columns) => {
-  const words = columns.map((column) => column.format(row[column.name], row)).filter((value) => value !== UNKNOWN);
-  return words.join(" · ") || NO_NAME;
-};
-
-// The first rows of a table, each with its jobs by state.
-export const rankingOf = ({ id, title, rows: all, dimensions, linkOf, stateLinkOf }) => {
-  const rows = all.slice(0, MOST_RANKED);
-  const labels = rows.map((row) => written(row, dimensions));
-  const parts = rows.flatMap((row, at) =>
-    STATES.map((name) => ({ row: at, name, value: row[`${name}_count`] ?? 0, colour: stateColourOf(name) })),
-  );
-  const groups = rows.map((row, at) => ({
-    title: labels[at],
-    entries: parts
-      .filter((part) => part.row === at && part.value)
-      .map(({ name, value, colour }) => ({ name, colour, written: count(value) })),
-    sum: count(row.job_count),
-  }));
-  const names = STATES.filter((name) => parts.some((part) => part.name === name && part.value));
-  const height = (svg) => svg.scale("y").bandwidth;
-  return {
-    id,
-    title,
-    note: all.length > rows.length ? `the first ${rows.length} rows of the table` : "",
-    unit: "jobs",
-    groups,
-    legend: legendOf(names, stateColourOf, stateLinkOf),
-    isEmpty: !parts.some(({ value }) => value),
-    draw: (width) => ranking(width, { labels, parts, label: `${title}. The table has the numbers.` }),
-    locate: (svg, _, y) =>
-      rows.findIndex((row, at) => y >= svg.scale("y").apply(at) && y < svg.scale("y").apply(at) + height(svg)),
-    extent: (svg, group) => {
-      const top = svg.scale("y").apply(groups.indexOf(group));
-      return { top, bottom: top + height(svg) };
-    },
-    open: (_, { row }) => linkOf(rows[row]),
-  };
-};
-
-const EDGES = { seconds: duration, bytes: binary, share: (value) => `${Math.round(value * 100)} %` };
-
-// How often each size of a quantity was met, by state.
-export const histogramOf = ({ id, title, data }) => {
-  const { buckets: all = [], unit, unknown_count: unknown } = data;
-  const hasJobs = (row) => STATES.some((state) => row[`${state}_count`] > 0);
-  const buckets = all.slice(Math.max(0, all.findIndex(hasJobs) - 1), all.findLastIndex(hasJobs) + 2);
-  const format = EDGES[unit] ?? String;
-  const edges = [...buckets.map(({ from }) => from), buckets.at(-1)?.until].map((edge) =>
-    edge === undefined || edge === null ? "more" : format(edge),
-  );
-  const bars = buckets.flatMap((row, bucket) =>
-    STATES.map((name) => ({ bucket, name, value: row[`${name}_count`] ?? 0, colour: stateColourOf(name) })),
-  );
-  const groups = buckets.map((_, at) => {
-    const mine = bars.filter((bar) => bar.bucket === at && bar.value);
-    const entries = mine.map(({ name, value, colour }) => ({ name, colour, written: count(value) }));
-    return {
-      title: `${edges[at]} to ${edges[at + 1]}`,
-      entries,
-      sum: count(mine.reduce((sum, { value }) => sum + value, 0)),
-    };
-  });
-  const names = STATES.filter((name) => bars.some((bar) => bar.name === name && bar.value));
-  return {
-    id,
-    title,
-    note: unknown ? `not known of ${count(unknown)} jobs` : "",
-    unit: "jobs",
-    groups,
-    legend: legendOf(names, stateColourOf),
-    isEmpty: !names.length,
-    draw: (width) => histogram(width, { bars, edges, label: `${title}: jobs by size. The table has the numbers.` }),
-    locate: (svg, x) => groups.findIndex((_, at) => at === Math.floor(svg.scale("x").invert(x))),
-    extent: (svg, group) => {
-      const at = groups.indexOf(group);
-      return { left: svg.scale("x").apply(at), right: svg.scale("x").apply(at + 1) };
-    },
-    open: () => null,
   };
 };
 

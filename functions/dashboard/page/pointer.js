@@ -6,8 +6,7 @@ import { go } from "./state.js";
 const DRAG_PX = 8;
 const NEAR_PX = 16;
 
-export function listenToPointer() {
-  const figure = this;
+export const listenToPointer = (figure) => {
   const plot = figure.querySelector(".plot");
   const spec = () => select(figure).datum();
   const svg = () => plot.querySelector(".picture svg");
@@ -53,7 +52,7 @@ export function listenToPointer() {
     at = Math.min(spec().groups.length - 1, Math.max(0, at + step));
     show(plot, spec(), svg(), at);
   });
-}
+};
 
 const hide = (plot) => {
   for (const name of [".cursor", ".readout"]) plot.querySelector(name).hidden = true;

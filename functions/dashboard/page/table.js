@@ -124,7 +124,7 @@ const drawDetails = (rows, width, display) => {
     .join((enter) => {
       const cell = enter.append("td").attr("role", "cell");
       cell.append("pre").attr("class", "raw").attr("dir", "auto");
-      cell.append("p").attr("class", "links");
+      cell.append("div").attr("class", "links");
       cell.append("dl");
       return cell;
     });
@@ -133,7 +133,7 @@ const drawDetails = (rows, width, display) => {
     .select("pre")
     .call(say, (detail) => detail.text);
   const links = cells
-    .select("p")
+    .select(".links")
     .selectAll("a")
     .data((detail) => detail.links)
     .join("a")

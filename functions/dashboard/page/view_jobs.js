@@ -13,28 +13,8 @@ import {
   time,
   word,
 } from "./columns.js";
-import { STATES, byState, histogramOf, overTime, rankingOf, shareMap } from "./figures.js";
-import { binary, count, duration, hours, share, verdict } from "./format.js";
-import { whom } from "./view_usage.js";
-
-const FILTERS = ["cloud", "status", "error", "vm", "site", "queue", "release", "task", "system"];
-
-const MEASURES = [
-  { name: "failed_share", label: "Failed share", unit: "", isShare: true },
-  { name: "job_count", label: "Jobs that ended", unit: "jobs", whole: true },
-  { name: "core_hours", label: "Core hours", unit: "core hours" },
-  { name: "wasted_core_hours", label: "Wasted core hours", unit: "core hours" },
-  { name: "efficiency", label: "Efficiency", unit: "", isShare: true },
-];
-
-const ENDED = Object.fromEntries(STATES.slice(0, 4).map((state) => [`${state}_count`, state]));
-
-const QUANTITIES = {
-  run_seconds: ["Run time", duration],
-  max_pss_bytes: ["Max PSS", binary],
-  disk_bytes: ["Disk", binary],
-  efficiency: ["Efficiency", share],
-};
+import { JOB_FILTERS, distribution, figures } from "./jobs_figures.js";
+import { count, hours, share, verdict } from "./format.js";
 
 // Of an error all jobs failed: a share says nothing.
 const withoutShare = ({ columns, ...display }) => ({
@@ -100,107 +80,20 @@ const job = {
   ],
 };
 
-const hasJobs = (bucket) => STATES.some((state) => bucket[`${state}_count`] > 0);
-
-const bucketRows = (extras) =>
-  Object.entries(QUANTITIES).flatMap(([of, [label, format]]) =>
-    (extras[of]?.buckets ?? []).filter(hasJobs).map((bucket) => ({
-      ...bucket,
-      quantity: label,
-      size: `${format(bucket.from)} to ${bucket.until === null ? "more" : format(bucket.until)}`,
-    })),
-  );
-
-const distribution = {
-  label: "Distributions",
-  by: "cloud",
-  key: ({ quantity, size }) => JSON.stringify([quantity, size]),
-  rows: bucketRows,
-  extras: () => Object.fromEntries(Object.keys(QUANTITIES).map((of) => [of, { part: "distribution", of }])),
-  columns: [
-    word("quantity", "Quantity", { isFixed: true }),
-    word("size", "From and to", { isFixed: true, isWord: true }),
-    ...STATES.slice(0, 4).map((state) =>
-      number(`${state}_count`, state[0].toUpperCase() + state.slice(1), count, { isFixed: true }),
-    ),
-  ],
-};
-
-const figures = (data, state, extras, { display, displayName, rows }) => {
-  const ofWhom = whom(state, FILTERS);
-  if (displayName === "distribution") {
-    return Object.entries(QUANTITIES)
-      .filter(([of]) => extras[of])
-      .map(([of, [label]]) => histogramOf({ id: of, title: `${label} of jobs that ended${ofWhom}`, data: extras[of] }));
-  }
-  const measure = MEASURES.find((known) => known.name === state.measure) ?? MEASURES[0];
-  const choice = { options: MEASURES, chosen: measure.name, parameter: "measure" };
-  const onCloud = (cloud) => (cloud === "not known" ? null : { cloud: state.cloud === cloud ? "" : cloud });
-  const onState = (status) => ({ status: state.status === status ? "" : status });
-  const all = [
-    overTime({
-      id: "measure",
-      title: `${measure.label} by cloud${ofWhom}`,
-      data,
-      by: "cloud",
-      measure,
-      linkOf: onCloud,
-      ...choice,
-    }),
-    display.dimensions && displayName !== "cloud"
-      ? rankingOf({
-          id: "ranking",
-          title: `${displayName === "error" ? "Top errors" : `Jobs by ${displayName} and state`}${ofWhom}`,
-          rows: displayName === "error" ? rows.filter(({ error }) => error) : rows,
-          dimensions: display.dimensions.filter((column) => display.columns.includes(column)),
-          linkOf: (row) => display.columns[0].opens?.(row) || null,
-          stateLinkOf: onState,
-        })
-      : byState({
-          id: "states",
-          title: `Jobs that ended, by state${ofWhom}`,
-          data,
-          measures: ENDED,
-          unit: "jobs",
-          linkOf: onState,
-        }),
-  ];
-  const onCell = (cloud, { at, group }) => ({
-    by: "error",
-    ...(onCloud(cloud) && { cloud }),
-    from: at,
-    until: group.end.toISOString(),
-  });
-  if (displayName === "cloud" && new Set(data.series.map(({ cloud }) => cloud)).size > 1) {
-    all.push(
-      shareMap({
-        id: "map",
-        title: `Failed share by cloud and time${ofWhom}`,
-        data,
-        by: "cloud",
-        measure: MEASURES[0],
-        linkOf: onCell,
-        isWide: true,
-      }),
-    );
-  }
-  return all.filter(({ isEmpty, options }) => !isEmpty || options);
-};
-
 const failedShareOf = ({ failed_share: value, failed_count: failed, finished_count: finished }) =>
   value !== undefined ? value : failed + finished > 0 ? failed / (failed + finished) : null;
 
 export const jobs = {
   title: "Jobs",
-  filters: FILTERS,
+  filters: JOB_FILTERS,
   windowed: true,
   figures,
   facts: ({ totals, coverage }) => {
     const failed = failedShareOf(totals);
-    const word = verdict(failed, totals.job_count);
+    const inWords = verdict(failed, totals.job_count);
     return [
       ["Jobs", count(totals.job_count)],
-      ["Failed share", share(failed), { tone: { failing: "bad", raised: "odd" }[word] ?? null, word }],
+      ["Failed share", share(failed), { tone: { failing: "bad", raised: "odd" }[inWords] ?? null, word: inWords }],
       ["Core hours", hours(totals.core_hours)],
       ["Wall hours", hours(totals.wall_hours)],
       ["CPU hours", hours(totals.cpu_hours)],

@@ -1,8 +1,7 @@
 // Who took what?
 import { name, number, some, time, word } from "./columns.js";
-import { overTime } from "./figures.js";
+import { overTime, whom } from "./figures.js";
 import { count } from "./format.js";
-import { whom } from "./view_usage.js";
 
 const FILTERS = ["cloud", "vm"];
 const STATES = ["waiting", "delivered", "expired", "revoked"];

@@ -1,6 +1,6 @@
 // Who gave how much?
 import { EFFORT, ESTIMATES, SILENT, hs23, name, number, some, time, word } from "./columns.js";
-import { byState, cumulative, overTime } from "./figures.js";
+import { byState, cumulative, overTime, whom } from "./figures.js";
 import { count, either, gigabytes, hours, share } from "./format.js";
 
 const MEASURES = [
@@ -33,12 +33,6 @@ const effortBy = (dimension) => ({
 const measureOf = ({ measure }) => MEASURES.find(({ name: known }) => known === measure) ?? MEASURES[0];
 
 const isMonth = ({ window, from }) => window === "this_month" && !from;
-
-// The part of a figure's title that says of whom it is.
-export const whom = (state, filters) => {
-  const chosen = filters.filter((filter) => state[filter]).map((filter) => `${filter} ${state[filter]}`);
-  return chosen.length ? `, of ${chosen.join(", ")}` : "";
-};
 
 const figures = (data, state, { before }) => {
   const measure = measureOf(state);

@@ -1,5 +1,6 @@
 // Writes the library as one module, and the licences of all packages that are in it: node build.mjs MODULE LICENCES
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import process from "node:process";
 import { build } from "esbuild";
 
 const [module, licences] = process.argv.slice(2);
