@@ -20,7 +20,7 @@ run: $(READY) ## start everything on this machine and take it through a vm's lif
 serve: $(READY) ## all functions on one port, on SQLite and files; PORT=8080 SKYTALLY_HOME=.skytally
 	@exec $(BIN)/python localstack/serve.py
 
-demo: $(READY) ## a server with a pretended fleet and its jobs on its page; PORT=8080
+demo: $(READY) ## a server with a pretended fleet, jobs, secrets and a closed month on its page; PORT=8080
 	@$(BIN)/python -m localstack.demo
 
 test: $(READY) lint ## every test, on every real server that this machine can run

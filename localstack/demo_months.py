@@ -18,18 +18,18 @@ Send = Callable[[str, str, Any], bytes]
 VMS, DAYS = 16, 14.0
 # Reports come in large parcels, so that a month's take seconds.
 LOST = 0.95
-# Country, currency, price of a core hour, watts of a core, PUE, grams of CO2 of a kWh. Not all is known of every cloud.
+# Owner, currency, price of a core hour, watts of a core, PUE, grams of CO2 of a kWh. Not all is known of every cloud.
 CLOUDS: dict[str, tuple[str | float, ...]] = {
-    "uvic": ("University of Victoria", "CA", "CAD", 0.0115, 7.2, 1.32, 12.0),
-    "cern": ("CERN, the computing centre of Meyrin", "CH", "CHF", 0.0098, 6.8, 1.12, 35.0),
-    "melbourne": ("University of Melbourne", "AU", "AUD", 0.0142, 8.1, 1.45, 620.0),
-    "lrz": ("Leibniz Supercomputing Centre", "DE", "EUR", 0.0101, 6.1, 1.08, 380.0),
+    "uvic": ("University of Victoria", "CAD", 0.0115, 7.2, 1.32, 12.0),
+    "cern": ("European Organization for Nuclear Research", "CHF", 0.0098, 6.8, 1.12, 35.0),
+    "melbourne": ("University of Melbourne", "AUD", 0.0142, 8.1, 1.45, 620.0),
+    "lrz": ("Leibniz Supercomputing Centre", "EUR", 0.0101, 6.1, 1.08, 380.0),
 }
 
 
 def write_site_data(path: Path) -> None:
     """Write what the demo's site knows of its clouds."""
-    names = ("owner", "country", "currency", "price_per_core_hour", "watts_per_core", "pue", "co2_grams_per_kwh")
+    names = ("owner", "currency", "price_per_core_hour", "watts_per_core", "pue", "co2_grams_per_kwh")
     text = '[operator]\ncontact = "Cloud accounting of the demo <accounting@example.org>"\n'
     for cloud, values in CLOUDS.items():
         lines = (f"{name} = {_toml(value)}" for name, value in zip(names, values, strict=True))

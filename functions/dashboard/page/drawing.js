@@ -15,7 +15,7 @@ export const openAlarmsOf = ({ table }) => table?.open_alarms ?? table?.totals?.
 
 export const sinceLoaded = ({ loadedAt }) => `${duration((Date.now() - loadedAt) / 1000)} ago`;
 
-// Actions: sortBy, openRow, chooseMeasure and tellProblem, which react to a person.
+// Actions: sortBy, openRow and chooseMeasure, which react to a person; tell, which says what went wrong.
 export const draw = (shown, actions) => {
   if (!shown.table) return;
   drawListing(shown, actions);
@@ -23,7 +23,7 @@ export const draw = (shown, actions) => {
   tellAge(shown);
 };
 
-export const drawListing = (shown, { sortBy, openRow, tellProblem }) => {
+export const drawListing = (shown, { sortBy, openRow, tell }) => {
   const { table: data, state, extras } = shown;
   const focused = document.activeElement;
   const [view, display] = [viewOf(state), shownDisplayOf(state)];
@@ -36,7 +36,7 @@ export const drawListing = (shown, { sortBy, openRow, tellProblem }) => {
   drawSections(part("before"), view.before?.(data, state) ?? [], data);
   drawSections(part("after"), view.after?.(data, state) ?? [], data);
   for (const own of document.querySelectorAll("[data-view]")) own.hidden = own.dataset.view !== viewNameOf(state);
-  view.draw?.(data, state, tellProblem);
+  view.draw?.(data, state, tell);
   drawPager(data, state, display);
   hintAt(part("rows"));
   part("downloads").hidden = !data.row_count || display.rows !== undefined || view.draw !== undefined;
@@ -52,7 +52,8 @@ const emptyOf = (state) => {
   const chosen = view.filters.filter((name) => FILTERS.includes(name) && state[name]);
   if (!chosen.length) return view.empty;
   const names = chosen.map((name) => `${name} ${visible(state[name])}`).join(", ");
-  return `Nothing in this window of ${names}. Names are whole and exact; choose a longer window or fewer filters.`;
+  const [where, wider] = view.windowed ? ["in this window", "a longer window or fewer"] : ["here", "fewer"];
+  return `Nothing ${where} of ${names}. Names are whole and exact; choose ${wider} filters.`;
 };
 
 const drawFacts = (facts) => {

@@ -79,12 +79,12 @@ const keep = (wanted, data, extras, state) => {
 };
 
 const actions = {
-  tellProblem: (sentence) => tellProblem(sentence),
   sortBy: (sort) => choose({ sort, offset: "" }, "table"),
   openRow: (key) => {
     write({ open: key });
     drawListing(shown, actions);
   },
+  tell: (sentence) => tellProblem(sentence),
   // The sum so far needs the month before; all other measures are here.
   chooseMeasure: ({ measure }) => {
     const needsMore = [measure, read().measure].includes("cumulative");
