@@ -39,21 +39,21 @@ def main() -> int:
 
 def told(dependencies: list[dict[str, Any]]) -> int:
     """Print what is known of each package; return 1 where one has a known vulnerability."""
-    unknown = [one["name"] for one in dependencies if "skip_reason" in one]
+    unknown = [dependency["name"] for dependency in dependencies if "skip_reason" in dependency]
     if len(unknown) == len(dependencies):
         print("nothing was audited: pip-audit reached no service that knows vulnerabilities")
         return 0
-    found = [(one, flaw) for one in dependencies for flaw in one.get("vulns", ())]
-    for one, flaw in found:
+    flaws = [(dependency, flaw) for dependency in dependencies for flaw in dependency.get("vulns", ())]
+    for dependency, flaw in flaws:
         print(
-            f"{one['name']} {one['version']}: {flaw['id']}, mended in "
+            f"{dependency['name']} {dependency['version']}: {flaw['id']}, mended in "
             f"{', '.join(flaw['fix_versions']) or 'no version yet'}"
         )
     print(
-        f"{len(dependencies) - len(unknown)} packages audited, {len(found)} vulnerabilities known, {len(unknown)} "
+        f"{len(dependencies) - len(unknown)} packages audited, {len(flaws)} vulnerabilities known, {len(unknown)} "
         "packages not known"
     )
-    return 1 if found else 0
+    return 1 if flaws else 0
 
 
 if __name__ == "__main__":

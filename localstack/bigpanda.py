@@ -69,34 +69,34 @@ class Monitor:
         self.lock = threading.Lock()
 
     def page(self, query: Query) -> dict[str, Any]:
-        """Return what the monitor would; raises Refused, and anything else where the real one fails."""
+        """Return what the monitor would; raise Refused, and anything else where the real one fails."""
         _check(query)
         named = {column: query[column].lower() for column in SELECTORS if column in query}
         rows = [
             row
             for row in self.rows
-            if all(_is_named(str(row.get(name)).lower(), name, asked) for name, asked in named.items())
+            if all(_is_named(str(row.get(name)).lower(), name, pattern) for name, pattern in named.items())
         ]
-        found: dict[int, Row] = {}
+        by_panda_id: dict[int, Row] = {}
         in_table: dict[str, list[Row]] = {table: [] for table in TABLES}
         now = self.now()
         for row in rows:
             in_table[_table(row, now)].append(row)
         for table in TABLES:
             for row in self._of_table(table, in_table[table], query):
-                found.setdefault(row["pandaid"], row)
+                by_panda_id.setdefault(row["pandaid"], row)
         if "jeditaskid" in query and query.get("mode") != "nodrop":
-            found = _without_retried(found)
-        if "sortby" in query and any(row[query["sortby"]] is None for row in found.values()):
+            by_panda_id = _without_retried(by_panda_id)
+        if "sortby" in query and any(row[query["sortby"]] is None for row in by_panda_id.values()):
             raise TypeError("'<' not supported between instances of 'NoneType' and 'str'")
-        told = [_told(row, query) for row in found.values()]
-        told += [row for row in told if self.random.random() < self.doubled_share] + self.nonsense
+        answer_rows = [_answer_row(row, query) for row in by_panda_id.values()]
+        answer_rows += [row for row in answer_rows if self.random.random() < self.doubled_share] + self.nonsense
         aside = (
             []
             if query.get("outputs") == "jobs"
             else [{"field": "jobstatus", "list": sorted({row["jobstatus"] for row in rows})}]
         )
-        return {"selectionsummary": aside, "jobs": told, "errsByCount": []}
+        return {"selectionsummary": aside, "jobs": answer_rows, "errsByCount": []}
 
     def _of_table(self, table: str, rows: list[Row], query: Query) -> list[Row]:
         begin, end, column = self._window(query)
@@ -142,13 +142,13 @@ def _check(query: Query) -> None:
 
 
 @lru_cache(maxsize=4_096)
-def _is_named(value: str, column: str, asked: str) -> bool:
-    """Say whether a column's value is asked for, by the operators of that column."""
+def _is_named(value: str, column: str, pattern: str) -> bool:
+    """Return whether a column's value is asked for, by the operators of that column."""
     if column != "batchid":
-        asked = asked.replace("+", " ").replace("'", "").replace("#", "")
+        pattern = pattern.replace("+", " ").replace("'", "").replace("#", "")
     if column == "jobstatus":
-        return value in asked.replace(",", "|").split("|")
-    return all(any(_fits(value, one) for one in part.split("|")) for part in asked.split(","))
+        return value in pattern.replace(",", "|").split("|")
+    return all(any(_fits(value, alternative) for alternative in part.split("|")) for part in pattern.split(","))
 
 
 def _fits(value: str, pattern: str) -> bool:
@@ -156,21 +156,21 @@ def _fits(value: str, pattern: str) -> bool:
 
 
 def _knows_no_time(query: Query) -> bool:
-    """Say whether the tables of active jobs are asked without a time filter."""
+    """Return whether the tables of active jobs are asked without a time filter."""
     return "|" in query.get("jobstatus", "") or "days" in query or ("date_from" in query and "date_to" not in query)
 
 
-def _without_retried(found: dict[int, Row]) -> dict[int, Row]:
-    retried = {row.get("parentid") for row in found.values()}
-    return {number: row for number, row in found.items() if number not in retried}
+def _without_retried(by_panda_id: dict[int, Row]) -> dict[int, Row]:
+    retried = {row.get("parentid") for row in by_panda_id.values()}
+    return {number: row for number, row in by_panda_id.items() if number not in retried}
 
 
-def _told(row: Row, query: Query) -> Row:
+def _answer_row(row: Row, query: Query) -> Row:
     names = query["fields"].split(",") if "fields" in query else [name for name in row if name != "table"]
-    told = {name: row[name] for name in names if name in row}
-    if "jeditaskid" in query and told.get("maxpss") is not None:
-        told["maxpss"] = f"{told['maxpss'] / 1_024:.2f}"
-    return told
+    fields = {name: row[name] for name in names if name in row}
+    if "jeditaskid" in query and fields.get("maxpss") is not None:
+        fields["maxpss"] = f"{fields['maxpss'] / 1_024:.2f}"
+    return fields
 
 
 @lru_cache(maxsize=200_000)

@@ -18,12 +18,12 @@ class CertificateAuthority:
         self.folder, self.file = folder, folder / "ca.pem"
         self._key, self._name = _new_key(), _name("tests")
         constraints = x509.BasicConstraints(ca=True, path_length=None)
-        made = (
+        certificate = (
             self._builder(self._name, self._key)
             .add_extension(constraints, critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        self.file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, days: float = 1) -> tuple[Path, Path]:
         """Issue a certificate for a server on loopback or a client of this name;
@@ -37,12 +37,12 @@ class CertificateAuthority:
             .add_extension(names, critical=False)
             .add_extension(uses, critical=False)
         )
-        made = builder.sign(self._key, hashes.SHA256())
+        certificate = builder.sign(self._key, hashes.SHA256())
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         certificate_file, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         key_file.write_bytes(private)
         return certificate_file, key_file
 

@@ -73,11 +73,11 @@ class Pool:
 
     def submit(self, script: str, count: int = 1, *, more: str = "") -> str:
         """Submit jobs that run a line of shell; return their cluster."""
-        told = (
+        description = (
             f"executable=/bin/sh\narguments=\"-c '{script}'\"\nrequest_cpus=1\nrequest_memory=64\n{more}\nqueue "
             f"{count}\n"
         )
-        (self.root / "home" / USER / "job.sub").write_text(told)
+        (self.root / "home" / USER / "job.sub").write_text(description)
         return self.inside("su", USER, "-c", "cd && condor_submit -terse job.sub").split(".")[0]
 
     def wait(self, cluster: str, status: str | None, seconds: float = 90) -> None:
@@ -115,18 +115,18 @@ def pool(port: int) -> Iterator[Pool]:
     with _alone():
         root = _root()
         _empty(root, port)
-        one = Pool(root)
+        running = Pool(root)
         with _mounted(root):
-            one.inside("condor_master")
+            running.inside("condor_master")
             try:
-                one.wait_for(
-                    lambda: one.inside("condor_status", "-af", "Name", check=False).strip() != "",
+                running.wait_for(
+                    lambda: running.inside("condor_status", "-af", "Name", check=False).strip() != "",
                     "the pool has no slot",
                     READY_SECONDS,
                 )
-                yield one
+                yield running
             finally:
-                _stop(one)
+                _stop(running)
 
 
 @contextlib.contextmanager
@@ -206,11 +206,11 @@ def _unmount(target: Path) -> None:
     subprocess.run(["umount", "--lazy", str(target)], check=False)
 
 
-def _stop(one: Pool) -> None:
+def _stop(running: Pool) -> None:
     """End the daemons and everything that they started, however they take it: the mounts are theirs until then."""
-    one.inside("condor_off", "-fast", "-master", check=False)
+    running.inside("condor_off", "-fast", "-master", check=False)
     deadline = time.monotonic() + STOP_SECONDS
-    while left := _processes(one.root):
+    while left := _processes(running.root):
         if time.monotonic() > deadline:
             for number in left:
                 with contextlib.suppress(ProcessLookupError):
@@ -219,10 +219,10 @@ def _stop(one: Pool) -> None:
 
 
 def _processes(root: Path) -> list[int]:
-    """Name the processes that live in a folder."""
-    found = []
+    """Return the processes that live in a folder."""
+    process_ids = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (path / "root").readlink() == root:
-                found.append(int(path.name))
-    return found
+                process_ids.append(int(path.name))
+    return process_ids

@@ -1,141 +1,98 @@
-"""A server with something worth looking at: a pretended fleet,
-the PanDA jobs that ran on it, and a cloud that breaks them: `make demo`.
+"""A server with something worth looking at on each view of its page: `make demo`.
 
-Everything comes by the ordinary way: samples and placements are reported, jobs are collected from a stand-in for
-BigPanDA, and the alarms are raised by their timer. Nothing of it is left in any other server's state: its home is
-`.skytally-demo`.
+A pretended fleet, the PanDA and DIRAC jobs that ran on it and a cloud that breaks them, secrets, and a month that was
+closed and closed again. Everything comes by the ordinary way: samples and placements are reported, jobs are collected
+from stand-ins for BigPanDA and DIRAC, alarms are raised by their timer, and the month is closed by the command line.
+Nothing of it is left in any other server's state: its home is `.skytally-demo`.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from localstack import fleet
+from localstack import demo_dirac, demo_months, demo_panda, demo_secrets, fleet
 from localstack.bigpanda import bigpanda
 
 ROOT = Path(__file__).resolve().parent.parent
-QUEUE = "DEMO_CLOUDS"
-JOBS_AN_HOUR = 200
-FAULTY_FOR = timedelta(hours=3)
-COLLECTED = timedelta(hours=23)
-# processing type, transformation, input, output, release, minutes, cores, PSS in GB, tasks
-KINDS = (
-    ("simul", "Sim_tf.py", "EVNT", "HITS", "Athena/23.0.53", 110, 8, 2.1, (41_000_101, 41_000_102, 41_000_103)),
-    ("pile", "Reco_tf.py", "HITS", "AOD", "Athena/24.0.41", 70, 8, 14.0, (41_000_201, 41_000_202)),
-    ("evgen", "Gen_tf.py", "TXT", "EVNT", "AthGeneration/23.6.31", 40, 1, 1.4, (41_000_301,)),
-    (
-        "panda-client-1.5.69-jedi-run",
-        "runGen-00-00-02",
-        "DAOD",
-        "root",
-        "AnalysisBase/25.2.12",
-        15,
-        1,
-        0.9,
-        (41_000_401, 41_000_402),
-    ),
-)
-ERRORS = (
-    {"piloterrorcode": 1099, "piloterrordiag": "Failed to stage-in file: mc23_13p6TeV.{n}.pool.root: lfn not found"},
-    {"piloterrorcode": 1305, "piloterrordiag": "Failed to execute payload"},
-    {"exeerrorcode": 65, "exeerrordiag": "Non-zero failure code returned by transform"},
-)
-FAULT = {
-    "piloterrorcode": 1151,
-    "piloterrordiag": "File transfer timed out during stage-in: mc23_13p6TeV.{n}.pool.root after 3600 s",
-}
+# A vm whose last reports come late: it is silent, and then it is not.
+LATE = timedelta(hours=4)
+# A folder with this file is the demo's to remove.
+MARKER = "demo"
 
 
-def jobs(vms: list[fleet.Vm], until: datetime, seed: int = 1) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Make the jobs that ended within a day on some vms, as PanDA's rows,
-    each with its placement; on one cloud they fail of late.
-    """
-    dice = random.Random(seed)
-    faulty = Counter(vm.cloud for vm in vms if vm.end_at is None).most_common(2)[-1][0]
-    for number in range(JOBS_AN_HOUR * 23):
-        processing_type, transformation, reads, writes, release, minutes, cores, pss_gb, tasks = dice.choice(KINDS)
-        ended = until - COLLECTED * dice.random()
-        alive = [vm for vm in vms if vm.boot_at < ended - timedelta(hours=3) and ended < (vm.end_at or until)]
-        if not alive:
-            continue
-        vm = dice.choice(alive)
-        breaks = vm.cloud == faulty and ended > until - FAULTY_FOR and dice.random() < 0.8
-        failed = breaks or dice.random() < 0.04
-        began = ended - timedelta(minutes=minutes * dice.uniform(0.6, 1.6))
-        batch_id = f"sched.demo#{number}.0#{int(began.timestamp())}"
-        error = (FAULT if breaks else dice.choice(ERRORS)) if failed else {}
-        row = {
-            "pandaid": 6_900_000_000 + number,
-            "jeditaskid": dice.choice(tasks),
-            "computingsite": QUEUE,
-            "jobstatus": "failed" if failed else "finished",
-            "processingtype": processing_type,
-            "transformation": transformation,
-            "inputfiletype": reads,
-            "outputfiletype": writes,
-            "homepackage": release,
-            "corecount": cores,
-            "actualcorecount": cores,
-            "attemptnr": 1,
-            "batchid": batch_id,
-            "starttime": _naive(began),
-            "endtime": _naive(ended),
-            "modificationtime": _naive(ended),
-            "statechangetime": _naive(ended),
-            "durationsec": int((ended - began).total_seconds()),
-            "cpuconsumptiontime": int(
-                (ended - began).total_seconds() * cores * dice.uniform(0.75, 0.95) * (0.05 if breaks else 1)
-            ),
-            "maxpss": int(pss_gb * 1e6 * dice.uniform(0.8, 1.2)),
-            "jobmetrics": f"workDirSize={int(dice.uniform(1, 12) * 1e9)}",
-            "inputfilebytes": int(dice.uniform(0.5, 4) * 1e9),
-            "outputfilebytes": int(dice.uniform(0.1, 1) * 1e9),
-            "modificationhost": f"slot1@{vm.name}",
-            **{name: value.format(n=number) if isinstance(value, str) else value for name, value in error.items()},
-        }
-        placement = {"batch_id": batch_id, "vm": vm.name, "cloud": vm.cloud, "state": "completed"}
-        yield row, placement | {"started_at": began.isoformat(), "ended_at": ended.isoformat()}
-
-
-def _naive(at: datetime) -> str:
-    return f"{at:%Y-%m-%dT%H:%M:%S}"
-
-
-def call(base: str, path: str, token: str = "", body: Any = None) -> Any:
+def send(base: str, path: str, token: str = "", body: Any = None) -> bytes:
     """Ask the server; raises where it does not answer 200."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(
         urllib.request.Request(f"{base}/function/{path}", data, headers), timeout=300
     ) as answer:
-        return json.load(answer)
+        reply: bytes = answer.read()
+        return reply
 
 
-def fill(base: str, home: Path, vms: list[fleet.Vm], placements: list[dict[str, Any]], until: datetime) -> None:
-    """Report a fleet, then its jobs' placements; collect the jobs, and raise what alarms there are."""
-    tokens = fleet.reporter_tokens(home, {vm.cloud for vm in vms})
-    asyncio.run(fleet.post_all(base, tokens, fleet.requests(vms, until, lost=0.1, doubled=0.1, seed=1)))
-    call(base, "placement-report", (home / "tokens" / "scheduler").read_text().strip(), {"jobs": placements})
-    for timer in ("panda-collect", "alarm-raise"):
-        print(f"{timer}: {do_round(base, timer)}", flush=True)
+class Demo:
+    """A server that runs, the fleet that it is filled with, and a line on each step."""
+
+    def __init__(self, base: str, home: Path, environment: Mapping[str, str]) -> None:
+        self.base, self.home, self.environment = base, home, environment
+        self.send = partial(send, base)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Say what is being done, and how long it took."""
+        began = time.monotonic()
+        print(f"{title} ...", end=" ", flush=True)
+        yield
+        print(f"{time.monotonic() - began:.1f} s", flush=True)
+
+    def fill(
+        self, vms: list[fleet.Vm], placements: list[dict[str, Any]], dirac: demo_dirac.Made, until: datetime
+    ) -> None:
+        """Let everything happen, in the order in which it would."""
+        scheduler = (self.home / "tokens" / "scheduler").read_text().strip()
+        tokens = fleet.reporter_tokens(self.home, {vm.cloud for vm in vms})
+        with self.step("vms report"):
+            late = next(vm for vm in vms if vm.end_at is None and vm.boot_at < until - 2 * LATE)
+            self.send("placement-report", scheduler, {"vms": [vm.as_scheduled() for vm in vms]})
+            self.report(tokens, [vm for vm in vms if vm is not late], until)
+            self.report(tokens, [late], until - LATE)
+        with self.step(f"{demo_months.last_month(until)}: its fleet, closed, and closed again"):
+            demo_months.fill(self.base, self.home, until, self.environment, self.send)
+        with self.step("secrets are left and taken"):
+            demo_secrets.fill(self.send, scheduler, [vm for vm in vms if vm.end_at is None])
+        with self.step("jobs are placed, and collected from PanDA and DIRAC"):
+            self.send("placement-report", scheduler, {"jobs": placements})
+            demo_dirac.fill(self.send, tokens, dirac)
+            for timer in ("panda-collect", "dirac-collect"):
+                do_round(self.base, timer)
+        with self.step("alarms are raised, and one is over"):
+            do_round(self.base, "alarm-raise")
+            self.report(tokens, [late], until)
+            do_round(self.base, "alarm-raise")
+
+    def report(self, tokens: dict[str, str], vms: list[fleet.Vm], until: datetime) -> None:
+        """Report what vms did until a moment."""
+        asyncio.run(fleet.post_all(self.base, tokens, fleet.requests(vms, until, lost=0.1, doubled=0.1, seed=1)))
 
 
 def do_round(base: str, timer: str) -> dict[str, Any]:
     """Do a round of a timer, after the one that the server may be doing by itself just now."""
     while True:
-        answer: dict[str, Any] = call(base, timer, body={})
+        answer: dict[str, Any] = json.loads(send(base, timer, body={}))
         if answer["state"] == "done":
             return answer
         time.sleep(1)
@@ -151,25 +108,51 @@ def main() -> int:
     home = Path(os.environ.get("SKYTALLY_HOME", ".skytally-demo")).absolute()
     until = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     vms = fleet.make(options.vms, options.days, until, seed=1)
-    made = list(jobs(vms, until))
+    panda, dirac = list(demo_panda.jobs(vms, until)), demo_dirac.jobs(vms, until)
     with bigpanda() as (monitor, panda_url):
-        monitor.rows = sorted((row for row, _ in made), key=lambda row: row["modificationtime"])
-        settings = {"SKYTALLY_HOME": str(home), "SKYTALLY_OPEN_DASHBOARD": "true", "SKYTALLY_TIMER_MIN_SECONDS": "1"}
-        environment = {**os.environ, **settings, "SKYTALLY_PANDA_URL": panda_url, "SKYTALLY_PANDA_QUEUES": QUEUE}
+        monitor.rows = sorted((row for row, _ in panda), key=lambda row: row["modificationtime"])
+        environment = settings(home, panda_url)
+        set_up(home, dirac)
         command = [sys.executable, str(ROOT / "localstack" / "serve.py")]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True) as server:
             try:
                 ready = (server.stdout.readline() if server.stdout else "").strip()
                 if not ready.startswith("ready "):
                     return server.wait() or 1
                 page = ready.removeprefix("ready ")
-                fill(page.removesuffix("/function/dashboard"), home, vms, [placement for _, placement in made], until)
+                demo = Demo(page.removesuffix("/function/dashboard"), home, environment)
+                demo.fill(vms, [placement for _, placement in panda], dirac, until)
                 print(f"look at {page}; Ctrl-C ends it", flush=True)
                 return server.wait()
             except KeyboardInterrupt:
                 return 0
             finally:
                 server.terminate()
+
+
+def settings(home: Path, panda_url: str) -> dict[str, str]:
+    """Return the settings that the demo's server and its command line need."""
+    return {
+        "SKYTALLY_HOME": str(home),
+        "SKYTALLY_CLOUDS": str(home / "clouds.toml"),
+        "SKYTALLY_OPEN_DASHBOARD": "true",
+        "SKYTALLY_TIMER_MIN_SECONDS": "1",
+        "SKYTALLY_PANDA_URL": panda_url,
+        "SKYTALLY_PANDA_QUEUES": demo_panda.QUEUE,
+        "SKYTALLY_DIRAC_URL": "dirac-cli:",
+        "PATH": f"{home / 'dirac'}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def set_up(home: Path, dirac: demo_dirac.Made) -> None:
+    """Begin anew, for a demo that ran before has other vms; raises SystemExit where the folder is no demo's."""
+    if home.exists() and any(home.iterdir()) and not (home / MARKER).exists():
+        raise SystemExit(f"{home} is not empty and no demo's: name another folder in SKYTALLY_HOME")
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True, mode=0o700)
+    (home / MARKER).touch()
+    demo_months.write_site_data(home / "clouds.toml")
+    demo_dirac.set_up(home / "dirac", dirac)
 
 
 if __name__ == "__main__":

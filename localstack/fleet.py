@@ -91,6 +91,12 @@ class Vm:
             yield self.sample(at, last, f"{last:%Y-%m}")
             last = at
 
+    def as_scheduled(self) -> dict[str, Any]:
+        """Describe the vm's life as the scheduler does, who saw it for some minutes longer."""
+        ends = {} if self.end_at is None else {"ended_at": iso(self.end_at + timedelta(minutes=6))}
+        began = {"started_at": iso(self.boot_at - timedelta(minutes=4))}
+        return {"vm": self.name, "cloud": self.cloud, "cores": self.cores} | began | ends
+
     def truth(self, until: datetime) -> dict[str, dict[str, int]]:
         """Return the milliseconds of each month."""
         end, totals, start = min(until, self.end_at or until), {}, self.boot_at
@@ -181,16 +187,16 @@ def differences(base: str, home: Path, vms: list[Vm], until: datetime) -> list[s
     """Compare every boot's month with the truth,
     and the page of each whole month with the statement; return what differs.
     """
-    wanted = {(vm.boot_id, month): totals for vm in vms for month, totals in vm.truth(until).items()}
+    expected = {(vm.boot_id, month): totals for vm in vms for month, totals in vm.truth(until).items()}
     wrong: list[str] = []
-    for month in sorted({month for _, month in wanted}):
+    for month in sorted({month for _, month in expected}):
         statement = read(base, home, f"statement?month={month}&detail=boots")
-        found = {(boot["boot_id"], month): boot for boot in statement["boots"]}
-        for key in {key for key in wanted if key[1] == month} | set(found):
+        actual = {(boot["boot_id"], month): boot for boot in statement["boots"]}
+        for key in {key for key in expected if key[1] == month} | set(actual):
             wrong += [
                 f"{key}: {name}"
                 for name in ("wall", "core", "user", "system", "idle")
-                if not _same(wanted, found, key, name)
+                if not _same(expected, actual, key, name)
             ]
         wrong += [
             f"{month} {cloud['cloud']}: coverage {cloud['coverage']}"
@@ -201,20 +207,20 @@ def differences(base: str, home: Path, vms: list[Vm], until: datetime) -> list[s
     return wrong
 
 
-def _same(wanted: Any, found: Any, key: Any, name: str) -> bool:
-    return key in wanted and key in found and found[key][f"{name}_seconds"] == wanted[key][name] / 1_000
+def _same(expected: Any, actual: Any, key: Any, name: str) -> bool:
+    return key in expected and key in actual and actual[key][f"{name}_seconds"] == expected[key][name] / 1_000
 
 
 def _page_differs(base: str, home: Path, month: str, clouds: list[dict[str, Any]]) -> list[str]:
     end = (datetime(int(month[:4]), int(month[5:]), 1, tzinfo=UTC) + timedelta(days=32)).replace(day=1)
     page = read(base, home, f"dashboard/data?window=month&until={end:%Y-%m-%d}T00:00:00Z")["table"]
-    shown = {row["cloud"]: row for row in page}
+    page_rows = {row["cloud"]: row for row in page}
     names = ("vm_count", "wall_hours", "core_hours", "cpu_hours", "hs23_hours", "coverage")
     return [
         f"{month} {c['cloud']}: page {name}"
         for c in clouds
         for name in names
-        if shown.get(c["cloud"], {}).get(name) != c[name]
+        if page_rows.get(c["cloud"], {}).get(name) != c[name]
     ]
 
 

@@ -40,7 +40,7 @@ SETTINGS = {
 def environment() -> Path:
     """Make LocalStack's environment where it is not there yet; return its Python.
 
-    Raises Missing where it cannot be made.
+    Raise Missing where it cannot be made.
     """
     name = f"localstack-{sha256(LOCK.read_bytes()).hexdigest()[:12]}-py{sys.version_info[0]}{sys.version_info[1]}"
     folder = CACHE / name
@@ -59,7 +59,7 @@ def environment() -> Path:
 def localstack_s3(folder: Path) -> Iterator[Server]:
     """Run LocalStack with nothing but S3, everything in its memory."""
     program, port = environment(), free_port()
-    told = SETTINGS | {
+    settings = SETTINGS | {
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
         "LOCALSTACK_VOLUME_DIR": str(folder / "volume"),
         "HOME": str(folder),
@@ -67,7 +67,7 @@ def localstack_s3(folder: Path) -> Iterator[Server]:
     url = f"http://127.0.0.1:{port}/_localstack/health"
     # Away from the repository, whose own folder bears the same name as its package.
     with running(
-        [program, "-m", "localstack.runtime.main"], told, url, folder / "localstack.log", cwd=folder
+        [program, "-m", "localstack.runtime.main"], settings, url, folder / "localstack.log", cwd=folder
     ) as server:
         server.url = f"http://127.0.0.1:{port}"
         yield server

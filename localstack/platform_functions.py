@@ -335,7 +335,7 @@ async def _passed_on(answer: httpx.Response, client: httpx.AsyncClient, replica:
 
 
 def is_due(spec: dict[str, Any], last: datetime, now: datetime) -> bool:
-    """Say whether a function's schedule has a moment after `last` and not after `now`."""
+    """Return whether a function's schedule has a moment after `last` and not after `now`."""
     expression = (spec.get("annotations") or {}).get("schedule")
     return expression is not None and next(CronSim(expression, last)) <= now
 

@@ -1,9 +1,8 @@
 """Bring what the tests use beside Python packages, where this machine lets us;
 say in one line each what it has to do without.
 
-As root on Debian: chromium for the page, debootstrap for a pool of HTCondor, it and
-buildah for the image, LibreOffice for CSV (90 MB), openssl, strace, promtool, systemd-analyze. Elsewhere nothing
-is installed.
+As root on Debian: chromium for the page, poppler for what it prints, debootstrap for a pool of HTCondor, it and buildah
+for the image, LibreOffice for CSV (90 MB), openssl, strace, promtool, systemd-analyze. Elsewhere nothing is installed.
 """
 
 import os
@@ -27,6 +26,7 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "buildah": "buildah",
     "soffice": "libreoffice-calc-nogui",
+    "pdftotext": "poppler-utils",
 }
 # Installing these packages would start a service, so the program alone is taken out of them.
 UNPACKED = {"promtool": "prometheus"}
@@ -40,6 +40,7 @@ WITHOUT = {
     "debootstrap": "HTCondor and the image are not tested",
     "buildah": "the image is not tested",
     "soffice": "CSV is not tested in a spreadsheet",
+    "pdftotext": "the statement's sheet is not read back from paper",
     "promtool": "the rule for Prometheus and the form of the metrics are not tested by Prometheus's own tool",
     "npm": "accessibility is not tested",
     "java": "Elasticsearch and OpenSearch are not tested",

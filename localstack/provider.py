@@ -111,7 +111,7 @@ class Api:
         return PlainTextResponse(answer.text, answer.status)
 
     async def namespaces(self, request: Request) -> Response:
-        """Name the one namespace."""
+        """Return the one namespace."""
         return self._refused(request) or JSONResponse([NAMESPACE])
 
     async def info(self, request: Request) -> Response:

@@ -57,7 +57,7 @@ class Replica:
 
     @property
     def alive(self) -> bool:
-        """Say whether the process still runs."""
+        """Return whether the process still runs."""
         return self.process.returncode is None
 
     async def stop(self) -> None:
@@ -84,8 +84,8 @@ async def start(spec: dict[str, Any], secrets: Path, folder: Path, volumes: tupl
         (mounted / name).chmod(0o400)
     port = free_port()
     kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-    told = {name: value.replace(SECRETS_FOLDER, str(mounted)) for name, value in spec["envVars"].items()}
-    given = {**told, "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1"}
+    environment = {name: value.replace(SECRETS_FOLDER, str(mounted)) for name, value in spec["envVars"].items()}
+    given = {**environment, "PORT": str(port), "SKYTALLY_HOST": "127.0.0.1"}
     with (folder / "log").open("wb") as log:
         command = (*_read_only(mounted, volumes), sys.executable, "-m", "skytally.app.asgi")
         process = await asyncio.create_subprocess_exec(
@@ -101,7 +101,7 @@ async def start(spec: dict[str, Any], secrets: Path, folder: Path, volumes: tupl
 
 
 def can_be_read_only() -> bool:
-    """Say whether processes can be kept from writing."""
+    """Return whether processes can be kept from writing."""
     return os.geteuid() == 0 and shutil.which("unshare") is not None
 
 

@@ -16,7 +16,7 @@ CSV = "text/csv; charset=utf-8"
 
 
 @functions_framework.aio.http
-@web.endpoint(methods=("GET", "HEAD"), authorise=wiring.caller("reader"))
+@web.endpoint(methods=("GET", "HEAD"), authorise=wiring.dashboard_reader)
 def statement(request: web.Request) -> web.Reply:
     """Return the statement of the caller's clouds, or of some of them."""
     reader, query, named = request.caller, request.query_besides("cloud"), request.queries("cloud")

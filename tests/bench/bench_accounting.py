@@ -161,7 +161,7 @@ def sizes_and_view():
             for _ in range(3):
                 began = time.perf_counter()
                 shown = window({"window": name, "until": now.isoformat()}, now)
-                usage_view(shown, {}, "cloud", window_boots(shown, {}, documents, Site(), now), documents, now)
+                usage_view(shown, {}, "cloud", window_boots(shown, {}, documents, now), documents, Site(), now)
                 times.append(time.perf_counter() - began)
             yield f"view of the last {name}, {VMS} vms × {HOURS} h", f"{statistics.median(times) * 1e3:,.0f} ms"
         documents.close()

@@ -129,7 +129,7 @@ def grown(documents, vms, hours, until):
         for _ in range(3):
             began = time.perf_counter()
             shown = window({"window": name, "until": until.isoformat()}, until)
-            usage_view(shown, {}, "cloud", window_boots(shown, {}, documents, Site(), until), documents, until)
+            usage_view(shown, {}, "cloud", window_boots(shown, {}, documents, until), documents, Site(), until)
             taken.append(time.perf_counter() - began)
         times.append(f"{sorted(taken)[1] * 1e3:,.0f}")
     return [

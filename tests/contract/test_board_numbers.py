@@ -241,7 +241,7 @@ def truth(panel, documents):
         return used(panel, documents)
     if panel.by in jobs_view.DISPLAYS.values():
         by = next(name for name, dimensions in jobs_view.DISPLAYS.items() if dimensions == panel.by)
-        rows = jobs_view.jobs_view(SHOWN, {}, by, documents, NOW)["table"]
+        rows = jobs_view.jobs_view(SHOWN, {}, by, documents, "", NOW)["table"]
     else:
         query = Query(index="job", moment="final_at", from_at=FROM, until_at=UNTIL, by=panel.by, sums=SUMS)
         rows = [jobs_view._measures(key, group) for key, group in jobs_view._merged(panel.by, documents.table(query))]
@@ -255,8 +255,10 @@ SUMS = (*jobs_view.SPENT, *OUTCOMES, *jobs_view.MEANS, *(f"count:{name}" for nam
 def used(panel, documents):
     for by, dimensions in view_rules.DIMENSIONS.items():
         if panel.by == dimensions:
-            boots = window_boots(SHOWN, {}, documents, Site(), NOW)
-            return [row for row in usage_view(SHOWN, {}, by, boots, documents, NOW)["table"] if row["wall_hours"]]
+            boots = window_boots(SHOWN, {}, documents, NOW)
+            return [
+                row for row in usage_view(SHOWN, {}, by, boots, documents, Site(), NOW)["table"] if row["wall_hours"]
+            ]
     by = (*panel.by, *(name for name in ("cloud", "vm", "label") if name not in panel.by))
     groups = {}
     for row in documents.table(
@@ -393,8 +395,8 @@ def test_an_interval_over_an_edge_counts_where_it_began_as_its_panel_says(shown,
     [row] = shown.lens("accounting", panel.name).shown(shown.client, begin, begin + HOUR) or [{"core_hours": 0}]
     steps = shown.grafana.panel("accounting", panel.title).shown(shown.client, begin, begin + HOUR)
     window = Window(begin, begin + HOUR, HOUR)
-    boots = window_boots(window, {}, shown.documents, Site(), NOW)
-    page = usage_view(window, {}, "cloud", boots, shown.documents, NOW)["table"]
+    boots = window_boots(window, {}, shown.documents, NOW)
+    page = usage_view(window, {}, "cloud", boots, shown.documents, Site(), NOW)["table"]
     assert (row["core_hours"], sum(step["value"] for step in steps)) == (theirs, theirs)
     assert [one["core_hours"] for one in page if one["wall_hours"]] == [ours]
 

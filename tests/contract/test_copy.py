@@ -1,7 +1,6 @@
 """`skytally copy`: moving up to a search engine and back, stopped in between, with functions going on meanwhile."""
 
 import contextlib
-import json
 import sqlite3
 
 import pytest
@@ -47,7 +46,7 @@ def copied(tmp_path):
     """Run the command; return its result."""
 
     def copy(source, target):
-        told = ["copy", "--from", source, "--to", target, "--state", str(tmp_path / "state.json")]
+        told = ["copy", "--from", source, "--to", target]
         return CliRunner().invoke(cli, told)
 
     return copy
@@ -56,7 +55,6 @@ def copied(tmp_path):
 def test_up_and_down_is_the_same(old, settings, copied, tmp_path):
     up = copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"])
     assert (up.exit_code, str(COUNT) in up.output) == (0, True), up.output
-    assert not (tmp_path / "state.json").exists()
     down = copied(settings["SKYTALLY_DOCUMENTS"], f"sqlite:///{tmp_path}/back.sqlite")
     assert down.exit_code == 0, down.output
     with contextlib.closing(SqliteDocuments(tmp_path / "back.sqlite")) as back:
@@ -89,7 +87,7 @@ def test_from_one_engine_to_the_other_and_back_is_the_same(old, document_setting
             remove(second.client, prefix)
 
 
-def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_the_newer(
+def test_an_interrupted_copy_is_repeated_and_never_replaces_a_newer_version(
     old, settings, copied, tmp_path, monkeypatch
 ):
     with contextlib.closing(open_documents(Config.from_env(settings))) as new:
@@ -106,16 +104,9 @@ def test_a_copy_goes_on_where_it_stopped_and_never_puts_the_older_in_place_of_th
         assert isinstance(
             copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exception, Unavailable
         )
-        assert json.loads((tmp_path / "state.json").read_text())["keys"] == {
-            "label": f"k{COUNT - 1:05}",
-            "usage": "u01999",
-        }
-        (tmp_path / "other.sqlite").touch()
-        other = copied(f"sqlite:///{tmp_path}/other.sqlite", settings["SKYTALLY_DOCUMENTS"])
-        assert "another copy" in str(other.exception)
         monkeypatch.setattr(command, "_write", lambda *page: pages.append(page) or write(*page))
         assert copied(f"sqlite:///{tmp_path}/old.sqlite", settings["SKYTALLY_DOCUMENTS"]).exit_code == 0
-        assert len([page for page in pages if page[1] == "usage"]) == 3
+        assert len([page for page in pages if page[1] == "usage"]) == 4
         assert new.get("usage", "u00007", Usage).cloud == "cern"
         assert new.get("label", "k00000", Label) == Label(boot_id="b0")
         assert new.count("usage") == COUNT
@@ -153,9 +144,7 @@ def test_what_cannot_be_read_or_is_refused_is_left_out_by_name_and_all_else_is_c
     assert "3 all is there but what was left out" in CliRunner().invoke(cli, ["copy", "--help"]).output
 
 
-def test_a_copy_that_stopped_names_at_its_end_all_that_it_left_out_and_each_once(
-    old, settings, copied, tmp_path, monkeypatch
-):
+def test_a_repeated_copy_names_all_that_it_leaves_out_once(old, settings, copied, tmp_path, monkeypatch):
     spoil(tmp_path / "old.sqlite")
     write, pages = command._write, []
 

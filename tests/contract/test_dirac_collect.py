@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from localstack import classic_dirac
 from localstack.diracx import diracx
 from skytally.app import wiring
 from skytally.core.documents import Job
 from skytally.core.records import Caller
 from skytally.jobs import heartbeats
-from tests.support import builders, classic_dirac
+from tests.support import builders
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))
 BEFORE = timedelta(hours=3)

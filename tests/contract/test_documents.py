@@ -6,10 +6,11 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from skytally.app.wiring import open_documents
 from skytally.core.config import Config
-from skytally.core.documents import Interval, Label, Round, TimerSlot, Usage
+from skytally.core.documents import Interval, Job, Label, Round, TimerSlot, Usage
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Query, Write
 from tests.support.documents import AT, HOUR, STALE, STORED, done, interval, label, usage, window
@@ -331,6 +332,28 @@ def test_moments_are_counted_whole_where_they_lie(any_documents):
         missing="finished_at",
     )
     assert any_documents.table(running) == [{"name": "r0", "count": 1}]
+
+
+def test_numbers_and_what_is_not_known_are_dimensions_in_their_order(any_documents):
+    blank = dict.fromkeys(Job.__struct_fields__) | {"system": "panda", "cloud": "uvic", "multicore": False}
+    blank |= {"changed_at": AT, "seen_at": AT, "final_at": AT, "status": "finished"}
+    blank |= dict.fromkeys(("cores", "wall_ms", "cpu_ms", "core_ms", "core_ms_with_cpu", "wasted_core_ms"), 0)
+    values = [(9, 20), (10, 20), (3, 20), (19, 100), (0, 0), (21, 20), (20, 20)]
+    jobs = [
+        Job(**blank | {"job_id": str(n), "cpu_ms": cpu, "core_ms_with_cpu": core})
+        for n, (cpu, core) in enumerate(values)
+    ]
+    done(any_documents, *(Write("job", f"panda/{job.job_id}", 1, job) for job in jobs))
+    any_documents.refresh()
+    query = Query(index="job", moment="final_at", from_at=AT, until_at=AT + HOUR, by=("efficiency_from",))
+    sums = ("count", "finished_count", "failed_count")
+    assert [tuple(row.values()) for row in any_documents.table(structs.replace(query, sums=sums))] == [
+        (None, 1, 1, 0),
+        (0.15, 2, 2, 0),
+        (0.45, 1, 1, 0),
+        (0.5, 1, 1, 0),
+        (1.0, 2, 2, 0),
+    ]
 
 
 def test_the_disks_are_told(any_documents):

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from localstack import classic_dirac
 from localstack.diracx import diracx
 from skytally.adapters.documents_sqlite import SqliteDocuments
 from skytally.adapters.jobs_dirac import HEADER, DiracCommandJobStates, parse_csv
 from skytally.adapters.jobs_diracx import DiracxJobStates
 from skytally.core.errors import Unavailable
 from skytally.core.ports import JobState, UnreadState
-from tests.support import classic_dirac
 from tests.support.credential_lab import credential
 from tests.support.recording_server import Reply, recording_server
 

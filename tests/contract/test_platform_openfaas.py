@@ -261,7 +261,7 @@ def test_a_gateway_that_refuses_the_password_or_is_away(gateway):
         OpenFaasFunctions(gateway.base, "wrong").services()
     told = []
     with pytest.raises(Unavailable, match="does not answer"):
-        OpenFaasFunctions("http://127.0.0.1:9", "x", tell=told.append).services()
+        OpenFaasFunctions("http://127.0.0.1:9", "x", log=told.append).services()
     assert len(told) == 4
     assert "again in" in told[0]
 

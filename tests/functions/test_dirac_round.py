@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from localstack import classic_dirac
 from skytally.app import wiring
 from skytally.core.documents import Heartbeat, Job, Unreadable
 from skytally.core.records import Caller
 from skytally.jobs import heartbeats
-from tests.support import builders, classic_dirac
+from tests.support import builders
 from tests.support.builders import DOCUMENT_STORES, FakeVm
 
 CALLER = Caller(role="reporter", issued=0, expires=2**40, clouds=("uvic",))

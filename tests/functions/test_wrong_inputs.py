@@ -42,8 +42,8 @@ WRONG = {
     ),
     "a signing key that is no text": ("statement close --month 2026-01 --key binary", {}, "binary is no text"),
     "a token that is no text": ("token --show binary", {}, "binary is no text"),
-    "a copy's state that is none": (
-        "copy --from sqlite:///file --to sqlite:///new --state file",
+    "a copy from no file": (
+        "copy --from sqlite:///file --to sqlite:///new",
         {},
         "there is no file /file",
     ),

@@ -12,7 +12,7 @@ SKYTALLY = Path(sys.executable).parent / "skytally"
 
 
 def copy(server, source, target):
-    told = ["--from", f"sqlite:///{source}", "--to", f"sqlite:///{target}", "--state", str(server.home / "copy.json")]
+    told = ["--from", f"sqlite:///{source}", "--to", f"sqlite:///{target}"]
     done = subprocess.run([SKYTALLY, "copy", *told], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -59,7 +59,7 @@ class SearchEngine:
         with contextlib.closing(open_documents(Config.from_env(self._now))) as documents:
             documents.install(NOW)
         source, target = f"sqlite:///{folder}/documents.sqlite", self._now["SKYTALLY_DOCUMENTS"]
-        command = ["copy", "--from", source, "--to", target, "--state", str(folder / "up.json")]
+        command = ["copy", "--from", source, "--to", target]
         done = CliRunner(env=self._now).invoke(cli, command)
         assert done.exit_code == 0, done.output
         return self._now

@@ -141,7 +141,7 @@ def at_most(seconds: float) -> float:
 def check_copy(folder: Path) -> None:
     """Copy all documents, as a backup does."""
     source, target = wiring.config().documents_url, f"sqlite:///{folder}/copied.sqlite"
-    done = CliRunner().invoke(cli, ["copy", "--from", source, "--to", target, "--state", str(folder / "copy.json")])
+    done = CliRunner().invoke(cli, ["copy", "--from", source, "--to", target])
     assert done.exit_code == 0, done.output or done.exception
 
 

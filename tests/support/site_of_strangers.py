@@ -98,17 +98,17 @@ JOBS = (
 class Site:
     """A server with a fleet on it, and how to stop and start it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **settings: str) -> None:
         self.home, self.port = home, 0
         self.now = datetime.now(UTC).replace(microsecond=0)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SKYTALLY_")}
-        self._environment = {**clean, "SKYTALLY_HOME": str(home)}
+        self.environment = {**clean, "SKYTALLY_HOME": str(home), **settings}
 
     def start(self) -> None:
         command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", str(self.port)]
         with (self.home / "log").open("a") as log:
             self.process = subprocess.Popen(
-                command, env=self._environment, stdout=subprocess.PIPE, stderr=log, text=True
+                command, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
             )
         self.port = int(self.process.stdout.readline().partition("127.0.0.1:")[2].partition("/")[0])
         self.page = f"http://127.0.0.1:{self.port}/function/dashboard"

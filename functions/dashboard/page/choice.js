@@ -45,7 +45,7 @@ const drawViews = (state, openAlarms) => {
   links.attr("aria-current", ([name]) => (name === viewNameOf(state) ? "page" : null));
   links.attr("href", ([name, view]) => {
     const by = state.vm && view.filters.includes("vm") ? finest(view) : "";
-    return address({ ...RESET, ...dropped(view, viewOf(state)), view: name, measure: "", by });
+    return address({ ...RESET, ...dropped(view, viewOf(state)), view: name, measure: "", month: "", by });
   });
   const badge = links.select(".badge").attr("hidden", openAlarms ? null : "");
   badge.call(say, () => String(openAlarms ?? "")).attr("title", `${openAlarms} open alarms`);

@@ -2,6 +2,9 @@
 import { token } from "./state.js";
 
 const TIMEOUT_MS = 30_000;
+const DATA = "data";
+// A function of its own, beside the dashboard's.
+export const STATEMENT = "../statement";
 
 // The numbers need a token that is not there, or not good.
 export class Refused extends Error {}
@@ -21,11 +24,11 @@ export const load = async (query, signal) => {
 };
 
 // The same as a file; the token goes by a header, so a plain link cannot fetch it.
-export const loadFile = async (query) => (await ask(query, new AbortController().signal)).blob();
+export const loadFile = async (query, path = DATA) => (await ask(query, new AbortController().signal, path)).blob();
 
-const ask = async (query, signal) => {
+const ask = async (query, signal, path = DATA) => {
   if (!token.get() && (await access).token_needed) throw new Refused("");
-  const url = new URL(`data?${new URLSearchParams(query)}`, import.meta.url);
+  const url = new URL(`${path}?${new URLSearchParams(query)}`, import.meta.url);
   const headers = token.get() ? { Authorization: `Bearer ${token.get()}` } : {};
   const answer = await reach(url, {
     headers,

@@ -31,3 +31,11 @@ export const square = (entry) => {
 };
 
 export const part = (id) => document.getElementById(id);
+
+// A new node with attributes, and children that are nodes or texts.
+export const node = (tag, attributes, ...children) => {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+};

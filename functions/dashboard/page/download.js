@@ -8,4 +8,4 @@ export const saveBlob = (blob, name) => {
   URL.revokeObjectURL(url);
 };
 
-export const saveAs = async (query, name) => saveBlob(await loadFile(query), name);
+export const saveAs = async (query, name, path) => saveBlob(await loadFile(query, path), name);

@@ -15,7 +15,7 @@ export const openAlarmsOf = ({ table }) => table?.open_alarms ?? table?.totals?.
 
 export const sinceLoaded = ({ loadedAt }) => `${duration((Date.now() - loadedAt) / 1000)} ago`;
 
-// Actions: sortBy, openRow and chooseMeasure, which react to a person.
+// Actions: sortBy, openRow, chooseMeasure and tellProblem, which react to a person.
 export const draw = (shown, actions) => {
   if (!shown.table) return;
   drawListing(shown, actions);
@@ -23,7 +23,7 @@ export const draw = (shown, actions) => {
   tellAge(shown);
 };
 
-export const drawListing = (shown, { sortBy, openRow }) => {
+export const drawListing = (shown, { sortBy, openRow, tellProblem }) => {
   const { table: data, state, extras } = shown;
   const focused = document.activeElement;
   const [view, display] = [viewOf(state), shownDisplayOf(state)];
@@ -35,9 +35,11 @@ export const drawListing = (shown, { sortBy, openRow }) => {
   drawTable(part("rows"), display, rows, emptyOf(state), options);
   drawSections(part("before"), view.before?.(data, state) ?? [], data);
   drawSections(part("after"), view.after?.(data, state) ?? [], data);
+  for (const own of document.querySelectorAll("[data-view]")) own.hidden = own.dataset.view !== viewNameOf(state);
+  view.draw?.(data, state, tellProblem);
   drawPager(data, state, display);
   hintAt(part("rows"));
-  part("downloads").hidden = !data.row_count || display.rows !== undefined;
+  part("downloads").hidden = !data.row_count || display.rows !== undefined || view.draw !== undefined;
   if (focused !== document.body && !document.contains(focused)) part("listing-title").focus({ preventScroll: true });
   part("spoken").textContent = `${view.title}: ${several(data.row_count, "row")}`;
   const alarms = openAlarmsOf(shown) ? `(${openAlarmsOf(shown)}) ` : "";

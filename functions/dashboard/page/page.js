@@ -79,6 +79,7 @@ const keep = (wanted, data, extras, state) => {
 };
 
 const actions = {
+  tellProblem: (sentence) => tellProblem(sentence),
   sortBy: (sort) => choose({ sort, offset: "" }, "table"),
   openRow: (key) => {
     write({ open: key });

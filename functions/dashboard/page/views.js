@@ -3,14 +3,16 @@
 //   displays: what its rows may be, each with a label, its columns, its first order, what makes a row the same row,
 //     and, where it has them, detail: what a row opens to, and rows: rows that come with the extras;
 //   figures: its pictures; extras: further queries by name; before, after: further tables;
-//   query: what it asks for besides; empty: what to do where there is nothing.
+//   query: what it asks for besides; empty: what to do where there is nothing;
+//   draw: fills its own parts of the page, which no other view shows; it then has files of its own, too.
 import { health } from "./view_health.js";
 import { jobs } from "./view_jobs.js";
 import { overview } from "./view_overview.js";
 import { secrets } from "./view_secrets.js";
+import { statement } from "./view_statement.js";
 import { usage } from "./view_usage.js";
 
-export const views = { overview, usage, jobs, secrets, health };
+export const views = { overview, usage, jobs, statement, secrets, health };
 
 export const viewNameOf = ({ view }) => (Object.hasOwn(views, view) ? view : "overview");
 

@@ -1,5 +1,4 @@
-"""Alarms as JSON to a webhook, in the form that its receiver understands;
-anything but 2xx, after some tries, is an outage.
+"""Alarms as JSON to a webhook, in its receiver's form; anything but 2xx, after some tries, is an outage.
 
 ::
 
@@ -11,9 +10,8 @@ anything but 2xx, after some tries, is an outage.
                    Prometheus's Alertmanager
 
 The link leads to an alarm's evidence on the page, where the settings name the page's address; it holds no token.
-Names are others' words: in every form they are text without control characters or characters of direction. Alertmanager
-forgets what it does not hear of again, so every round repeats the open alarms, each with an end some missed rounds
-away.
+Foreign names are written without control characters and direction marks in every form. Alertmanager drops an alert that
+is not repeated, so every round repeats the open alarms, each with an end some missed rounds away.
 """
 
 import functools
@@ -37,12 +35,12 @@ TRIES = tenacity.stop_after_attempt(3)
 PAUSES = tenacity.wait_exponential_jitter(multiplier=0.2, max=2)
 TRY_AGAIN = {408, 429, 500, 502, 503, 504}
 FORGOTTEN_AFTER = timedelta(hours=1)
-# An end that is yet to come by Alertmanager's clock would leave the later end of the last reminder as it is.
+# Alertmanager ignores an end in the future by its own clock, and keeps the later end of the last reminder.
 CLOCKS_DIFFER = timedelta(minutes=1)
 REMINDED_AT_ONCE = 500
 CHAT_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-# What a chat would take for a call, a link, a picture or a style; an underscore only at a word's edge, since names have
-# them inside.
+# What chats read as a mention, a link, a picture or a style; underscores only at a word's edge, since names contain
+# them.
 CHAT_MARKUP = re.compile(r"[@#*`~\[\]!]|:(?=//)|(?<!\w)_|_(?!\w)")
 
 
@@ -51,18 +49,18 @@ Link = Callable[[Alarm], str | None]
 
 
 class AlarmWebhook:
-    """One address that takes alarms in one form."""
+    """One webhook URL and the form of its alarms."""
 
     def __init__(self, url: str, form: str, link: Link, now: datetime) -> None:
         self._url, self._form, self._link, self._now = url, form, link, now
         self._client = HttpClient()
 
     def tell(self, alarm: Alarm) -> None:
-        """Deliver one alarm, or raise Unavailable without naming the address, which may hold a secret."""
+        """Send one alarm; raise Unavailable without the URL, which may contain a secret."""
         self._deliver(FORMS[self._form](alarm, self._link(alarm), self._now), Countdown(REQUEST_SECONDS))
 
     def remind(self, alarms: Sequence[Alarm]) -> None:
-        """Repeat what is open to an Alertmanager; other receivers keep what they were told."""
+        """Send the open alarms again to an Alertmanager; other receivers need no reminders."""
         if self._form == "alertmanager":
             countdown = Countdown(REQUEST_SECONDS)
             for start in range(0, len(alarms), REMINDED_AT_ONCE):
@@ -70,7 +68,7 @@ class AlarmWebhook:
                 self._deliver([alert(alarm, self._link(alarm), self._now) for alarm in some], countdown)
 
     def _deliver(self, body: Any, countdown: Countdown) -> None:
-        """Post, some times where that may help, and at most as long as is left."""
+        """Post a body, with retries of passing failures until the countdown ends."""
         data = json.dumps(body).encode()
         patience = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_passing),
@@ -98,7 +96,7 @@ class AlarmWebhook:
 
 
 class _Refused(Exception):
-    """The receiver did not take it."""
+    """The receiver refused an alarm."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -112,7 +110,7 @@ def _is_passing(error: BaseException) -> bool:
 
 
 def plain(alarm: Alarm, link: str | None, _: datetime) -> dict[str, Any]:
-    """Write an alarm as its fields, with a text for people."""
+    """Return an alarm as its fields, with a text for people."""
     return {
         "state": alarm.state,
         "kind": alarm.kind,
@@ -127,19 +125,19 @@ def plain(alarm: Alarm, link: str | None, _: datetime) -> dict[str, Any]:
 
 
 def chat(alarm: Alarm, link: str | None, _: datetime) -> dict[str, Any]:
-    """Write an alarm for a chat: names that somebody chose call nobody and load nothing there."""
+    """Return an alarm for a chat, with its markup escaped: foreign names mention nobody and load nothing."""
     escaped = functools.reduce(lambda words, item: words.replace(*item), CHAT_ESCAPES.items(), visible(alarm.message))
     words = f"{alarm.state} {alarm.kind}: " + CHAT_MARKUP.sub("\\g<0>\u200b", escaped)
     return {"text": f"{words} {link}" if link else words}
 
 
 def alerts(alarm: Alarm, link: str | None, now: datetime) -> list[dict[str, Any]]:
-    """Write an alarm as the list that Alertmanager takes."""
+    """Return an alarm as a list of one alert, as Alertmanager expects it."""
     return [alert(alarm, link, now)]
 
 
 def alert(alarm: Alarm, link: str | None, now: datetime) -> dict[str, Any]:
-    """Write an alarm as an alert: labels are its identity and never change, the message does."""
+    """Return an alarm as an alert: its labels are its identity and never change, its message may."""
     labels = {"alertname": alarm.kind, "subject": alarm.subject, "cloud": alarm.cloud, "service": "skytally"}
     return {
         "labels": {name: visible(value) for name, value in labels.items() if value},

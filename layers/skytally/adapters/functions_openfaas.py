@@ -11,8 +11,8 @@
     GET  /system/logs?name=&tail=&since=   JSON lines {"name", "instance", "text"}
     GET  /function/NAME/_/ready    what answers
 
-A gateway shows neither environment nor root file system of what runs, and adds labels of its own. So what is so already
-is told by an annotation of ours, and which version answers by that version itself.
+A gateway shows neither environment nor root file system of a function, and adds labels of its own. So an annotation of
+ours shows which version is deployed, and the version itself answers with its digest.
 """
 
 import json
@@ -34,7 +34,7 @@ from skytally.core.errors import Forbidden, Malformed, Unavailable
 from skytally.core.plain_text import printable
 from skytally.core.ports import Running, Specification
 
-# A gateway that pulls the image before it answers takes its time.
+# A gateway may pull the image before it answers.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 TRIES, PAUSES = 5, tenacity.wait_exponential(multiplier=1, max=4)
 DIGEST = "skytally/digest"
@@ -44,71 +44,71 @@ SECOND = timedelta(seconds=1)
 
 
 class OpenFaasFunctions:
-    """One gateway and its administrator; `seconds` is how long one answer is waited for, all tries together."""
+    """One gateway and its administrator; `seconds` is the time for one answer, with all tries."""
 
     def __init__(
         self,
         gateway: str,
         password: str,
         ca_file: Path | None = None,
-        tell: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
         seconds: float = 120.0,
     ) -> None:
-        self._gateway, self._tell, self._seconds = gateway.rstrip("/"), tell, seconds
+        self._gateway, self._log, self._seconds = gateway.rstrip("/"), log, seconds
         credentials = b64encode(f"admin:{password}".encode()).decode()
         self._headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"}
         self._pool = urllib3.PoolManager(retries=False, ca_certs=str(ca_file) if ca_file else None)
         self._put_at: dict[str, str] = {}
 
-    def put(self, wanted: Specification) -> None:
-        """Change a function, or make it where there is none; somebody else may make it in between."""
-        body = body_of(wanted)
+    def put(self, specification: Specification) -> None:
+        """Change a function, or create it if there is none; somebody else may create it in between."""
+        body = body_of(specification)
         answer = self._ask("PUT", "/system/functions", body)
         if answer.status == 404:
             answer = self._ask("POST", "/system/functions", body)
-            if not _is_taken(answer) and self._shown(wanted.service) is not None:
+            if not _is_taken(answer) and self._deployed(specification.service) is not None:
                 answer = self._ask("PUT", "/system/functions", body)
         if not _is_taken(answer):
-            raise _refusal(answer, wanted.service)
-        self._put_at[wanted.service] = _just_after(answer)
+            raise _refusal(answer, specification.service)
+        self._put_at[specification.service] = _just_after(answer)
 
-    def running(self, wanted: Specification) -> Running | None:
-        """Look at one function, by what the gateway shows of it and by what it answers itself."""
-        shown = self._shown(wanted.service)
-        if shown is None:
+    def running(self, specification: Specification) -> Running | None:
+        """Return one function's state, from the gateway and from the function's own answer."""
+        deployed = self._deployed(specification.service)
+        if deployed is None:
             return None
-        digest, image = (shown.get("annotations") or {}).get(DIGEST), str(shown.get("image"))
-        if digest != wanted.digest:
+        digest, image = (deployed.get("annotations") or {}).get(DIGEST), str(deployed.get("image"))
+        if digest != specification.digest:
             return Running(
                 digest, image, words="another version is deployed" if digest else "somebody else deployed this"
             )
-        answer = self._pool_request("GET", f"/function/{wanted.service}/_/ready", None, {})
+        answer = self._pool_request("GET", f"/function/{specification.service}/_/ready", None, {})
         answering = _json(answer).get("deployment") if answer.status == 200 else None
         if answering == digest:
             return Running(digest, image, is_ready=True)
         state = "another version answers still" if answering else "it does not answer yet"
-        return Running(digest, image, words=state + self._said(wanted.service))
+        return Running(digest, image, words=state + self._last_log_lines(specification.service))
 
     def services(self) -> dict[str, str | None]:
-        """Return the functions that carry our label."""
-        ours = [one for one in self._list("/system/functions") if _is_ours(one)]
-        return {one["name"]: (one.get("annotations") or {}).get(DIGEST) for one in ours}
+        """Return the functions with our label."""
+        ours = [item for item in self._list("/system/functions") if _is_ours(item)]
+        return {item["name"]: (item.get("annotations") or {}).get(DIGEST) for item in ours}
 
     def remove(self, service: str) -> bool:
-        """Remove a function; raises Forbidden for one that is not ours."""
-        shown = self._shown(service)
-        if shown is None:
+        """Remove a function; raise Forbidden for one that is not ours."""
+        deployed = self._deployed(service)
+        if deployed is None:
             return False
-        if not _is_ours(shown):
+        if not _is_ours(deployed):
             raise Forbidden(f"{service} was not deployed by skytally, and stays: remove it by the platform's own means")
         return self._call("DELETE", "/system/functions", {"functionName": service}, {200, 202, 404}).status != 404
 
     def secrets(self) -> set[str]:
         """Return the names of the secrets."""
-        return {one["name"] for one in self._list("/system/secrets")}
+        return {item["name"] for item in self._list("/system/secrets")}
 
     def put_secret(self, name: str, value: str) -> None:
-        """Keep a secret, replacing what was there."""
+        """Create or replace a secret."""
         secret = {"name": name, "value": value}
         answer = self._ask("POST", "/system/secrets", secret)
         if not _is_taken(answer) and name in self.secrets():
@@ -117,18 +117,18 @@ class OpenFaasFunctions:
             raise _refusal(answer, f"the secret {name}", hidden=value)
 
     def remove_secret(self, name: str) -> bool:
-        """Forget a secret; gateways differ in how they answer for one that is not there."""
+        """Remove a secret; gateways differ in their answers for an absent one."""
         if name not in self.secrets():
             return False
         self._call("DELETE", "/system/secrets", {"name": name}, {200, 202, 404})
         return True
 
-    def _shown(self, service: str) -> dict[str, Any] | None:
+    def _deployed(self, service: str) -> dict[str, Any] | None:
         answer = self._call("GET", f"/system/function/{service}", None, {200, 404})
         return _json(answer) if answer.status == 200 else None
 
     def _list(self, path: str) -> list[dict[str, Any]]:
-        """Return what the gateway lists; raises Unavailable for an answer that is no gateway's."""
+        """Return a list of the gateway's; raise Unavailable for an answer that is no gateway's."""
         answer = self._call("GET", path, None, {200})
         try:
             return msgspec.json.decode(answer.data, type=list[dict[str, Any]] | None) or []
@@ -137,10 +137,10 @@ class OpenFaasFunctions:
                 f"{self._gateway} answered something that is no list: is this an OpenFaaS gateway?"
             ) from None
 
-    def _said(self, service: str) -> str:
-        """Return the end of what a function's processes wrote, as far as the gateway tells it.
+    def _last_log_lines(self, service: str) -> str:
+        """Return the last log lines of a function, as far as the gateway has them.
 
-        Of a function that we changed it is what they wrote since: what came before is another version's.
+        After a change by us these are the lines since: earlier ones are another version's.
         """
         query = {"name": service, "tail": LOG_LINES, "follow": "false"} | (
             {"since": at} if (at := self._put_at.get(service)) else {}
@@ -165,13 +165,13 @@ class OpenFaasFunctions:
     def _pool_request(
         self, method: str, path: str, data: bytes | None, headers: dict[str, str]
     ) -> urllib3.BaseHTTPResponse:
-        """Ask, and again for some seconds where nothing answers: whatever is asked may be asked twice."""
+        """Return the answer to a request; retry for some seconds while nothing answers, as requests are idempotent."""
         deadline = time.monotonic() + self._seconds
         tries = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_may_answer_later),
             stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(self._seconds),
             wait=PAUSES,
-            before_sleep=self._tell_of,
+            before_sleep=self._log_retry,
             reraise=True,
         )
 
@@ -187,34 +187,32 @@ class OpenFaasFunctions:
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(f"the gateway at {self._gateway} does not answer: {_advice(error)}") from None
 
-    def _tell_of(self, state: tenacity.RetryCallState) -> None:
-        self._tell(
-            f"the gateway at {self._gateway} does not answer, and is asked again in {state.upcoming_sleep:.0f} s"
-        )
+    def _log_retry(self, state: tenacity.RetryCallState) -> None:
+        self._log(f"the gateway at {self._gateway} does not answer, and is asked again in {state.upcoming_sleep:.0f} s")
 
 
-def body_of(wanted: Specification) -> dict[str, Any]:
-    """Return what the gateway takes to make or change a function; two annotations are cron-connector's."""
-    timer = {"topic": "cron-function", "schedule": wanted.schedule} if wanted.schedule else {}
+def body_of(specification: Specification) -> dict[str, Any]:
+    """Return the body that creates or changes a function; two annotations are for cron-connector."""
+    timer = {"topic": "cron-function", "schedule": specification.schedule} if specification.schedule else {}
     return {
-        "service": wanted.service,
-        "image": wanted.image,
-        "envVars": wanted.environment,
-        "secrets": list(wanted.secrets),
+        "service": specification.service,
+        "image": specification.image,
+        "envVars": specification.environment,
+        "secrets": list(specification.secrets),
         "labels": LABELS,
-        "annotations": timer | {DIGEST: wanted.digest},
-        "limits": {"memory": wanted.memory_limit},
-        "requests": {"memory": wanted.memory_request},
+        "annotations": timer | {DIGEST: specification.digest},
+        "limits": {"memory": specification.memory_limit},
+        "requests": {"memory": specification.memory_request},
         "readOnlyRootFilesystem": True,
     }
 
 
-def stack(wanted: Collection[Specification]) -> dict[str, Any]:
-    """Return what stack.yml says: the same functions, as `faas-cli deploy` takes them."""
+def stack(specification: Collection[Specification]) -> dict[str, Any]:
+    """Return stack.yml: the same functions for `faas-cli deploy`."""
     return {
         "version": "1.0",
         "provider": {"name": "openfaas"},
-        "functions": {one.service: _stacked(body_of(one)) for one in wanted},
+        "functions": {item.service: _stacked(body_of(item)) for item in specification},
     }
 
 
@@ -229,12 +227,12 @@ def _stacked(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_ours(shown: dict[str, Any]) -> bool:
-    return LABELS.items() <= (shown.get("labels") or {}).items()
+def _is_ours(deployed: dict[str, Any]) -> bool:
+    return LABELS.items() <= (deployed.get("labels") or {}).items()
 
 
 def _just_after(answer: urllib3.BaseHTTPResponse) -> str:
-    """Return the first full second after an answer, by the gateway's own clock; empty where it tells none."""
+    """Return the first full second after an answer by the gateway's clock, or an empty text without one."""
     try:
         return (parsedate_to_datetime(answer.headers["Date"]) + SECOND).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (KeyError, ValueError):
@@ -259,11 +257,10 @@ def _is_taken(answer: urllib3.BaseHTTPResponse) -> bool:
 
 
 def _refusal(answer: urllib3.BaseHTTPResponse, what: str, hidden: str | None = None) -> Malformed | Unavailable:
-    """Return the error that an answer is, in the gateway's words unless they hold what is to stay hidden."""
-    said = answer.data.decode(errors="replace")
-    words = (
-        "" if hidden and (hidden in said or json.dumps(hidden)[1:-1] in said) else printable(said.strip(), MOST_LETTERS)
-    )
+    """Return the error of an answer, with the gateway's text unless it contains the hidden value."""
+    text = answer.data.decode(errors="replace")
+    is_leaking = hidden and (hidden in text or json.dumps(hidden)[1:-1] in text)
+    words = "" if is_leaking else printable(text.strip(), MOST_LETTERS)
     if answer.status >= 500:
         return Unavailable(f"{what}: the gateway answered {answer.status}: {words or 'try again'}")
     return Malformed(f"{what}: the gateway refuses this with {answer.status}: {words or 'it does not say why'}")
@@ -271,10 +268,10 @@ def _refusal(answer: urllib3.BaseHTTPResponse, what: str, hidden: str | None = N
 
 def _json(answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
     try:
-        found = json.loads(answer.data)
+        fields = json.loads(answer.data)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _line(line: str) -> str:

@@ -1,8 +1,8 @@
-"""HTTP requests that end: a request takes at most so many seconds in all, whatever its peer does.
+"""HTTP requests with a total time limit, whatever the peer does.
 
-urllib3's time-outs hold for each read, so a peer that sends a byte now and then is never late, and name resolution has
-none. Here a request runs in a thread, and whoever made it waits no longer than its time; then its socket is shut, which
-ends the thread too.
+urllib3's time-outs hold for each read, so a peer that sends a byte now and then never times out, and name resolution
+has no time-out. Here a request runs in a thread. The caller waits no longer than the limit; then the socket is shut
+down, which ends the thread too.
 """
 
 import socket
@@ -22,11 +22,11 @@ _thread = threading.local()
 
 
 class NotSent(urllib3.exceptions.HTTPError):
-    """Nothing of a request was sent: its peer has done nothing of what it asks."""
+    """Nothing of a request was sent, so its peer has done nothing."""
 
 
 class _Request:
-    """A request under way, and the connection that it uses."""
+    """A running request and its connection."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,9 +35,7 @@ class _Request:
         self.is_sent = False
 
     def begins(self, connection: HTTPConnection, *, to_send: bool) -> None:
-        """Take a connection, to connect or to send;
-        raises TimeoutError where the time is over, so that nothing is sent any more.
-        """
+        """Note the connection before it connects or sends; raise TimeoutError if the time is over."""
         with self._lock:
             if self._is_over:
                 raise urllib3.exceptions.TimeoutError("the request's time is over")
@@ -45,13 +43,13 @@ class _Request:
             self.is_sent = self.is_sent or to_send
 
     def end(self) -> None:
-        """Shut the socket under whoever still reads or writes; nothing is sent from now on."""
+        """Shut the socket down, whoever uses it; nothing is sent from now on."""
         with self._lock:
             self._is_over = True
             open_socket = self._connection and self._connection.sock
             if open_socket:
                 with suppress(OSError):
-                    # Not TLS's own shutdown: the reader still uses what that takes away.
+                    # Not TLS's own shutdown, which would remove state that the reader still uses.
                     socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
 
 
@@ -59,12 +57,12 @@ class _Connection(HTTPConnection):
     """A connection that its request can end."""
 
     def connect(self) -> None:
-        """Connect, and let the request know."""
+        """Connect, after noting it in the request."""
         _thread.request.begins(self, to_send=False)
         super().connect()
 
     def send(self, data: Any) -> None:
-        """Send, unless the request's time is over."""
+        """Send, or raise TimeoutError after the request's time."""
         if self.sock is None:
             self.connect()
         _thread.request.begins(self, to_send=True)
@@ -72,7 +70,7 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
-    """The same under TLS."""
+    """A TLS connection that its request can end."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -84,24 +82,23 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 class HttpClient:
-    """A pool of connections; follows no redirect and repeats nothing."""
+    """A pool of connections that follows no redirects and retries nothing."""
 
     def __init__(self, ca_file: Path | None = None) -> None:
         self._pool = urllib3.PoolManager(retries=False, ca_certs=str(ca_file) if ca_file else None)
         self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
     def request(
-        self, method: str, url: str, *, seconds: float = REQUEST_SECONDS, **how: Any
+        self, method: str, url: str, *, seconds: float = REQUEST_SECONDS, **options: Any
     ) -> urllib3.BaseHTTPResponse:
-        """Return an answer, read whole;
-        raises urllib3's HTTPError where it does not come within so many seconds in all.
+        """Return an answer, read whole; raise urllib3's HTTPError if it does not come within the seconds in all.
 
-        Raises NotSent where nothing was sent.
+        Raise NotSent if nothing was sent.
         """
         if seconds <= 0:
             raise NotSent("no time is left for a request")
         request = _Request()
-        answer: Future[urllib3.BaseHTTPResponse] = THREADS.submit(self._answer, request, method, url, seconds, how)
+        answer: Future[urllib3.BaseHTTPResponse] = THREADS.submit(self._answer, request, method, url, seconds, options)
         try:
             return answer.result(seconds)
         except (TimeoutError, urllib3.exceptions.HTTPError) as error:
@@ -112,7 +109,7 @@ class HttpClient:
             raise urllib3.exceptions.ProtocolError(f"the answer did not come ({type(error).__name__})") from None
 
     def _answer(
-        self, request: _Request, method: str, url: str, seconds: float, how: dict[str, Any]
+        self, request: _Request, method: str, url: str, seconds: float, options: dict[str, Any]
     ) -> urllib3.BaseHTTPResponse:
         _thread.request = request
-        return self._pool.request(method, url, timeout=urllib3.Timeout(total=seconds), redirect=False, **how)
+        return self._pool.request(method, url, timeout=urllib3.Timeout(total=seconds), redirect=False, **options)

@@ -1,6 +1,4 @@
-"""A skytally deployment as its operator's commands call it:
-JSON over HTTP, with time-outs and errors that say what to do.
-"""
+"""A client of a skytally deployment for the operator's commands: JSON over HTTP, with time-outs and clear errors."""
 
 import json
 from pathlib import Path
@@ -31,28 +29,30 @@ class Deployment:
         self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False, ca_certs=str(ca_file) if ca_file else None)
 
     def post(self, function: str, body: Any, **headers: str) -> Any:
-        """Send JSON and answer JSON; a repeated request must be harmless, since lost replies are asked for again."""
-        sent = {**self._headers, **headers, "Content-Type": "application/json"}
-        answer = self._call("POST", function, {"body": json.dumps(body).encode(), "headers": sent})
+        """Post JSON and return the JSON answer; the request must be idempotent, since it is retried."""
+        all_headers = {**self._headers, **headers, "Content-Type": "application/json"}
+        answer = self._call("POST", function, {"body": json.dumps(body).encode(), "headers": all_headers})
         try:
             return json.loads(answer)
         except (ValueError, RecursionError):
             raise Malformed(f"{self._base} answered no JSON: check --base") from None
 
     def get(self, path: str) -> bytes:
-        """Read a file or an answer whole."""
+        """Return a whole file or answer."""
         return self._call("GET", path, {"headers": self._headers})
 
-    def _call(self, method: str, path: str, how: dict[str, Any]) -> bytes:
-        """Return an answer; one that is away is asked again for some seconds."""
+    def _call(self, method: str, path: str, options: dict[str, Any]) -> bytes:
+        """Return an answer, with retries for some seconds while the deployment is away."""
         is_away = tenacity.retry_if_exception_type(Unavailable)
-        return tenacity.Retrying(retry=is_away, stop=TRIES, wait=PAUSES, reraise=True)(self._once, method, path, how)
+        return tenacity.Retrying(retry=is_away, stop=TRIES, wait=PAUSES, reraise=True)(
+            self._once, method, path, options
+        )
 
-    def _once(self, method: str, path: str, how: dict[str, Any]) -> bytes:
-        """Ask once and read at most MOST_BYTES, uninflated. Follow no redirect: token and payload must not travel."""
-        url, how = url_of(self._base, path), {**how, "preload_content": False, "decode_content": False}
+    def _once(self, method: str, path: str, options: dict[str, Any]) -> bytes:
+        """Return the answer to one request, at most MOST_BYTES; follow no redirect: it would leak token and payload."""
+        url, options = url_of(self._base, path), {**options, "preload_content": False, "decode_content": False}
         try:
-            with self._pool.request(method, url, redirect=False, **how) as answer:
+            with self._pool.request(method, url, redirect=False, **options) as answer:
                 status, data = answer.status, answer.read(MOST_BYTES + 1)
         except urllib3.exceptions.SSLError:
             raise Malformed(

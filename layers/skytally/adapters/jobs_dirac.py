@@ -1,9 +1,9 @@
 """DIRAC's job states by its classic command line, for installations without DiracX: `dstat -a -f csv`.
 
-The CSV has dates but no quoting and a trailing comma, so ApplicationStatus, which may hold anything, is asked for last.
-Where it holds a line break, what follows belongs to it, unless that looks like a row. Then some job may have two rows,
-and is asked about again, alone. dstat prints only the jobs it knows and ends with 0 even when it knows none; anything
-else than 0, and output without the header or without its end, is an outage.
+The CSV has no quoting and a trailing comma, so ApplicationStatus, which may contain anything, is the last column. A
+line after a line break in it belongs to it, unless it looks like a row. If a job then seems to have two rows, it is
+queried again, alone. dstat prints only the jobs that it knows, and exits with 0 even if it knows none. Another exit
+code, and output without its header or its end, is an outage.
 """
 
 import re
@@ -20,7 +20,7 @@ from skytally.jobs import dirac_rows
 from skytally.jobs.foreign_values import MAX_IDENTITY
 
 CALL_JOBS = 500
-# A command takes seconds; of more jobs than these nothing can be told in one round.
+# A command takes seconds, so only this many jobs can be queried alone in one round.
 MOST_ALONE = 10
 FIELDS = (
     "Status",
@@ -66,17 +66,16 @@ class DiracCommandJobStates:
         self._command = command
 
     def states(self, job_ids: Sequence[int]) -> dict[int, JobState | UnreadState]:
-        """Ask for some hundred at a time, so that no command line grows too long."""
-        wanted = sorted({job_id for job_id in job_ids if 0 < job_id <= MAX_IDENTITY})
-        found: dict[int, JobState | UnreadState] = {}
-        for start in range(0, len(wanted), CALL_JOBS):
-            asked = wanted[start : start + CALL_JOBS]
-            found |= dirac_rows.states(set(asked), self._rows(asked))
-        return found
+        """Return job states, some hundred per command, so that no command line is too long; see the port."""
+        valid_ids = sorted({job_id for job_id in job_ids if 0 < job_id <= MAX_IDENTITY})
+        job_states: dict[int, JobState | UnreadState] = {}
+        for start in range(0, len(valid_ids), CALL_JOBS):
+            batch = valid_ids[start : start + CALL_JOBS]
+            job_states |= dirac_rows.states(set(batch), self._rows(batch))
+        return job_states
 
     def _rows(self, job_ids: list[int]) -> list[Row]:
-        """Return the rows of an answer, each job's once:
-        of one that is asked about alone the first, where time is left for that.
+        """Return the rows of an answer, one per job; for a job with several rows, the first one of a query of its own.
 
         All commands together take `REQUEST_SECONDS` at most.
         """
@@ -86,12 +85,12 @@ class DiracCommandJobStates:
         again = [job_id for job_id in job_ids if counts[str(job_id)] > 1]
         alone = [self._alone(job_id, countdown) for job_id in again[:MOST_ALONE]]
         rest = [{"job_id": str(job_id)} for job_id in again[MOST_ALONE:]]
-        return [row for row in rows if counts[row["job_id"]] == 1] + [row for some in alone for row in some] + rest
+        return (
+            [row for row in rows if counts[row["job_id"]] == 1] + [row for job_rows in alone for row in job_rows] + rest
+        )
 
     def _alone(self, job_id: int, countdown: Countdown) -> list[Row]:
-        """Return the first row of a job that is asked about alone;
-        where no time is left for that, one that says nothing.
-        """
+        """Return the first row of a job that is queried alone, or an empty row if no time is left."""
         try:
             return parse_csv(self._ask([job_id], countdown.left_seconds()))[:1]
         except TooSlow:
@@ -100,7 +99,9 @@ class DiracCommandJobStates:
     def _ask(self, job_ids: list[int], seconds: float) -> str:
         command = [self._command, "-a", "-f", "csv", "-F", ",".join(FIELDS), ",".join(map(str, job_ids))]
         try:
-            done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds, check=False)  # noqa: S603
+            process = subprocess.run(  # noqa: S603
+                command, capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds, check=False
+            )
         except subprocess.TimeoutExpired:
             raise TooSlow(
                 f"{self._command} did not end in {REQUEST_SECONDS:.0f} s: the jobs stay as they are"
@@ -109,13 +110,13 @@ class DiracCommandJobStates:
             raise Unavailable(
                 f"{self._command} cannot be run: install DIRAC's client where the collector runs"
             ) from None
-        if done.returncode:
-            raise Unavailable(f"{self._command} ended with {done.returncode}: check the robot's proxy")
-        return done.stdout.decode("utf-8", "replace")
+        if process.returncode:
+            raise Unavailable(f"{self._command} ended with {process.returncode}: check the robot's proxy")
+        return process.stdout.decode("utf-8", "replace")
 
 
 def parse_csv(text: str) -> list[Row]:
-    """Read the rows that dstat prints after its notices; raises Unavailable where the header or the end is missing."""
+    """Return the rows that dstat prints after its notices; raise Unavailable without the header or the end."""
     lines = text.replace("\r\n", "\n").split("\n")
     if HEADER not in lines:
         raise Unavailable("dstat printed no table: check the robot's proxy and configuration")
@@ -132,7 +133,7 @@ def parse_csv(text: str) -> list[Row]:
 
 
 def _row(text: str) -> Row:
-    """Read a row; of one that lacks cells nothing but whose it is."""
+    """Return the cells of a row; of an incomplete one only the job id."""
     cells = text.removesuffix(",").split(",", len(FIELDS))
     names = NAMES if len(cells) == len(NAMES) else NAMES[:1]
     return {name: cell if cell not in {"", "None"} else None for name, cell in zip(names, cells, strict=False)}

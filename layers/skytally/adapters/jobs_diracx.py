@@ -1,14 +1,13 @@
-"""DIRAC's job states by the REST API of DiracX 0.7:
-`POST /api/jobs/search`, paged, sorted, under a token that is renewed.
+"""DIRAC's job states by the REST API of DiracX 0.7: `POST /api/jobs/search`, paged and sorted.
 
 ::
 
     200 whole · 206 `content-range: jobs 0-99/254` a part, the last page too
     416 past the end · 401 token · else Unavailable
 
-The token file holds JSON `{"access_token", "refresh_token"}` (as /api/auth/token answers it) or one bare access token;
-what that is renewed to lies sealed in the document store (see `credential`). All requests of one call of `states` take
-`REQUEST_SECONDS` at most, together.
+The token file holds JSON `{"access_token", "refresh_token"}`, as /api/auth/token answers it, or one bare access token.
+Renewed tokens are stored, encrypted, in the document store (see `credentials`). All requests of one call of `states`
+take `REQUEST_SECONDS` at most.
 """
 
 import re
@@ -28,7 +27,7 @@ from skytally.jobs import dirac_rows, foreign_values
 PAGE_JOBS = 5_000
 MAX_JOB_ID = 2**63 - 1
 CLIENT_ID = "myDIRACClientID"
-# A refresh token that was refused is none any more; after these others it is not known what became of it.
+# After REFUSALS a refresh token is invalid; after UNKNOWN its state is not known.
 REFUSALS, UNKNOWN = {400, 401, 403}, {408, 502, 504}
 ATTRIBUTES = {
     "JobID": "job_id",
@@ -55,18 +54,18 @@ class DiracxJobStates:
         self._client = HttpClient(ca_file)
 
     def states(self, job_ids: Sequence[int]) -> dict[int, JobState | UnreadState]:
-        """Ask for all in as few requests as pages are needed; an id that DIRAC could not have is simply not known.
+        """Return job states, in as few pages as possible; an impossible job id counts as unknown. See the port.
 
-        The credential is looked at even where nothing is asked, so that it is never left under a key that goes.
+        The credential is read even without job ids, so that it is wrapped anew before its wrapping key is removed.
         """
         countdown = Countdown(REQUEST_SECONDS)
         self._credential.tokens()
-        wanted = sorted({job_id for job_id in job_ids if 0 < job_id <= MAX_JOB_ID})
-        found: dict[int, JobState | UnreadState] = {}
-        for start in range(0, len(wanted), PAGE_JOBS):
-            asked = wanted[start : start + PAGE_JOBS]
-            found |= dirac_rows.states(set(asked), self._search(asked, countdown))
-        return found
+        valid_ids = sorted({job_id for job_id in job_ids if 0 < job_id <= MAX_JOB_ID})
+        job_states: dict[int, JobState | UnreadState] = {}
+        for start in range(0, len(valid_ids), PAGE_JOBS):
+            batch = valid_ids[start : start + PAGE_JOBS]
+            job_states |= dirac_rows.states(set(batch), self._search(batch, countdown))
+        return job_states
 
     def _search(self, job_ids: list[int], countdown: Countdown) -> Iterator[Any]:
         body = {
@@ -74,7 +73,7 @@ class DiracxJobStates:
             "search": [{"parameter": "JobID", "operator": "in", "values": job_ids}],
             "sort": [{"parameter": "JobID", "direction": "asc"}],
         }
-        # Each page brings a job at least.
+        # Each page has at least one job.
         for page in range(1, len(job_ids) + 2):
             answer = self._post(f"/api/jobs/search?page={page}&per_page={PAGE_JOBS}", body, countdown)
             if answer.status in {200, 206}:
@@ -84,9 +83,7 @@ class DiracxJobStates:
         raise Unavailable("DiracX answers pages without an end")
 
     def _post(self, path: str, body: Any, countdown: Countdown) -> urllib3.BaseHTTPResponse:
-        """Ask with the token at hand, once more with a renewed one if that is refused;
-        raises Unavailable for anything unexpected.
-        """
+        """Return the answer to a request; renew a refused token once. Raise Unavailable for an unexpected answer."""
         tokens = self._credential.tokens()
         answer = self._ask(path, body, tokens, countdown)
         if answer.status == 401:
@@ -101,16 +98,16 @@ class DiracxJobStates:
             path, {"json": body, "headers": {"Authorization": f"Bearer {tokens.access_token}"}}, countdown
         )
 
-    def _request(self, path: str, how: dict[str, Any], countdown: Countdown) -> urllib3.BaseHTTPResponse:
+    def _request(self, path: str, options: dict[str, Any], countdown: Countdown) -> urllib3.BaseHTTPResponse:
         try:
-            return self._client.request("POST", self._base + path, seconds=countdown.left_seconds(), **how)
+            return self._client.request("POST", self._base + path, seconds=countdown.left_seconds(), **options)
         except NotSent:
             raise NotExchanged("DiracX does not answer: check SKYTALLY_DIRAC_URL") from None
         except urllib3.exceptions.HTTPError:
             raise Unavailable("DiracX does not answer: check SKYTALLY_DIRAC_URL") from None
 
     def _exchange(self, refresh_token: str, countdown: Countdown) -> Tokens:
-        """Trade a refresh token for a new pair (RFC 6749 6)."""
+        """Exchange a refresh token for a new pair (RFC 6749 6)."""
         form = {"grant_type": "refresh_token", "client_id": CLIENT_ID, "refresh_token": refresh_token}
         answer = self._request("/api/auth/token", {"fields": form, "encode_multipart": False}, countdown)
         if answer.status in REFUSALS:
@@ -126,7 +123,7 @@ class DiracxJobStates:
 
 
 def _is_last(content_range: str) -> bool:
-    """Say whether `jobs 200-253/254` ends the list; the status does not tell."""
+    """Return whether `jobs 200-253/254` is the last part; the status does not show it."""
     numbers = re.fullmatch(r"jobs (\d+)-(\d+)/(\d+)", content_range)
     if numbers is None:
         raise Unavailable("DiracX answered a part without saying which")
@@ -144,5 +141,5 @@ def _rows(data: bytes) -> list[Any]:
 
 
 def named(row: Any) -> Any:
-    """Return a search's row by the names that JobState has for its columns; what is no row stays what it is."""
+    """Return a row with JobState's names of its columns; what is no row stays unchanged."""
     return {name: row.get(attribute) for attribute, name in ATTRIBUTES.items()} if isinstance(row, Mapping) else row

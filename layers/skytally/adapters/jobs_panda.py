@@ -1,7 +1,7 @@
 """PanDA's jobs by the JSON of its monitor, BigPanDA: `GET {base}/jobs/?json&…`, one request at a time.
 
-Several values are parted by `|`: a comma is an AND, and keeps the archive from being asked. Both ends of a window are
-named, without a zone. A redirect or a page instead of JSON is a login that is wanted, so an outage and never "no jobs".
+Several values are separated by `|`: a comma means AND, and would exclude the archive. Both ends of a window are given,
+without a zone. A redirect or a page instead of JSON is a login form, so it is an outage and never "no jobs".
 """
 
 import itertools
@@ -21,24 +21,28 @@ AGENT = "skytally panda_collect"
 
 
 class PandaJobRows:
-    """One BigPanDA monitor, and the key of a service account where it wants one."""
+    """One BigPanDA monitor, and the key of a service account if it needs one."""
 
     def __init__(self, base: str, token_file: Path | None = None) -> None:
         self._base, self._token_file = base.rstrip("/"), token_file
         self._client = HttpClient()
-        # Any number that was not sent before keeps an answer from coming out of a cache.
+        # A new number in each request avoids cached answers.
         self._numbers = itertools.count(time.time_ns() // 1_000_000)
 
-    def rows(self, asked: Slice) -> list[Any]:
+    def rows(self, request: Slice) -> list[Any]:
         """Return a slice's rows; see the port."""
-        told = {"computingsite": "|".join(asked.queues), "jobstatus": "|".join(asked.statuses), **_window(asked)}
-        told |= {
-            "limit": str(asked.limit),
+        params = {
+            "computingsite": "|".join(request.queues),
+            "jobstatus": "|".join(request.statuses),
+            **_window(request),
+        }
+        params |= {
+            "limit": str(request.limit),
             "outputs": "jobs",
             "timestamp": str(next(self._numbers)),
             "fields": ",".join(FIELDS),
         }
-        query = "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in told.items())
+        query = "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in params.items())
         return _jobs(self._get(f"{self._base}/jobs/?json&{query}"))
 
     def _get(self, url: str) -> bytes:
@@ -71,11 +75,11 @@ class PandaJobRows:
         return {"Authorization": f"Token {key}"}
 
 
-def _window(asked: Slice) -> dict[str, str]:
-    begin, end = (f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in (asked.from_at, asked.until_at))
-    if asked.moment == "modificationtime":
+def _window(request: Slice) -> dict[str, str]:
+    begin, end = (f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in (request.from_at, request.until_at))
+    if request.moment == "modificationtime":
         return {"date_from": begin, "date_to": end}
-    return {f"{asked.moment}range": f"{begin}|{end}"}
+    return {f"{request.moment}range": f"{begin}|{end}"}
 
 
 def _jobs(body: bytes) -> list[Any]:

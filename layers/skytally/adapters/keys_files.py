@@ -1,10 +1,10 @@
 """Keys as files, as OpenFaaS mounts its secrets: `<purpose>-<yyyymmddhhmmss>` in UTC, each 64 hex digits.
 
-A process accepts a new key from its next request on, but uses it only `ACCEPTED_BEFORE_USE` after the file came to
-where the process reads it: by then every other process has it too, also where a platform hands keys out by rolling its
-functions one after another. A key must be handed out `HANDED_OUT_WITHIN` after the time in its name; from then on it is
-used at once, so that no process that starts later goes back to an older key. Older keys go on opening what they made,
-and are retired when the last of it has ended.
+A process accepts a new key from its next request on, but uses it only `ACCEPTED_BEFORE_USE` after it can read the file.
+By then every other process has the key too, even on a platform that changes its functions one after another. All
+processes must have a key `HANDED_OUT_WITHIN` after the time in its name. From then on it is used at once, so that a
+process that starts later does not use an older key. Older keys still verify and decrypt what they made, and are retired
+after the last of it has expired.
 """
 
 import itertools
@@ -26,14 +26,14 @@ HOW_TO_BEGIN = "run `skytally keys init`, or mount the secrets there; SKYTALLY_K
 PURPOSES = ("master", "wrapping", "token")
 ACCEPTED_BEFORE_USE = timedelta(minutes=5)
 HANDED_OUT_WITHIN = timedelta(days=1)
-# What a key makes ends after so long: claims after 7 days, tokens after 366; a day more for clocks and sweeps.
+# How long things made by a key are valid: claims 7 days, tokens 366; and a day more for clocks and sweeps.
 OPENS_FOR = {"master": timedelta(days=8), "wrapping": timedelta(days=8), "token": timedelta(days=367)}
 _NAME = re.compile(r"(master|wrapping|token)-([0-9]{14})")
 _HEX_KEY = re.compile(rb"[0-9a-f]{64}")
 
 
 class KeyFile(Struct, frozen=True):
-    """A key, when it was made, and from when on it may be used."""
+    """A key, when it was made, and when its use begins."""
 
     key: Key
     made_at: datetime
@@ -51,15 +51,15 @@ class KeyFiles:
         self._read: dict[str, list[KeyFile]] = {}
 
     def keyring(self) -> Keyring:
-        """Return all keys, the one in use first; raises Misconfigured where a purpose has none."""
-        found = self.files()
-        missing = [purpose for purpose, files in found.items() if not files]
+        """Return all keys, the one in use first; raise Misconfigured for a purpose without a key."""
+        by_purpose = self.files()
+        missing = [purpose for purpose, files in by_purpose.items() if not files]
         if missing:
             raise _unusable(self._folder, f"there is none for {' and '.join(missing)}: {HOW_TO_BEGIN}")
-        return Keyring(**{purpose: tuple(_in_use_first(files, self._clock())) for purpose, files in found.items()})
+        return Keyring(**{purpose: tuple(_in_use_first(files, self._clock())) for purpose, files in by_purpose.items()})
 
     def files(self) -> dict[str, list[KeyFile]]:
-        """Return the keys of each purpose, newest first, read again where one has come or gone.
+        """Return the keys of each purpose, newest first; read them again after a change of the folder.
 
         Only regular files are read.
         """
@@ -80,12 +80,12 @@ class KeyFiles:
             return self._read
 
     def odd(self) -> list[str]:
-        """Name what is named like a key and is no regular file: a pipe would hold whoever reads it for ever."""
+        """Return the names of key files that are no regular files: reading a pipe would block for ever."""
         self.files()
         return self._odd
 
     def add(self, purpose: str) -> Path:
-        """Make a new key of a purpose, mode 0600; of two made in one second, the later is named by the next."""
+        """Create a key of a purpose, mode 0600, and return its path; a taken second in a name becomes the next one."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         moment = self._clock().astimezone(UTC)
         while (path := self._folder / f"{purpose}-{moment:%Y%m%d%H%M%S}").exists():
@@ -102,12 +102,12 @@ class KeyFiles:
         return path
 
     def init(self) -> list[Path]:
-        """Make the first key of each purpose that has none; answer the new ones."""
-        have = self.files() if self._folder.is_dir() else {}
-        return [self.add(purpose) for purpose in PURPOSES if not have.get(purpose)]
+        """Create the first key of each purpose without one; return the new paths."""
+        existing = self.files() if self._folder.is_dir() else {}
+        return [self.add(purpose) for purpose in PURPOSES if not existing.get(purpose)]
 
     def retired(self, purpose: str) -> list[Path]:
-        """Name the keys that nobody needs any more, because the last thing that they made has ended."""
+        """Return the keys that are not needed any more: everything that they made has expired."""
         files, now = self.files()[purpose], self._clock()
         return [
             self._folder / file.key.name
@@ -116,22 +116,22 @@ class KeyFiles:
         ]
 
     def older_than(self, path: Path) -> list[Path]:
-        """Name the keys of the same purpose that a new one replaces."""
+        """Return the keys of the same purpose that a new one replaces."""
         purpose = path.name.partition("-")[0]
         return [self._folder / file.key.name for file in self.files()[purpose] if file.key.name < path.name]
 
 
 def needed_until(file: KeyFile, files: list[KeyFile]) -> datetime | None:
-    """Return when the last thing that a key may have made has ended; None while no newer one has been made."""
+    """Return when everything that a key may have made has expired; None while there is no newer key."""
     purpose = file.key.name.partition("-")[0]
     newer = (new.made_at for new, old in itertools.pairwise(files) if old is file)
     return next((made_at + HANDED_OUT_WITHIN + OPENS_FOR[purpose] for made_at in newer), None)
 
 
 def _in_use_first(files: list[KeyFile], now: datetime) -> list[Key]:
-    """Put the newest key that everybody accepts by now in front; of keys that are all too new, the oldest."""
-    used = next((file.key for file in files if file.used_from <= now), files[-1].key)
-    return [used, *(file.key for file in files if file.key is not used)]
+    """Return the keys with the newest one that all processes accept first; if all are too new, the oldest first."""
+    in_use = next((file.key for file in files if file.used_from <= now), files[-1].key)
+    return [in_use, *(file.key for file in files if file.key is not in_use)]
 
 
 def _file(path: Path) -> KeyFile:
@@ -152,9 +152,7 @@ def _time_of(name: str) -> datetime:
 
 
 def _unusable(folder: Path, problem: str) -> Misconfigured:
-    """Return the error of keys that are not there:
-    a caller learns no path, and no time mends it without the operator.
-    """
+    """Return the error of unusable keys: callers get no path, and only the operator can correct it."""
     return Misconfigured(
         "the server's keys cannot be used: tell its operator, and ask again", reason=f"the keys in {folder}: {problem}"
     )

@@ -1,13 +1,13 @@
-"""Objects as files: a create is a hard link, which exactly one of any number of processes makes.
+"""Objects as files: a create is a hard link, in which exactly one of any number of processes succeeds.
 
 ::
 
-    <root>/.tmp/<random>        being written; what killed processes left goes after an hour
+    <root>/.tmp/<random>        being written; files of killed processes are removed after an hour
     <root>/<key>                whole and durable from the moment it has this name
 
-link(2) fails with EEXIST for all but one caller, on every POSIX file system (NFS included, where O_EXCL once was not).
-The file and every folder above it are synced before the create is answered. Folders that a delete leaves empty go too;
-a create that meets this makes them again before it has linked anything.
+link(2) fails with EEXIST for all but one caller, on every POSIX file system, including NFS. The file and every folder
+above it are synced before the create returns. A delete removes folders that it leaves empty; a concurrent create makes
+them again before it links.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from skytally.core.errors import NotFound, Unavailable
 from skytally.core.ports import OBJECT_KEY, Created, DiskUsage, Exists, checked_key, checked_prefix
 
 LEFT_OVER_AFTER = timedelta(hours=1)
-# Each try loses only to a delete that falls between two calls; a busy machine can make many of those fall.
+# A try fails only by a delete between two calls, of which a busy machine may have many.
 FOLDER_TRIES = 1_000
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -38,11 +38,11 @@ class FilesystemObjects:
         self._tidied_at = datetime.min.replace(tzinfo=UTC)
 
     def create(self, key: str, data: bytes) -> Created | Exists:
-        """Write a temporary file whole, then give it the name if nobody has it."""
+        """Write a temporary file, then link it to its name if that is free; see the port."""
         return self.create_streamed(key, io.BytesIO(data))
 
     def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
-        """Create while the body is read into a temporary file that has no name yet."""
+        """Create from a body that is read into a temporary file first; see the port."""
         target = self._root / checked_key(key)
         with _answering("written"), self._written(body) as (temporary, stored_at):
             self._tidy(stored_at)
@@ -52,7 +52,7 @@ class FilesystemObjects:
         return Created(stored_at)
 
     def get(self, key: str) -> bytes:
-        """Read a file whole."""
+        """Return a whole file; see the port."""
         with _answering("read"):
             try:
                 return (self._root / checked_key(key)).read_bytes()
@@ -60,7 +60,7 @@ class FilesystemObjects:
                 raise NotFound("there is no such object") from None
 
     def delete(self, key: str) -> None:
-        """Remove a file, and the folders that this leaves empty."""
+        """Remove a file, and folders that are empty then; see the port."""
         path = self._root / checked_key(key)
         with _answering("written"), contextlib.suppress(*ABSENT):
             path.unlink(missing_ok=True)
@@ -68,13 +68,13 @@ class FilesystemObjects:
             _remove_empty(path.parent, self._root)
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Walk the folders in key order, entering only those that the prefix allows."""
+        """Return keys in order, from the folders that match the prefix; see the port."""
         folder, slash, _ = checked_prefix(prefix).rpartition("/")
         with _answering("read"):
             yield from self._walk(folder + slash, prefix)
 
     def rooms(self) -> Sequence[DiskUsage]:
-        """Return the disk that the folder lies on; none before anything was written."""
+        """Return the folder's disk; none before the first write."""
         with _answering("read"):
             try:
                 disk = shutil.disk_usage(self._root)
@@ -83,7 +83,7 @@ class FilesystemObjects:
         return [DiskUsage.of_disk("the disk of the objects", disk.free, disk.total)]
 
     def versioned(self) -> bool:
-        """Return no: a file that is removed is gone for everybody who opens it by name."""
+        """Return False: a removed file cannot be opened by its name any more."""
         return False
 
     def _walk(self, path: str, prefix: str) -> Iterator[str]:
@@ -95,7 +95,7 @@ class FilesystemObjects:
 
     @contextlib.contextmanager
     def _written(self, body: BinaryIO) -> Iterator[tuple[Path, datetime]]:
-        """Write a temporary file, and remove it whatever becomes of it; yields its path and the file system's clock."""
+        """Write a temporary file, yield its path and the file system's time, and remove it at the end."""
         _make_folders(self._temporary, self._root)
         path = self._temporary / secrets.token_hex(16)
         try:
@@ -104,7 +104,7 @@ class FilesystemObjects:
             path.unlink(missing_ok=True)
 
     def _tidy(self, now: datetime) -> None:
-        """Remove, once an hour, what killed processes left half made."""
+        """Remove, once an hour, temporary files of killed processes."""
         if now - self._tidied_at < LEFT_OVER_AFTER:
             return
         self._tidied_at = now
@@ -116,7 +116,7 @@ class FilesystemObjects:
 
 @contextlib.contextmanager
 def _answering(done: str) -> Iterator[None]:
-    """Turn what the operating system refuses into an outage."""
+    """Raise Unavailable for the operating system's errors in the block."""
     try:
         yield
     except OSError as error:
@@ -124,9 +124,7 @@ def _answering(done: str) -> Iterator[None]:
 
 
 def _names(folder: Path) -> list[str]:
-    """List a folder in key order, folders with their slash;
-    one that is gone has none, and what begins with a dot is not an object.
-    """
+    """Return a folder's names in key order, folders with a slash; none of a missing folder, and none with a dot."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name + "/" * entry.is_dir() for entry in entries if not entry.name.startswith("."))
@@ -135,7 +133,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _link(temporary: Path, target: Path, root: Path) -> bool:
-    """Give a file its name, or say that somebody has it; a folder that a delete removed meanwhile is made again."""
+    """Link a file to its name, or return False if the name is taken; a removed folder is made again."""
     for _ in range(FOLDER_TRIES):
         try:
             _make_folders(target.parent, root)

@@ -46,11 +46,11 @@ class GcsObjects:
         self._made: Any = None
 
     def create(self, key: str, data: bytes) -> Created | Exists:
-        """Upload unless the name is taken; a refused condition is the only answer that means taken."""
+        """Upload unless the name is taken: only a failed precondition means taken; see the port."""
         return self._upload(self._blob(key), io.BytesIO(data), len(data))
 
     def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
-        """Upload piece by piece as the body is read; the condition holds until the last piece is there."""
+        """Upload piece by piece as the body is read; the condition is checked with the last piece. See the port."""
         return self._upload(self._blob(key, PIECE_BYTES), body, None)
 
     @staticmethod
@@ -66,19 +66,19 @@ class GcsObjects:
         return Created(blob.time_created)
 
     def get(self, key: str) -> bytes:
-        """Read an object whole."""
+        """Return a whole object; see the port."""
         data: bytes = self._ask_of(key, lambda blob: blob.download_as_bytes(raw_download=True, **PATIENCE))
         return data
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is success."""
+        """Delete an object; an absent one is success."""
         with contextlib.suppress(NotFound):
             self._ask_of(key, lambda blob: blob.delete(**PATIENCE))
 
     def list(self, prefix: str) -> Iterator[str]:
-        """List in key order, page by page."""
-        asked = self._prefix + checked_prefix(prefix)
-        pages = self._ask(lambda: self._bucket().list_blobs(prefix=asked, **PATIENCE)).pages
+        """Return keys in order, page by page; see the port."""
+        full_prefix = self._prefix + checked_prefix(prefix)
+        pages = self._ask(lambda: self._bucket().list_blobs(prefix=full_prefix, **PATIENCE)).pages
         while True:
             page = self._ask(lambda: next(pages, None))
             if page is None:
@@ -86,17 +86,17 @@ class GcsObjects:
             yield from filter(OBJECT_KEY.fullmatch, (blob.name.removeprefix(self._prefix) for blob in page))
 
     def rooms(self) -> Sequence[DiskUsage]:
-        """Return none: a bucket has no end that can be asked for."""
+        """Return none: a bucket has no limit."""
         return ()
 
     def versioned(self) -> bool:
-        """Say whether the bucket keeps versions or deleted objects, which keeps payloads."""
+        """Return whether the bucket keeps versions or deleted objects, and with them payloads."""
         bucket = self._bucket()
         self._ask(lambda: bucket.reload(**PATIENCE))
         return bool(bucket.versioning_enabled or bucket.soft_delete_policy.retention_duration_seconds)
 
     def _ask_of(self, key: str, question: Callable[[Any], T]) -> T:
-        """Ask something of one object, or raise NotFound."""
+        """Return the result of a call on one object, or raise NotFound."""
         blob = self._blob(key)
         try:
             return question(blob)
@@ -128,7 +128,7 @@ class GcsObjects:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    """Say what is wrong by the error's kind; its text may hold a URL."""
+    """Return the error by its class alone; its text may contain a URL."""
     return Unavailable(
         f"the object store did not do this ({type(error).__name__}): check SKYTALLY_OBJECTS, and ask again"
     )

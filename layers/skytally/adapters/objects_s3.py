@@ -30,9 +30,7 @@ POOL_CONNECTIONS = 64
 
 
 class S3Objects:
-    """The objects port on one bucket and prefix, safe from any thread;
-    a client for creates and one, which retries, for the rest.
-    """
+    """The objects port on one bucket and prefix, safe for threads; creates have their own client without retries."""
 
     def __init__(self, bucket: str, prefix: str, endpoint: str | None = None) -> None:
         self._bucket, self._prefix = bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
@@ -42,7 +40,7 @@ class S3Objects:
         self._clients: dict[tuple[int, bool], Any] = {}
 
     def create(self, key: str, data: bytes) -> Created | Exists:
-        """Put unless the name is taken; a refused condition is the only answer that means taken."""
+        """Put unless the name is taken: only a failed precondition means taken; see the port."""
         return self._put(self._client(attempts=1), key, data)
 
     def _put(self, client: Any, key: str, data: Any) -> Created | Exists:
@@ -58,24 +56,24 @@ class S3Objects:
         return Created(_clock(answer))
 
     def get(self, key: str) -> bytes:
-        """Read an object whole."""
+        """Return a whole object; see the port."""
         where = self._at(key)
         data: bytes = self._ask(lambda s3: s3.get_object(**where)["Body"].read())
         return data
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is success, whether the store says so or not."""
+        """Delete an object; an absent one is success, whatever the store answers."""
         where = self._at(key)
         with contextlib.suppress(NotFound):
             self._ask(lambda s3: s3.delete_object(**where))
 
     def list(self, prefix: str) -> Iterator[str]:
-        """List in key order, a page of a thousand at a time."""
-        asked = self._prefix + checked_prefix(prefix)
+        """Return keys in order, a thousand per page; see the port."""
+        full_prefix = self._prefix + checked_prefix(prefix)
         more: dict[str, str] = {}
         while True:
-            page = self._page(asked, more)
-            names = (found["Key"].removeprefix(self._prefix) for found in page.get("Contents", ()))
+            page = self._page(full_prefix, more)
+            names = (item["Key"].removeprefix(self._prefix) for item in page.get("Contents", ()))
             yield from filter(OBJECT_KEY.fullmatch, names)
             if not page.get("IsTruncated"):
                 return
@@ -88,17 +86,15 @@ class S3Objects:
         return {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
 
     def rooms(self) -> Sequence[DiskUsage]:
-        """Return none: a bucket has no end that can be asked for."""
+        """Return none: a bucket has no limit."""
         return ()
 
     def versioned(self) -> bool:
-        """Say whether the bucket keeps versions,
-        which breaks a create's promise on some stores and keeps payloads on all.
-        """
+        """Return whether the bucket keeps versions: they break creates on some stores, and keep payloads on all."""
         return bool(self._ask(lambda s3: s3.get_bucket_versioning(Bucket=self._bucket)).get("Status"))
 
     def create_streamed(self, key: str, body: BinaryIO) -> Created | Exists:
-        """Create while the body is read: unsigned, since signing reads a body before it is sent."""
+        """Create as the body is read: unsigned, since signing would read the whole body first. See the port."""
         return self._put(self._client(attempts=1, signed=False), key, body)
 
     def _ask(self, question: Callable[[Any], T]) -> T:
@@ -150,6 +146,6 @@ def _clock(answer: dict[str, Any]) -> datetime:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    """Say what is wrong by the store's short code, which holds no key and no secret."""
+    """Return the error by the store's short code, which contains no key and no secret."""
     code = error.response.get("Error", {}).get("Code", "?") if isinstance(error, ClientError) else type(error).__name__
     return Unavailable(f"the object store did not do this ({code}): check SKYTALLY_OBJECTS, and ask again")

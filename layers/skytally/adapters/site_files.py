@@ -1,4 +1,4 @@
-"""Site data in a file or an object, read again when it changes: a deny list must count at once."""
+"""Site data in a file or an object, read again after a change: a deny list must count at once."""
 
 import logging
 import threading
@@ -17,8 +17,7 @@ log = logging.getLogger("skytally")
 
 
 class SiteData:
-    """Where the site data lie: nowhere, at a path (looked at with every request),
-    or in an object (read every half minute).
+    """The place of the site data: none, a path (checked with every request), or an object (read every half minute).
 
     Invariant: what was read last and made sense is what counts, its deny list too, until something newer makes sense.
     """
@@ -32,7 +31,7 @@ class SiteData:
         self._fault: SiteFault | None = None
 
     def site(self) -> Site:
-        """Return the newest data that made sense; raises Misconfigured where none have since this process began."""
+        """Return the newest valid data; raise Misconfigured if there were none since this process began."""
         self._look()
         site, fault = self._site, self._fault
         if site is None:
@@ -41,12 +40,12 @@ class SiteData:
         return site
 
     def fault(self) -> SiteFault | None:
-        """Return what is wrong with the data as they are now, or None."""
+        """Return the fault of the current data, or None."""
         self._look()
         return self._fault
 
     def _look(self) -> None:
-        """Read what has changed; nobody who has data waits for an object that another thread is reading."""
+        """Read changed data; with older data a caller does not wait for another thread that is reading."""
         if not self._where or not self._lock.acquire(blocking=self._site is None or not self._is_object):
             return
         try:
@@ -58,7 +57,7 @@ class SiteData:
             self._lock.release()
 
     def _state(self) -> object:
-        """Return what changes when the data may have changed."""
+        """Return a value that changes with the data."""
         if self._is_object:
             return self._clock().timestamp() // OBJECT_KEPT.total_seconds()
         try:
@@ -74,15 +73,15 @@ class SiteData:
             self._note(broken)
 
     def _note(self, broken: BrokenSiteData) -> None:
-        """Remember a fault with its begin, and tell the operator once."""
-        known = self._fault
-        self._fault = SiteFault(known.since if known else self._clock(), broken.place, broken.reason)
-        if known is None or known.reason != broken.reason:
+        """Keep a fault with its beginning, and log it once."""
+        previous = self._fault
+        self._fault = SiteFault(previous.since if previous else self._clock(), broken.place, broken.reason)
+        if previous is None or previous.reason != broken.reason:
             which = "there are no older ones" if self._site is None else "the last good ones count"
             log.error(logs.Fields(message=f"the site data are broken, {which}: {broken.reason}"))
 
     def _text(self) -> str:
-        """Return the file's text without a byte order mark; raise BrokenSiteData where there is none."""
+        """Return the file's text without a byte order mark; raise BrokenSiteData if there is none."""
         try:
             return (self._object() if self._is_object else Path(self._where).read_bytes()).decode("utf-8-sig")
         except Misconfigured as error:

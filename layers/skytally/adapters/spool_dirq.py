@@ -16,8 +16,7 @@ GRANULARITY_SECONDS = 60
 
 
 def add(spool: Path, messages: Sequence[str], now: datetime) -> list[Path]:
-    """Put messages into a spool, to be sent in their order, and return their files;
-    raises Malformed where nothing can be written.
+    """Write messages into a spool, to be sent in order, and return their files; raise Malformed if that fails.
 
     Each appears whole and durable or not at all: after a crash the spool holds the first of them, and adding all of
     them again is right.

@@ -1,4 +1,4 @@
-"""`skytally`: what an operator does from a shell. `skytally COMMAND --help` shows examples."""
+"""`skytally`: the operator's command line. `skytally COMMAND --help` shows examples."""
 
 import io
 import sys
@@ -54,7 +54,7 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; what the project raises becomes one line on standard error and an exit code."""
+    """Run the command line; print an error as one line on standard error, and exit with its code."""
     try:
         sys.exit(cli(standalone_mode=False))
     except SkytallyError as error:

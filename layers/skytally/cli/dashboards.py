@@ -105,8 +105,8 @@ def grafana(
     """
     prefix = _checked(prefix)
     url = url or Config.from_env().documents_url.split(",")[0]
-    found = URL.fullmatch(url)
-    if not found:
+    match = URL.fullmatch(url)
+    if not match:
         raise Malformed(
             "--url must be where Grafana finds the search engine, as https://search.example.org:9200, without a "
             "password"
@@ -115,8 +115,8 @@ def grafana(
         raise Malformed("--key-file must be a path without $ and }: Grafana's provisioning files cannot name any other")
     if user and not key_file:
         raise Malformed("--user needs --key-file: the file from which Grafana reads that user's password")
-    source = grafana_files.ENGINES[engine or found["engine"] or "elasticsearch"]
-    access = grafana_files.Access(source, found["url"], key_file, user)
+    source = grafana_files.ENGINES[engine or match["engine"] or "elasticsearch"]
+    access = grafana_files.Access(source, match["url"], key_file, user)
     for name, text in grafana_files.files(prefix, _names(prefix), access, folder).items():
         _write(out / name, text)
         say(out / name, err=True)

@@ -1,6 +1,4 @@
-"""`skytally deploy`: functions and secrets on a FaaS, as a description wants them;
-Terraform calls these, and people may.
-"""
+"""`skytally deploy`: functions and secrets on a FaaS platform by a description; for people and for Terraform."""
 
 import contextlib
 import difflib
@@ -94,20 +92,22 @@ DESCRIPTION = click.argument("description", type=click.File("rb"))
 
 
 def on_platform(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the platform that its options name."""
+    """Return a command that gets the platform of its options."""
 
     @functools.wraps(command)
     def with_platform(platform: str, site: Site, **options: Any) -> Any:
         where = {name: options.pop(name) for name in ("gateway", "password_file", "ca", "insecure", "kubeconfig")}
         seconds = options.get("seconds", DEFAULT_SECONDS)
-        made = _knative(where["kubeconfig"], site, seconds) if platform == "knative" else _openfaas(where, seconds)
-        return command(made, **options)
+        selected_platform = (
+            _knative(where["kubeconfig"], site, seconds) if platform == "knative" else _openfaas(where, seconds)
+        )
+        return command(selected_platform, **options)
 
     return _with_options(PLATFORM_OPTIONS, on_site(with_platform))
 
 
 def on_site(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the site on a cluster that its options name."""
+    """Return a command that gets the cluster's site of its options."""
 
     @functools.wraps(command)
     def with_site(**options: Any) -> Any:
@@ -121,12 +121,12 @@ def on_site(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_options(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
-    return functools.reduce(lambda made, option: option(made), reversed(options), command)
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 @contextlib.contextmanager
 def _usage() -> Iterator[None]:
-    """Say what is wrong with an option as click does, with its exit code."""
+    """Raise click's usage error for a malformed option, so that it has click's exit code."""
     try:
         yield
     except Malformed as error:
@@ -142,9 +142,9 @@ def _openfaas(where: Mapping[str, Any], seconds: float) -> FunctionPlatform:
     return functions_openfaas.OpenFaasFunctions(where["gateway"], password, where["ca"], tell, seconds)
 
 
-def _knative(named: Path | None, site: Site, seconds: float) -> FunctionPlatform:
-    usual = DEFAULT_KUBECONFIG.expanduser()
-    path = named or (usual if usual.is_file() else None)
+def _knative(kubeconfig_path: Path | None, site: Site, seconds: float) -> FunctionPlatform:
+    default_path = DEFAULT_KUBECONFIG.expanduser()
+    path = kubeconfig_path or (default_path if default_path.is_file() else None)
     access = kubeconfig.from_kubeconfig(path) if path else kubeconfig.from_pod()
     return KnativeFunctions(Cluster(access, site.namespace, seconds), site)
 
@@ -188,10 +188,10 @@ def deploy() -> None:
     help="how long each function may take to answer",
 )
 def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], seconds: float) -> None:
-    """Bring all functions to what DESCRIPTION wants, and wait until they answer.
+    """Deploy all functions as DESCRIPTION specifies, and wait until they answer.
 
-    Functions that run are changed one after another. Where the new version of one does not answer, the command ends
-    with what the platform says of it, and those after it stay as they are.
+    Running functions are changed one after another. If a new version does not answer, the command ends with the
+    platform's reason, and the functions after it stay unchanged.
 
     \b
     Examples:
@@ -201,14 +201,16 @@ def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], s
       skytally deploy apply --platform knative --namespace skytally site.yaml
       terraform output -json deployment | skytally deploy apply -
     """
-    described, everything = _read(description)
-    _check_services(only, {one.service for one in everything})
-    wanted = [one for one in everything if not only or one.service in only]
+    parsed, everything = _read(description)
+    _check_services(only, {specification.service for specification in everything})
+    specifications = [specification for specification in everything if not only or specification.service in only]
     for name in rollout.unwanted(platform.services(), everything):
         say(f"{name} is no function of this version of skytally: `skytally deploy remove {name}` removes it", err=True)
-    rollout.hand_over(platform, described.secret_files, {name for one in wanted for name in one.secrets}, say)
+    rollout.hand_over(
+        platform, parsed.secret_files, {name for specification in specifications for name in specification.secrets}, say
+    )
     with _progress("rolling out"):
-        rollout.roll_out(platform, wanted, Pace(seconds=seconds), say)
+        rollout.roll_out(platform, specifications, Pace(seconds=seconds), say)
 
 
 @deploy.command("status")
@@ -216,17 +218,17 @@ def apply(platform: FunctionPlatform, description: Any, only: tuple[str, ...], s
 @DESCRIPTION
 @AS_JSON
 def show_status(platform: FunctionPlatform, description: Any, *, as_json: bool) -> None:
-    """Say how what runs differs from what DESCRIPTION wants; exit code 3 where it does.
+    """Show how the deployed functions differ from DESCRIPTION; exit with 3 if they do.
 
     \b
     Example:
       terraform output -json deployment | skytally deploy status -
     """
-    described, wanted = _read(description)
-    rows = rollout.status(platform, wanted, described.secret_names, described.secret_files)
+    parsed, specifications = _read(description)
+    rows = rollout.status(platform, specifications, parsed.secret_names, parsed.secret_files)
     if as_json:
-        told = [{"name": row.name, "kind": row.kind, "state": row.drift.value, "words": row.words} for row in rows]
-        say_json(told)
+        fields = [{"name": row.name, "kind": row.kind, "state": row.drift.value, "words": row.words} for row in rows]
+        say_json(fields)
     else:
         show(
             ("name", "kind", "state", "what the platform says"),
@@ -265,10 +267,10 @@ def remove(platform: FunctionPlatform, names: tuple[str, ...], *, everything: bo
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @AS_JSON
 def put_secrets(platform: FunctionPlatform, folder: Path, *, as_json: bool) -> None:
-    """Hand the keys in FOLDER that functions use to the platform as secrets; values are never printed.
+    """Put the keys in FOLDER that functions use on the platform as secrets; values are never printed.
 
-    FOLDER is as `skytally keys` makes it. What else is in it stays here, such as the key that signs statements: no
-    function holds it.
+    FOLDER is made by `skytally keys`. Other files in it stay here, such as the key that signs statements, which no
+    function needs.
 
     \b
     Example:
@@ -294,7 +296,7 @@ def put_secrets(platform: FunctionPlatform, folder: Path, *, as_json: bool) -> N
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @AS_JSON
 def put_secret(platform: FunctionPlatform, name: str, file: Path, *, as_json: bool) -> None:
-    """Hand FILE to the platform as the secret NAME; its value is never printed.
+    """Put FILE on the platform as the secret NAME; its value is never printed.
 
     \b
     Example:
@@ -309,7 +311,7 @@ def put_secret(platform: FunctionPlatform, name: str, file: Path, *, as_json: bo
 @click.argument("name")
 @AS_JSON
 def remove_secret(platform: FunctionPlatform, name: str, *, as_json: bool) -> None:
-    """Let the platform forget a secret; functions that run keep what they mounted.
+    """Remove a secret from the platform; running functions keep what they have mounted.
 
     \b
     Example:
@@ -328,7 +330,7 @@ def _removed(was_there: bool) -> str:
 
 
 def _say_states(states: Iterable[tuple[str, str]], *, as_json: bool) -> None:
-    """Say what became of each name, as soon as it is done, or all together as JSON."""
+    """Print the state of each name as soon as it is done, or all together as JSON."""
     if as_json:
         say_json([{"name": name, "state": state} for name, state in states])
         return
@@ -356,23 +358,22 @@ def show_catalog() -> None:
 @deploy.command("stack-file")
 @DESCRIPTION
 def show_stack(description: Any) -> None:
-    """Print DESCRIPTION as stack.yml for `faas-cli deploy`: every setting, secret, annotation and limit is in it.
+    """Print DESCRIPTION as stack.yml for `faas-cli deploy`, with every setting, secret, annotation and limit.
 
     \b
     Example:
       skytally deploy stack-file site.yaml > stack.yml
       faas-cli deploy -f stack.yml
     """
-    _, wanted = _read(description)
-    click.echo(yaml.safe_dump(functions_openfaas.stack(wanted), sort_keys=False, width=120), nl=False)
+    _, specifications = _read(description)
+    click.echo(yaml.safe_dump(functions_openfaas.stack(specifications), sort_keys=False, width=120), nl=False)
 
 
 @deploy.command("manifests")
 @on_site
 @DESCRIPTION
 def show_manifests(description: Any, site: Site) -> None:
-    """Print DESCRIPTION as Kubernetes objects for GitOps:
-    what `apply --platform knative` applies, byte for byte, without secrets.
+    """Print DESCRIPTION as Kubernetes objects for GitOps, as `apply --platform knative` applies them, without secrets.
 
     Secrets are handed over by `skytally deploy secrets --platform knative FOLDER`, or by the cluster's own means: the
     one key of each is its name. Timers stand last, since a tick before its function answers is a failed one.
@@ -382,41 +383,43 @@ def show_manifests(description: Any, site: Site) -> None:
       skytally deploy manifests site.yaml > skytally.yaml
       kubectl apply --server-side -f skytally.yaml
     """
-    _, wanted = _read(description)
-    click.echo("---\n".join(manifests.dump(manifest) for manifest in manifests.all_manifests(wanted, site)), nl=False)
+    _, specifications = _read(description)
+    click.echo(
+        "---\n".join(manifests.dump(manifest) for manifest in manifests.all_manifests(specifications, site)), nl=False
+    )
 
 
 def _read(description: Any) -> tuple[descriptions.Description, list[Specification]]:
-    described = descriptions.parse(description.read())
-    wanted = descriptions.specifications(described)
-    for one in wanted:
-        _check_settings(one.settings)
-    return described, wanted
+    parsed = descriptions.parse(description.read())
+    specifications = descriptions.specifications(parsed)
+    for specification in specifications:
+        _check_settings(specification.settings)
+    return parsed, specifications
 
 
 def _check_settings(settings: Mapping[str, str]) -> None:
-    """Raise Malformed for a setting that no function has, or whose value no function could read."""
-    known = set(setting_names().values())
+    """Raise Malformed for an unknown setting or an invalid value."""
+    valid_names = set(setting_names().values())
     for name in settings:
-        if name.startswith("SKYTALLY_") and name not in known:
-            raise Malformed(f"{name} is no setting{_suggestion(name, known)}")
+        if name.startswith("SKYTALLY_") and name not in valid_names:
+            raise Malformed(f"{name} is no setting{_suggestion(name, valid_names)}")
     try:
         Config.from_env(settings)
     except Misconfigured as error:
         raise Malformed(f"the description: {error.reason}") from None
 
 
-def _check_services(names: Iterable[str], known: Iterable[str]) -> None:
+def _check_services(names: Iterable[str], valid_names: Iterable[str]) -> None:
     for name in names:
-        if name not in known:
-            raise click.UsageError(f"there is no function {name}{_suggestion(name, known)}")
+        if name not in valid_names:
+            raise click.UsageError(f"there is no function {name}{_suggestion(name, valid_names)}")
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    closest = difflib.get_close_matches(name, sorted(known), n=1)
+def _suggestion(name: str, valid_names: Iterable[str]) -> str:
+    closest = difflib.get_close_matches(name, sorted(valid_names), n=1)
     return f": is it {closest[0]}?" if closest else ""
 
 
 def _progress(words: str) -> Any:
-    """Show that something goes on, where somebody looks."""
+    """Show progress on a terminal."""
     return Console(stderr=True).status(words) if sys.stderr.isatty() else contextlib.nullcontext()

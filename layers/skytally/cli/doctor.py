@@ -1,4 +1,4 @@
-"""`skytally doctor`: is everything that a deployment rests on there, and can it be trusted?"""
+"""`skytally doctor`: checks of everything that a deployment needs."""
 
 import contextlib
 import sys
@@ -24,8 +24,7 @@ Finding = tuple[str, str, str, str]
     "--install", is_flag=True, help="set the document store up first: templates and indices; again changes nothing"
 )
 def doctor(as_json: bool, install: bool) -> None:
-    """Check keys, site data, document store, credentials and object store,
-    and keep the object store's verdict for the functions.
+    """Check keys, site data, stores and credentials, and write the object store's verdict for the functions.
 
     The object store is tried for real, in about two seconds: creates one after another, overlapping and in a burst,
     reads after writes and deletes, versions, its clock. Secrets are issued only on a store that is SAFE.
@@ -94,7 +93,7 @@ def _credentials(config: Config) -> Iterator[Finding]:
 
 
 def _kind(url: str) -> str:
-    """Return what kind of store a URL names, and where nothing but this machine reaches it, that."""
+    """Return the kind of store that a URL names, and whether only this machine can reach it."""
     scheme = url.partition("://")[0]
     return f"{scheme}, of this machine alone" if scheme in {"sqlite", "file"} else scheme
 

@@ -1,20 +1,17 @@
-"""`skytally copy` and `retention`: moving and forgetting documents."""
+"""`skytally copy` and `skytally retention`: copy documents into another store, and remove old ones."""
 
 import contextlib
 import sys
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import click
 import msgspec
-from msgspec import Struct
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from skytally.app import wiring
-from skytally.cli.files import private_file
 from skytally.cli.terminal import AS_JSON, say_json, show
 from skytally.core import clock
 from skytally.core.config import MOST_KEPT_DAYS, Config
@@ -25,7 +22,7 @@ from skytally.core.unreadable import plain
 from skytally.operation import retention
 
 PAGE_WRITES = 2_000
-# Who may run a round, and what cannot be read, concern the old store alone.
+# Leases and notes of unreadable items belong to the old store alone.
 COPIED = [index for index in INDICES if index not in {"turn", "unreadable"}]
 EXIT_FEWER, EXIT_LEFT_OUT = 1, 3
 COLUMNS = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -34,20 +31,13 @@ COLUMNS = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn
 @click.command()
 @click.option("--from", "source", required=True, help="the store to read: sqlite:///path or https://host:9200")
 @click.option("--to", "target", required=True, help="the store to write, set up by `skytally doctor --install`")
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path(".skytally-copy.json"),
-    show_default=True,
-    help="where it is kept how far the copy got",
-)
 @AS_JSON
-def copy(source: str, target: str, state: Path, *, as_json: bool) -> None:
-    """Copy every document into another store; stop and repeat it as you like:
-    the newer version of a document always stays.
+def copy(source: str, target: str, *, as_json: bool) -> None:
+    """Copy every document into another store; the newer version of a document always stays.
 
-    For both stores SKYTALLY_DOCUMENTS_API_KEY_FILE, _CA_FILE and _PREFIX hold. Copy once while functions run, point
-    them at the new store, and copy again with another --state for what came meanwhile.
+    The copy is idempotent: it may be interrupted and repeated. For both stores SKYTALLY_DOCUMENTS_API_KEY_FILE,
+    _CA_FILE and _PREFIX hold. Copy once while functions run, point them at the new store, and copy again for the
+    documents since.
 
     A document that cannot be read, or that the new store refuses, is named on standard error and left out; all others
     are copied.
@@ -64,11 +54,9 @@ def copy(source: str, target: str, state: Path, *, as_json: bool) -> None:
     with _opened(source) as old, _opened(target) as new:
         for store in (old, new):
             store.refresh()
-        progressed = Progressed(state, f"{source} {target}")
-        _copy(old, new, progressed)
+        left_out = _copy(old, new)
         new.refresh()
         counts = {index: (old.count(index), new.count(index)) for index in COPIED}
-    left_out = progressed.left_out
     expected = {index: here - len(left_out[index]) for index, (here, _) in counts.items()}
     if as_json:
         say_json(
@@ -79,7 +67,6 @@ def copy(source: str, target: str, state: Path, *, as_json: bool) -> None:
         )
     else:
         _show(counts, expected)
-    state.unlink(missing_ok=True)
     for line in _named(left_out):
         click.echo(line, err=True)
     is_fewer = any(there < expected[index] for index, (_, there) in counts.items())
@@ -94,67 +81,28 @@ def _opened(url: str) -> Iterator[Documents]:
         yield documents
 
 
-class CopyState(Struct, frozen=True):
-    """What the file says."""
-
-    copy: str
-    keys: dict[str, str]
-    left_out: dict[str, dict[str, str]] = {}
-
-
-def _state(path: Path) -> CopyState:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=CopyState)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Malformed(f"{path} is no state of a copy: name another --state, or remove it") from None
-
-
-class Progressed:
-    """A file that says behind which key of each index the copy goes on, and which documents it left out, and why."""
-
-    def __init__(self, path: Path, what: str) -> None:
-        self._path, self._what = path, what
-        self.keys: dict[str, str] = {}
-        self.left_out: dict[str, dict[str, str]] = {index: {} for index in COPIED}
-        if path.exists():
-            known = _state(path)
-            if known.copy != what:
-                raise Malformed(f"{path} belongs to another copy: name another --state, or remove it")
-            self.keys = known.keys
-            self.left_out |= known.left_out
-
-    def leave_out(self, index: str, key: str, reason: str) -> None:
-        """Remember a document that is not copied."""
-        self.left_out[index][key] = reason
-
-    def keep(self, index: str, key: str) -> None:
-        """Go on behind this key the next time."""
-        self.keys[index] = key
-        with private_file(self._path) as file:
-            file.write(msgspec.json.encode(CopyState(self._what, self.keys, self.left_out)).decode())
-
-
-def _copy(old: Documents, new: Documents, progressed: Progressed) -> None:
+def _copy(old: Documents, new: Documents) -> dict[str, dict[str, str]]:
+    """Copy all documents; return for each index the keys that were left out, and why."""
+    left_out: dict[str, dict[str, str]] = {index: {} for index in COPIED}
     with Progress(*COLUMNS, disable=not sys.stderr.isatty()) as progress:
         for index in COPIED:
             task = progress.add_task(index, total=old.count(index))
-            leave_out = partial(progressed.leave_out, index)
-            documents = old.stored(index, INDICES[index], progressed.keys.get(index, ""), leave_out)
+            documents = old.stored(index, INDICES[index], skipped=left_out[index].__setitem__)
             while page := list(islice(documents, PAGE_WRITES)):
                 for key in _write(new, index, page):
-                    leave_out(key, "the new store refuses it: is that set up by this version?")
-                progressed.keep(index, page[-1][0])
+                    left_out[index][key] = "the new store refuses it: is that set up by this version?"
                 progress.advance(task, len(page))
+    return left_out
 
 
 def _write(new: Documents, index: str, page: list[tuple[str, int, Document]]) -> list[str]:
-    """Write a page, and return the keys of what the store refuses."""
+    """Write a page, and return the keys of documents that the store refuses."""
     outcomes = new.write([Write(index, key, version, document) for key, version, document in page]).result()
     return [key for (key, _, _), outcome in zip(page, outcomes, strict=True) if outcome is Outcome.REJECTED]
 
 
 def _named(left_out: dict[str, dict[str, str]]) -> Iterator[str]:
-    """Say how many documents were left out, and which."""
+    """Return the lines that name the documents that were left out."""
     count = sum(map(len, left_out.values()))
     if count:
         yield f"skytally: {count} {'document was' if count == 1 else 'documents were'} left out:"
@@ -163,7 +111,7 @@ def _named(left_out: dict[str, dict[str, str]]) -> Iterator[str]:
 
 
 def _show(counts: dict[str, tuple[int, int]], expected: dict[str, int]) -> None:
-    """Print how many documents there were and are; fewer are only those that nothing explains."""
+    """Print the numbers of documents; mark an index with fewer documents than expected."""
     rows = [
         (index, str(here), f"{there}{' (fewer!)' if there < expected[index] else ''}")
         for index, (here, there) in counts.items()
@@ -178,8 +126,7 @@ def _show(counts: dict[str, tuple[int, int]], expected: dict[str, int]) -> None:
     help="how long details are kept; 0 is for ever; default: SKYTALLY_KEPT_DAYS",
 )
 def forget(days: int | None) -> None:
-    """Remove details (intervals, jobs, placements, heartbeats) that are too old;
-    months, boots and scores stay for ever.
+    """Remove old details (intervals, jobs, placements, heartbeats); months, boots and scores stay for ever.
 
     The timer function documents_forget does the same once a day.
 
@@ -188,5 +135,5 @@ def forget(days: int | None) -> None:
     """
     config = Config.from_env()
     with contextlib.closing(wiring.open_documents(config)) as documents:
-        gone = retention.forget(documents, config.kept_days if days is None else days, clock.now())
-    say_json(gone)
+        removed = retention.forget(documents, config.kept_days if days is None else days, clock.now())
+    say_json(removed)

@@ -1,6 +1,4 @@
-"""`skytally statement export`: a closed month as messages for APEL,
-into a spool that `ssmsend` sends, or into files.
-"""
+"""`skytally statement export`: a closed month as messages for APEL, into a spool of `ssmsend`, or into files."""
 
 import contextlib
 import sys
@@ -65,19 +63,19 @@ def export(
       skytally statement export --month 2026-10 --format apel-cloud --spool /var/spool/apel/outgoing
       skytally statement export --month 2026-10 --format apel-job-summary --cloud uvic --output uvic.txt
     """
-    wanted = read_month(month)
+    valid_month = read_month(month)
     if (spool is None) == (output is None):
         raise click.UsageError("say where to: --spool DIR or --output FILE")
-    made = _export(wanted, form, clouds, closed_only=not provisional)
+    export = _export(valid_month, form, clouds, closed_only=not provisional)
     files: Sequence[Path] = ()
-    if made.record_count:
-        files = spool_dirq.add(spool, made.messages, clock.now()) if spool else _write(output, made.messages)
+    if export.record_count:
+        files = spool_dirq.add(spool, export.messages, clock.now()) if spool else _write(output, export.messages)
     if as_json:
-        left_out = [msgspec.structs.asdict(one) for one in made.left_out]
-        say_json({"records": made.record_count, "messages": list(map(str, files)), "left_out": left_out})
+        left_out = [msgspec.structs.asdict(entry) for entry in export.left_out]
+        say_json({"records": export.record_count, "messages": list(map(str, files)), "left_out": left_out})
     else:
-        _show(made, files, f"{spool}" if spool else ", ".join(map(str, files)), wanted)
-    if made.left_out:
+        _show(export, files, f"{spool}" if spool else ", ".join(map(str, files)), valid_month)
+    if export.left_out:
         sys.exit(EXIT_LEFT_OUT)
 
 
@@ -94,7 +92,7 @@ def _export(month: str, form: str, clouds: Sequence[str], *, closed_only: bool) 
 
 
 def _write(output: Path | None, messages: Sequence[str]) -> list[Path]:
-    """Write each message into a file of its own."""
+    """Write each message into its own file and return the files."""
     path = output or Path()
     files = [path] if len(messages) == 1 else [path.with_stem(f"{path.stem}-{n}") for n in range(1, len(messages) + 1)]
     try:
@@ -109,17 +107,17 @@ def _number(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def _show(made: Export, files: Sequence[Path], where: str, month: str) -> None:
-    """Say what went where, and name what was left out, a line each, in printable ASCII."""
+def _show(export: Export, files: Sequence[Path], where: str, month: str) -> None:
+    """Print what was written where, and each omission, in printable ASCII."""
     if files:
-        click.echo(f"{_number(made.record_count, 'record')} in {_number(len(files), 'message')}: {where}")
+        click.echo(f"{_number(export.record_count, 'record')} in {_number(len(files), 'message')}: {where}")
     else:
         click.echo(f"there is nothing to send of {month}", err=True)
-    if made.left_out:
-        _show_left_out(made.left_out)
+    if export.left_out:
+        _show_left_out(export.left_out)
 
 
 def _show_left_out(left_out: Sequence[LeftOut]) -> None:
-    click.echo(f"left out, by vms or jobs: {sum(one.count for one in left_out)}", err=True)
-    for one in left_out:
-        click.echo(f"{one.count:>7}  {one}", err=True)
+    click.echo(f"left out, by vms or jobs: {sum(entry.count for entry in left_out)}", err=True)
+    for entry in left_out:
+        click.echo(f"{entry.count:>7}  {entry}", err=True)

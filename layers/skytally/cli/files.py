@@ -1,4 +1,4 @@
-"""Files of the command line: those that hold a secret, and those that a person names."""
+"""Files of the command line: private files with secrets, and text files that a person names."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from skytally.core.errors import Malformed
 
 
 def text_of(path: Path, advice: str) -> str:
-    """Return a file's text; raises Malformed, with advice, where it has none."""
+    """Return a file's text; raise Malformed, with advice, where it has none."""
     try:
         return path.read_text("utf-8")
     except OSError as error:
@@ -23,10 +23,9 @@ def text_of(path: Path, advice: str) -> str:
 
 @contextlib.contextmanager
 def private_file(path: Path | None) -> Iterator[TextIO]:
-    """Open a file that only its owner reads, which takes its name whole at the end or not at all;
-    standard output for None.
+    """Open a private file that gets its name whole at the end or not at all; standard output for None.
 
-    Raises Malformed at once where nothing can be written, so that nobody asks for a secret that cannot be kept.
+    Raise Malformed at once where nothing can be written, so that nobody asks for a secret that cannot be kept.
     """
     if path is None:
         yield sys.stdout

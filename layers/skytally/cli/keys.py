@@ -1,4 +1,4 @@
-"""`skytally keys` and `skytally token`: key files and what they sign."""
+"""`skytally keys` and `skytally token`: key files, and tokens that they sign."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,13 +30,13 @@ def keys_init(*, as_json: bool) -> None:
 
     Example: SKYTALLY_KEYS=/etc/skytally/keys skytally keys init
     """
-    made = _key_files().init()
+    new_paths = _key_files().init()
     if as_json:
-        say_json({"made": [str(path) for path in made]})
+        say_json({"made": [str(path) for path in new_paths]})
         return
-    for path in made:
+    for path in new_paths:
         say(path)
-    if not made:
+    if not new_paths:
         click.echo("every purpose has a key already: nothing changed", err=True)
 
 
@@ -111,9 +111,9 @@ def keys_rotate(purposes: tuple[str, ...], *, at_once: bool, as_json: bool) -> N
 
 def _rotate(key_files: KeyFiles, purposes: Sequence[str], *, at_once: bool) -> Iterator[tuple[str, str]]:
     for purpose in purposes:
-        made = key_files.add(purpose)
-        yield "new", made.name
-        for path in key_files.older_than(made) if at_once else key_files.retired(purpose):
+        new_path = key_files.add(purpose)
+        yield "new", new_path.name
+        for path in key_files.older_than(new_path) if at_once else key_files.retired(purpose):
             path.unlink()
             yield "removed", path.name
 
@@ -176,7 +176,7 @@ def make_token(
 
 
 def _content(path: Path) -> dict[str, object]:
-    """Return what a token says, by its own word: whether it is one of ours is not looked at."""
+    """Return the content of a token without checking its signature."""
     text = text_of(path, "name a file that `skytally token --out` wrote").strip()
     caller = tokens.content(text)
     times = {name: iso(datetime.fromtimestamp(getattr(caller, name), UTC)) for name in ("issued", "expires")}

@@ -1,4 +1,4 @@
-"""Words as options: names, owners, modes and paths. What no function or vm would take is refused at once."""
+"""Option types: names, owners, modes and paths, checked as functions and vms check them."""
 
 from typing import Annotated, Any
 
@@ -10,13 +10,13 @@ from skytally.core.records import Name
 
 
 class WordType(click.ParamType):  # type: ignore[type-arg]
-    """A text of a form; whoever gives another reads what the form is."""
+    """A text of a pattern; the error for another text describes the pattern."""
 
     def __init__(self, name: str, form: Any, sentence: str) -> None:
         self.name, self._form, self._sentence = name, form, sentence
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text, or fail with what it must be."""
+        """Return the text, or fail with the pattern's description."""
         try:
             return str(msgspec.convert(value, self._form))
         except msgspec.ValidationError:

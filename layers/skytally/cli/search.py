@@ -1,4 +1,4 @@
-"""`skytally search-setup` and `search-revoke`: a search engine made ready, and who may use it."""
+"""`skytally search-setup` and `search-revoke`: set a search engine up, and create or revoke its credentials."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ LEAST_ILM_DAYS = 62
 
 
 def as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say as whom a command speaks to the search engine."""
+    """Return a command with the options of the search engine's administrator."""
     password = click.option(
         "--password-file",
         required=True,

@@ -1,6 +1,4 @@
-"""`skytally deposit`, `skytally userdata`, `skytally secrets`:
-leaving secrets for vms, and seeing what became of them.
-"""
+"""`skytally deposit`, `skytally userdata` and `skytally secrets`: deposit secrets for vms and see their outcomes."""
 
 import base64
 import json
@@ -34,7 +32,7 @@ CLAIM_TOKEN = re.compile(r"[a-z0-9]{20,64}\.[0-9]{1,12}\.[0-9a-f]{64}")
 
 
 def _deposit_options(command: Any) -> Any:
-    """Add what a deposit is made of."""
+    """Return a command with the options of a deposit."""
     for option in reversed(
         (
             click.option(
@@ -101,10 +99,10 @@ def _deposit_options(command: Any) -> Any:
     is_flag=True,
     help="the payload is one file for `vm.py --payload`, whatever it looks like: it is not checked",
 )
-def deposit(out: Path | None, payload: Path, *, as_json: bool, opaque: bool, **wanted: Any) -> None:
-    """Leave a secret for a vm, and answer the claim token for its user-data.
+def deposit(out: Path | None, payload: Path, *, as_json: bool, opaque: bool, **options: Any) -> None:
+    """Deposit a secret for a vm, and print the claim token for its user-data.
 
-    The token opens it once, for whoever comes first.
+    The token opens the secret once, for the first claim.
 
     A payload that looks like a tar is checked as `vm.py --unpack` would do it.
 
@@ -117,7 +115,7 @@ def deposit(out: Path | None, payload: Path, *, as_json: bool, opaque: bool, **w
     if vm_payload.looks_packed(data) and not opaque and vm_payload.plain_tar(data) != data:
         raise Malformed("the payload is a gzip, which vm.py does not unpack: leave the tar itself, or say --opaque")
     with private_file(out) as file:
-        answer = _leave(payload=data, **wanted)
+        answer = _leave(payload=data, **options)
         file.write(f"{json.dumps(answer) if as_json else answer['token']}\n")
     say(f"claim {answer['claim']} until {answer['expires_at']}", err=True)
 
@@ -134,12 +132,10 @@ def deposit(out: Path | None, payload: Path, *, as_json: bool, opaque: bool, **w
 @click.option("--owner", type=OWNER, default="root", show_default=True, help="USER[:GROUP] of the unpacked files")
 @click.option("--mode", type=MODE, default="0400", show_default=True, help="mode of the unpacked files")
 @click.option("--mirror", "mirrors", multiple=True, help="another URL of vm.py, believed by its digest; repeat it")
-def make_userdata(unpack: str, owner: str, mode: str, mirrors: tuple[str, ...], payload: Path, **wanted: Any) -> None:
-    """Leave a secret, and print the cloud-init user-data with which the vm takes it,
-    benchmarks itself and reports from then on.
+def make_userdata(unpack: str, owner: str, mode: str, mirrors: tuple[str, ...], payload: Path, **options: Any) -> None:
+    """Deposit a secret, and print the cloud-init user-data with which the vm takes it, benchmarks itself and reports.
 
-    The payload is a tar, which may be gzip: what the vm would refuse to unpack is refused here, before anything is
-    left.
+    The payload is a tar, which may be gzip. A payload that the vm would refuse is refused here, before the deposit.
 
     \b
     Example: an IDTOKEN for HTCondor and a GSI proxy
@@ -150,22 +146,25 @@ def make_userdata(unpack: str, owner: str, mode: str, mirrors: tuple[str, ...], 
     It comes after a site's own user-data: cloud-init lets a later part replace what an earlier one writes and runs,
     unless the later one has a `merge_how` as this one has.
     """
-    base, ca, names = wanted["base"], wanted["ca"], wanted["vms"]
+    base, ca, names = options["base"], options["ca"], options["vms"]
     data = vm_payload.plain_tar(_content(payload))
     certificates = user_data.certificates_of(ca.read_text("ascii", "replace")) if ca else []
     digests = (
-        Deployment(base, ca_file=ca, insecure=wanted["insecure"]).get("agent/SHA256SUMS").decode("ascii", "replace")
+        Deployment(base, ca_file=ca, insecure=options["insecure"]).get("agent/SHA256SUMS").decode("ascii", "replace")
     )
     digest = user_data.digest_of("vm.py", digests)
-    takes = user_data.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
-    door = user_data.Door(base, insecure=wanted["insecure"], ca="".join(certificates) or None, mirrors=mirrors)
-    user_data.check_size(door, digest, takes)
-    made = user_data.text_of(user_data.cloud_config(door, _leave(payload=data, **wanted)["token"], digest, takes))
+    taking = user_data.Taking(unpack=unpack, owner=owner, mode=mode, names=names if len(names) > 1 else ())
+    door = user_data.Door(base, insecure=options["insecure"], ca="".join(certificates) or None, mirrors=mirrors)
+    user_data.check_size(door, digest, taking)
+    cloud_init = user_data.text_of(
+        user_data.cloud_config(door, _leave(payload=data, **options)["token"], digest, taking)
+    )
     say(
-        f"{len(made)} of the {user_data.MOST_BYTES} bytes that clouds take, together with the site's own user-data",
+        f"{len(cloud_init)} of the {user_data.MOST_BYTES} bytes that clouds accept, together with the site's own "
+        "user-data",
         err=True,
     )
-    click.echo(made, nl=False)
+    click.echo(cloud_init, nl=False)
 
 
 def _leave(
@@ -183,16 +182,16 @@ def _leave(
     key = random_secrets.token_hex(16)
     answer = deployment.post("secret-deposit", body, **{"Idempotency-Key": key})
     try:
-        words = {name: str(answer[name]) for name in ("claim", "token", "expires_at")}
+        fields = {name: str(answer[name]) for name in ("claim", "token", "expires_at")}
     except (KeyError, TypeError):
-        words = {"token": ""}
-    if not CLAIM_TOKEN.fullmatch(words["token"]):
+        fields = {"token": ""}
+    if not CLAIM_TOKEN.fullmatch(fields["token"]):
         raise Malformed(f"{base} answered no claim token: check --base")
-    return words
+    return fields
 
 
 def _content(payload: Path) -> bytes:
-    """Return the secret; raise Malformed for none, which no vm can use."""
+    """Return the payload; raise Malformed for an empty one."""
     content = sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
     if not content:
         raise Malformed("the payload is empty: nothing is left for the vm")
@@ -200,15 +199,15 @@ def _content(payload: Path) -> bytes:
 
 
 def _token(path: Path) -> str:
-    words = path.read_bytes().split()
-    if len(words) != 1 or not words[0].isascii() or not words[0].decode().isprintable():
+    fields = path.read_bytes().split()
+    if len(fields) != 1 or not fields[0].isascii() or not fields[0].decode().isprintable():
         raise Malformed(f"{path} does not hold one token: make one with `skytally token --role scheduler`")
-    return words[0].decode()
+    return fields[0].decode()
 
 
 @click.group("secrets")
 def secrets() -> None:
-    """See what became of the secrets: who holds, took, let expire, withdrew or contested which, when and from where."""
+    """See the outcomes of secrets: who took, revoked or contested which, when and from where."""
 
 
 @secrets.command("list")
@@ -227,46 +226,53 @@ def list_secrets(days: int, state: str | None, as_json: bool) -> None:
       skytally secrets list --state contested
       skytally secrets list --days 30 --json | jq '.[] | select(.cloud == "uvic")'
     """
-    held = _history(days)
+    records = _history(days)
     if state == "contested":
-        held = audit.contested(held)
+        records = audit.contested(records)
     elif state == "unreported":
-        held = audit.unreported(held, wiring.documents(), clock.now())
+        records = audit.unreported(records, wiring.documents(), clock.now())
     elif state is not None:
-        held = [one for one in held if one.state == state]
+        records = [record for record in records if record.state == state]
     if as_json:
-        say_json([msgspec.to_builtins(one) for one in held])
+        say_json([msgspec.to_builtins(record) for record in records])
     else:
-        _show(held)
+        _show(records)
 
 
 @secrets.command("show")
 @click.argument("claim")
 def show_secret(claim: str) -> None:
-    """Show all that is known of one claim as JSON, with the evidence.
+    """Show one claim as JSON, with its failed claims.
 
     Example: skytally secrets show k3m9…
     """
-    found = [msgspec.to_builtins(one) for one in _history(DAYS_KEPT, claim)]
-    if not found:
+    records = [msgspec.to_builtins(record) for record in _history(DAYS_KEPT, claim)]
+    if not records:
         raise Malformed(f"no such claim in {DAYS_KEPT} days: check its name with `skytally secrets list`")
-    say_json(found)
+    say_json(records)
 
 
 def _history(days: int, claim: str | None = None) -> list[audit.SecretRecord]:
-    """Read the object store, and say how much of it is no record of ours."""
+    """Return the secrets of the object store; report how many objects are no records of ours."""
     skipped: list[Write] = []
-    held = audit.history(wiring.objects(), clock.now(), days, Notes(skipped.extend), claim)
+    records = audit.history(wiring.objects(), clock.now(), days, Notes(skipped.extend), claim)
     if skipped:
         click.echo(f"{len(skipped)} objects are no records of ours and left out: the health view names them", err=True)
-    return held
+    return records
 
 
-def _show(held: list[audit.SecretRecord]) -> None:
+def _show(records: list[audit.SecretRecord]) -> None:
     columns = ("vm", "cloud", "state", "at", "from", "key", "others")
-    show(columns, map(_row, held), caption=f"{len(held)} secrets")
+    show(columns, map(_row, records), caption=f"{len(records)} secrets")
 
 
-def _row(one: audit.SecretRecord) -> list[str | Text]:
-    words = (one.vm, one.cloud, one.state, one.at, one.address, short(one.spki_sha256) if one.spki_sha256 else "")
-    return [*(word or "" for word in words), text(audit.described(one), "red")]
+def _row(record: audit.SecretRecord) -> list[str | Text]:
+    fields = (
+        record.vm,
+        record.cloud,
+        record.state,
+        record.at,
+        record.address,
+        short(record.spki_sha256) if record.spki_sha256 else "",
+    )
+    return [*(word or "" for word in fields), text(audit.described(record), "red")]

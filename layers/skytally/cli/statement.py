@@ -1,4 +1,4 @@
-"""`skytally statement`: closing a month, signing it, and checking what was signed."""
+"""`skytally statement`: close and sign a month, and verify signed statements."""
 
 import base64
 import contextlib
@@ -56,10 +56,10 @@ def keygen(key_path: Path | None) -> None:
             f"{path} is there already: statements signed by it need its public half for as long as they are kept"
         )
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    made = signature.new_key()
+    signing_key = signature.new_key()
     with private_file(path) as file:
-        file.write(made)
-    click.echo(signature.sign("", made)[1], nl=False)
+        file.write(signing_key)
+    click.echo(signature.sign("", signing_key)[1], nl=False)
     say(f"the signing key is {path}: keep a copy of it in a safe place", err=True)
 
 
@@ -70,10 +70,9 @@ def keygen(key_path: Path | None) -> None:
 @click.option("--dry-run", is_flag=True, help="only show what would be signed")
 @AS_JSON
 def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: bool, as_json: bool) -> None:
-    """Freeze and sign a month once it is over;
-    again later, and what has become known since makes a new revision with its differences.
+    """Freeze and sign a month that is over; later runs make a new revision with the differences since.
 
-    What is not new is not signed again, so this may run as often as you like.
+    A cloud without changes is not signed again, so this may run at any time.
 
     \b
     Examples:
@@ -81,16 +80,16 @@ def close(month: str, clouds: tuple[str, ...], key_path: Path | None, dry_run: b
       skytally statement close --month 2026-10
       skytally statement close --month 2026-10 --cloud uvic --key /media/key/statement.pem
     """
-    wanted = read_month(month)
+    valid_month = read_month(month)
     signing_key = "" if dry_run else text_of(key_path or _default_key(), "make one by `skytally statement keygen`")
     with _stores() as (documents, site):
         if dry_run:
-            made = closing.revisions(wanted, clouds, documents, site, lambda _: ("", ""), clock.now())
+            revisions = closing.revisions(valid_month, clouds, documents, site, lambda _: ("", ""), clock.now())
         else:
-            made = closing.close(
-                wanted, clouds, documents, site, lambda text: signature.sign(text, signing_key), clock.now()
+            revisions = closing.close(
+                valid_month, clouds, documents, site, lambda text: signature.sign(text, signing_key), clock.now()
             )
-    rows = [_described(frozen.read(one.text)) for one in made]
+    rows = [_described(frozen.read(revision.text)) for revision in revisions]
     if as_json:
         say_json(rows)
     elif rows:
@@ -124,8 +123,8 @@ def verify(file: Path, key_path: Path | None, unpack: Path | None, *, as_json: b
         openssl pkeyutl -verify -pubin -inkey statement.pub -rawin -in statement.json -sigfile statement.sig
     """
     try:
-        told = json.loads(file.read_text())
-        text, signed, own_key = (str(told[name]) for name in ("statement", "signature", "public_key"))
+        answer = json.loads(file.read_text())
+        text, signed, own_key = (str(answer[name]) for name in ("statement", "signature", "public_key"))
         row = _described(frozen.read(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Malformed(f"{file} is no signed statement of format 1 or 2: ask for it with detail=signed") from None
@@ -171,15 +170,15 @@ def compare(month: str, bill_path: Path | None, decimal: str | None, as_json: bo
       skytally statement compare --month 2026-10 --bill october.csv --json
       skytally statement compare --month 2026-10 --bill oktober.csv --decimal ,
     """
-    wanted = read_month(month)
+    valid_month = read_month(month)
     billed = _read_bill(bill_path, decimal) if bill_path else {}
     with _stores() as (documents, site):
-        whole = closing.statement(wanted, (), documents, site, clock.now())
-        rows = reconciliation.reconciliation(whole["clouds"], wanted, documents, billed)
+        whole = closing.statement(valid_month, (), documents, site, clock.now())
+        rows = reconciliation.reconciliation(whole["clouds"], valid_month, documents, billed)
     if as_json:
         say_json(rows)
     elif rows:
-        show_rows(rows, f"{wanted}, {whole['state']}")
+        show_rows(rows, f"{valid_month}, {whole['state']}")
     else:
         say(f"nothing is known of {month}", err=True)
 

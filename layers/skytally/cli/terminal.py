@@ -1,4 +1,4 @@
-"""What the commands print. Words of others are text: no markup, emoji code, escape or bidirectional mark acts."""
+"""The output of commands. Foreign text is plain: no markup, emoji code, escape or direction mark is interpreted."""
 
 import json
 from collections.abc import Collection, Iterable, Sequence
@@ -87,7 +87,7 @@ def show(
 
 
 def _widest(columns: Sequence[str], cells: Sequence[Sequence[Text]], width: int) -> int | None:
-    """Return which column may be narrowed; None where a table does not fit even so."""
+    """Return the column that may be narrowed, or None if the table does not fit even then."""
     parts = [[column, *(row[number].plain for row in cells)] for number, column in enumerate(columns)]
     widths = [max(cell_len(line) for part in column for line in part.split("\n")) for column in parts]
     widest = max(range(len(widths)), key=lambda number: widths[number])

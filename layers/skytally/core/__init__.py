@@ -1,3 +1,1 @@
-"""The words that everybody uses: what comes over the wire,
-what is kept, what can go wrong, and the doors to the outside.
-"""
+"""The core vocabulary: wire records, stored documents, errors, and the ports to outside systems."""

@@ -243,7 +243,8 @@ class Config(Struct, frozen=True, kw_only=True):
         ),
     ] = 512
     open_dashboard: Annotated[
-        bool, Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data need no token")
+        bool,
+        Meta(title="SKYTALLY_OPEN_DASHBOARD", description="`true`: the dashboard's data and statements need no token"),
     ] = False
     local_names: Annotated[
         str,
@@ -256,7 +257,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @staticmethod
     def from_env(environ: Mapping[str, str] | None = None) -> "Config":
-        """Read the environment; raises Misconfigured with the setting's name."""
+        """Read the environment; raise Misconfigured with the setting's name."""
         source = os.environ if environ is None else environ  # noqa: TID251
         values = {field: source[name] for field, name in setting_names().items() if source.get(name)}
         try:

@@ -18,27 +18,27 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
-def id_for(told: str) -> str:
+def id_for(caller_id: str) -> str:
     """Return the caller's request id if it is well-formed, else a new one."""
-    return told if _SANE.fullmatch(told) else secrets.token_hex(8)
+    return caller_id if _SANE.fullmatch(caller_id) else secrets.token_hex(8)
 
 
 def frames(trace: TracebackType | None) -> list[str]:
     """Return the frames of a traceback, innermost last."""
-    found = []
+    passed = []
     while trace is not None:
-        found.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        passed.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return found[-FRAMES:]
+    return passed[-FRAMES:]
 
 
 def incident(crash: BaseException) -> str:
     """Log a crash's class and frames, never its text; return the id of the log line."""
-    made = secrets.token_hex(8)
+    incident_id = secrets.token_hex(8)
     logging.getLogger("skytally").error(
-        Fields(incident=made, kind=type(crash).__name__, at_frames=frames(crash.__traceback__))
+        Fields(incident=incident_id, kind=type(crash).__name__, at_frames=frames(crash.__traceback__))
     )
-    return made
+    return incident_id
 
 
 class Fields(dict[str, Any]):

@@ -13,7 +13,7 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 def visible(text: str, keep: str = "") -> str:
     """Return a text with control characters and direction marks as escapes such as `\\u202e`, except those to keep."""
-    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
+    return _HIDDEN.sub(lambda match: match[0] if match[0] in keep else f"\\u{ord(match[0]):04x}", text)
 
 
 def printable(text: str, most: int = MOST_LETTERS) -> str:

@@ -359,8 +359,7 @@ class Samples(Struct, frozen=True):
 
 
 class HeartbeatReport(WireRecord, frozen=True, kw_only=True):
-    """POST job_heartbeat: the DIRAC jobs that run on a vm, or ran at `seen_at`,
-    up to three days ago, where it could not tell them then.
+    """POST job_heartbeat: the DIRAC jobs that run on a vm, or ran at `seen_at`, up to three days ago, in a late report.
 
     Each job is judged by itself. `sources` says how many processes could be looked into.
     """

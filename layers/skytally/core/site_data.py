@@ -169,9 +169,9 @@ def parse(text: str) -> Site:
         raise BrokenSiteData(
             "the whole file", "it says nothing: a disk that was full, or a copy under way, leaves it so"
         )
-    known = {"clouds", *_KINDS}
-    for name in sorted(tables.keys() - known):
-        raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(known))}", is_ours=False)
+    table_names = {"clouds", *_KINDS}
+    for name in sorted(tables.keys() - table_names):
+        raise _wrong(text, name, None, f"there is no table {name}: use {', '.join(sorted(table_names))}", is_ours=False)
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise _wrong(text, name, None, "must be a table")
@@ -211,8 +211,8 @@ _HEAD = re.compile(r"\s*\[\s*([A-Za-z0-9_. \"'-]{1,100})\]")
 def _no_toml(text: str, error: Exception) -> BrokenSiteData:
     """Return the error of a line that is no TOML, with its table."""
     lines = text.split("\n")
-    found = re.search(r"at line (\d+)", str(error))
-    line = int(found[1]) if found else len(lines)
+    match = re.search(r"at line (\d+)", str(error))
+    line = int(match[1]) if match else len(lines)
     heads = [head[1].strip() for head in map(_HEAD.match, lines[:line]) if head]
     return BrokenSiteData(", ".join([f"line {line}", *heads[-1:]]), str(error))
 

@@ -97,12 +97,12 @@ def _one_of(field: str, value: str, known: Mapping[str, Any]) -> str:
 def _usage(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     by = _one_of("by", asked.query.get("by", "cloud"), usage_view.DIMENSIONS)
     shown, where = window(asked.query, asked.now), _where(asked, usage_view.FILTERS)
-    boots = window_boots(shown, where, asked.documents, asked.site, asked.now)
+    boots = window_boots(shown, where, asked.documents, asked.now)
     plotted_by = usage_view.PLOTTED_BY[by]
     return usage_view.frame("usage", shown, asked.now) | _parts(
         parts,
-        partial(usage_view.usage_view, shown, where, by, boots, asked.documents, asked.now),
-        partial(usage_series.usage_series, shown, where, plotted_by, boots, asked.documents),
+        partial(usage_view.usage_view, shown, where, by, boots, asked.documents, asked.site, asked.now),
+        partial(usage_series.usage_series, shown, where, plotted_by, boots, asked.documents, asked.site),
     )
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from msgspec import structs
 
-from skytally.accounting.hs23 import UNSCORED
 from skytally.accounting.measures import CORE_HOURS, CPU_HOURS, EFFICIENCY
 from skytally.accounting.statement_rows import SILENT_AFTER, hs23
 from skytally.core.ports import Documents, Query, Row
 from skytally.core.records import iso
+from skytally.core.site_data import Site
 from skytally.dashboard.time_range import Window, step_end
-from skytally.dashboard.window_boots import Boots, Where
+from skytally.dashboard.window_boots import Boots, Credit, Credits, Where, credits_of
 
 PLOTTED = (CORE_HOURS, CPU_HOURS, EFFICIENCY)
 PLOTTED_SUMS = tuple(dict.fromkeys(term for measure in PLOTTED for term in (*measure.sums, *measure.over)))
@@ -23,7 +23,7 @@ Place = tuple[Any, ...]
 
 
 def usage_series(
-    shown: Window, where: Where, by: tuple[str, ...], boots: Boots, documents: Documents
+    shown: Window, where: Where, by: tuple[str, ...], boots: Boots, documents: Documents, site: Site
 ) -> list[dict[str, Any]]:
     """Return a point per step and combination of the dimensions.
 
@@ -34,7 +34,8 @@ def usage_series(
     )
     sums = {(row["at"], *(row[name] for name in by)): row for row in documents.series(span, shown.step)}
     steps = list(_steps(shown))
-    hs23_hours = _hs23_hours(span, by, boots, len(steps), documents, shown)
+    is_quick = len(boots) * len(steps) <= MOST_SUMS
+    hs23_hours = _hs23_hours(span, shown, credits_of(boots, documents, site), documents) if is_quick else {}
     reporting, silent = _vms(steps, by, boots)
     nothing = dict.fromkeys(PLOTTED_SUMS, 0)
     places = sums.keys() | reporting.keys() | silent.keys()
@@ -79,18 +80,17 @@ def _vms(
     return reporting, silent
 
 
-def _hs23_hours(
-    span: Query, by: tuple[str, ...], boots: Boots, step_count: int, documents: Documents, shown: Window
-) -> dict[Place, float | None]:
-    """Return the HS23 hours of each point; none where no boot has a score, or where that takes long."""
-    if len(boots) * step_count > MOST_SUMS or not any(boot.credit.hs23 for boot in boots.values()):
+def _hs23_hours(span: Query, shown: Window, credits_: Credits, documents: Documents) -> dict[Place, float | None]:
+    """Return the HS23 hours of each point; none where no boot has a score."""
+    if not any(credit.hs23.hs23 for credit in credits_.values()):
         return {}
-    each = structs.replace(span, by=tuple(dict.fromkeys((*by, "cloud", "vm", "label"))), sums=("core_ms",))
+    each = structs.replace(span, by=tuple(dict.fromkeys((*span.by, "cloud", "vm", "label"))), sums=("core_ms",))
     rows: dict[Place, list[Row]] = defaultdict(list)
     for row in documents.series(each, shown.step):
-        rows[row["at"], *(row[name] for name in by)].append(row)
-    credit = {key: boot.credit for key, boot in boots.items()}
+        rows[row["at"], *(row[name] for name in span.by)].append(row)
     return {
-        place: hs23((row["core_ms"], credit.get((row["cloud"], row["label"]), UNSCORED)) for row in some)["hs23_hours"]
+        place: hs23((row["core_ms"], credits_.get((row["cloud"], row["label"]), Credit()).hs23) for row in some)[
+            "hs23_hours"
+        ]
         for place, some in rows.items()
     }

@@ -7,7 +7,7 @@ within the window or before it. A statement counts a boot until its last report.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -27,12 +27,10 @@ Where = Mapping[str, Sequence[str]]
 
 
 class WindowBoot(Struct, frozen=True):
-    """A boot with until when it is expected to be up, and what a core hour of it is worth."""
+    """A boot with until when it is expected to be up."""
 
     usage: Usage
     expected_until: datetime
-    credit: Score
-    benchmark_score: float | None
 
     @property
     def is_silent(self) -> bool:
@@ -45,35 +43,41 @@ class WindowBoot(Struct, frozen=True):
         return self.expected_until if self.is_silent else self.usage.last_sampled_at
 
 
+class Credit(Struct, frozen=True):
+    """What a core hour of a boot is worth, and what its benchmark said."""
+
+    hs23: Score = UNSCORED
+    benchmark_score: float | None = None
+
+
 Boots = dict[BootKey, WindowBoot]
+Credits = dict[BootKey, Credit]
 
 
-def window_boots(shown: Window, where: Where, documents: Documents, site: Site, now: datetime) -> Boots:
+def window_boots(shown: Window, where: Where, documents: Documents, now: datetime) -> Boots:
     """Return the boots that were up in a window or should have been, as all that was accepted before says."""
     documents.refresh()
-    inside = dict(_inside(shown, where, documents, now))
-    usages = [usage for usage, _ in inside.values()]
-    benchmarks = documents.get_many("benchmark", [usage.boot_id for usage in usages], BootBenchmark)
-    credit = scores(benchmarks, site)
-    return {
-        key: WindowBoot(usage, expected_until, credit.get(usage.boot_id, UNSCORED), score(benchmark))
-        for (key, (usage, expected_until)), benchmark in zip(inside.items(), benchmarks, strict=True)
-    }
-
-
-def _inside(
-    shown: Window, where: Where, documents: Documents, now: datetime
-) -> Iterator[tuple[BootKey, tuple[Usage, datetime]]]:
-    """List the boots with time up in the window, each with its newest month and until when it is expected."""
     newest = _newest_months(shown, where, documents, now)
     boots_of_vm = defaultdict(list)
     for usage in newest.values():
         boots_of_vm[usage.cloud, usage.vm].append(usage.boot_at)
-    for key, usage in newest.items():
-        expected_until = _expected_until(usage, boots_of_vm[usage.cloud, usage.vm], min(now, shown.until_at))
-        boot = WindowBoot(usage, expected_until, UNSCORED, None)
-        if calendar_ms(boot, shown) > 0:
-            yield key, (usage, expected_until)
+    until_at = min(now, shown.until_at)
+    boots = {
+        key: WindowBoot(usage, _expected_until(usage, boots_of_vm[usage.cloud, usage.vm], until_at))
+        for key, usage in newest.items()
+    }
+    return {key: boot for key, boot in boots.items() if calendar_ms(boot, shown) > 0}
+
+
+def credits_of(boots: Boots, documents: Documents, site: Site) -> Credits:
+    """Return what a core hour of each boot is worth."""
+    ids = [boot.usage.boot_id for boot in boots.values()]
+    benchmarks = documents.get_many("benchmark", ids, BootBenchmark)
+    counted = scores(benchmarks, site)
+    return {
+        key: Credit(counted.get(boot_id, UNSCORED), score(benchmark))
+        for key, boot_id, benchmark in zip(boots, ids, benchmarks, strict=True)
+    }
 
 
 def _expected_until(usage: Usage, boots_at: Iterable[datetime], until_at: datetime) -> datetime:

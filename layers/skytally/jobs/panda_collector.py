@@ -166,9 +166,7 @@ class Collection(Struct, dict=True):
         self.jobs += len(jobs)
 
     def _note(self, queues: Queues, queue: str | None, key: str, reason: str) -> None:
-        """Count a row that cannot be read or kept, and note it as its queue's,
-        or as everybody's where it names none of them.
-        """
+        """Count and note a row that cannot be read or stored, under its queue, or under all queues if it names none."""
         self.unreadable += 1
         self.notes.add("row", f"{CURSOR}/{queue if queue in queues else '|'.join(queues)}", key, reason)
 
@@ -193,8 +191,8 @@ class Collection(Struct, dict=True):
             self.reads_from[queue] = min(at, max(at, asked_at - LAG) - OVERLAP)
 
     def _cursors(self, name: str) -> dict[str, Cursor | None]:
-        known = self.documents.get_many("cursor", [f"{name}/{queue}" for queue in self.queues], Cursor)
-        return dict(zip(self.queues, known, strict=True))
+        cursors = self.documents.get_many("cursor", [f"{name}/{queue}" for queue in self.queues], Cursor)
+        return dict(zip(self.queues, cursors, strict=True))
 
     def _move(self, queues: Queues, until: datetime, asked_at: datetime) -> None:
         """Move cursors to where all is stored that was there at a moment."""
@@ -229,5 +227,5 @@ def _reaching(begin: datetime, edge: datetime) -> datetime:
 
 
 def _archived_late(queues: Queues, edge: datetime, upper: datetime) -> Slice:
-    """Name what the archive holds by a state change of the last days: slices inside its edge would never ask it."""
+    """Return what the archive holds by a state change of the last days: slices inside its edge would never ask it."""
     return Slice(queues=queues, statuses=UNFINISHED, from_at=edge - LAG, until_at=upper, limit=panda_rows.RAISED_LIMIT)

@@ -214,9 +214,7 @@ def end_rounds() -> None:
 
 
 def _waiting(last: Round, now: datetime, min_seconds: int) -> State | None:
-    """Return why the next round must wait, or None: a round is running, or it is not due. A round past its lease was
-    killed.
-    """
+    """Return why the next round must wait (one runs, or none is due), or None; a round past its lease was killed."""
     if last.finished_at is None:
         return "busy" if now - last.started_at < LEASE else None
     return "not_due" if now - last.started_at < timedelta(seconds=min_seconds) else None

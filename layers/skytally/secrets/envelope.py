@@ -1,5 +1,4 @@
-"""Seal a payload so that one holder of a claim secret and of one RSA key opens it,
-with nothing but openssl and HMAC-SHA256.
+"""Envelopes: a payload that only one holder of a claim secret and of one RSA key opens, with openssl and HMAC-SHA256.
 
 ::
 

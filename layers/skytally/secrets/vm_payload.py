@@ -55,7 +55,7 @@ def _gunzipped(payload: bytes) -> bytes:
 
 
 def _first_odd(tar: bytes) -> str:
-    """Name the first member that is neither a plain file nor a folder."""
+    """Return the first member that is neither a plain file nor a folder."""
     try:
         with tarfile.open(fileobj=BytesIO(tar), mode="r:") as archive:
             names = (member.name for member in archive if member.issparse() or not (member.isreg() or member.isdir()))

@@ -14,13 +14,13 @@ __all__ = ["FUNCTIONS", "end_credentials", "make_credential"]
 
 
 def make_credential(client: Client, prefix: str, group: str, days: int, now: datetime) -> str:
-    """Make a group's credential, which lives so many days, and return it as its file holds it."""
-    made: str = _engine(client).make(client, prefix, group, days, now)
-    return made
+    """Create a group's credential for some days, and return the content of its file."""
+    credential: str = _engine(client).make(client, prefix, group, days, now)
+    return credential
 
 
 def end_credentials(client: Client, prefix: str) -> int:
-    """End every credential of every group, and return how many; none is success."""
+    """Revoke every credential of every group, and return how many; none is success."""
     return sum(_engine(client).end(client, prefix, group) for group in FUNCTIONS)
 
 

@@ -14,7 +14,7 @@ VERBS = {"read": LOOK, "write": (*LOOK, *PUT), "delete": (*LOOK, "delete", "dele
 
 
 def role(prefix: str, group: str) -> dict[str, Any]:
-    """Describe what a group's key may do; every function may see that the store is set up."""
+    """Return the privileges of a group's key; every function may check that the store is set up."""
     indices = [
         {"names": [alias(prefix, "label")], "privileges": ["view_index_metadata"]},
         {"names": [f"{prefix}-*"], "privileges": ["maintenance"]},
@@ -26,7 +26,7 @@ def role(prefix: str, group: str) -> dict[str, Any]:
 
 
 def make(client: Client, prefix: str, group: str, days: int, now: datetime) -> str:  # noqa: ARG001
-    """Make an API key of a group and return it encoded, as clients send it; the server keeps only a digest."""
+    """Create an API key of a group and return it encoded, as clients send it; the server stores only a digest."""
     key = {
         "name": f"{prefix}-{group}",
         "expiration": f"{days}d",
@@ -37,6 +37,6 @@ def make(client: Client, prefix: str, group: str, days: int, now: datetime) -> s
 
 
 def end(client: Client, prefix: str, group: str) -> int:
-    """End every API key of a group, and return how many."""
+    """Revoke every API key of a group, and return how many."""
     answer = client.perform("DELETE", "/_security/api_key", body={"name": f"{prefix}-{group}"})
     return len(answer["invalidated_api_keys"])

@@ -43,7 +43,7 @@ NO_HANDLER = {400, 405}
 
 
 def role(prefix: str, group: str) -> dict[str, Any]:
-    """Describe what a group's users may do; every function may see that the store is set up."""
+    """Return the privileges of a group's users; every function may check that the store is set up."""
     indices = [
         {"index_patterns": [alias(prefix, "label")], "allowed_actions": list(SEEN)},
         {"index_patterns": [f"{prefix}-*"], "allowed_actions": ["indices:admin/refresh*"]},
@@ -56,7 +56,7 @@ def role(prefix: str, group: str) -> dict[str, Any]:
 
 
 def make(client: Client, prefix: str, group: str, days: int, now: datetime) -> str:
-    """Make a user of a group, and return name and password; users whose days are over go."""
+    """Create a user of a group and return name and password; remove expired users."""
     name, password = f"{prefix}-{group}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", secrets.token_urlsafe(32)
     for old, ends in _users(client, prefix, group).items():
         if ends and ends < f"{now:%Y-%m-%d}":
@@ -80,9 +80,7 @@ def end(client: Client, prefix: str, group: str) -> int:
 
 
 def _users(client: Client, prefix: str, group: str) -> dict[str, str]:
-    """Return the users of a group, each with the day on which it ends;
-    raises Malformed where there are no users at all.
-    """
+    """Return the users of a group with their last days; raise Malformed if the engine has no users."""
     try:
         users = client.perform("GET", f"{API}/internalusers")
     except Refused as error:

@@ -1,4 +1,4 @@
-"""What an answer of a search engine is worth: whole, or Unavailable.
+"""Answers of a search engine: complete, or Unavailable.
 
 An error's type decides, never its status alone.
 """
@@ -22,7 +22,7 @@ BUSY = {"es_rejected_execution_exception", "rejected_execution_exception", "circ
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Say that the store is away where it cannot do what it is asked, and what to look at."""
+    """Raise Unavailable, with what to check, for the engine's errors in the block."""
     try:
         yield
     except Refused as error:
@@ -43,16 +43,14 @@ def _words(error: Refused) -> str:
 
 
 def whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an answer of all shards, or raise Unavailable: some of the documents are never taken for all of them."""
+    """Return an answer of all shards, or raise Unavailable: a part of the documents never counts as all of them."""
     if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
         raise Unavailable("the document store answers from a part of its shards: ask again")
     return answer
 
 
 def patiently(attempt: Callable[[], A], deadline_seconds: float, is_busy: Callable[[BaseException], bool]) -> A:
-    """Repeat an attempt with growing pauses while the server is busy or the answer is false,
-    until a deadline; return the last.
-    """
+    """Repeat an attempt with back-off until it returns true or a deadline; return its last result."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_busy) | tenacity.retry_if_not_result(bool),
         wait=tenacity.wait_exponential_jitter(multiplier=0.05, max=2),
@@ -67,5 +65,5 @@ def _last(state: tenacity.RetryCallState) -> Any:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Say whether the server has no room for a request now."""
+    """Return whether the server is too busy for a request now."""
     return isinstance(error, Refused) and error.kind in BUSY

@@ -1,4 +1,4 @@
-"""Who calls a search engine, from one file: what it holds says which way that is shown.
+"""The credential for a search engine, from one file, whose content shows its kind.
 
 ::
 
@@ -19,14 +19,14 @@ BEARER = "Bearer "
 
 @dataclass(frozen=True)
 class Credential:
-    """What is sent with every request, and what is shown when a connection begins."""
+    """The headers of every request, and the client certificate of a connection."""
 
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     certificate: dict[str, str] = field(default_factory=dict)
 
 
 def read(file: str) -> Credential:
-    """Read a credential's file; raises OSError or ValueError where it cannot be one. No file is nobody."""
+    """Return a file's credential, or an anonymous one without a file; raise OSError or ValueError for a bad file."""
     if not file:
         return Credential()
     text = Path(file).read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""What engines say differently, as small values: everything else is the same for all of them."""
+"""The differences between engines, as small values; everything else is the same for all of them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one engine spells what the other spells otherwise."""
+    """One engine's names and bodies."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Which functions work with a search engine as one group, and what each group does there: the same on every engine."""
+"""The groups of functions that share a credential for a search engine, and their privileges, for every engine."""
 
 from collections.abc import Iterator
 
@@ -65,7 +65,7 @@ def allowed(prefix: str, group: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def makes_months(group: str) -> bool:
-    """Say whether a group writes intervals, whose months' indices come by themselves."""
+    """Return whether a group writes intervals, which create their months' indices."""
     return MONTHLY in GROUPS[group].get("write", ())
 
 

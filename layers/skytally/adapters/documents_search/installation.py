@@ -1,4 +1,4 @@
-"""Setting a cluster up: templates, indices and mappings under one prefix. The same again changes nothing.
+"""The installation on a cluster: templates, indices and mappings under one prefix; idempotent.
 
 Templates belong to the whole cluster. Where the credential has rights on the prefix alone, the indices are made whole
 without them, months of intervals ahead too, and the cluster's owner has to make the templates before those months are
@@ -29,21 +29,21 @@ MONTHS_BEFORE, MONTHS_AHEAD = 3, 24
 
 
 def install(client: Client, prefix: str, now: datetime) -> Installed:
-    """Make or renew templates, indices and mappings; return what was made new."""
+    """Create or update templates, indices and mappings; return the new ones."""
     has_templates = _make_templates(client, prefix)
     months = [_month(now, 0)] if has_templates else [_month(now, by) for by in range(-MONTHS_BEFORE, MONTHS_AHEAD + 1)]
-    wanted = [alias(prefix, index) for index in INDICES if index != MONTHLY]
-    wanted += [written_to(prefix, MONTHLY, f"x-{month.replace('-', '')}01T000000Z-0") for month in months]
-    wanted.append(other_months(prefix))
+    names = [alias(prefix, index) for index in INDICES if index != MONTHLY]
+    names += [written_to(prefix, MONTHLY, f"x-{month.replace('-', '')}01T000000Z-0") for month in months]
+    names.append(other_months(prefix))
     meta = {"filter_path": "*.mappings._meta", "expand_wildcards": "all"}
-    there = set(client.perform("GET", f"/{prefix}-*", meta))
-    fresh = [name for name in wanted if name not in there]
-    for name in fresh:
+    existing = set(client.perform("GET", f"/{prefix}-*", meta))
+    missing = [name for name in names if name not in existing]
+    for name in missing:
         client.perform("PUT", f"/{name}", body=None if has_templates else _whole(prefix, name))
     # The first one says that all of the store is of this version, so it comes last.
     for index in reversed(INDICES):
         client.perform("PUT", f"/{alias(prefix, index)}/_mapping", body=mappings(index))
-    return Installed(fresh, "" if has_templates else _left(months[-1]))
+    return Installed(missing, "" if has_templates else _left(months[-1]))
 
 
 def _left(last_month: str) -> str:
@@ -54,7 +54,7 @@ def _left(last_month: str) -> str:
 
 
 def _make_templates(client: Client, prefix: str) -> bool:
-    """Make or renew the templates; return whether this credential may."""
+    """Create or update the templates; return whether this credential may."""
     try:
         put_component(client, component(prefix), {"index": SETTINGS})
         if not has_component(client, lifecycle_component(prefix)):
@@ -69,12 +69,12 @@ def _make_templates(client: Client, prefix: str) -> bool:
 
 
 def put_component(client: Client, name: str, settings: dict[str, Any]) -> None:
-    """Make or renew a component template of settings."""
+    """Create or update a component template of settings."""
     client.perform("PUT", f"/_component_template/{name}", body={"template": {"settings": settings}, "version": VERSION})
 
 
 def has_component(client: Client, name: str) -> bool:
-    """Say whether a component template is there."""
+    """Return whether a component template exists."""
     try:
         client.perform("GET", f"/_component_template/{name}")
     except Refused as error:
@@ -85,7 +85,7 @@ def has_component(client: Client, name: str) -> bool:
 
 
 def _whole(prefix: str, name: str) -> dict[str, Any]:
-    """Write an index as the templates would make it."""
+    """Return an index as the templates would create it."""
     index = next(
         index
         for index in INDICES
@@ -96,6 +96,6 @@ def _whole(prefix: str, name: str) -> dict[str, Any]:
 
 
 def _month(now: datetime, by: int) -> str:
-    """Return the month so many after this one."""
+    """Return the month a number of months after this one."""
     year, month = divmod(now.astimezone(UTC).year * 12 + now.astimezone(UTC).month - 1 + by, 12)
     return f"{year:04}-{month + 1:02}"

@@ -43,10 +43,9 @@ def ism_policy(prefix: str, days: int) -> dict[str, Any]:
 
 
 def switch(client: Client, prefix: str, days: int) -> None:
-    """Let the engine remove intervals after so many days,
-    in the indices that are there and in those to come; 0: not any more.
+    """Set the engine's removal of intervals after some days, for existing and future indices; 0 switches it off.
 
-    Raises Malformed where this edition has no such thing, and then nothing has changed.
+    Raise Malformed where this edition has no such thing, and then nothing has changed.
     """
     if client.dialect.name == "opensearch":
         _switch_ism(client, prefix, days)
@@ -104,13 +103,15 @@ def _put(client: Client, path: str, body: dict[str, Any], params: dict[str, int]
 def _named(client: Client, prefix: str) -> str | None:
     """Return the policy that months to come are made with."""
     try:
-        found = client.perform("GET", f"/_component_template/{lifecycle_component(prefix)}", {"flat_settings": True})
+        component = client.perform(
+            "GET", f"/_component_template/{lifecycle_component(prefix)}", {"flat_settings": True}
+        )
     except Refused as error:
         if error.status == NOT_FOUND:
             return None
         raise
     name: str | None = (
-        found["component_templates"][0]["component_template"]["template"]
+        component["component_templates"][0]["component_template"]["template"]
         .get("settings", {})
         .get("index.lifecycle.name")
     )

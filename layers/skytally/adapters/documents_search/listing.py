@@ -22,7 +22,7 @@ MOST_NAMES = 20
 
 
 def indices_of(client: Client, prefix: str, index: str, span: tuple[datetime, datetime] | None) -> str:
-    """Name what a listing has to open:
+    """Return what a listing has to open:
     of intervals those months alone that a span may lie in, and that of other months.
     """
     every = alias(prefix, index)
@@ -51,7 +51,7 @@ def listed(
     page_size: int,
     deadline_seconds: float,
 ) -> Iterator[dict[str, Any]]:
-    """List hits page by page."""
+    """Return hits page by page."""
     with answering():
         pit = patiently(lambda: opened(client, indices), deadline_seconds, _has_no_room)
     after: dict[str, Any] = {}

@@ -1,5 +1,4 @@
-"""How each index lies in a search engine: mappings made from the records,
-templates and indices that `install` makes, all under one prefix.
+"""Indices of a search engine: mappings made from the records, and the templates and indices that `install` creates.
 
 ::
 
@@ -63,21 +62,19 @@ def id_of(key: str) -> str:
 
 
 def alias(prefix: str, index: str) -> str:
-    """Return the name under which all of an index is found."""
+    """Return the alias of an index."""
     return f"{prefix}-{index}"
 
 
 def written_to(prefix: str, index: str, key: str) -> str:
-    """Return the one index that a key belongs to."""
+    """Return the index that a key is written to."""
     return f"{prefix}-{index}-{month_of_key(key)}" if index == MONTHLY else alias(prefix, index)
 
 
 def month_of_key(key: str) -> str:
-    """Read the month in which an interval began, by its boot's name and its uptime;
-    never its own times, which may be corrected.
-    """
-    boot, _, uptime_ms = key.rpartition("-")
-    booted_at = _booted_at(boot)
+    """Return the month in which an interval began, by its label and uptime: its times may be corrected."""
+    label, _, uptime_ms = key.rpartition("-")
+    booted_at = _booted_at(label)
     if booted_at is None or not _UPTIME_MS.fullmatch(uptime_ms):
         return OTHER_MONTH
     try:
@@ -88,9 +85,9 @@ def month_of_key(key: str) -> str:
 
 
 @lru_cache(maxsize=10_000)  # A boot has many intervals.
-def _booted_at(boot: str) -> datetime | None:
-    """Return the time in a boot's name; None where it has none, or one that no calendar has."""
-    match = next(filter(None, (form.fullmatch(boot) for form in _BOOT_NAMES)), None)
+def _booted_at(label: str) -> datetime | None:
+    """Return the time in a label; None where it has none, or one that no calendar has."""
+    match = next(filter(None, (form.fullmatch(label) for form in _BOOT_NAMES)), None)
     try:
         return match and datetime.strptime(f"{match[1]}+0000", "%Y%m%dT%H%M%S%z")
     except ValueError:
@@ -98,17 +95,17 @@ def _booted_at(boot: str) -> datetime | None:
 
 
 def other_months(prefix: str) -> str:
-    """Name the index of the intervals that have no month of their own."""
+    """Return the index of the intervals without a month of their own."""
     return f"{alias(prefix, MONTHLY)}-{OTHER_MONTH}"
 
 
 def is_month(prefix: str, name: str) -> bool:
-    """Say whether an index is that of one month, which is not there before its first interval."""
+    """Return whether an index is one month's; such an index does not exist before its first interval."""
     return _MONTH.fullmatch(name.removeprefix(f"{alias(prefix, MONTHLY)}-")) is not None
 
 
 def mappings(index: str) -> dict[str, Any]:
-    """Make an index's mapping from its record: what is in no record is refused."""
+    """Return an index's mapping from its record; it refuses unknown fields."""
     properties = {
         "key": {"type": "keyword"},
         **{name: _field(index, name, kind) for name, kind in storable.field_types(INDICES[index]).items()},
@@ -127,16 +124,16 @@ def _field(index: str, name: str, field_type: type) -> dict[str, Any]:
 
 
 def templates(prefix: str) -> dict[str, dict[str, Any]]:
-    """Write the composable templates, by name; each takes the settings from the one component template."""
-    made = {
+    """Return the composable templates by name; all have their settings from one component template."""
+    templates = {
         alias(prefix, index): _template(prefix, index, alias(prefix, index)) for index in INDICES if index != MONTHLY
     }
-    made[alias(prefix, MONTHLY)] = _template(
+    templates[alias(prefix, MONTHLY)] = _template(
         prefix, MONTHLY, f"{alias(prefix, MONTHLY)}-*", lifecycle_component(prefix)
     )
     # It holds intervals of any age, so it never goes as a whole.
-    made[other_months(prefix)] = _template(prefix, MONTHLY, other_months(prefix)) | {"priority": 201}
-    return made
+    templates[other_months(prefix)] = _template(prefix, MONTHLY, other_months(prefix)) | {"priority": 201}
+    return templates
 
 
 def _template(prefix: str, index: str, pattern: str, *more: str) -> dict[str, Any]:
@@ -154,10 +151,10 @@ def _template(prefix: str, index: str, pattern: str, *more: str) -> dict[str, An
 
 
 def component(prefix: str) -> str:
-    """Name the component template that holds the settings."""
+    """Return the name of the component template with the settings."""
     return f"{prefix}-settings"
 
 
 def lifecycle_component(prefix: str) -> str:
-    """Name the component template that says which lifecycle policy, if any, months are removed by."""
+    """Return the name of the component template with the months' lifecycle policy, if any."""
     return f"{prefix}-lifecycle"

@@ -38,7 +38,7 @@ class Refused(Exception):
 
     @classmethod
     def of(cls, status: int, answer: Any, *, is_elasticsearch: bool = False) -> "Refused":
-        """Read an answer that is an error; a proxy's is no JSON."""
+        """Return the error of an answer; a proxy's answer is no JSON."""
         error = answer.get("error") if isinstance(answer, dict) else None
         if isinstance(error, dict):
             return cls(status, str(error.get("type")), str(error.get("reason")), is_elasticsearch=is_elasticsearch)
@@ -46,23 +46,21 @@ class Refused(Exception):
 
 
 class Away(Exception):
-    """No answer came, or none that can be read."""
+    """No readable answer came."""
 
 
 class Wire(Protocol):
     """A vendor's client of some hosts."""
 
     def perform(self, method: str, path: str, params: Mapping[str, str], body: Any) -> Any:
-        """Return the answer's JSON; raises Refused or Away."""
+        """Return the answer's JSON; raise Refused or Away."""
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
 
 
 def split(hosts: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the engine that the URLs name, and the URLs without it;
-    raises Unavailable where they name two, or none.
-    """
+    """Return the engine that the URLs name, and the URLs without it; raise Unavailable for two engines or none."""
     parts = [SCHEME.fullmatch(host.strip()) for host in hosts]
     named = {part[1] for part in parts if part}
     if None in parts or len(named) != 1:
@@ -71,7 +69,7 @@ def split(hosts: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 class Client:
-    """The one client of a process for a cluster; safe from any thread."""
+    """The one client of a process for a cluster; safe for threads."""
 
     def __init__(self, hosts: Sequence[str], credential: Credential, ca_file: str, request_seconds: float) -> None:
         self._named, self._hosts = split(hosts)
@@ -83,7 +81,7 @@ class Client:
 
     @property
     def dialect(self) -> Dialect:
-        """Return what differs between engines, asking which one is there at the first call; raises as `perform`."""
+        """Return the engine's dialect, queried at the first call; raise as `perform` does."""
         if self._dialect is None:
             # Not under the lock: of hosts that stay silent, each thread would wait for all threads before it.
             dialect = self._engine()
@@ -96,7 +94,7 @@ class Client:
         return self._dialect
 
     def perform(self, method: str, path: str, params: Mapping[str, Any] | None = None, body: Any = None) -> Any:
-        """Return the answer's JSON; raises Refused, Away, or Unavailable for an engine that cannot be used.
+        """Return the answer's JSON; raise Refused, Away, or Unavailable for an engine that cannot be used.
 
         A body of bytes is of lines of JSON, as bulks are.
         """
@@ -104,11 +102,11 @@ class Client:
         return self._wire.perform(method, path, {name: _text(value) for name, value in (params or {}).items()}, body)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._wire.close()
 
     def _engine(self) -> Dialect:
-        """Ask all hosts at once which engine they are; hosts that are away or may not be asked say nothing."""
+        """Query all hosts at once for their engine; hosts that are away or refuse do not count."""
         with ThreadPoolExecutor(len(self._hosts)) as threads:
             replies = list(threads.map(self._reply, self._hosts))
         answers = {reply for reply in replies if not isinstance(reply, Exception)}
@@ -147,7 +145,7 @@ class Client:
 
 
 def _engine_of(host: str, credential: Credential, ca_file: str, seconds: float) -> Engine:
-    """Return which engine a host is and its version, as far as it says."""
+    """Return a host's engine and version, as far as it reports them."""
     wire = _elasticsearch([host], credential, ca_file, seconds)
     try:
         answer = wire.perform("GET", "/", {}, None)

@@ -77,5 +77,5 @@ class ElasticsearchWire:
         return answer
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._client.close()

@@ -67,5 +67,5 @@ class OpenSearchWire:
             raise Away from None
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._client.close()

@@ -43,7 +43,7 @@ DIMENSIONS = tuple(name for name in COVERED[INDEX] if name not in {*SUMS, "from_
 
 
 def schema() -> Iterator[str]:
-    """Write the statements that make the days' tables, and the triggers that strike days out."""
+    """Return the statements that create the days' tables, and the triggers that remove changed days."""
     columns = ", ".join([*(f"{quoted(d)} TEXT" for d in DIMENSIONS), *(f"{quoted(s)} INTEGER" for s in SUMS)])
     yield f"CREATE TABLE IF NOT EXISTS interval_day (day INTEGER, {columns}, PRIMARY KEY (day, label)) WITHOUT ROWID"
     yield "CREATE TABLE IF NOT EXISTS interval_day_kept (day INTEGER PRIMARY KEY)"
@@ -59,7 +59,7 @@ def schema() -> Iterator[str]:
 
 
 def missing(reader: sqlite3.Connection, query: Query) -> list[int]:
-    """Name the whole days of a window that should be kept and are not."""
+    """Return the whole days of a window that should be kept and are not."""
     if not asks_only(query, DIMENSIONS, SUMS):
         return []
     kept = _kept(reader, query)
@@ -67,7 +67,7 @@ def missing(reader: sqlite3.Connection, query: Query) -> list[int]:
 
 
 def keep(connection: sqlite3.Connection, day: int) -> None:
-    """Add up a day, within the caller's transaction, which no other writer's overlaps."""
+    """Sum a day and store the sums, in the caller's transaction."""
     columns = ", ".join([*map(quoted, DIMENSIONS), *map(quoted, SUMS)])
     added = ", ".join([*map(quoted, DIMENSIONS), *(f"SUM({quoted(s)})" for s in SUMS)])
     connection.execute("DELETE FROM interval_day WHERE day = ?", (day,))

@@ -1,4 +1,4 @@
-"""Sums that no number is too large for, over what can be read.
+"""Sums of readable documents, exact for integers of any size.
 
 SQLite's own SUM is exact, or fails beyond 64 bits. Then Python adds up the same rows, which takes some times as long.
 """
@@ -15,13 +15,13 @@ Statement = Callable[[str], str]
 
 
 class ExactSum:
-    """An aggregate function of SQL; its answer is text where that is an integer of more than 64 bits."""
+    """An SQL aggregate function; its result is a text for an integer of more than 64 bits."""
 
     def __init__(self) -> None:
         self._sum: float = 0
 
     def step(self, value: Any) -> None:
-        """Add a number; anything else counts nothing."""
+        """Add a number; ignore anything else."""
         if isinstance(value, int | float):
             self._sum += value
 
@@ -32,14 +32,12 @@ class ExactSum:
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Give a connection what `rows` needs of it."""
+    """Register the functions that `rows` needs on a connection."""
     connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]  # its answer may be text
 
 
 def fetched(reader: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-    """Return all rows of a statement; a text that is no UTF-8 stays bytes,
-    so that one document cannot be read and no other.
-    """
+    """Return all rows of a statement; a text that is no UTF-8 stays bytes, so that only its document is unreadable."""
     try:
         return reader.execute(sql, values).fetchall()
     except sqlite3.OperationalError as error:
@@ -60,19 +58,19 @@ def _text(raw: bytes) -> str | bytes:
 
 
 def rows(reader: sqlite3.Connection, query: Query, statement: Statement, values: Sequence[Any]) -> list[Row]:
-    """Return the rows of a query's sums, but those that lack a dimension which every readable document has."""
+    """Return the rows of a query's sums, without rows that lack a mandatory dimension."""
     try:
-        found = fetched(reader, statement("SUM"), values)
+        rows_found = fetched(reader, statement("SUM"), values)
     except sqlite3.OperationalError as error:
         if not is_overflow(error):
             raise
-        found = fetched(reader, statement("exact_sum"), values)
+        rows_found = fetched(reader, statement("exact_sum"), values)
     needed = [name for name in query.by if name in storable.required(query.index)]
-    return [_row(row, query) for row in found if _is_readable(row, query.by, needed)]
+    return [_row(row, query) for row in rows_found if _is_readable(row, query.by, needed)]
 
 
 def is_overflow(error: sqlite3.OperationalError) -> bool:
-    """Say whether SUM met a sum of more than 64 bits."""
+    """Return whether SUM failed because of more than 64 bits."""
     return str(error) == "integer overflow"
 
 
@@ -87,5 +85,5 @@ def _row(row: sqlite3.Row, query: Query) -> Row:
 
 
 def _number(value: Any) -> Any:
-    """Return a sum; one of nothing but what is absent is zero."""
+    """Return a sum; the sum of absent values is 0."""
     return int(value) if isinstance(value, str) else value or 0

@@ -54,30 +54,30 @@ class KnativeFunctions:
     def __init__(self, cluster: Cluster, site: Site) -> None:
         self._cluster, self._site, self._is_prepared = cluster, site, False
 
-    def put(self, wanted: Specification) -> None:
-        """Apply a function's Service and its route; a route that is no longer wanted goes."""
+    def put(self, specification: Specification) -> None:
+        """Apply a function's Service and its route; remove a route without a gateway."""
         self._prepare()
-        wanted_manifests = function_manifests(wanted, self._site)
+        wanted_manifests = function_manifests(specification, self._site)
         for manifest in wanted_manifests:
             self._apply(manifest)
         if not any(manifest["kind"] == "HTTPRoute" for manifest in wanted_manifests):
-            self._cluster.delete("HTTPRoute", route_name(wanted.service))
+            self._cluster.delete("HTTPRoute", route_name(specification.service))
 
-    def running(self, wanted: Specification) -> Running | None:
-        """Look at one function: its Service, its pods while it is not ready,
-        and what applying it again would change once it is.
-        """
-        service = self._cluster.get("Service", wanted.service)
+    def running(self, specification: Specification) -> Running | None:
+        """Return one function's state: its Service, its pods until it is ready, then its differences."""
+        service = self._cluster.get("Service", specification.service)
         if service is None:
             return None
         digest, image = _digest(service), _image(service)
-        if digest != wanted.digest:
+        if digest != specification.digest:
             return Running(
                 digest, image, words="another version is deployed" if digest else "somebody else deployed this"
             )
-        running = self._progress(service, wanted, Running(digest, image))
+        running = self._progress(service, specification, Running(digest, image))
         differing = [
-            one["kind"] for one in function_manifests(wanted, self._site) if running.is_ready and not self._is_as(one)
+            item["kind"]
+            for item in function_manifests(specification, self._site)
+            if running.is_ready and not self._is_as(item)
         ]
         return (
             Running(None, image, words=f"it differs from what is wanted: {', '.join(differing)}")
@@ -86,7 +86,7 @@ class KnativeFunctions:
         )
 
     def services(self) -> dict[str, str | None]:
-        """Return the digests of the Services that carry our labels."""
+        """Return the digests of the Services with our labels."""
         return {
             service["metadata"]["name"]: _digest(service)
             for service in self._cluster.select("Service", labelSelector=SELECTOR)
@@ -95,7 +95,7 @@ class KnativeFunctions:
     def remove(self, service: str) -> bool:
         """Remove a function with its timer and route, and with the last one what the site needed beside them.
 
-        Raises Forbidden for one that is not ours.
+        Raise Forbidden for one that is not ours.
         """
         there = self._cluster.get("Service", service)
         if there is not None and not OURS.items() <= (there["metadata"].get("labels") or {}).items():
@@ -108,28 +108,28 @@ class KnativeFunctions:
             self._cluster.delete("ServiceAccount", ACCOUNT)
         return was_there
 
-    def put_timer(self, wanted: Specification) -> None:
-        """Apply the CronJob that calls a timer, or remove it where the timer is switched off."""
+    def put_timer(self, specification: Specification) -> None:
+        """Apply the CronJob that calls a timer, or remove it if the timer is off."""
         self._prepare()
-        manifests = timer_manifests(wanted, self._site)
+        manifests = timer_manifests(specification, self._site)
         for manifest in manifests:
             self._apply(manifest)
         if not manifests:
-            self._cluster.delete("CronJob", wanted.service)
+            self._cluster.delete("CronJob", specification.service)
 
-    def has_timer(self, wanted: Specification) -> bool:
-        """Return whether a function's timer is as it is wanted."""
-        manifests = timer_manifests(wanted, self._site)
+    def has_timer(self, specification: Specification) -> bool:
+        """Return whether a function's timer matches its specification."""
+        manifests = timer_manifests(specification, self._site)
         if not manifests:
-            return self._cluster.get("CronJob", wanted.service) is None
+            return self._cluster.get("CronJob", specification.service) is None
         return all(self._is_as(manifest) for manifest in manifests)
 
     def secrets(self) -> set[str]:
-        """Return the names of the secrets that a function could mount; no value leaves the cluster."""
-        return {one["metadata"]["name"] for one in self._cluster.select("Secret", fieldSelector="type=Opaque")}
+        """Return the names of the secrets that functions can mount; no value leaves the cluster."""
+        return {item["metadata"]["name"] for item in self._cluster.select("Secret", fieldSelector="type=Opaque")}
 
     def put_secret(self, name: str, value: str) -> None:
-        """Keep a secret; raises Malformed for another value under a name that is there, and never says a value."""
+        """Create a secret; raise Malformed, without any value, if the name exists with another value."""
         self._prepare()
         try:
             self._apply(secret_manifest(name, value, self._site))
@@ -143,11 +143,11 @@ class KnativeFunctions:
             ) from None
 
     def remove_secret(self, name: str) -> bool:
-        """Forget a secret."""
+        """Remove a secret."""
         return self._cluster.delete("Secret", name)
 
     def _prepare(self) -> None:
-        """Apply what the site needs, once; who may not make a namespace uses the one that is there."""
+        """Apply the site's objects, once; without the right to create a namespace use the existing one."""
         if self._is_prepared:
             return
         namespace, *others = site_manifests(self._site)
@@ -175,27 +175,27 @@ class KnativeFunctions:
             self._cluster.apply(kind, name, dump(manifest).encode(), dry_run=True)
         )
 
-    def _progress(self, service: Manifest, wanted: Specification, running: Running) -> Running:
+    def _progress(self, service: Manifest, specification: Specification, running: Running) -> Running:
         status = service.get("status") or {}
         if status.get("observedGeneration") != service["metadata"].get("generation"):
             return msgspec.structs.replace(running, words="Knative has not seen it yet")
-        ready: Manifest = next((one for one in status.get("conditions") or [] if one.get("type") == "Ready"), {})
+        ready: Manifest = next((item for item in status.get("conditions") or [] if item.get("type") == "Ready"), {})
         if ready.get("status") == "True":
             return msgspec.structs.replace(running, is_ready=True)
         words = _words(ready.get("reason"), ready.get("message"))
-        said, is_final = self._pods_say(wanted)
+        said, is_final = self._pods_say(specification)
         return msgspec.structs.replace(
             running, is_final=is_final or ready.get("status") == "False", words=said or words
         )
 
-    def _pods_say(self, wanted: Specification) -> tuple[str, bool]:
-        """Return what keeps the newest revision from being ready, and whether it stays so."""
-        missing = sorted(set(wanted.secrets) - self.secrets())
+    def _pods_say(self, specification: Specification) -> tuple[str, bool]:
+        """Return why the newest revision is not ready, and whether that is final."""
+        missing = sorted(set(specification.secrets) - self.secrets())
         if missing:
             return f"the secret {missing[0]} is not there: hand it over with `skytally deploy secret NAME FILE`", True
-        pods = [pod for pod in self._pods(wanted.service) if _deployment(pod) == wanted.digest]
-        told = [self._pod_says(pod) for pod in pods]
-        return next((one for one in told if one[1]), next((one for one in told if one[0]), ("", False)))
+        pods = [pod for pod in self._pods(specification.service) if _deployment(pod) == specification.digest]
+        reasons = [self._pod_says(pod) for pod in pods]
+        return next((item for item in reasons if item[1]), next((item for item in reasons if item[0]), ("", False)))
 
     def _pods(self, service: str) -> list[Manifest]:
         try:
@@ -207,7 +207,7 @@ class KnativeFunctions:
 
     def _pod_says(self, pod: Manifest) -> tuple[str, bool]:
         statuses = (pod.get("status") or {}).get("containerStatuses") or []
-        container: Manifest = next((one for one in statuses if one.get("name") == CONTAINER), {})
+        container: Manifest = next((item for item in statuses if item.get("name") == CONTAINER), {})
         state, before = container.get("state") or {}, container.get("lastState") or {}
         waiting, ended = state.get("waiting") or {}, state.get("terminated") or before.get("terminated") or {}
         is_final = waiting.get("reason") in FINAL_REASONS or ended.get("exitCode") == EX_CONFIG
@@ -226,7 +226,7 @@ def _digest(service: Manifest) -> str | None:
 
 
 def _container(pod_spec: Manifest) -> Manifest:
-    return next((one for one in pod_spec.get("containers") or [] if one.get("name") == CONTAINER), {})
+    return next((item for item in pod_spec.get("containers") or [] if item.get("name") == CONTAINER), {})
 
 
 def _image(service: Manifest) -> str:
@@ -234,24 +234,24 @@ def _image(service: Manifest) -> str:
 
 
 def _deployment(pod: Manifest) -> str | None:
-    """Return the digest of the specification that a pod runs."""
+    """Return the digest of a pod's specification."""
     return next(
         (
-            one.get("value")
-            for one in _container(pod["spec"]).get("env") or []
-            if one.get("name") == "SKYTALLY_DEPLOYMENT"
+            item.get("value")
+            for item in _container(pod["spec"]).get("env") or []
+            if item.get("name") == "SKYTALLY_DEPLOYMENT"
         ),
         None,
     )
 
 
 def _content(there: Manifest) -> Manifest:
-    """Return an object without what servers and controllers note on it."""
+    """Return an object without the fields that servers and controllers add."""
     noted = {"managedFields", "resourceVersion", "generation"}
     metadata = {name: value for name, value in there["metadata"].items() if name not in noted}
     return {name: value for name, value in there.items() if name not in {"metadata", "status"}} | {"metadata": metadata}
 
 
 def _words(reason: Any, message: Any) -> str:
-    told = ": ".join(str(one) for one in (reason, " ".join(str(message or "").split())) if one)
+    told = ": ".join(str(item) for item in (reason, " ".join(str(message or "").split())) if item)
     return printable(told)

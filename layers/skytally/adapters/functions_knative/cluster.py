@@ -1,4 +1,4 @@
-"""A Kubernetes API server and one namespace of it: the few calls that a deployment needs."""
+"""A client of a Kubernetes API server and one namespace, with the calls that a deployment needs."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ NAMES_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class Cluster:
-    """One API server and one namespace of it; `seconds` bounds how long one answer is waited for."""
+    """One API server and one namespace; `seconds` is the time limit for one answer."""
 
     def __init__(self, access: Access, namespace: str, seconds: float = READ_SECONDS) -> None:
         self._access, self._namespace = access, namespace
@@ -41,9 +41,7 @@ class Cluster:
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False, ssl_context=access.context, **names)
 
     def apply(self, kind: str, name: str, manifest: bytes, *, dry_run: bool = False) -> dict[str, Any]:
-        """Make an object, or bring it to the manifest, and return it;
-        raises Malformed for a field that the server does not know.
-        """
+        """Create or update an object and return it; raise Malformed for a field that the server does not know."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"} | (
             {"dryRun": "All"} if dry_run else {}
         )
@@ -52,20 +50,20 @@ class Cluster:
         )
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        """Return an object, None where there is none."""
+        """Return an object, or None."""
         try:
             return self._json("GET", kind, name, {})
         except NotFound:
             return None
 
     def select(self, kind: str, **selectors: str) -> list[dict[str, Any]]:
-        """Return the objects that match; of secrets the names alone leave the server."""
+        """Return the matching objects; of secrets only the names leave the server."""
         headers = {"Accept": NAMES_ALONE} if kind == "Secret" else {}
         items = self._json("GET", kind, "", selectors, headers=headers).get("items")
         return items if isinstance(items, list) else []
 
     def delete(self, kind: str, name: str) -> bool:
-        """Remove an object and what belongs to it; return whether it was there."""
+        """Remove an object and its dependents; return whether it existed."""
         try:
             self._json("DELETE", kind, name, {"propagationPolicy": "Background"})
         except NotFound:
@@ -73,7 +71,7 @@ class Cluster:
         return True
 
     def log(self, pod: str, container: str, lines: int, *, previous: bool) -> str:
-        """Return the end of what a container wrote; nothing where the caller may not read it or it did not run."""
+        """Return the end of a container's log; empty if the caller may not read it or the container never ran."""
         query = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
         answer = self._ask("GET", "Pod", f"{pod}/log", query, None, {})
         return answer.data.decode(errors="replace") if answer.status == 200 else ""
@@ -105,9 +103,11 @@ class Cluster:
         parts = ["", "api" if version == "v1" else "apis", version]
         parts += [plural] if kind == "Namespace" else ["namespaces", self._namespace, plural]
         path = quote("/".join([*parts, *([name] if name else [])])) + (f"?{urlencode(query)}" if query else "")
-        told = {"Accept": "application/json", **self._access.headers(), **headers}
+        all_headers = {"Accept": "application/json", **self._access.headers(), **headers}
         try:
-            return self._pool.request(method, self._access.server + path, body=body, headers=told, redirect=False)
+            return self._pool.request(
+                method, self._access.server + path, body=body, headers=all_headers, redirect=False
+            )
         except urllib3.exceptions.HTTPError as error:
             why = (
                 "its certificate is not trusted"
@@ -119,14 +119,14 @@ class Cluster:
 
 def _object(answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
     try:
-        found = json.loads(answer.data)
+        fields = json.loads(answer.data)
     except (ValueError, RecursionError):
         raise Unavailable("the cluster answered something that is no JSON: is this an API server?") from None
-    return found if isinstance(found, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _refusal(answer: urllib3.BaseHTTPResponse, what: str) -> SkytallyError:
-    """Return the error that an answer is, in the server's words."""
+    """Return the error of an answer, with the server's text."""
     try:
         words = str(json.loads(answer.data)["message"])
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Who calls which cluster: by a kubeconfig, or by the account of the pod that this runs in.
+"""Access to a cluster: by a kubeconfig, or by the service account of this pod.
 
 Credentials are a client certificate or a token. A plugin that runs a program to get one is refused by name: `kubectl
 create token` makes a token. A server whose certificate is not checked is refused, too.
@@ -24,7 +24,7 @@ TOKEN = re.compile(r"[!-~]+")
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """Where a server is, and who calls it."""
+    """A server's address and the caller's credentials."""
 
     server: str
     context: ssl.SSLContext
@@ -33,7 +33,7 @@ class Access(Struct, frozen=True, kw_only=True):
     server_name: str | None = None
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that say who calls; a token's file is read each time, since tokens in pods are renewed."""
+        """Return the authentication headers; a token's file is read each time, since pods' tokens are renewed."""
         token = _text(self.token_file) if self.token_file else self.token
         if token and not TOKEN.fullmatch(token):
             raise Malformed("the token for the cluster holds what no token holds: copy it again, or make a new one")
@@ -92,9 +92,7 @@ class _Kubeconfig(_Fields, frozen=True):
 
 
 def from_kubeconfig(path: Path) -> Access:
-    """Return the access that a kubeconfig's current context names;
-    raises Malformed with what is missing or not supported.
-    """
+    """Return the access of a kubeconfig's current context; raise Malformed for a missing or unsupported field."""
     try:
         read = msgspec.yaml.decode(path.read_bytes(), type=_Kubeconfig)
     except OSError as error:
@@ -102,16 +100,16 @@ def from_kubeconfig(path: Path) -> Access:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Malformed(f"{path} is no kubeconfig: {printable(str(error), MOST_LETTERS)}") from None
     try:
-        context = {one.name: one.context for one in read.contexts}[read.current_context]
-        cluster = {one.name: one.cluster for one in read.clusters}[context.cluster]
-        user = {one.name: one.user for one in read.users}[context.user]
+        context = {entry.name: entry.context for entry in read.contexts}[read.current_context]
+        cluster = {entry.name: entry.cluster for entry in read.clusters}[context.cluster]
+        user = {entry.name: entry.user for entry in read.users}[context.user]
     except KeyError as missing:
         raise Malformed(f"{path} names {missing} and does not say what it is") from None
     return _access(cluster, user, path)
 
 
 def from_pod() -> Access:
-    """Return the access of the service account of the pod that this runs in; raises Malformed outside of a cluster."""
+    """Return the access of this pod's service account; raise Malformed outside of a cluster."""
     if not (POD_FOLDER / "token").is_file():
         raise Malformed("there is no kubeconfig here, and this is no pod: name one with --kubeconfig")
     return Access(server=POD_SERVER, context=_context(_text(POD_FOLDER / "ca.crt")), token_file=POD_FOLDER / "token")
@@ -143,7 +141,7 @@ def _access(cluster: _ClusterFields, user: _UserFields, path: Path) -> Access:
 
 
 def _given(data: str | None, name: str | None, kubeconfig: Path) -> str | None:
-    """Return what stands in a kubeconfig, or in the file beside it that it names."""
+    """Return a value of a kubeconfig, or the content of the file that it names."""
     try:
         return b64decode(data, validate=True).decode() if data else _text(kubeconfig.parent / name) if name else None
     except ValueError:  # It holds what is no base64, no text, or letters that base64 does not have.
@@ -161,7 +159,7 @@ def _context(authority: str | None) -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, certificate: str, key: str, path: Path) -> None:
-    """Give a client certificate to TLS, which takes it from a file alone: one that only we can read, for a moment."""
+    """Load a client certificate into TLS, which reads only files: a private one, for a moment."""
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(f"{certificate}\n{key}\n")
         file.flush()

@@ -1,5 +1,4 @@
-"""The Kubernetes objects of a deployment on Knative Serving,
-made from specifications; nothing here speaks to a cluster.
+"""The Kubernetes objects of a deployment on Knative Serving, made from specifications without a cluster.
 
 ::
 
@@ -62,7 +61,7 @@ class Site(Struct, frozen=True, kw_only=True):
     max_scale: int = 10
 
     def __post_init__(self) -> None:
-        """Raise Malformed for what no cluster takes, by the name of the option that says it."""
+        """Raise Malformed, with the option's name, for a value that no cluster accepts."""
         if not DNS_LABEL.fullmatch(self.namespace):
             raise Malformed(f"--namespace {self.namespace!r} is none: a namespace has up to 63 of a-z, 0-9 and -")
         if self.gateway is not None and not GATEWAY.fullmatch(self.gateway):
@@ -76,7 +75,7 @@ class Site(Struct, frozen=True, kw_only=True):
 
 
 def site_manifests(site: Site) -> list[Manifest]:
-    """Return what a site needs beside its functions; the first is the namespace itself."""
+    """Return the objects that a site needs besides its functions; the first is the namespace."""
     return [
         {
             "apiVersion": "v1",
@@ -88,34 +87,33 @@ def site_manifests(site: Site) -> list[Manifest]:
     ]
 
 
-def function_manifests(wanted: Specification, site: Site) -> list[Manifest]:
-    """Return a function's Service,
-    and the route to it where the site has a gateway and the function has callers outside.
-    """
-    service = _object(SERVING, "Service", wanted.service, site, wanted)
-    service["metadata"]["annotations"] = {DIGEST: wanted.digest}
-    if wanted.service in TIMERS or site.gateway:
+def function_manifests(specification: Specification, site: Site) -> list[Manifest]:
+    """Return a function's Service, and its route if the site has a gateway and the function has outside callers."""
+    service = _object(SERVING, "Service", specification.service, site, specification)
+    service["metadata"]["annotations"] = {DIGEST: specification.digest}
+    if specification.service in TIMERS or site.gateway:
         # By a path a call passes one proxy more than by a host name: reachable by both, callers could choose their
         # address.
         service["metadata"]["labels"]["networking.knative.dev/visibility"] = "cluster-local"
-    service["spec"] = {"template": {"metadata": _template_metadata(wanted, site), "spec": _pod(wanted)}}
-    return [service, *([_route(wanted, site, site.gateway)] if site.gateway and wanted.service not in TIMERS else [])]
+    service["spec"] = {"template": {"metadata": _template_metadata(specification, site), "spec": _pod(specification)}}
+    return [
+        service,
+        *([_route(specification, site, site.gateway)] if site.gateway and specification.service not in TIMERS else []),
+    ]
 
 
-def timer_manifests(wanted: Specification, site: Site) -> list[Manifest]:
-    """Return the CronJob that calls a timer, none for a function without a schedule;
-    it is applied once the function answers.
-    """
-    if wanted.schedule is None:
+def timer_manifests(specification: Specification, site: Site) -> list[Manifest]:
+    """Return the CronJob of a timer, or none for other functions; it is applied after the function answers."""
+    if specification.schedule is None:
         return []
-    cron = _object("batch/v1", "CronJob", wanted.service, site, wanted)
+    cron = _object("batch/v1", "CronJob", specification.service, site, specification)
     job = {
         "backoffLimit": 2,
         "activeDeadlineSeconds": 4 * TICK_SECONDS,
-        "template": {"metadata": {"labels": _labels(wanted)}, "spec": _tick(wanted, site)},
+        "template": {"metadata": {"labels": _labels(specification)}, "spec": _tick(specification, site)},
     }
     cron["spec"] = {
-        "schedule": wanted.schedule,
+        "schedule": specification.schedule,
         "timeZone": "Etc/UTC",
         "concurrencyPolicy": "Forbid",
         "startingDeadlineSeconds": 60,
@@ -127,7 +125,7 @@ def timer_manifests(wanted: Specification, site: Site) -> list[Manifest]:
 
 
 def secret_manifest(name: str, value: str, site: Site) -> Manifest:
-    """Return a secret that cannot be changed: another value has another name."""
+    """Return an immutable secret: another value has another name."""
     return _object("v1", "Secret", name, site) | {
         "type": "Opaque",
         "immutable": True,
@@ -135,26 +133,30 @@ def secret_manifest(name: str, value: str, site: Site) -> Manifest:
     }
 
 
-def all_manifests(wanted: Sequence[Specification], site: Site) -> list[Manifest]:
-    """Return everything but secrets, in the order in which it is applied."""
-    functions = [manifest for one in wanted for manifest in function_manifests(one, site)]
-    return [*site_manifests(site), *functions, *(manifest for one in wanted for manifest in timer_manifests(one, site))]
+def all_manifests(specification: Sequence[Specification], site: Site) -> list[Manifest]:
+    """Return all manifests except secrets, in the order of their application."""
+    functions = [manifest for item in specification for manifest in function_manifests(item, site)]
+    return [
+        *site_manifests(site),
+        *functions,
+        *(manifest for item in specification for manifest in timer_manifests(item, site)),
+    ]
 
 
 def dump(manifest: Manifest) -> str:
-    """Write a manifest as YAML; equal manifests are equal text."""
+    """Return a manifest as YAML; equal manifests give equal text."""
     return yaml.dump(manifest, Dumper=_Plain, sort_keys=False, width=120)
 
 
 class _Plain(yaml.CSafeDumper):
-    """YAML without anchors, which would tie labels of different objects to one another."""
+    """A YAML dumper without anchors, which would link the labels of different objects."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True
 
 
-def _object(version: str, kind: str, name: str, site: Site, wanted: Specification | None = None) -> Manifest:
-    labels = _labels(wanted) if wanted else dict(OURS)
+def _object(version: str, kind: str, name: str, site: Site, specification: Specification | None = None) -> Manifest:
+    labels = _labels(specification) if specification else dict(OURS)
     return {
         "apiVersion": version,
         "kind": kind,
@@ -162,17 +164,15 @@ def _object(version: str, kind: str, name: str, site: Site, wanted: Specificatio
     }
 
 
-def _labels(wanted: Specification) -> dict[str, str]:
-    return OURS | {COMPONENT: wanted.service}
+def _labels(specification: Specification) -> dict[str, str]:
+    return OURS | {COMPONENT: specification.service}
 
 
-def _template_metadata(wanted: Specification, site: Site) -> Manifest:
-    """Return a revision's annotations: the activator is always on the way,
-    so that the number of trusted hops is always the same.
-    """
-    is_timer = wanted.service in TIMERS
+def _template_metadata(specification: Specification, site: Site) -> Manifest:
+    """Return a revision's annotations: the activator is always in the path, so trusted hops are constant."""
+    is_timer = specification.service in TIMERS
     return {
-        "labels": _labels(wanted),
+        "labels": _labels(specification),
         "annotations": {
             "autoscaling.knative.dev/min-scale": str(0 if is_timer else site.min_scale),
             "autoscaling.knative.dev/max-scale": str(1 if is_timer else site.max_scale),
@@ -181,33 +181,36 @@ def _template_metadata(wanted: Specification, site: Site) -> Manifest:
     }
 
 
-def _pod(wanted: Specification) -> Manifest:
-    """Return a revision's pod; Knative gives it PORT, and refuses whoever else does."""
+def _pod(specification: Specification) -> Manifest:
+    """Return a revision's pod; Knative sets PORT and refuses one that is set already."""
     container: Manifest = {
         "name": CONTAINER,
-        "image": wanted.image,
+        "image": specification.image,
         "ports": [{"containerPort": 8080}],
-        "env": [{"name": name, "value": value} for name, value in sorted(wanted.environment.items())],
-        "resources": {"limits": {"memory": wanted.memory_limit}, "requests": {"memory": wanted.memory_request}},
+        "env": [{"name": name, "value": value} for name, value in sorted(specification.environment.items())],
+        "resources": {
+            "limits": {"memory": specification.memory_limit},
+            "requests": {"memory": specification.memory_request},
+        },
         "readinessProbe": {"httpGet": {"path": "/_/ready"}},
         "livenessProbe": {"httpGet": {"path": "/healthz"}},
         "securityContext": _confined(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  a folder of the pod's own
     }
     volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {}}]
-    if wanted.secrets:
+    if specification.secrets:
         container["volumeMounts"].append({"name": "secrets", "mountPath": SECRETS_FOLDER, "readOnly": True})
         volumes.append(
             {
                 "name": "secrets",
-                "projected": {"defaultMode": 0o444, "sources": [_mounted(name) for name in wanted.secrets]},
+                "projected": {"defaultMode": 0o444, "sources": [_mounted(name) for name in specification.secrets]},
             }
         )
     return {
         "serviceAccountName": ACCOUNT,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "containerConcurrency": _concurrency(wanted.service),
+        "containerConcurrency": _concurrency(specification.service),
         "timeoutSeconds": CALL_SECONDS,
         "containers": [container],
         "volumes": volumes,
@@ -225,7 +228,7 @@ def _concurrency(service: str) -> int:
 
 
 def _confined() -> Manifest:
-    """Return what the restricted pod security standard asks of a container, and a root that nobody writes."""
+    """Return a container's security context: the restricted pod security standard, and a read-only root."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -237,18 +240,18 @@ def _confined() -> Manifest:
     }
 
 
-def _route(wanted: Specification, site: Site, gateway: str) -> Manifest:
+def _route(specification: Specification, site: Site, gateway: str) -> Manifest:
     """Return the route from a path to the function, by the name inside the cluster that Knative gives its Service."""
     namespace, _, name = gateway.partition("/")
-    prefix = {"type": "PathPrefix", "value": f"/function/{wanted.service}"}
-    inside = f"{wanted.service}.{site.namespace}.svc.cluster.local"
+    prefix = {"type": "PathPrefix", "value": f"/function/{specification.service}"}
+    inside = f"{specification.service}.{site.namespace}.svc.cluster.local"
     rewrite = {"hostname": inside, "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}
     rule = {
         "matches": [{"path": prefix}],
         "filters": [{"type": "URLRewrite", "urlRewrite": rewrite}],
-        "backendRefs": [{"name": wanted.service, "port": 80}],
+        "backendRefs": [{"name": specification.service, "port": 80}],
     }
-    route = _object(ROUTING, "HTTPRoute", route_name(wanted.service), site, wanted)
+    route = _object(ROUTING, "HTTPRoute", route_name(specification.service), site, specification)
     hosts = {"hostnames": [site.host]} if site.host else {}
     route["spec"] = {"parentRefs": [{"namespace": namespace, "name": name}], **hosts, "rules": [rule]}
     return route
@@ -259,11 +262,18 @@ def route_name(service: str) -> str:
     return f"{service}-path"
 
 
-def _tick(wanted: Specification, site: Site) -> Manifest:
+def _tick(specification: Specification, site: Site) -> Manifest:
     container = {
         "name": "post",
-        "image": wanted.image,
-        "command": ["python", "-I", "-S", "-c", TICK, f"http://{wanted.service}.{site.namespace}.svc.cluster.local/"],
+        "image": specification.image,
+        "command": [
+            "python",
+            "-I",
+            "-S",
+            "-c",
+            TICK,
+            f"http://{specification.service}.{site.namespace}.svc.cluster.local/",
+        ],
         "resources": {"limits": {"memory": "64Mi"}, "requests": {"memory": "32Mi"}},
         "securityContext": _confined(),
     }
@@ -277,8 +287,6 @@ def _tick(wanted: Specification, site: Site) -> Manifest:
 
 
 def _network_policy() -> Manifest:
-    """Return who may open a connection to our pods: Knative alone,
-    which every call comes through; where they go is not bounded.
-    """
+    """Return the NetworkPolicy: only Knative may connect to our pods; their own connections are not limited."""
     knative = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "knative-serving"}}}
     return {"podSelector": {"matchLabels": OURS}, "policyTypes": ["Ingress"], "ingress": [{"from": [knative]}]}

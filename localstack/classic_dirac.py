@@ -9,7 +9,11 @@ import json
 import shutil
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+Jobs = Mapping[str, Mapping[str, Any]]
 
 NOTICE = "Running without remote configuration"
 DATES = {"LastUpdateTime", "HeartBeatTime", "StartExecTime", "EndExecTime", "RescheduleTime", "SubmissionTime"}
@@ -30,7 +34,7 @@ RECORDED_MORE = {
 }
 
 
-def set_up(folder, jobs=None):
+def set_up(folder: Path, jobs: Jobs | None = None) -> Path:
     """Put the command into a folder; return its path."""
     command = folder / "dstat"
     shutil.copy(__file__, command)
@@ -40,17 +44,17 @@ def set_up(folder, jobs=None):
     return command
 
 
-def tell(folder, jobs):
+def tell(folder: Path, jobs: Jobs) -> None:
     """Say what it knows of jobs from now on."""
     (folder / "dstat.json").write_text(json.dumps(jobs))
 
 
-def calls(folder):
+def calls(folder: Path) -> list[list[str]]:
     """Return the arguments of each call so far."""
     return [json.loads(line) for line in (folder / "dstat.calls").read_text().splitlines()]
 
 
-def main(folder, *arguments):
+def main(folder: Path, *arguments: str) -> int:
     """Return as the real command does; returns its exit code."""
     with (folder / "dstat.calls").open("a") as asked:
         print(json.dumps(arguments), file=asked)
@@ -71,7 +75,7 @@ def main(folder, *arguments):
     return {"csv": csv, "json": as_json}[told["-f"]](rows, fields)
 
 
-def csv(rows, fields):
+def csv(rows: Jobs, fields: list[str]) -> int:
     """Print without quoting, with a comma behind every value."""
     print(",".join(["JobID", *fields, ""]))
     for number, job in rows.items():
@@ -80,7 +84,7 @@ def csv(rows, fields):
     return 0
 
 
-def as_json(rows, fields):
+def as_json(rows: Jobs, fields: list[str]) -> int:
     """Print JSON, or fail over a date as the real one does."""
     if rows and DATES & set(fields):
         print("TypeError: Object of type datetime is not JSON serializable", file=sys.stderr)
