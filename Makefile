@@ -9,7 +9,7 @@ TOOLS := .venv/tools
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 IMAGE ?= skytally:latest
 
-.PHONY: help run serve demo test check lint contract localstack knative properties bench format lock wheel image sbom audit clean
+.PHONY: help run serve demo test check lint contract localstack knative properties bench format plot lock wheel image sbom audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,9 +30,10 @@ test: $(READY) lint ## every test, on every real server that this machine can ru
 check: $(READY) lint ## format, lint, types, import rules and unit tests, in seconds
 	@$(BIN)/pytest -q tests/unit tests/test_readme.py -m "not slow"
 
-lint: $(READY) ## format, lint, types and import rules
+lint: $(READY) ## format, lint, types and import rules; the page's scripts too
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/oxlint --format=unix functions/dashboard
 	@$(BIN)/mypy --no-error-summary
 	@report=$$($(BIN)/lint-imports --no-logo) || { echo "$$report"; exit 1; }
 
@@ -64,6 +65,10 @@ localstack: $(READY) ## object contracts and journeys on LocalStack's S3, withou
 
 knative: $(READY) ## a deployment on a real Knative node, from nothing to its removal; root on Debian, a quarter of an hour the first time
 	@$(BIN)/python -m localstack.knative
+
+plot: ## the page's chart library, made again from its pinned npm packages
+	@work=$$(mktemp -d) && cp functions/dashboard/plot/* "$$work" && page=$$PWD/functions/dashboard && cd "$$work" && \
+		npm ci --silent && node build.mjs "$$page/page/plot.min.js" "$$page/plot.LICENSE"; rm -rf "$$work"
 
 lock: $(READY) ## write the lock files anew from pyproject.toml
 	@$(COMPILE) pyproject.toml --extra dev --output-file requirements-dev.lock

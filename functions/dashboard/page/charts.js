@@ -202,7 +202,7 @@ export const histogram = (width, { bars: all, edges, label }) => {
 export const sparkline = ({ points, from, until, label }) => {
   const middles = timed(points).map((point) => ({ ...point, middle: new Date((+point.begin + +point.end) / 2) }));
   const options = {
-    width: 120,
+    width: 104,
     height: 26,
     marginTop: 3,
     marginRight: 1,

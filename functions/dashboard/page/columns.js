@@ -106,9 +106,8 @@ export const ALARM = [
     format: (value, row) => value ?? row.kind ?? UNKNOWN,
   }),
   name("cloud", "Cloud"),
-  name("subject", "Subject"),
-  word("kind", "Kind"),
   time("raised_at", "Raised"),
+  word("kind", "Kind"),
 ];
 
 export const ENDED_ALARM = [...ALARM, time("resolved_at", "Resolved"), number("open_seconds", "Open for", duration)];

@@ -65,6 +65,18 @@ const ofJobs = (row) =>
     ? ""
     : `(${count(row.failed_count)} of ${count(row.finished_count + row.failed_count)} jobs)`;
 
+const sumOf = (rows, field) => {
+  const values = rows.map((row) => row[field]).filter((value) => value !== null && value !== undefined);
+  return values.length ? values.reduce((sum, value) => sum + value, 0) : null;
+};
+
+// The measure of rows that have one name, such as a flavor of several clouds: their sum, or the quotient of two sums.
+const together = (rows, { name, quotient }) => {
+  if (rows.length < 2 || !quotient) return sumOf(rows, name);
+  const [part, whole] = quotient.map((field) => sumOf(rows, field));
+  return whole ? part / whole : null;
+};
+
 // A measure of each name over time: stacked bars of what adds up, lines of shares.
 export const overTime = ({ id, title, data, by, measure, linkOf, ...more }) => {
   const rows = data.series;
@@ -72,19 +84,19 @@ export const overTime = ({ id, title, data, by, measure, linkOf, ...more }) => {
   const isLine = measure.isShare === true;
   const colour = isLine ? lineColourOf : colourOf;
   names.forEach(colour);
-  const values = new Map(rows.map((row) => [JSON.stringify([nameOf(row, by), row.at]), row]));
+  const rowsOf = Map.groupBy(rows, (row) => JSON.stringify([nameOf(row, by), row.at]));
   const cells = names.flatMap((name) =>
-    stepsOf(rows).map((step) => ({ name, step, row: values.get(JSON.stringify([name, step.at])) })),
+    stepsOf(rows).map((step) => ({ name, step, mine: rowsOf.get(JSON.stringify([name, step.at])) ?? [] })),
   );
   const points = cells
-    .filter(({ row }) => row || isLine)
-    .map(({ name, step, row }) => ({
+    .filter(({ mine }) => mine.length || isLine)
+    .map(({ name, step, mine }) => ({
       name,
       ...step,
-      value: row?.[measure.name] ?? null,
+      value: together(mine, measure),
       colour: colour(name),
       dashed: isDashed(name),
-      more: row && measure.name === "failed_share" ? ofJobs(row) : "",
+      more: mine.length && measure.name === "failed_share" ? ofJobs(mine[0]) : "",
     }));
   const options = { points, from: data.from, until: data.until, whole: measure.whole, isShare: measure.isShare };
   const draw = (width) => (isLine ? lines : stackedBars)(width, { ...options, label: label({ title, data }) });

@@ -166,7 +166,7 @@ const begin = () => {
   addEventListener("visibilitychange", again);
   setInterval(again, RELOAD_MS);
   setInterval(() => tellAge(shown), AGE_MS);
-  onToken(() => reload());
+  onToken(() => (token.get() ? reload() : location.reload()));
   reload();
 };
 

@@ -75,7 +75,9 @@ const numbers = (row, definitions) => {
       ),
     );
   const partial =
-    row.hs23_complete === false ? [node("p", {}, "≥: some boots have no HS23 score, so HS23 hours are at least this.")] : [];
+    row.hs23_complete === false
+      ? [node("p", {}, "≥: some boots have no HS23 score, so HS23 hours are at least this.")]
+      : [];
   return [node("table", { class: "numbers" }, node("tbody", {}, ...lines)), ...partial];
 };
 
@@ -93,7 +95,11 @@ const changeLine = (name, { before = {}, ...differences }, row) => {
     { "data-column": name },
     node("th", { scope: "row" }, LABELS[name]),
     ...all.map((value, at) => node("td", { class: "value", "data-label": at ? "Now" : "Before" }, value)),
-    node("td", { class: "value", "data-label": "Difference" }, difference === null ? NOT_KNOWN : signed(difference) + share),
+    node(
+      "td",
+      { class: "value", "data-label": "Difference" },
+      difference === null ? NOT_KNOWN : signed(difference) + share,
+    ),
   );
 };
 
@@ -104,7 +110,8 @@ const restated = (row) => {
   const changed = SUMS.filter((name) => changes[name] || name in (changes.before ?? {}));
   const are = changes.vm_count === 1 ? "has" : "have";
   const was = changes.before?.currency;
-  const currency = was === undefined ? "" : ` The currency was ${was ?? NOT_KNOWN} and is ${row.currency ?? NOT_KNOWN}.`;
+  const currency =
+    was === undefined ? "" : ` The currency was ${was ?? NOT_KNOWN} and is ${row.currency ?? NOT_KNOWN}.`;
   return [
     node("h3", {}, `What revision ${revision} changes`),
     node("p", {}, `${several(changes.vm_count, "vm")} of it ${are} other numbers than before.${currency}`),
@@ -142,8 +149,12 @@ const proofOf = (row, { month }, proof) => {
   ];
   return [
     node("dl", { class: "proof" }, ...facts),
-    node("p", {}, `Check the file ${fileOf(row.cloud, month)}, “Signed text” of this page, by the public key that the ` +
-      "operator gave you. That in the file shows only that the file is whole."),
+    node(
+      "p",
+      {},
+      `Check the file ${fileOf(row.cloud, month)}, “Signed text” of this page, by the public key that the ` +
+        "operator gave you. That in the file shows only that the file is whole.",
+    ),
     ...commandsOf(fileOf(row.cloud, month)).map((command) => node("pre", {}, command)),
   ];
 };

@@ -25,13 +25,13 @@ export const health = {
         word("kind", "Kind"),
         name("cloud", "Cloud"),
         state("State", { odd: (value) => !CALM.includes(value) }),
+        message("message", "Message"),
         time("since", "Since", {
           help:
             "a timer's last success; until when a source is collected; when a fault or an alarm began, or was " +
             "last met",
         }),
         number("period_seconds", "Period", duration),
-        message("message", "Message"),
       ],
     },
   },

@@ -1,6 +1,6 @@
 // Is anything broken, and where?
 import { ALARM, FAILED_SHARE, message, name, number, some, state, time, word } from "./columns.js";
-import { count, duration, hours, share } from "./format.js";
+import { UNKNOWN, count, duration, hours, share } from "./format.js";
 import { sparkline } from "./charts.js";
 
 const isOpen = ({ resolved_at: resolvedAt }) => !resolvedAt;
@@ -47,11 +47,12 @@ export const overview = {
         { name: "curve", label: "Last day", format: () => "", draw: curveOf, isFixed: true, isWord: true },
         number("job_count", "Jobs", count),
         name("commonest_error", "Commonest error", {
+          isWord: true,
+          format: (error, row) => (error ? `${error} (${count(row.commonest_error_count)})` : UNKNOWN),
           opens: ({ cloud, commonest_error: error }) =>
             error && { view: "jobs", by: "job", cloud, error, status: "failed" },
           about: ({ commonest_error_message: words }) => words,
         }),
-        number("commonest_error_count", "Jobs with it", count),
         number("reporting_vms", "VMs reporting", count),
         number("silent_vms", "Silent", count, {
           odd: some,

@@ -76,18 +76,18 @@ const stem = (month, cloud) => (cloud ? fileOf(cloud, month).replace(/\.json$/, 
 
 const filesOf = ({ month }, row, cloud) => {
   const of = { month, ...(cloud ? { cloud } : {}) };
-  const name = `statement-${stem(month, cloud)}`;
+  const base = `statement-${stem(month, cloud)}`;
   return [
-    ["JSON", { ...of, format: "json" }, `${name}.json`],
-    ["CSV", { ...of, format: "csv" }, `${name}.csv`],
-    ["Boots as CSV", { ...of, detail: "boots", format: "csv" }, `${name}-boots.csv`],
-    ["Jobs as CSV", { ...of, detail: "jobs" }, `${name}-jobs.csv`],
+    ["JSON", { ...of, format: "json" }, `${base}.json`],
+    ["CSV", { ...of, format: "csv" }, `${base}.csv`],
+    ["Boots as CSV", { ...of, detail: "boots", format: "csv" }, `${base}-boots.csv`],
+    ["Jobs as CSV", { ...of, detail: "jobs" }, `${base}-jobs.csv`],
     ...(row?.state === "final"
       ? [["Signed text", { ...of, cloud: row.cloud, detail: "signed" }, fileOf(row.cloud, month)]]
       : []),
-    ["APEL cloud", { ...of, format: "apel-cloud" }, `${name}-apel-cloud.txt`],
-    ["APEL cloud summary", { ...of, format: "apel-cloud-summary" }, `${name}-apel-cloud-summary.txt`],
-    ["APEL job summary", { ...of, format: "apel-job-summary" }, `${name}-apel-job-summary.txt`],
+    ["APEL cloud", { ...of, format: "apel-cloud" }, `${base}-apel-cloud.txt`],
+    ["APEL cloud summary", { ...of, format: "apel-cloud-summary" }, `${base}-apel-cloud-summary.txt`],
+    ["APEL job summary", { ...of, format: "apel-job-summary" }, `${base}-apel-job-summary.txt`],
   ];
 };
 
@@ -140,11 +140,7 @@ const COMPARISON = [
   }),
 ];
 
-const DEFINITIONS = [
-  name("name", "Number"),
-  name("text", "Is", { wraps: true }),
-  name("unit", "Unit"),
-];
+const DEFINITIONS = [name("name", "Number"), name("text", "Is", { wraps: true }), name("unit", "Unit")];
 
 export const statement = {
   title: "Statements",
@@ -161,7 +157,10 @@ export const statement = {
     ["Core hours", hours(totals.core_hours)],
     ["CPU hours", hours(totals.cpu_hours)],
     ["Efficiency", share(totals.efficiency)],
-    ["HS23 hours", hs23(totals.hs23_hours, { ...totals, hs23_complete: totals.scored_core_hours >= totals.core_hours })],
+    [
+      "HS23 hours",
+      hs23(totals.hs23_hours, { ...totals, hs23_complete: totals.scored_core_hours >= totals.core_hours }),
+    ],
     ["Cost", costs(totals.cost, totals)],
     ["VMs", count(totals.vm_count)],
     ["Silent VMs", count(totals.silent_vms), { tone: totals.silent_vms ? "odd" : null }],

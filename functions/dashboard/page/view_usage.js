@@ -7,7 +7,7 @@ const MEASURES = [
   { name: "core_hours", label: "Core hours", unit: "core hours" },
   { name: "cpu_hours", label: "CPU hours", unit: "CPU hours" },
   { name: "hs23_hours", label: "HS23 hours", unit: "HS23 hours" },
-  { name: "efficiency", label: "Efficiency", unit: "", isShare: true },
+  { name: "efficiency", label: "Efficiency", unit: "", isShare: true, quotient: ["cpu_hours", "core_hours"] },
   { name: "cumulative", label: "Core hours so far", unit: "core hours" },
 ];
 
