@@ -43,10 +43,6 @@ class Story:
         """Count the hours of a window before now of which there are intervals."""
         return sum(hour not in self.lost_hours for hour in range(self.silent_hours, window_hours))
 
-    def up_hours(self, window_hours: int) -> int:
-        """Count those in which the vm is known to have been up."""
-        return max(0, window_hours - self.silent_hours)
-
 
 MARKUP, RIGHT_TO_LEFT, EMOJI, LONG = (
     "<img src=x onerror=alert(1)>",

@@ -9,7 +9,7 @@ import { learn } from "./filters.js";
 import { moment } from "./format.js";
 import { onToken, read, takeToken, token, write } from "./state.js";
 import { hintAt } from "./table.js";
-import { extrasOf, queryOf, viewOf } from "./views.js";
+import { extrasOf, fetchView, queryOf, viewOf } from "./views.js";
 import { isOwn, ownZone, setOwn } from "./zone.js";
 
 const RELOAD_MS = 60_000;
@@ -27,6 +27,13 @@ const reload = async (change = "all") => {
   const wanted = (missing = missing === "all" ? "all" : change);
   const { signal } = (loading = new AbortController());
   const state = read();
+  if (viewOf(state).fetch) {
+    const problem = await fetchView(state).catch(
+      () => "The server does not answer: this page asks again every minute.",
+    );
+    if (signal.aborted) return;
+    if (problem) return tellProblem(problem);
+  }
   // The requests leave before anything is drawn: the server works meanwhile.
   const main = load({ ...queryOf(state), part: wanted, limit: MOST_ROWS, offset: state.offset || 0 }, signal);
   const extras =

@@ -9,10 +9,21 @@ import { health } from "./view_health.js";
 import { jobs } from "./view_jobs.js";
 import { overview } from "./view_overview.js";
 import { secrets } from "./view_secrets.js";
-import { statement } from "./view_statement.js";
 import { usage } from "./view_usage.js";
 
+// A view that few open: its module is fetched when it is chosen.
+const statement = {
+  title: "Statements",
+  filters: ["cloud"],
+  fetch: async () => (await import("./view_statement.js")).statement,
+};
+
 export const views = { overview, usage, jobs, statement, secrets, health };
+
+export const fetchView = async (state) => {
+  const name = viewNameOf(state);
+  views[name] = await views[name].fetch();
+};
 
 export const viewNameOf = ({ view }) => (Object.hasOwn(views, view) ? view : "overview");
 

@@ -9,7 +9,6 @@ export {
   lineY,
   plot,
   rectY,
-  ruleX,
   ruleY,
   stackX,
   stackY,
