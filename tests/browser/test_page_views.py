@@ -213,7 +213,9 @@ def test_files_hold_exactly_what_is_shown(tab):
         for row in answer["table"]
     ] == shown
     expect(tab.locator("#shown")).to_have_attribute("aria-busy", "false")
-    bars = tab.locator("rect.bar").evaluate_all("all => all.map(b => [b.dataset.name, b.dataset.at, +b.dataset.value])")
+    bars = tab.locator("[data-figure=effort] rect.bar").evaluate_all(
+        "all => all.map(b => [b.dataset.name, b.dataset.at, +b.dataset.value])"
+    )
     assert sorted(map(tuple, bars)) == sorted(
         (point["cloud"], point["at"], point["core_hours"]) for point in answer["series"] if point["core_hours"]
     )
