@@ -8,6 +8,7 @@ import { UNKNOWN, count, hours, several, share } from "./format.js";
 import { fileOf, money, nameOfMonth, sheetOf } from "./sheet.js";
 import { RESET, address } from "./state.js";
 
+const CHOOSE = "Choose a cloud for its sheet, its signed text, and a page to print.";
 const proofs = new Map();
 const drawn = { key: null };
 
@@ -65,7 +66,8 @@ const drawMonth = (data) =>
   );
 
 const drawSheet = (data, row, proof) => {
-  const hadFocus = part("listing").contains(document.activeElement);
+  // What had the focus goes: the table that led here, or the sheet's own heading.
+  const hadFocus = [part("listing"), part("sheet")].some((place) => place.contains(document.activeElement));
   part("sheet").hidden = row === null;
   part("listing").hidden = row !== null;
   part("sheet").replaceChildren(...(row ? sheetOf(row, data, proof) : []));
@@ -102,7 +104,7 @@ const drawPapers = (data, row, state, tell) => {
   part("papers").replaceChildren(
     node("h2", {}, "Files of this month"),
     node("div", { class: "files" }, ...(row ? [print] : []), ...filesOf(data, row, state.cloud).map(save)),
-    ...(row ? [] : [node("p", {}, "Choose a cloud for its sheet, its signed text, and a page to print.")]),
+    ...(data.table.length > 1 ? [node("p", {}, CHOOSE)] : []),
     node("p", {}, `A provider's bill is compared by: skytally statement compare --month ${data.month} --bill bill.csv`),
   );
 };
@@ -129,18 +131,21 @@ const draw = (data, state, tell) => {
 
 const costs = (value, { currency }) => (value === null ? UNKNOWN : money(value, currency));
 
+const signed = (format) => (value) =>
+  value === null ? UNKNOWN : `${value < 0 ? "−" : "+"}${format(Math.abs(value))}`;
+
 const COMPARISON = [
   name("cloud", "Cloud"),
   number("our_core_hours", "Core hours, by vms", hours),
   number("scheduler_core_hours", "Core hours, by scheduler", hours, { help: "its vms' lives times their cores" }),
-  number("difference_core_hours", "Difference", hours),
-  number("difference_share", "Share", share, {
+  number("difference_core_hours", "Difference", signed(hours)),
+  number("difference_share", "Share", signed(share), {
     help: "below zero, the scheduler saw what was never reported",
     odd: (value) => Math.abs(value) > 0.02,
   }),
 ];
 
-const DEFINITIONS = [name("name", "Number"), name("text", "Is", { wraps: true }), name("unit", "Unit")];
+const DEFINITIONS = [word("name", "Number"), name("text", "Is", { wraps: true }), word("unit", "Unit")];
 
 export const statement = {
   title: "Statements",
@@ -205,7 +210,7 @@ export const statement = {
       key: ({ cloud }) => JSON.stringify(cloud),
       empty: "The scheduler told of no vms of this month.",
     },
-    ...(sheetRow(data)
+    ...(data.table.length < 2
       ? []
       : [
           {
