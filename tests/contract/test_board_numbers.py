@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import tenacity
 import yaml
 from click.testing import CliRunner
 
@@ -18,6 +19,7 @@ from skytally.boards.board import BOARDS
 from skytally.cli import cli
 from skytally.core.config import Config
 from skytally.core.documents import Job
+from skytally.core.errors import Unavailable
 from skytally.core.ports import Query, Write
 from skytally.core.site_data import Site
 from skytally.dashboard import jobs_view
@@ -157,16 +159,30 @@ def run(*words):
     return done.stdout
 
 
+def batched(writes, size=500):
+    return (writes[start : start + size] for start in range(0, len(writes), size))
+
+
+# As callers do: a new node that makes indices on a busy machine may take longer than one bulk may.
+patiently = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(Unavailable), stop=tenacity.stop_after_delay(90), reraise=True
+)
+
+
 @pytest.fixture(scope="module")
 def shown(running, tmp_path_factory):
     settings = {**running["elasticsearch"].settings, "SKYTALLY_DOCUMENTS_PREFIX": "boards"}
     with contextlib.closing(open_documents(Config.from_env(settings))) as documents:
         documents.install(datetime.now(UTC))
         chance = random.Random(3)
-        done(
-            documents, *fleet(chance), *jobs(chance), interval("edge", EDGE - HOUR / 2, EDGE + HOUR / 2, 8 * 3_600_000)
-        )
-        documents.refresh()
+        writes = [
+            *fleet(chance),
+            *jobs(chance),
+            interval("edge", EDGE - HOUR / 2, EDGE + HOUR / 2, 8 * 3_600_000),
+        ]
+        for batch in batched(writes):
+            patiently(done)(documents, *batch)
+        patiently(documents.refresh)()
         yield Shown(documents, "boards", tmp_path_factory.mktemp("boards"))
 
 
