@@ -65,7 +65,8 @@ const drawMonth = (data) =>
   );
 
 const drawSheet = (data, row, proof) => {
-  const hadFocus = part("listing").contains(document.activeElement);
+  // The sheet is drawn again once its proof is there: it keeps the focus then.
+  const hadFocus = ["listing", "sheet"].some((id) => part(id).contains(document.activeElement));
   part("sheet").hidden = row === null;
   part("listing").hidden = row !== null;
   part("sheet").replaceChildren(...(row ? sheetOf(row, data, proof) : []));
