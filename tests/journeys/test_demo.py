@@ -28,7 +28,8 @@ def check_alarms(page):
     """The cloud that breaks jobs is an open alarm; a vm that was silent for some time is one that is over."""
     health = look(page, "health")
     assert [row["state"] for row in health["table"] if row["kind"] == "faulty_cloud"] == ["raised"]
-    assert [row["kind"] for row in health["history"] if row["resolved_at"]] == ["silent_vm"]
+    # The server's own timer may fall into the time in which the fleet reports, and raise more of them.
+    assert {row["kind"] for row in health["history"] if row["resolved_at"]} == {"silent_vm"}
     assert {row["subject"] for row in look(page, "overview")["alarms"] if row["kind"] == "contested_secret"}
 
 
