@@ -182,7 +182,9 @@ class Settlement(Struct):
         """Return the jobs with their share of the cores of the vm that named them, where that vm has reported."""
         seen_jobs = [sightings[job.job_id] for job in jobs]
         beats = [seen.last for seen in seen_jobs if any(beat.noted in OPEN for beat in seen.beats)]
-        cores = _cores({beat.vm for beat in beats}, {month_of(beat.last_seen_at) for beat in beats}, self.documents)
+        # A vm that named a job before a month's edge may report for the first time after it.
+        moments = {self.deadline.now(), *(beat.last_seen_at for beat in beats)}
+        cores = _cores({beat.vm for beat in beats}, {month_of(moment) for moment in moments}, self.documents)
         with_cores = {}
         for job in jobs:
             seen = sightings[job.job_id]
