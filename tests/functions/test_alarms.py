@@ -155,17 +155,20 @@ def test_a_denied_vm_is_shut_out_at_once(client, bearer, home, monkeypatch):
     assert client.post("usage-report", json=report, headers=caller).json()["error"]["code"] == "forbidden"
 
 
-def test_money_and_energy_are_on_the_statement_where_the_site_knows_them(client, bearer, reader, home, monkeypatch):
+def test_money_and_energy_are_on_the_statement_where_the_site_knows_them(client, bearer, home, monkeypatch):
     (home / "clouds.toml").write_text(
         '[clouds.uvic]\nprice_per_core_hour = 0.5\ncurrency = "CAD"\nwatts_per_core = 10\npue = '
         "1.5\nco2_grams_per_kwh = 100\n"
     )
     monkeypatch.setenv("SKYTALLY_CLOUDS", str(home / "clouds.toml"))
     wiring.close()
+    now = datetime(2026, 11, 25, 12, tzinfo=UTC)
+    monkeypatch.setattr("skytally.core.clock.now", lambda: now)
     for cloud in ("uvic", "=cmd()"):
-        vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2))
-        client.post("usage-report", json={"samples": [vm.sample(NOW)]}, headers=bearer("reporter", clouds=(cloud,)))
-    month = f"{NOW:%Y-%m}"
+        samples = [builders.FakeVm("vm-1", boot_at=now - timedelta(hours=2)).sample(now)]
+        caller = bearer("reporter", clouds=(cloud,), issued=now)
+        assert client.post("usage-report", json={"samples": samples}, headers=caller).json()["accepted"] == 1
+    month, reader = "2026-11", bearer("reader", issued=now)
     rows = {row["cloud"]: row for row in client.get(f"statement?month={month}", headers=reader).json()["clouds"]}
     assert (rows["uvic"]["cost"], rows["uvic"]["currency"]) == (8.0, "CAD")
     assert rows["uvic"]["energy_kwh"] == pytest.approx(0.24)
