@@ -18,6 +18,7 @@ from skytally.access import tokens
 from skytally.adapters.documents_search.wire import Refused
 from skytally.app import wiring
 from skytally.app.wiring import open_documents
+from skytally.core import clock
 from skytally.core.config import Config
 from skytally.core.records import Caller
 from skytally.operation import timer
@@ -75,7 +76,7 @@ def bearer(home: Path) -> Callable[..., Headers]:
     def make(
         role: str, *, lifetime: timedelta = timedelta(days=1), issued: datetime | None = None, **fields: object
     ) -> Headers:
-        begin = issued or datetime.now(UTC)
+        begin = issued or clock.now()
         times = {"issued": int(begin.timestamp()), "expires": int((begin + lifetime).timestamp())}
         return {"Authorization": f"Bearer {tokens.issue(Caller(role=role, **times, **fields), wiring.keys().token)}"}
 

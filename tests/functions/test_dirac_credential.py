@@ -105,6 +105,7 @@ def test_a_credential_s_life_and_what_people_are_told_of_it(collect, dirac, clie
         "state": "well",
         "since": None,
         "message": f"the token file's own is used, since {now:%Y-%m-%dT%H:%M:%SZ}",
+        "period_seconds": None,
     }
     for minutes in (15, 30, 45):
         dirac.access = "over"

@@ -84,18 +84,20 @@ def test_a_vm_that_dies_at_the_end_of_a_month_is_silent_in_the_next(last, hours_
 
 
 def test_a_vm_that_reports_after_its_memory_snapshot_was_restored_is_not_silent(
-    report, webhook, round_at, client, bearer
+    report, webhook, round_at, client, bearer, at
 ):
-    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=9))
-    report(vm, NOW - timedelta(hours=4))
-    back = vm.sample(NOW - timedelta(hours=6)) | {"sampled_at": builders.stamp(NOW), "previous": None}
+    now = datetime(2026, 11, 25, 12, tzinfo=UTC)
+    at(now)
+    vm = builders.FakeVm("vm-1", boot_at=now - timedelta(hours=9))
+    report(vm, now - timedelta(hours=4))
+    back = vm.sample(now - timedelta(hours=6)) | {"sampled_at": builders.stamp(now), "previous": None}
     told = client.post(
         "usage-report", json={"samples": [back]}, headers=bearer("reporter", vm="vm-1", clouds=("uvic",), flavor="c8")
     )
     assert told.json()["stale"] == 1
-    round_at(NOW)
+    round_at(now)
     assert webhook.heard == []
-    round_at(NOW + timedelta(hours=3))
+    round_at(now + timedelta(hours=3))
     assert states(webhook, "silent_vm") == ["raised"]
 
 

@@ -68,18 +68,6 @@ def test_nothing_is_made_that_could_not_be_kept(folder):
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "skytally: cannot write home: it is a folder\n")
 
 
-def test_a_state_of_no_copy_is_named_and_kept(folder):
-    made = run(folder, [*SKYTALLY, "doctor", "--install"], SKYTALLY_HOME=str(folder / "old"))
-    assert (folder / "old" / "documents.sqlite").is_file(), made.stderr
-    source, target = (f"sqlite:///{folder}/{name}" for name in ("old/documents.sqlite", "new.sqlite"))
-    for state in ("binary", "file"):
-        before = (folder / state).read_bytes()
-        ended = run(folder, [*SKYTALLY, "copy", "--from", source, "--to", target, "--state", state])
-        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-        assert f"{state} is no state of a copy" in ended.stderr
-        assert (folder / state).read_bytes() == before
-
-
 @pytest.mark.parametrize(
     ("settings", "named"),
     [({"SKYTALLY_HOME": "file"}, "file"), ({"PORT": "abc"}, "setting PORT"), ({"SKYTALLY_KEPT_DAYS": "-1"}, "KEPT")],
