@@ -21,28 +21,30 @@ VIEWS = ("Usage", "Jobs", "Secrets", "Health")
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def broken_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A fleet on one of whose clouds 40 of 48 jobs of the last hour failed, which has been noticed."""
-    site = Site(tmp_path_factory.mktemp("broken"))
-    site.start()
-    fleet(site, site.now)
+    broken_site = Site(tmp_path_factory.mktemp("broken"))
+    broken_site.start()
+    fleet(broken_site, broken_site.now)
     stories = (BROKEN, *SOUND)
-    site.keep([job for number, jobs in enumerate(stories, 10) for job in job_documents(jobs, 1_000 * number, site.now)])
-    answer = httpx2.post(f"http://127.0.0.1:{site.port}/function/alarm-raise", json={}, timeout=60)
+    broken_site.keep(
+        [job for number, jobs in enumerate(stories, 10) for job in job_documents(jobs, 1_000 * number, broken_site.now)]
+    )
+    answer = httpx2.post(f"http://127.0.0.1:{broken_site.port}/function/alarm-raise", json={}, timeout=60)
     assert answer.json()["state"] == "done"
-    yield site
-    site.stop()
+    yield broken_site
+    broken_site.stop()
 
 
-def open_page(page, site, fragment=""):
-    page.goto(f"{site.page}#{fragment}&until={site.now:%Y-%m-%dT%H:%M:%SZ}&token={site.reader()}")
+def open_page(page, broken_site, fragment=""):
+    page.goto(f"{broken_site.page}#{fragment}&until={broken_site.now:%Y-%m-%dT%H:%M:%SZ}&token={broken_site.reader()}")
     page.wait_for_selector("#rows tbody tr")
     expect(page.locator("#shown")).to_have_attribute("aria-busy", "false")
 
 
 @pytest.mark.parametrize("blank", [{"width": 1_400}, {"width": 400}], indirect=True, ids=str)
-def test_the_broken_cloud_is_named_on_the_first_screen(blank, site):
-    open_page(blank, site)
+def test_the_broken_cloud_is_named_on_the_first_screen(blank, broken_site):
+    open_page(blank, broken_site)
     alarm = blank.locator("#alarms a", has_text=MARKUP).first
     box = alarm.bounding_box()
     assert box["y"] + 20 < blank.viewport_size["height"]
@@ -54,8 +56,8 @@ def test_the_broken_cloud_is_named_on_the_first_screen(blank, site):
     assert blank.evaluate("document.documentElement.scrollWidth") <= blank.viewport_size["width"]
 
 
-def test_every_cloud_of_the_overview_is_the_truth(blank, site):
-    open_page(blank, site)
+def test_every_cloud_of_the_overview_is_the_truth(blank, broken_site):
+    open_page(blank, broken_site)
     rows = table(blank)
     assert rows[RIGHT_TO_LEFT]["failed_share"] == "10.0 % raised"
     assert (rows[RIGHT_TO_LEFT]["silent_vms"], rows[RIGHT_TO_LEFT]["reporting_vms"]) == ("1", "0")
@@ -71,8 +73,8 @@ def test_every_cloud_of_the_overview_is_the_truth(blank, site):
     assert "alarm_raise" not in late
 
 
-def test_from_an_alarm_to_the_text_of_an_error_in_two_clicks(blank, site):
-    open_page(blank, site)
+def test_from_an_alarm_to_the_text_of_an_error_in_two_clicks(blank, broken_site):
+    open_page(blank, broken_site)
     blank.locator("#alarms a", has_text=MARKUP).first.click()
     opener = blank.locator("#rows .opener", has_text="10000")
     opener.click()
@@ -82,7 +84,7 @@ def test_from_an_alarm_to_the_text_of_an_error_in_two_clicks(blank, site):
     expect(detail.get_by_role("link", name="log")).to_have_attribute("href", "https://logs.example/10000")
     assert {row.split("\n")[0] for row in detail.locator("dl div").all_inner_texts()} >= {"Job", "Batch id", "Task"}
     link = blank.url
-    assert site.reader() not in link
+    assert broken_site.reader() not in link
     blank.goto("about:blank")
     blank.goto(link)
     expect(blank.locator("#rows .raw")).to_have_text(raw_error("pilot 1151", 10_000))
@@ -90,8 +92,8 @@ def test_from_an_alarm_to_the_text_of_an_error_in_two_clicks(blank, site):
     expect(blank.locator("#rows .raw")).to_have_count(0)
 
 
-def test_open_alarms_are_counted_on_every_view(blank, site):
-    open_page(blank, site)
+def test_open_alarms_are_counted_on_every_view(blank, broken_site):
+    open_page(blank, broken_site)
     (number,) = blank.locator(".badge").all_text_contents()
     assert int(number) >= 1
     for view in VIEWS:
@@ -102,8 +104,8 @@ def test_open_alarms_are_counted_on_every_view(blank, site):
         assert blank.title().startswith(f"({number}) {view}")
 
 
-def test_the_past_of_alarms_is_in_health(blank, site):
-    open_page(blank, site, "view=health")
+def test_the_past_of_alarms_is_in_health(blank, broken_site):
+    open_page(blank, broken_site, "view=health")
     past = blank.locator("#history tbody tr", has_text=MARKUP).first
     expect(past.get_by_role("link")).to_be_visible()
     assert blank.locator("#rows tbody tr", has_text="dirac_collect").locator(
@@ -111,8 +113,8 @@ def test_the_past_of_alarms_is_in_health(blank, site):
     ).text_content() == ("off")
 
 
-def test_a_filter_that_a_view_does_not_have_is_dropped(blank, site):
-    open_page(blank, site, f"view=jobs&status=failed&cloud={MARKUP}&error=pilot 1151&by=cloud")
+def test_a_filter_that_a_view_does_not_have_is_dropped(blank, broken_site):
+    open_page(blank, broken_site, f"view=jobs&status=failed&cloud={MARKUP}&error=pilot 1151&by=cloud")
     blank.get_by_role("link", name="Usage", exact=True).click()
     expect(blank.locator("#rows tbody th")).to_have_text([MARKUP])
     assert "status=" not in blank.url

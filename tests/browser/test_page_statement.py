@@ -71,62 +71,62 @@ LAST_MONTH = f"{_edge(datetime.now(UTC)) - HOUR:%Y-%m}"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def closed_site(tmp_path_factory):
     """A site whose last month is closed, that of uvic in a second revision; this month is not over."""
     if shutil.which("pdftotext") is None and os.environ.get("CI") != "true":
         pytest.skip("without pdftotext: the statement's sheet is not read back from paper")
     home = tmp_path_factory.mktemp("site")
     (home / "clouds.toml").write_text(SITE_DATA)
-    site = Site(home, SKYTALLY_CLOUDS=str(home / "clouds.toml"))
-    site.start()
-    fill(site)
-    yield site
-    site.stop()
+    closed_site = Site(home, SKYTALLY_CLOUDS=str(home / "clouds.toml"))
+    closed_site.start()
+    fill(closed_site)
+    yield closed_site
+    closed_site.stop()
 
 
-def fill(site):
-    edge = _edge(site.now)
+def fill(closed_site):
+    edge = _edge(closed_site.now)
     scored = {"benchmark": {"kernel": "HEPscore23", "score_hs23": 15.3}}
     for cloud, vm, hours, more in (
         ("uvic", "vm-1", 333, scored),
         ("uvic", "vm-2", 71, {}),
         ("kek", "vm-3", 123, scored),
     ):
-        run(site, cloud, vm, edge - timedelta(days=9, minutes=17), hours, **more)
-    site.report("uvic", [builders.FakeVm("vm-now", site.now - 2 * HOUR, cores=4).sample(site.now)])
-    (site.home / "statement.pub").write_text(skytally(site, "keygen"))
-    skytally(site, "close", "--month", LAST_MONTH)
-    run(site, "uvic", "vm-late", edge - timedelta(days=5), 29, **scored)
-    skytally(site, "close", "--month", LAST_MONTH)
+        run(closed_site, cloud, vm, edge - timedelta(days=9, minutes=17), hours, **more)
+    closed_site.report("uvic", [builders.FakeVm("vm-now", closed_site.now - 2 * HOUR, cores=4).sample(closed_site.now)])
+    (closed_site.home / "statement.pub").write_text(skytally(closed_site, "keygen"))
+    skytally(closed_site, "close", "--month", LAST_MONTH)
+    run(closed_site, "uvic", "vm-late", edge - timedelta(days=5), 29, **scored)
+    skytally(closed_site, "close", "--month", LAST_MONTH)
 
 
-def run(site, cloud, name, boot_at, hours, **more):
+def run(closed_site, cloud, name, boot_at, hours, **more):
     """Let a vm run for some tenths of an hour more than a whole number, so that its sums have decimals."""
     vm = builders.FakeVm(name, boot_at, cores=8, busy=0.37)
-    site.report(cloud, [vm.sample(boot_at + timedelta(hours=hours * 0.61, seconds=7), final=True, **more)])
+    closed_site.report(cloud, [vm.sample(boot_at + timedelta(hours=hours * 0.61, seconds=7), final=True, **more)])
 
 
-def skytally(site, *arguments):
+def skytally(closed_site, *arguments):
     command = [str(Path(sys.executable).parent / "skytally"), "statement", *arguments]
-    done = subprocess.run(command, env=site.environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=closed_site.environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def ask(site, path, **query):
+def ask(closed_site, path, **query):
     answer = httpx2.get(
-        f"http://127.0.0.1:{site.port}/function/{path}",
+        f"http://127.0.0.1:{closed_site.port}/function/{path}",
         params=query,
-        headers={"Authorization": f"Bearer {site.reader()}"},
+        headers={"Authorization": f"Bearer {closed_site.reader()}"},
     )
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def row_of(site, month, cloud):
+def row_of(closed_site, month, cloud):
     """Return the statement's own row, and the price that only the page has."""
-    (row,) = ask(site, "statement", month=month, cloud=cloud)["clouds"]
-    (shown,) = ask(site, "dashboard/data", view="statement", month=month, cloud=cloud)["table"]
+    (row,) = ask(closed_site, "statement", month=month, cloud=cloud)["clouds"]
+    (shown,) = ask(closed_site, "dashboard/data", view="statement", month=month, cloud=cloud)["table"]
     return {**{name: shown[name] for name in ("price_per_hs23_hour", "changes")}, **row}
 
 
@@ -169,8 +169,8 @@ def numbers_on(text):
     return found
 
 
-def open_month(blank, site, month, cloud):
-    blank.goto(f"{site.page}#view=statement&month={month}&cloud={cloud}&token={site.reader()}")
+def open_month(blank, closed_site, month, cloud):
+    blank.goto(f"{closed_site.page}#view=statement&month={month}&cloud={cloud}&token={closed_site.reader()}")
     expect(blank.locator("#sheet h2")).to_contain_text(cloud)
     expect(blank.locator("#shown")).to_have_attribute("aria-busy", "false")
 
@@ -184,13 +184,13 @@ def open_month(blank, site, month, cloud):
     ],
     ids=["closed", "restated", "provisional"],
 )
-def test_a_printed_month_has_every_number_whole_and_nothing_is_cut(blank, site, tmp_path, month, cloud, state):
-    open_month(blank, site, month, cloud)
+def test_a_printed_month_has_every_number_whole_and_nothing_is_cut(blank, closed_site, tmp_path, month, cloud, state):
+    open_month(blank, closed_site, month, cloud)
     if "Closed" in state:
         expect(blank.locator("#sheet .proof")).to_be_visible()
     path = tmp_path / "month.pdf"
     text = print_sheet(blank, path)
-    row = row_of(site, month, cloud)
+    row = row_of(closed_site, month, cloud)
     for field, (value, unit, is_bound) in numbers_on(text).items():
         expected = row[field] if field not in SHARES or row[field] is None else pytest.approx(row[field], abs=1e-9)
         assert value == expected, field
@@ -202,15 +202,15 @@ def test_a_printed_month_has_every_number_whole_and_nothing_is_cut(blank, site, 
     assert (OWNER in text) == (cloud == "uvic")
     assert words_beside_the_page(path) == []
     assert [word for word in CONTROLS if word in text] == []
-    definitions = ask(site, "dashboard/data", view="statement", month=month, cloud=cloud)["definitions"]
+    definitions = ask(closed_site, "dashboard/data", view="statement", month=month, cloud=cloud)["definitions"]
     explained = [entry for entry in definitions if entry["name"] in FIELDS.values()]
     assert {word for entry in explained for word in entry["text"].split()} <= set(text.split())
 
 
-def test_a_printed_revision_says_what_it_changes(blank, site, tmp_path):
-    open_month(blank, site, LAST_MONTH, "uvic")
+def test_a_printed_revision_says_what_it_changes(blank, closed_site, tmp_path):
+    open_month(blank, closed_site, LAST_MONTH, "uvic")
     text = print_sheet(blank, tmp_path / "month.pdf").partition("What revision 2 changes")[2]
-    row = row_of(site, LAST_MONTH, "uvic")
+    row = row_of(closed_site, LAST_MONTH, "uvic")
     labels = {field: label for label, field in FIELDS.items()}
     for field in SUMS:
         match = re.search(rf"^ *{labels[field]} +([\d.,]+) +([\d.,]+) +([+−][\d.,]+)", text, re.MULTILINE)
@@ -222,34 +222,34 @@ def test_a_printed_revision_says_what_it_changes(blank, site, tmp_path):
         ]
 
 
-def test_an_owner_prints_last_month_with_its_proof_in_three_clicks(blank, site, tmp_path):
+def test_an_owner_prints_last_month_with_its_proof_in_three_clicks(blank, closed_site, tmp_path):
     blank.add_init_script("window.print = () => { window.isPrinted = true }")
-    blank.goto(f"{site.page}#token={site.signed('reader', clouds=('uvic',))}")
+    blank.goto(f"{closed_site.page}#token={closed_site.signed('reader', clouds=('uvic',))}")
     blank.get_by_role("link", name="Statements", exact=True).click()
     blank.get_by_role("link", name="‹").click()
     blank.get_by_role("button", name="Print or save as PDF").click()
     blank.wait_for_function("window.isPrinted")
     text = print_sheet(blank, tmp_path / "month.pdf")
-    signed = ask(site, "statement", month=LAST_MONTH, cloud="uvic", detail="signed")
+    signed = ask(closed_site, "statement", month=LAST_MONTH, cloud="uvic", detail="signed")
     joined = re.sub(r"\s", "", text)
     assert signed["signature"] in joined
     assert sha256(signed["statement"].encode()).hexdigest() in joined
-    assert re.sub(r"-----[^-]+-----|\s", "", (site.home / "statement.pub").read_text()) in joined
+    assert re.sub(r"-----[^-]+-----|\s", "", (closed_site.home / "statement.pub").read_text()) in joined
     assert f"skytally statement verify uvic-{LAST_MONTH}.json --key statement.pub" in text
 
 
-def test_the_signed_text_that_is_saved_passes_the_command_of_the_sheet(blank, site):
-    open_month(blank, site, LAST_MONTH, "uvic")
+def test_the_signed_text_that_is_saved_passes_the_command_of_the_sheet(blank, closed_site):
+    open_month(blank, closed_site, LAST_MONTH, "uvic")
     with blank.expect_download() as saved:
         blank.get_by_role("button", name="Signed text").click()
     assert saved.value.suggested_filename == f"uvic-{LAST_MONTH}.json"
     assert "revision:           2" in skytally(
-        site, "verify", str(saved.value.path()), "--key", str(site.home / "statement.pub")
+        closed_site, "verify", str(saved.value.path()), "--key", str(closed_site.home / "statement.pub")
     )
 
 
-def test_every_other_file_is_the_statements_own(blank, site):
-    open_month(blank, site, LAST_MONTH, "uvic")
+def test_every_other_file_is_the_statements_own(blank, closed_site):
+    open_month(blank, closed_site, LAST_MONTH, "uvic")
     for label, name in (
         ("JSON", f"statement-uvic-{LAST_MONTH}.json"),
         ("CSV", f"statement-uvic-{LAST_MONTH}.csv"),
@@ -273,8 +273,8 @@ def test_every_other_file_is_the_statements_own(blank, site):
     indirect=True,
     ids=["wide", "dark", "narrow"],
 )
-def test_all_clouds_of_a_month_stand_beside_one_another(blank, site):
-    blank.goto(f"{site.page}#view=statement&month={LAST_MONTH}&token={site.reader()}")
+def test_all_clouds_of_a_month_stand_beside_one_another(blank, closed_site):
+    blank.goto(f"{closed_site.page}#view=statement&month={LAST_MONTH}&token={closed_site.reader()}")
     expect(blank.locator("#rows tbody tr")).to_have_count(2)
     expect(blank.locator("#month .state")).to_have_text("closed and signed, some in revision 2")
     expect(blank.locator("#sheet")).to_be_hidden()
@@ -287,8 +287,8 @@ def test_all_clouds_of_a_month_stand_beside_one_another(blank, site):
     blank.screenshot(path=SCREENSHOTS / f"statement-{blank.viewport_size['width']}.png", full_page=True)
 
 
-def test_a_month_is_a_link_and_the_next_view_has_none_of_it(blank, site):
-    blank.goto(f"{site.page}#view=statement&month={LAST_MONTH}&token={site.reader()}")
+def test_a_month_is_a_link_and_the_next_view_has_none_of_it(blank, closed_site):
+    blank.goto(f"{closed_site.page}#view=statement&month={LAST_MONTH}&token={closed_site.reader()}")
     blank.get_by_role("link", name="›").click()
     expect(blank.locator("#month .state")).to_have_text("provisional")
     assert f"month={THIS_MONTH}" in blank.url
