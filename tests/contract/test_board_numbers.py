@@ -25,7 +25,7 @@ from skytally.core.site_data import Site
 from skytally.dashboard import jobs_view
 from skytally.dashboard import usage_view as view_rules
 from skytally.dashboard.time_range import Window
-from skytally.dashboard.usage_view import usage_view
+from skytally.dashboard.usage_view import interval_sums, usage_view
 from skytally.dashboard.window_boots import window_boots
 from tests.support import dashboards_lab
 from tests.support.board_lab import GrafanaPanel, Lens, refer, saved_objects
@@ -268,13 +268,16 @@ OUTCOMES = ("finished_count", "failed_count")
 SUMS = (*jobs_view.SPENT, *OUTCOMES, *jobs_view.MEANS, *(f"count:{name}" for name in jobs_view.MEANS))
 
 
+def page_table(window, by, documents):
+    documents.refresh()
+    boots, rows = window_boots(window, {}, documents, Site(), NOW), interval_sums(window, {}, by, documents)
+    return usage_view(window, {}, by, boots, rows, documents, NOW)["table"]
+
+
 def used(panel, documents):
     for by, dimensions in view_rules.DIMENSIONS.items():
         if panel.by == dimensions:
-            boots = window_boots(SHOWN, {}, documents, NOW)
-            return [
-                row for row in usage_view(SHOWN, {}, by, boots, documents, Site(), NOW)["table"] if row["wall_hours"]
-            ]
+            return [row for row in page_table(SHOWN, by, documents) if row["wall_hours"]]
     by = (*panel.by, *(name for name in ("cloud", "vm", "label") if name not in panel.by))
     groups = {}
     for row in documents.table(
@@ -411,8 +414,7 @@ def test_an_interval_over_an_edge_counts_where_it_began_as_its_panel_says(shown,
     [row] = shown.lens("accounting", panel.name).shown(shown.client, begin, begin + HOUR) or [{"core_hours": 0}]
     steps = shown.grafana.panel("accounting", panel.title).shown(shown.client, begin, begin + HOUR)
     window = Window(begin, begin + HOUR, HOUR)
-    boots = window_boots(window, {}, shown.documents, NOW)
-    page = usage_view(window, {}, "cloud", boots, shown.documents, Site(), NOW)["table"]
+    page = page_table(window, "cloud", shown.documents)
     assert (row["core_hours"], sum(step["value"] for step in steps)) == (theirs, theirs)
     assert [one["core_hours"] for one in page if one["wall_hours"]] == [ours]
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from skytally.adapters.documents_sqlite import SqliteDocuments, hours
 from skytally.core.documents import Interval, Job
@@ -53,6 +54,29 @@ def test_a_file_of_an_earlier_version_gets_the_columns_and_indices_that_it_lacks
             )
         }
         assert names == {"interval_until_at_covering"}
+
+
+def test_sums_of_an_earlier_version_without_flavors_are_added_up_anew(tmp_path):
+    path, day = tmp_path / "documents.sqlite", timedelta(days=1)
+    begin = AT.replace(hour=0, minute=0, second=0)
+    flavors = Query(index="interval", from_at=begin, until_at=begin + day, by=("flavor",), sums=("core_ms",))
+    with contextlib.closing(SqliteDocuments(path)) as documents:
+        made = interval(1, 0, 60, 7, "cern")
+        newer = interval(1, 2 * 1_440, 60, 7, "cern")
+        flavored = structs.replace(made.document, flavor="m8", from_at=begin, until_at=begin + HOUR)
+        documents.write([Write("interval", "a", 1, flavored), Write("interval", "b", 1, newer.document)]).result()
+        assert documents.table(flavors) == [{"flavor": "m8", "core_ms": 7}]
+    with contextlib.closing(sqlite3.connect(path)) as old, old:
+        assert old.execute("SELECT count(*) FROM interval_day_kept").fetchone() == (1,)
+        old.execute("ALTER TABLE interval_day DROP COLUMN flavor")
+        old.execute("DROP INDEX interval_until_at_covering")
+        old.execute("CREATE INDEX interval_until_at_covering ON interval (until_at, from_at, label)")
+    with contextlib.closing(SqliteDocuments(path)) as documents:
+        assert documents.table(flavors) == [{"flavor": "m8", "core_ms": 7}]
+    with contextlib.closing(sqlite3.connect(path)) as now:
+        plan = now.execute("EXPLAIN QUERY PLAN SELECT sum(core_ms), flavor FROM interval WHERE until_at > 1").fetchall()
+        assert "COVERING INDEX interval_until_at_covering" in plan[0][-1]
+        assert now.execute("SELECT flavor FROM interval_day").fetchall() == [("m8",)]
 
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

@@ -49,6 +49,22 @@ def statement(
 
     A closed cloud shows its newest revision, or the requested one. Raise NotFound if no cloud has that revision.
     """
+    totals, shown = _totals(month, clouds, documents, site, now, revision)
+    boots = (boot for cloud in shown for boot in cloud.boots)
+    return totals | {"boots": sorted(boots, key=lambda boot: str(boot.get("document")))}
+
+
+def statement_totals(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime
+) -> dict[str, Any]:
+    """Return a month's statement without its boots, which cost most of the time."""
+    return _totals(month, clouds, documents, site, now, None)[0]
+
+
+def _totals(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime, revision: int | None
+) -> tuple[dict[str, Any], list[Frozen | LiveCloud]]:
+    """Return a statement without its boots, and the months that it shows."""
     documents.refresh()
     live = {cloud.name: cloud for cloud in live_clouds(month, clouds, documents, site, now)}
     revisions = closings(month, clouds, documents)
@@ -61,17 +77,14 @@ def statement(
         raise NotFound(f"there is no revision {revision} of {month}")
     names = sorted(closed if revision is not None else live.keys() | closed.keys())
     rows = [_closed_row(closed[name], live.get(name)) if name in closed else _open_row(live[name]) for name in names]
-    return {
+    totals = {
         "month": month,
         "state": FINAL if rows and all(row["state"] == FINAL for row in rows) else "provisional",
         "revision": max((row["revision"] for row in rows), default=0),
         "generated_at": now,
         "clouds": rows,
-        "boots": sorted(
-            (boot for name in names for boot in (closed.get(name) or live[name]).boots),
-            key=lambda boot: str(boot.get("document")),
-        ),
     }
+    return totals, [closed.get(name) or live[name] for name in names]
 
 
 def _open_row(live: LiveCloud) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from msgspec import Struct, structs
@@ -36,14 +37,19 @@ class BootMonth(Struct, frozen=True):
     anomalies: int
 
 
-class LiveCloud(Struct, frozen=True):
-    """A cloud's live month: its row, its boots' rows, its rates, and the calibration that was used."""
+class LiveCloud(Struct, frozen=True, dict=True):
+    """A cloud's live month: its row, its boots, its rates, and the calibration that was used."""
 
     name: str
     totals: dict[str, Any]
-    boots: list[dict[str, Any]]
+    boot_months: Sequence[BootMonth]
     rates: Rates
     calibration: Calibration
+
+    @cached_property
+    def boots(self) -> list[dict[str, Any]]:
+        """The rows of its boots: much more work than its own row, and not always needed."""
+        return [boot_row(boot) for boot in self.boot_months]
 
 
 def live_clouds(month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime) -> list[LiveCloud]:
@@ -54,8 +60,7 @@ def live_clouds(month: str, clouds: Sequence[str], documents: Documents, site: S
 
 def _live_cloud(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) -> LiveCloud:
     calibration = calibration_used((boot.benchmark for boot in boots), site)
-    row, boot_rows = cloud_row(name, boots, site, now), [boot_row(boot) for boot in boots]
-    return LiveCloud(name, row, boot_rows, site.cloud(name).rates, calibration)
+    return LiveCloud(name, cloud_row(name, boots, site, now), boots, site.cloud(name).rates, calibration)
 
 
 def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: Site) -> list[BootMonth]:

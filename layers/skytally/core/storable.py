@@ -21,6 +21,7 @@ D = TypeVar("D", bound=Document)
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 END_OF_INTEGERS = 2**63
+CHECKED_TYPES = (datetime, int, float, str)
 
 
 class NotStorable(ValueError):
@@ -80,24 +81,27 @@ def _parts(hint: Any) -> list[type]:
 
 
 @cache
-def _values(kind: type[Document], field_type: type) -> Callable[[Document], tuple[Any, ...]]:
-    """Return a getter of all fields of one type from a record."""
-    names = [name for name, found_type in field_types(kind).items() if found_type is field_type]
+def _getters(kind: type[Document]) -> list[Callable[[Document], tuple[Any, ...]]]:
+    """Return getters of a record's times, integers, other numbers and texts."""
+    return [_getter([name for name, held in field_types(kind).items() if held is type_]) for type_ in CHECKED_TYPES]
+
+
+def _getter(names: list[str]) -> Callable[[Document], tuple[Any, ...]]:
     return attrgetter(*names) if len(names) > 1 else lambda document: tuple(getattr(document, name) for name in names)
 
 
 def _check_fields(document: Document) -> None:
-    kind = type(document)
-    for value in _values(kind, datetime)(document):
+    moments, integers, numbers, texts = _getters(type(document))
+    for value in moments(document):
         if value is not None and not (value.tzinfo and EARLIEST <= value < LATEST):
             raise NotStorable(f"{_name(document, value)} has no zone, or does not lie from 1970 to 2199")
-    for value in _values(kind, int)(document):
+    for value in integers(document):
         if value is not None and not -END_OF_INTEGERS <= value < END_OF_INTEGERS:
             raise NotStorable(f"{_name(document, value)} has more than 64 bits")
-    for value in _values(kind, float)(document):
+    for value in numbers(document):
         if value is not None and not isfinite(value):
             raise NotStorable(f"{_name(document, value)} is not finite")
-    for value in _values(kind, str)(document):
+    for value in texts(document):
         if value is not None and not value.isascii() and not _is_text(value):
             raise NotStorable(f"{_name(document, value)} holds half a surrogate pair")
     if isinstance(document, Interval) and document.until_at < document.from_at:

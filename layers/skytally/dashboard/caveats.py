@@ -32,8 +32,9 @@ def usage_doubts(
         "quarantined_benchmark": lambda usage: worth[boot_key(usage)].quarantined or None,
         "no_hs23": lambda usage: True if worth.get(boot_key(usage), UNSCORED).hs23 is None else None,
     }
+    ordered = _ordered(heard)
     silences = doubt("silent", [(usage, iso(usage.last_sampled_at)) for usage in _ordered(silent)])
-    doubts = [silences, *(doubt(kind, [(usage, of(usage)) for usage in _ordered(heard)]) for kind, of in kinds.items())]
+    doubts = [silences, *(doubt(kind, [(usage, of(usage)) for usage in ordered]) for kind, of in kinds.items())]
     return [row for row in doubts if row["vm_count"]]
 
 

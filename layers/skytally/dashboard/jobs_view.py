@@ -11,12 +11,13 @@ from typing import Any
 
 from msgspec import structs
 
-from skytally.accounting.measures import JOB_SUMS, JOBS, JOBS_PLOTTED
+from skytally.accounting.measures import FAILED_SHARE, JOB_SUMS, JOBS, JOBS_PLOTTED
 from skytally.accounting.statement_rows import ratio
 from skytally.core.job_outcomes import OTHER, STATUSES, outcome_of
 from skytally.core.ports import Documents, Query, Row
 from skytally.core.records import iso
 from skytally.dashboard.job_details import detailed
+from skytally.dashboard.paging import LazyRows
 from skytally.dashboard.time_range import Window, step_end
 from skytally.dashboard.usage_view import frame
 from skytally.dashboard.window_boots import Where
@@ -54,10 +55,12 @@ def jobs_view(
     rows = by_outcome(documents.table(structs.replace(ended, by=_with_status(dimensions), sums=sums)), is_final=True)
     if shown.until_at >= now - STILL_NOW:
         rows += _open(ended, where, dimensions, documents, now)
-    table = [_measures(key, group) for key, group in _merged(dimensions, rows)]
+    groups = list(_merged(dimensions, rows))
     places = documents.table(structs.replace(ended, by=("cloud", "site", "queue", "doubt"), sums=("count",)))
     return frame("jobs", shown, now) | {
-        "table": detailed(table, documents, panda_url) if by == "job" else _worst_first(table),
+        "table": detailed([_measures(key, group) for key, group in groups], documents, panda_url)
+        if by == "job"
+        else _worst_first(groups),
         "coverage": _placed_share(places),
         "totals": _measures({}, rows),
         "doubts": _doubts(places),
@@ -130,18 +133,22 @@ def _merged(by: Sequence[str], rows: list[Row]) -> Iterator[tuple[dict[str, Any]
         yield dict(zip(by, key, strict=True)), groups[key]
 
 
-def _worst_first(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _worst_first(groups: Sequence[tuple[dict[str, Any], list[Row]]]) -> LazyRows:
     """Order rows by the share that failed, what has none last, then by their jobs;
     errors by their jobs alone, and what has no error last.
     """
 
-    def order(row: dict[str, Any]) -> tuple[bool, float, int]:
-        if "error" in row:
-            return row["error"] is None, 0, -row["job_count"]
-        share = row["failed_share"]
-        return share is None, -(share or 0), -row["job_count"]
+    def order(group: tuple[dict[str, Any], list[Row]]) -> tuple[bool, float, int]:
+        key, rows = group
+        counts = {name: sum(row.get(name) or 0 for row in rows) for name in FAILED_SHARE.terms}
+        job_count = sum(row["count"] for row in rows)
+        if "error" in key:
+            return key["error"] is None, 0, -job_count
+        share = FAILED_SHARE.value(counts)
+        return share is None, -(share or 0), -job_count
 
-    return sorted(table, key=order)
+    ordered = sorted(groups, key=order)
+    return LazyRows([key for key, _ in ordered], lambda at: _measures(*ordered[at]))
 
 
 def _total(rows: list[Row]) -> dict[str, Any]:

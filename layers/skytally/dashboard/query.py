@@ -14,7 +14,7 @@ from skytally.core.concurrently import concurrently
 from skytally.core.distributions import DISTRIBUTIONS
 from skytally.core.errors import Malformed
 from skytally.core.months import month_of
-from skytally.core.ports import Documents, Objects
+from skytally.core.ports import Documents, Objects, Row
 from skytally.core.records import iso
 from skytally.core.site_data import Site, SiteFault
 from skytally.core.unreadable import Notes
@@ -97,12 +97,20 @@ def _one_of(field: str, value: str, known: Mapping[str, Any]) -> str:
 def _usage(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
     by = _one_of("by", asked.query.get("by", "cloud"), usage_view.DIMENSIONS)
     shown, where = window(asked.query, asked.now), _where(asked, usage_view.FILTERS)
-    boots = window_boots(shown, where, asked.documents, asked.now)
-    plotted_by = usage_view.PLOTTED_BY[by]
+    documents, plotted_by = asked.documents, usage_view.PLOTTED_BY[by]
+    reads: dict[str, Callable[[], list[Row]]] = {
+        "table": partial(usage_view.interval_sums, shown, where, by, documents),
+        "series": partial(usage_series.step_sums, shown, where, plotted_by, documents),
+    }
+    sums, steps = (reads[part] if part in parts else list for part in reads)
+    documents.refresh()
+    boots, (rows, points) = concurrently(
+        lambda: window_boots(shown, where, documents, asked.site, asked.now), lambda: concurrently(sums, steps)
+    )
     return usage_view.frame("usage", shown, asked.now) | _parts(
         parts,
-        partial(usage_view.usage_view, shown, where, by, boots, asked.documents, asked.site, asked.now),
-        partial(usage_series.usage_series, shown, where, plotted_by, boots, asked.documents, asked.site),
+        partial(usage_view.usage_view, shown, where, by, boots, rows, documents, asked.now),
+        partial(usage_series.usage_series, shown, where, plotted_by, boots, points, documents),
     )
 
 

@@ -4,25 +4,23 @@ Sums are the ones that a statement has for the same time. Coverage also counts s
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from skytally.accounting.measures import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.accounting.statement_rows import hs23, ratio, up_ms
-from skytally.core.concurrently import concurrently
 from skytally.core.documents import Usage
 from skytally.core.errors import Malformed
 from skytally.core.ports import Documents, Query, Row
 from skytally.core.records import iso
 from skytally.core.rounding import DECIMALS
-from skytally.core.site_data import Site
 from skytally.dashboard import alarm_view
-from skytally.dashboard.caveats import BootKey, boot_key, usage_doubts
+from skytally.dashboard.caveats import BootKey, usage_doubts
 from skytally.dashboard.interval_view import interval_rows
 from skytally.dashboard.paging import LazyRows
 from skytally.dashboard.time_range import Window
-from skytally.dashboard.window_boots import Boots, Credit, Credits, Where, WindowBoot, calendar_ms, credits_of, is_heard
+from skytally.dashboard.window_boots import Boots, Where, WindowBoot, credit_of
 
 DIMENSIONS = {
     "cloud": ("cloud",),
@@ -40,32 +38,38 @@ USAGE_SUMS = ("wall_ms", "suspended_ms", "core_ms", "user_ms", "nice_ms", "syste
 OF_VM = ("flavor", "cores", "cpu_model", "agent_version")
 
 
-def usage_view(
-    shown: Window, where: Where, by: str, boots: Boots, documents: Documents, site: Site, now: datetime
-) -> dict[str, Any]:
-    """Return a row per combination of a display's dimensions, or per interval of one vm,
-    their totals, how much of them was heard, and what they do not know.
+def interval_sums(shown: Window, where: Where, by: str, documents: Documents) -> list[Row]:
+    """Return what arrived of each boot in a window, by a display's dimensions.
 
     Raises Malformed where intervals are asked for of no vm.
     """
     if by == "interval" and "vm" not in where:
         raise Malformed("intervals are shown of one vm: name it", field="vm")
     names = tuple(dict.fromkeys(("cloud", "vm", "label", *DIMENSIONS[by])))
-    intervals = Query(
-        index="interval", from_at=shown.from_at, until_at=shown.until_at, where=where, by=names, sums=USAGE_SUMS
+    return documents.table(
+        Query(index="interval", from_at=shown.from_at, until_at=shown.until_at, where=where, by=names, sums=USAGE_SUMS)
     )
-    credits_, rows = concurrently(lambda: credits_of(boots, documents, site), lambda: documents.table(intervals))
-    totals = _measures(rows, list(boots.values()), credits_, shown)
-    heard = [boot.usage for boot in boots.values() if is_heard(boot, shown)]
+
+
+def usage_view(
+    shown: Window, where: Where, by: str, boots: Boots, rows: list[Row], documents: Documents, now: datetime
+) -> dict[str, Any]:
+    """Return a row per combination of a display's dimensions, or per interval of one vm,
+    their totals, how much of them was heard, and what they do not know.
+
+    `rows` are the window's `interval_sums`.
+    """
+    totals = _measures(rows, boots.values(), boots)
+    heard = [boot.usage for boot in boots.values() if boot.is_heard]
     silent = [boot.usage for boot in boots.values() if boot.is_silent]
     return frame("usage", shown, now) | {
         "table": list(interval_rows((boot.usage for boot in boots.values()), shown, documents))
         if by == "interval"
-        else _table(rows, by, boots, credits_, shown, _open_alarms(where, documents) if by == "vm" else {}),
+        else _table(rows, by, boots, _open_alarms(where, documents) if by == "vm" else {}),
         "coverage": totals["coverage"],
         "last_sampled_at": totals["last_sampled_at"],
         "totals": totals,
-        "doubts": usage_doubts(heard, silent, {key: credit.hs23 for key, credit in credits_.items()}),
+        "doubts": usage_doubts(heard, silent, {key: boot.credit for key, boot in boots.items()}),
         "choices": {name: sorted({getattr(boot.usage, name) for boot in boots.values()} - {None}) for name in CHOICES},
     }
 
@@ -85,8 +89,6 @@ def _table(
     rows: list[Row],
     by: str,
     boots: Boots,
-    credits_: Credits,
-    shown: Window,
     open_alarms: Mapping[tuple[Any, ...], int],
 ) -> LazyRows:
     """Bring together what was heard of (rows) and what was up (boots), by the dimensions of the table."""
@@ -101,8 +103,8 @@ def _table(
 
     def measures(at: int) -> dict[str, Any]:
         key = keys[at]
-        more = _of_vm(up[key], credits_, open_alarms.get(key, 0)) if by == "vm" else {}
-        return _measures(heard[key], up[key], credits_, shown) | more
+        more = _of_vm(up[key], open_alarms.get(key, 0)) if by == "vm" else {}
+        return _measures(heard[key], up[key], boots) | more
 
     return LazyRows([dict(zip(names, key, strict=True)) for key in keys], measures)
 
@@ -113,39 +115,40 @@ def _open_alarms(where: Where, documents: Documents) -> Counter[tuple[Any, ...]]
     return Counter((alarm.cloud, alarm.vm) for alarm in alarms if alarm.vm is not None)
 
 
-def _of_vm(boots: Sequence[WindowBoot], credits_: Credits, open_alarms: int) -> dict[str, Any]:
+def _of_vm(boots: Sequence[WindowBoot], open_alarms: int) -> dict[str, Any]:
     """Return what is known of a vm by the newest of its boots in the window."""
     newest = max(boots, key=lambda boot: boot.usage.boot_at, default=None)
     return {name: getattr(newest.usage, name) if newest else None for name in OF_VM} | {
-        "benchmark_score": credits_[boot_key(newest.usage)].benchmark_score if newest else None,
+        "benchmark_score": newest.benchmark_score if newest else None,
         "boot_count": len(boots),
         "open_alarms": open_alarms,
     }
 
 
-def _coverage(rows: Iterable[Row], boots: Iterable[WindowBoot], shown: Window) -> float | None:
+def _coverage(rows: Iterable[Row], boots: Iterable[WindowBoot]) -> float | None:
     """Return the share of the time up of which intervals arrived, by the statement's rule for clocks that differ."""
     received: dict[BootKey, float] = defaultdict(float)
     for row in rows:
         received[row["cloud"], row["label"]] += row["wall_ms"] + row["suspended_ms"]
-    calendar = {boot_key(boot.usage): calendar_ms(boot, shown) for boot in boots}
+    calendar = {boot.key: boot.calendar_ms for boot in boots}
     up = sum(up_ms(calendar.get(key, 0.0), received.get(key, 0.0)) for key in calendar.keys() | received.keys())
     return ratio(sum(received.values()), up)
 
 
-def _measures(rows: list[Row], own: list[WindowBoot], credits_: Credits, shown: Window) -> dict[str, Any]:
+def _measures(rows: Sequence[Row], own: Collection[WindowBoot], boots: Boots) -> dict[str, Any]:
+    """Return the numbers of some rows, of the boots that they are about, by what each boot of the window is worth."""
     total = {name: sum(row[name] for row in rows) for name in USAGE_SUMS}
-    heard = [boot for boot in own if is_heard(boot, shown)]
+    heard = [boot for boot in own if boot.is_heard]
     offsets = [abs(boot.usage.clock_offset_seconds) for boot in heard if boot.usage.clock_offset_seconds is not None]
     return {
         "vm_count": len({(row["cloud"], row["vm"]) for row in rows}),
         **{measure.name: measure.value(total) for measure in (WALL_HOURS, CORE_HOURS, CPU_HOURS, EFFICIENCY)},
-        **hs23((row["core_ms"], credits_.get((row["cloud"], row["label"]), Credit()).hs23) for row in rows),
-        "coverage": _coverage(rows, own, shown),
+        **hs23((row["core_ms"], credit_of(row, boots)) for row in rows),
+        "coverage": _coverage(rows, own),
         "silent_vms": len({_vm(boot.usage) for boot in own if boot.is_silent}),
         "largest_clock_offset_seconds": round(max(offsets), DECIMALS) if offsets else None,
         "estimated_edges": sum(boot.usage.estimated for boot in heard),
-        "quarantined_benchmarks": sum(credits_[boot_key(boot.usage)].hs23.quarantined for boot in heard),
+        "quarantined_benchmarks": sum(boot.credit.quarantined for boot in heard),
         "last_sampled_at": iso(max(boot.usage.last_sampled_at for boot in own)) if own else None,
     }
 

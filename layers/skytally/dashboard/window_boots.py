@@ -10,14 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from skytally.accounting.hs23 import UNSCORED, Score, scores
 from skytally.accounting.samples import AHEAD_ALLOWED
 from skytally.accounting.statement_rows import SILENT_AFTER, elapsed_ms, month_documents, score
 from skytally.core.documents import BootBenchmark, Usage
 from skytally.core.months import month_end_at, month_of
-from skytally.core.ports import Documents
+from skytally.core.ports import Documents, Row
 from skytally.core.site_data import Site
 from skytally.dashboard.caveats import BootKey, boot_key
 from skytally.dashboard.fleet import EXPECTED_FOR
@@ -26,58 +26,70 @@ from skytally.dashboard.time_range import Window
 Where = Mapping[str, Sequence[str]]
 
 
-class WindowBoot(Struct, frozen=True):
-    """A boot with until when it is expected to be up."""
+class WindowBoot(Struct, frozen=True, kw_only=True):
+    """A boot of a window.
 
+    `is_heard`: it was heard of in the window, and was not silent in all of it. `is_silent`: it fell silent and was
+    expected to go on, until `expected_until`. `calendar_ms` is how much of the window it was up, or should have been.
+    `credit` is what a core hour of it is worth, `benchmark_score` what its benchmark said.
+    """
+
+    key: BootKey
     usage: Usage
     expected_until: datetime
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether it fell silent and was expected to go on."""
-        return self.expected_until - self.usage.last_sampled_at > SILENT_AFTER
-
-    @property
-    def up_until(self) -> datetime:
-        """The end of its time up, with its silence."""
-        return self.expected_until if self.is_silent else self.usage.last_sampled_at
-
-
-class Credit(Struct, frozen=True):
-    """What a core hour of a boot is worth, and what its benchmark said."""
-
-    hs23: Score = UNSCORED
+    is_heard: bool
+    is_silent: bool
+    calendar_ms: float
+    credit: Score = UNSCORED
     benchmark_score: float | None = None
 
 
 Boots = dict[BootKey, WindowBoot]
-Credits = dict[BootKey, Credit]
 
 
-def window_boots(shown: Window, where: Where, documents: Documents, now: datetime) -> Boots:
-    """Return the boots that were up in a window or should have been, as all that was accepted before says."""
-    documents.refresh()
+def window_boots(shown: Window, where: Where, documents: Documents, site: Site, now: datetime) -> Boots:
+    """Return the boots that were up in a window or should have been, as of the last refresh."""
     newest = _newest_months(shown, where, documents, now)
     boots_of_vm = defaultdict(list)
     for usage in newest.values():
         boots_of_vm[usage.cloud, usage.vm].append(usage.boot_at)
     until_at = min(now, shown.until_at)
-    boots = {
-        key: WindowBoot(usage, _expected_until(usage, boots_of_vm[usage.cloud, usage.vm], until_at))
+    boots = (
+        _window_boot(key, usage, _expected_until(usage, boots_of_vm[usage.cloud, usage.vm], until_at), shown)
         for key, usage in newest.items()
-    }
-    return {key: boot for key, boot in boots.items() if calendar_ms(boot, shown) > 0}
+    )
+    return _credited([boot for boot in boots if boot.calendar_ms > 0], documents, site)
 
 
-def credits_of(boots: Boots, documents: Documents, site: Site) -> Credits:
-    """Return what a core hour of each boot is worth."""
-    ids = [boot.usage.boot_id for boot in boots.values()]
-    benchmarks = documents.get_many("benchmark", ids, BootBenchmark)
+def _window_boot(key: BootKey, usage: Usage, expected_until: datetime, shown: Window) -> WindowBoot:
+    is_silent = expected_until - usage.last_sampled_at > SILENT_AFTER
+    up_until = expected_until if is_silent else usage.last_sampled_at
+    return WindowBoot(
+        key=key,
+        usage=usage,
+        expected_until=expected_until,
+        is_heard=usage.last_sampled_at > shown.from_at,
+        is_silent=is_silent,
+        calendar_ms=elapsed_ms(usage.boot_at, up_until, shown.from_at, shown.until_at),
+    )
+
+
+def _credited(boots: Sequence[WindowBoot], documents: Documents, site: Site) -> Boots:
+    """Return boots with what a core hour of each is worth."""
+    benchmarks = documents.get_many("benchmark", [boot.usage.boot_id for boot in boots], BootBenchmark)
     counted = scores(benchmarks, site)
     return {
-        key: Credit(counted.get(boot_id, UNSCORED), score(benchmark))
-        for key, boot_id, benchmark in zip(boots, ids, benchmarks, strict=True)
+        boot.key: structs.replace(
+            boot, credit=counted.get(boot.usage.boot_id, UNSCORED), benchmark_score=score(benchmark)
+        )
+        for boot, benchmark in zip(boots, benchmarks, strict=True)
     }
+
+
+def credit_of(row: Row, boots: Boots) -> Score:
+    """Return what a core hour of the boot of a row is worth."""
+    boot = boots.get((row["cloud"], row["label"]))
+    return UNSCORED if boot is None else boot.credit
 
 
 def _expected_until(usage: Usage, boots_at: Iterable[datetime], until_at: datetime) -> datetime:
@@ -92,9 +104,10 @@ def _newest_months(shown: Window, where: Where, documents: Documents, now: datet
     """Return the newest month document of each boot that is not later than the window."""
     newest: dict[BootKey, Usage] = {}
     for _, usage, _ in month_documents(_months(shown, now), where, documents):
-        before = newest.get(boot_key(usage))
+        key = boot_key(usage)
+        before = newest.get(key)
         if usage.boot_at < shown.until_at and (before is None or usage.uptime_ms >= before.uptime_ms):
-            newest[boot_key(usage)] = usage
+            newest[key] = usage
     return newest
 
 
@@ -105,13 +118,3 @@ def _months(shown: Window, now: datetime) -> list[str]:
     while month_end_at(months[-1]) < until_at:
         months.append(month_of(month_end_at(months[-1])))
     return months
-
-
-def calendar_ms(boot: WindowBoot, shown: Window) -> float:
-    """Return how much of the window a boot was up, or should have been."""
-    return elapsed_ms(boot.usage.boot_at, boot.up_until, shown.from_at, shown.until_at)
-
-
-def is_heard(boot: WindowBoot, shown: Window) -> bool:
-    """Say whether a boot was heard of in the window, and was not silent in all of it."""
-    return boot.usage.last_sampled_at > shown.from_at

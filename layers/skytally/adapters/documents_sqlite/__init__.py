@@ -232,11 +232,12 @@ class SqliteDocuments:
         connection = self._connect()
         try:
             with _transaction(connection):
+                made = {row["name"]: row["sql"] for row in connection.execute("SELECT name, sql FROM sqlite_master")}
                 for table in TABLES.values():
                     existing = [row["name"] for row in connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
-                    for statement in table.schema(existing):
+                    for statement in table.schema(existing, made):
                         connection.execute(statement)
-                for statement in (*intervals.schema(), *days.schema(), *hours.schema()):
+                for statement in (*intervals.schema(), *days.schema(made), *hours.schema()):
                     connection.execute(statement)
         except sqlite3.Error as error:
             raise Unavailable("the document store cannot be set up: check SKYTALLY_DOCUMENTS") from error

@@ -16,7 +16,7 @@ intervals.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from skytally.adapters.documents_sqlite import exact
@@ -42,10 +42,17 @@ MOST_GAPS = 400
 DIMENSIONS = tuple(name for name in COVERED[INDEX] if name not in {*SUMS, "from_at"})
 
 
-def schema() -> Iterator[str]:
-    """Return the statements that create the days' tables, and the triggers that remove changed days."""
+def schema(made: Mapping[str, str]) -> Iterator[str]:
+    """Return the statements that create the days' tables, and the triggers that remove changed days.
+
+    Days of other columns, of an earlier version, are added up anew.
+    """
     columns = ", ".join([*(f"{quoted(d)} TEXT" for d in DIMENSIONS), *(f"{quoted(s)} INTEGER" for s in SUMS)])
-    yield f"CREATE TABLE IF NOT EXISTS interval_day (day INTEGER, {columns}, PRIMARY KEY (day, label)) WITHOUT ROWID"
+    create = f"CREATE TABLE interval_day (day INTEGER, {columns}, PRIMARY KEY (day, label)) WITHOUT ROWID"
+    if made.get("interval_day") != create:
+        yield "DROP TABLE IF EXISTS interval_day"
+        yield "DROP TABLE IF EXISTS interval_day_kept"
+        yield create
     yield "CREATE TABLE IF NOT EXISTS interval_day_kept (day INTEGER PRIMARY KEY)"
     struck = "DELETE FROM interval_day_kept WHERE day IN"
     yield (

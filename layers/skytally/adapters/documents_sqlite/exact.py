@@ -65,8 +65,11 @@ def rows(reader: sqlite3.Connection, query: Query, statement: Statement, values:
         if not is_overflow(error):
             raise
         rows_found = fetched(reader, statement("exact_sum"), values)
+    names = rows_found[0].keys() if rows_found else []
     needed = [name for name in query.by if name in storable.required(query.index)]
-    return [_row(row, query) for row in rows_found if _is_readable(row, query.by, needed)]
+    sums = [name for name in names if name not in query.by]
+    named = (dict(zip(names, row, strict=True)) for row in rows_found)
+    return [_with_numbers(row, sums) for row in named if _is_readable(row, query.by, needed)]
 
 
 def is_overflow(error: sqlite3.OperationalError) -> bool:
@@ -74,16 +77,17 @@ def is_overflow(error: sqlite3.OperationalError) -> bool:
     return str(error) == "integer overflow"
 
 
-def _is_readable(row: sqlite3.Row, dimensions: Sequence[str], needed: Sequence[str]) -> bool:
-    return all(row[name] is not None for name in needed) and not any(
-        isinstance(row[name], bytes) for name in dimensions
-    )
+def _is_readable(row: Row, dimensions: Sequence[str], needed: Sequence[str]) -> bool:
+    for name in needed:
+        if row[name] is None:
+            return False
+    return bytes not in {type(row[name]) for name in dimensions}
 
 
-def _row(row: sqlite3.Row, query: Query) -> Row:
-    return {name: value if name in query.by else _number(value) for name, value in dict(row).items()}
-
-
-def _number(value: Any) -> Any:
-    """Return a sum; the sum of absent values is 0."""
-    return int(value) if isinstance(value, str) else value or 0
+def _with_numbers(row: Row, sums: Sequence[str]) -> Row:
+    """Return a row whose sums are numbers; the sum of absent values is 0."""
+    for name in sums:
+        value = row[name]
+        if not value or isinstance(value, str):
+            row[name] = int(value or 0)
+    return row

@@ -28,6 +28,7 @@ COVERED = {
         "cloud",
         "site",
         "group",
+        "flavor",
         "wall_ms",
         "core_ms",
         "user_ms",
@@ -61,8 +62,11 @@ class Table:
         self.create = f"{values} ON CONFLICT (key) DO NOTHING"
         self.put = f"{values} ON CONFLICT (key) DO UPDATE SET {updates} WHERE excluded.version >= version"
 
-    def schema(self, existing: Collection[str]) -> Iterator[str]:
-        """Return the statements that create the table, or add columns that an earlier version did not have."""
+    def schema(self, existing: Collection[str], made: Mapping[str, str]) -> Iterator[str]:
+        """Return the statements that create the table, or add columns that an earlier version did not have.
+
+        `made` are the statements that an earlier version made tables and indices with, by name.
+        """
         columns = [f"{quoted(name)} {TYPES[column]}" for name, column in self.columns.items() if name not in existing]
         if existing:
             yield from (f"ALTER TABLE {quoted(self.name)} ADD COLUMN {column}" for column in columns)
@@ -77,7 +81,10 @@ class Table:
                 yield f"DROP INDEX IF EXISTS {name}"
                 name += "_covering"
             indexed = ", ".join(map(quoted, (column, *more)))
-            yield f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(self.name)} ({indexed})"
+            create = f"CREATE INDEX {name} ON {quoted(self.name)} ({indexed})"
+            if made.get(name) != create:
+                yield f"DROP INDEX IF EXISTS {name}"
+                yield create
 
     def row(self, write: Write) -> list[Any]:
         """Return a document's values in the order of the columns."""
