@@ -116,15 +116,24 @@ def main() -> int:
         environment = settings(home, panda_url)
         set_up(home, dirac)
         command = [sys.executable, str(ROOT / "localstack" / "serve.py")]
-        with subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True) as server:
+        # Its log lines would stand among the steps.
+        log = home / "server.log"
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(
+                command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=errors, text=True
+            ) as server,
+        ):
             try:
                 ready = (server.stdout.readline() if server.stdout else "").strip()
                 if not ready.startswith("ready "):
-                    return server.wait() or 1
+                    code = server.wait() or 1
+                    print(log.read_text(), end="", file=sys.stderr)
+                    return code
                 page = ready.removeprefix("ready ")
                 demo = Demo(page.removesuffix("/function/dashboard"), home, environment)
                 demo.fill(vms, [placement for _, placement in panda], dirac, until)
-                print(f"look at {page}; Ctrl-C ends it", flush=True)
+                print(f"look at {page}; Ctrl-C ends it; the server's log is {log}", flush=True)
                 return server.wait()
             except KeyboardInterrupt:
                 return 0
