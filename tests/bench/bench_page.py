@@ -1,7 +1,6 @@
 """The page in numbers: how long a visitor waits for a day of a small fleet and of a large one, with a day of jobs.
 
-Two tables: every view's data over HTTP, with the CPU time of the server, and the page from its address to the last
-picture.
+Two tables: every view's data over HTTP with the CPU time of the server, and the page until its first picture.
 A real Chromium on the same cores as the server, which is more work at once than either has alone: wall times need a
 quiet machine, CPU times do not. `--stores elasticsearch` keeps the documents in a search engine.
 """
