@@ -337,7 +337,7 @@ def test_open_sh_that_is_ended_while_it_waits_leaves_claim_and_key(tmp_path, nam
     claimant = Claimant("open.sh", lab)
     with serve(lab.office) as lab.base:
         lab.office.script.extend([(503, {"Retry-After": "60"}, b"")] * 3)
-        ended = claimant.claim(patience="100", prefix=("timeout", "--signal", name, "4"))
+        ended = claimant.claim(patience="100", prefix=("timeout", "--signal", name, "8"))
         assert ended.returncode != 0
         assert (tmp_path / "claim").read_text() == f"{CLAIM}.{EXPIRES}.{SECRET}\n"
         lab.office.script.clear()
