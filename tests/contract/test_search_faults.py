@@ -145,7 +145,7 @@ def test_the_mutant_that_judges_by_the_status_alone_refuses_for_good_what_passes
     made = faults(documents, prefix)
     for fault in ("shard limit", "closed"):
         with made[fault][1](), monkeypatch.context() as patched:
-            patched.setattr(bulk, "_fate", status_alone)
+            patched.setattr(bulk, "_result", status_alone)
             assert answers(documents, [far_interval()]) == [[REJECTED]]
 
 

@@ -48,7 +48,7 @@ def redefined(name: str, source: str) -> Callable[[str], str]:
 
 
 STATUS_ONLY = """
-def _fate(item):
+def _result(item):
     outcomes = {200: Outcome.STORED, 201: Outcome.STORED, 409: Outcome.STALE, 400: Outcome.REJECTED}
     return outcomes.get(item["status"])
 """
@@ -70,7 +70,7 @@ MUTANTS = {
     ),
     "a bulk item that is judged by its status": Mutant(
         "adapters/documents_search/bulk.py",
-        redefined("_fate", STATUS_ONLY),
+        redefined("_result", STATUS_ONLY),
         {f"{SMALL}test_a_cluster_at_its_shard_limit_is_an_outage_and_refuses_nothing": "for good"},
     ),
     "one try for a whole report": Mutant(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import agent_lab
+from tests.support import agent_lab, recording_server
 from tests.support.agent_lab import VM_PY, Lab, at, interpreters, load_agent, serve
 from tests.support.bundles import CLAIM, EXPIRES, SECRET, Deposit
 
@@ -805,7 +805,7 @@ def test_an_answer_that_comes_a_byte_now_and_then_is_ended(lab, monkeypatch):
             handler.wfile.write(b"x")
             time.sleep(0.1)
 
-    monkeypatch.setattr(agent_lab.Handler, "do_POST", trickle)
+    monkeypatch.setattr(recording_server.Handler, "do_POST", trickle)
     lab.constants = lambda real=lab.constants: {**real(), "REQUEST_SECONDS": 1}
     assert lab.do("report") == 5
     assert "no whole answer in time" in lab.console.read_text()
