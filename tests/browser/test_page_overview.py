@@ -7,7 +7,17 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.page import table
-from tests.support.site_of_strangers import LONG, MARKUP, RIGHT_TO_LEFT, Jobs, Site, fleet, job_documents, raw_error
+from tests.support.site_of_strangers import (
+    EMOJI,
+    LONG,
+    MARKUP,
+    RIGHT_TO_LEFT,
+    Jobs,
+    Site,
+    fleet,
+    job_documents,
+    raw_error,
+)
 
 pytestmark = pytest.mark.browser
 BROKEN = Jobs(MARKUP, "failed", 40, 4, 0.2, vm="vm-of-4", error="pilot 1151", minutes_apart=1)
@@ -16,6 +26,8 @@ SOUND = (
     Jobs(LONG, "finished", 50, 16, 12.0, vm="vm-of-16", minutes_apart=1),
     Jobs(RIGHT_TO_LEFT, "finished", 45, 8, 6.0, vm="vm-of-8", minutes_apart=1),
     Jobs(RIGHT_TO_LEFT, "failed", 5, 8, 6.0, vm="vm-of-8", error="pilot 1305", minutes_apart=7),
+    Jobs(EMOJI, "finished", 2, 2, 1.0, minutes_apart=1),
+    Jobs(EMOJI, "cancelled", 6, 2, 0.0, minutes_apart=1),
 )
 VIEWS = ("Usage", "Jobs", "Secrets", "Health")
 
@@ -67,10 +79,22 @@ def test_every_cloud_of_the_overview_is_the_truth(blank, broken_site):
         "50.0 %",
     )
     assert rows[MARKUP]["commonest_error"] == "pilot 1151 (40)"
+    assert (rows[EMOJI]["failed_share"], rows[EMOJI]["job_count"]) == ("0.0 % few jobs", "8")
     assert blank.locator("#rows tbody tr td[data-column=curve] svg").count() >= 3
     late = blank.locator("#late tbody th").all_text_contents()
     assert "documents_forget" in late
     assert "alarm_raise" not in late
+
+
+def test_a_curve_is_of_a_whole_day_and_stays_in_every_order(blank, broken_site):
+    open_page(blank, broken_site)
+    curve = blank.locator("#rows tbody tr", has_text=LONG).locator("td[data-column=curve] svg")
+    left = "svg => Math.min(...[...svg.querySelectorAll('path')].map(p => p.getBBox().x)) / svg.width.baseVal.value"
+    assert curve.evaluate(left) > 20 / 24
+    blank.get_by_role("button", name="Jobs", exact=True).click()
+    expect(blank.locator("#rows th[data-column=job_count]")).to_have_attribute("aria-sort", "descending")
+    expect(blank.locator("#shown")).to_have_attribute("aria-busy", "false")
+    assert curve.evaluate(left) > 20 / 24
 
 
 def test_from_an_alarm_to_the_text_of_an_error_in_two_clicks(blank, broken_site):

@@ -238,6 +238,12 @@ def test_it_says_what_it_does_not_know(tab):
     expect(short).to_contain_text("the cloud of 2 jobs")
 
 
+def test_hs23_hours_of_which_nothing_is_known_are_not_at_least_nothing(tab, site):
+    go(tab, site, f"view=statement&month={site.now:%Y-%m}&cloud={quote(LONG)}")
+    expect(tab.locator("#sheet")).to_be_visible()
+    assert facts(tab)["HS23 hours"] == "–"
+
+
 @pytest.mark.parametrize(
     "fragment",
     [

@@ -101,6 +101,19 @@ def test_a_vm_that_reports_after_its_memory_snapshot_was_restored_is_not_silent(
     assert states(webhook, "silent_vm") == ["raised"]
 
 
+def test_a_vm_that_booted_again_without_a_last_report_is_not_silent(report, webhook, round_at):
+    report(builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=9)), NOW - timedelta(hours=5))
+    round_at(NOW)
+    assert states(webhook, "silent_vm") == ["raised"]
+    again = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1))
+    report(again, NOW)
+    round_at(NOW + MINUTE)
+    assert states(webhook, "silent_vm") == ["raised", "resolved"]
+    round_at(NOW + timedelta(hours=3))
+    assert states(webhook, "silent_vm") == ["raised", "resolved", "raised"]
+    assert webhook.heard[-1]["subject"].startswith(f"vm-1-{again.boot_at:%Y%m%dT%H%M%SZ}")
+
+
 def test_a_clock_far_ahead_is_told_although_it_did_not_say_so(report, webhook, round_at):
     report(builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=1)), NOW + 6 * MINUTE)
     round_at(NOW)

@@ -10,7 +10,7 @@ const WINDOWS = {
   hour: "Hour",
   day: "Day",
   week: "Week",
-  month: "30 days",
+  month: "Month",
   this_month: "This month",
   last_month: "Last month",
 };

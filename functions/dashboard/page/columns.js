@@ -20,7 +20,7 @@ export const message = (field, label, more = {}) => name(field, label, { wraps: 
 
 // HS23 hours of which a part is not known are at least what is known.
 const isPartial = (row) => row.hs23_complete === false;
-export const hs23 = (value, row) => (isPartial(row) ? `≥ ${hours(value)}` : hours(value));
+export const hs23 = (value, row) => (value !== null && isPartial(row) ? `≥ ${hours(value)}` : hours(value));
 const scored = (row) =>
   isPartial(row) ? `HS23 is known of ${share(row.scored_core_hours / row.core_hours)} of the core hours` : null;
 
@@ -49,9 +49,8 @@ export const ESTIMATES = [
 ];
 
 // A share of failed jobs, and how bad it is, in a word.
-const failed = (value, row) => [share(value), verdict(value, row.job_count)].filter(Boolean).join(" ");
-const toneOfFailed = ({ failed_share: value, job_count: jobs }) =>
-  ({ failing: "bad", raised: "odd", well: "good" })[verdict(value, jobs)] ?? null;
+const failed = (value, row) => [share(value), verdict(row)].filter(Boolean).join(" ");
+const toneOfFailed = (row) => ({ failing: "bad", raised: "odd", well: "good" })[verdict(row)] ?? null;
 
 export const FAILED_SHARE = number("failed_share", "Failed share", failed, {
   help: "failed jobs of those that finished or failed",

@@ -24,14 +24,16 @@ export const draw = (shown, actions) => {
 };
 
 export const drawListing = (shown, { sortBy, openRow, tell }) => {
-  const { table: data, state, extras } = shown;
+  const { table: data, series: plotted, state, extras } = shown;
   const focused = document.activeElement;
   const [view, display] = [viewOf(state), shownDisplayOf(state)];
   const rows = display.rows ? display.rows(extras) : data.table;
   drawFacts(data.row_count || viewNameOf(state) === "overview" ? view.facts(data) : []);
   drawDoubts(part("doubts"), data);
   part("listing").hidden = false;
-  const options = { title: "listing-title", sort: sortOf(state), sortBy, open: read().open, openRow, data };
+  // An order that is chosen brings a table alone: what is plotted in its cells is here.
+  const whole = { ...data, series: plotted?.series ?? [] };
+  const options = { title: "listing-title", sort: sortOf(state), sortBy, open: read().open, openRow, data: whole };
   drawTable(part("rows"), display, rows, emptyOf(state), options);
   drawSections(part("before"), view.before?.(data, state) ?? [], data);
   drawSections(part("after"), view.after?.(data, state) ?? [], data);

@@ -60,11 +60,11 @@ export const duration = unlessNull((time) => {
 
 export const several = (number, noun, plural = `${noun}s`) => `${whole.format(number)} ${number === 1 ? noun : plural}`;
 
-// How bad a share of failed jobs is, in a word; a few jobs say nothing.
+// How bad a share of failed jobs is, in a word; a few jobs that finished or failed say nothing.
 const FEW_JOBS = 5;
 
-export const verdict = (failedShare, jobs) => {
+export const verdict = ({ failed_share: failedShare, finished_count: finished, failed_count: failed }) => {
   if (failedShare === null || failedShare === undefined) return "";
-  if (jobs < FEW_JOBS) return "few jobs";
+  if (finished + failed < FEW_JOBS) return "few jobs";
   return failedShare >= 0.3 ? "failing" : failedShare >= 0.1 ? "raised" : "well";
 };

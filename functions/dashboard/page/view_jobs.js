@@ -80,20 +80,16 @@ const job = {
   ],
 };
 
-const failedShareOf = ({ failed_share: value, failed_count: failed, finished_count: finished }) =>
-  value !== undefined ? value : failed + finished > 0 ? failed / (failed + finished) : null;
-
 export const jobs = {
   title: "Jobs",
   filters: JOB_FILTERS,
   windowed: true,
   figures,
   facts: ({ totals, coverage }) => {
-    const failed = failedShareOf(totals);
-    const inWords = verdict(failed, totals.job_count);
+    const inWords = verdict(totals);
     return [
       ["Jobs", count(totals.job_count)],
-      ["Failed share", share(failed), { tone: { failing: "bad", raised: "odd" }[inWords] ?? null, word: inWords }],
+      ["Failed share", share(totals.failed_share), { tone: { failing: "bad", raised: "odd" }[inWords] ?? null, word: inWords }],
       ["Core hours", hours(totals.core_hours)],
       ["Wall hours", hours(totals.wall_hours)],
       ["CPU hours", hours(totals.cpu_hours)],

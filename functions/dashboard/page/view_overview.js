@@ -5,17 +5,17 @@ import { sparkline } from "./charts.js";
 
 const isOpen = ({ resolved_at: resolvedAt }) => !resolvedAt;
 const MOST_ALARMS = 12;
+const DAY_MS = 86_400_000;
 
 const curveOf = (row, data) => {
   const points = data.series.filter(({ cloud }) => cloud === row.cloud);
   if (!points.length) return null;
-  const moments = data.series.flatMap(({ at, until }) => [at, until]).toSorted();
   const values = points.map(({ failed_share: value }) => value).filter((value) => value !== null);
   const spoken = values.length ? `at most ${share(Math.max(...values))}` : "no jobs";
   return sparkline({
     points: points.map(({ failed_share: value, ...point }) => ({ ...point, value })),
-    from: moments[0],
-    until: moments.at(-1),
+    from: new Date(new Date(data.until) - DAY_MS),
+    until: data.until,
     label: `failed share of ${row.cloud ?? "an unknown cloud"} by hour over the last day: ${spoken}`,
   });
 };

@@ -96,7 +96,9 @@ export const usage = {
         name("flavor", "Flavor"),
         number("cores", "Cores", count),
         name("cpu_model", "CPU"),
-        number("benchmark_score", "HS23 per core", hours),
+        number("benchmark_score", "Score per core", hours, {
+          help: "of the benchmark at boot: HS23 where it says so, else points of its kernel",
+        }),
         number("boot_count", "Boots", count),
         word("address", "Address"),
         word("agent_version", "Agent"),

@@ -36,11 +36,12 @@ def _about(usage: Usage) -> tuple[str, str]:
     return usage.label, usage.cloud
 
 
-def silent_vms(newest: Iterable[Usage], now: datetime) -> Iterator[Finding | Crash]:
-    """Find vms that fell silent without a last report."""
+def silent_vms(newest: Sequence[Usage], now: datetime) -> Iterator[Finding | Crash]:
+    """Find vms that fell silent without a last report, and have not booted again since."""
+    last_boots = {(usage.cloud, usage.vm): usage.boot_at for usage in sorted(newest, key=lambda usage: usage.boot_at)}
 
     def find(usage: Usage) -> Iterator[Finding]:
-        if is_silent(usage, now):
+        if is_silent(usage, now) and usage.boot_at == last_boots[usage.cloud, usage.vm]:
             message = (
                 f"{usage.vm} has not reported since {iso(usage.last_sampled_at)}: see whether the cloud still runs it"
             )
