@@ -93,6 +93,11 @@ def alarm(kind, subject, cloud, **fields):
     )
 
 
+def test_a_time_to_come_makes_no_vm_silent(store, fleet, look):
+    now, to_come = look(), look(until="2026-11-27T12:00:00Z")
+    assert (to_come["until"], to_come["table"]) == (now["until"], now["table"])
+
+
 def test_a_row_a_cloud_of_the_last_hour_worst_first(store, fleet, look):
     jobs(store, "uvic", "finished", "Done", "subfinished", "cancelled")
     jobs(store, "uvic", "failed", error="pilot 1099", error_message="stage-in")

@@ -45,7 +45,9 @@ const drawViews = (state, openAlarms) => {
   links.attr("aria-current", ([name]) => (name === viewNameOf(state) ? "page" : null));
   links.attr("href", ([name, view]) => {
     const by = state.vm && view.filters.includes("vm") ? finest(view) : "";
-    return address({ ...RESET, ...dropped(view, viewOf(state)), view: name, measure: "", month: "", by });
+    // What is broken is asked of now, whatever time another view shows.
+    const time = name === "overview" ? { from: "", until: "" } : {};
+    return address({ ...RESET, ...dropped(view, viewOf(state)), ...time, view: name, measure: "", month: "", by });
   });
   const badge = links.select(".badge").attr("hidden", openAlarms ? null : "");
   badge.call(say, () => String(openAlarms ?? "")).attr("title", `${openAlarms} open alarms`);

@@ -79,7 +79,7 @@ const told = (data) => {
   const mine = [...(data.doubts ?? [])];
   if (data.view === "usage" && data.coverage !== null && data.coverage < 1)
     mine.unshift({ kind: "unheard", coverage: data.coverage });
-  if (data.view === "usage" && data.row_count && isLatest(data)) mine.push({ kind: "latest" });
+  if (["overview", "usage"].includes(data.view) && data.row_count && isLatest(data)) mine.push({ kind: "latest" });
   return mine.filter(({ kind }) => Object.hasOwn(WORDS, kind)).map((one) => [...WORDS[one.kind](one), one]);
 };
 

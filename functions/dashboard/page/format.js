@@ -16,6 +16,7 @@ export const text = unlessNull(String);
 export const count = unlessNull((value) => whole.format(value));
 
 export const hours = unlessNull((value) => {
+  if (value < 0) return `−${hours(-value)}`;
   if (value === 0 || value >= 1000) return whole.format(value);
   return (value >= 10 ? tenths : value >= 0.1 ? hundredths : fine).format(value);
 });

@@ -156,12 +156,12 @@ const drawDetails = (rows, width, display) => {
   facts.select("dd").call(sayName, ([, value]) => text(value));
 };
 
-const datum = (column, row) => ({
+const datum = (column, row, data) => ({
   column,
   row,
   value: row[column.name],
   written: column.format(row[column.name], row),
-  to: column.opens?.(row),
+  to: column.opens?.(row, data),
 });
 
 const newCell = (enter) => {

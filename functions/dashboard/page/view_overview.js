@@ -49,8 +49,8 @@ export const overview = {
         name("commonest_error", "Commonest error", {
           isWord: true,
           format: (error, row) => (error ? `${error} (${count(row.commonest_error_count)})` : UNKNOWN),
-          opens: ({ cloud, commonest_error: error }) =>
-            error && { view: "jobs", by: "job", cloud, error, status: "failed" },
+          opens: ({ cloud, commonest_error: error }, { from, until }) =>
+            error && { view: "jobs", by: "job", cloud, error, status: "failed", from, until },
           about: ({ commonest_error_message: words }) => words,
         }),
         number("reporting_vms", "VMs reporting", count),

@@ -202,9 +202,12 @@ def _ends(held: Sequence[audit.SecretRecord], shown: Window) -> list[dict[str, A
 
 
 def _overview(asked: Asked, parts: Sequence[str]) -> dict[str, Any]:
-    """Show the last hour, whatever window is asked for."""
+    """Show the last hour, whatever window is asked for: of vms of a time to come nothing is known."""
     until = {"until": asked.query["until"]} if "until" in asked.query else {}
-    shown = structs.replace(window({"window": "hour"} | until, asked.now), step=overview.HOUR)
+    shown = window({"window": "hour"} | until, asked.now)
+    shown = structs.replace(
+        shown if shown.until_at <= asked.now else window({"window": "hour"}, asked.now), step=overview.HOUR
+    )
     sources = overview.Sources(documents=asked.documents, objects=asked.objects, notes=asked.notes, off=asked.off)
     return usage_view.frame("overview", shown, asked.now) | _parts(
         parts,
