@@ -89,7 +89,9 @@ export const stackedBars = (width, { points, label, ...span }) => {
 
 // A line for each name, broken where its value is not known: points as above, and dashed.
 export const lines = (width, { points, label, ...span }) => {
-  const middles = timed(points).map((point) => ({ ...point, middle: new Date((+point.begin + +point.end) / 2) }));
+  // A sum so far is reached at its step's end; all else is of the whole step.
+  const middleOf = ({ begin, end, isSum }) => (isSum ? end : new Date((+begin + +end) / 2));
+  const middles = timed(points).map((point) => ({ ...point, middle: middleOf(point) }));
   const ends = middles.filter(({ value }) => value !== null);
   const most = Math.max(span.isShare ? 0.1 : 0, ...ends.map(({ value }) => value)) || 1;
   const drawn = (dashed) => middles.filter((point) => Boolean(point.dashed) === dashed);

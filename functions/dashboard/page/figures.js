@@ -173,7 +173,7 @@ const running = (rows, measure) => {
   return stepsOf(rows).map(({ at, until }) => {
     const mine = rows.filter((row) => row.at === at);
     sum += mine.reduce((total, row) => total + (row[measure.name] ?? 0), 0);
-    return { at, until, value: sum };
+    return { at, until, value: sum, isSum: true };
   });
 };
 
@@ -185,10 +185,10 @@ export const cumulative = ({ id, title, data, before, measure, ...more }) => {
   const end = Math.max(+new Date(data.until), ...earlier.map(({ until }) => +new Date(moved(until))));
   const points = [
     ...running(data.series, measure).map((point) => ({ ...point, name: "this window" })),
-    ...earlier.map(({ at, until, value }) => ({
-      at: moved(at),
-      until: moved(until),
-      value,
+    ...earlier.map((point) => ({
+      ...point,
+      at: moved(point.at),
+      until: moved(point.until),
       name: "the month before",
       dashed: true,
     })),
