@@ -145,6 +145,15 @@ def test_a_vm_that_said_that_it_ends_or_booted_again_is_not_expected(report, loo
     assert (answer["coverage"], answer["totals"]["silent_vms"]) == (1.0, 0)
 
 
+def test_a_vm_that_came_again_with_another_flavor_is_not_silent_in_a_view_of_the_old_one(report, look):
+    report(builders.FakeVm("vm-2", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR), flavor="old")
+    again = builders.FakeVm("vm-2", boot_at=NOW - 4 * HOUR)
+    report(again.sample(NOW - 3 * HOUR), again.sample(NOW, NOW - 3 * HOUR), flavor="new")
+    for flavor in ({}, {"flavor": "old"}, {"flavor": "new"}):
+        answer = look(**MORNING, **flavor)
+        assert (answer["coverage"], answer["totals"]["silent_vms"]) == (1.0, 0), flavor
+
+
 def test_a_silence_of_a_week_is_an_end(report, look, monkeypatch):
     report(builders.FakeVm("vm-2", boot_at=NOW - 6 * HOUR).sample(NOW - 5 * HOUR))
     for days, rows in ((6, 1), (7, 0)):

@@ -48,8 +48,12 @@ Boots = dict[BootKey, WindowBoot]
 
 
 def window_boots(shown: Window, where: Where, documents: Documents, site: Site, now: datetime) -> Boots:
-    """Return the boots that were up in a window or should have been, as of the last refresh."""
-    newest = _newest_months(shown, where, documents, now)
+    """Return the boots that were up in a window or should have been, as of the last refresh.
+
+    A vm that boots again with another flavor, site or group ends its earlier boot's silence all the same.
+    """
+    of_vms = {name: where[name] for name in ("cloud", "vm") if name in where}
+    newest = _newest_months(shown, of_vms, documents, now)
     boots_of_vm = defaultdict(list)
     for usage in newest.values():
         boots_of_vm[usage.cloud, usage.vm].append(usage.boot_at)
@@ -57,6 +61,7 @@ def window_boots(shown: Window, where: Where, documents: Documents, site: Site, 
     boots = (
         _window_boot(key, usage, _expected_until(usage, boots_of_vm[usage.cloud, usage.vm], until_at), shown)
         for key, usage in newest.items()
+        if all(getattr(usage, name) in values for name, values in where.items())
     )
     return _credited([boot for boot in boots if boot.calendar_ms > 0], documents, site)
 
