@@ -169,3 +169,9 @@ def test_visible_text_hides_nothing_and_changes_nothing_else(text):
     assert visible(seen) == seen
     if text.isprintable():
         assert seen == text
+
+
+def test_a_list_is_one_cell_and_a_link_its_title_and_address():
+    links = [{"title": "BigPanDA", "url": "https://pandamon.example.org/job/1"}, {"title": "log", "url": "https://l/1"}]
+    text = csv_table.csv([{"links": links, "names": ["a", "b"], "none": []}])
+    assert text.splitlines()[1:] == ["BigPanDA https://pandamon.example.org/job/1; log https://l/1,a; b,"]

@@ -77,7 +77,7 @@ def _is_moment(name: str) -> bool:
 def _cell(name: str, row: Mapping[str, Any], decimal: str) -> Any:
     value = row.get(name)
     if isinstance(value, list):
-        value = "; ".join(map(str, value))
+        value = "; ".join(" ".join(map(str, item.values())) if isinstance(item, dict) else str(item) for item in value)
     if isinstance(value, str):
         moment = _MOMENT.fullmatch(value) if _is_moment(name) else None
         return " ".join(moment.group(1, 2)) if moment else visible(guarded(value), keep="\t\r\n")
