@@ -144,8 +144,6 @@ def copies_whole(folder):
         wiring.config().documents_url,
         "--to",
         f"sqlite:///{folder}/copied.sqlite",
-        "--state",
-        f"{folder}/state",
     ]
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output or done.exception
