@@ -87,9 +87,10 @@ export const jobs = {
   figures,
   facts: ({ totals, coverage }) => {
     const inWords = verdict(totals);
+    const tone = { failing: "bad", raised: "odd" }[inWords] ?? null;
     return [
       ["Jobs", count(totals.job_count)],
-      ["Failed share", share(totals.failed_share), { tone: { failing: "bad", raised: "odd" }[inWords] ?? null, word: inWords }],
+      ["Failed share", share(totals.failed_share), { tone, word: inWords }],
       ["Core hours", hours(totals.core_hours)],
       ["Wall hours", hours(totals.wall_hours)],
       ["CPU hours", hours(totals.cpu_hours)],
