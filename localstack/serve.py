@@ -52,7 +52,7 @@ class AllFunctions:
         return self._apps.get(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or the server's lifespan."""
+        """Respond to one request, or to the server's lifespan."""
         if scope["type"] == "lifespan":
             await asgi.lifespan(receive, send)
             return

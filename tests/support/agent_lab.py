@@ -203,7 +203,7 @@ class Office:
         return self.world.now + self.clock_error
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Answer one request."""
+        """Respond to one request."""
         self.requests.append((method, path, headers, body))
         if self.script:
             reply = self.script.popleft()

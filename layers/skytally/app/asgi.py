@@ -58,7 +58,7 @@ class FunctionApp:
         self._logged_at: datetime | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or the server's lifespan."""
+        """Respond to one request, or to the server's lifespan."""
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
         elif scope["type"] == "http":

@@ -36,7 +36,8 @@ class Cloud(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One cloud's data; None where not known."""
 
     owner: Text | None = None
-
+    # For whoever reads the file: no number rests on it, and a file that has it is not broken.
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")] | None = None
     price_per_core_hour: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] | None = None
     watts_per_core: Positive | None = None
