@@ -98,6 +98,13 @@ def test_a_time_to_come_makes_no_vm_silent(store, fleet, look):
     assert (to_come["until"], to_come["table"]) == (now["until"], now["table"])
 
 
+def test_of_a_time_gone_by_vms_are_not_known_and_sums_are(store, fleet, look):
+    answer = look(until="2026-11-25T09:00:00Z")
+    uvic = next(row for row in answer["table"] if row["cloud"] == "uvic")
+    assert (uvic["reporting_vms"], uvic["silent_vms"], uvic["booting_vms"]) == (None, None, None)
+    assert (answer["totals"]["reporting_vms"], uvic["core_hours"]) == (None, 8.0)
+
+
 def test_a_row_a_cloud_of_the_last_hour_worst_first(store, fleet, look):
     jobs(store, "uvic", "finished", "Done", "subfinished", "cancelled")
     jobs(store, "uvic", "failed", error="pilot 1099", error_message="stage-in")

@@ -20,10 +20,13 @@ VmKey = tuple[str, str]
 
 
 class Fleet(Struct, frozen=True):
-    """How many vms of a cloud report, and how many are silent."""
+    """How many vms of a cloud report, and how many are silent; None where that is not known any more."""
 
-    reporting: int = 0
-    silent: int = 0
+    reporting: int | None = 0
+    silent: int | None = 0
+
+
+NOT_KNOWN = Fleet(None, None)
 
 
 def fleets(at: datetime, where: Mapping[str, Sequence[str]], documents: Documents) -> dict[str, Fleet]:

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from skytally.accounting.measures import CORE_HOURS, CPU_HOURS, EFFICIENCY
-from skytally.accounting.statement_rows import ratio
+from skytally.accounting.statement_rows import SILENT_AFTER, ratio
 from skytally.alarms.job_checks import FAILED, WELL
 from skytally.core import unreadable
 from skytally.core.concurrently import concurrently
@@ -23,7 +23,7 @@ from skytally.core.ports import Documents, Objects, Query, Row
 from skytally.core.records import iso
 from skytally.core.unreadable import Notes
 from skytally.dashboard import alarm_view, health_view
-from skytally.dashboard.fleet import Fleet, fleets
+from skytally.dashboard.fleet import NOT_KNOWN, Fleet, fleets
 from skytally.dashboard.time_range import Window, step_end
 from skytally.secrets import audit
 
@@ -82,18 +82,22 @@ def overview(shown: Window, clouds: Sequence[str], sources: Sources, now: dateti
         lambda: _hours(shown, clouds, documents), lambda: _booting(clouds, sources, shown.until_at)
     )
     alarms = alarm_view.open_alarms(clouds, documents)
+    complete = _complete(hours, booting, alarms)
+    if now - shown.until_at > SILENT_AFTER:
+        # A month's document goes on with its boot: what vms were doing then is not kept.
+        booting = None
+        for hour in complete.values():
+            hour.fleet = NOT_KNOWN
     timers, sources_ = health_view.timer_rows(sources.off, documents, now), health_view.source_rows(documents)
     counts = [count for count, _ in unreadable.met_by_source(documents, now)]
     return {
-        "table": sorted(
-            (_row(cloud, hour, booting, alarms) for cloud, hour in _complete(hours, booting, alarms)), key=_worst_first
-        ),
+        "table": sorted((_row(cloud, hour, booting, alarms) for cloud, hour in complete.items()), key=_worst_first),
         "alarms": [alarm_view.open_alarm_row(alarm) for alarm in alarms[:MOST_ALARMS]],
         "late": health_view.late(timers, sources_, now),
         "totals": {
             "open_alarms": len(alarms),
             **health_view.totals_of(timers, sources_, counts),
-            **_totals(hours.values()),
+            **_totals(complete.values()),
         },
         "coverage": None,
         "doubts": [],
@@ -175,10 +179,10 @@ def _booting(clouds: Sequence[str], sources: Sources, now: datetime) -> Counter[
 
 def _complete(
     hours: Mapping[str, CloudHour], booting: Counter[str] | None, alarms: Sequence[Alarm]
-) -> Iterable[tuple[str, CloudHour]]:
-    """List every cloud of which anything is known now."""
+) -> dict[str, CloudHour]:
+    """Return every cloud of which anything is known now."""
     others = {*(booting or ()), *(alarm.cloud for alarm in alarms if alarm.cloud)}
-    return [*hours.items(), *((cloud, _nothing()) for cloud in others - hours.keys())]
+    return {**hours, **{cloud: _nothing() for cloud in others - hours.keys()}}
 
 
 def _row(cloud: str, hour: CloudHour, booting: Counter[str] | None, alarms: Sequence[Alarm]) -> dict[str, Any]:
@@ -201,7 +205,8 @@ def _row(cloud: str, hour: CloudHour, booting: Counter[str] | None, alarms: Sequ
 
 
 def _worst_first(row: dict[str, Any]) -> tuple[float, float, float, str]:
-    silent_share = ratio(row["silent_vms"], row["silent_vms"] + row["reporting_vms"]) or 0.0
+    silent, reporting = row["silent_vms"] or 0, row["reporting_vms"] or 0
+    silent_share = ratio(silent, silent + reporting) or 0.0
     return -row["open_alarms"], -(row["failed_share"] or 0.0), -silent_share, row["cloud"]
 
 
@@ -209,10 +214,16 @@ def _totals(hours: Iterable[CloudHour]) -> dict[str, Any]:
     known = list(hours)
     jobs = JobCounts(**{name: sum(getattr(hour.jobs, name) for hour in known) for name in JobCounts.__struct_fields__})
     return {
-        "reporting_vms": sum(hour.fleet.reporting for hour in known),
-        "silent_vms": sum(hour.fleet.silent for hour in known),
+        "reporting_vms": _sum_of_known(hour.fleet.reporting for hour in known),
+        "silent_vms": _sum_of_known(hour.fleet.silent for hour in known),
         "core_hours": CORE_HOURS.value({"core_ms": sum(hour.usage["core_ms"] for hour in known)}),
         "job_count": jobs.job_count,
         "failed_count": jobs.failed_count,
         "failed_share": jobs.failed_share,
     }
+
+
+def _sum_of_known(counts: Iterable[int | None]) -> int | None:
+    """Return a sum; None where a part of it is not known."""
+    parts = list(counts)
+    return None if None in parts else sum(part for part in parts if part is not None)

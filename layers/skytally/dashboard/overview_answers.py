@@ -7,13 +7,15 @@ from msgspec import Meta
 from skytally.core.records import IsoMoment
 from skytally.dashboard.view_answers import Count, Evidence, HealthRow, HealthTotals, WindowAnswer
 
+VmCount = Annotated[Count | None, Meta(description="null in an overview of more than two hours ago")]
+
 
 class OverviewRow(TypedDict):
     """A cloud: its vms now, and what ran and ended in the last hour."""
 
     cloud: str
-    reporting_vms: Count
-    silent_vms: Count
+    reporting_vms: VmCount
+    silent_vms: VmCount
     booting_vms: Annotated[
         Count | None,
         Meta(description="vms whose secret waits or was taken, and that have not reported; null where that takes long"),
@@ -59,8 +61,8 @@ class OpenAlarm(TypedDict):
 class OverviewTotals(HealthTotals):
     """What of all needs a person, and what ran and ended in the last hour."""
 
-    reporting_vms: Count
-    silent_vms: Count
+    reporting_vms: VmCount
+    silent_vms: VmCount
     core_hours: float
     job_count: Count
     failed_count: Count
