@@ -284,10 +284,7 @@ def used(panel, documents):
         Query(index="interval", from_at=FROM, until_at=UNTIL, by=by, sums=view_rules.USAGE_SUMS)
     ):
         groups.setdefault(tuple(row[name] for name in panel.by), []).append(row)
-    return [
-        dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}, SHOWN)
-        for key, rows in groups.items()
-    ]
+    return [dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}) for key, rows in groups.items()]
 
 
 def hourly(panel, documents):
