@@ -5,6 +5,7 @@ platform.
 """
 
 import asyncio
+import gc
 import logging
 import math
 import os
@@ -42,6 +43,8 @@ ALIVE_PATHS, READY_PATH = frozenset({"/healthz", "/_/health"}), "/_/ready"
 LINGER_SECONDS, STOP_SECONDS, LEAVE_SECONDS = 2.0, 21, 0.5
 READ_AHEAD_BYTES, SEND_AHEAD_BYTES = 64 * 1_024, 128 * 1_024
 LIMITED_LOGGED_EVERY = timedelta(minutes=1)
+# New objects that are still alive when the next garbage collection begins.
+GARBAGE_OBJECTS = 10_000
 SECURITY_HEADERS = [(name.lower().encode(), value.encode()) for name, value in web.SECURITY_HEADERS.items()]
 
 
@@ -152,6 +155,7 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped; then end threads that still run, since nobody waits for their answers."""
+        spare_garbage_collection()
         await super().serve(sockets)
         _later(LEAVE_SECONDS, os._exit, 0)
 
@@ -163,6 +167,16 @@ class Server(uvicorn.Server):
             self._stopping.set()
             timer.stop_rounds()
             _later(self._linger_seconds, super().handle_exit, sig, frame)
+
+
+def spare_garbage_collection() -> None:
+    """Exclude all that was loaded so far from garbage collections, and collect less often.
+
+    A request leaves no reference cycles: collections would search the libraries' objects again and again for nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS)
 
 
 def _later(seconds: float, call: Callable[..., object], *arguments: object) -> None:
