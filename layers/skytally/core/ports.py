@@ -30,7 +30,7 @@ class Outcome(Enum):
     """The store refuses this document for good: it could not be read again (see `storable`), or cannot be parsed."""
 
 
-class Write(Struct, frozen=True):
+class Write(Struct, frozen=True, gc=False):
     """The write of one document.
 
     With `create` it is stored only if the key is free; else unless a newer version exists. An equal one is replaced.
