@@ -13,7 +13,7 @@ first release.
 """
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -38,11 +38,10 @@ ONLY_KEPT = {
 }
 TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime: "date"}
 CUT = tuple(field.name for field in msgspec.structs.fields(Interval) if field.type is int and field.name != "cores")
+_BOOT_AT = "([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})"
 _MONTH = re.compile(r"\d{4}-\d{2}")
 # Boots that were named before names had a cloud keep theirs.
-_BOOT_NAMES = tuple(
-    re.compile(rf".*-([0-9]{{8}}T[0-9]{{6}})Z{rest}", re.DOTALL) for rest in ("@[^@]*", "(?:~[0-9a-f]{16})?")
-)
+_BOOT_NAMES = tuple(re.compile(rf".*-{_BOOT_AT}Z{rest}", re.DOTALL) for rest in ("@[^@]*", "(?:~[0-9a-f]{16})?"))
 _UPTIME_MS = re.compile("[0-9]{1,15}")
 
 # One shard holds tens of millions of our small documents, and every search would have to ask each of several. A copy is
@@ -88,8 +87,11 @@ def month_of_key(key: str) -> str:
 def _booted_at(label: str) -> datetime | None:
     """Return the time in a label; None where it has none, or one that no calendar has."""
     match = next(filter(None, (form.fullmatch(label) for form in _BOOT_NAMES)), None)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = map(int, match.groups())
     try:
-        return match and datetime.strptime(f"{match[1]}+0000", "%Y%m%dT%H%M%S%z")
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 
