@@ -6,7 +6,6 @@ engine and generator share the machine's cores, so only ratios of one run mean a
 
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import statistics
@@ -27,7 +26,7 @@ from tests.bench import bench_accounting
 # Connections, samples a request, requests a round.
 LOADS = ((1, 1, 300), (8, 1, 1_500), (32, 1, 3_000), (1, 1_000, 10), (4, 1_000, 16))
 ROUNDS = 3
-VMS, HOURS = 500, 99
+VMS, HOURS = 2_016, 99
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 COLUMNS = (
     "connections",
@@ -51,18 +50,29 @@ def until_at():
     return now if now - start > timedelta(hours=HOURS + 2) else start
 
 
-def bodies(name, count, per_request, until):
-    """Make requests: an hour each of many vms. The first request enrols them all."""
+def bodies(name, connections, count, per_request, until):
+    """Make requests: an hour each of many vms, whose reports all come over one connection and so in order.
+
+    The first request enrols the vms.
+    """
     vms = [
         fleet.Vm(f"{name}-{n}", "uvic", 8, 80, until - timedelta(hours=HOURS + 1, seconds=n), None) for n in range(VMS)
     ]
-    made = []
-    for n in range(VMS + count * per_request):
-        vm, hour = vms[n % VMS], n // VMS
-        begin = vm.boot_at + timedelta(hours=hour)
-        made.append(vm.sample(begin + timedelta(hours=1), begin, f"{begin:%Y-%m}"))
-    cuts = [0, *range(VMS, len(made) + 1, per_request)]
-    return [json.dumps({"samples": made[begin:end]}).encode() for begin, end in itertools.pairwise(cuts)]
+    hours, own_count = dict.fromkeys(range(VMS), 0), VMS // connections
+    sent_by = [0] * connections
+
+    def sample(n):
+        begin = vms[n].boot_at + timedelta(hours=hours[n])
+        hours[n] += 1
+        return vms[n].sample(begin + timedelta(hours=1), begin, f"{begin:%Y-%m}")
+
+    def request(connection):
+        first = sent_by[connection]
+        sent_by[connection] += per_request
+        return [sample(connection * own_count + n % own_count) for n in range(first, first + per_request)]
+
+    requests = [[sample(n) for n in range(VMS)], *(request(n % connections) for n in range(count))]
+    return [json.dumps({"samples": samples}).encode() for samples in requests]
 
 
 class Lines(SearchDocuments):
@@ -191,9 +201,13 @@ def measured(engine, loads=LOADS, rounds=ROUNDS, prefix="skytally"):
             for load in loads:
                 connections, per_request, count = load
                 name = f"{n}-{connections}-{per_request}"
-                raw = raw_bodies(engine.url, prefix, bodies(f"raw-{name}", count, per_request, until), until)
+                raw = raw_bodies(
+                    engine.url, prefix, bodies(f"raw-{name}", connections, count, per_request, until), until
+                )
                 row = run.of_raw(connections, raw, per_request)
-                row |= run.of_ours(connections, bodies(f"ours-{name}", count, per_request, until), per_request)
+                row |= run.of_ours(
+                    connections, bodies(f"ours-{name}", connections, count, per_request, until), per_request
+                )
                 rows[load] += [row] if n else []
     return {
         load: {name: statistics.median(row[name] for row in rows[load]) for name in rows[load][0]} for load in loads
