@@ -22,14 +22,14 @@ from tests.drill.client import Client
 from tests.drill.deployment import Deployment
 from tests.drill.faults import Faults, Stores, call_timers
 from tests.drill.fleet_traffic import Fleet, Pace
-from tests.drill.gauges import MIB, Gauges
+from tests.drill.gauges import ALLOWED_SOCKETS, MIB, Gauges
 from tests.drill.ledger import Ledger
 from tests.drill.secret_races import Races
 
 ROOT = Path(__file__).resolve().parents[2]
-VMS, DAYS_PER_MINUTE = 300, 1.5
+VMS, DAYS_PER_MINUTE = 240, 1.5
 # How long vms may take to send what waits once nothing is away any more.
-DRAIN_SECONDS = 120
+DRAIN_SECONDS, REST_SECONDS = 300, 3
 SETTINGS = {"SKYTALLY_TIMER_MIN_SECONDS": "5"}
 
 
@@ -41,6 +41,7 @@ class Drill:
         self.ledger = Ledger()
         self.client = Client(deployment, self.ledger)
         self.gauges = Gauges(deployment.steady._process.pid)
+        self._sockets = self.gauges.sockets()
         self._until = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
         days = minutes * DAYS_PER_MINUTE
         self._begin = self._until - timedelta(days=days)
@@ -62,6 +63,10 @@ class Drill:
         for error in await asyncio.gather(*background, return_exceptions=True):
             if not isinstance(error, asyncio.CancelledError):
                 raise error
+        await asyncio.sleep(REST_SECONDS)
+        left = self.gauges.sockets() - self._sockets
+        if left > ALLOWED_SOCKETS:
+            self.ledger.violate("a server keeps no connection that its client has closed", f"{left} more than before")
         base, home = self._deployment.steady.base, self._deployment.home
         for difference in await asyncio.to_thread(fleet.differences, base, home, self.vms, self._until):
             self.ledger.violate("every total is exact", difference)
@@ -72,7 +77,7 @@ class Drill:
         token = fleet.reporter_tokens(self._deployment.home, [cloud])[cloud]
         yield nuisance.send_garbage(self._deployment, self.ledger, token)
         yield nuisance.send_slowly(self._deployment, self.ledger)
-        yield call_timers(self.client, self.ledger)
+        yield call_timers(self.client, self.ledger, self._seconds)
 
     def _work(self):
         """Yield what lasts as long as the drill, and then until nothing waits any more."""

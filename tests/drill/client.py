@@ -24,23 +24,32 @@ class Client:
         begin = head(path, *headers, f"Content-Length: {len(body)}", "Connection: close")
         size = -(-len(body) // pieces)
         parts = [body[start : start + size] for start in range(0, len(body), size)]
-        answer = await self._whole_answer(port, [begin + parts[0], *parts[1:]], pause)
-        if answer is None and not self._deployment.may_lose(port):
-            self._ledger.violate("a server that nobody killed loses no answer", f"{path} on port {port}")
+        self._deployment.in_flight[port] += 1
+        try:
+            answer = await self._whole_answer(port, path, [begin + parts[0], *parts[1:]], pause)
+        finally:
+            self._deployment.in_flight[port] -= 1
         if answer is not None and answer.status == 500:
             self._ledger.violate("no request is answered by 500", f"{path}: {answer.body[:200]}")
         return answer
 
-    async def _whole_answer(self, port, pieces, pause):
+    async def _whole_answer(self, port, path, pieces, pause):
         """Return what a server answered, or None for no answer or a part of one."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 answer = await converse(port, pieces, pause)
             is_whole = answer.status is not None and len(answer.body) == int(answer.headers["content-length"])
-        except ConnectionRefusedError:
-            self._ledger.count("connections refused")
-            return None
-        except (OSError, TimeoutError, LookupError, ValueError):
-            is_whole = False
-        self._ledger.count(f"answers {answer.status}" if is_whole else "answers lost")
-        return answer if is_whole else None
+            if is_whole:
+                self._ledger.count(f"answers {answer.status}")
+                return answer
+            self._lose(port, path, "a part of an answer" if answer.status else "no answer")
+        except (OSError, TimeoutError, LookupError, ValueError) as error:
+            self._lose(port, path, type(error).__name__)
+        return None
+
+    def _lose(self, port, path, why):
+        """Note an answer that was lost, which only a server may do that is killed."""
+        self._ledger.count("connections refused" if why == ConnectionRefusedError.__name__ else "answers lost")
+        if not self._deployment.may_lose(port):
+            example = f"{why} of {path} on the server that is {self._deployment.name(port)}"
+            self._ledger.violate("a server that nobody killed loses no answer", example)

@@ -21,13 +21,16 @@ import signal
 import sqlite3
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
+from skytally.app.wiring import open_documents
+from skytally.core.config import Config
 from tests.support.slow_senders import locked
 
 KILL_SECONDS, QUIET_SECONDS, AWAY_SECONDS = (3, 6), (2, 5), (2, 10)
 MOST_ROTATIONS, ROTATION_SECONDS = 15, 30
-TIMER_SECONDS = 5
+TIMER_SECONDS, MOST_TIMER_CALLS = 5, 120
 TIMERS = ("secret-sweep", "alarm-raise", "documents-forget")
 SKYTALLY = Path(sys.executable).parent / "skytally"
 
@@ -45,6 +48,9 @@ class Stores:
         if objects is None:
             (home / "store").mkdir()
             (home / "objects").symlink_to("store")
+        if documents is not None:
+            with contextlib.closing(open_documents(Config.from_env(self.settings))) as store:
+                store.install(datetime.now(UTC))
 
     async def documents_away(self, seconds):
         if self._documents is None:
@@ -53,8 +59,12 @@ class Stores:
             await stopped(self._documents, seconds)
 
     def _lock(self, seconds):
-        with locked(self._home):
-            time.sleep(seconds)
+        """Hold the write lock; where others took it for too long, it is waited for again."""
+        is_over = False
+        while not is_over:
+            with contextlib.suppress(sqlite3.OperationalError), locked(self._home):
+                time.sleep(seconds)
+                is_over = True
 
     async def objects_away(self, seconds):
         if self._objects is not None:
@@ -104,7 +114,7 @@ class Faults:
 
     async def _cycle(self, until):
         faults = {
-            "documents away": self._documents_away,
+            "documents away": lambda: self._stores.documents_away(between(AWAY_SECONDS)),
             "objects away": lambda: self._stores.objects_away(between(AWAY_SECONDS)),
             "disk full": self._fill_disk,
             "rolling deployments": self._replace,
@@ -116,12 +126,9 @@ class Faults:
             await faults[name]()
             self._ledger.count(name)
 
-    async def _documents_away(self):
-        with contextlib.suppress(sqlite3.OperationalError):  # A busy file cannot be locked at once.
-            await self._stores.documents_away(between(AWAY_SECONDS))
-
     async def _replace(self):
-        code = await self._deployment.replace()
+        code, in_flight = await self._deployment.replace()
+        self._ledger.count("requests in flight at SIGTERM", in_flight)
         if code != 0:
             self._ledger.violate("a server that is stopped ends with 0", code)
 
@@ -155,10 +162,10 @@ async def quiet(seconds, until):
     return time.monotonic() < until
 
 
-async def call_timers(client, ledger):
-    """Call the timers for ever, on any server."""
+async def call_timers(client, ledger, seconds):
+    """Call the timers for ever, on any server; a drill of so many seconds has a bounded number of rounds."""
     while True:
         for name in TIMERS:
             answer = await client.ask(name, b"{}", "Content-Type: application/json")
             ledger.count(f"timer {name} {'answered' if answer and answer.status == 200 else 'away'}")
-        await asyncio.sleep(TIMER_SECONDS)
+        await asyncio.sleep(max(TIMER_SECONDS, seconds / MOST_TIMER_CALLS))

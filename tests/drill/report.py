@@ -7,7 +7,7 @@ from rich.table import Table
 
 from tests.drill.gauges import ALLOWED_GROWTH, MIB, growth
 
-UNITS = {"memory_bytes": (MIB, "memory, MiB"), "files": (1, "open files"), "threads": (1, "threads")}
+UNITS = {"memory_bytes": (MIB, "memory, MiB"), "files": (1, "open files, no sockets"), "threads": (1, "threads")}
 COLUMNS = ("first", "middle", "last", "most", "growth_in_last_half", "allowed_growth")
 
 
