@@ -8,8 +8,9 @@ READY := .venv/.ready
 TOOLS := .venv/tools
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 IMAGE ?= skytally:latest
+MINUTES ?= 60
 
-.PHONY: help run serve demo test check lint contract localstack knative properties bench format plot lock wheel image sbom audit clean
+.PHONY: help run serve demo test check lint contract localstack knative properties bench drill format plot lock wheel image sbom audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ bench: $(READY) ## what it costs and how fast it is, as ratios of one run on thi
 	@$(BIN)/python -m tests.bench.bench_alarms
 	@$(BIN)/python -m tests.bench.bench_page
 	@$(BIN)/python -m tests.bench.bench_image
+
+drill: $(READY) ## a fleet while servers die, stores are away and disks full; every promise checked; MINUTES=60
+	@$(BIN)/python -m tests.drill --minutes $(MINUTES)
 
 format: $(READY) ## put the code into its one format
 	@$(BIN)/ruff format --quiet .
