@@ -10,8 +10,6 @@ import contextlib
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -27,6 +25,8 @@ from skytally.core.config import Config
 from skytally.core.documents import BootBenchmark, Job
 from skytally.core.ports import Write
 from tests.bench import bench_search
+from tests.bench.load import batches
+from tests.bench.serving import cpu_seconds, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,13 +64,13 @@ console = Console()
 
 def fill(documents, vms, jobs, until):
     """Keep a day of a fleet, with a benchmark of every boot, and a day of jobs."""
-    for batch in bench_search.batches(bench_search.intervals(vms, HOURS, until), 5_000):
+    for batch in batches(bench_search.intervals(vms, HOURS, until), 5_000):
         documents.write(batch).result()
     months = list(bench_search.usages(vms, HOURS, until))
     benchmarks = [benchmark(write.document) for write in months]
     ended = (job(number, vms, until - timedelta(days=1) * number / jobs) for number in range(jobs))
     for writes in (months, benchmarks, ended):
-        for batch in bench_search.batches(writes, 5_000):
+        for batch in batches(writes, 5_000):
             documents.write(batch).result()
     documents.refresh()
 
@@ -119,25 +119,6 @@ def benchmark(usage):
         "score_hs23": 15.0,
     }
     return Write("benchmark", usage.boot_id, 1, BootBenchmark(**blank | named))
-
-
-@contextlib.contextmanager
-def serving(environment):
-    """Run the server; yield its address and process id."""
-    command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0"]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as server:
-        try:
-            yield server.stdout.readline().split()[1], server.pid
-        finally:
-            server.terminate()
-
-
-def cpu_seconds(pid):
-    """Return the CPU time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def requests(address, pid, query):

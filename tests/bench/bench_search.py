@@ -7,7 +7,6 @@ Each engine is one node on the same two cores as everything else, so only ratios
 
 import argparse
 import contextlib
-import os
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -27,9 +26,11 @@ from skytally.core.site_data import Site
 from skytally.dashboard.time_range import window
 from skytally.dashboard.usage_view import interval_sums, usage_view
 from skytally.dashboard.window_boots import window_boots
-from tests.bench import bench_accounting
+from tests.bench import report_contenders
+from tests.bench.load import batches
 
 BULK, ROUNDS = 2_000, 20
+REPORTS = ((1, 1, 200), (8, 1, 1_500), (32, 1, 4_000), (1, 1_000, 10), (4, 1_000, 24))
 PARTS = ("raw", "reports", "grown")
 ENGINES = ("elasticsearch", "opensearch")
 console = Console()
@@ -77,23 +78,13 @@ def usages(vms, hours, until):
         yield Write("usage", f"{label}-{named['month']}", 1, usage)
 
 
-def batches(writes, size):
-    batch = []
-    for write in writes:
-        batch.append(write)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def beside_raw(documents, until, bulks=ROUNDS):
+    """Send the same documents in turn by us and by hand on each engine, each to fresh keys.
 
-
-def beside_raw(documents, until):
-    """Send the same documents in turn by us and by hand on each engine,
-    each to fresh keys; return documents a second.
+    They are 100 vms' hours until a moment. Return the documents a second by engine and way.
     """
     seconds = {(engine, way): 0.0 for engine in documents for way in ("skytally", "raw _bulk")}
-    for n, batch in enumerate(batches(intervals(100, 2 * ROUNDS * BULK // 100, until), BULK)):
+    for n, batch in enumerate(batches(intervals(100, 2 * bulks * BULK // 100, until), BULK)):
         for engine, store in documents.items():
             way = "skytally" if n % 2 else "raw _bulk"
             body = b"".join(map(store._line, batch))
@@ -103,7 +94,7 @@ def beside_raw(documents, until):
             else:
                 store.client.perform("POST", "/_bulk", {"filter_path": "errors"}, body)
             seconds[engine, way] += time.perf_counter() - began
-    return {key: ROUNDS * BULK / took for key, took in seconds.items()}
+    return {key: bulks * BULK / took for key, took in seconds.items()}
 
 
 def grown(documents, vms, hours, until):
@@ -225,16 +216,25 @@ def growth(engine, server, sizes, hours, until):
     console.print(table)
 
 
+def install(server):
+    """Prepare a server for the local server's documents."""
+    config = Config.from_env({"SKYTALLY_DOCUMENTS": server.url})
+    with contextlib.closing(open_documents(config)) as documents:
+        documents.install(datetime.now(UTC))
+
+
 def reports(engine, server):
     """Measure usage_report through HTTP, as on SQLite."""
-    os.environ["SKYTALLY_DOCUMENTS"] = server.url
-    with contextlib.closing(open_documents(Config.from_env())) as documents:
-        documents.install(datetime.now(UTC))
+    install(server)
     table = Table(title=f"usage_report on {engine}, durable before it is answered")
-    for column in ("connections", "samples a request", "requests/s", "samples/s", "p50 ms", "p99 ms", "server CPU"):
+    for column in ("connections", "samples a request", "requests/s", "samples/s", "p50 ms", "p99 ms"):
         table.add_column(column, justify="right")
-    for run in ((1, 1, 200), (8, 1, 1_500), (32, 1, 4_000), (1, 1_000, 10), (4, 1_000, 24)):
-        table.add_row(*bench_accounting.rate(*run))
+    with report_contenders.ours(SKYTALLY_DOCUMENTS=server.url) as measure:
+        for connections, per_request, count in REPORTS:
+            load = measure(connections, per_request, count)
+            quantiles = (f"{load.quantile_ms(share):.1f}" for share in (0.5, 0.99))
+            rates = (f"{load.per_second:,.0f}", f"{load.per_second * per_request:,.0f}")
+            table.add_row(str(connections), str(per_request), *rates, *quantiles)
     console.print(table)
 
 
