@@ -23,7 +23,7 @@ from skytally.core.ports import Created, Exists
 from skytally.core.records import Claim
 from skytally.secrets import claims as claim_rules
 from tests.bench import claim_contenders
-from tests.support import builders
+from tests.support import builders, left_deposits
 
 CLAIMS = 400
 CLIENTS = (1, 16)
@@ -55,7 +55,7 @@ class Memory:
 def server_time(keyring):
     """Return CPU milliseconds and store round trips of a claim."""
     store = Memory()
-    tokens = claim_contenders.leave(store, keyring, 200)
+    tokens = left_deposits.leave(store, keyring, ["vm"] * 200)
     forms = [
         msgspec.convert(builders.claim_form(token, claim_contenders.PUBLIC_KEY), Claim, strict=False)
         for token in tokens

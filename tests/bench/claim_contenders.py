@@ -12,31 +12,19 @@ from pathlib import Path
 
 from localstack.replicas import free_port
 from localstack.server_process import Missing, running
-from skytally.access.keyring import Keyring
 from skytally.adapters.keys_files import KeyFiles
 from skytally.app import wiring
 from skytally.core.config import Config
-from skytally.core.ports import Objects
-from skytally.core.records import Caller, Deposit
-from skytally.secrets import deposits
 from tests.bench import peer_one_time_secret
 from tests.bench.load import Load, drive, post
 from tests.bench.serving import serving
-from tests.support import builders
+from tests.support import builders, left_deposits
 
 ROOT = Path(__file__).resolve().parents[2]
 Measure = Callable[[int, int], Load]
 
-PAYLOAD_BYTES = 4_096
 FORM = "Content-Type: application/x-www-form-urlencoded"
 PUBLIC_KEY = builders.public_key()
-
-
-def leave(objects: Objects, keyring: Keyring, count: int) -> list[str]:
-    """Leave so many deposits; return their tokens."""
-    now, caller = datetime.now(UTC), Caller(role="scheduler", issued=0, expires=2**40)
-    request = Deposit(cloud="uvic", vm="vm", payload=secrets.token_bytes(PAYLOAD_BYTES), expires_in_seconds=3_600)
-    return [deposits.deposit(request, caller, objects, keyring, now)["token"] for _ in range(count)]
 
 
 @contextlib.contextmanager
@@ -49,7 +37,10 @@ def ours(settings: Mapping[str, str]) -> Iterator[Measure]:
         keyring = KeyFiles(server.home / "keys", lambda: datetime.now(UTC)).keyring()
 
         def measure(connections: int, claims: int) -> Load:
-            forms = (builders.claim_form(token, PUBLIC_KEY) for token in leave(objects, keyring, claims))
+            forms = (
+                builders.claim_form(token, PUBLIC_KEY)
+                for token in left_deposits.leave(objects, keyring, ["vm"] * claims)
+            )
             posts = [post("/function/secret-claim", urllib.parse.urlencode(form).encode(), FORM) for form in forms]
             return drive(server.port, posts, connections)
 
@@ -75,7 +66,7 @@ def one_time_secrets() -> Iterator[Measure]:
             def measure(connections: int, claims: int) -> Load:
                 tokens = [secrets.token_urlsafe(32) for _ in range(claims)]
                 with database:
-                    rows = ((token, secrets.token_bytes(PAYLOAD_BYTES)) for token in tokens)
+                    rows = ((token, secrets.token_bytes(left_deposits.PAYLOAD_BYTES)) for token in tokens)
                     database.executemany("INSERT INTO secret VALUES (?, ?)", rows)
                 bodies = (urllib.parse.urlencode({"token": token}).encode() for token in tokens)
                 return drive(port, [post("/claim", body, FORM) for body in bodies], connections)
