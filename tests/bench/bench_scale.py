@@ -7,133 +7,39 @@ turns, each time on a fresh server and store. At the end the sizing model is hel
 
 import argparse
 import contextlib
-import json
-import random
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict
 
-from localstack import fleet
 from localstack.server_process import Missing
 from tests.bench import fleet_stores, output, sizing
 from tests.bench.figures import number
-from tests.bench.fleet_stores import FreshStore, OpenFresh
-from tests.bench.load import Load, batches, drive, post_json
-from tests.bench.report_contenders import REPORT, nothing_rejected
-from tests.bench.serving import charged, peak_memory_mib
+from tests.bench.fleet_points import BATCH_CONNECTIONS, HOURS, SINGLE_CONNECTIONS, Point, measure
+from tests.bench.fleet_stores import OpenFresh
 
-HOURS = 3
-BATCH, BATCH_CONNECTIONS, SINGLE_CONNECTIONS = 1_000, 4, 16
-FEWEST_SINGLES, MOST_SINGLES, SINGLES_SHARE = 500, 5_000, 0.1
-# Requests are made between the timed parts; this many bytes of them are held at a time.
-HELD_BYTES = 40_000_000
 STORES = ("sqlite", "elasticsearch")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One fleet on one store: what it sent, how fast that was taken, and what it cost in all."""
-
-    store: str
-    vms: int
-    boots: int
-    singles: int
-    batched: int
-    singles_per_second: float
-    batched_per_second: float
-    single_ms: tuple[float, float]
-    thousand_ms: tuple[float, float]
-    server_mib: float
-    single_cpu_seconds: float
-    batched_cpu_seconds: float
-    interval_bytes: int
-    other_bytes: int
-
-    @property
-    def intervals(self) -> int:
-        """Return how many hours were reported."""
-        return self.singles + self.batched
-
-    @property
-    def costs(self) -> sizing.Costs:
-        """Return the costs by this point alone, which takes all memory for a base."""
-        return sizing.Costs(
-            interval_bytes=self.interval_bytes / self.intervals,
-            boot_bytes=self.other_bytes / self.boots,
-            single_cpu_seconds=self.single_cpu_seconds / self.singles,
-            batched_cpu_seconds=self.batched_cpu_seconds / self.batched,
-            base_mib=self.server_mib,
-            boot_kib=0,
-        )
-
-
-def measure(store: str, vms: int, fresh: FreshStore) -> Point:
-    """Send a fleet's hours to a server on an empty store."""
-    until = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
-    boots = [vm for vm in fleet.make(vms, HOURS / 24, until, seed=vms) if any(vm.samples(until))]
-    tokens = fleet.reporter_tokens(fresh.server.home, {vm.cloud for vm in boots})
-    count = min(max(int(vms * SINGLES_SHARE), FEWEST_SINGLES), MOST_SINGLES, len(boots))
-    apart = {vm.boot_id for vm in random.Random(vms).sample(boots, count)}
-    thousands = send(fresh, in_thousands(boots, apart, until), tokens, BATCH_CONNECTIONS)
-    lasts = ((vm.cloud, list(vm.samples(until))[-1:]) for vm in boots if vm.boot_id in apart)
-    single = send(fresh, lasts, tokens, SINGLE_CONNECTIONS)
-    batched, server_mib = sum(1 for vm in boots for _ in vm.samples(until)) - count, peak_memory_mib(fresh.server.pid)
-    sizes = fresh.stored_bytes()
-    interval_bytes = sum(size for kind, size in sizes.items() if kind.startswith("interval"))
-    return Point(
-        store=store,
-        vms=vms,
-        boots=len(boots),
-        singles=count,
-        batched=batched,
-        singles_per_second=single.per_second,
-        batched_per_second=batched / thousands.seconds,
-        single_ms=(single.quantile_ms(0.5), single.quantile_ms(0.99)),
-        thousand_ms=(thousands.quantile_ms(0.5), thousands.quantile_ms(0.99)),
-        server_mib=server_mib,
-        single_cpu_seconds=single.server_cpu_seconds,
-        batched_cpu_seconds=thousands.server_cpu_seconds,
-        interval_bytes=interval_bytes,
-        other_bytes=sum(sizes.values()) - interval_bytes,
-    )
-
-
-def in_thousands(boots: list[fleet.Vm], apart: set[str], until: datetime) -> Iterator[tuple[str, list[Any]]]:
-    """Yield each cloud's samples in thousands, but for the last of those boots that report it apart."""
-    for cloud in sorted({vm.cloud for vm in boots}):
-        there = (vm for vm in boots if vm.cloud == cloud)
-        samples = (sample for vm in there for sample in list(vm.samples(until))[: -1 if vm.boot_id in apart else None])
-        yield from ((cloud, batch) for batch in batches(samples, BATCH))
-
-
-def send(fresh: FreshStore, reports: Iterable[tuple[str, list[Any]]], tokens: dict[str, str], connections: int) -> Load:
-    """Send reports, made a part at a time; the time of making them does not count."""
-    posts = (post_json(REPORT, json.dumps({"samples": part}).encode(), tokens[cloud]) for cloud, part in reports)
-
-    def parts() -> Load:
-        whole = Load()
-        for part in held(posts):
-            whole.add(drive(fresh.server.port, part, connections, nothing_rejected))
-        return whole
-
-    return charged(parts, *fresh.pids)
-
-
-def held(posts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield requests in lists of some bytes."""
-    part: list[bytes] = []
-    size = 0
-    for post in posts:
-        part.append(post)
-        size += len(post)
-        if size >= HELD_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+HEADERS = (
+    "store",
+    "vms",
+    "samples",
+    "singles/s",
+    "p50 / p99 ms",
+    "in thousands/s",
+    "p50 / p99 ms",
+    "server MiB",
+    "CPU µs, single",
+    "CPU µs, batched",
+    "bytes an interval",
+    "bytes a boot",
+    "kB a vm-month",
+    "€ a million reports",
+)
+MODEL_HEADERS = (
+    "store",
+    "vms",
+    *(f"{what}{part}" for what in ("MB", "CPU s", "MiB") for part in ("", ", model", ", off")),
+)
 
 
 def measured_rows(points: list[Point], core_hour_price: float) -> Iterator[tuple[str, ...]]:
@@ -159,29 +65,6 @@ def measured_rows(points: list[Point], core_hour_price: float) -> Iterator[tuple
         )
 
 
-HEADERS = (
-    "store",
-    "vms",
-    "samples",
-    "singles/s",
-    "p50 / p99 ms",
-    "in thousands/s",
-    "p50 / p99 ms",
-    "server MiB",
-    "CPU µs, single",
-    "CPU µs, batched",
-    "bytes an interval",
-    "bytes a boot",
-    "kB a vm-month",
-    "€ a million reports",
-)
-MODEL_HEADERS = (
-    "store",
-    "vms",
-    *(f"{what}{part}" for what in ("MB", "CPU s", "MiB") for part in ("", ", model", ", off")),
-)
-
-
 def model_rows(points: list[Point]) -> Iterator[tuple[str, ...]]:
     """Yield for each point what the sizing model expects beside what was measured."""
     for point in points:
@@ -199,6 +82,14 @@ def model_rows(points: list[Point]) -> Iterator[tuple[str, ...]]:
             for expected, measured in pairs
         )
         yield (point.store, f"{point.vms:,}", *(cell for group in cells for cell in group))
+
+
+def say_fitted(points: list[Point]) -> None:
+    """Print the costs that these points would give the model, a line a store."""
+    for store in sorted({point.store for point in points}):
+        by_size = sorted((point for point in points if point.store == store), key=lambda point: point.boots)
+        small, large = ((point.boots, point.costs) for point in (by_size[0], by_size[-1]))
+        output.say(f"by these points, {store}: {sizing.fitted(small, large)}")
 
 
 def opened(store: str, stack: contextlib.ExitStack) -> OpenFresh:

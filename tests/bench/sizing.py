@@ -3,7 +3,7 @@
 A model of means: what a storm of boots takes, `bench_storm` measures. docs/maintain.md has it for people.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HOURS_A_MONTH = 720
 
@@ -70,6 +70,16 @@ def needs(vms: int, reports_an_hour: float, costs: Costs, boots_a_month: float =
         costs.cpu_seconds(reports / 3_600, 0),
         costs.memory_mib(vms * boots_a_month),
     )
+
+
+def fitted(small: tuple[int, Costs], large: tuple[int, Costs]) -> Costs:
+    """Return the costs by two points, each given as its boots and the costs by it alone.
+
+    All is the larger point's, but for memory, which is the line through both: points between them test the model.
+    """
+    (few, by_few), (many, by_many) = small, large
+    boot_kib = (by_many.base_mib - by_few.base_mib) * 1_024 / (many - few) if many > few else 0.0
+    return replace(by_many, base_mib=by_many.base_mib - many * boot_kib / 1_024, boot_kib=boot_kib)
 
 
 def error_percent(expected: float, measured: float) -> float:

@@ -1,8 +1,10 @@
 """The sizing model: what vms cost, by the costs of their reports and documents."""
 
+import dataclasses
+
 import pytest
 
-from tests.bench.sizing import COSTS, Costs, error_percent, needs
+from tests.bench.sizing import COSTS, Costs, error_percent, fitted, needs
 
 ROUND_COSTS = Costs(
     interval_bytes=400, boot_bytes=1_000, single_cpu_seconds=0.001, batched_cpu_seconds=1, base_mib=100, boot_kib=2
@@ -21,6 +23,14 @@ def test_a_vm_that_boots_often_costs_more_boots_but_no_more_intervals():
     often, once = (needs(10, 1, ROUND_COSTS, boots) for boots in (30, 1))
     assert often.bytes_a_month - once.bytes_a_month == 10 * 29 * 1_000
     assert often.cores == once.cores
+
+
+def test_costs_by_two_points_meet_both_memories_and_the_larger_points_rest():
+    by_few, by_many = (dataclasses.replace(ROUND_COSTS, base_mib=mib, interval_bytes=mib) for mib in (120, 300))
+    costs = fitted((1_000, by_few), (10_000, by_many))
+    assert [costs.memory_mib(boots) for boots in (1_000, 10_000)] == [pytest.approx(120), pytest.approx(300)]
+    assert costs.interval_bytes == 300
+    assert fitted((1_000, by_few), (1_000, by_few)).memory_mib(1_000) == 120
 
 
 @pytest.mark.parametrize(("expected", "measured", "percent"), [(110, 100, 10), (75, 100, -25), (3, 3, 0)])
