@@ -35,7 +35,7 @@ SHAPES = ((1, 1, 1_500), (8, 1, 6_000), (16, 1, 8_000), (1, 1_000, 30), (4, 1_00
 AIMS = {(1, 1): 1.0, (16, 1): 0.8, (1, 1_000): 1.0, (4, 1_000): 0.7}
 AUDITOR, POSTGRES = "AUDITOR server", "PostgreSQL by psycopg"
 SEARCH_SHAPES = (((32, 1, 4_000), 1_500), ((4, 1_000, 40), 15_000))
-CLAIMS, CLAIM_CONNECTIONS, JOBS = 1_000, 16, 20_000
+CLAIMS, CLAIM_CONNECTIONS, JOBS = 1_000, 16, 50_000
 
 
 @dataclass(frozen=True)

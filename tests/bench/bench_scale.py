@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from localstack.server_process import Missing
-from tests.bench import fleet_stores, output, sizing
+from tests.bench import figures, fleet_stores, output, sizing
 from tests.bench.figures import number
 from tests.bench.fleet_points import BATCH_CONNECTIONS, HOURS, SINGLE_CONNECTIONS, Point, measure
 from tests.bench.fleet_stores import OpenFresh
@@ -89,7 +89,8 @@ def say_fitted(points: list[Point]) -> None:
     for store in sorted({point.store for point in points}):
         by_size = sorted((point for point in points if point.store == store), key=lambda point: point.boots)
         small, large = ((point.boots, point.costs) for point in (by_size[0], by_size[-1]))
-        output.say(f"by these points, {store}: {sizing.fitted(small, large)}")
+        costs = sizing.fitted(small, large)
+        output.say(f"by these points, {store}: {costs}", figures.markdown((), [sizing.cost_row(store, costs)]))
 
 
 def opened(store: str, stack: contextlib.ExitStack) -> OpenFresh:

@@ -86,6 +86,6 @@ def cells(figure: Figure) -> tuple[str, ...]:
 
 
 def markdown(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table as Markdown."""
-    lines = [headers, ["---"] * len(headers), *rows]
+    """Write a table as Markdown; without headers, its rows alone."""
+    lines = [*([headers, ["---"] * len(headers)] if headers else []), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

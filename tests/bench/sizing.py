@@ -35,20 +35,20 @@ class Costs:
 # By `bench_scale` on two cores, which also made the load.
 COSTS = {
     "sqlite": Costs(
-        interval_bytes=450,
-        boot_bytes=1_300,
-        single_cpu_seconds=650e-6,
-        batched_cpu_seconds=55e-6,
-        base_mib=110,
-        boot_kib=1.2,
+        interval_bytes=330,
+        boot_bytes=800,
+        single_cpu_seconds=700e-6,
+        batched_cpu_seconds=75e-6,
+        base_mib=63,
+        boot_kib=3.0,
     ),
     "elasticsearch": Costs(
         interval_bytes=160,
         boot_bytes=700,
         single_cpu_seconds=1_500e-6,
         batched_cpu_seconds=150e-6,
-        base_mib=110,
-        boot_kib=1.2,
+        base_mib=63,
+        boot_kib=3.0,
     ),
 }
 
@@ -69,6 +69,19 @@ def needs(vms: int, reports_an_hour: float, costs: Costs, boots_a_month: float =
         costs.stored_bytes(vms * boots_a_month, reports * HOURS_A_MONTH),
         costs.cpu_seconds(reports / 3_600, 0),
         costs.memory_mib(vms * boots_a_month),
+    )
+
+
+def cost_row(store: str, costs: Costs) -> tuple[str, ...]:
+    """Return a store's costs as docs/maintain.md has them."""
+    return (
+        store,
+        f"{costs.interval_bytes:.0f} B",
+        f"{costs.boot_bytes:,.0f} B",
+        f"{costs.single_cpu_seconds * 1e6:,.0f} µs",
+        f"{costs.batched_cpu_seconds * 1e6:,.0f} µs",
+        f"{costs.base_mib:.0f} MiB",
+        f"{costs.boot_kib:.1f} KiB",
     )
 
 

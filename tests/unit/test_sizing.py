@@ -1,10 +1,13 @@
 """The sizing model: what vms cost, by the costs of their reports and documents."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from tests.bench.sizing import COSTS, Costs, error_percent, fitted, needs
+from tests.bench.sizing import COSTS, Costs, cost_row, error_percent, fitted, needs
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "maintain.md"
 
 ROUND_COSTS = Costs(
     interval_bytes=400, boot_bytes=1_000, single_cpu_seconds=0.001, batched_cpu_seconds=1, base_mib=100, boot_kib=2
@@ -41,3 +44,8 @@ def test_an_error_is_a_share_of_what_was_measured(expected, measured, percent):
 @pytest.mark.parametrize("store", COSTS)
 def test_a_batched_sample_costs_less_than_a_report_of_its_own(store):
     assert COSTS[store].batched_cpu_seconds < COSTS[store].single_cpu_seconds
+
+
+@pytest.mark.parametrize("store", COSTS)
+def test_the_page_for_operators_has_the_same_costs(store):
+    assert f"| {' | '.join(cost_row(store, COSTS[store]))} |" in PAGE.read_text()
