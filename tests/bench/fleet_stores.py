@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -66,7 +67,10 @@ def elasticsearch() -> Iterator[OpenFresh]:
 
 
 def _search_bytes(documents: SearchDocuments, prefix: str) -> dict[str, int]:
-    documents.client.perform("POST", f"/{prefix}-*/_forcemerge", {"max_num_segments": 1})
+    how = {"max_num_segments": 1, "wait_for_completion": False}
+    task = documents.client.perform("POST", f"/{prefix}-*/_forcemerge", how)["task"]
+    while not documents.client.perform("GET", f"/_tasks/{task}")["completed"]:
+        time.sleep(0.5)
     documents.refresh()
     stats = documents.client.perform("GET", f"/{prefix}-*/_stats/store")["indices"]
     sizes: dict[str, int] = {}
