@@ -150,14 +150,15 @@ def filled(store, vms, jobs, until):
     """Serve a fleet's day from a store; yield the page's address and the server's process id."""
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        environment = {**os.environ, "SKYTALLY_HOME": str(home), "SKYTALLY_OPEN_DASHBOARD": "true"}
+        settings = {"SKYTALLY_OPEN_DASHBOARD": "true"}
         if store != "sqlite":
-            environment["SKYTALLY_DOCUMENTS"] = stack.enter_context(bench_search.serving(store)).url
-        config = Config.from_env(environment)
+            settings["SKYTALLY_DOCUMENTS"] = stack.enter_context(bench_search.serving(store)).url
+        config = Config.from_env({**settings, "SKYTALLY_HOME": str(home)})
         with contextlib.closing(open_documents(config)) as documents:
             documents.install(until)
             fill(documents, vms, jobs, until)
-        yield stack.enter_context(serving(environment))
+        server = stack.enter_context(serving(home, **settings))
+        yield f"{server.base}/function/dashboard", server.pid
 
 
 def measured(title, columns):

@@ -13,10 +13,10 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
-def serving(**settings: str) -> Iterator[Server]:
-    """Run the local server for as long as the caller needs it."""
+def serving(home: Path | None = None, **settings: str) -> Iterator[Server]:
+    """Run the local server for as long as the caller needs it, on a fresh state or on the caller's."""
     with tempfile.TemporaryDirectory(prefix="skytally-bench-") as folder:
-        server = Server(Path(folder), **settings).start()
+        server = Server(home or Path(folder), **settings).start()
         try:
             yield server
         finally:
