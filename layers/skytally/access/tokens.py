@@ -22,6 +22,8 @@ DEFAULT_LIFETIME = timedelta(days=365)
 MAX_LENGTH = 8_192
 # A chain keeps its first token and the newest ones: those in between expired long ago.
 CHAIN_LENGTH = 8
+# With the longest tokens 8 MiB.
+REMEMBERED_TOKENS = 1_024
 _SALT = "skytally/v1 token"
 
 
@@ -81,7 +83,9 @@ def renewed(token: str, caller: Caller, keys: tuple[Key, ...], now: datetime) ->
     )
 
 
+@lru_cache(REMEMBERED_TOKENS)
 def _signed_by(key: Key, token: str) -> bool:
+    """Return whether a key signed a token. This never changes, so it is remembered; nothing else of a token is."""
     value, _, signature = token.encode(errors="backslashreplace").rpartition(b".")
     return hmac.compare_digest(_signer(key).get_signature(value), signature)
 
