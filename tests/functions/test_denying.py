@@ -1,6 +1,5 @@
 """Whoever is shut out stays out: with every renewal of its token, and with every word of others about its vm."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,22 +7,14 @@ import pytest
 from skytally.access import tokens
 from skytally.adapters.keys_files import KeyFiles
 from skytally.app import wiring
-from skytally.http import recent
 from tests.support import builders
 from tests.support.builders import DOCUMENT_STORES
 
 LONG_AGO = timedelta(days=60)
 
 
-@pytest.fixture(autouse=True)
-def counts(monkeypatch):
-    """Wait until a change of keys or of the deny list counts."""
-    monkeypatch.setattr(recent, "RECENT_SECONDS", 0.05)
-    return lambda: time.sleep(0.05)
-
-
 @pytest.fixture(params=DOCUMENT_STORES)
-def deny(request, home, document_settings, monkeypatch, counts):
+def deny(request, home, document_settings, monkeypatch):
     """Give a function that writes the deny list, on each store in turn."""
     for setting, value in document_settings(request.param).items():
         monkeypatch.setenv(setting, value)
@@ -34,7 +25,6 @@ def deny(request, home, document_settings, monkeypatch, counts):
         # Written anew under another name, so that two changes within a clock's tick are two.
         (home / "clouds.new").write_text(f"[deny]\nvms = {list(vms)}\ntokens = {list(tokens)}\n# {datetime.now(UTC)}\n")
         (home / "clouds.new").replace(home / "clouds.toml")
-        counts()
 
     write()
     return write
@@ -109,14 +99,13 @@ def test_a_vm_of_another_cloud_may_have_the_name_of_one_that_is_shut_out(client,
     assert report(client, bearer("reporter", clouds=("uvic",)), "bad").json()["accepted"] == 1
 
 
-def test_a_key_that_was_removed_admits_nobody_and_its_successor_does(client, bearer, home, at, counts):
+def test_a_key_that_was_removed_admits_nobody_and_its_successor_does(client, bearer, home, at):
     old = bearer("reporter", vm="vm-1", clouds=("uvic",))
     assert report(client, old, "vm-1").status_code == 200
     keys = KeyFiles(home / "keys", lambda: datetime.now(UTC) - timedelta(days=2))
     replaced = wiring.keys().token[0].name
     keys.add("token")
     (home / "keys" / replaced).unlink()
-    counts()
     assert report(client, old, "vm-1").status_code == 401
     assert report(client, bearer("reporter", vm="vm-1", clouds=("uvic",)), "vm-1").status_code == 200
 

@@ -1,4 +1,4 @@
-"""Recent values: read beside the loop, at most once in a while, and never older than that."""
+"""Recent values: read beside the loop after a change, and never older than a while."""
 
 import asyncio
 import threading
@@ -31,9 +31,30 @@ def values_of(recent_value, *pauses):
     return asyncio.run(run())
 
 
+def unchanged(read):
+    return Recent(read, lambda: None)
+
+
+def test_a_value_is_read_again_after_a_change():
+    numbers, states = iter(range(9)), iter("aabba")
+    assert values_of(Recent(lambda: next(numbers), lambda: next(states)), 0, 0, 0, 0) == [0, 0, 1, 1, 2]
+
+
+def test_a_value_read_during_a_change_counts_as_the_one_before_it():
+    """The state is from before the read: what changes meanwhile makes the next call read again."""
+    state = ["before"]
+
+    def read():
+        state[0] = "after"
+        return next(numbers)
+
+    numbers = iter(range(9))
+    assert values_of(Recent(read, lambda: state[0]), 0, 0) == [0, 1, 1]
+
+
 def test_a_value_is_read_once_in_a_while():
     numbers = iter(range(9))
-    assert values_of(Recent(lambda: next(numbers)), 0, 0, 0.11, 0, 0.11) == [0, 0, 0, 1, 1, 2]
+    assert values_of(unchanged(lambda: next(numbers)), 0, 0, 0.11, 0, 0.11) == [0, 0, 0, 1, 1, 2]
 
 
 def test_a_value_is_read_beside_the_loop_and_logs_for_its_request():
@@ -42,7 +63,7 @@ def test_a_value_is_read_beside_the_loop_and_logs_for_its_request():
 
     async def run():
         logs.request_id.set("r-1")
-        return await Recent(read).value()
+        return await unchanged(read).value()
 
     assert asyncio.run(run()) == (False, "r-1")
 
@@ -56,7 +77,7 @@ def test_a_failed_read_fails_its_caller_and_is_tried_again_at_once():
             raise answer
         return answer
 
-    value = Recent(read)
+    value = unchanged(read)
     with pytest.raises(Unavailable):
         values_of(value)
     assert values_of(value, 0) == ["old", "old"]
@@ -74,4 +95,4 @@ def test_a_value_is_as_old_as_the_beginning_of_its_read():
         time.sleep(0.11)
         return number
 
-    assert values_of(Recent(read), 0) == [0, 1]
+    assert values_of(unchanged(read), 0) == [0, 1]

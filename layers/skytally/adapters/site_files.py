@@ -1,4 +1,4 @@
-"""Site data in a file or an object, read again after a change: a deny list must count soon."""
+"""Site data in a file or an object, read again after a change: a deny list must count at once."""
 
 import logging
 import threading
@@ -44,27 +44,27 @@ class SiteData:
         self._look()
         return self._fault
 
+    def state(self) -> object:
+        """Return a value that changes with the data; for a file, a stat is all that it costs."""
+        if self._is_object:
+            return self._clock().timestamp() // OBJECT_KEPT.total_seconds()
+        try:
+            file = Path(self._where).stat() if self._where else None
+        except (OSError, ValueError):
+            return CANNOT_READ
+        return file and (file.st_mtime_ns, file.st_ctime_ns, file.st_size, file.st_ino)
+
     def _look(self) -> None:
         """Read changed data; with older data a caller does not wait for another thread that is reading."""
         if not self._where or not self._lock.acquire(blocking=self._site is None or not self._is_object):
             return
         try:
-            state = self._state()
+            state = self.state()
             if state != self._seen:
                 self._seen = state
                 self._read()
         finally:
             self._lock.release()
-
-    def _state(self) -> object:
-        """Return a value that changes with the data."""
-        if self._is_object:
-            return self._clock().timestamp() // OBJECT_KEPT.total_seconds()
-        try:
-            file = Path(self._where).stat()
-        except (OSError, ValueError):
-            return CANNOT_READ
-        return file.st_mtime_ns, file.st_ctime_ns, file.st_size, file.st_ino
 
     def _read(self) -> None:
         try:

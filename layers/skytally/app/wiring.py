@@ -272,12 +272,12 @@ def alarm_notifier(now: datetime) -> Notifier:
 
 @_once
 def _token_keys() -> Recent[tuple[Key, ...]]:
-    return Recent(lambda: keys().token)
+    return Recent(lambda: keys().token, key_files().state)
 
 
 @_once
 def _recent_site() -> Recent[Site]:
-    return Recent(site)
+    return Recent(site, _site_data().state)
 
 
 async def _admission(request: Request, role: str) -> Admission:
@@ -288,7 +288,7 @@ async def _admission(request: Request, role: str) -> Admission:
 def caller(role: str, report: str = "") -> web.Authorise:
     """Return a check that admits the holders of a role's tokens; refusals are counted under `report`.
 
-    A changed key or deny list counts within `recent.RECENT_SECONDS`.
+    A changed key or deny list counts from the next request on; one in a bucket within `site_files.OBJECT_KEPT`.
     """
 
     async def authorise(request: Request) -> Admission:

@@ -1,4 +1,4 @@
-"""Recent values: what a disk or a store holds, read beside the loop at most once a second.
+"""Recent values: what a disk or a store holds, read beside the loop after a change, and once a second in any case.
 
 A thread for every request would cost more than the request's own check.
 """
@@ -18,23 +18,24 @@ _READERS = ThreadPoolExecutor(2, "recent")
 
 
 class Recent(Generic[T]):
-    """A value of a disk or a store.
+    """A value of a disk or a store, and a state that changes with it and is looked at on the loop, with every call.
 
-    Invariant: whoever gets the value gets it as it was at most `RECENT_SECONDS` ago. A failed read is not remembered,
-    and no older value stands in for it.
+    Invariant: whoever gets the value gets it as it was at most `RECENT_SECONDS` ago, and after the last change of its
+    state. A failed read is not remembered, and no older value stands in for it.
     """
 
-    def __init__(self, read: Callable[[], T]) -> None:
-        self._read = read
-        self._latest: tuple[T, Countdown] | None = None
+    def __init__(self, read: Callable[[], T], state: Callable[[], object]) -> None:
+        self._read, self._state = read, state
+        self._latest: tuple[T, object, Countdown] | None = None
 
     async def value(self) -> T:
         """Return the value; raise what reading it raises."""
+        state = self._state()
         if self._latest is not None:
-            value, fresh = self._latest
-            if fresh.left_seconds():
+            value, its_state, fresh = self._latest
+            if its_state == state and fresh.left_seconds():
                 return value
         fresh = Countdown(RECENT_SECONDS)  # From before the read, which may take long.
         value = await asyncio.get_running_loop().run_in_executor(_READERS, copy_context().run, self._read)
-        self._latest = value, fresh
+        self._latest = value, state, fresh
         return value
