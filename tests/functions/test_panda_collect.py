@@ -16,6 +16,7 @@ from skytally.jobs import panda_collector, panda_rows
 from skytally.operation.timer import Deadline
 from tests.support import simulated_day
 from tests.support.builders import DOCUMENT_STORES
+from tests.support.documents import WithoutJobs
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 NOW = datetime(2026, 11, 24, 5, 0, 30, tzinfo=UTC)
@@ -275,21 +276,6 @@ def test_a_round_that_has_no_time_left_goes_on_where_it_stopped(monitor, client)
     )
     assert round_of.run()["behind_seconds"] > 3_600
     assert cursor().stands_at < NOW
-
-
-class WithoutJobs:
-    """A document store that is away whenever jobs are written."""
-
-    def __init__(self, store):
-        self.store = store
-
-    def __getattr__(self, name):
-        return getattr(self.store, name)
-
-    def write(self, writes):
-        if any(write.index == "job" for write in writes):
-            raise Unavailable("away")
-        return self.store.write(writes)
 
 
 def test_a_cursor_never_passes_jobs_that_were_not_stored(collect, monitor):

@@ -3,11 +3,27 @@
 from datetime import UTC, datetime, timedelta
 
 from skytally.core.documents import Interval, Label, Usage
+from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Query, Write
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 STORED, STALE = Outcome.STORED, Outcome.STALE
+
+
+class WithoutJobs:
+    """A document store that is away whenever jobs are written."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def write(self, writes):
+        if any(write.index == "job" for write in writes):
+            raise Unavailable("away")
+        return self.store.write(writes)
 
 
 def done(documents, *writes):

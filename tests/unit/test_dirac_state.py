@@ -11,6 +11,7 @@ from skytally.core.ports import JobState, Write
 from skytally.jobs import dirac_collector
 from skytally.operation.timer import Deadline
 from tests.support.dirac_lab import AT, HOUR, HOUR_MS, OTHER, OURS, Door, beat, job, settle, state
+from tests.support.documents import WithoutJobs
 
 QUARTER_MS = HOUR_MS / 4
 ANY = "ANY"
@@ -518,6 +519,16 @@ def test_a_dirac_that_is_away_changes_nothing(documents):
     assert (job(documents), noted(documents)) == (before, "new")
     door.is_away = False
     assert settle(documents, door, 3)["final"] == 1
+
+
+def test_a_heartbeat_is_closed_only_after_its_job_is_stored(documents):
+    beat(documents, "1")
+    door = Door(state("Done", ended=1))
+    with pytest.raises(Unavailable):
+        settle(WithoutJobs(documents), door, 2)
+    assert (job(documents).final_at, noted(documents)) == (None, "new")
+    assert settle(documents, door, 3)["final"] == 1
+    assert noted(documents) == "over"
 
 
 @pytest.mark.slow

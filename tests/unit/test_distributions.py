@@ -1,14 +1,22 @@
 """Buckets and outcomes: what each job document keeps of them follows from its other fields."""
 
+import contextlib
+import sqlite3
+
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.cli import cli
 from skytally.core.distributions import BUCKET_FIELDS, DISTRIBUTIONS
 from skytally.core.documents import Job
 from skytally.core.job_outcomes import STATUSES, outcome_of
+from skytally.core.ports import Write
 from skytally.jobs import dirac_state, panda_rows
+from tests.support.documents import done
 from tests.support.placements import job
 
 
@@ -43,6 +51,18 @@ def test_what_a_job_keeps_follows_it_through_every_change():
     )
     going_on = structs.replace(ended, final_at=None, wall_ms=0, core_ms_with_cpu=0)
     assert (going_on.failed_count, going_on.run_seconds_from, going_on.efficiency_from) == (0, None, None)
+
+
+def test_a_copy_has_the_buckets_of_jobs_that_an_earlier_version_stored(tmp_path, home):
+    paths = [tmp_path / name for name in ("old.sqlite", "new.sqlite")]
+    with contextlib.closing(SqliteDocuments(paths[0])) as old:
+        done(old, Write("job", "panda/1", 1, job("1", wall_ms=3_600_000)))
+    with contextlib.closing(sqlite3.connect(paths[0])) as file, file:
+        file.execute("UPDATE job SET run_seconds_from = NULL, finished_count = NULL")
+    told = CliRunner().invoke(cli, ["copy", "--from", f"sqlite:///{paths[0]}", "--to", f"sqlite:///{paths[1]}"])
+    assert told.exit_code == 0, told.output
+    with contextlib.closing(sqlite3.connect(paths[1])) as file:
+        assert file.execute("SELECT run_seconds_from, finished_count FROM job").fetchall() == [(3_600, 1)]
 
 
 def test_every_distribution_has_a_field_and_every_final_status_an_outcome():

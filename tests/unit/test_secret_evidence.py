@@ -1,5 +1,6 @@
 """Evidence: a token in other hands shows, whoever holds it and whatever they say; and nobody fills a store with it."""
 
+import threading
 from contextlib import closing
 from datetime import timedelta
 
@@ -40,6 +41,41 @@ def test_a_proxys_retry_is_written_down_and_alarms_nobody(store):
     assert word(store, token) == "taken duplicate"
     assert len(keys_of(store, "audit")) == 1
     assert audit.contested(history(store)) == []
+
+
+class TakenMeanwhile:
+    """A real store in which something happens between the listings of deposits and of outcomes, whichever is first."""
+
+    def __init__(self, store, happens):
+        self.store, self.happens = store, happens
+        self.first, self.lock = None, threading.Lock()
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def list(self, prefix):
+        folder = prefix.partition("/")[0]
+        with self.lock:
+            if folder in {"prep", "mark"}:
+                self.first = self.first or folder
+            if self.happens and self.first not in {None, folder} and folder in {"prep", "mark"}:
+                self.happens()
+                self.happens = None
+        return self.store.list(prefix)
+
+
+def test_a_secret_that_is_taken_while_secrets_are_read_is_among_them(store):
+    token = left(store)
+    (one,) = history(TakenMeanwhile(store, lambda: attempt(store, token)))
+    assert (one.vm, one.state) == ("vm-1", "delivered")
+
+
+def test_a_vm_whose_secret_is_taken_while_secrets_are_read_boots(store, tmp_path):
+    token = left(store)
+    meanwhile = TakenMeanwhile(store, lambda: attempt(store, token))
+    with closing(SqliteDocuments(tmp_path / "documents.sqlite")) as documents:
+        booting = audit.booting(meanwhile, documents, NOW + timedelta(seconds=5), NoNotes(), 100)
+    assert booting == {("uvic", "vm-1")}
 
 
 REFUSALS = {

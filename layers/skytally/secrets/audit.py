@@ -63,8 +63,9 @@ def history(objects: Objects, now: datetime, days: int, notes: Notes, claim: str
         reading = _Reading(objects, claim, notes, readers)
         keys = reading.keys("audit", _days(now, days + LONGEST_CLAIM_DAYS, 0))
         failed_claims = reading.records("audit", keys, parse_failed_claim)
-        outcomes = reading.records("mark", reading.keys("mark", _days(now, days, LONGEST_CLAIM_DAYS)), parse_outcome)
+        # Deposits first: an outcome exists before its deposit is deleted, so a secret taken meanwhile shows in one.
         waiting = reading.waiting(list(deposits(objects, notes)))
+        outcomes = reading.records("mark", reading.keys("mark", _days(now, days, LONGEST_CLAIM_DAYS)), parse_outcome)
     records = _without_decided(outcomes, waiting)
     return sorted(
         _with_others(records, failed_claims),
@@ -82,10 +83,13 @@ def booting(
     """
     with ThreadPoolExecutor(READERS) as readers:
         reading = _Reading(objects, None, notes, readers)
-        keys, left = reading.keys("mark", _days(now, 1, LONGEST_CLAIM_DAYS)), list(deposits(objects, notes))
+        # Deposits first, as in `history`.
+        left = list(deposits(objects, notes))
+        waiting = reading.waiting(left) if len(left) <= most else []
+        keys = reading.keys("mark", _days(now, 1, LONGEST_CLAIM_DAYS))
         if len(keys) + len(left) > most:
             return None
-        outcomes, waiting = reading.records("mark", keys, parse_outcome), reading.waiting(left)
+        outcomes = reading.records("mark", keys, parse_outcome)
     boots = _boots(_without_decided(outcomes, waiting), documents, now)
     return {(record.cloud, record.vm) for record, boot in boots if boot in {WAITING, TAKEN}}
 
