@@ -253,3 +253,23 @@ def test_what_is_no_token_is_told_apart(home, tmp_path, text):
 def test_a_token_can_be_written_for_its_owner_only(home, tmp_path):
     assert run("token", "--role", "reader", "--out", str(tmp_path / "t")).exit_code == 0
     assert stat.S_IMODE((tmp_path / "t").stat().st_mode) == 0o600
+
+
+def test_a_token_that_was_read_is_refused_once_its_key_is_gone_or_its_time_is_over():
+    text = tokens.issue(caller(), (OLD,))
+    for _ in range(2):
+        assert tokens.read(text, (NEW, OLD), NOW) == caller()
+        assert tokens.renewed(text, caller(), (OLD,), NOW) is None
+        with pytest.raises(Unauthenticated, match="none of ours"):
+            tokens.read(text, (NEW,), NOW)
+        with pytest.raises(Unauthenticated, match="none of ours"):
+            tokens.read(text, (Key(OLD.name, NEW.secret),), NOW)
+        with pytest.raises(Unauthenticated, match="expired"):
+            tokens.read(text, (OLD,), NOW + timedelta(days=90))
+
+
+def test_tokens_that_were_read_take_a_bounded_memory():
+    for number in range(tokens.REMEMBERED_TOKENS + 10):
+        with pytest.raises(Unauthenticated):
+            tokens.read(f"{number}.x", (NEW,), NOW)
+    assert tokens._signed_by.cache_info().currsize <= tokens.REMEMBERED_TOKENS

@@ -6,6 +6,7 @@ renewed from it. The digest of the first token is the id of the chain.
 
 import hmac
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 
 import msgspec
@@ -21,6 +22,8 @@ DEFAULT_LIFETIME = timedelta(days=365)
 MAX_LENGTH = 8_192
 # A chain keeps its first token and the newest ones: those in between expired long ago.
 CHAIN_LENGTH = 8
+# With the longest tokens 8 MiB.
+REMEMBERED_TOKENS = 1_024
 _SALT = "skytally/v1 token"
 
 
@@ -80,10 +83,15 @@ def renewed(token: str, caller: Caller, keys: tuple[Key, ...], now: datetime) ->
     )
 
 
+@lru_cache(REMEMBERED_TOKENS)
 def _signed_by(key: Key, token: str) -> bool:
+    """Return whether a key signed a token. This never changes, so it is remembered; nothing else of a token is."""
     value, _, signature = token.encode(errors="backslashreplace").rpartition(b".")
     return hmac.compare_digest(_signer(key).get_signature(value), signature)
 
 
+@lru_cache(16)
 def _signer(key: Key) -> Signer:
-    return Signer(key.secret, salt=_SALT, digest_method=sha256, key_derivation="hmac")
+    """Return a key's signer; its signing key is derived once, and not with every token."""
+    derived = Signer(key.secret, salt=_SALT, digest_method=sha256, key_derivation="hmac").derive_key()
+    return Signer(derived, salt=_SALT, digest_method=sha256, key_derivation="none")
