@@ -311,6 +311,51 @@ def test_differences_of_a_chain_add_up_to_the_last_digit(cuts):
     assert [sum(column) for column in zip(*parts, strict=True)] == usage.difference(chain[-1], chain[0])
 
 
+@settings(max_examples=50)
+@given(seed=st.integers(0, 2**32))
+def test_every_counter_and_label_is_in_the_field_of_its_name(seed):
+    """Documents are built by position: each field is checked by its name here."""
+    dice = random.Random(seed)
+    numbers = dice.sample(range(1, 10**6), 40)
+    taken = {name: float(numbers.pop()) for name in usage.Counters.__struct_fields__ if name.endswith("_seconds")}
+    taken |= {name: numbers.pop() for name in usage.Counters.__struct_fields__ if name.endswith("_bytes")}
+    texts = {"cpu_model": "cpu", "agent_version": "agent", "memory_bytes": 11, "disk_bytes": 12, "final": True}
+    flags = {"estimated": False, "clock_offset_seconds": 0.5, "cores": 7}
+    zero = builders.counters(0.0)
+    before = builders.FakeVm("vm-1", boot_at=BOOT).moment(NOW - timedelta(hours=1)) | {"counters": zero}
+    body = {"samples": [sample(counters=taken, month_start=zero, previous=before, **texts, **flags)]}
+    (read,) = samples.parse(msgspec.json.encode(body))
+    names = {"label": "l", "vm": "v", "cloud": "c", "site": "s", "group": "g", "flavor": "f"}
+    boot = Boot(boot_id="b", boot_at=BOOT, **names)
+    counted = {name.replace("_seconds", "_ms"): int(n) * (1 if "bytes" in name else 1_000) for name, n in taken.items()}
+    month = {"month": read.month, "boot_id": "b", "boot_at": BOOT, "last_sampled_at": read.sampled_at}
+    uptime = {"clock_ahead": False, "uptime_ms": ms_of_seconds(read.uptime_seconds)}
+    whole = usage.whole(read.counters)
+    document = usage.usage_document(read, whole, boot, NOW)
+    assert msgspec.structs.asdict(document) == names | texts | flags | counted | month | uptime
+    interval = usage.interval_document(read, whole, read.previous, boot, NOW)
+    moments = {"from_at": read.previous.sampled_at, "until_at": read.sampled_at, "cores": 7}
+    assert msgspec.structs.asdict(interval) == names | counted | moments
+
+
+BAD_ITEMS = [b"null", b"{}", b"[]", b"1e999", b'"\\ud800"', b"[" * 60 + b"]" * 60, b"[" * 5_000 + b"]" * 5_000]
+
+
+@settings(max_examples=40, deadline=None)
+@given(places=st.lists(st.none() | st.sampled_from(BAD_ITEMS), min_size=1, max_size=8))
+def test_a_report_read_in_one_pass_has_the_items_of_one_read_item_by_item(places):
+    good = [msgspec.json.encode(sample(cores=n + 1)) for n in range(len(places))]
+    bodies = [item if bad is None else bad for item, bad in zip(good, places, strict=True)]
+    items = samples.parse(b'{"samples": [' + b", ".join(bodies) + b"]}")
+    assert [type(item) for item in items] == [usage.Sample if bad is None else usage.Rejection for bad in places]
+    assert [item.cores for item in items if isinstance(item, usage.Sample)] == [
+        n + 1 for n, bad in enumerate(places) if bad is None
+    ]
+    assert [item.index for item in items if isinstance(item, usage.Rejection)] == [
+        n for n, bad in enumerate(places) if bad is not None
+    ]
+
+
 def test_months_sum_to_the_last_counters(bench):
     vm = builders.FakeVm("vm-1", boot_at=datetime(2026, 8, 30, 7, 13, tzinfo=UTC))
     edges = [datetime(2026, month, 1, tzinfo=UTC) for month in (9, 10, 11)]

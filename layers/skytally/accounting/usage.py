@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from operator import attrgetter
+from operator import attrgetter, sub
 
 from msgspec import Struct
 
@@ -133,7 +133,8 @@ def difference(now: Sequence[int], before: Sequence[int]) -> list[int]:
 
     Some kernels let counters such as iowait run backwards. Such a difference counts as 0.
     """
-    return [n - b if n > b else 0 for n, b in zip(now, before, strict=True)]
+    differences = list(map(sub, now, before))
+    return differences if min(differences) >= 0 else [max(0, counted) for counted in differences]
 
 
 def whole(counters: Counters) -> list[int]:
