@@ -23,7 +23,7 @@ from skytally.core.timestamps import EPOCH, to_ms
 
 HOUR_MS = 3_600_000
 # Each page reads all matching documents again, so pages are large; a server allows 65 536 buckets at most.
-PAGE_BUCKETS = 20_000
+PAGE_BUCKETS = 60_000
 Key = tuple[Any, ...]
 Cells = dict[Key, dict[str, float]]
 Filter = dict[str, Any]
