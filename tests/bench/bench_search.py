@@ -26,6 +26,7 @@ from skytally.dashboard.time_range import window
 from skytally.dashboard.usage_view import interval_sums, usage_view
 from skytally.dashboard.window_boots import window_boots
 from tests.bench import bench_search_reports
+from tests.bench.load import batches
 
 BULK, ROUNDS = 2_000, 20
 PARTS = ("raw", "reports", "grown")
@@ -75,23 +76,13 @@ def usages(vms, hours, until):
         yield Write("usage", f"{label}-{named['month']}", 1, usage)
 
 
-def batches(writes, size):
-    batch = []
-    for write in writes:
-        batch.append(write)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def beside_raw(documents, until, bulks=ROUNDS):
+    """Send the same documents in turn by us and by hand on each engine, each to fresh keys.
 
-
-def beside_raw(documents, until):
-    """Send the same documents in turn by us and by hand on each engine,
-    each to fresh keys; return documents a second.
+    They are 100 vms' hours until a moment. Return the documents a second by engine and way.
     """
     seconds = {(engine, way): 0.0 for engine in documents for way in ("skytally", "raw _bulk")}
-    for n, batch in enumerate(batches(intervals(100, 2 * ROUNDS * BULK // 100, until), BULK)):
+    for n, batch in enumerate(batches(intervals(100, 2 * bulks * BULK // 100, until), BULK)):
         for engine, store in documents.items():
             way = "skytally" if n % 2 else "raw _bulk"
             body = b"".join(line(store._prefix, write) for write in batch)
@@ -101,7 +92,7 @@ def beside_raw(documents, until):
             else:
                 store.client.perform("POST", "/_bulk", {"filter_path": "errors"}, body)
             seconds[engine, way] += time.perf_counter() - began
-    return {key: ROUNDS * BULK / took for key, took in seconds.items()}
+    return {key: bulks * BULK / took for key, took in seconds.items()}
 
 
 def grown(documents, vms, hours, until):
@@ -221,6 +212,12 @@ def growth(engine, server, sizes, hours, until):
             table.add_row(*row)
             documents.client.perform("DELETE", "/" + ",".join(documents.client.perform("GET", f"/grown{n}-*")))
     console.print(table)
+
+
+def install(server):
+    """Prepare a server for the local server's documents."""
+    with contextlib.closing(SearchDocuments(connect([server.url], "", ""), "skytally")) as documents:
+        documents.install(datetime.now(UTC))
 
 
 def reports(engine, server):

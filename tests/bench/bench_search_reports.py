@@ -7,11 +7,9 @@ engine and generator share the machine's cores, so only ratios of one run mean a
 import asyncio
 import contextlib
 import json
-import os
 import statistics
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from rich.table import Table
 
@@ -21,7 +19,7 @@ from skytally.accounting.boots import Register
 from skytally.adapters.documents_search import SearchDocuments, connect
 from skytally.core.ports import Outcome
 from skytally.core.records import Caller
-from tests.bench import bench_accounting
+from tests.bench.serving import cpu_seconds, serving
 
 # Connections, samples a request, requests a round.
 LOADS = ((1, 1, 300), (8, 1, 1_500), (32, 1, 3_000), (1, 1_000, 10), (4, 1_000, 16))
@@ -133,11 +131,6 @@ def sent(port, head, requests, connections, check):
     return time.perf_counter() - began, times
 
 
-def cpu_seconds(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 class Round:
     """One round of one load: what was measured of ours and of the raw bulk."""
 
@@ -163,12 +156,11 @@ class Round:
 
     def of_ours(self, connections, requests, per_request):
         """Return what a load costs through usage_report."""
-        port = int(self._ours.base.rpartition(":")[2])
-        sent(port, self._ours_head, requests[:1], 1, lambda answer: b'"rejected":[]' in answer)
+        sent(self._ours.port, self._ours_head, requests[:1], 1, lambda answer: b'"rejected":[]' in answer)
         requests, accepted = requests[1:], f'"accepted":{per_request},'.encode()
-        before = self._bulks(), self._ours.cpu_seconds(), cpu_seconds(self._pid)
-        took, times = sent(port, self._ours_head, requests, connections, lambda answer: accepted in answer)
-        after = self._bulks(), self._ours.cpu_seconds(), cpu_seconds(self._pid)
+        before = self._bulks(), cpu_seconds(self._ours.pid), cpu_seconds(self._pid)
+        took, times = sent(self._ours.port, self._ours_head, requests, connections, lambda answer: accepted in answer)
+        after = self._bulks(), cpu_seconds(self._ours.pid), cpu_seconds(self._pid)
         bulks, ours, engine = (b - a for a, b in zip(before, after, strict=True))
         count = len(requests) * per_request
         times.sort()
@@ -191,11 +183,10 @@ class Round:
 
 def measured(engine, loads=LOADS, rounds=ROUNDS, prefix="skytally"):
     """Return the median row of each load, ours and raw in turn, after a round that only warms up."""
-    os.environ["SKYTALLY_DOCUMENTS"] = engine.url
     with contextlib.closing(SearchDocuments(connect([engine.url], "", ""), prefix)) as documents:
         documents.install(datetime.now(UTC))
     rows = {load: [] for load in loads}
-    with bench_accounting.Server() as ours:
+    with serving(SKYTALLY_DOCUMENTS=engine.url) as ours:
         run, until = Round(ours, engine, prefix), until_at()
         for n in range(rounds + 1):
             for load in loads:
