@@ -40,20 +40,22 @@ def statement(request: web.Request) -> web.Reply:
         return as_file(web.stream_reply(csv_table.csv_pieces(jobs, job_list.COLUMNS, decimal), CSV), month, detail)
     if detail == "signed":
         return web.json_reply(closing.signed(month, clouds[0], documents, revision))
-    whole = closing.statement(month, clouds, documents, site, request.received_at, revision)
+    moment = request.received_at
     if form in apel_export.FORMATS:
-        made = apel_export.export(form, whole, clouds, documents, site, request.received_at)
+        whole = closing.statement(month, clouds, documents, site, moment, revision)
+        made = apel_export.export(form, whole, clouds, documents, site, moment)
         left_out = {"X-Skytally-Left-Out": apel_source.summary(made.left_out)} if made.left_out else {}
         return web.Reply(
             apel_format.part(made.messages, query.get("part")),
             headers=left_out,
             media_type="text/plain; charset=us-ascii",
         )
+    totals, boots = closing.statement_parts(month, clouds, documents, site, moment, revision)
     if form == "csv":
-        rows = [{"month": month} | row for row in whole[detail or "clouds"]]
+        rows = ({"month": month} | row for row in (boots if detail else totals["clouds"]))
         names = ("month", *closing.COLUMNS[detail or "clouds"])
-        return as_file(web.Reply(csv_table.csv(rows, names, decimal), media_type=CSV), month, detail)
-    return web.json_reply(whole if detail else {name: value for name, value in whole.items() if name != "boots"})
+        return as_file(web.stream_reply(csv_table.csv_pieces(rows, names, decimal), CSV), month, detail)
+    return web.json_stream(totals, "boots", boots) if detail else web.json_reply(totals)
 
 
 def as_file(reply: web.Reply, month: str, detail: str | None) -> web.Reply:

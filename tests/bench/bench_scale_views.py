@@ -131,10 +131,14 @@ def view(documents, **named):
 
 
 def statement(documents, detail):
-    """Return a month's statement."""
-    make = closing.statement if detail else closing.statement_totals
-    answer = make(MONTH, (), documents, Site(), UNTIL)
-    return len(answer["boots" if detail else "clouds"]), len(msgspec.json.encode(answer))
+    """Read a month's statement as the function sends it; return its rows and bytes."""
+    totals, boots = closing.statement_parts(MONTH, (), documents, Site(), UNTIL)
+    if not detail:
+        return len(totals["clouds"]), len(msgspec.json.encode(totals))
+    count = size = 0
+    for row in boots:
+        count, size = count + 1, size + len(msgspec.json.encode(row))
+    return count, size
 
 
 READS = {

@@ -6,12 +6,14 @@ from datetime import timedelta, timezone
 import msgspec
 import pytest
 
+from skytally.adapters.documents_search import connect
 from skytally.adapters.documents_search.lines import line
 from skytally.adapters.documents_search.templates import MAX_ID_BYTES, id_of
 from skytally.adapters.documents_search.wire import COMPRESSED_FROM_BYTES, encoded
 from skytally.core.documents import Label
 from skytally.core.ports import Write
 from tests.support.documents import AT, HOUR, interval
+from tests.support.recording_server import json_reply, recording_server
 
 
 def parsed(write):
@@ -62,3 +64,30 @@ def test_large_bodies_are_compressed_and_small_ones_are_not():
     assert headers["content-type"] == "application/json"
     assert "content-encoding" not in headers
     assert "content-type" not in encoded(None)[1]
+
+
+ROOTS = {
+    "elasticsearch": {"version": {"number": "8.19.0"}},
+    "opensearch": {"version": {"number": "2.19.0", "distribution": "opensearch"}},
+}
+
+
+@pytest.mark.parametrize("engine", ROOTS)
+def test_each_engines_client_sends_a_body_as_it_was_compressed(engine):
+    """A client of its own that compressed again, or added a line's end, would spoil it."""
+    product = {"X-Elastic-Product": "Elasticsearch"} if engine == "elasticsearch" else {}
+    lines, answer = b'{"index":{}}\n' * COMPRESSED_FROM_BYTES, {"errors": False}
+
+    def respond(request):
+        return json_reply(ROOTS[engine] if request.path == "/" else answer, **product)
+
+    with recording_server(respond) as server:
+        client = connect([server.url], "", "")
+        assert client.perform("POST", "/_bulk", body=lines) == answer
+        assert client.perform("POST", "/_search", body={"size": 0}) == answer
+        client.close()
+    bulk, search = server.requests[-2:]
+    assert (bulk.headers["content-encoding"], gzip.decompress(bulk.body)) == ("gzip", lines)
+    assert "x-ndjson" in bulk.headers["content-type"]
+    assert (search.headers["content-encoding"], search.body) == (None, b'{"size":0}')
+    assert {request.headers["accept-encoding"] for request in (bulk, search)} == {"gzip"}

@@ -8,6 +8,7 @@ out, and hides no other cloud's.
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import count
+from operator import itemgetter
 from typing import Any, TypedDict
 
 import msgspec
@@ -16,7 +17,7 @@ from skytally.accounting import cloud_names
 from skytally.accounting.definitions import BOOTS, DEFINITIONS, TOTALS
 from skytally.accounting.frozen import FORMAT, Frozen, read
 from skytally.accounting.restatement import changes_to, words
-from skytally.accounting.statement_rows import FINAL, LiveCloud, live_clouds
+from skytally.accounting.statement_rows import FINAL, BootMonth, LiveCloud, boot_row, document_of, live_clouds
 from skytally.core.documents import Closing
 from skytally.core.errors import Conflict, NotFound
 from skytally.core.months import month_end_at, month_start_at
@@ -49,16 +50,28 @@ def statement(
 
     A closed cloud shows its newest revision, or the requested one. Raise NotFound if no cloud has that revision.
     """
+    totals, boots = statement_parts(month, clouds, documents, site, now, revision)
+    return totals | {"boots": list(boots)}
+
+
+def statement_parts(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime, revision: int | None = None
+) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """Return a month's statement without its boots, and their rows, each made as it is taken: most of the work."""
     totals, shown = _totals(month, clouds, documents, site, now, revision)
-    boots = (boot for cloud in shown for boot in cloud.boots)
-    return totals | {"boots": sorted(boots, key=lambda boot: str(boot.get("document")))}
+    return totals, _boot_rows(shown)
 
 
-def statement_totals(
-    month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime
-) -> dict[str, Any]:
-    """Return a month's statement without its boots, which cost most of the time."""
-    return _totals(month, clouds, documents, site, now, None)[0]
+def _boot_rows(shown: Sequence[Frozen | LiveCloud]) -> Iterator[dict[str, Any]]:
+    """Return the rows of boots in the order of their documents."""
+    boots: list[tuple[str, BootMonth | dict[str, Any]]] = []
+    for cloud in shown:
+        if isinstance(cloud, Frozen):
+            boots += [(str(row.get("document")), row) for row in cloud.boots]
+        else:
+            boots += [(document_of(boot), boot) for boot in cloud.boot_months]
+    for _, boot in sorted(boots, key=itemgetter(0)):
+        yield boot_row(boot) if isinstance(boot, BootMonth) else boot
 
 
 def _totals(

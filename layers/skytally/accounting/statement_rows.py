@@ -165,11 +165,16 @@ def cloud_row(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) 
     return rounded(row)
 
 
+def document_of(boot: BootMonth) -> str:
+    """Return the name of a boot's month document, which is its key without the cloud."""
+    return within(boot.usage.cloud, boot.key)
+
+
 def boot_row(boot: BootMonth) -> dict[str, Any]:
     """Return one boot's month as a row, rounded."""
     usage = boot.usage
     row = {
-        "document": within(usage.cloud, boot.key),
+        "document": document_of(boot),
         "vm": usage.vm,
         "boot_id": usage.boot_id,
         "boot_at": iso(usage.boot_at),

@@ -1,7 +1,8 @@
 """Doubt: what the numbers of a view cannot know, and of which vms."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
+from heapq import nsmallest
 from typing import Any
 
 from skytally.accounting.hs23 import UNSCORED, Score
@@ -20,7 +21,7 @@ def boot_key(usage: Usage) -> BootKey:
 
 
 def usage_doubts(
-    heard: Iterable[Usage], silent: Iterable[Usage], worth: Mapping[BootKey, Score]
+    heard: Collection[Usage], silent: Iterable[Usage], worth: Mapping[BootKey, Score]
 ) -> list[dict[str, Any]]:
     """Name what is not known of the boots of a window:
     silent vms, and of those that were heard of wrong clocks, estimates, benchmarks that do not count.
@@ -32,14 +33,9 @@ def usage_doubts(
         "quarantined_benchmark": lambda usage: worth[boot_key(usage)].quarantined or None,
         "no_hs23": lambda usage: True if worth.get(boot_key(usage), UNSCORED).hs23 is None else None,
     }
-    ordered = _ordered(heard)
-    silences = doubt("silent", [(usage, iso(usage.last_sampled_at)) for usage in _ordered(silent)])
-    doubts = [silences, *(doubt(kind, [(usage, of(usage)) for usage in ordered]) for kind, of in kinds.items())]
+    silences = doubt("silent", ((usage, iso(usage.last_sampled_at)) for usage in silent))
+    doubts = [silences, *(doubt(kind, ((usage, of(usage)) for usage in heard)) for kind, of in kinds.items())]
     return [row for row in doubts if row["vm_count"]]
-
-
-def _ordered(boots: Iterable[Usage]) -> list[Usage]:
-    return sorted(boots, key=lambda usage: (usage.cloud, usage.vm))
 
 
 def _clock_offset(usage: Usage) -> float | None:
@@ -47,11 +43,11 @@ def _clock_offset(usage: Usage) -> float | None:
     return None if offset is None or abs(offset) < CLOCK_OFFSET.total_seconds() else offset
 
 
-def doubt(kind: str, told: list[tuple[Usage, Any]]) -> dict[str, Any]:
-    """Count the vms of which there is something to tell, and name the first of them with it."""
+def doubt(kind: str, values: Iterable[tuple[Usage, Any]]) -> dict[str, Any]:
+    """Count the vms with a value that is not None, and name the first of them, in order, with it."""
     vms: dict[tuple[str, str], Any] = {}
-    for usage, value in told:
+    for usage, value in values:
         if value is not None:
             vms.setdefault((usage.cloud, usage.vm), value)
-    named = [{"cloud": cloud, "vm": vm, "value": value} for (cloud, vm), value in list(vms.items())[:MOST_NAMED]]
+    named = [{"cloud": key[0], "vm": key[1], "value": vms[key]} for key in nsmallest(MOST_NAMED, vms)]
     return {"kind": kind, "vm_count": len(vms), "vms": named}

@@ -6,6 +6,7 @@ Sums are the ones that a statement has for the same time. Coverage also counts s
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from skytally.accounting.measures import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
@@ -137,7 +138,7 @@ def _coverage(rows: Iterable[Row], boots: Iterable[WindowBoot]) -> float | None:
 
 def _measures(rows: Sequence[Row], own: Collection[WindowBoot], boots: Boots) -> dict[str, Any]:
     """Return the numbers of some rows, of the boots that they are about, by what each boot of the window is worth."""
-    total = {name: sum(row[name] for row in rows) for name in USAGE_SUMS}
+    total = {name: sum(map(itemgetter(name), rows)) for name in USAGE_SUMS}
     heard = [boot for boot in own if boot.is_heard]
     offsets = [abs(boot.usage.clock_offset_seconds) for boot in heard if boot.usage.clock_offset_seconds is not None]
     return {

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -31,6 +32,8 @@ LARGE_BYTES = MIB
 # The scope's key of the network that a request's address counts as.
 NETWORK = "skytally.place"
 RETRY_AFTER_SECONDS = 5
+# The rows of a piece of a list that is made while it is sent.
+ROWS_AT_ONCE = 1_000
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 # Headers of every answer that does not set them itself.
@@ -256,6 +259,24 @@ def _check_head(
 def json_reply(value: Any, status: int = 200) -> Reply:
     """Return JSON; times are written in UTC with Z."""
     return Reply(msgspec.json.encode(value, enc_hook=_encode), status, media_type=JSON)
+
+
+def json_stream(fields: Mapping[str, Any], name: str, rows: Iterator[Any]) -> Reply:
+    """Return an object as JSON whose last field is a list of any number of rows, made while it is sent."""
+    return stream_reply(_json_pieces(fields, name, rows), JSON)
+
+
+def _json_pieces(fields: Mapping[str, Any], name: str, rows: Iterator[Any]) -> Iterator[str]:
+    """Return the pieces of such an object, which has at least one other field."""
+    text = _json_text(fields)[:-1] + f',"{name}":['
+    while page := list(islice(rows, ROWS_AT_ONCE)):
+        yield text + _json_text(page)[1:-1]
+        text = ","
+    yield "]}" if text == "," else f"{text}]}}"
+
+
+def _json_text(value: Any) -> str:
+    return msgspec.json.encode(value, enc_hook=_encode).decode()
 
 
 def _encode(value: Any) -> Any:

@@ -51,14 +51,15 @@ def _send(
     params = {
         # Otherwise a missing shard would delay the whole answer beyond the request's timeout.
         "timeout": f"{request_seconds * 500:.0f}ms",
-        "filter_path": "items.*.status,items.*.error.type,items.*.error.reason",
+        "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason",
     }
 
     def attempt() -> bool:
         left = [at for at in span if results[at] is None]
         body = b"".join(lines[at] for at in left)
-        for at, item in zip(left, client.perform("POST", "/_bulk", params, body)["items"], strict=True):
-            results[at] = _result(next(iter(item.values())))
+        answer = client.perform("POST", "/_bulk", params, body)
+        for at, item in zip(left, answer["items"], strict=True):
+            results[at] = _result(next(iter(item.values()))) if answer["errors"] else Outcome.STORED
         return all(results[at] is not None for at in left)
 
     if not patiently(attempt, deadline_seconds, is_busy):

@@ -5,13 +5,16 @@ What a span lies in is asked for by its months' own names, so that a listing of 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import Any
 
 from skytally.adapters.documents_search.answers import TOO_MANY, answering, is_busy, patiently, whole
 from skytally.adapters.documents_search.templates import MONTHLY, alias, is_month
 from skytally.adapters.documents_search.wire import Away, Client, Refused
+from skytally.core.concurrently import READERS
 from skytally.core.errors import Unavailable
 
 PIT_KEPT = "1m"
@@ -54,22 +57,39 @@ def listed(
     """Return hits page by page."""
     with answering():
         pit = patiently(lambda: opened(client, indices), deadline_seconds, _has_no_room)
-    after: dict[str, Any] = {}
+    point = {"id": pit, "keep_alive": PIT_KEPT}
+
+    def page(after: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return a page, and what to ask for the one behind it."""
+        answer = search(
+            pit=point, query=query, sort=order, size=page_size, track_total_hits=False, version=True, **after
+        )
+        point["id"] = answer.get("pit_id", point["id"])
+        hits = answer["hits"]["hits"]
+        return hits, {"search_after": hits[-1]["sort"]} if len(hits) == page_size else {}
+
     try:
-        while True:
-            point = {"id": pit, "keep_alive": PIT_KEPT}
-            answer = search(
-                pit=point, query=query, sort=order, size=page_size, track_total_hits=False, version=True, **after
-            )
-            hits, pit = answer["hits"]["hits"], answer.get("pit_id", pit)
-            yield from hits
-            if len(hits) < page_size:
-                return
-            after = {"search_after": hits[-1]["sort"]}
+        yield from _read_ahead(page)
     finally:
         # It ends by itself where the server is away.
         with suppress(Refused, Away, Unavailable):
-            client.perform("DELETE", client.dialect.close_path, body=client.dialect.closing(pit))
+            client.perform("DELETE", client.dialect.close_path, body=client.dialect.closing(point["id"]))
+
+
+def _read_ahead(page: Callable[[dict[str, Any]], tuple[list[Any], dict[str, Any]]]) -> Iterator[Any]:
+    """Return the hits of all pages; the engine finds a page while the caller works on the one before."""
+    hits, after = page({})
+    while after:
+        next_page = READERS.submit(copy_context().run, page, after)
+        try:
+            yield from hits
+        finally:
+            # A page that no reader has begun is read here, so nobody waits for busy readers.
+            is_begun = not next_page.cancel()
+            if is_begun:
+                wait([next_page])
+        hits, after = next_page.result() if is_begun else page(after)
+    yield from hits
 
 
 def opened(client: Client, indices: str) -> str:

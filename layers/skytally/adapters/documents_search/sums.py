@@ -23,7 +23,7 @@ from skytally.core.timestamps import EPOCH, to_ms
 
 HOUR_MS = 3_600_000
 # Each page reads all matching documents again, so pages are large; a server allows 65 536 buckets at most.
-PAGE_BUCKETS = 20_000
+PAGE_BUCKETS = 60_000
 Key = tuple[Any, ...]
 Cells = dict[Key, dict[str, float]]
 Filter = dict[str, Any]
@@ -74,10 +74,12 @@ def table(search: Search, query: Query) -> list[Row]:
 
 def _rows(cells: Cells, query: Query, grouped_by: tuple[str, ...]) -> Iterator[Row]:
     """Return the cells summed up by the query's dimensions."""
-    rows, keys_by_row = _empty(query.sums), defaultdict[Key, list[Key]](list)
-    for key, values in cells.items():
-        _add(rows[key[: len(query.by)]], values, 1)
-        keys_by_row[key[: len(query.by)]].append(key)
+    rows, keys_by_row = cells, defaultdict[Key, list[Key]](list)
+    if query.distinct:
+        rows = _empty(query.sums)
+        for key, values in cells.items():
+            _add(rows[key[: len(query.by)]], values, 1)
+            keys_by_row[key[: len(query.by)]].append(key)
     for key in sorted(rows, key=_order):
         counts = {
             f"{name}_count": len({k[grouped_by.index(name)] for k in keys_by_row[key]} - {None})
