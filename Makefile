@@ -8,8 +8,9 @@ READY := .venv/.ready
 TOOLS := .venv/tools
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 IMAGE ?= skytally:latest
+MINUTES ?= 60
 
-.PHONY: help run serve demo test check lint contract localstack knative properties bench bench-quick bench-scale bench-parts format plot lock wheel image sbom audit clean
+.PHONY: help run serve demo test check lint contract localstack knative properties bench bench-quick bench-scale bench-parts drill format plot lock wheel image sbom audit clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +61,9 @@ bench-parts: $(READY) ## each part by itself: stores, slow senders, jobs, views,
 	@$(BIN)/python -m tests.bench.bench_alarms
 	@$(BIN)/python -m tests.bench.bench_page
 	@$(BIN)/python -m tests.bench.bench_image
+
+drill: $(READY) ## a fleet while servers die, stores are away and disks full; every promise checked; MINUTES=60
+	@$(BIN)/python -m tests.drill --minutes $(MINUTES)
 
 format: $(READY) ## put the code into its one format
 	@$(BIN)/ruff format --quiet .

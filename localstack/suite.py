@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GROUPS = (
     ("contract/test_board*.py", "contract/test_copy.py", "contract/test_documents*.py", "contract/test_search*.py"),
     ("unit/*.py",),
+    ("drill/*.py",),
     ("contract/*.py",),
     ("functions/*.py", "properties/*.py"),
     ("**/*.py",),

@@ -17,8 +17,7 @@ from rich.table import Table
 
 from localstack.search_server import node
 from skytally.adapters.documents_search import SearchDocuments, connect
-from skytally.app.wiring import open_documents
-from skytally.core.config import Config
+from skytally.adapters.documents_search.lines import line
 from skytally.core.documents import Interval, Usage
 from skytally.core.months import month_end_at, month_of
 from skytally.core.ports import Write
@@ -26,11 +25,10 @@ from skytally.core.site_data import Site
 from skytally.dashboard.time_range import window
 from skytally.dashboard.usage_view import interval_sums, usage_view
 from skytally.dashboard.window_boots import window_boots
-from tests.bench import report_contenders
+from tests.bench import bench_search_reports
 from tests.bench.load import batches
 
 BULK, ROUNDS = 2_000, 20
-REPORTS = ((1, 1, 200), (8, 1, 1_500), (32, 1, 4_000), (1, 1_000, 10), (4, 1_000, 24))
 PARTS = ("raw", "reports", "grown")
 ENGINES = ("elasticsearch", "opensearch")
 console = Console()
@@ -87,7 +85,7 @@ def beside_raw(documents, until, bulks=ROUNDS):
     for n, batch in enumerate(batches(intervals(100, 2 * bulks * BULK // 100, until), BULK)):
         for engine, store in documents.items():
             way = "skytally" if n % 2 else "raw _bulk"
-            body = b"".join(map(store._line, batch))
+            body = b"".join(line(store._prefix, write) for write in batch)
             began = time.perf_counter()
             if n % 2:
                 store.write(batch).result()
@@ -141,7 +139,7 @@ def bytes_a_document(documents, codec, until):
     settings = {"codec": codec, "number_of_replicas": 0}
     client.perform("PUT", f"/{index}", body={"mappings": mappings("interval"), "settings": settings})
     for batch in batches(intervals(200, 240, until), BULK):
-        lines = [documents._line(write).partition(b"\n")[2] for write in batch]
+        lines = [line(documents._prefix, write).partition(b"\n")[2] for write in batch]
         client.perform("POST", f"/{index}/_bulk", body=b"".join(b'{"index":{}}\n' + line for line in lines))
     client.perform("POST", f"/{index}/_forcemerge", {"max_num_segments": 1})
     client.perform("POST", f"/{index}/_refresh")
@@ -218,24 +216,14 @@ def growth(engine, server, sizes, hours, until):
 
 def install(server):
     """Prepare a server for the local server's documents."""
-    config = Config.from_env({"SKYTALLY_DOCUMENTS": server.url})
-    with contextlib.closing(open_documents(config)) as documents:
+    with contextlib.closing(SearchDocuments(connect([server.url], "", ""), "skytally")) as documents:
         documents.install(datetime.now(UTC))
 
 
 def reports(engine, server):
-    """Measure usage_report through HTTP, as on SQLite."""
-    install(server)
-    table = Table(title=f"usage_report on {engine}, durable before it is answered")
-    for column in ("connections", "samples a request", "requests/s", "samples/s", "p50 ms", "p99 ms"):
-        table.add_column(column, justify="right")
-    with report_contenders.ours(SKYTALLY_DOCUMENTS=server.url) as measure:
-        for connections, per_request, count in REPORTS:
-            load = measure(connections, per_request, count)
-            quantiles = (f"{load.quantile_ms(share):.1f}" for share in (0.5, 0.99))
-            rates = (f"{load.per_second:,.0f}", f"{load.per_second * per_request:,.0f}")
-            table.add_row(str(connections), str(per_request), *rates, *quantiles)
-    console.print(table)
+    """Measure usage_report through HTTP beside a raw bulk of the same documents."""
+    rows = bench_search_reports.measured(server)
+    console.print(bench_search_reports.table(f"usage_report on {engine}, durable before it is answered", rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""What a process holds, second by second, and whether that grows.
+
+Of each ten seconds only the least counts, since a process holds more while requests wait. The growth is the Theil–Sen
+slope of these values over the last half of a run, times the length of that half. The estimate is robust: more than a
+quarter of the values may be peaks. Since the bound is the same for a run of any length, a long run sees smaller leaks:
+the bound divided by the requests of the last half. Connections come and go with the traffic: their number is compared
+at rest, before and after it.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+from scipy import stats
+
+MIB = 1 << 20
+BLOCK_SECONDS = 10
+# How much of each a process without a leak may seem to gain in the last half of a run, however long that is.
+ALLOWED_GROWTH = {"memory_bytes": 4 * MIB, "files": 10, "threads": 5}
+ALLOWED_SOCKETS = 5
+
+
+class Gauges:
+    """Samples of one process, and the requests that it got until each."""
+
+    def __init__(self, pid):
+        self._process = Path(f"/proc/{pid}")
+        self.samples = {name: [] for name in ALLOWED_GROWTH}
+        self._requests = []
+
+    def sample(self, requests):
+        """Take a sample of resident memory, open files and threads."""
+        pages = int((self._process / "statm").read_text().split()[1])
+        self.samples["memory_bytes"].append(pages * os.sysconf("SC_PAGE_SIZE"))
+        self.samples["files"].append(sum(not is_socket for is_socket in self._open_files()))
+        self.samples["threads"].append(len(os.listdir(self._process / "task")))  # noqa: PTH208
+        self._requests.append(requests)
+
+    def sockets(self):
+        """Return how many connections and other sockets the process has now."""
+        return sum(self._open_files())
+
+    def _open_files(self):
+        """Yield for each open file whether it is a socket."""
+        for path in (self._process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                yield str(path.readlink()).startswith("socket:")
+
+    def smallest_leak_bytes(self):
+        """Return how many bytes a request a leak must have to break the bound."""
+        half = last_half(self._requests)
+        return ALLOWED_GROWTH["memory_bytes"] / max(1, half[-1] - half[0])
+
+
+def growth(values):
+    """Return how much the floor of a value, which was taken each second, has grown over the last half."""
+    starts = range(0, len(values) - BLOCK_SECONDS + 1, BLOCK_SECONDS)
+    half = last_half([min(values[start : start + BLOCK_SECONDS]) for start in starts])
+    return float(stats.theilslopes(half).slope) * len(half) if len(half) > 1 else 0.0
+
+
+def last_half(values):
+    """Return the last half."""
+    return values[len(values) // 2 :]
