@@ -20,6 +20,7 @@ from tests.bench import (
     agent_cost,
     bench_jobs,
     bench_search,
+    bench_search_reports,
     claim_contenders,
     figures,
     output,
@@ -34,7 +35,7 @@ Shape = tuple[int, int]
 SHAPES = ((1, 1, 1_500), (8, 1, 6_000), (16, 1, 8_000), (1, 1_000, 30), (4, 1_000, 80))
 AIMS = {(1, 1): 1.0, (16, 1): 0.8, (1, 1_000): 1.0, (4, 1_000): 0.7}
 AUDITOR, POSTGRES = "AUDITOR server", "PostgreSQL by psycopg"
-SEARCH_SHAPES = (((32, 1, 4_000), 1_500), ((4, 1_000, 40), 15_000))
+SEARCH_AIMS = {(32, 1, 4_000): 1_500, (4, 1_000, 40): 15_000}
 CLAIMS, CLAIM_CONNECTIONS, JOBS = 1_000, 16, 50_000
 
 
@@ -108,16 +109,12 @@ def search(plan: Plan) -> Iterator[Figure]:
             rounds = [bench_search.beside_raw({"es": documents}, until, bulks) for until in ends]
         ours, raw = ([rates["es", way] for rates in rounds] for way in ("skytally", "raw _bulk"))
         yield Figure("interval documents on Elasticsearch", "documents/s", ours, "raw _bulk", raw)
-        bench_search.install(server)
-        measure = stack.enter_context(report_contenders.ours(SKYTALLY_DOCUMENTS=server.url))
-        rates: dict[int, list[float]] = {}
-        for _ in range(plan.rounds):
-            for (connections, per_request, requests), _ in SEARCH_SHAPES:
-                load = measure(connections, per_request, plan.count(requests))
-                rates.setdefault(per_request, []).append(load.per_second * per_request)
-        for (connections, per_request, _), limit in SEARCH_SHAPES:
-            what = f"usage_report on Elasticsearch, {connections} × {per_request:,}"
-            yield Figure(what, "samples/s", rates[per_request], aim=Aim(limit))
+        loads = [(connections, per_request, plan.count(count)) for connections, per_request, count in SEARCH_AIMS]
+        rows = bench_search_reports.measured(server, loads, plan.rounds)
+    for (load, rounds), limit in zip(rows.items(), SEARCH_AIMS.values(), strict=True):
+        what = f"usage_report on Elasticsearch, {load[0]} × {load[1]:,}"
+        rates, raw_rates = ([row[name] for row in rounds] for name in ("rate", "raw_rate"))
+        yield Figure(what, "samples/s", rates, "raw _bulk of the same", raw_rates, Aim(limit))
 
 
 def secrets(plan: Plan) -> Iterator[Figure]:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import statistics
-import time
 from datetime import UTC, datetime, timedelta
 
 from rich.table import Table
@@ -19,13 +18,14 @@ from skytally.accounting.boots import Register
 from skytally.adapters.documents_search import SearchDocuments, connect
 from skytally.core.ports import Outcome
 from skytally.core.records import Caller
-from tests.bench.serving import cpu_seconds, serving
+from tests.bench.load import drive, post, post_json
+from tests.bench.report_contenders import REPORT, nothing_rejected
+from tests.bench.serving import charged, cpu_seconds, serving
 
 # Connections, samples a request, requests a round.
 LOADS = ((1, 1, 300), (8, 1, 1_500), (32, 1, 3_000), (1, 1_000, 10), (4, 1_000, 16))
 ROUNDS = 3
 VMS, HOURS = 2_016, 99
-LAST_CHUNK = b"\r\n0\r\n\r\n"
 COLUMNS = (
     "connections",
     "samples a request",
@@ -105,32 +105,6 @@ def raw_bodies(url, prefix, requests, now):
     return bulks[1:]
 
 
-async def send(port, head, requests, times, check):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for body in requests:
-        began = time.perf_counter()
-        writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = answer.partition(b"content-length: ")[2].partition(b"\r")[0]
-        received = await (reader.readexactly(int(length)) if length else reader.readuntil(LAST_CHUNK))
-        times.append(time.perf_counter() - began)
-        assert answer.startswith(b"http/1.1 200"), (answer, received)
-        assert check(received), received
-    writer.close()
-
-
-def sent(port, head, requests, connections, check):
-    """Send all requests over some connections; return the seconds that it took, and each request's."""
-    times = []
-
-    async def all_of_them():
-        await asyncio.gather(*(send(port, head, requests[n::connections], times, check) for n in range(connections)))
-
-    began = time.perf_counter()
-    asyncio.run(all_of_them())
-    return time.perf_counter() - began, times
-
-
 class Round:
     """One round of one load: what was measured of ours and of the raw bulk."""
 
@@ -139,50 +113,49 @@ class Round:
         self._pid = int(engine.worker.read_text())
         self._port = int(engine.url.rpartition(":")[2])
         self._client = connect([engine.url], "", "")
-        token = fleet.reporter_tokens(ours.home, ["uvic"])["uvic"]
-        self._ours_head = (
-            f"POST /function/usage-report HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
-            "Content-Type: application/json\r\n"
-        ).encode()
-        self._raw_head = (
-            b"POST /_bulk?filter_path=errors,items.*.error HTTP/1.1\r\nHost: x\r\n"
-            b"Content-Type: application/x-ndjson\r\n"
-        )
+        self._token = fleet.reporter_tokens(ours.home, ["uvic"])["uvic"]
 
     def _bulks(self):
         """Return how many shard bulks were made: two to a bulk of usage and interval documents."""
         stats = self._client.perform("GET", f"/{self._prefix}-interval*/_stats/bulk")["_all"]["primaries"]
         return stats["bulk"]["total_operations"]
 
+    def raw_bodies(self, requests, now):
+        """Return a bulk for each request but the first."""
+        return raw_bodies(self._engine.url, self._prefix, requests, now)
+
     def of_ours(self, connections, requests, per_request):
-        """Return what a load costs through usage_report."""
-        sent(self._ours.port, self._ours_head, requests[:1], 1, lambda answer: b'"rejected":[]' in answer)
-        requests, accepted = requests[1:], f'"accepted":{per_request},'.encode()
-        before = self._bulks(), cpu_seconds(self._ours.pid), cpu_seconds(self._pid)
-        took, times = sent(self._ours.port, self._ours_head, requests, connections, lambda answer: accepted in answer)
-        after = self._bulks(), cpu_seconds(self._ours.pid), cpu_seconds(self._pid)
-        bulks, ours, engine = (b - a for a, b in zip(before, after, strict=True))
-        count = len(requests) * per_request
-        times.sort()
+        """Return what a load costs through usage_report; its first request enrols the vms."""
+        enrolling, *posts = [post_json(REPORT, body, self._token) for body in requests]
+        drive(self._ours.port, [enrolling], 1, nothing_rejected)
+        accepted = f'"accepted":{per_request},'.encode()
+        bulks, engine_cpu = self._bulks(), cpu_seconds(self._pid)
+        load = charged(
+            lambda: drive(self._ours.port, posts, connections, lambda receipt: accepted in receipt), self._ours.pid
+        )
+        count = len(posts) * per_request
         return {
-            "rate": count / took,
-            "p50": times[len(times) // 2] * 1e3,
-            "p99": times[len(times) * 99 // 100] * 1e3,
-            "our_cpu": ours / count * 1e6,
-            "engine_cpu": engine / count * 1e6,
-            "bulks": bulks / len(requests),
+            "rate": load.per_second * per_request,
+            "p50": load.quantile_ms(0.5),
+            "p99": load.quantile_ms(0.99),
+            "our_cpu": load.server_cpu_seconds / count * 1e6,
+            "engine_cpu": (cpu_seconds(self._pid) - engine_cpu) / count * 1e6,
+            "bulks": (self._bulks() - bulks) / len(posts),
         }
 
     def of_raw(self, connections, bulks, per_request):
         """Return what the same documents cost as a raw bulk a request."""
-        before = cpu_seconds(self._pid)
-        took, _ = sent(self._port, self._raw_head, bulks, connections, lambda answer: b'"errors":false' in answer)
-        count = len(bulks) * per_request
-        return {"raw_rate": count / took, "raw_cpu": (cpu_seconds(self._pid) - before) / count * 1e6}
+        path, media = "/_bulk?filter_path=errors,items.*.error", "Content-Type: application/x-ndjson"
+        posts = [post(path, bulk, media) for bulk in bulks]
+        load = charged(
+            lambda: drive(self._port, posts, connections, lambda answer: b'"errors":false' in answer), self._pid
+        )
+        count = len(posts) * per_request
+        return {"raw_rate": load.per_second * per_request, "raw_cpu": load.server_cpu_seconds / count * 1e6}
 
 
 def measured(engine, loads=LOADS, rounds=ROUNDS, prefix="skytally"):
-    """Return the median row of each load, ours and raw in turn, after a round that only warms up."""
+    """Return each load's rows, one a round, ours and raw in turn, after a round that only warms up."""
     with contextlib.closing(SearchDocuments(connect([engine.url], "", ""), prefix)) as documents:
         documents.install(datetime.now(UTC))
     rows = {load: [] for load in loads}
@@ -190,27 +163,27 @@ def measured(engine, loads=LOADS, rounds=ROUNDS, prefix="skytally"):
         run, until = Round(ours, engine, prefix), until_at()
         for n in range(rounds + 1):
             for load in loads:
-                connections, per_request, count = load
-                name = f"{n}-{connections}-{per_request}"
-                raw = raw_bodies(
-                    engine.url, prefix, bodies(f"raw-{name}", connections, count, per_request, until), until
-                )
-                row = run.of_raw(connections, raw, per_request)
-                row |= run.of_ours(
-                    connections, bodies(f"ours-{name}", connections, count, per_request, until), per_request
-                )
+                row = one_round(run, load, f"{n}-{load[0]}-{load[1]}", until)
                 rows[load] += [row] if n else []
-    return {
-        load: {name: statistics.median(row[name] for row in rows[load]) for name in rows[load][0]} for load in loads
-    }
+    return rows
+
+
+def one_round(run, load, name, until):
+    """Return the row of one load's round."""
+    connections, per_request, count = load
+    made = bodies(f"raw-{name}", connections, count, per_request, until)
+    row = run.of_raw(connections, run.raw_bodies(made, until), per_request)
+    made = bodies(f"ours-{name}", connections, count, per_request, until)
+    return row | run.of_ours(connections, made, per_request)
 
 
 def table(title, measured_rows):
-    """Show the rows."""
+    """Show the medians of the rounds."""
     shown = Table(title=title)
     for column in COLUMNS:
         shown.add_column(column, justify="right")
-    for (connections, per_request, _), row in measured_rows.items():
+    for (connections, per_request, _), rounds in measured_rows.items():
+        row = {name: statistics.median(row[name] for row in rounds) for name in rounds[0]}
         shown.add_row(
             str(connections),
             f"{per_request:,}",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 @dataclass
@@ -52,12 +53,12 @@ def post_json(path: str, body: bytes, token: str = "") -> bytes:
 
 
 def drive(port: int, requests: Sequence[bytes], connections: int, is_good: Callable[[bytes], bool] = bool) -> Load:
-    """Send all requests over so many connections.
+    """Send all requests over so many connections, every n-th over the same one and in order.
 
     Raise RuntimeError for an answer that is no 200, or whose body is not good.
     """
-    waiting, load = iter(requests), Load()
-    return timed(lambda: (_send(port, waiting, load.latencies_seconds, is_good) for _ in range(connections)), load)
+    load, shares = Load(), [requests[n::connections] for n in range(connections)]
+    return timed(lambda: (_send(port, share, load.latencies_seconds, is_good) for share in shares), load)
 
 
 def timed(senders: Callable[[], Iterable[Coroutine[Any, Any, None]]], load: Load) -> Load:
@@ -73,15 +74,15 @@ def timed(senders: Callable[[], Iterable[Coroutine[Any, Any, None]]], load: Load
 
 
 async def _send(
-    port: int, waiting: Iterator[bytes], latencies_seconds: list[float], is_good: Callable[[bytes], bool]
+    port: int, requests: Sequence[bytes], latencies_seconds: list[float], is_good: Callable[[bytes], bool]
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for request in waiting:
+    for request in requests:
         began = time.perf_counter()
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
-        body = await reader.readexactly(length)
+        length = head.partition(b"content-length: ")[2].partition(b"\r")[0]
+        body = await (reader.readexactly(int(length)) if length else reader.readuntil(LAST_CHUNK))
         if not head.startswith(b"http/1.1 200") or not is_good(body):
             raise RuntimeError(f"{head.decode()}{body[:500].decode(errors='replace')}")
         latencies_seconds.append(time.perf_counter() - began)

@@ -23,22 +23,21 @@ def serving(home: Path | None = None, **settings: str) -> Iterator[Server]:
             server.stop()
 
 
-def family(pid: int) -> list[int]:
-    """Return a process and all that it started, and these."""
-    parents: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                parents.setdefault(int(_stat(int(folder.name))[1]), []).append(int(folder.name))
+def family(pid: int) -> dict[int, list[str]]:
+    """Return a process and all that it started, and these, each with its fields of /proc/PID/stat."""
+    fields: dict[int, list[str]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
     members = [pid]
     for member in members:
-        members += parents.get(member, [])
-    return members
+        members += [child for child, of_child in fields.items() if int(of_child[1]) == member]
+    return {member: fields[member] for member in members}
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time of a process and its family so far, with that of members that have ended."""
-    return sum(sum(map(int, _stat(member)[11:15])) for member in family(pid)) / TICKS_A_SECOND
+    return sum(sum(map(int, fields[11:15])) for fields in family(pid).values()) / TICKS_A_SECOND
 
 
 def charged(load: Callable[[], Load], *pids: int) -> Load:
@@ -53,11 +52,7 @@ def peak_memory_mib(pid: int) -> float:
     """Return the most memory that each of a process's family ever held, added up."""
     total_kib = 0
     for member in family(pid):
-        status = Path(f"/proc/{member}/status").read_text()
-        total_kib += int(status.partition("VmHWM:")[2].split()[0])
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{member}/status").read_text()
+            total_kib += int(status.partition("VmHWM:")[2].split()[0])
     return total_kib / 1_024
-
-
-def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat behind the program's name."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
