@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -119,6 +120,7 @@ def options():
 def main():
     """Run a drill; return its exit code."""
     chosen = options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skytally-drill-")))
         home = folder / "home"
@@ -132,6 +134,7 @@ def main():
         deployment = Deployment(home, {**SETTINGS, **stores.settings})
         begun = time.monotonic()
         try:
+            deployment.start()
             drill = Drill(deployment, stores, chosen.minutes)
             asyncio.run(drill.run())
         finally:
