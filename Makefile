@@ -10,10 +10,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit
 IMAGE ?= skytally:latest
 MINUTES ?= 60
 
-.PHONY: help run serve demo test check lint contract localstack knative properties bench drill format plot lock wheel image sbom audit clean
+.PHONY: help run serve demo test check lint contract localstack knative properties bench bench-quick bench-scale bench-parts drill format plot lock wheel image sbom audit clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## start everything on this machine and take it through a vm's life; PORT=8080
 	@$(BIN)/python localstack/run.py
@@ -41,7 +41,17 @@ lint: $(READY) ## format, lint, types and import rules; the page's scripts too
 properties: $(READY) ## the properties of the whole system, with many new examples; takes hours
 	@$(BIN)/pytest tests/properties --hypothesis-profile thorough --timeout 0
 
-bench: $(READY) ## what it costs and how fast it is, as ratios of one run on this machine
+bench: $(READY) ## one table beside what others would use: ratios of interleaved rounds, on this machine; AUDITOR_BINARY AUDITOR_MIGRATIONS
+	@$(BIN)/python -m tests.bench.bench_all $(if $(MARKDOWN),--markdown)
+
+bench-quick: $(READY) ## the core of it, in two minutes
+	@$(BIN)/python -m tests.bench.bench_all --quick $(if $(MARKDOWN),--markdown)
+
+bench-scale: $(READY) ## fleets of 1,000 to 100,000 vms on both stores, and a storm of boots; half an hour
+	@$(BIN)/python -m tests.bench.bench_scale $(if $(MARKDOWN),--markdown)
+	@$(BIN)/python -m tests.bench.bench_storm $(if $(MARKDOWN),--markdown)
+
+bench-parts: $(READY) ## each part by itself: stores, slow senders, jobs, views, pages, the image
 	@$(BIN)/python -m tests.bench.bench_accounting
 	@$(BIN)/python -m tests.bench.bench_secrets
 	@$(BIN)/python -m tests.bench.bench_edge
@@ -100,7 +110,7 @@ audit: $(TOOLS)/.ready ## known vulnerabilities of what the image is made of, wh
 	@$(BIN)/python localstack/audit.py $(TOOLS)/bin/pip-audit
 
 clean: ## remove the environment and what tests left
-	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis screenshots
+	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .bench screenshots
 
 $(READY): requirements-dev.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: install one, or name it: make PYTHON=/path/to/python"; exit 1; }

@@ -42,12 +42,13 @@ class AllFunctions:
     """Pick the function by the path's second part, as a gateway does, and answer the lifespan itself."""
 
     def __init__(self) -> None:
+        self._names = {function.service: function.name for function in FUNCTIONS}
         self._apps: dict[str, ASGIApp] = {}
 
     def app(self, service: str) -> ASGIApp | None:
         """Return a function's application, loaded at its first request."""
-        name = {function.service: function.name for function in FUNCTIONS}.get(service)
-        if name and service not in self._apps:
+        if service not in self._apps and service in self._names:
+            name = self._names[service]
             self._apps[service] = asgi.FunctionApp(name, ROOT / "functions" / name / "main.py")
         return self._apps.get(service)
 
@@ -62,7 +63,7 @@ class AllFunctions:
         name, slash, path = rest.partition("/")
         app = self.app(name) if scope["path"].startswith("/function/") else None
         if app is None:
-            await web.unknown_function(name)(scope, receive, asgi.with_headers(scope, send))
+            await web.unknown_function(name)(scope, receive, asgi.with_headers(HTTPConnection(scope), send))
         else:
             await app({**scope, "path": slash + path or "/", "raw_path": None}, receive, send)
 
@@ -85,7 +86,7 @@ class NamedHere:
         if error is None:
             await self._app(scope, receive, send)
         else:
-            await web.error_reply(error)(scope, receive, asgi.with_headers(scope, send))
+            await web.error_reply(error)(scope, receive, asgi.with_headers(HTTPConnection(scope), send))
 
     def _refusal(self, headers: Mapping[str, str]) -> HttpError | None:
         if host_of(f"//{headers.get('host', '')}") not in self._names:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SKYTALLY = ROOT / "layers" / "skytally"
 PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = set(re.findall(r"^([a-z]+):.*##", MAKEFILE, re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE))
 SHELL = "\n".join(
     block for text in PAGES.values() for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 )
@@ -107,7 +107,7 @@ def test_every_path_that_is_named_is_there(page):
 
 @every_page
 def test_every_make_target_that_is_named_is_there(page):
-    assert set(re.findall(r"(?:^|`)make ([a-z]+)", PAGES[page], re.MULTILINE)) <= TARGETS
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", PAGES[page], re.MULTILINE)) <= TARGETS
 
 
 def test_every_make_target_is_described():

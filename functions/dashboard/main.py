@@ -15,9 +15,9 @@ HTML = "text/html; charset=utf-8"
 PAGE = Path(__file__).parent / "page"
 
 
-def reader(request: web.Request) -> callers.Admission | None:
+async def reader(request: web.Request) -> callers.Admission | None:
     """Admit readers to the page's data; its files are anybody's."""
-    return wiring.dashboard_reader(request) if page_files.name_of(request.path) in {"data", "metrics"} else None
+    return await wiring.dashboard_reader(request) if page_files.name_of(request.path) in {"data", "metrics"} else None
 
 
 @functions_framework.aio.http

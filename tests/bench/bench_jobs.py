@@ -1,6 +1,7 @@
 """Jobs in numbers: what the collector asks of PanDA, and how fast a day of jobs is collected and joined, on SQLite."""
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
@@ -40,10 +41,8 @@ def main():
     )
     told = parser.parse_args()
     day = simulated_day.Day(jobs=told.jobs, clouds=15)
-    with bigpanda() as (monitor, base), tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"SKYTALLY_PANDA_URL": base}
+    with watched(day) as monitor, tempfile.TemporaryDirectory() as folder:
         documents = SqliteDocuments(Path(folder) / "documents.sqlite")
-        monitor.rows, monitor.now = day.rows, lambda: day.end.replace(tzinfo=None)
         console.print(f"placements: {len(day.reports) / report(day, documents):,.0f}/s")
         first_look(day, monitor, documents)
         console.print(
@@ -54,16 +53,16 @@ def main():
         rounds(day, monitor, documents)
         documents.close()
         if told.lived:
-            live(day, monitor, base, Path(folder) / "home")
+            live(day, monitor, Path(folder) / "home")
 
 
-def live(day, monitor, base, home):
+def live(day, monitor, home):
     """Let the day pass as in the tests: a monitor that fails,
     rounds that overlap, placements before, after and never.
     """
     began = time.perf_counter()
     with pytest.MonkeyPatch.context() as settings:
-        for name, value in {"HOME": str(home), "PANDA_URL": base, "TIMER_MIN_SECONDS": "0"}.items():
+        for name, value in {"HOME": str(home), "TIMER_MIN_SECONDS": "0"}.items():
             settings.setenv(f"SKYTALLY_{name}", value)
         wiring.close()
         first_start(Config.from_env())
@@ -84,16 +83,44 @@ def tell_right(how, day, documents):
     console.print(f"{how}: {right:,} of {len(day.truth):,} once and on their cloud, and {len(found) - right:,} others")
 
 
-def first_look(day, monitor, documents):
-    """Collect the whole day at once."""
+def collected_per_second(jobs):
+    """Collect a day of so many jobs, whose placements are there; return rows a second, the monitor's time included."""
+    day = simulated_day.Day(jobs=jobs, clouds=15)
+    with (
+        watched(day) as monitor,
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(SqliteDocuments(Path(folder) / "documents.sqlite")) as documents,
+    ):
+        report(day, documents)
+        rows, seconds = collect_whole(day, monitor, documents)
+    return rows / seconds
+
+
+@contextlib.contextmanager
+def watched(day):
+    """Serve a day as BigPanDA does, with the settings that lead there."""
+    with bigpanda() as (monitor, base):
+        os.environ |= {"SKYTALLY_PANDA_URL": base}
+        wiring.close()
+        monitor.rows, monitor.now = day.rows, lambda: day.end.replace(tzinfo=None)
+        yield monitor
+    wiring.close()
+
+
+def collect_whole(day, monitor, documents):
+    """Collect the whole day at once; return the rows and the seconds."""
     stand_at(simulated_day.BEGIN, documents)
     monitor.seconds = 0.0
     began = time.perf_counter()
     collected = collect(day.end, documents)
-    took = time.perf_counter() - began
-    rate = f"{collected['jobs'] / took:,.0f}/s"
+    return collected["jobs"], time.perf_counter() - began
+
+
+def first_look(day, monitor, documents):
+    """Collect the whole day at once, and say how it went."""
+    rows, took = collect_whole(day, monitor, documents)
     console.print(
-        f"jobs: {collected['jobs']:,} rows (the day, and once more what changed late) in {took:.1f} s, {rate}; "
+        f"jobs: {rows:,} rows (the day, and once more what changed late) in {took:.1f} s, {rows / took:,.0f}/s; "
         f"{monitor.seconds:.1f} s of these were the monitor's"
     )
     tell_right("collected at once", day, documents)

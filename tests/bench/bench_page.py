@@ -10,8 +10,6 @@ import contextlib
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -27,6 +25,8 @@ from skytally.core.config import Config
 from skytally.core.documents import BootBenchmark, Job
 from skytally.core.ports import Write
 from tests.bench import bench_search
+from tests.bench.load import batches
+from tests.bench.serving import cpu_seconds, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,13 +64,13 @@ console = Console()
 
 def fill(documents, vms, jobs, until):
     """Keep a day of a fleet, with a benchmark of every boot, and a day of jobs."""
-    for batch in bench_search.batches(bench_search.intervals(vms, HOURS, until), 5_000):
+    for batch in batches(bench_search.intervals(vms, HOURS, until), 5_000):
         documents.write(batch).result()
     months = list(bench_search.usages(vms, HOURS, until))
     benchmarks = [benchmark(write.document) for write in months]
     ended = (job(number, vms, until - timedelta(days=1) * number / jobs) for number in range(jobs))
     for writes in (months, benchmarks, ended):
-        for batch in bench_search.batches(writes, 5_000):
+        for batch in batches(writes, 5_000):
             documents.write(batch).result()
     documents.refresh()
 
@@ -121,25 +121,6 @@ def benchmark(usage):
     return Write("benchmark", usage.boot_id, 1, BootBenchmark(**blank | named))
 
 
-@contextlib.contextmanager
-def serving(environment):
-    """Run the server; yield its address and process id."""
-    command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0"]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as server:
-        try:
-            yield server.stdout.readline().split()[1], server.pid
-        finally:
-            server.terminate()
-
-
-def cpu_seconds(pid):
-    """Return the CPU time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
 def requests(address, pid, query):
     """Ask for a view's data; return the milliseconds of each request, and the mean CPU seconds after the first."""
     http, took_ms, used = urllib3.PoolManager(), [], []
@@ -169,14 +150,15 @@ def filled(store, vms, jobs, until):
     """Serve a fleet's day from a store; yield the page's address and the server's process id."""
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        environment = {**os.environ, "SKYTALLY_HOME": str(home), "SKYTALLY_OPEN_DASHBOARD": "true"}
+        settings = {"SKYTALLY_OPEN_DASHBOARD": "true"}
         if store != "sqlite":
-            environment["SKYTALLY_DOCUMENTS"] = stack.enter_context(bench_search.serving(store)).url
-        config = Config.from_env(environment)
+            settings["SKYTALLY_DOCUMENTS"] = stack.enter_context(bench_search.serving(store)).url
+        config = Config.from_env({**settings, "SKYTALLY_HOME": str(home)})
         with contextlib.closing(open_documents(config)) as documents:
             documents.install(until)
             fill(documents, vms, jobs, until)
-        yield stack.enter_context(serving(environment))
+        server = stack.enter_context(serving(home, **settings))
+        yield f"{server.base}/function/dashboard", server.pid
 
 
 def measured(title, columns):

@@ -7,7 +7,6 @@ Each engine is one node on the same two cores as everything else, so only ratios
 
 import argparse
 import contextlib
-import os
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,7 @@ from rich.table import Table
 
 from localstack.search_server import node
 from skytally.adapters.documents_search import SearchDocuments, connect
-from skytally.app.wiring import open_documents
-from skytally.core.config import Config
+from skytally.adapters.documents_search.lines import line
 from skytally.core.documents import Interval, Usage
 from skytally.core.months import month_end_at, month_of
 from skytally.core.ports import Write
@@ -27,7 +25,8 @@ from skytally.core.site_data import Site
 from skytally.dashboard.time_range import window
 from skytally.dashboard.usage_view import interval_sums, usage_view
 from skytally.dashboard.window_boots import window_boots
-from tests.bench import bench_accounting
+from tests.bench import bench_search_reports
+from tests.bench.load import batches
 
 BULK, ROUNDS = 2_000, 20
 PARTS = ("raw", "reports", "grown")
@@ -77,33 +76,23 @@ def usages(vms, hours, until):
         yield Write("usage", f"{label}-{named['month']}", 1, usage)
 
 
-def batches(writes, size):
-    batch = []
-    for write in writes:
-        batch.append(write)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def beside_raw(documents, until, bulks=ROUNDS):
+    """Send the same documents in turn by us and by hand on each engine, each to fresh keys.
 
-
-def beside_raw(documents, until):
-    """Send the same documents in turn by us and by hand on each engine,
-    each to fresh keys; return documents a second.
+    They are 100 vms' hours until a moment. Return the documents a second by engine and way.
     """
     seconds = {(engine, way): 0.0 for engine in documents for way in ("skytally", "raw _bulk")}
-    for n, batch in enumerate(batches(intervals(100, 2 * ROUNDS * BULK // 100, until), BULK)):
+    for n, batch in enumerate(batches(intervals(100, 2 * bulks * BULK // 100, until), BULK)):
         for engine, store in documents.items():
             way = "skytally" if n % 2 else "raw _bulk"
-            body = b"".join(map(store._line, batch))
+            body = b"".join(line(store._prefix, write) for write in batch)
             began = time.perf_counter()
             if n % 2:
                 store.write(batch).result()
             else:
                 store.client.perform("POST", "/_bulk", {"filter_path": "errors"}, body)
             seconds[engine, way] += time.perf_counter() - began
-    return {key: ROUNDS * BULK / took for key, took in seconds.items()}
+    return {key: bulks * BULK / took for key, took in seconds.items()}
 
 
 def grown(documents, vms, hours, until):
@@ -150,7 +139,7 @@ def bytes_a_document(documents, codec, until):
     settings = {"codec": codec, "number_of_replicas": 0}
     client.perform("PUT", f"/{index}", body={"mappings": mappings("interval"), "settings": settings})
     for batch in batches(intervals(200, 240, until), BULK):
-        lines = [documents._line(write).partition(b"\n")[2] for write in batch]
+        lines = [line(documents._prefix, write).partition(b"\n")[2] for write in batch]
         client.perform("POST", f"/{index}/_bulk", body=b"".join(b'{"index":{}}\n' + line for line in lines))
     client.perform("POST", f"/{index}/_forcemerge", {"max_num_segments": 1})
     client.perform("POST", f"/{index}/_refresh")
@@ -225,17 +214,16 @@ def growth(engine, server, sizes, hours, until):
     console.print(table)
 
 
-def reports(engine, server):
-    """Measure usage_report through HTTP, as on SQLite."""
-    os.environ["SKYTALLY_DOCUMENTS"] = server.url
-    with contextlib.closing(open_documents(Config.from_env())) as documents:
+def install(server):
+    """Prepare a server for the local server's documents."""
+    with contextlib.closing(SearchDocuments(connect([server.url], "", ""), "skytally")) as documents:
         documents.install(datetime.now(UTC))
-    table = Table(title=f"usage_report on {engine}, durable before it is answered")
-    for column in ("connections", "samples a request", "requests/s", "samples/s", "p50 ms", "p99 ms", "server CPU"):
-        table.add_column(column, justify="right")
-    for run in ((1, 1, 200), (8, 1, 1_500), (32, 1, 4_000), (1, 1_000, 10), (4, 1_000, 24)):
-        table.add_row(*bench_accounting.rate(*run))
-    console.print(table)
+
+
+def reports(engine, server):
+    """Measure usage_report through HTTP beside a raw bulk of the same documents."""
+    rows = bench_search_reports.measured(server)
+    console.print(bench_search_reports.table(f"usage_report on {engine}, durable before it is answered", rows))
 
 
 if __name__ == "__main__":

@@ -4,15 +4,11 @@ and what a claim costs without any store.
 `python -m tests.bench.bench_secrets [files|versitygw|ministack|fake-gcs …]`; default: all that can be had.
 """
 
-import http.client
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.parse
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,19 +19,14 @@ from rich.table import Table
 
 from localstack import servers
 from skytally.adapters.keys_files import KeyFiles
-from skytally.app import wiring
-from skytally.core.config import Config
 from skytally.core.ports import Created, Exists
-from skytally.core.records import Caller, Claim, Deposit
+from skytally.core.records import Claim
 from skytally.secrets import claims as claim_rules
-from skytally.secrets import deposits
-from tests.support import builders
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.bench import claim_contenders
+from tests.support import builders, left_deposits
 
 CLAIMS = 400
 CLIENTS = (1, 16)
-PUBLIC = builders.public_key()
 console = Console()
 
 
@@ -61,70 +52,27 @@ class Memory:
         del self.data[key]
 
 
-def leave(objects, keyring, count):
-    now, caller = datetime.now(UTC), Caller(role="scheduler", issued=0, expires=2**40)
-    wanted = Deposit(cloud="uvic", vm="vm", payload=os.urandom(4_096), expires_in_seconds=3_600)
-    return [deposits.deposit(wanted, caller, objects, keyring, now)["token"] for _ in range(count)]
-
-
 def server_time(keyring):
     """Return CPU milliseconds and store round trips of a claim."""
     store = Memory()
-    claims = [
-        msgspec.convert(builders.claim_form(token, PUBLIC), Claim, strict=False) for token in leave(store, keyring, 200)
+    tokens = left_deposits.leave(store, keyring, ["vm"] * 200)
+    forms = [
+        msgspec.convert(builders.claim_form(token, claim_contenders.PUBLIC_KEY), Claim, strict=False)
+        for token in tokens
     ]
     store.trips, began = 0, time.process_time()
-    for claim in claims:
+    for claim in forms:
         claim_rules.claim(claim, store, keyring, claim_rules.Origin("", ""), lambda: datetime.now(UTC))
-    return (time.process_time() - began) / len(claims) * 1e3, store.trips / len(claims)
+    return (time.process_time() - began) / len(forms) * 1e3, store.trips / len(forms)
 
 
-def claim_all(port, tokens, times):
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    for token in tokens:
-        body = urllib.parse.urlencode(builders.claim_form(token, PUBLIC))
-        began = time.perf_counter()
-        connection.request(
-            "POST", "/function/secret-claim", body, {"Content-Type": "application/x-www-form-urlencoded"}
-        )
-        answer = connection.getresponse()
-        answer.read()
-        assert answer.status == 200
-        times.append(time.perf_counter() - began)
-    connection.close()
-
-
-def rates(name, settings, home):
+def rates(name, settings):
     """Return a row for each number of clients."""
-    environment = {**os.environ, **settings, "SKYTALLY_HOME": str(home)}
-    os.environ.update({name: value for name, value in settings.items() if not name.startswith("SKYTALLY_")})
-    keys = KeyFiles(home / "keys", lambda: datetime.now(UTC))
-    keys.init()
-    objects = wiring.open_objects(Config.from_env({**settings, "SKYTALLY_HOME": str(home)}))
-    command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0"]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        port = int(process.stdout.readline().partition("127.0.0.1:")[2].partition("/")[0])
+    with claim_contenders.ours(settings) as measure:
         for clients in CLIENTS:
-            tokens, times = leave(objects, keys.keyring(), CLAIMS), []
-            threads = [
-                threading.Thread(target=claim_all, args=(port, tokens[n::clients], times)) for n in range(clients)
-            ]
-            began = time.perf_counter()
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            took = time.perf_counter() - began
-            times.sort()
-            yield (
-                name,
-                str(clients),
-                f"{len(times) / took:,.0f}",
-                *(f"{times[len(times) * share // 100] * 1e3:.1f}" for share in (50, 99)),
-            )
-        process.terminate()
+            load = measure(clients, CLAIMS)
+            quantiles = (f"{load.quantile_ms(share):.1f}" for share in (0.5, 0.99))
+            yield name, str(clients), f"{load.per_second:,.0f}", *quantiles
 
 
 def main():
@@ -154,7 +102,7 @@ def main():
             except servers.Missing as missing:
                 console.print(str(missing))
                 continue
-            for row in rates(name, found, home):
+            for row in rates(name, found):
                 table.add_row(*row)
     console.print(table)
 

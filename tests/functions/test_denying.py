@@ -1,19 +1,29 @@
 """Whoever is shut out stays out: with every renewal of its token, and with every word of others about its vm."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from skytally.access import tokens
+from skytally.adapters.keys_files import KeyFiles
 from skytally.app import wiring
+from skytally.http import recent
 from tests.support import builders
 from tests.support.builders import DOCUMENT_STORES
 
 LONG_AGO = timedelta(days=60)
 
 
+@pytest.fixture(autouse=True)
+def counts(monkeypatch):
+    """Wait until a change of keys or of the deny list counts."""
+    monkeypatch.setattr(recent, "RECENT_SECONDS", 0.05)
+    return lambda: time.sleep(0.05)
+
+
 @pytest.fixture(params=DOCUMENT_STORES)
-def deny(request, home, document_settings, monkeypatch):
+def deny(request, home, document_settings, monkeypatch, counts):
     """Give a function that writes the deny list, on each store in turn."""
     for setting, value in document_settings(request.param).items():
         monkeypatch.setenv(setting, value)
@@ -24,6 +34,7 @@ def deny(request, home, document_settings, monkeypatch):
         # Written anew under another name, so that two changes within a clock's tick are two.
         (home / "clouds.new").write_text(f"[deny]\nvms = {list(vms)}\ntokens = {list(tokens)}\n# {datetime.now(UTC)}\n")
         (home / "clouds.new").replace(home / "clouds.toml")
+        counts()
 
     write()
     return write
@@ -96,3 +107,24 @@ def test_a_vm_of_another_cloud_may_have_the_name_of_one_that_is_shut_out(client,
     assert report(client, bearer("reporter", clouds=("cern",)), "bad").json()["accepted"] == 1
     deny()
     assert report(client, bearer("reporter", clouds=("uvic",)), "bad").json()["accepted"] == 1
+
+
+def test_a_key_that_was_removed_admits_nobody_and_its_successor_does(client, bearer, home, at, counts):
+    old = bearer("reporter", vm="vm-1", clouds=("uvic",))
+    assert report(client, old, "vm-1").status_code == 200
+    keys = KeyFiles(home / "keys", lambda: datetime.now(UTC) - timedelta(days=2))
+    replaced = wiring.keys().token[0].name
+    keys.add("token")
+    (home / "keys" / replaced).unlink()
+    counts()
+    assert report(client, old, "vm-1").status_code == 401
+    assert report(client, bearer("reporter", vm="vm-1", clouds=("uvic",)), "vm-1").status_code == 200
+
+
+def test_a_token_that_has_just_been_admitted_is_refused_from_its_expiry_on(client, bearer, at):
+    now = datetime.now(UTC).replace(microsecond=0)
+    headers = bearer("reporter", issued=now - timedelta(seconds=600), lifetime=timedelta(seconds=660), clouds=("uvic",))
+    at(now + timedelta(seconds=59))
+    assert client.post("job-heartbeat", json={"vm": "v", "jobs": ["1"]}, headers=headers).status_code == 200
+    at(now + timedelta(seconds=60))
+    assert client.post("job-heartbeat", json={"vm": "v", "jobs": ["1"]}, headers=headers).status_code == 401

@@ -3,6 +3,9 @@
 import base64
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from skytally.core.months import month_start_at
 from skytally.secrets import envelope
 from tests.support import builders
 
@@ -30,8 +33,12 @@ def test_a_vm_takes_its_secret_reports_and_is_on_the_statement(client, scheduler
     )
     assert receipt.json() | {"server_time": None} == {"accepted": 1, "stale": 0, "rejected": [], "server_time": None}
 
-    statement = client.get("statement", params={"month": f"{now:%Y-%m}", "detail": "boots"}, headers=reader).json()
+    month = f"{now:%Y-%m}"
+    statement = client.get("statement", params={"month": month, "detail": "boots"}, headers=reader).json()
+    # Of a boot that began in the month before, only this month's part counts.
+    hours = (now - max(vm.boot_at, month_start_at(month))) / timedelta(hours=1)
+    expected = [pytest.approx(part * hours, abs=1e-6) for part in (1, 8, 4)]
     assert [
         (c["cloud"], c["wall_hours"], c["core_hours"], c["cpu_hours"], c["coverage"]) for c in statement["clouds"]
-    ] == [("uvic", 0.5, 4.0, 2.0, 1.0)]
-    assert statement["boots"][0]["document"] == f"vm-1-{vm.boot_at:%Y%m%dT%H%M%SZ}-{now:%Y-%m}"
+    ] == [("uvic", *expected, 1.0)]
+    assert statement["boots"][0]["document"] == f"vm-1-{vm.boot_at:%Y%m%dT%H%M%SZ}-{month}"

@@ -277,6 +277,37 @@ def test_a_round_that_has_no_time_left_goes_on_where_it_stopped(monitor, client)
     assert cursor().stands_at < NOW
 
 
+class WithoutJobs:
+    """A document store that is away whenever jobs are written."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def write(self, writes):
+        if any(write.index == "job" for write in writes):
+            raise Unavailable("away")
+        return self.store.write(writes)
+
+
+def test_a_cursor_never_passes_jobs_that_were_not_stored(collect, monitor):
+    round_of = panda_collector.Collection(
+        wiring.panda(),
+        ("CA-IAAS-T3",),
+        WithoutJobs(wiring.documents()),
+        Deadline(lambda: NOW, NOW + timedelta(seconds=40)),
+    )
+    with pytest.raises(Unavailable, match="away"):
+        round_of.run()
+    assert jobs() == {}
+    stood_at = cursor().stands_at
+    collect()
+    assert len(jobs()) == 6
+    assert all(stood_at <= job.final_at for job in jobs().values() if job.final_at is not None)
+
+
 class Slow:
     """A monitor of which each answer takes some seconds of a clock that a test reads."""
 

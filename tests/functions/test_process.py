@@ -14,12 +14,23 @@ from datetime import UTC, datetime
 import pytest
 
 from localstack import fleet
-from skytally.app import wiring
+from skytally.app import asgi, wiring
 from skytally.deployment.catalog import FUNCTIONS
 from tests.support import builders, slow_senders
 from tests.support.slow_senders import ROOT, converse, head
 
 ENDS_WITHIN_SECONDS = 25
+# A server whose application says what garbage collections search when the first request may come.
+COLLECTOR = """
+import gc, os, threading
+from skytally.app import asgi
+from skytally.http.connections import Bounds
+async def app(scope, receive, send):
+    print(gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()[0], flush=True)
+    os._exit(0)
+bounds = Bounds(head_seconds=1, idle_seconds=1, body_seconds=1, connections=1)
+asgi.server(app, 1, bounds, stopping=threading.Event()).run(sockets=[asgi.listen("127.0.0.1", 0)])
+"""
 WRONG = [
     ("agent", {"SKYTALLY_TRUSTED_HOPS": "many"}, "SKYTALLY_TRUSTED_HOPS"),
     ("agent", {"SKYTALLY_OBJECTS": "swift://bucket"}, "SKYTALLY_OBJECTS"),
@@ -169,3 +180,12 @@ def test_a_call_that_hangs_does_not_keep_the_process(home, tmp_path):
         server.process.terminate()
         assert server.process.wait(2 * ENDS_WITHIN_SECONDS) == 0
         assert 20 < time.monotonic() - began < ENDS_WITHIN_SECONDS
+
+
+def test_garbage_collections_spare_what_was_loaded_before_the_first_request():
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTOR], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    frozen, searched, threshold = map(int, done.stdout.split())
+    assert frozen > 100 * searched
+    assert threshold == asgi.GARBAGE_OBJECTS

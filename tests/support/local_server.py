@@ -44,6 +44,10 @@ class Server:
         self.port = int(self.base.rpartition(":")[2])
         return self
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         """End it as a crash would."""
         self._process.send_signal(signal.SIGKILL)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-BENCHES = sorted((Path(__file__).resolve().parents[1] / "bench").glob("bench_*.py"))
+BENCHES = sorted((Path(__file__).resolve().parents[1] / "bench").glob("*.py"))
 OURS = {"skytally", "localstack", "tests"}
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from starlette.requests import Request as StarletteRequest
 
 from skytally.access.callers import Admission
-from skytally.core import logs
 from skytally.core.errors import Expired, Malformed, NotYours, SkytallyError, Taken, Unauthenticated, Unavailable
 from skytally.core.records import Caller
 from skytally.core.site_data import Site
@@ -118,7 +117,7 @@ def untouched(**headers):
 def test_whoever_is_not_admitted_is_answered_before_a_byte_of_its_body_is_read(error):
     seen = []
 
-    def refuse(request):
+    async def refuse(request):
         seen.append((request.method, request.body, request.headers["authorization"]))
         raise error
 
@@ -145,25 +144,13 @@ def test_what_the_head_shows_to_be_wrong_is_said_before_anybody_asks_who_calls()
 
 def test_a_function_gets_its_caller_and_whoever_asks_for_one_without_a_door_gets_none():
     mine = Caller(role="reporter", issued=0, expires=1, clouds=("uvic",))
-    function = web.endpoint(methods=("POST",), authorise=lambda _: Admission(mine, Site()))(
-        lambda r: web.json_reply(r.caller.clouds)
-    )
+
+    async def admit(_):
+        return Admission(mine, Site())
+
+    function = web.endpoint(methods=("POST",), authorise=admit)(lambda r: web.json_reply(r.caller.clouds))
     assert asyncio.run(function(request())).body == b'["uvic"]'
     assert answer(lambda r: web.json_reply(r.caller.clouds)).status_code == 500
-
-
-def test_the_door_runs_beside_the_loop_and_logs_for_its_request():
-    seen = []
-
-    def admit(_):
-        seen.append((threading.current_thread() is threading.main_thread(), logs.request_id.get()))
-
-    async def run():
-        logs.request_id.set("r-1")
-        return await web.endpoint(methods=("POST",), authorise=admit)(lambda _: web.json_reply({}))(request())
-
-    asyncio.run(run())
-    assert seen == [(False, "r-1")]
 
 
 @pytest.mark.parametrize(

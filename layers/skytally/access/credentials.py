@@ -89,7 +89,7 @@ class Credential:
     def renewed(self, refused: Tokens, exchange: Callable[[str], Tokens]) -> Tokens:
         """Return the successor of refused tokens; exchange the refresh token unless somebody has done so already.
 
-        `exchange` sends the refresh token. It raise Refused, NotExchanged, or Unavailable where the result is unknown.
+        `exchange` sends the refresh token. It raises Refused, NotExchanged, or Unavailable for an unknown result.
         """
         with self._renewing:
             key, document, tokens = self._read()

@@ -6,6 +6,7 @@ renewed from it. The digest of the first token is the id of the chain.
 
 import hmac
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 
 import msgspec
@@ -85,5 +86,8 @@ def _signed_by(key: Key, token: str) -> bool:
     return hmac.compare_digest(_signer(key).get_signature(value), signature)
 
 
+@lru_cache(16)
 def _signer(key: Key) -> Signer:
-    return Signer(key.secret, salt=_SALT, digest_method=sha256, key_derivation="hmac")
+    """Return a key's signer; its signing key is derived once, and not with every token."""
+    derived = Signer(key.secret, salt=_SALT, digest_method=sha256, key_derivation="hmac").derive_key()
+    return Signer(derived, salt=_SALT, digest_method=sha256, key_derivation="none")

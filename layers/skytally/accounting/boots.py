@@ -65,11 +65,11 @@ def names_of(candidate: Candidate) -> Iterator[str]:
     yield f"{label_of(cloud, vm, candidate.boot_at)}~{digest[:16]}"
 
 
-def check_owner(boot: Boot, candidate: Candidate) -> None:
+def check_owner(boot: Boot, vm: str, cloud: str) -> None:
     """Refuse a boot_id that is another vm's, or another cloud's."""
-    if (boot.vm, boot.cloud) != (candidate.vm, candidate.labels.cloud):
+    if boot.vm != vm or boot.cloud != cloud:
         raise NotYours(
-            f"boot {candidate.boot_id} belongs to another vm: a copied image must not keep the state of its original"
+            f"boot {boot.boot_id} belongs to another vm: a copied image must not keep the state of its original"
         )
 
 

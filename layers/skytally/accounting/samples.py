@@ -5,16 +5,18 @@ in all, in its month and since the previous sample. It lies neither in the futur
 time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 
 import msgspec
 
 from skytally.core import batch, records
 from skytally.core.documents import Boot
 from skytally.core.errors import Malformed, NotYours, SkytallyError
-from skytally.core.months import month_end_at, month_of, month_start_at
-from skytally.core.records import Benchmark, Caller, Counters, Rejection, Sample, Samples
+from skytally.core.months import month_end_at, month_start_at
+from skytally.core.records import Benchmark, Caller, Counters, GoodSamples, Rejection, Sample, Samples
 
 AHEAD_ALLOWED = timedelta(minutes=5)
 # Samples more than a day ahead are refused. Boot times, uptimes and baselines have the same tolerance.
@@ -25,11 +27,18 @@ TOLERANCE_FACTOR = 1.02
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 NEVER_BACKWARDS = ("wall_seconds", "core_seconds", "user_seconds", "system_seconds", "idle_seconds")
 
-_sample_decoder = msgspec.json.Decoder(Sample)
+_growing = attrgetter(*NEVER_BACKWARDS)
+
+_sample_decoder, _report_decoder = msgspec.json.Decoder(Sample), msgspec.json.Decoder(GoodSamples)
 
 
 def parse(body: bytes) -> list[Sample | Rejection]:
-    """Return a report's samples; an item that is no sample becomes a rejection and leaves its neighbours alone."""
+    """Return a report's samples; an item that is no sample becomes a rejection and leaves its neighbours alone.
+
+    Only a report with such an item is read item by item.
+    """
+    with suppress(Exception):
+        return list(_report_decoder.decode(body).samples)
     return [_parse_one(index, raw) for index, raw in enumerate(records.parse_report(body, Samples).samples)]
 
 
@@ -55,9 +64,10 @@ def _check_owner(sample: Sample, caller: Caller) -> None:
         raise NotYours("the token is another vm's: report about the vm that the token names")
     if sample.cloud is not None and sample.cloud not in caller.clouds:
         raise NotYours("the token is another cloud's: leave cloud out, or name the token's")
-    for name in ("site", "group", "flavor"):
-        if getattr(sample, name) not in (None, getattr(caller, name)):
-            raise NotYours(f"{name} comes from the token: leave it out of the sample")
+    if sample.site or sample.group or sample.flavor:
+        for name in ("site", "group", "flavor"):
+            if getattr(sample, name) not in (None, getattr(caller, name)):
+                raise NotYours(f"{name} comes from the token: leave it out of the sample")
 
 
 def _check_times(sample: Sample, now: datetime) -> None:
@@ -72,7 +82,7 @@ def _check_times(sample: Sample, now: datetime) -> None:
         _check_not_ahead("previous.sampled_at", sample.previous.sampled_at, now)
         if sample.previous.uptime_seconds > sample.uptime_seconds:
             raise Malformed("previous has a larger uptime_seconds than the sample itself", code="malformed_previous")
-    if sample.month > month_of(now + AHEAD_ALLOWED):
+    if month_start_at(sample.month) > now + AHEAD_ALLOWED:
         raise Malformed("month has not begun: set the vm's clock by this answer's server_time", code="future_month")
 
 
@@ -85,13 +95,12 @@ def _check_not_ahead(name: str, moment: datetime, now: datetime) -> None:
 
 def _check_month(sample: Sample, now: datetime) -> None:
     """Raise Malformed unless the month is that of sampled_at, or ended just then, and has had this much wall time."""
-    month, at = sample.month, sample.sampled_at
-    edge = month_end_at(month)
-    if month != month_of(at) and not edge <= at <= edge + CLOSING_ALLOWED:
+    at, begin = sample.sampled_at, month_start_at(sample.month)
+    if not begin <= at <= month_end_at(sample.month) + CLOSING_ALLOWED:
         raise Malformed("month is neither that of sampled_at nor the one that ended at it", code="wrong_month")
     # Without a baseline the boot began in this month. Then its wall time is its uptime, which needs no correct clock.
     allowed = CLOCK_TOLERANCE if sample.month_start.wall_seconds else timedelta(0)
-    elapsed_seconds = (min(at, now + AHEAD_ALLOWED) - month_start_at(month) + allowed).total_seconds()
+    elapsed_seconds = (min(at, now + AHEAD_ALLOWED) - begin + allowed).total_seconds()
     if sample.counters.wall_seconds - sample.month_start.wall_seconds > bound(elapsed_seconds):
         raise Malformed(
             "more wall time since month_start than the month has had: month_start is not this month's",
@@ -101,15 +110,16 @@ def _check_month(sample: Sample, now: datetime) -> None:
 
 def _check_counters(sample: Sample) -> None:
     now, start = sample.counters, sample.month_start
-    for name in NEVER_BACKWARDS:
-        if getattr(start, name) > getattr(now, name):
+    for name, at_start, at_sample in zip(NEVER_BACKWARDS, _growing(start), _growing(now), strict=True):
+        if at_start > at_sample:
             raise Malformed(f"month_start.{name} is above counters.{name}", code="baseline_above_counters")
     if now.wall_seconds + now.suspended_seconds > bound(sample.uptime_seconds):
         raise Malformed("wall_seconds and suspended_seconds together exceed uptime_seconds", code="wall_above_uptime")
     if not now.core_seconds and now.wall_seconds > TOLERANCE_SECONDS:
         raise Malformed("core_seconds is 0, and a vm that runs has a core", code="no_core_time")
+    cpu_seconds, core_seconds = now.cpu_seconds, now.core_seconds
     for since, before in _baselines(sample):
-        if now.cpu_seconds - before.cpu_seconds > bound(now.core_seconds - before.core_seconds):
+        if cpu_seconds - before.cpu_seconds > bound(core_seconds - before.core_seconds):
             raise Malformed(
                 f"user, nice and system seconds together exceed core_seconds {since}", code="cpu_above_cores"
             )
@@ -120,9 +130,9 @@ def check_cores(sample: Sample, most_cores: int) -> None:
 
     `most_cores` is the highest number of cores that the boot was ever seen with.
     """
+    wall_seconds, core_seconds = sample.counters.wall_seconds, sample.counters.core_seconds
     for since, before in _baselines(sample):
-        wall_seconds = sample.counters.wall_seconds - before.wall_seconds
-        if sample.counters.core_seconds - before.core_seconds > bound(wall_seconds) * most_cores:
+        if core_seconds - before.core_seconds > bound(wall_seconds - before.wall_seconds) * most_cores:
             raise Malformed(
                 f"core_seconds exceed wall_seconds times {most_cores} cores {since}", code="core_above_wall"
             )
@@ -137,12 +147,10 @@ def exceeds(sample: Sample, most_cores: int) -> bool:
     return False
 
 
-def _baselines(sample: Sample) -> Iterator[tuple[str, Counters]]:
+def _baselines(sample: Sample) -> Sequence[tuple[str, Counters]]:
     """Return the baselines that a sample is checked against: since when, in words, and the counters then."""
-    yield "since the boot", NOTHING
-    yield "since month_start", sample.month_start
-    if sample.previous is not None:
-        yield "since previous", sample.previous.counters
+    baselines = ("since the boot", NOTHING), ("since month_start", sample.month_start)
+    return baselines if sample.previous is None else (*baselines, ("since previous", sample.previous.counters))
 
 
 NOTHING = Counters(wall_seconds=0.0, core_seconds=0.0, user_seconds=0.0, system_seconds=0.0, idle_seconds=0.0)

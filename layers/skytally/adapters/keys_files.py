@@ -1,6 +1,6 @@
 """Keys as files, as OpenFaaS mounts its secrets: `<purpose>-<yyyymmddhhmmss>` in UTC, each 64 hex digits.
 
-A process accepts a new key from its next request on, but uses it only `ACCEPTED_BEFORE_USE` after it can read the file.
+A process accepts a new key within a second, but uses it only `ACCEPTED_BEFORE_USE` after it can read the file.
 By then every other process has the key too, even on a platform that changes its functions one after another. All
 processes must have a key `HANDED_OUT_WITHIN` after the time in its name. From then on it is used at once, so that a
 process that starts later does not use an older key. Older keys still verify and decrypt what they made, and are retired

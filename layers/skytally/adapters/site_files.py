@@ -1,4 +1,4 @@
-"""Site data in a file or an object, read again after a change: a deny list must count at once."""
+"""Site data in a file or an object, read again after a change: a deny list must count soon."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ log = logging.getLogger("skytally")
 
 
 class SiteData:
-    """The place of the site data: none, a path (checked with every request), or an object (read every half minute).
+    """The place of the site data: none, a path (checked with every call), or an object (read every half minute).
 
     Invariant: what was read last and made sense is what counts, its deny list too, until something newer makes sense.
     """

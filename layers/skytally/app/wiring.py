@@ -17,7 +17,7 @@ import msgspec
 from skytally.access import callers
 from skytally.access.callers import Admission
 from skytally.access.credentials import Credential
-from skytally.access.keyring import Keyring
+from skytally.access.keyring import Key, Keyring
 from skytally.access.rate_limit import Limits
 from skytally.accounting.boots import Register
 from skytally.adapters.keys_files import KeyFiles
@@ -32,6 +32,7 @@ from skytally.core.site_data import Site, SiteFault
 from skytally.core.unreadable import Notes
 from skytally.deployment.catalog import FUNCTIONS
 from skytally.http import web
+from skytally.http.recent import Recent
 from skytally.http.web import Request
 from skytally.operation import timer
 from skytally.operation.report_counters import Tallies
@@ -269,21 +270,39 @@ def alarm_notifier(now: datetime) -> Notifier:
     return AlarmWebhook(url, site().alarms.form, link, now) if url else NullNotifier()
 
 
-def caller(role: str, report: str = "") -> web.Authorise:
-    """Return a check that admits the holders of a role's tokens; refusals are counted under `report`."""
+@_once
+def _token_keys() -> Recent[tuple[Key, ...]]:
+    return Recent(lambda: keys().token)
 
-    def authorise(request: Request) -> Admission:
+
+@_once
+def _recent_site() -> Recent[Site]:
+    return Recent(site)
+
+
+async def _admission(request: Request, role: str) -> Admission:
+    token_keys, recent_site = await _token_keys().value(), await _recent_site().value()
+    return callers.admit(request.bearer, role, token_keys, recent_site, request.received_at)
+
+
+def caller(role: str, report: str = "") -> web.Authorise:
+    """Return a check that admits the holders of a role's tokens; refusals are counted under `report`.
+
+    A changed key or deny list counts within `recent.RECENT_SECONDS`.
+    """
+
+    async def authorise(request: Request) -> Admission:
         with tallies().refusals(report, request.received_at) if report else nullcontext():
-            return callers.admit(request.bearer, role, keys().token, site(), request.received_at)
+            return await _admission(request, role)
 
     return authorise
 
 
-def dashboard_reader(request: Request) -> Admission:
+async def dashboard_reader(request: Request) -> Admission:
     """Admit a reader to the dashboard's data; with an open dashboard admit everybody to everything."""
     if config().open_dashboard:
-        return callers.admit_anybody(site())
-    return callers.admit(request.bearer, "reader", keys().token, site(), request.received_at)
+        return callers.admit_anybody(await _recent_site().value())
+    return await _admission(request, "reader")
 
 
 @_once

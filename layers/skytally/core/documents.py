@@ -12,8 +12,8 @@ from skytally.core.distributions import buckets
 from skytally.core.job_outcomes import outcome_of
 
 
-class Document(Struct, frozen=True, kw_only=True):
-    """The base of all stored documents."""
+class Document(Struct, frozen=True, kw_only=True, gc=False):
+    """The base of all stored documents. They hold plain values, so they never need the garbage collector."""
 
 
 class Label(Document, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class BootBenchmark(Document, frozen=True, kw_only=True):
     measured_at: datetime | None
 
 
-class Usage(Document, frozen=True, kw_only=True):
+class Usage(Document, frozen=True):
     """index usage, key `{label}-{YYYY-MM}`, version uptime ms: a month's totals of one boot."""
 
     month: str
@@ -99,7 +99,7 @@ class Usage(Document, frozen=True, kw_only=True):
     network_sent_bytes: int
 
 
-class Interval(Document, frozen=True, kw_only=True):
+class Interval(Document, frozen=True):
     """index interval, key `{label}-{uptime ms at its start}`, version uptime ms at its end: two samples' difference.
 
     The key has the uptime and no time of day, so a clock step never gives two intervals of a boot the same key. After a

@@ -30,7 +30,7 @@ class Outcome(Enum):
     """The store refuses this document for good: it could not be read again (see `storable`), or cannot be parsed."""
 
 
-class Write(Struct, frozen=True):
+class Write(Struct, frozen=True, gc=False):
     """The write of one document.
 
     With `create` it is stored only if the key is free; else unless a newer version exists. An equal one is replaced.
@@ -102,7 +102,7 @@ class Documents(Protocol):
         """Write documents; the future returns their outcomes, in order, once all are durable.
 
         Several calls may share one commit. Within a call, writes of the same key are applied in order. A write that the
-        store refuses for good is REJECTED alone. The future raise Unavailable if a write of this call may be lost;
+        store refuses for good is REJECTED alone. The future raises Unavailable if a write of this call may be lost;
         another call in the same commit does not matter.
         """
 
@@ -193,8 +193,8 @@ def checked_prefix(prefix: str) -> str:
 class Objects(Protocol):
     """A store of small immutable objects whose create is exact under concurrency.
 
-    Keys are `/`-separated segments of [A-Za-z0-9._-] that begin with no dot; any other key raise ValueError. No key is
-    the folder of another. Objects under other names are not listed. Unavailable means that the result is unknown: a
+    Keys are `/`-separated segments of [A-Za-z0-9._-] that begin with no dot; any other raises ValueError. No key is the
+    folder of another. Objects under other names are not listed. Unavailable means that the result is unknown: a
     create may or may not have happened.
     """
 

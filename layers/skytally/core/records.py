@@ -171,7 +171,7 @@ class TimeOutOfRange(ValueError):
         self.field = field
 
 
-class WireRecord(Struct, frozen=True, kw_only=True):
+class WireRecord(Struct, frozen=True, kw_only=True, gc=False):
     """The base of wire records with times.
 
     Invariant: each time lies from 2000 to 2100, so no conversion of it overflows.
@@ -267,7 +267,7 @@ class Revocation(Struct, frozen=True, kw_only=True):
     expires: UnixSeconds
 
 
-class Counters(Struct, frozen=True, kw_only=True):
+class Counters(Struct, frozen=True, kw_only=True, gc=False):
     """What a vm counted since its boot."""
 
     wall_seconds: Seconds
@@ -312,6 +312,9 @@ class Benchmark(WireRecord, frozen=True, kw_only=True):
     measured_at: Moment | None = None
 
 
+NULL = msgspec.Raw(b"null")
+
+
 class Sample(WireRecord, frozen=True, kw_only=True):
     """What a vm measured at one moment, cumulative since boot, with the month's start and the sample before.
 
@@ -338,7 +341,7 @@ class Sample(WireRecord, frozen=True, kw_only=True):
     cpu_model: Text | None = None
     agent_version: Text | None = None
     benchmark: Annotated[msgspec.Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Benchmark"})] = (
-        msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
+        msgspec.field(default_factory=lambda: NULL)
     )
     clock_offset_seconds: ClockOffset | None = None
     cloud: Name | None = None
@@ -349,6 +352,8 @@ class Sample(WireRecord, frozen=True, kw_only=True):
 
 def benchmark_of(sample: Sample) -> Benchmark | None:
     """Return a sample's benchmark, None where it has none; raise Malformed with the field's path."""
+    if sample.benchmark == NULL:
+        return None
     return parse(sample.benchmark, Benchmark | None)  # type: ignore[arg-type]
 
 
@@ -356,6 +361,12 @@ class Samples(Struct, frozen=True):
     """POST usage_report: up to 10 000 samples, each judged by itself."""
 
     samples: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1, max_length=10_000)]
+
+
+class GoodSamples(Struct, frozen=True):
+    """The same with nothing but good samples, which is read in one pass."""
+
+    samples: Annotated[tuple[Sample, ...], Meta(min_length=1, max_length=10_000)]
 
 
 class HeartbeatReport(WireRecord, frozen=True, kw_only=True):

@@ -35,10 +35,10 @@ def money(amount: float | Decimal, currency: object) -> Decimal:
 
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with each number rounded, amounts by their currency's column."""
-    return {name: _rounded(name, value, row) for name, value in row.items()}
-
-
-def _rounded(name: str, value: Any, row: Mapping[str, Any]) -> Any:
-    if name in CURRENCIES and isinstance(value, (int, float, Decimal)):
-        return float(money(value, row.get(CURRENCIES[name])))
-    return round(value, DECIMALS) if isinstance(value, float) else value
+    numbers = {name: round(value, DECIMALS) if isinstance(value, float) else value for name, value in row.items()}
+    amounts = {
+        name: float(money(row[name], row.get(currency)))
+        for name, currency in CURRENCIES.items()
+        if isinstance(row.get(name), (int, float, Decimal))
+    }
+    return numbers | amounts

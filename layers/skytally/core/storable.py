@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from math import isfinite
-from operator import attrgetter
+from operator import attrgetter, contains
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -35,7 +35,11 @@ def check(write: Write) -> None:
         raise NotStorable("the document is not of its index's kind")
     if not 0 <= write.version < END_OF_INTEGERS:
         raise NotStorable("the version is negative or has more than 64 bits")
-    read(write.key, msgspec.structs.asdict(write.document), kind)
+    types = map(type, msgspec.structs.astuple(write.document))
+    if is_key(write.key) and all(map(contains, _allowed_types(kind), types)):
+        _check_values(write.document)
+    else:
+        read(write.key, msgspec.structs.asdict(write.document), kind)
 
 
 def read(key: Any, fields: Mapping[str, Any], kind: type[D]) -> D:
@@ -46,7 +50,7 @@ def read(key: Any, fields: Mapping[str, Any], kind: type[D]) -> D:
         document = msgspec.convert(fields, kind)
     except (ValueError, TypeError, OverflowError) as error:
         raise NotStorable(str(error) if isinstance(error, msgspec.ValidationError) else type(error).__name__) from None
-    _check_fields(document)
+    _check_values(document)
     return document
 
 
@@ -81,29 +85,43 @@ def _parts(hint: Any) -> list[type]:
 
 
 @cache
+def _allowed_types(kind: type[Document]) -> tuple[frozenset[type], ...]:
+    """Return the types that each field of a record may have."""
+    hints = get_type_hints(kind)
+    return tuple(
+        frozenset(get_args(hint) if isinstance(hint, UnionType) else (hint,))
+        for hint in (hints[field.name] for field in msgspec.structs.fields(kind))
+    )
+
+
+@cache
 def _getters(kind: type[Document]) -> list[Callable[[Document], tuple[Any, ...]]]:
     """Return getters of a record's times, integers, other numbers and texts."""
     return [_getter([name for name, held in field_types(kind).items() if held is type_]) for type_ in CHECKED_TYPES]
 
 
 def _getter(names: list[str]) -> Callable[[Document], tuple[Any, ...]]:
-    return attrgetter(*names) if len(names) > 1 else lambda document: tuple(getattr(document, name) for name in names)
+    if len(names) > 1:
+        return attrgetter(*names)
+    return (lambda document: (getattr(document, names[0]),)) if names else lambda _: ()
 
 
-def _check_fields(document: Document) -> None:
+def _check_values(document: Document) -> None:
+    """Raise NotStorable for a value that its type allows and a store does not."""
     moments, integers, numbers, texts = _getters(type(document))
     for value in moments(document):
         if value is not None and not (value.tzinfo and EARLIEST <= value < LATEST):
             raise NotStorable(f"{_name(document, value)} has no zone, or does not lie from 1970 to 2199")
-    for value in integers(document):
-        if value is not None and not -END_OF_INTEGERS <= value < END_OF_INTEGERS:
-            raise NotStorable(f"{_name(document, value)} has more than 64 bits")
+    present = list(filter(None, integers(document)))
+    if present and (min(present) < -END_OF_INTEGERS or max(present) >= END_OF_INTEGERS):
+        raise NotStorable(f"{_name(document, max(present, key=abs))} has more than 64 bits")
     for value in numbers(document):
         if value is not None and not isfinite(value):
             raise NotStorable(f"{_name(document, value)} is not finite")
-    for value in texts(document):
-        if value is not None and not value.isascii() and not _is_text(value):
-            raise NotStorable(f"{_name(document, value)} holds half a surrogate pair")
+    if not "".join(filter(None, texts(document))).isascii():
+        for value in texts(document):
+            if value is not None and not _is_text(value):
+                raise NotStorable(f"{_name(document, value)} holds half a surrogate pair")
     if isinstance(document, Interval) and document.until_at < document.from_at:
         raise NotStorable("until_at is before from_at")
 

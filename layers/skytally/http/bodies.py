@@ -53,7 +53,8 @@ class Memory:
         try:
             yield reservation
         finally:
-            self._give_back(party, reservation.size)
+            if reservation.size:
+                self._give_back(party, reservation.size)
 
     async def take(self, party: str, size: int) -> None:
         """Wait until this many bytes are free; raise Unavailable if that takes too long."""

@@ -6,7 +6,6 @@ import inspect
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextvars import copy_context
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -153,7 +152,7 @@ def _plain_address(text: str) -> str:
 
 
 Function = Callable[[Request], Reply | Awaitable[Reply]]
-Authorise = Callable[[Request], Admission | None]
+Authorise = Callable[[Request], Awaitable[Admission | None]]
 
 
 def endpoint(
@@ -179,7 +178,7 @@ def endpoint(
         async def answer(raw: StarletteRequest, request: Request) -> Reply:
             _check_head(raw, methods, max_bytes, media, gzip=gzip, paths=paths)
             if authorise is not None:
-                request.admission = await _authorised(authorise, request)
+                request.admission = await authorise(request)
             workers.act_for(threads, request.party)
             with bodies.MEMORY.reservation(request.party.name) as reservation:
                 if raw.method == "POST":
@@ -226,11 +225,6 @@ async def _call(function: Function, request: Request, threads: Workers) -> Reply
         reply = await function(request)
     assert isinstance(reply, Reply)  # noqa: S101
     return reply
-
-
-async def _authorised(authorise: Authorise, request: Request) -> Admission | None:
-    """Return the admission; keys and site data are read from a disk or a store, so not on the loop."""
-    return await asyncio.get_running_loop().run_in_executor(workers.DOOR, copy_context().run, authorise, request)
 
 
 def _media_type(headers: Mapping[str, str]) -> str:

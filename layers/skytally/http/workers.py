@@ -22,8 +22,6 @@ R = TypeVar("R")
 THREADS = 16
 WAIT_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 5
-# Checks tokens by keys and site data: nothing that a caller can make slow runs here.
-DOOR = ThreadPoolExecutor(2, "door")
 
 
 class Share(Struct, frozen=True):

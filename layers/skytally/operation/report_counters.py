@@ -8,7 +8,7 @@ waits for its count, and none fails with it.
 import contextlib
 import secrets
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import cache
@@ -31,20 +31,16 @@ class Tallies:
         self._documents = cache(documents)
         self._process = secrets.token_hex(8)
         self._lock = threading.Lock()
-        self._counts: dict[tuple[str, datetime], Counter[str]] = {}
+        self._counts: defaultdict[tuple[str, datetime], Counter[str]] = defaultdict(Counter)
         self._kept_at: dict[str, datetime] = {}
 
     @contextlib.contextmanager
     def report(self, function: str, now: datetime) -> Iterator[Callable[[Receipt], None]]:
         """Count one report by how the block ends, and its items if the block passes their receipt."""
-        counted: Counter[str] = Counter()
-
-        def items(receipt: Receipt) -> None:
-            counted.update(accepted=receipt.accepted, stale=receipt.stale, rejected=len(receipt.rejected))
-
+        receipts: list[Receipt] = []
         outcome = CRASHED
         try:
-            yield items
+            yield receipts.append
             outcome = ANSWERED
         except Unavailable:
             outcome = UNAVAILABLE
@@ -53,8 +49,7 @@ class Tallies:
             outcome = REFUSED
             raise
         finally:
-            counted[outcome] += 1
-            self._add(function, counted, now)
+            self._add(function, outcome, receipts, now)
 
     @contextlib.contextmanager
     def refusals(self, function: str, now: datetime) -> Iterator[None]:
@@ -62,13 +57,18 @@ class Tallies:
         try:
             yield
         except SkytallyError as error:
-            self._add(function, Counter([UNAVAILABLE if isinstance(error, Unavailable) else REFUSED]), now)
+            self._add(function, UNAVAILABLE if isinstance(error, Unavailable) else REFUSED, [], now)
             raise
 
-    def _add(self, function: str, counted: Counter[str], now: datetime) -> None:
+    def _add(self, function: str, outcome: str, receipts: list[Receipt], now: datetime) -> None:
         hour_at = now.replace(minute=0, second=0, microsecond=0)
         with self._lock:
-            self._counts.setdefault((function, hour_at), Counter()).update(counted)
+            counts = self._counts[function, hour_at]
+            counts[outcome] += 1
+            for receipt in receipts:
+                counts["accepted"] += receipt.accepted
+                counts["stale"] += receipt.stale
+                counts["rejected"] += len(receipt.rejected)
             if now - self._kept_at.get(function, hour_at - KEPT_EVERY) < KEPT_EVERY:
                 return
             self._kept_at[function] = now

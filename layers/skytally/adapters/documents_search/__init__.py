@@ -8,17 +8,16 @@ skipped and noted.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from skytally.adapters.documents_search import bulk, credential, listing, rooms, sums
 from skytally.adapters.documents_search.answers import INDEX_NOT_FOUND, SECURITY, answering, whole
 from skytally.adapters.documents_search.installation import install
+from skytally.adapters.documents_search.lines import deletion, line
 from skytally.adapters.documents_search.templates import (
     MONTHLY,
     VERSION,
@@ -80,7 +79,7 @@ class SearchDocuments:
     def __init__(self, client: Client, prefix: str) -> None:
         self.client, self._prefix = client, prefix
         self._is_installed = False
-        self._commits = CommitQueue(self._line, self._commit, writers=WRITERS, most_writes=COMMIT_WRITES)
+        self._commits = CommitQueue(partial(line, prefix), self._commit, writers=WRITERS, most_writes=COMMIT_WRITES)
         self._notes = Notes(self.write)
 
     def install(self, now: datetime) -> Installed:
@@ -153,7 +152,7 @@ class SearchDocuments:
         removed = self._forget_months(before, is_over) if index == MONTHLY else 0
         older = {"range": {moment: {"lt": before.isoformat()}}}
         hits = self._listed(index, older, [{"key": "asc"}])
-        while not is_over() and (deletes := [_deletion(hit) for hit in islice(hits, PAGE)]):
+        while not is_over() and (deletes := [deletion(hit) for hit in islice(hits, PAGE)]):
             with self._ready():
                 items = self.client.perform("POST", "/_bulk", body=b"".join(deletes))["items"]
             removed += sum(_is_removed(item["delete"]) for item in items)
@@ -254,19 +253,6 @@ class SearchDocuments:
             raise Unavailable(f"the document store cannot be read ({kind}): ask its operator")
         return bool(doc.get("found"))
 
-    def _line(self, write: Write) -> bytes:
-        where = {"_index": written_to(self._prefix, write.index, write.key), "_id": id_of(write.key)}
-        action = (
-            {"create": where}
-            if write.create
-            else {"index": {**where, "version": write.version, "version_type": "external_gte"}}
-        )
-        document = _in_utc(write.document)
-        beside = {"key": write.key, **(sums.cuts(document) if write.index == MONTHLY else {})}
-        # The record's own object goes on with what is kept beside it: no dictionary is made of the record.
-        source = msgspec.json.encode(document)[:-1] + b"," + msgspec.json.encode(beside)[1:]
-        return msgspec.json.encode(action) + b"\n" + source + b"\n"
-
     def _commit(self, lines: list[bytes]) -> list[WriteResult]:
         """Send all lines in as many bulk requests as their size needs, and return the result of each."""
         with self._ready():
@@ -288,25 +274,6 @@ class SearchDocuments:
                     )
                 self._is_installed = True
             yield
-
-
-@cache
-def _moments(kind: type[Document]) -> tuple[str, ...]:
-    """Return the names of a record's time fields."""
-    return tuple(name for name, field_type in storable.field_types(kind).items() if field_type is datetime)
-
-
-def _in_utc(document: Document) -> Document:
-    """Return a document with its times in UTC: engines refuse offsets beyond 18 hours."""
-    moments = ((name, getattr(document, name)) for name in _moments(type(document)))
-    changed = {name: moment.astimezone(UTC) for name, moment in moments if moment and moment.tzinfo is not UTC}
-    return msgspec.structs.replace(document, **changed) if changed else document
-
-
-def _deletion(hit: dict[str, Any]) -> bytes:
-    """Return the bulk line that removes a document unless a newer version exists."""
-    version = {"version": hit["_version"], "version_type": "external_gte"}
-    return msgspec.json.encode({"delete": {"_index": hit["_index"], "_id": hit["_id"], **version}}) + b"\n"
 
 
 def _is_removed(item: dict[str, Any]) -> bool:

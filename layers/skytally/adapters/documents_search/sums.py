@@ -15,13 +15,13 @@ from typing import Any
 
 from msgspec import structs
 
-from skytally.adapters.documents_search.templates import CUT
+from skytally.adapters.documents_search.templates import CUT, DAY_MS
 from skytally.core import storable
 from skytally.core.documents import Document
 from skytally.core.ports import Query, Row
 from skytally.core.timestamps import EPOCH, to_ms
 
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+HOUR_MS = 3_600_000
 # Each page reads all matching documents again, so pages are large; a server allows 65 536 buckets at most.
 PAGE_BUCKETS = 20_000
 Key = tuple[Any, ...]
@@ -35,8 +35,10 @@ NAMED: list[Filter] = [{"exists": {"field": name}} for name in ("label", "vm", "
 
 def cuts(document: Document) -> dict[str, Any]:
     """Return the boundaries that an interval crosses, and the parts of its sums after the boundary."""
-    begin, end = (to_ms(moment) for moment in _SPAN(document))
-    hours_crossed, days_crossed = ((end - 1) // step - begin // step for step in (HOUR_MS, DAY_MS))
+    from_at, until_at = _SPAN(document)
+    begin, end = to_ms(from_at), to_ms(until_at)
+    hours_crossed = (end - 1) // HOUR_MS - begin // HOUR_MS
+    days_crossed = hours_crossed and (end - 1) // DAY_MS - begin // DAY_MS
     crossed: dict[str, Any] = {"hours_crossed": hours_crossed, "days_crossed": days_crossed}
     if days_crossed == 1 or (days_crossed == 0 and hours_crossed == 1):
         unit = DAY_MS if days_crossed else HOUR_MS

@@ -13,7 +13,7 @@ first release.
 """
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -22,12 +22,14 @@ import msgspec
 
 from skytally.core import storable
 from skytally.core.documents import INDICES, Interval
+from skytally.core.timestamps import EPOCH, to_ms
 
 VERSION = 6
 MAX_ID_BYTES = 512
 MONTHLY = "interval"
 OTHER_MONTH = "other"
 FIRST_YEAR, LAST_YEAR = 2026, 2099
+DAY_MS = 86_400_000
 # What is only shown costs no index and no column.
 ONLY_KEPT = {
     "alarm": {"message", "told"},
@@ -38,11 +40,10 @@ ONLY_KEPT = {
 }
 TYPES = {str: "keyword", int: "long", float: "double", bool: "boolean", datetime: "date"}
 CUT = tuple(field.name for field in msgspec.structs.fields(Interval) if field.type is int and field.name != "cores")
+_BOOT_AT = "([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})"
 _MONTH = re.compile(r"\d{4}-\d{2}")
 # Boots that were named before names had a cloud keep theirs.
-_BOOT_NAMES = tuple(
-    re.compile(rf".*-([0-9]{{8}}T[0-9]{{6}})Z{rest}", re.DOTALL) for rest in ("@[^@]*", "(?:~[0-9a-f]{16})?")
-)
+_BOOT_NAMES = tuple(re.compile(rf".*-{_BOOT_AT}Z{rest}", re.DOTALL) for rest in ("@[^@]*", "(?:~[0-9a-f]{16})?"))
 _UPTIME_MS = re.compile("[0-9]{1,15}")
 
 # One shard holds tens of millions of our small documents, and every search would have to ask each of several. A copy is
@@ -74,22 +75,31 @@ def written_to(prefix: str, index: str, key: str) -> str:
 def month_of_key(key: str) -> str:
     """Return the month in which an interval began, by its label and uptime: its times may be corrected."""
     label, _, uptime_ms = key.rpartition("-")
-    booted_at = _booted_at(label)
-    if booted_at is None or not _UPTIME_MS.fullmatch(uptime_ms):
+    booted_ms = _booted_ms(label)
+    if booted_ms is None or not _UPTIME_MS.fullmatch(uptime_ms):
         return OTHER_MONTH
+    return _month_of_day((booted_ms + int(uptime_ms)) // DAY_MS)
+
+
+@lru_cache(maxsize=1_000)
+def _month_of_day(days: int) -> str:
+    """Return the month in which a day after 1970 lies."""
     try:
-        began_at = booted_at + timedelta(milliseconds=int(uptime_ms))
+        began_at = EPOCH + timedelta(days=days)
     except OverflowError:
         return OTHER_MONTH
     return f"{began_at.year}-{began_at.month:02}" if FIRST_YEAR <= began_at.year <= LAST_YEAR else OTHER_MONTH
 
 
 @lru_cache(maxsize=10_000)  # A boot has many intervals.
-def _booted_at(label: str) -> datetime | None:
+def _booted_ms(label: str) -> int | None:
     """Return the time in a label; None where it has none, or one that no calendar has."""
     match = next(filter(None, (form.fullmatch(label) for form in _BOOT_NAMES)), None)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = map(int, match.groups())
     try:
-        return match and datetime.strptime(f"{match[1]}+0000", "%Y%m%dT%H%M%S%z")
+        return to_ms(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
     except ValueError:
         return None
 

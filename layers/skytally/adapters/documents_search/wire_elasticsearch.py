@@ -10,7 +10,7 @@ from elasticsearch import ApiError, Elasticsearch, UnsupportedProductError
 from elasticsearch.serializer import JsonSerializer
 
 from skytally.adapters.documents_search.credential import Credential
-from skytally.adapters.documents_search.wire import CHECK, CONNECTIONS, Away, Refused
+from skytally.adapters.documents_search.wire import CHECK, CONNECTIONS, Away, Refused, encoded
 from skytally.core.errors import Unavailable
 
 PRODUCT = "x-elastic-product"
@@ -30,15 +30,19 @@ class Json(JsonSerializer):
                 raise SerializationError("the answer is no JSON", errors=(error,)) from None
 
     def dumps(self, data: Any) -> bytes:
-        """Write a request; bytes are JSON already."""
-        return data if isinstance(data, bytes) else msgspec.json.encode(data)
+        """Return a request's body, which is bytes already."""
+        return bytes(data)
 
 
 class ElasticsearchWire:
     """Elasticsearch's client of some hosts; see the protocol."""
 
     def __init__(self, hosts: Sequence[str], credential: Credential, ca_file: str, request_seconds: float) -> None:
-        serializers = {"application/json": Json(), "application/vnd.elasticsearch+json": Json()}
+        serializers = {
+            f"application/{vendor}{form}": Json()
+            for vendor in ("", "vnd.elasticsearch+")
+            for form in ("json", "x-ndjson")
+        }
         options: dict[str, Any] = {
             "request_timeout": request_seconds,
             "max_retries": 0,
@@ -49,17 +53,17 @@ class ElasticsearchWire:
             options["ca_certs"] = ca_file
         self._headers, self._request_seconds = credential.headers, request_seconds
         self._client = Elasticsearch(
-            list(hosts), http_compress=True, connections_per_node=CONNECTIONS, serializers=serializers, **options
+            list(hosts), http_compress=False, connections_per_node=CONNECTIONS, serializers=serializers, **options
         )
 
     def perform(self, method: str, path: str, params: Mapping[str, str], body: Any) -> Any:
         """Return the answer's JSON; see the protocol."""
-        kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
-        headers = {**self._headers, "accept": "application/json", **({} if body is None else {"content-type": kind})}
+        payload, headers_of_body = encoded(body)
+        headers = {**self._headers, **headers_of_body}
         try:
             if path == "/":
                 return self._whoever_answers(headers)
-            return self._client.perform_request(method, path, params=params, headers=headers, body=body).body
+            return self._client.perform_request(method, path, params=params, headers=headers, body=payload).body
         except UnsupportedProductError:
             raise Unavailable(f"a host of the document store is not Elasticsearch: {CHECK}") from None
         except ApiError as error:

@@ -11,7 +11,7 @@ from opensearchpy.exceptions import OpenSearchException, SerializationError, Tra
 from opensearchpy.serializer import JSONSerializer
 
 from skytally.adapters.documents_search.credential import Credential
-from skytally.adapters.documents_search.wire import CONNECTIONS, Away, Refused
+from skytally.adapters.documents_search.wire import CONNECTIONS, Away, Refused, encoded
 
 # The client writes a line for each request that is refused.
 logging.getLogger("opensearch").setLevel(logging.ERROR)
@@ -31,8 +31,8 @@ class Json(JSONSerializer):
                 raise SerializationError(s[:100], error) from None
 
     def dumps(self, data: Any) -> Any:
-        """Write a request; bytes are JSON already."""
-        return data if isinstance(data, bytes) else msgspec.json.encode(data)
+        """Return a request's body, which is bytes already."""
+        return data
 
 
 class OpenSearchWire:
@@ -45,7 +45,7 @@ class OpenSearchWire:
         self._client = OpenSearch(
             list(hosts),
             serializer=Json(),
-            http_compress=True,
+            http_compress=False,
             max_retries=0,
             retry_on_timeout=False,
             pool_maxsize=CONNECTIONS,
@@ -55,12 +55,12 @@ class OpenSearchWire:
 
     def perform(self, method: str, path: str, params: Mapping[str, str], body: Any) -> Any:
         """Return the answer's JSON; see the protocol."""
-        kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
-        headers = {**self._headers, "content-type": kind}
+        payload, headers_of_body = encoded(body)
+        headers = {**self._headers, **headers_of_body}
         # A timeout that is not handed over as such would be taken from the parameters, where it is the engine's.
         options: dict[str, Any] = {"headers": headers, "timeout": self._request_seconds}
         try:
-            return self._client.transport.perform_request(method, path, params=dict(params), body=body, **options)
+            return self._client.transport.perform_request(method, path, params=dict(params), body=payload, **options)
         except TransportError as error:
             if not isinstance(error.status_code, int):
                 raise Away from None

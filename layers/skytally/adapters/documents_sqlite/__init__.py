@@ -22,7 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skytally.adapters.documents_sqlite import days, exact, hours, intervals, points
+from skytally.adapters.documents_sqlite import commits, days, exact, hours, intervals, points, strike_outs
+from skytally.adapters.documents_sqlite.commits import PreparedWrite
 from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted
 from skytally.core import storable
 from skytally.core.commit_queue import CommitQueue
@@ -34,7 +35,6 @@ from skytally.core.unreadable import Notes
 
 D = TypeVar("D", bound=Document)
 S = TypeVar("S", int, range)
-PreparedWrite = tuple[str, list[Any]]  # The statement and its values.
 
 BUSY_SECONDS = 8.0
 COMMIT_WRITES = 20_000
@@ -237,19 +237,24 @@ class SqliteDocuments:
                     existing = [row["name"] for row in connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
                     for statement in table.schema(existing, made):
                         connection.execute(statement)
-                for statement in (*intervals.schema(), *days.schema(made), *hours.schema()):
+                for statement in (
+                    *intervals.schema(),
+                    *days.schema(made),
+                    *hours.schema(),
+                    *strike_outs.schema(made),
+                ):
                     connection.execute(statement)
         except sqlite3.Error as error:
             raise Unavailable("the document store cannot be set up: check SKYTALLY_DOCUMENTS") from error
         finally:
             connection.close()
 
-    def _commit(self, rows: list[PreparedWrite]) -> list[Outcome]:
-        """Write all rows in one transaction."""
+    def _commit(self, writes: list[PreparedWrite]) -> list[Outcome]:
+        """Write all documents in one transaction."""
         try:
             self._writing = self._writing or self._connect()
             with _transaction(self._writing):
-                return [_keep(self._writing, statement, row) for statement, row in rows]
+                return commits.apply(self._writing, writes)
         except sqlite3.Error as error:
             _close(self._writing)
             self._writing = None
@@ -258,11 +263,7 @@ class SqliteDocuments:
 
 def _prepare(write: Write) -> PreparedWrite:
     table = TABLES[write.index]
-    return table.create if write.create else table.put, table.row(write)
-
-
-def _keep(connection: sqlite3.Connection, statement: str, row: list[Any]) -> Outcome:
-    return Outcome.STORED if connection.execute(statement, row).rowcount else Outcome.STALE
+    return PreparedWrite(table, table.row(write), write.create)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ whole days are added up once, by boot, and kept until something in them changes.
 ::
 
     interval_day(day, label, <dimensions>, <sums>)     what lies whole within one UTC day, per boot
-    interval_day_kept(day)                             the days whose sums hold; a trigger strikes a day out when an
+    interval_day_kept(day)                             the days whose sums hold; `strike_outs` removes a day when an
                                                        interval changes
 
 An interval that lies whole within a day of the window counts by the day's sum. What crosses midnight, and what lies in
@@ -43,7 +43,7 @@ DIMENSIONS = tuple(name for name in COVERED[INDEX] if name not in {*SUMS, "from_
 
 
 def schema(made: Mapping[str, str]) -> Iterator[str]:
-    """Return the statements that create the days' tables, and the triggers that remove changed days.
+    """Return the statements that create the days' tables.
 
     Days of other columns, of an earlier version, are added up anew.
     """
@@ -54,15 +54,11 @@ def schema(made: Mapping[str, str]) -> Iterator[str]:
         yield "DROP TABLE IF EXISTS interval_day_kept"
         yield create
     yield "CREATE TABLE IF NOT EXISTS interval_day_kept (day INTEGER PRIMARY KEY)"
-    struck = "DELETE FROM interval_day_kept WHERE day IN"
-    yield (
-        f"CREATE TRIGGER IF NOT EXISTS interval_inserted AFTER INSERT ON interval BEGIN {struck} (NEW.from_at / "
-        f"{DAY_MS}); END"
-    )
-    yield (
-        f"CREATE TRIGGER IF NOT EXISTS interval_updated AFTER UPDATE ON interval "
-        f"BEGIN {struck} (OLD.from_at / {DAY_MS}, NEW.from_at / {DAY_MS}); END"
-    )
+
+
+def struck_by(row: str) -> str:
+    """Return the statement that removes the day of a trigger's row."""
+    return f"DELETE FROM interval_day_kept WHERE day = {row}.from_at / {DAY_MS}"  # noqa: S608
 
 
 def missing(reader: sqlite3.Connection, query: Query) -> list[int]:

@@ -3,8 +3,8 @@
 ::
 
     interval_hour(hour, cloud, site, group, <sums>)    the parts of all intervals that lie in one UTC hour
-    interval_hour_kept(hour)                           the hours whose sums are valid; a trigger removes the hours of a
-                                                       written interval
+    interval_hour_kept(hour)                           the hours whose sums are valid; `strike_outs` removes the hours
+                                                       of a written interval
 
 Steps of whole hours are summed from kept hours. Other hours, shorter steps and queries by vm are summed from the
 intervals, each divided by its time in each step. Parts of whole numbers are whole and add up to the whole. Only an
@@ -46,15 +46,16 @@ Cells = dict[tuple[Any, ...], dict[str, float]]
 
 
 def schema() -> Iterator[str]:
-    """Return the statements that create the hours' tables, and the triggers that remove changed hours."""
+    """Return the statements that create the hours' tables."""
     columns = ", ".join([*(f"{quoted(d)} TEXT" for d in DIMENSIONS), *(f"{quoted(s)} REAL" for s in SUMS)])
     yield f"CREATE TABLE IF NOT EXISTS interval_hour (hour INTEGER, {columns})"
     yield "CREATE INDEX IF NOT EXISTS interval_hour_hour ON interval_hour (hour)"
     yield "CREATE TABLE IF NOT EXISTS interval_hour_kept (hour INTEGER PRIMARY KEY)"
-    struck = "DELETE FROM interval_hour_kept WHERE hour BETWEEN {row}.from_at / {ms} AND {row}.until_at / {ms};"
-    new, old = struck.format(row="NEW", ms=HOUR_MS), struck.format(row="OLD", ms=HOUR_MS)
-    yield f"CREATE TRIGGER IF NOT EXISTS interval_hour_inserted AFTER INSERT ON interval BEGIN {new} END"
-    yield f"CREATE TRIGGER IF NOT EXISTS interval_hour_updated AFTER UPDATE ON interval BEGIN {old} {new} END"
+
+
+def struck_by(row: str) -> str:
+    """Return the statement that removes the hours of a trigger's row."""
+    return f"DELETE FROM interval_hour_kept WHERE hour BETWEEN {row}.from_at / {HOUR_MS} AND {row}.until_at / {HOUR_MS}"  # noqa: S608
 
 
 def missing(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[range]:

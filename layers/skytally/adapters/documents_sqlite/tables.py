@@ -57,10 +57,9 @@ class Table:
         self._moments_at = [at for at, column in enumerate(self.columns.values()) if column is datetime]
         self._flags_at = [at for at, column in enumerate(self.columns.values()) if column is bool]
         self._fields = _getter(list(self.columns))
-        values = f"INSERT INTO {quoted(name)} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
-        updates = ", ".join(f"{column} = excluded.{column}" for column in names[1:])
-        self.create = f"{values} ON CONFLICT (key) DO NOTHING"
-        self.put = f"{values} ON CONFLICT (key) DO UPDATE SET {updates} WHERE excluded.version >= version"
+        self._insert = f"INSERT INTO {quoted(name)} ({', '.join(names)}) VALUES"
+        self._values = f"({', '.join('?' * len(names))})"
+        self._update = ", ".join(f"{column} = excluded.{column}" for column in names[1:])
 
     def schema(self, existing: Collection[str], made: Mapping[str, str]) -> Iterator[str]:
         """Return the statements that create the table, or add columns that an earlier version did not have.
@@ -85,6 +84,11 @@ class Table:
             if made.get(name) != create:
                 yield f"DROP INDEX IF EXISTS {name}"
                 yield create
+
+    def put(self, rows: int) -> str:
+        """Return the statement that writes so many rows, whatever their keys had before."""
+        values = ", ".join([self._values] * rows)
+        return f"{self._insert} {values} ON CONFLICT (key) DO UPDATE SET {self._update}"
 
     def row(self, write: Write) -> list[Any]:
         """Return a document's values in the order of the columns."""
