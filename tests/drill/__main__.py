@@ -41,7 +41,7 @@ class Drill:
         self._deployment, self._stores, self._seconds = deployment, stores, minutes * 60
         self.ledger = Ledger()
         self.client = Client(deployment, self.ledger)
-        self.gauges = Gauges(deployment.steady._process.pid)
+        self.gauges = Gauges(deployment.steady.pid)
         self._sockets = self.gauges.sockets()
         self._until = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
         days = minutes * DAYS_PER_MINUTE

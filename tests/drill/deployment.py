@@ -42,7 +42,7 @@ class Deployment:
 
     def pids(self):
         """Return the processes of the servers that have started."""
-        return [server._process.pid for server in self.servers if server is not self.victim or not self._is_starting]
+        return [server.pid for server in self.servers if server is not self.victim or not self._is_starting]
 
     def port(self):
         """Return the port of a server for the next request."""
