@@ -20,10 +20,10 @@ from pathlib import Path
 from localstack import fleet, servers
 from tests.drill import nuisance, report
 from tests.drill.client import Client
-from tests.drill.deployment import Deployment
+from tests.drill.deployment import Deployment, port_of
 from tests.drill.faults import Faults, Stores, call_timers
 from tests.drill.fleet_traffic import Fleet, Pace
-from tests.drill.gauges import ALLOWED_SOCKETS, MIB, Gauges
+from tests.drill.gauges import MIB, Gauges
 from tests.drill.ledger import Ledger
 from tests.drill.secret_races import Races
 
@@ -42,7 +42,6 @@ class Drill:
         self.ledger = Ledger()
         self.client = Client(deployment, self.ledger)
         self.gauges = Gauges(deployment.steady.pid)
-        self._sockets = self.gauges.sockets()
         self._until = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
         days = minutes * DAYS_PER_MINUTE
         self._begin = self._until - timedelta(days=days)
@@ -65,9 +64,9 @@ class Drill:
             if not isinstance(error, asyncio.CancelledError):
                 raise error
         await asyncio.sleep(REST_SECONDS)
-        left = self.gauges.sockets() - self._sockets
-        if left > ALLOWED_SOCKETS:
-            self.ledger.violate("a server keeps no connection that its client has closed", f"{left} more than before")
+        left = self.gauges.connections(port_of(self._deployment.steady))
+        if left:
+            self.ledger.violate("a server keeps no connection that its client has closed", f"{left} are left")
         base, home = self._deployment.steady.base, self._deployment.home
         for difference in await asyncio.to_thread(fleet.differences, base, home, self.vms, self._until):
             self.ledger.violate("every total is exact", difference)
