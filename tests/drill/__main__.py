@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 VMS, DAYS_PER_MINUTE = 240, 1.5
 # How long vms may take to send what waits once nothing is away any more.
 DRAIN_SECONDS, REST_SECONDS = 300, 3
-SETTINGS = {"SKYTALLY_TIMER_MIN_SECONDS": "5"}
+# A server that crashes writes its threads to the log.
+SETTINGS = {"SKYTALLY_TIMER_MIN_SECONDS": "5", "PYTHONFAULTHANDLER": "1"}
 
 
 class Drill:
