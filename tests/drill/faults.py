@@ -109,7 +109,9 @@ class Faults:
 
     async def _kill(self, until):
         while await quiet(between(KILL_SECONDS), until):
-            await self._deployment.kill()
+            code = await self._deployment.kill()
+            if code is not None:
+                self._ledger.violate("no server ends by itself", f"exit code {code}")
             self._ledger.count("servers killed")
 
     async def _cycle(self, until):
@@ -133,9 +135,8 @@ class Faults:
             self._ledger.violate("a server that is stopped ends with 0", code)
 
     async def _fill_disk(self):
-        pids = [server._process.pid for server in self._deployment.servers]
         limits = {}
-        for pid in pids:
+        for pid in self._deployment.pids():
             with contextlib.suppress(ProcessLookupError):
                 limits[pid] = resource.prlimit(pid, resource.RLIMIT_FSIZE)
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, limits[pid][1]))

@@ -20,6 +20,8 @@ STEPS_HOURS = (-3, -1, 2, 3)
 # A step leaves a sample in its month, and behind its boot.
 MARGIN = timedelta(days=1)
 AGAIN_SECONDS = 1.0
+# A vm that is behind sends several samples in a report.
+INTERVAL, MOST_BEHIND = timedelta(hours=1), 50
 
 
 class Pace:
@@ -29,11 +31,17 @@ class Pace:
         self._begin, self._factor = begin, seconds / (end - begin).total_seconds()
         self._started = asyncio.get_running_loop().time()
 
-    async def reach(self, moment, late_hours):
-        """Wait until the fleet's time is so many hours after a moment."""
-        passed_seconds = (moment - self._begin).total_seconds() + 3_600 * late_hours
-        due = self._started + passed_seconds * self._factor
-        await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
+    async def reach(self, moment):
+        """Wait until the fleet's time has reached a moment."""
+        await asyncio.sleep(max(0.0, self._seconds_until(moment)))
+
+    def is_past(self, moment):
+        """Return whether the fleet's time has passed a moment."""
+        return self._seconds_until(moment) < 0
+
+    def _seconds_until(self, moment):
+        due = self._started + (moment - self._begin).total_seconds() * self._factor
+        return due - asyncio.get_running_loop().time()
 
 
 class Fleet:
@@ -50,9 +58,10 @@ class Fleet:
 
     async def _live(self, vm, pace):
         dice = random.Random(vm.boot_id)
-        late_hours, spool, previous_at = dice.random(), [], None
+        late, spool, previous_at = timedelta(hours=dice.random()), [], None
         for sample in vm.samples(self.until):
-            await pace.reach(datetime.fromisoformat(sample["sampled_at"]), late_hours)
+            due = datetime.fromisoformat(sample["sampled_at"]) + late
+            await pace.reach(due)
             if previous_at is not None:
                 sample["previous"]["sampled_at"] = previous_at
             step_clock(sample, dice)
@@ -60,7 +69,8 @@ class Fleet:
             if dice.random() < AT_1970:
                 await self._send_from_1970(vm, sample)
             spool.append(sample)
-            if await self._send(vm, spool, dice):
+            is_behind = pace.is_past(due + INTERVAL) and len(spool) < MOST_BEHIND
+            if not is_behind and await self._send(vm, spool, dice):
                 spool = []
         while spool and not await self._send(vm, spool, dice):
             await asyncio.sleep(AGAIN_SECONDS)

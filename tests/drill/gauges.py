@@ -3,8 +3,8 @@
 Of each ten seconds only the least counts, since a process holds more while requests wait. The growth is the Theil–Sen
 slope of these values over the last half of a run, times the length of that half. The estimate is robust: more than a
 quarter of the values may be peaks. Since the bound is the same for a run of any length, a long run sees smaller leaks:
-the bound divided by the requests of the last half. Connections come and go with the traffic: their number is compared
-at rest, before and after it.
+the bound divided by the requests of the last half. Connections come and go with the traffic: at rest after it there are
+none left.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ MIB = 1 << 20
 BLOCK_SECONDS = 10
 # How much of each a process without a leak may seem to gain in the last half of a run, however long that is.
 ALLOWED_GROWTH = {"memory_bytes": 4 * MIB, "files": 10, "threads": 5}
-ALLOWED_SOCKETS = 5
+# The states ESTABLISHED and CLOSE_WAIT, as Linux numbers them.
+HELD = frozenset({"01", "08"})
 
 
 class Gauges:
@@ -32,19 +33,22 @@ class Gauges:
         """Take a sample of resident memory, open files and threads."""
         pages = int((self._process / "statm").read_text().split()[1])
         self.samples["memory_bytes"].append(pages * os.sysconf("SC_PAGE_SIZE"))
-        self.samples["files"].append(sum(not is_socket for is_socket in self._open_files()))
+        self.samples["files"].append(sum(1 for _ in self._files()))
         self.samples["threads"].append(len(os.listdir(self._process / "task")))  # noqa: PTH208
         self._requests.append(requests)
 
-    def sockets(self):
-        """Return how many connections and other sockets the process has now."""
-        return sum(self._open_files())
+    def connections(self, port):
+        """Return how many connections to the process's port it has not closed yet."""
+        rows = (line.split() for line in (self._process / "net/tcp").read_text().splitlines()[1:])
+        return sum(row[1].endswith(f":{port:04X}") and row[3] in HELD for row in rows)
 
-    def _open_files(self):
-        """Yield for each open file whether it is a socket."""
+    def _files(self):
+        """Yield what each open file leads to, sockets left out."""
         for path in (self._process / "fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
-                yield str(path.readlink()).startswith("socket:")
+                target = str(path.readlink())
+                if not target.startswith("socket:"):
+                    yield target
 
     def smallest_leak_bytes(self):
         """Return how many bytes a request a leak must have to break the bound."""

@@ -17,7 +17,9 @@ class Ledger:
         self.counts[name] += number
 
     def violate(self, promise, example):
-        """Note that a promise was broken."""
+        """Note that a promise was broken; tell of the first time at once."""
+        if promise not in self.violations:
+            print(f"BROKEN: {promise}: {example}", flush=True)
         self.violations[promise] += 1
         examples = self.examples.setdefault(promise, [])
         if len(examples) < EXAMPLES:
