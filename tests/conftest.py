@@ -20,6 +20,7 @@ from skytally.app import wiring
 from skytally.app.wiring import open_documents
 from skytally.core import clock
 from skytally.core.config import Config
+from skytally.core.first_use import prepare_records
 from skytally.core.records import Caller
 from skytally.operation import timer
 from tests.support import described
@@ -30,6 +31,9 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("unshrunk", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# Tests share stores among threads, as functions do.
+prepare_records()
 
 # A run that is ended ends its servers, as one that is interrupted does.
 signal.signal(signal.SIGTERM, signal.default_int_handler)

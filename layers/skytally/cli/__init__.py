@@ -16,6 +16,7 @@ from skytally.cli.secrets import deposit, make_userdata, secrets
 from skytally.cli.statement import statement
 from skytally.cli.terminal import say
 from skytally.core.errors import Misconfigured, SkytallyError
+from skytally.core.first_use import prepare_records
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 5
 COMMANDS: tuple[click.Command, ...] = (
@@ -55,6 +56,7 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command line; print an error as one line on standard error, and exit with its code."""
+    prepare_records()
     try:
         sys.exit(cli(standalone_mode=False))
     except SkytallyError as error:

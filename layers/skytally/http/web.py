@@ -19,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from skytally.access.callers import Admission
 from skytally.core import clock, errors, logs
 from skytally.core.errors import Forbidden, Malformed, Misconfigured, SkytallyError, Unauthenticated, Unavailable
+from skytally.core.first_use import prepare_records
 from skytally.core.records import Caller
 from skytally.deployment.catalog import FUNCTIONS, service_of
 from skytally.http import bodies, workers
@@ -176,6 +177,7 @@ def endpoint(
     """
 
     def wrap(function: Function) -> Callable[[StarletteRequest], Awaitable[Reply]]:
+        prepare_records()  # Its module has imported all that it decodes, and serves nobody yet.
         threads = workers.of(function.__name__)
 
         async def answer(raw: StarletteRequest, request: Request) -> Reply:
