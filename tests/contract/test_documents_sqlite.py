@@ -67,8 +67,11 @@ def test_sums_of_an_earlier_version_without_flavors_are_added_up_anew(tmp_path):
         documents.write([Write("interval", "a", 1, flavored), Write("interval", "b", 1, newer.document)]).result()
         assert documents.table(flavors) == [{"flavor": "m8", "core_ms": 7}]
     with contextlib.closing(sqlite3.connect(path)) as old, old:
-        assert old.execute("SELECT count(*) FROM interval_day_kept").fetchone() == (1,)
-        old.execute("ALTER TABLE interval_day DROP COLUMN flavor")
+        old.execute("CREATE TABLE interval_day (day INTEGER, label TEXT, core_ms INTEGER, PRIMARY KEY (day, label))")
+        old.execute("CREATE TABLE interval_day_kept (day INTEGER PRIMARY KEY)")
+        old.execute("INSERT INTO interval_day_kept SELECT day FROM boot_day_kept")
+        old.execute("DROP TABLE boot_day")
+        old.execute("DROP TABLE boot_day_kept")
         old.execute("DROP INDEX interval_until_at_covering")
         old.execute("CREATE INDEX interval_until_at_covering ON interval (until_at, from_at, label)")
     with contextlib.closing(SqliteDocuments(path)) as documents:
@@ -76,7 +79,8 @@ def test_sums_of_an_earlier_version_without_flavors_are_added_up_anew(tmp_path):
     with contextlib.closing(sqlite3.connect(path)) as now:
         plan = now.execute("EXPLAIN QUERY PLAN SELECT sum(core_ms), flavor FROM interval WHERE until_at > 1").fetchall()
         assert "COVERING INDEX interval_until_at_covering" in plan[0][-1]
-        assert now.execute("SELECT flavor FROM interval_day").fetchall() == [("m8",)]
+        assert now.execute("SELECT flavor FROM boot_day").fetchall() == [("m8",)]
+        assert not now.execute("SELECT name FROM sqlite_master WHERE name LIKE 'interval_day%'").fetchall()
 
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -188,6 +192,8 @@ def test_a_window_longer_than_all_that_is_known_keeps_no_more_than_that(tmp_path
         assert [row["core_ms"] for row in documents.table(query)] == [48_000]
         assert [row["core_ms"] for row in documents.series(query, 24 * HOUR)] == [12_000, 24_000, 12_000]
     with contextlib.closing(sqlite3.connect(path)) as kept:
-        counts = [kept.execute(f"SELECT COUNT(*) FROM interval_{unit}_kept").fetchone()[0] for unit in ("day", "hour")]
+        counts = [
+            kept.execute(f"SELECT COUNT(*) FROM {name}_kept").fetchone()[0] for name in ("boot_day", "interval_hour")
+        ]
         assert counts[0] <= 3
         assert 0 < counts[1] <= 48

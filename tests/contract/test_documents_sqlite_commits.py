@@ -86,6 +86,8 @@ def test_a_row_whose_version_no_number_can_follow_stays_and_its_neighbours_are_w
 
 DAY_SUM = Query(index="interval", from_at=MIDNIGHT, until_at=MIDNIGHT + 24 * HOUR, by=("cloud",), sums=("core_ms",))
 EARLIER_TRIGGERS = """
+CREATE TABLE interval_day_kept (day INTEGER PRIMARY KEY);
+INSERT INTO interval_day_kept SELECT day FROM boot_day_kept;
 DROP TRIGGER interval_strikes_out_on_insert;
 DROP TRIGGER interval_strikes_out_on_update;
 CREATE TRIGGER interval_inserted AFTER INSERT ON interval
@@ -120,7 +122,7 @@ def test_a_file_with_the_triggers_of_an_earlier_version_answers_the_same_and_goe
         assert total(documents) == (50, 50)
     with contextlib.closing(sqlite3.connect(path)) as earlier:
         earlier.executescript(EARLIER_TRIGGERS)
-        assert earlier.execute("SELECT COUNT(*) FROM interval_day_kept").fetchone() == (1,)
+        assert earlier.execute("SELECT COUNT(*) FROM boot_day_kept").fetchone() == (1,)
         assert earlier.execute("SELECT COUNT(*) FROM interval_hour_kept").fetchone()[0] >= 5
     with contextlib.closing(SqliteDocuments(path)) as documents:
         assert triggers(path) == now == {"interval_strikes_out_on_insert", "interval_strikes_out_on_update"}

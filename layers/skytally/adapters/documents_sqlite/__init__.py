@@ -239,7 +239,7 @@ class SqliteDocuments:
                         connection.execute(statement)
                 for statement in (
                     *intervals.schema(),
-                    *days.schema(made),
+                    *days.schema(),
                     *hours.schema(),
                     *strike_outs.schema(made),
                 ):

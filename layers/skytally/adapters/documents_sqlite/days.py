@@ -3,9 +3,9 @@ whole days are added up once, by boot, and kept until something in them changes.
 
 ::
 
-    interval_day(day, label, <dimensions>, <sums>)     what lies whole within one UTC day, per boot
-    interval_day_kept(day)                             the days whose sums hold; `strike_outs` removes a day when an
-                                                       interval changes
+    boot_day(day, label, <dimensions>, <sums>)     what lies whole within one UTC day, per boot
+    boot_day_kept(day)                             the days whose sums hold; `strike_outs` removes a day when an
+                                                   interval changes
 
 An interval that lies whole within a day of the window counts by the day's sum. What crosses midnight, and what lies in
 the window's first and last, unfinished days or in a day that is not kept, is added up from the intervals themselves.
@@ -16,7 +16,7 @@ intervals.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from skytally.adapters.documents_sqlite import exact
@@ -39,26 +39,25 @@ from skytally.core.ports import Query, Row
 SUMS = tuple(name for name in COVERED[INDEX] if name.endswith("_ms"))
 # Each adds a part to a statement, which may have 500.
 MOST_GAPS = 400
+# Days without flavors.
+REPLACED = ("interval_day", "interval_day_kept")
 DIMENSIONS = tuple(name for name in COVERED[INDEX] if name not in {*SUMS, "from_at"})
 
 
-def schema(made: Mapping[str, str]) -> Iterator[str]:
-    """Return the statements that create the days' tables.
+def schema() -> Iterator[str]:
+    """Return the statements that create the days' tables, and remove those of earlier versions.
 
-    Days of other columns, of an earlier version, are added up anew.
+    Other columns are other tables: a process of an earlier version may share the file, and keeps days without a flavor.
     """
     columns = ", ".join([*(f"{quoted(d)} TEXT" for d in DIMENSIONS), *(f"{quoted(s)} INTEGER" for s in SUMS)])
-    create = f"CREATE TABLE interval_day (day INTEGER, {columns}, PRIMARY KEY (day, label)) WITHOUT ROWID"
-    if made.get("interval_day") != create:
-        yield "DROP TABLE IF EXISTS interval_day"
-        yield "DROP TABLE IF EXISTS interval_day_kept"
-        yield create
-    yield "CREATE TABLE IF NOT EXISTS interval_day_kept (day INTEGER PRIMARY KEY)"
+    yield f"CREATE TABLE IF NOT EXISTS boot_day (day INTEGER, {columns}, PRIMARY KEY (day, label)) WITHOUT ROWID"
+    yield "CREATE TABLE IF NOT EXISTS boot_day_kept (day INTEGER PRIMARY KEY)"
+    yield from (f"DROP TABLE IF EXISTS {name}" for name in REPLACED)
 
 
 def struck_by(row: str) -> str:
     """Return the statement that removes the day of a trigger's row."""
-    return f"DELETE FROM interval_day_kept WHERE day = {row}.from_at / {DAY_MS}"  # noqa: S608
+    return f"DELETE FROM boot_day_kept WHERE day = {row}.from_at / {DAY_MS}"  # noqa: S608
 
 
 def missing(reader: sqlite3.Connection, query: Query) -> list[int]:
@@ -73,10 +72,10 @@ def keep(connection: sqlite3.Connection, day: int) -> None:
     """Sum a day and store the sums, in the caller's transaction."""
     columns = ", ".join([*map(quoted, DIMENSIONS), *map(quoted, SUMS)])
     added = ", ".join([*map(quoted, DIMENSIONS), *(f"SUM({quoted(s)})" for s in SUMS)])
-    connection.execute("DELETE FROM interval_day WHERE day = ?", (day,))
+    connection.execute("DELETE FROM boot_day WHERE day = ?", (day,))
     try:
         connection.execute(
-            f"INSERT INTO interval_day (day, {columns}) SELECT ?, {added} FROM interval "  # noqa: S608
+            f"INSERT INTO boot_day (day, {columns}) SELECT ?, {added} FROM interval "  # noqa: S608
             f"WHERE until_at > ? AND until_at <= ? AND from_at >= ? AND {FORWARD} AND {NAMED} GROUP BY label",
             (day, day * DAY_MS, (day + 1) * DAY_MS, day * DAY_MS),
         )
@@ -84,16 +83,14 @@ def keep(connection: sqlite3.Connection, day: int) -> None:
         if not exact.is_overflow(error):
             raise
     else:
-        connection.execute("INSERT OR IGNORE INTO interval_day_kept VALUES (?)", (day,))
+        connection.execute("INSERT OR IGNORE INTO boot_day_kept VALUES (?)", (day,))
 
 
 def _kept(reader: sqlite3.Connection, query: Query) -> set[int]:
     days = whole(query, DAY_MS) if asks_only(query, DIMENSIONS, SUMS) else range(0)
     return {
         row[0]
-        for row in reader.execute(
-            "SELECT day FROM interval_day_kept WHERE day >= ? AND day < ?", (days.start, days.stop)
-        )
+        for row in reader.execute("SELECT day FROM boot_day_kept WHERE day >= ? AND day < ?", (days.start, days.stop))
     }
 
 
@@ -125,7 +122,7 @@ def table(reader: sqlite3.Connection, query: Query) -> list[Row]:
 def _kept_part(query: Query, days: set[int], columns: Sequence[str]) -> tuple[str, list[Any]]:
     condition, where_values = conditions(query.where)
     marks = ", ".join("?" * len(days))
-    return f"SELECT {', '.join(columns) or '1'} FROM interval_day WHERE day IN ({marks}) AND {condition}", [  # noqa: S608
+    return f"SELECT {', '.join(columns) or '1'} FROM boot_day WHERE day IN ({marks}) AND {condition}", [  # noqa: S608
         *sorted(days),
         *where_values,
     ]
