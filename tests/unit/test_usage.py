@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import sqlite3
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +19,7 @@ from skytally.adapters.documents_search.templates import month_of_key
 from skytally.adapters.documents_sqlite import SqliteDocuments, commits
 from skytally.core import batch
 from skytally.core.documents import Boot, BootBenchmark, Interval, Label, Usage
-from skytally.core.errors import Malformed
+from skytally.core.errors import Malformed, Unavailable
 from skytally.core.ports import Write
 from skytally.core.records import Caller, Rejection
 from skytally.core.site_data import Site
@@ -411,6 +412,62 @@ def test_a_bad_benchmark_costs_itself_and_the_sample_counts(bench, benchmark):
     assert (len(bench.usages()), len(list(bench.documents.find("benchmark", BootBenchmark, {})))) == (2, 1)
 
 
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(scores=st.lists(st.sampled_from([None, 10.0, 15.0]), min_size=1, max_size=12), data=st.data())
+def test_the_newest_sample_s_benchmark_counts_in_any_order(bench, scores, data):
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=len(scores)))
+    whole = [
+        one | {"benchmark": score and GOOD_BENCHMARK | {"score_wall": score}}
+        for one, score in zip(hourly(vm, len(scores)), scores, strict=True)
+    ]
+    arrived = data.draw(st.permutations(whole))
+    cut = data.draw(st.integers(0, len(arrived)))
+    for part in filter(None, (arrived[:cut], arrived[cut:])):
+        assert bench.report(*part).rejected == []
+    (stored,) = bench.documents.get_many("benchmark", [vm.boot_id], BootBenchmark)
+    assert (stored and stored.score_wall) == next((score for score in reversed(scores) if score), None)
+
+
+def benchmark_version(bench):
+    ((_, version, _),) = bench.documents.stored("benchmark", BootBenchmark)
+    return timedelta(milliseconds=version)
+
+
+def test_a_benchmark_that_every_sample_repeats_is_stored_once_a_day(bench):
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=60))
+    versions = []
+    for one in hourly(vm, 60):
+        assert bench.report(one | {"benchmark": GOOD_BENCHMARK}).accepted == 1
+        versions.append(benchmark_version(bench))
+    assert [version // timedelta(hours=1) for version in sorted(set(versions))] == [1, 25, 49]
+
+
+def test_a_benchmark_that_was_lost_or_replaced_is_stored_again_within_a_day(tmp_path):
+    ours, others = Bench(tmp_path), Bench(tmp_path)
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=60))
+    samples_of_hours = hourly(vm, 60)
+    ours.report(samples_of_hours[0] | {"benchmark": GOOD_BENCHMARK})
+    others.report(samples_of_hours[1] | {"benchmark": GOOD_BENCHMARK | {"score_wall": 10.0}})
+    for one in samples_of_hours[2:25]:
+        ours.report(one | {"benchmark": GOOD_BENCHMARK})
+    assert benchmark_version(ours) == timedelta(hours=25)
+    for store in (ours, others):
+        store.documents.close()
+
+
+def test_a_benchmark_whose_commit_failed_does_not_count_as_stored(bench, monkeypatch):
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=2))
+    first, second = hourly(vm, 2)
+    second |= {"benchmark": GOOD_BENCHMARK}
+    assert bench.report(first).accepted == 1
+    with monkeypatch.context() as broken:
+        broken.setattr(commits, "apply", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk I/O error")))
+        with pytest.raises(Unavailable):
+            bench.report(second)
+    assert bench.report(second).accepted == 1
+    assert benchmark_version(bench) == timedelta(hours=2)
+
+
 def test_a_crash_over_one_sample_is_its_own_rejection(bench, monkeypatch):
     """A fault of ours costs the item in which it shows; whoever sent it can name the incident."""
     judge = usage.usage_document
@@ -496,7 +553,9 @@ def test_no_clock_makes_an_interval_of_a_month_to_come(bench, boot_at, uptime, d
     bench.report(sample(previous=before, **change))
     for key, interval in bench.intervals().items():
         assert interval.until_at <= NOW + timedelta(days=1)
-        assert interval.until_at - interval.from_at <= usage.LONGEST_INTERVAL + timedelta(days=1)
+        assert interval.until_at - interval.from_at <= timedelta(milliseconds=usage.LONGEST_INTERVAL_MS) + timedelta(
+            days=1
+        )
         assert month_of_key(key) == "other" or "2020-01" <= month_of_key(key) <= "2026-12"
 
 

@@ -22,6 +22,8 @@ PLAIN_NAMES = 3
 # New boots that one reporter may name per hour and process, with a vm's token or with a whole cloud's.
 VM_BOOTS_AN_HOUR, CLOUD_BOOTS_AN_HOUR = 120, 100_000
 REPORTERS = 100_000
+# How much uptime passes until a benchmark is stored again that every sample repeats.
+BENCHMARK_STORED_FOR_MS = 86_400_000
 
 
 class Candidate(Struct, frozen=True):
@@ -90,6 +92,14 @@ class Allowance:
         return self._named_counts[reporter] <= (VM_BOOTS_AN_HOUR if candidate.is_of_vm else CLOUD_BOOTS_AN_HOUR)
 
 
+class StoredBenchmark(Struct):
+    """A boot's benchmark as this process stored it: at which uptime, and the newest uptime of a sample that had it."""
+
+    json: bytes
+    stored_ms: int
+    newest_ms: int
+
+
 class Register:
     """The register of boots: one document each, created once, and the most cores that each was seen with.
 
@@ -98,6 +108,8 @@ class Register:
     * All processes agree on a boot's document, even if some die in between: each step is one atomic create, and whoever
       loses it reads the winner's.
     * A boot document never changes, so it is cached for good.
+    * A benchmark counts as stored for a day of its boot's uptime after this process has stored it. So one that is lost,
+      or that another process has replaced in between, is stored again within a day.
     * A boot always gets a label, in a bounded number of steps, whatever labels other boots have.
     """
 
@@ -105,6 +117,7 @@ class Register:
         self._documents = documents
         self._boots: dict[str, Boot] = {}
         self._most_cores: dict[str, int] = {}
+        self._benchmarks: dict[str, StoredBenchmark] = {}
         self._allowance = Allowance()
 
     def cached(self, boot_id: str) -> Boot | None:
@@ -167,6 +180,7 @@ class Register:
         if len(self._boots) + len(boots) > CACHED_BOOTS:
             self._boots.clear()
             self._most_cores.clear()
+            self._benchmarks.clear()
         self._boots.update(boots)
 
     def most_cores(self, boot: Boot) -> int:
@@ -192,6 +206,28 @@ class Register:
     def remember_cores(self, written: Iterable[BootCores]) -> None:
         """Cache numbers of cores that are stored now."""
         self._most_cores.update({cores.boot_id: cores.most_cores for cores in written})
+
+    def has_benchmark(self, boot_id: str, benchmark: bytes, uptime_ms: int) -> bool:
+        """Return whether a sample's benchmark, as its JSON, needs no write: it counts as stored, or is an older one.
+
+        Query no store.
+        """
+        seen = self._benchmarks.get(boot_id)
+        if seen is None:
+            return False
+        if benchmark != seen.json:
+            is_older = uptime_ms < seen.newest_ms
+            if not is_older:
+                del self._benchmarks[boot_id]  # It is about to be replaced.
+            return is_older
+        seen.newest_ms = max(seen.newest_ms, uptime_ms)
+        return uptime_ms - seen.stored_ms < BENCHMARK_STORED_FOR_MS
+
+    def remember_benchmark(self, boot_id: str, benchmark: bytes, uptime_ms: int) -> None:
+        """Cache a benchmark that is stored now, unless a later one is: commits may end out of order."""
+        seen = self._benchmarks.get(boot_id)
+        if seen is None or uptime_ms >= seen.newest_ms:
+            self._benchmarks[boot_id] = StoredBenchmark(benchmark, uptime_ms, uptime_ms)
 
 
 def cores_write(cores: BootCores) -> Write:

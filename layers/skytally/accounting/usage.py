@@ -155,11 +155,11 @@ class Item(Struct, gc=False):
     writes: list[Write] = []
     refused: list[Rejection] = []
 
-    def judge(self, caller: Caller, most_cores: int | None, now: datetime) -> None:
+    def judge(self, caller: Caller, register: Register, most_cores: int | None, now: datetime) -> None:
         """Make the sample's writes: usage first, then the interval and the benchmark if it has them.
 
-        Raise SkytallyError for an impossible sample; a bad benchmark is rejected alone. Without `most_cores` the sample
-        needs no more cores than its boot is known to have.
+        A benchmark that the register has is not written again. Raise SkytallyError for an impossible sample; a bad
+        benchmark is rejected alone. Without `most_cores` the sample needs no more cores than its boot is known to have.
         """
         sample, boot, version = self.sample, self.boot, ms_of_seconds(self.sample.uptime_seconds)
         check_owner(boot, sample.vm, caller.clouds[0])
@@ -174,6 +174,8 @@ class Item(Struct, gc=False):
             if 0 < version - previous_ms <= LONGEST_INTERVAL_MS:
                 interval = interval_document(sample, counted, previous, boot, now)
                 self.writes.append(Write("interval", f"{boot.label}-{previous_ms}", version, interval))
+        if register.has_benchmark(boot.boot_id, bytes(sample.benchmark), version):
+            return
         try:
             benchmark = samples.benchmark_of(sample, now)
             if benchmark is not None:
@@ -208,7 +210,7 @@ async def record(
     judged: list[Item] = []
     for item in items:
         with batch.judging(item.index, rejected):
-            item.judge(caller, most_cores.get(item.boot.boot_id), now)
+            item.judge(caller, register, most_cores.get(item.boot.boot_id), now)
             judged.append(item)
     more_cores = register.more_cores((item.boot, _cores(item.sample)) for item in judged)
     writes = [write for item in judged for write in item.writes]
@@ -218,8 +220,11 @@ async def record(
     stale: list[Write] = []
     at = 0
     for item in judged:
-        outcome = item.settle(stored_outcomes[at : at + len(item.writes)])
+        outcomes = stored_outcomes[at : at + len(item.writes)]
         at += len(item.writes)
+        outcome = item.settle(outcomes)
+        if item.writes[-1].index == "benchmark" and outcomes[-1] is Outcome.STORED:
+            register.remember_benchmark(item.boot.boot_id, bytes(item.sample.benchmark), item.writes[-1].version)
         counts[outcome] += 1
         stale += item.writes[:1] if outcome is Outcome.STALE else []
     await _note_anomalies(stale, documents)
