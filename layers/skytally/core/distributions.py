@@ -47,16 +47,12 @@ DISTRIBUTIONS = {
 }
 # The field of a job that keeps where its bucket begins.
 BUCKET_FIELDS = {name: f"{name}_from" for name in DISTRIBUTIONS}
+_BY_FIELD = [(BUCKET_FIELDS[name], distribution) for name, distribution in DISTRIBUTIONS.items()]
 
 
 def buckets(
     wall_ms: int | None, max_pss_bytes: int | None, disk_bytes: int | None, efficiency: float | None
-) -> dict[str, float | None]:
+) -> list[tuple[str, float | None]]:
     """Return the bucket that a job is in, by field; a job that did not run has no run time."""
-    values = {
-        "run_seconds": wall_ms // 1_000 if wall_ms else None,
-        "max_pss_bytes": max_pss_bytes,
-        "disk_bytes": disk_bytes,
-        "efficiency": efficiency,
-    }
-    return {BUCKET_FIELDS[name]: DISTRIBUTIONS[name].bucket_of(value) for name, value in values.items()}
+    values = (wall_ms // 1_000 if wall_ms else None, max_pss_bytes, disk_bytes, efficiency)
+    return [(field, of.bucket_of(value)) for (field, of), value in zip(_BY_FIELD, values, strict=True)]

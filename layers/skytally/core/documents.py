@@ -358,7 +358,7 @@ class Job(Document, frozen=True, kw_only=True):
         outcome = outcome_of(self.status, is_final=self.final_at is not None)
         structs.force_setattr(self, "finished_count", int(outcome == "finished"))
         structs.force_setattr(self, "failed_count", int(outcome == "failed"))
-        for name, value in buckets(self.wall_ms, self.max_pss_bytes, self.work_folder_bytes, self.efficiency).items():
+        for name, value in buckets(self.wall_ms, self.max_pss_bytes, self.work_folder_bytes, self.efficiency):
             structs.force_setattr(self, name, value)
 
     @property

@@ -126,7 +126,9 @@ def meanings() -> dict[tuple[str, int], tuple[str, str]]:
 
 def cleaned(text: str) -> str:
     """Return a foreign text without persons and control characters, with single blanks."""
-    plain = "".join(letter if unicodedata.category(letter)[0] != "C" else " " for letter in text[:MAX_READ])
+    plain = text[:MAX_READ]
+    if not plain.isprintable():
+        plain = "".join(letter if unicodedata.category(letter)[0] != "C" else " " for letter in plain)
     return " ".join(_PERSON.sub("<DN>", plain).split())
 
 
