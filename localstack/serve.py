@@ -6,6 +6,7 @@ run on their schedules. State, keys and tokens live under SKYTALLY_HOME. `--port
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from cronsim import CronSim
@@ -178,6 +179,12 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def say(line: str, stream: TextIO) -> None:
+    """Print a line; on a full disk it is lost, and the server goes on."""
+    with contextlib.suppress(OSError):
+        print(line, file=stream, flush=True)
+
+
 def serve(config: Config, host: str, port: int) -> None:
     """Return until SIGTERM or SIGINT, then let what is in flight finish, for at most `STOP_SECONDS`."""
     functions = AllFunctions()
@@ -191,8 +198,8 @@ def serve(config: Config, host: str, port: int) -> None:
             functions.app(function.service)
         wiring.documents()
         timers = asyncio.create_task(run_timers(functions))
-        print(f"ready {address}/function/dashboard", flush=True)
-        print(f"tokens for the dashboard and the scheduler: {config.home_path / 'tokens'}", file=sys.stderr, flush=True)
+        say(f"ready {address}/function/dashboard", sys.stdout)
+        say(f"tokens for the dashboard and the scheduler: {config.home_path / 'tokens'}", sys.stderr)
         await server.serve(sockets=[listener])
         timers.cancel()
 

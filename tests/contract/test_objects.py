@@ -70,9 +70,9 @@ def test_the_stores_clock_comes_back(objects):
 
 
 def test_what_is_not_there_is_not_found(objects):
+    objects.create("prep/1/a", b"")
     with pytest.raises(NotFound):
         objects.get("nothing/here")
-    objects.create("prep/1/a", b"")
     with pytest.raises(NotFound):
         objects.get("prep/1")
 

@@ -2,6 +2,7 @@
 nothing left over, and nothing seen that is not an object.
 """
 
+import contextlib
 import os
 import re
 import resource
@@ -16,14 +17,14 @@ import pytest
 from skytally.adapters.objects_filesystem import FilesystemObjects
 from skytally.app.wiring import open_objects
 from skytally.core.config import Config
-from skytally.core.errors import Misconfigured, Unavailable
+from skytally.core.errors import Misconfigured, NotFound, Unavailable
 from skytally.core.ports import Created
 
 CREATE = """
 import sys
 from pathlib import Path
 from skytally.adapters.objects_filesystem import FilesystemObjects
-FilesystemObjects(Path(sys.argv[1])).create("mark/20261125/abc", b"data")
+FilesystemObjects(Path(sys.argv[1])).create(sys.argv[2], b"data")
 """
 HOUR_SECONDS = 3_600
 
@@ -46,6 +47,7 @@ def paths(root):
 def test_the_data_are_durable_before_the_name_and_the_name_before_the_answer(root, tmp_path):
     if shutil.which("strace") is None:
         pytest.skip("without strace: the order of syncs is not tested")
+    FilesystemObjects(root).create("the/first", b"makes the folder a store")
     log = tmp_path / "strace"
     strace = [
         "strace",
@@ -59,6 +61,7 @@ def test_the_data_are_durable_before_the_name_and_the_name_before_the_answer(roo
         "-c",
         CREATE,
         str(root),
+        "mark/20261125/abc",
     ]
     subprocess.run(strace, check=True, timeout=60)
     calls = re.findall(r"(fsync|link)(?:at)?\((.*)\) = 0", log.read_text())
@@ -76,9 +79,9 @@ def test_a_deleted_object_leaves_no_folder(files, root):
         files.create(key, b"")
     files.delete("prep/0000000001/a")
     files.delete("prep/0000000002/c")
-    assert paths(root) == [".tmp", "prep", "prep/0000000001", "prep/0000000001/b"]
+    assert paths(root) == [".store", ".tmp", "prep", "prep/0000000001", "prep/0000000001/b"]
     files.delete("prep/0000000001/b")
-    assert paths(root) == [".tmp"]
+    assert paths(root) == [".store", ".tmp"]
 
 
 def test_creates_and_deletes_that_share_a_folder_never_fail(files, root):
@@ -99,7 +102,7 @@ def test_creates_and_deletes_that_share_a_folder_never_fail(files, root):
     for thread in threads:
         thread.join()
     assert sorted(lived) == list(range(8))
-    assert paths(root) == [".tmp"]
+    assert paths(root) == [".store", ".tmp"]
 
 
 def test_a_folder_that_is_removed_while_it_is_found_to_be_there_is_made_again(files, monkeypatch):
@@ -137,7 +140,7 @@ def test_a_write_that_fails_leaves_nothing_and_takes_no_name(files, root):
             files.create("too-big", b"x" * 200_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert paths(root) == [".tmp", "before"]
+    assert paths(root) == [".store", ".tmp", "before"]
     assert isinstance(files.create("too-big", b"x" * 200_000), Created)
 
 
@@ -157,6 +160,110 @@ def test_a_folder_that_cannot_be_used_is_an_outage(files, root):
     root.write_text("a file, not a folder")
     with pytest.raises(Unavailable):
         files.create("x", b"")
+
+
+def renamed_away(root, away):
+    root.rename(away)
+
+
+def replaced_by_an_empty_one(root, away):
+    root.rename(away)
+    root.mkdir()
+
+
+def replaced_by_a_younger_store(root, away):
+    root.rename(away)
+    FilesystemObjects(root).create("younger", b"")
+
+
+OUTAGES = (renamed_away, replaced_by_an_empty_one, replaced_by_a_younger_store)
+CALLS = {
+    "create": lambda files: files.create("prep/2/b", b"lost at the remount"),
+    "get": lambda files: files.get("prep/1/a"),
+    "get what never was": lambda files: files.get("never/was"),
+    "delete": lambda files: files.delete("prep/1/a"),
+    "list": lambda files: list(files.list("prep/")),
+    "rooms": lambda files: files.rooms(),
+}
+
+
+@pytest.fixture
+def away(tmp_path) -> Path:
+    return tmp_path / "away"
+
+
+def comes_back(root, away):
+    shutil.rmtree(root, ignore_errors=True)
+    away.rename(root)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
+def test_a_folder_that_is_not_the_one_that_was_opened_is_an_outage_until_it_is_back(files, root, away, outage, call):
+    files.create("prep/1/a", b"x")
+    outage(root, away)
+    before = paths(root)
+    with pytest.raises(Unavailable):
+        CALLS[call](files)
+    assert paths(root) == before
+    comes_back(root, away)
+    assert files.get("prep/1/a") == b"x"
+    assert isinstance(files.create("prep/2/b", b"kept"), Created)
+    assert list(files.list("prep/")) == ["prep/1/a", "prep/2/b"]
+
+
+@pytest.mark.parametrize("open_store", [lambda files: list(files.list("")), CALLS["get what never was"]])
+def test_a_process_that_has_only_read_knows_the_folder_too(files, root, away, open_store):
+    FilesystemObjects(root).create("prep/1/a", b"x")
+    with contextlib.suppress(NotFound):
+        open_store(files)
+    replaced_by_an_empty_one(root, away)
+    with pytest.raises(Unavailable):
+        files.create("prep/2/b", b"")
+
+
+@pytest.mark.parametrize("call", ["get", "delete"])
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_process_that_begins_during_the_outage_calls_nothing_absent_and_makes_no_store(files, root, is_made, call):
+    if is_made:
+        root.mkdir()
+    with pytest.raises(Unavailable, match="mounted"):
+        CALLS[call](files)
+    assert paths(root) == []
+
+
+def test_a_process_that_made_a_store_during_the_outage_takes_the_older_one_when_it_is_back(root, away):
+    FilesystemObjects(root).create("prep/1/a", b"x")
+    replaced_by_an_empty_one(root, away)
+    later = FilesystemObjects(root)
+    later.create("younger", b"")
+    comes_back(root, away)
+    assert list(later.list("")) == ["prep/1/a"]
+    assert isinstance(later.create("prep/2/b", b""), Created)
+
+
+def test_a_store_from_before_there_were_markers_gets_one_with_its_next_create(root, away):
+    FilesystemObjects(root).create("prep/1/a", b"x")
+    (root / ".store").unlink()
+    files = FilesystemObjects(root)
+    with pytest.raises(NotFound):
+        files.get("never/was")
+    assert list(files.list("")) == ["prep/1/a"]
+    files.create("prep/2/b", b"")
+    replaced_by_an_empty_one(root, away)
+    with pytest.raises(Unavailable):
+        files.get("prep/1/a")
+
+
+def test_of_many_processes_that_make_a_store_all_know_the_same_marker(root):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", CREATE, str(root), f"prep/1/{n}"], stderr=subprocess.PIPE)
+        for n in range(4)
+    ]
+    assert [process.communicate(timeout=60)[1] for process in processes] == [b""] * 4
+    assert sorted(FilesystemObjects(root).list("")) == [f"prep/1/{n}" for n in range(4)]
+    assert paths(root)[:2] == [".store", ".tmp"]
+    assert list((root / ".tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -189,3 +190,19 @@ def test_garbage_collections_spare_what_was_loaded_before_the_first_request():
     frozen, searched, threshold = map(int, done.stdout.split())
     assert frozen > 100 * searched
     assert threshold == asgi.GARBAGE_OBJECTS
+
+
+@pytest.mark.slow
+def test_a_local_server_that_can_print_nothing_serves_and_ends_as_it_is_told(home):
+    port = slow_senders.free_port()
+    command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", str(port)]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(command, env=os.environ, stdout=full, stderr=full)
+    with process:
+        for _ in range(200):
+            if process.poll() is not None or status_of(f"http://127.0.0.1:{port}/function/agent/healthz") == 200:
+                break
+            time.sleep(0.1)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(ENDS_WITHIN_SECONDS) == 0

@@ -309,6 +309,29 @@ def test_no_secret_reaches_a_log(client, scheduler, caplog, home):
         assert secret not in told
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_an_unmounted_folder_of_objects_is_an_outage_and_no_secret_is_lost(
+    client, scheduler, reader, home, is_restarted
+):
+    token = left(client, scheduler).json()["token"]
+    claim, expires, _ = token.split(".")
+    folder, away = home / "objects", home / "away"
+    folder.rename(away)
+    folder.mkdir()
+    if is_restarted:
+        wiring.close()
+    assert refusal(claimed(client, token)) == (503, "unavailable")
+    revoked = client.post("secret-revoke", json={"claim": claim, "expires": int(expires)}, headers=scheduler)
+    assert refusal(revoked) == (503, "unavailable")
+    if not is_restarted:
+        answers = left(client, scheduler), client.get("dashboard/data?view=secrets", headers=reader)
+        assert [refusal(answer) for answer in (*answers, client.post("secret-sweep"))] == [(503, "unavailable")] * 3
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
+    away.rename(folder)
+    assert opened(claimed(client, token), token)[0] == PAYLOAD
+
+
 def test_what_lies_in_the_store_opens_nothing_by_itself(client, scheduler, home):
     left(client, scheduler)
     stored = b"".join(path.read_bytes() for path in (home / "objects").rglob("*") if path.is_file())

@@ -242,4 +242,6 @@ def test_who_asks_for_a_claim_that_ended_is_told_how(store):
     revoke(store, tokens["revoked"])
     attempt(store, tokens["taken contested"])
     assert {word(store, token, OTHER_KEY) for token in tokens.values()} == set(tokens)
-    assert word(FilesystemObjects(store._root / "empty"), left(store), keys=KEYS) == "forbidden"
+    other = FilesystemObjects(store._root / "other")
+    left(other)
+    assert word(other, left(store), keys=KEYS) == "forbidden"

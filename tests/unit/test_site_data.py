@@ -41,6 +41,7 @@ def test_a_file_counts_from_the_next_look(tmp_path):
 def test_an_object_is_read_every_half_minute(tmp_path):
     times = [NOW]
     store = FilesystemObjects(tmp_path)
+    store.create("other", b"")
     data = SiteData("file:///x/clouds.toml", lambda _: store, lambda: times[-1])
     with pytest.raises(Misconfigured) as broken:
         data.site()

@@ -104,6 +104,8 @@ def _kind(url: str) -> str:
 def _objects(config: Config) -> Iterator[Finding]:
     yield "objects", "kind", "ok", _kind(config.objects_url)
     pools = (wiring.open_objects(config), wiring.open_objects(config))
+    is_empty = next(pools[0].list(""), None) is None
+    yield "objects", "content", "ok", "none: a new store, or is its disk not mounted?" if is_empty else "there is some"
     verdict = preflight.examine(pools, clock.now)
     preflight.keep(verdict, pools[0])
     for row in preflight.rows(verdict):

@@ -4,10 +4,15 @@
 
     <root>/.tmp/<random>        being written; files of killed processes are removed after an hour
     <root>/<key>                whole and durable from the moment it has this name
+    <root>/.store               the marker of a store: see marker.py
 
 link(2) fails with EEXIST for all but one caller, on every POSIX file system, including NFS. The file and every folder
 above it are synced before the create returns. A delete removes folders that it leaves empty; a concurrent create makes
 them again before it links.
+
+The first create makes a folder a store. An empty folder is no store: it is an unmounted disk or a new folder, and only
+a create may say which. So a get that finds nothing there raises Unavailable. Once a process has seen the marker, all
+calls raise Unavailable while it is not there.
 """
 
 import contextlib
@@ -20,12 +25,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
+from skytally.adapters.objects_filesystem import durable
+from skytally.adapters.objects_filesystem.marker import Marker
 from skytally.core.errors import NotFound, Unavailable
 from skytally.core.ports import OBJECT_KEY, Created, DiskUsage, Exists, checked_key, checked_prefix
 
 LEFT_OVER_AFTER = timedelta(hours=1)
-# A try fails only by a delete between two calls, of which a busy machine may have many.
-FOLDER_TRIES = 1_000
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -35,6 +40,7 @@ class FilesystemObjects:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._temporary = root / ".tmp"
+        self._marker = Marker(root)
         self._tidied_at = datetime.min.replace(tzinfo=UTC)
 
     def create(self, key: str, data: bytes) -> Created | Exists:
@@ -46,10 +52,8 @@ class FilesystemObjects:
         target = self._root / checked_key(key)
         with _answering("written"), self._written(body) as (temporary, stored_at):
             self._tidy(stored_at)
-            if not _link(temporary, target, self._root):
-                return Exists()
-            _sync_folders(target.parent, self._root)
-        return Created(stored_at)
+            is_linked = durable.link(temporary, target, self._root)
+        return Created(stored_at) if is_linked else Exists()
 
     def get(self, key: str) -> bytes:
         """Return a whole file; see the port."""
@@ -57,25 +61,32 @@ class FilesystemObjects:
             try:
                 return (self._root / checked_key(key)).read_bytes()
             except ABSENT:
+                self._check_absence()
                 raise NotFound("there is no such object") from None
 
     def delete(self, key: str) -> None:
         """Remove a file, and folders that are empty then; see the port."""
         path = self._root / checked_key(key)
-        with _answering("written"), contextlib.suppress(*ABSENT):
-            path.unlink(missing_ok=True)
-            _sync_folder(path.parent)
-            _remove_empty(path.parent, self._root)
+        with _answering("written"):
+            try:
+                path.unlink()
+            except ABSENT:
+                self._check_absence()
+            with contextlib.suppress(*ABSENT):
+                durable.sync_folder(path.parent)
+                durable.remove_empty(path.parent, self._root)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Return keys in order, from the folders that match the prefix; see the port."""
         folder, slash, _ = checked_prefix(prefix).rpartition("/")
         with _answering("read"):
             yield from self._walk(folder + slash, prefix)
+            self._marker.is_there()
 
     def rooms(self) -> Sequence[DiskUsage]:
         """Return the folder's disk; none before the first write."""
         with _answering("read"):
+            self._marker.is_there()
             try:
                 disk = shutil.disk_usage(self._root)
             except FileNotFoundError:
@@ -85,6 +96,11 @@ class FilesystemObjects:
     def versioned(self) -> bool:
         """Return False: a removed file cannot be opened by its name any more."""
         return False
+
+    def _check_absence(self) -> None:
+        """Raise Unavailable where nothing can be called absent: the folder is not the store's, or is no store."""
+        if not self._marker.is_there() and next(self._walk("", ""), None) is None:
+            raise Unavailable("the object store's folder is empty: is its disk mounted?")
 
     def _walk(self, path: str, prefix: str) -> Iterator[str]:
         for key in (path + name for name in _names(self._root / path)):
@@ -96,10 +112,12 @@ class FilesystemObjects:
     @contextlib.contextmanager
     def _written(self, body: BinaryIO) -> Iterator[tuple[Path, datetime]]:
         """Write a temporary file, yield its path and the file system's time, and remove it at the end."""
-        _make_folders(self._temporary, self._root)
+        if not self._marker.is_there():
+            self._marker.make(self._temporary)
+        self._temporary.mkdir(exist_ok=True, mode=0o700)
         path = self._temporary / secrets.token_hex(16)
         try:
-            yield path, _write_durably(path, body)
+            yield path, durable.write(path, body)
         finally:
             path.unlink(missing_ok=True)
 
@@ -130,67 +148,3 @@ def _names(folder: Path) -> list[str]:
             return sorted(entry.name + "/" * entry.is_dir() for entry in entries if not entry.name.startswith("."))
     except ABSENT:
         return []
-
-
-def _link(temporary: Path, target: Path, root: Path) -> bool:
-    """Link a file to its name, or return False if the name is taken; a removed folder is made again."""
-    for _ in range(FOLDER_TRIES):
-        try:
-            _make_folders(target.parent, root)
-        except (FileExistsError, FileNotFoundError):  # it was there, and was removed before it was looked at
-            continue
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        except FileNotFoundError:
-            continue
-        return True
-    raise FileNotFoundError(target.parent)
-
-
-def _make_folders(folder: Path, root: Path) -> None:
-    """Make the folders down to one, readable by their owner only."""
-    if folder.is_dir():
-        return
-    if folder == root:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _sync_folder(folder.parent)
-    else:
-        _make_folders(folder.parent, root)
-        folder.mkdir(exist_ok=True, mode=0o700)
-
-
-def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove folders upwards until one is in use: removing is refused for those, at any moment."""
-    with contextlib.suppress(OSError):
-        while folder != root:
-            folder.rmdir()
-            folder = folder.parent
-
-
-def _write_durably(path: Path, body: BinaryIO) -> datetime:
-    """Write and sync a new file; answer the file system's clock."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        shutil.copyfileobj(body, file)
-        file.flush()
-        os.fsync(file.fileno())
-        return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
-
-
-def _sync_folders(folder: Path, root: Path) -> None:
-    """Make a name durable, and the folders' above it: another process may have made those and not synced them yet."""
-    with contextlib.suppress(FileNotFoundError):  # deleted since: there is nothing left to make durable
-        while folder != root:
-            _sync_folder(folder)
-            folder = folder.parent
-        _sync_folder(root)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
