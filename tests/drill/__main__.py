@@ -29,8 +29,8 @@ from tests.drill.secret_races import Races
 
 ROOT = Path(__file__).resolve().parents[2]
 VMS, DAYS_PER_MINUTE = 240, 1.5
-# How long vms may take to send what waits once nothing is away any more.
-DRAIN_SECONDS, REST_SECONDS = 300, 3
+# How long vms may take to send what waits once nothing is away any more, and the server to close its connections then.
+DRAIN_SECONDS, REST_SECONDS = 300, 60
 # A server that crashes writes its threads to the log.
 SETTINGS = {"SKYTALLY_TIMER_MIN_SECONDS": "5", "PYTHONFAULTHANDLER": "1"}
 
@@ -64,13 +64,18 @@ class Drill:
         for error in await asyncio.gather(*background, return_exceptions=True):
             if not isinstance(error, asyncio.CancelledError):
                 raise error
-        await asyncio.sleep(REST_SECONDS)
-        left = self.gauges.connections(port_of(self._deployment.steady))
-        if left:
-            self.ledger.violate("a server keeps no connection that its client has closed", f"{left} are left")
+        await self._check_connections()
         base, home = self._deployment.steady.base, self._deployment.home
         for difference in await asyncio.to_thread(fleet.differences, base, home, self.vms, self._until):
             self.ledger.violate("every total is exact", difference)
+
+    async def _check_connections(self):
+        """Check that the server that is never ended closes all connections, once all clients have."""
+        port, until = port_of(self._deployment.steady), time.monotonic() + REST_SECONDS
+        while (left := self.gauges.connections(port)) and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        if left:
+            self.ledger.violate("a server keeps no connection that its client has closed", f"{left} are left")
 
     def _endless(self):
         """Yield what goes on until all work is done."""

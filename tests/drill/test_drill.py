@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.drill.gauges import ALLOWED_GROWTH, MIB, growth
+from tests.drill.gauges import ALLOWED_GROWTH, JUDGED_SECONDS, MIB, growth
+from tests.drill.ledger import Ledger
+from tests.drill.report import judge
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = ("servers killed", "documents away", "objects away", "disk full", "rolling deployments", "keys rotated")
@@ -30,19 +32,39 @@ def test_a_fleet_is_told_exactly_while_servers_die_and_stores_are_away(tmp_path)
     assert counts["garbage"] > 0.05 * counts["reports"]
 
 
-def memory(leak_bytes, seconds=120):
-    """Return resident bytes of a server that warms up, breathes by 3 MiB, and leaks so much a second."""
+REQUESTS_A_SECOND = 50
+
+
+def memory(leak_bytes, seconds):
+    """Return a server's bytes: caches fill for ten minutes, the heap breathes by 3 MiB, each request leaks so much."""
     return [
-        60 * MIB + 15 * MIB * min(1, second / 20) + 1.5 * MIB * math.sin(second) + leak_bytes * second
+        60 * MIB
+        + 30 * MIB * min(1, second / 600)
+        + 1.5 * MIB * math.sin(second)
+        + leak_bytes * REQUESTS_A_SECOND * second
         for second in range(seconds)
     ]
 
 
-def test_a_leak_grows_and_a_warm_up_does_not():
-    assert growth(memory(0)) < ALLOWED_GROWTH["memory_bytes"] / 4
-    assert growth(memory(100_000)) > ALLOWED_GROWTH["memory_bytes"]
+@pytest.mark.parametrize("seconds", [JUDGED_SECONDS, 3_600])
+def test_a_leak_grows_and_a_warm_up_does_not(seconds):
+    assert growth(memory(0, seconds)) < ALLOWED_GROWTH["memory_bytes"] / 4
+    assert growth(memory(1_000, seconds)) > 2 * ALLOWED_GROWTH["memory_bytes"]
+
+
+def test_a_run_is_not_judged_while_caches_fill():
+    assert growth(memory(0, JUDGED_SECONDS - 1)) is None
+
+
+@pytest.mark.parametrize(("seconds", "is_broken"), [(JUDGED_SECONDS - 1, False), (JUDGED_SECONDS, True)])
+def test_a_leak_breaks_a_promise_once_the_run_is_long_enough(seconds, is_broken):
+    samples = {"memory_bytes": memory(1_000, seconds), "files": [50] * seconds, "threads": [40] * seconds}
+    ledger = Ledger()
+    rows = judge(samples, ledger)
+    assert bool(ledger.violations) == is_broken
+    assert rows["files"]["growth_in_last_half"] == (0 if is_broken else None)
 
 
 def test_peaks_are_no_growth():
-    values = [40 + 200 * (second % 7 == 0) for second in range(120)]
+    values = [40 + 200 * (second % 7 == 0) for second in range(JUDGED_SECONDS)]
     assert growth(values) == 0

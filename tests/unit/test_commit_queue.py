@@ -1,10 +1,14 @@
 """One commit for all that wait: what one caller sends costs nobody else."""
 
+import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 
 import pytest
 
+from skytally.accounting.boots import done
 from skytally.core.commit_queue import CommitQueue
 from skytally.core.documents import Label
 from skytally.core.errors import Unavailable
@@ -89,6 +93,40 @@ def test_a_store_that_is_away_is_away_for_all_and_the_next_commit_goes_on(commit
     answers = shared(commit_store, queue, ["a"], ["all away"])
     assert [str(answer) for answer in answers] == ["the store is away"] * 2
     assert queue.put([label("b")]).result(10) == [STORED]
+
+
+def test_an_outage_lets_go_of_the_requests_that_it_meets():
+    """They are gone with their answers, not with the next collection of garbage."""
+
+    class Body:
+        pass
+
+    def commit(_):
+        try:
+            raise OSError
+        except OSError as error:
+            raise Unavailable("the store is away") from error
+
+    def in_a_thread(queue):
+        body = Body()
+        with contextlib.suppress(Unavailable):
+            done(queue.put([label("a")]))
+        return weakref.ref(body)
+
+    async def on_a_loop(queue):
+        body = Body()
+        with contextlib.suppress(Unavailable):
+            await asyncio.wrap_future(queue.put([label("a")]))
+        return weakref.ref(body)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.closing(CommitQueue(prepare, commit, writers=1, most_writes=100)) as queue:
+            bodies = in_a_thread(queue), asyncio.run(on_a_loop(queue))
+        assert [body() for body in bodies] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_crash_of_the_store_is_an_outage_and_the_next_commit_goes_on(commit_store, queue):

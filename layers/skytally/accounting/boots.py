@@ -263,4 +263,7 @@ def boot_document(candidate: Candidate, label: str) -> Boot:
 
 def done(future: Future[list[Outcome]]) -> list[Outcome]:
     """Wait until the writes are durable."""
-    return future.result()
+    try:
+        return future.result()
+    finally:
+        del future  # Its error references this frame: the cycle would keep the request until a rare garbage collection.

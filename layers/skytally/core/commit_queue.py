@@ -103,7 +103,10 @@ class CommitQueue(Generic[P]):
         try:
             return self._commit(prepared)
         except Unavailable as error:
-            return [error] * len(prepared)
+            # Its traceback and cause reference frames that reference the results: this cycle would keep the requests
+            # of all callers, who add their frames, in memory until a rare garbage collection.
+            error.__cause__ = error.__context__ = None
+            return [error.with_traceback(None)] * len(prepared)
         except Exception as crash:  # noqa: BLE001  a thread that ends would leave every later caller waiting for ever
             outage = Unavailable(f"the document store did not keep this (incident {logs.incident(crash)}): ask again")
             return [outage] * len(prepared)
