@@ -3,6 +3,7 @@ a round that fails in whatever way is on record, and none outlives its lease.
 """
 
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,6 +72,28 @@ def race(documents, at, min_seconds=60):
 def test_of_many_callers_one_works_also_where_there_was_a_round_before(documents):
     race(documents, NOW)
     race(documents, NOW + 60 * SECOND)
+
+
+def test_a_round_frees_what_a_failed_round_before_it_has_read(documents):
+    class Evidence:
+        pass
+
+    kept = []
+
+    def fail(_):
+        evidence = Evidence()
+        kept.append(weakref.ref(evidence))
+        raise Unavailable("the store is away")
+
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(Unavailable):
+            run(documents, work=fail)
+        run(documents, NOW + 60 * SECOND)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_failure_is_on_record_and_the_last_success_too(documents):
