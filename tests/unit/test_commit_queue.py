@@ -103,7 +103,7 @@ def test_an_outage_lets_go_of_the_requests_that_it_meets():
 
     def commit(_):
         try:
-            raise OSError
+            raise OSError  # noqa: TRY301
         except OSError as error:
             raise Unavailable("the store is away") from error
 

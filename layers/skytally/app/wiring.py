@@ -5,7 +5,7 @@ A process opens each of them once, when it first needs it and never at import; `
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from skytally.alarms import evidence
 from skytally.alarms.alarm_round import Notifier, NullNotifier
 from skytally.core import clock
 from skytally.core.config import OBJECT_STORE, Config, setting_names
-from skytally.core.errors import Misconfigured
+from skytally.core.errors import Misconfigured, Unavailable
 from skytally.core.ports import Documents, JobStates, Objects, ProbedObjects
 from skytally.core.site_data import Site, SiteFault
 from skytally.core.unreadable import Notes
@@ -152,7 +152,11 @@ def open_objects(settings: Config) -> ProbedObjects:
         return GcsObjects(parts.netloc, parts.path, settings.gcs_emulator or None)
     from skytally.adapters.objects_filesystem import FilesystemObjects
 
-    return FilesystemObjects(Path(unquote(parts.path)))
+    files = FilesystemObjects(Path(unquote(parts.path)))
+    if not settings.objects:
+        with suppress(Unavailable):  # In the home folder they are away only where all else is; the next call says why.
+            files.make()
+    return files
 
 
 @_once

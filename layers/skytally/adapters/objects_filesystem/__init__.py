@@ -43,6 +43,12 @@ class FilesystemObjects:
         self._marker = Marker(root)
         self._tidied_at = datetime.min.replace(tzinfo=UTC)
 
+    def make(self) -> None:
+        """Make the folder a store, if it is none; raise Unavailable."""
+        with _answering("written"):
+            if not self._marker.is_there():
+                self._marker.make(self._temporary)
+
     def create(self, key: str, data: bytes) -> Created | Exists:
         """Write a temporary file, then link it to its name if that is free; see the port."""
         return self.create_streamed(key, io.BytesIO(data))
@@ -112,8 +118,7 @@ class FilesystemObjects:
     @contextlib.contextmanager
     def _written(self, body: BinaryIO) -> Iterator[tuple[Path, datetime]]:
         """Write a temporary file, yield its path and the file system's time, and remove it at the end."""
-        if not self._marker.is_there():
-            self._marker.make(self._temporary)
+        self.make()
         self._temporary.mkdir(exist_ok=True, mode=0o700)
         path = self._temporary / secrets.token_hex(16)
         try:
