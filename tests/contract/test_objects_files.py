@@ -288,3 +288,20 @@ def test_a_home_with_any_name_keeps_its_objects_inside(tmp_path):
     home = tmp_path / "a b#c%20?d"
     open_objects(Config.from_env({"SKYTALLY_HOME": str(home)})).create("x", b"")
     assert (home / "objects" / "x").exists()
+
+
+def test_the_first_creates_of_many_threads_all_succeed(tmp_path):
+    """Between the looks of one thread for the marker another makes it."""
+    for n in range(40):
+        objects, together, outcomes = FilesystemObjects(tmp_path / str(n)), threading.Barrier(8), []
+
+        def create(key, objects=objects, together=together, outcomes=outcomes):
+            together.wait()
+            outcomes.append(objects.create(key, b""))
+
+        threads = [threading.Thread(target=create, args=(str(key),)) for key in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [type(outcome) for outcome in outcomes] == [Created] * 8

@@ -21,13 +21,14 @@ class Marker:
 
     def is_there(self) -> bool:
         """Return whether the folder has a marker; raise Unavailable where this process has seen another, older one."""
+        seen = self._seen  # From before the marker is read: another thread may make it in between.
         try:
             marker: bytes | None = self._path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             marker = None
-        if self._seen is None and marker is None:
+        if seen is None and marker is None:
             return False
-        if marker is None or (self._seen is not None and marker > self._seen):
+        if marker is None or (seen is not None and marker > seen):
             raise Unavailable("the object store's folder is not the one that was opened: is its disk mounted?")
         self._seen = marker
         return True
