@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from skytally.adapters.objects_filesystem import FilesystemObjects
+from skytally.adapters.objects_filesystem.marker import Marker
 from skytally.app.wiring import open_objects
 from skytally.core.config import Config
 from skytally.core.errors import Misconfigured, NotFound, Unavailable
@@ -305,3 +306,19 @@ def test_the_first_creates_of_many_threads_all_succeed(tmp_path):
         for thread in threads:
             thread.join()
         assert [type(outcome) for outcome in outcomes] == [Created] * 8
+
+
+def test_a_marker_that_another_thread_makes_during_a_look_is_no_outage(tmp_path, monkeypatch):
+    marker, absent = Marker(tmp_path), Path.read_bytes
+
+    def look(path):
+        try:
+            return absent(path)
+        except FileNotFoundError:
+            monkeypatch.undo()
+            marker.make(tmp_path / ".tmp")
+            raise
+
+    monkeypatch.setattr(Path, "read_bytes", look)
+    assert not marker.is_there()
+    assert marker.is_there()
