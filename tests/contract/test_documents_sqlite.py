@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from skytally.adapters.documents_sqlite import SqliteDocuments, hours
+from skytally.adapters.documents_sqlite.tables import conditions
 from skytally.core.documents import Interval, Job
 from skytally.core.ports import Query, Write
 
@@ -27,6 +28,17 @@ JOB = Job(
     | {"changed_at": AT, "seen_at": AT}
     | dict.fromkeys([name for name in BLANK if "_ms" in name] + ["cores"], 0)
 )
+
+
+def test_lists_of_all_lengths_make_few_statements():
+    statements = set()
+    for count in range(501):
+        names = [f"vm-{n}" for n in range(count)]
+        condition, values = conditions({"vm": names})
+        assert sorted(set(values)) == sorted(names)
+        assert condition.count("?") == len(values)
+        statements.add(condition)
+    assert len(statements) == 11
 
 
 def test_a_file_of_an_earlier_version_gets_the_columns_and_indices_that_it_lacks(tmp_path):

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from skytally.adapters.documents_sqlite import commits, days, exact, hours, intervals, points, strike_outs
 from skytally.adapters.documents_sqlite.commits import PreparedWrite
-from skytally.adapters.documents_sqlite.tables import TABLES, conditions, quoted
+from skytally.adapters.documents_sqlite.tables import TABLES, conditions, padded, quoted
 from skytally.core import storable
 from skytally.core.commit_queue import CommitQueue
 from skytally.core.documents import Document
@@ -76,7 +76,7 @@ class SqliteDocuments:
         """Return several documents in the order of the keys."""
         documents: dict[str, D] = {}
         for start in range(0, len(keys), PAGE_KEYS):
-            page = [key for key in keys[start : start + PAGE_KEYS] if storable.is_key(key)]
+            page = padded([key for key in keys[start : start + PAGE_KEYS] if storable.is_key(key)])
             sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key IN ({', '.join('?' * len(page))})"  # noqa: S608
             rows = self._select(sql, page)
             documents |= {row["key"]: document for row, document in self._documents(index, kind, rows)}

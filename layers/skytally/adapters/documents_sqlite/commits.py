@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from skytally.adapters.documents_sqlite.tables import Table, quoted
+from skytally.adapters.documents_sqlite.tables import Table, padded, quoted
 from skytally.core.ports import Outcome
 
 KEYS_PER_STATEMENT = 500
@@ -56,7 +56,7 @@ def _versions(connection: sqlite3.Connection, table: Table, keys: Collection[str
     versions: dict[str, Any] = {}
     remaining = list(keys)
     for start in range(0, len(remaining), KEYS_PER_STATEMENT):
-        page = remaining[start : start + KEYS_PER_STATEMENT]
+        page = padded(remaining[start : start + KEYS_PER_STATEMENT])
         sql = f"SELECT key, version FROM {quoted(table.name)} WHERE key IN ({', '.join('?' * len(page))})"  # noqa: S608
         versions.update(tuple(row) for row in connection.execute(sql, page))
     return versions

@@ -37,6 +37,7 @@ COVERED = {
         "suspended_ms",
     )
 }
+MOST_PADDED = 512
 TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: "INTEGER"}
 
 
@@ -125,5 +126,16 @@ TABLES = {name: Table(name, kind) for name, kind in INDICES.items()}
 
 def conditions(where: Mapping[str, Sequence[str]]) -> tuple[str, list[str]]:
     """Return an SQL condition of fields by values, and its values."""
-    parts = [f"{quoted(field)} IN ({', '.join('?' * len(values))})" for field, values in where.items()]
-    return " AND ".join(parts) or "1", [value for values in where.values() for value in values]
+    lists = {field: padded(values) for field, values in where.items()}
+    parts = [f"{quoted(field)} IN ({', '.join('?' * len(values))})" for field, values in lists.items()]
+    return " AND ".join(parts) or "1", [value for values in lists.values() for value in values]
+
+
+def padded(values: Sequence[str]) -> list[str]:
+    """Return the values of a list with the last one repeated, so that lists of all lengths make ten statements.
+
+    Each connection keeps its last 128 statements, and one of 500 values takes 100 kB.
+    """
+    count = len(values)
+    missing = (1 << (count - 1).bit_length()) - count if 0 < count <= MOST_PADDED else 0
+    return [*values, *(values[-1] for _ in range(missing))]
