@@ -16,7 +16,7 @@ from skytally.adapters.documents_sqlite.tables import Table, padded, quoted
 from skytally.core.ports import Outcome
 
 KEYS_PER_STATEMENT = 500
-ROWS_PER_STATEMENT = 50
+MOST_ROWS = 32
 
 
 class PreparedWrite(Struct, gc=False):
@@ -63,6 +63,9 @@ def _versions(connection: sqlite3.Connection, table: Table, keys: Collection[str
 
 
 def _put(connection: sqlite3.Connection, table: Table, rows: Sequence[list[Any]]) -> None:
-    for start in range(0, len(rows), ROWS_PER_STATEMENT):
-        page = rows[start : start + ROWS_PER_STATEMENT]
-        connection.execute(table.put(len(page)), list(chain.from_iterable(page)))
+    """Write rows, as many at once as a power of two: a connection keeps each statement that it has met."""
+    start = 0
+    while start < len(rows):
+        count = 1 << (min(len(rows) - start, MOST_ROWS).bit_length() - 1)
+        connection.execute(table.put(count), list(chain.from_iterable(rows[start : start + count])))
+        start += count
