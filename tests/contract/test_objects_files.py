@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from skytally.adapters.objects_filesystem import FilesystemObjects
+from skytally.adapters.objects_filesystem import FilesystemObjects, durable
+from skytally.adapters.objects_filesystem.durable import Folders
 from skytally.adapters.objects_filesystem.marker import Marker
 from skytally.app.wiring import open_objects
 from skytally.core.config import Config
@@ -43,6 +44,50 @@ def files(root) -> FilesystemObjects:
 def paths(root):
     """List everything below a folder, folders too."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+@pytest.fixture
+def syncs(monkeypatch):
+    """The folders that are synced, in order."""
+    synced, sync = [], durable.sync_folder
+
+    def noted(folder):
+        sync(folder)
+        synced.append(str(folder))
+
+    monkeypatch.setattr(durable, "sync_folder", noted)
+    return synced
+
+
+def test_a_folder_s_name_is_synced_once_as_long_as_it_is_the_same_folder(files, root, syncs):
+    def synced_by(key):
+        syncs.clear()
+        files.create(key, b"")
+        return [folder.removeprefix(str(root)) for folder in syncs]
+
+    assert set(synced_by("mark/20261125/a")) >= {"/mark/20261125", "/mark", ""}
+    assert synced_by("mark/20261125/b") == ["/mark/20261125"]
+    assert synced_by("mark/20261126/a") == ["/mark/20261126", "/mark"]
+    for key in ("a", "b"):
+        files.delete(f"mark/20261125/{key}")
+    (root / "mark/20261125").mkdir()  # As another process makes it again, which has not synced it yet.
+    assert synced_by("mark/20261125/c") == ["/mark/20261125", "/mark"]
+    shutil.rmtree(root / "mark")
+    assert synced_by("mark/20261125/c") == ["/mark/20261125", "/mark", ""]
+
+
+def test_known_folders_hold_no_more_than_some_descriptors(files):
+    def descriptors():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = descriptors()
+    for n in range(3 * durable.MOST_KNOWN):
+        files.create(f"prep/{n:010}/a", b"")
+    assert descriptors() - before <= durable.MOST_KNOWN
+    for n in range(3 * durable.MOST_KNOWN):
+        files.delete(f"prep/{n:010}/a")
+        files.create(f"prep/{n:010}/a", b"")
+    assert descriptors() - before <= durable.MOST_KNOWN
 
 
 def test_the_data_are_durable_before_the_name_and_the_name_before_the_answer(root, tmp_path):
@@ -309,7 +354,7 @@ def test_the_first_creates_of_many_threads_all_succeed(tmp_path):
 
 
 def test_a_marker_that_another_thread_makes_during_a_look_is_no_outage(tmp_path, monkeypatch):
-    marker, absent = Marker(tmp_path), Path.read_bytes
+    marker, absent = Marker(tmp_path, Folders(tmp_path)), Path.read_bytes
 
     def look(path):
         try:

@@ -152,9 +152,10 @@ def open_objects(settings: Config) -> ProbedObjects:
         return GcsObjects(parts.netloc, parts.path, settings.gcs_emulator or None)
     from skytally.adapters.objects_filesystem import FilesystemObjects
 
-    files = FilesystemObjects(Path(unquote(parts.path)))
-    if not settings.objects:
-        with suppress(Unavailable):  # In the home folder they are away only where all else is; the next call says why.
+    folder = Path(unquote(parts.path))
+    files = FilesystemObjects(folder)
+    if not settings.objects and not folder.exists():  # A new home; a folder that is there and empty may be unmounted.
+        with suppress(Unavailable):  # The next call says why.
             files.make()
     return files
 

@@ -7,8 +7,8 @@
     <root>/.store               the marker of a store: see marker.py
 
 link(2) fails with EEXIST for all but one caller, on every POSIX file system, including NFS. The file and every folder
-above it are synced before the create returns. A delete removes folders that it leaves empty; a concurrent create makes
-them again before it links.
+above it are synced before the create returns, a folder whose name is known to be durable once. A delete removes folders
+that it leaves empty; a concurrent create makes them again before it links.
 
 The first create makes a folder a store. An empty folder is no store: it is an unmounted disk or a new folder, and only
 a create may say which. So a get that finds nothing there raises Unavailable. Once a process has seen the marker, all
@@ -40,7 +40,8 @@ class FilesystemObjects:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._temporary = root / ".tmp"
-        self._marker = Marker(root)
+        self._folders = durable.Folders(root)
+        self._marker = Marker(root, self._folders)
         self._tidied_at = datetime.min.replace(tzinfo=UTC)
 
     def make(self) -> None:
@@ -58,7 +59,7 @@ class FilesystemObjects:
         target = self._root / checked_key(key)
         with _answering("written"), self._written(body) as (temporary, stored_at):
             self._tidy(stored_at)
-            is_linked = durable.link(temporary, target, self._root)
+            is_linked = self._folders.link(temporary, target)
         return Created(stored_at) if is_linked else Exists()
 
     def get(self, key: str) -> bytes:

@@ -15,8 +15,8 @@ class Marker:
     Of two markers the older is the store's: the younger was made while the store's disk was away.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root, self._path = root, root / ".store"
+    def __init__(self, root: Path, folders: durable.Folders) -> None:
+        self._root, self._folders, self._path = root, folders, root / ".store"
         self._seen: bytes | None = None
 
     def is_there(self) -> bool:
@@ -40,7 +40,7 @@ class Marker:
         path = temporary / secrets.token_hex(16)
         try:
             durable.write(path, io.BytesIO(f"{clock.now():%Y%m%d%H%M%S%f}-{secrets.token_hex(8)}\n".encode()))
-            durable.link(path, self._path, self._root)
+            self._folders.link(path, self._path)
         finally:
             path.unlink(missing_ok=True)
         self.is_there()
