@@ -12,7 +12,7 @@ PAGES = [[1, 2], [3, 4], [5]]
 
 
 @pytest.fixture(autouse=True)
-def reader(monkeypatch):
+def one_reader(monkeypatch):
     with ThreadPoolExecutor(1) as pool:
         monkeypatch.setattr(listing, "READERS", pool)
         yield pool
@@ -31,19 +31,19 @@ def pages(begun, fails_at=None):
     return page
 
 
-def test_all_pages_come_in_order_and_the_next_is_read_meanwhile(reader):
+def test_all_pages_come_in_order_and_the_next_is_read_meanwhile(one_reader):
     begun = []
     hits = listing._read_ahead(pages(begun))
     assert next(hits) == 1
-    wait([reader.submit(int)])
+    wait([one_reader.submit(int)])
     assert [at for at, _ in begun] == [0, 1]
     assert list(hits) == [2, 3, 4, 5]
     assert [at for at, _ in begun] == [0, 1, 2]
 
 
-def test_a_busy_reader_is_not_waited_for(reader):
+def test_a_busy_reader_is_not_waited_for(one_reader):
     begun, is_over = [], threading.Event()
-    reader.submit(is_over.wait, 60)
+    one_reader.submit(is_over.wait, 60)
     try:
         assert list(listing._read_ahead(pages(begun))) == [1, 2, 3, 4, 5]
     finally:
@@ -58,7 +58,7 @@ def test_a_page_that_fails_is_raised_behind_the_pages_before_it():
         next(hits)
 
 
-def test_no_page_is_being_read_once_a_listing_is_given_up(reader):
+def test_no_page_is_being_read_once_a_listing_is_given_up(one_reader):
     begun, is_open, ended = [], threading.Event(), threading.Event()
 
     def page(after):
