@@ -12,8 +12,8 @@ Invariants:
   within the lease.
 """
 
-import gc
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -144,7 +144,9 @@ def run(name: str, work: Work, documents: Documents, min_seconds: int, clock: Ca
     round_ = _UnderWay(Deadline(clock, stops_at, ends_at), Future(), threading.Event())
     _under_way.add(round_)
     try:
-        failure = _failure(name, _error(round_, work, countdown.left_seconds()))
+        error = _error(round_, work, countdown.left_seconds())
+        failure = _failure(name, error)
+        _free(error)
         well_at = this.succeeded_at if failure else clock()
         ended = structs.replace(this, finished_at=clock(), succeeded_at=well_at, error=failure and failure.message)
         is_latest = _keep(ended, documents)
@@ -170,12 +172,7 @@ def _error(round_: _UnderWay, work: Work, seconds: float) -> BaseException | Non
 
 
 def _work(round_: _UnderWay, work: Work) -> None:
-    """Run the work unless the round is over already; a result after the round's end is dropped.
-
-    The error of a failed round references all that the round has read, and is referenced by it. Each round frees what
-    those before it have left: a server collects garbage rarely.
-    """
-    gc.collect()
+    """Run the work unless the round is over already; a result after the round's end is dropped."""
     with suppress(InvalidStateError):
         try:
             round_.deadline.check()
@@ -193,6 +190,16 @@ def _failure(name: str, error: BaseException | None) -> Unavailable | None:
     return Unavailable(
         f"this round of {name} crashed, which is a bug: tell the operator the incident {logs.incident(error)}"
     )
+
+
+def _free(error: BaseException | None) -> None:
+    """Drop the local values of the frames that an error and its causes passed.
+
+    They hold all that the round has read, and reference the error: a cycle, and a server collects garbage rarely.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def shuffled(items: Iterable[T], name: Callable[[T], str], now: datetime) -> list[T]:
