@@ -55,6 +55,7 @@ class Plan:
         order = list(names)
         for n in range(self.rounds):
             shift = n % len(order)
+            output.say(f"  round {n + 1} of {self.rounds}: {', '.join(order)}")
             yield order[shift:] + order[:shift]
 
 
@@ -176,6 +177,7 @@ def main() -> int:
     machine, lines, failed = output.machine(), [], []
     output.say(machine)
     for name in options.parts or (QUICK if options.quick else PARTS):
+        output.say(f"measuring {name} …")
         try:
             with said_if_missing():
                 lines += PARTS[name](plan)
