@@ -55,7 +55,8 @@ def schema() -> Iterator[str]:
 
 def struck_by(row: str) -> str:
     """Return the statement that removes the hours of a trigger's row."""
-    return f"DELETE FROM interval_hour_kept WHERE hour BETWEEN {row}.from_at / {HOUR_MS} AND {row}.until_at / {HOUR_MS}"  # noqa: S608
+    hours = f"{row}.from_at / {HOUR_MS} AND {row}.until_at / {HOUR_MS}"
+    return f"DELETE FROM interval_hour_kept WHERE hour BETWEEN {hours}"  # noqa: S608
 
 
 def missing(reader: sqlite3.Connection, query: Query, step: timedelta) -> list[range]:
