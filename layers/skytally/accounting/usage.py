@@ -18,7 +18,7 @@ from skytally.core import batch
 from skytally.core.documents import Anomaly, Boot, BootBenchmark, Interval, Usage
 from skytally.core.errors import SkytallyError
 from skytally.core.ports import Documents, Outcome, Write
-from skytally.core.records import Benchmark, Caller, Counters, Labels, Previous, Receipt, Rejection, Sample
+from skytally.core.records import NULL, Benchmark, Caller, Counters, Labels, Previous, Receipt, Rejection, Sample
 from skytally.core.timestamps import each_in_ms, ms_of_seconds, to_ms
 
 # A vm's agent samples at each end of a month. After a longer interval it had lost its state: a gap in the coverage.
@@ -174,7 +174,7 @@ class Item(Struct, gc=False):
             if 0 < version - previous_ms <= LONGEST_INTERVAL_MS:
                 interval = interval_document(sample, counted, previous, boot, now)
                 self.writes.append(Write("interval", f"{boot.label}-{previous_ms}", version, interval))
-        if register.has_benchmark(boot.boot_id, bytes(sample.benchmark), version):
+        if sample.benchmark == NULL or register.has_benchmark(boot.boot_id, bytes(sample.benchmark), version):
             return
         try:
             benchmark = samples.benchmark_of(sample, now)
