@@ -54,6 +54,13 @@ def test_who_is_not_heard_of_for_longest_is_forgotten_first():
     assert len(buckets._buckets) == 3
 
 
+def test_whoever_does_not_come_back_takes_no_memory():
+    buckets = Buckets(1)
+    for stranger in range(100):
+        buckets.wait_seconds(str(stranger), NOW + stranger * SECOND)
+    assert len(buckets._buckets) == BURST_SECONDS
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=300))
 def test_no_caller_ever_gets_more_than_burst_and_rate(calls):
     buckets, now, let = Buckets(1), NOW, dict.fromkeys("abc", 0)

@@ -1,19 +1,21 @@
 """Rate limits: a bounded number of token buckets, one per caller, in this process alone.
 
-A bucket holds the calls of a minute, so that ten thousand vms behind one address may boot together. If there are more
-callers than buckets, the bucket unused for longest is dropped; a dropped bucket comes back full.
+A bucket holds the calls of a minute, so that ten thousand vms behind one address may boot together. A bucket that was
+not used for a minute is full again, so it is dropped. If there are more callers than buckets, the bucket unused for
+longest is dropped; a dropped bucket comes back full.
 """
 
 import ipaddress
 import math
 import secrets
 from collections import OrderedDict
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 
 CLAIMING = "secret_claim"
 BURST_SECONDS = 60
+BURST = timedelta(seconds=BURST_SECONDS)
 MAX_BUCKETS = 20_000
 # A holder of one IPv6 address usually holds its whole /64.
 IPV6_PREFIX = 64
@@ -33,9 +35,13 @@ class Buckets:
         calls = min(capacity, calls + max(0.0, (now - filled_at).total_seconds()) * self._calls_per_second)
         is_allowed = calls >= 1
         self._buckets[caller] = (calls - 1 if is_allowed else calls, max(filled_at, now))
-        if len(self._buckets) > self._max_buckets:
+        while len(self._buckets) > self._max_buckets or self._is_oldest_full(now):
             self._buckets.popitem(last=False)
         return 0 if is_allowed else math.ceil((1 - calls) / self._calls_per_second)
+
+    def _is_oldest_full(self, now: datetime) -> bool:
+        _, filled_at = next(iter(self._buckets.values()))
+        return now - filled_at >= BURST
 
 
 @lru_cache(MAX_BUCKETS)
