@@ -1,7 +1,8 @@
-"""Every function in one process, on SQLite and files: `make serve`.
+"""Every function on one port, on SQLite and files: `make serve`.
 
-Runs each folder of functions/ through functions-framework, as a platform would, behind one port; the timer functions
-run on their schedules. State, keys and tokens live under SKYTALLY_HOME. `--port 0` takes any free port.
+Runs each folder of functions/ through functions-framework, as a platform would; the timer functions run on their
+schedules. Some processes share the port, and each has all functions. State, keys and tokens live under SKYTALLY_HOME.
+`--port 0` takes any free port.
 """
 
 import argparse
@@ -9,12 +10,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 from urllib.parse import urlsplit
 
 from cronsim import CronSim
@@ -24,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from skytally.access import tokens
 from skytally.adapters.keys_files import KeyFiles
 from skytally.app import asgi, wiring
+from skytally.app.processes import Processes, parent_sentinel
 from skytally.core import clock, logs
 from skytally.core.config import Config
 from skytally.core.errors import SkytallyError
@@ -31,12 +34,16 @@ from skytally.core.records import Caller
 from skytally.deployment.catalog import FUNCTIONS, service_of
 from skytally.http import web
 from skytally.http.http_error import HttpError
+from skytally.http.shared_listener import Share, no_connections
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 4
+# SQLite has one writer at a time.
+MOST_PROCESSES = 4
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104
 log = logging.getLogger("skytally")
+T = TypeVar("T")
 
 
 class AllFunctions:
@@ -116,9 +123,9 @@ def names_of(config: Config, host: str) -> frozenset[str]:
     return (THIS_MACHINE | {name for name in names if name}) - ANY_ADDRESS
 
 
-async def run_timers(functions: AllFunctions) -> None:
+async def run_timers(functions: AllFunctions, schedules: Mapping[str, str]) -> None:
     """Call each timer function when its schedule says so, with the empty body that a platform's timer sends."""
-    due = {f.name: CronSim(f.schedule, _now()) for f in FUNCTIONS if f.schedule}
+    due = {name: CronSim(schedule, _now()) for name, schedule in schedules.items()}
     upcoming = {name: next(times) for name, times in due.items()}
     while upcoming:
         name = min(upcoming, key=lambda n: upcoming[n])
@@ -185,44 +192,103 @@ def say(line: str, stream: TextIO) -> None:
         print(line, file=stream, flush=True)
 
 
-def serve(config: Config, host: str, port: int) -> None:
-    """Return until SIGTERM or SIGINT, then let what is in flight finish, for at most `STOP_SECONDS`."""
+def serve(config: Config, host: str, port: int, processes: int) -> int:
+    """Serve until SIGTERM or SIGINT, then let what is in flight finish, for at most `STOP_SECONDS`.
+
+    Return the exit code.
+    """
     functions = AllFunctions()
+    for function in FUNCTIONS:
+        functions.app(function.service)
     listener = asgi.listen(host, port)
-    address = f"http://{host}:{listener.getsockname()[1]}"
     app = NamedHere(functions, names_of(config, host)) if config.open_dashboard else functions
-    server = asgi.server(app, STOP_SECONDS, asgi.bounds_of(config), stopping=threading.Event())
 
-    async def main() -> None:
-        for function in FUNCTIONS:
-            functions.app(function.service)
-        wiring.documents()
-        timers = asyncio.create_task(run_timers(functions))
-        say(f"ready {address}/function/dashboard", sys.stdout)
+    open_connections = no_connections(processes)
+
+    def work(number: int, ready: Callable[[], None]) -> None:
+        share = Share(open_connections, number) if processes > 1 else None
+        server = asgi.server(app, STOP_SECONDS, asgi.bounds_of(config), stopping=threading.Event(), share=share)
+        schedules = {function.name: function.schedule for function in FUNCTIONS if function.schedule and number == 0}
+
+        async def serve_here() -> None:
+            wiring.documents()
+            timers = asyncio.create_task(run_timers(functions, schedules))
+            stop_without_parent(server)
+            ready()
+            await server.serve(sockets=[listener])
+            timers.cancel()
+
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(serve_here())
+
+    def announce() -> None:
+        say(f"ready http://{host}:{listener.getsockname()[1]}/function/dashboard", sys.stdout)
         say(f"tokens for the dashboard and the scheduler: {config.home_path / 'tokens'}", sys.stderr)
-        await server.serve(sockets=[listener])
-        timers.cancel()
 
-    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(main())
+    if processes > 1:
+        return Processes(lambda number, ready: or_exit(lambda: work(number, ready)), processes).run(announce)
+    work(0, announce)
+    return 0
 
 
-def main() -> None:
-    """Parse the command line, prepare the state, serve."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on (default PORT, else 8080)")
-    options = parser.parse_args()
-    logs.to_stream()
-    os.umask(0o077)
+def stop_without_parent(server: asgi.Server) -> None:
+    """Stop a server once the parent of its process is gone, if that has one."""
+    loop, sentinel = asyncio.get_running_loop(), parent_sentinel()
+    if sentinel is None:
+        return
+
+    def stop() -> None:
+        loop.remove_reader(sentinel)
+        server.handle_exit(signal.SIGTERM, None)
+
+    loop.add_reader(sentinel, stop)
+
+
+def or_exit(call: Callable[[], T]) -> T:
+    """Return what a call returns; end the process with one sentence for a setting or a machine that is wrong."""
     try:
-        config = Config.from_env()
-        first_start(config)
-        serve(config, options.host, config.port if options.port is None else options.port)
+        return call()
     except SkytallyError as error:
         sys.exit(f"skytally: {error.for_operator}")
     except OSError as error:
         sys.exit(f"skytally: {error.filename or 'this machine'}: {error.strerror}")
+
+
+def start(host: str, port: int | None, processes: int) -> int:
+    """Prepare the state and serve; return the exit code."""
+    config = Config.from_env()
+    first_start(config)
+    return serve(config, host, config.port if port is None else port, processes)
+
+
+def main() -> None:
+    """Parse the command line, and serve."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default PORT, else 8080)")
+    parser.add_argument(
+        "--processes",
+        type=count_of_processes,
+        default=default_processes(),
+        help=f"how many processes share the port (default one a core, {MOST_PROCESSES} at most)",
+    )
+    options = parser.parse_args()
+    logs.to_stream()
+    os.umask(0o077)
+    sys.exit(or_exit(lambda: start(options.host, options.port, options.processes)))
+
+
+def default_processes() -> int:
+    """Return a process a core, and no more than one store's writer can serve."""
+    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+
+
+def count_of_processes(text: str) -> int:
+    """Return a positive number; argparse tells the caller of any other text."""
+    count = int(text)
+    if count < 1:
+        raise ValueError
+    return count
 
 
 if __name__ == "__main__":

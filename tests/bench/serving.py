@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from localstack.serve import default_processes
 from tests.bench.load import Load
 from tests.support.local_server import Server
 
@@ -14,9 +15,9 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 @contextlib.contextmanager
 def serving(home: Path | None = None, **settings: str) -> Iterator[Server]:
-    """Run the local server for as long as the caller needs it, on a fresh state or on the caller's."""
+    """Run the local server as `make serve` does, for as long as a caller needs it, on a fresh state or the caller's."""
     with tempfile.TemporaryDirectory(prefix="skytally-bench-") as folder:
-        server = Server(home or Path(folder), **settings).start()
+        server = Server(home or Path(folder), default_processes(), **settings).start()
         try:
             yield server
         finally:

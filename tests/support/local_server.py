@@ -25,15 +25,16 @@ class Answer:
 
 
 class Server:
-    """`make serve` as a process that can be killed and started again on the same state and port."""
+    """`make serve` as one process that can be killed and started again on the same state and port; or as several."""
 
-    def __init__(self, home: Path, **environment: str) -> None:
-        self.home, self.port = home, 0
+    def __init__(self, home: Path, processes: int = 1, **environment: str) -> None:
+        self.home, self.port, self._processes = home, 0, processes
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SKYTALLY_")}
         self._environment = {**clean, "SKYTALLY_HOME": str(home), **environment}
 
     def start(self) -> "Server":
         command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", str(self.port)]
+        command += ["--processes", str(self._processes)]
         with (self.home / "server.log").open("a") as log:
             self._process = subprocess.Popen(
                 command, env=self._environment, stdout=subprocess.PIPE, stderr=log, text=True

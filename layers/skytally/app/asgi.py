@@ -33,6 +33,7 @@ from skytally.core.errors import Misconfigured, Unavailable
 from skytally.http import connections, web, workers
 from skytally.http.connections import Bounds
 from skytally.http.http_error import too_many
+from skytally.http.shared_listener import Share, SharedListener
 from skytally.http.web import Reply, error_reply
 from skytally.operation import timer
 
@@ -149,15 +150,40 @@ async def lifespan(receive: Receive, send: Send) -> None:
 class Server(uvicorn.Server):
     """A server that listens a moment longer after a stop signal, answers requests in flight, and ends the process."""
 
-    def __init__(self, config: uvicorn.Config, stopping: threading.Event, linger_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stopping: threading.Event, linger_seconds: float, *, share: Share | None
+    ) -> None:
         super().__init__(config)
-        self._stopping, self._linger_seconds = stopping, linger_seconds
+        self._stopping, self._linger_seconds, self._share = stopping, linger_seconds, share
+        self._shared: list[SharedListener] = []
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped; then end threads that still run, since nobody waits for their answers."""
         spare_garbage_collection()
         await super().serve(sockets)
         _later(LEAVE_SECONDS, os._exit, 0)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections: all, or this process's share."""
+        if self._share is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self._shared = [
+            SharedListener(listener, self._share, lambda: len(self.server_state.connections), self._protocol)
+            for listener in sockets or ()
+        ]
+        self.servers = [*self._shared]  # type: ignore[list-item]
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is due ten times a second; return whether to stop."""
+        for listener in self._shared:
+            listener.tell()
+        return await super().on_tick(counter)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop after a moment, or at once after a second signal."""
@@ -186,9 +212,18 @@ def _later(seconds: float, call: Callable[..., object], *arguments: object) -> N
 
 
 def server(
-    app: ASGIApp, stop_seconds: int, bounds: Bounds, *, stopping: threading.Event, linger_seconds: float = 0
+    app: ASGIApp,
+    stop_seconds: int,
+    bounds: Bounds,
+    *,
+    stopping: threading.Event,
+    linger_seconds: float = 0,
+    share: Share | None = None,
 ) -> Server:
-    """Return the server of all processes: at SIGTERM it answers requests in flight and the process ends with 0."""
+    """Return the server of all processes: at SIGTERM it answers requests in flight and the process ends with 0.
+
+    With a share other processes take connections from the same listener.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -203,7 +238,7 @@ def server(
         proxy_headers=False,
         log_config=None,
     )
-    uvicorn_server = Server(config, stopping, linger_seconds)
+    uvicorn_server = Server(config, stopping, linger_seconds, share=share)
     # Uvicorn handles signals only while it serves, and raises them again at its end. After a signal before that it must
     # not begin to serve.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -8,23 +8,36 @@ store sees it. A write whose result is unknown makes its own caller's batch Unav
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from skytally.core import logs, storable
 from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Write
 
 P = TypeVar("P")
-Batch = tuple[Sequence[Write], Future[list[Outcome]]]
 WriteResult = Outcome | Unavailable
 
 
-class CommitQueue(Generic[P]):
-    """Threads that `prepare` waiting writes and hand them to `commit`, which returns their results in order.
+def _nothing() -> None:
+    """Wait for nobody."""
 
-    If `commit` raises, the result of all its writes is unknown.
+
+class Batch(Struct, Generic[P], frozen=True):
+    """One caller's prepared writes, None for each that cannot be stored, and the future that gets their outcomes."""
+
+    prepared: list[P | None]
+    future: Future[list[Outcome]]
+
+
+class CommitQueue(Generic[P]):
+    """Writes that their callers `prepare`, and threads that `commit` what waits and get the results in order.
+
+    If `commit` raises, the result of all its writes is unknown. With something to commit a thread calls `take_turn`,
+    which may wait for other processes, and only then takes all that waits.
     """
 
     def __init__(
@@ -34,9 +47,11 @@ class CommitQueue(Generic[P]):
         *,
         writers: int,
         most_writes: int,
+        take_turn: Callable[[], None] = _nothing,
     ) -> None:
         self._prepare, self._commit, self._most_writes = prepare, commit, most_writes
-        self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._take_turn = take_turn
+        self._waiting: queue.SimpleQueue[Batch[P] | None] = queue.SimpleQueue()
         self._closed = False
         self._writers = [
             threading.Thread(target=self._write_forever, name="documents-writer", daemon=True) for _ in range(writers)
@@ -47,12 +62,13 @@ class CommitQueue(Generic[P]):
     def put(self, writes: Sequence[Write]) -> Future[list[Outcome]]:
         """Queue documents for the next commit; the future returns their outcomes."""
         future: Future[list[Outcome]] = Future()
+        prepared = [self._prepared(write) for write in writes]
         if self._closed:
             future.set_exception(Unavailable("the document store is shutting down: ask again"))
-        elif writes:
-            self._waiting.put((writes, future))
+        elif any(candidate is not None for candidate in prepared):
+            self._waiting.put(Batch(prepared, future))
         else:
-            future.set_result([])
+            future.set_result([Outcome.REJECTED] * len(prepared))
         return future
 
     def close(self) -> None:
@@ -64,29 +80,26 @@ class CommitQueue(Generic[P]):
 
     def _write_forever(self) -> None:
         while batches := self._next_batches():
-            results = iter(self._results([write for writes, _ in batches for write in writes]))
-            for writes, future in batches:
-                _answer(future, [next(results) for _ in writes])
+            prepared = [candidate for batch in batches for candidate in batch.prepared if candidate is not None]
+            results = iter(self._committed(prepared))
+            for batch in batches:
+                _answer(batch, results)
 
-    def _next_batches(self) -> list[Batch]:
-        """Return the next batch and all that arrived meanwhile; return none after `close`, for each writer in turn."""
+    def _next_batches(self) -> list[Batch[P]]:
+        """Return the next batch and all that arrived until this thread's turn; none after `close`, for each writer."""
         batch = self._waiting.get()
-        batches: list[Batch] = []
+        if batch is not None:
+            self._take_turn()
+        batches: list[Batch[P]] = []
         size = 0
         while batch is not None:
             batches.append(batch)
-            size += len(batch[0])
+            size += len(batch.prepared)
             if size >= self._most_writes or self._waiting.empty():
                 return batches
             batch = self._waiting.get()
         self._waiting.put(None)
         return batches
-
-    def _results(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
-        prepared = [self._prepared(write) for write in writes]
-        storable_writes = [candidate for candidate in prepared if candidate is not None]
-        results = iter(self._committed(storable_writes) if storable_writes else ())
-        return [Outcome.REJECTED if candidate is None else next(results) for candidate in prepared]
 
     def _prepared(self, write: Write) -> P | None:
         """Return a prepared write, or None for one that cannot be stored."""
@@ -112,12 +125,13 @@ class CommitQueue(Generic[P]):
             return [outage] * len(prepared)
 
 
-def _answer(future: Future[list[Outcome]], results: Sequence[WriteResult]) -> None:
-    """Complete a caller's future, unless the caller has cancelled it."""
-    if not future.set_running_or_notify_cancel():
+def _answer(batch: Batch[P], committed: Iterator[WriteResult]) -> None:
+    """Complete a caller's future with the next results, unless the caller has cancelled it."""
+    results = [Outcome.REJECTED if candidate is None else next(committed) for candidate in batch.prepared]
+    if not batch.future.set_running_or_notify_cancel():
         return
     for result in results:
         if isinstance(result, Unavailable):
-            future.set_exception(result)
+            batch.future.set_exception(result)
             return
-    future.set_result([result for result in results if isinstance(result, Outcome)])
+    batch.future.set_result([result for result in results if isinstance(result, Outcome)])

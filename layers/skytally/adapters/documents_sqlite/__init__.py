@@ -14,9 +14,10 @@ An unreadable row is skipped and noted, whatever somebody wrote into the file by
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,10 @@ D = TypeVar("D", bound=Document)
 S = TypeVar("S", int, range)
 
 BUSY_SECONDS = 8.0
+# How often a writer looks whether another process has committed.
+TURN_SECONDS = 0.0002
+# The bits of an error code that an extended one shares with it.
+PRIMARY_CODE = 0xFF
 COMMIT_WRITES = 20_000
 PAGE_KEYS = 500
 PAGE_ROWS = 5_000
@@ -54,13 +59,15 @@ class SqliteDocuments:
         self._writing: sqlite3.Connection | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         self._make_tables()
-        self._commits = CommitQueue(_prepare, self._commit, writers=1, most_writes=COMMIT_WRITES)
+        self._commits = CommitQueue(
+            _prepare, self._commit, writers=1, most_writes=COMMIT_WRITES, take_turn=self._take_turn
+        )
         self._notes = Notes(self.write)
 
     def close(self) -> None:
         """Finish queued writes and close the file."""
         self._commits.close()
-        _close(self._writing)
+        self._end_writing()
         for connection in self._connections:
             connection.close()
 
@@ -249,16 +256,56 @@ class SqliteDocuments:
         finally:
             connection.close()
 
+    def _take_turn(self) -> None:
+        """Begin the next commit's transaction; `_commit` tries again, and tells of a failure."""
+        with suppress(sqlite3.Error, Unavailable):
+            self._begin()
+
+    def _begin(self) -> sqlite3.Connection:
+        """Return the writer's connection in a transaction."""
+        if self._writing is None:
+            self._writing = self._connect()
+            self._writing.execute("PRAGMA busy_timeout = 0")
+        if not self._writing.in_transaction:
+            _begin_soon(self._writing)
+        return self._writing
+
     def _commit(self, writes: list[PreparedWrite]) -> list[Outcome]:
         """Write all documents in one transaction."""
         try:
-            self._writing = self._writing or self._connect()
-            with _transaction(self._writing):
-                return commits.apply(self._writing, writes)
+            connection = self._begin()
+            outcomes = commits.apply(connection, writes)
+            connection.execute("COMMIT")
         except sqlite3.Error as error:
-            _close(self._writing)
-            self._writing = None
+            self._end_writing()
             raise Unavailable("the document store did not keep this: ask again") from error
+        except BaseException:
+            self._end_writing()
+            raise
+        return outcomes
+
+    def _end_writing(self) -> None:
+        """Close the writer's connection in whatever state, which rolls back; the next commit opens another."""
+        if self._writing is not None:
+            self._writing.close()
+            self._writing = None
+
+
+def _begin_soon(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that writes, soon after the other processes' are over; the connection itself must not wait.
+
+    SQLite waits for longer and longer, so while others commit one after the other a writer would starve.
+    """
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(TURN_SECONDS)
+        else:
+            return
 
 
 def _prepare(write: Write) -> PreparedWrite:
@@ -299,9 +346,3 @@ class _transaction:  # noqa: N801
             self._connection.execute("COMMIT")
         elif self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-
-
-def _close(connection: sqlite3.Connection | None) -> None:
-    """Close a connection in whatever state; the next batch opens another."""
-    if connection is not None:
-        connection.close()
