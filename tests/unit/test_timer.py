@@ -74,26 +74,68 @@ def test_of_many_callers_one_works_also_where_there_was_a_round_before(documents
     race(documents, NOW + 60 * SECOND)
 
 
-def test_a_round_frees_what_a_failed_round_before_it_has_read(documents):
-    class Evidence:
-        pass
+class Evidence:
+    """What a round has read."""
 
-    kept = []
 
-    def fail(_):
-        evidence = Evidence()
-        kept.append(weakref.ref(evidence))
-        raise Unavailable("the store is away")
+class Outage(Unavailable):
+    """An outage that can be watched."""
 
+
+@contextlib.contextmanager
+def without_garbage_collection():
     gc.collect()
     gc.disable()
     try:
-        with contextlib.suppress(Unavailable):
-            run(documents, work=fail)
-        run(documents, NOW + 60 * SECOND)
-        assert kept[0]() is None
+        yield
     finally:
         gc.enable()
+
+
+def failing(kept, wake=None):
+    """Return the work of a round that reads, fails, and notes its failure as rounds of several checks do."""
+
+    def check(outages):
+        evidence = Evidence()
+        kept.append(weakref.ref(evidence))
+        try:
+            [].pop()
+        except IndexError:
+            error = Outage("the store is away")
+            kept.append(weakref.ref(error))
+            outages.append(error)
+            raise error from None
+
+    def work(_):
+        outages = []
+        with contextlib.suppress(Outage):
+            check(outages)
+        if wake is not None:
+            wake.wait(20)
+        raise outages[0]
+
+    return work
+
+
+def test_a_failed_round_leaves_nothing_to_garbage_collection(documents):
+    kept = []
+    with without_garbage_collection():
+        with contextlib.suppress(Unavailable):
+            run(documents, work=failing(kept))
+        assert [seen() for seen in kept] == [None, None]
+
+
+def test_a_round_that_fails_after_its_end_leaves_nothing_to_garbage_collection(documents, hasty, monkeypatch):
+    pool = ThreadPoolExecutor(1)
+    monkeypatch.setattr(timer, "THREADS", pool)
+    kept, wake = [], threading.Event()
+    with without_garbage_collection():
+        with contextlib.suppress(Unavailable):
+            run(documents, work=failing(kept, wake))
+        assert [seen() is None for seen in kept] == [False, False]
+        wake.set()
+        pool.shutdown()
+        assert [seen() for seen in kept] == [None, None]
 
 
 def test_a_failure_is_on_record_and_the_last_success_too(documents):

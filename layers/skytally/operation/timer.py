@@ -144,9 +144,7 @@ def run(name: str, work: Work, documents: Documents, min_seconds: int, clock: Ca
     round_ = _UnderWay(Deadline(clock, stops_at, ends_at), Future(), threading.Event())
     _under_way.add(round_)
     try:
-        error = _error(round_, work, countdown.left_seconds())
-        failure = _failure(name, error)
-        _free(error)
+        failure = _failure(name, round_, work, countdown.left_seconds())
         well_at = this.succeeded_at if failure else clock()
         ended = structs.replace(this, finished_at=clock(), succeeded_at=well_at, error=failure and failure.message)
         is_latest = _keep(ended, documents)
@@ -154,36 +152,41 @@ def run(name: str, work: Work, documents: Documents, min_seconds: int, clock: Ca
         round_.is_recorded.set()
         _under_way.discard(round_)
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure, round_  # The error references this frame, which must not reference the error: see `_freed`.
     if not is_latest:
         raise Unavailable(f"this round of {name} outlived its lease, and another has begun")
     return {"state": "done", **round_.counts.result()}
 
 
-def _error(round_: _UnderWay, work: Work, seconds: float) -> BaseException | None:
-    """Run a round's work in a thread; return what it raised, or Unavailable if it did not end in time, or None."""
-    THREADS.submit(copy_context().run, _work, round_, work)
+def _failure(name: str, round_: _UnderWay, work: Work, seconds: float) -> Unavailable | None:
+    """Run a round's work in a thread; return why it failed, also where it did not end in time, or None."""
+    THREADS.submit(copy_context().run, _work, name, round_, work)
     try:
-        return round_.counts.exception(seconds)
+        failure = round_.counts.exception(seconds)
     except TimeoutError:
         return Unavailable(f"this round took longer than {ENDS_SECONDS:.0f} s, and what it was waiting for is away")
     finally:
         round_.deadline.end()
+    assert failure is None or isinstance(failure, Unavailable)  # noqa: S101
+    return failure
 
 
-def _work(round_: _UnderWay, work: Work) -> None:
+def _work(name: str, round_: _UnderWay, work: Work) -> None:
     """Run the work unless the round is over already; a result after the round's end is dropped."""
     with suppress(InvalidStateError):
         try:
             round_.deadline.check()
             round_.counts.set_result(work(round_.deadline))
         except BaseException as error:  # noqa: BLE001  a round that crashes must not look as if it were still going on
-            round_.counts.set_exception(error)
+            round_.counts.set_exception(_freed(_unavailable(name, error)))
 
 
-def _failure(name: str, error: BaseException | None) -> Unavailable | None:
+def _unavailable(name: str, error: BaseException) -> Unavailable:
     """Return the error of a failed round; for a crash only the id of its log line."""
-    if error is None or isinstance(error, Unavailable):
+    if isinstance(error, Unavailable):
         return error
     if isinstance(error, SkytallyError):
         return Unavailable(error.message)
@@ -192,14 +195,17 @@ def _failure(name: str, error: BaseException | None) -> Unavailable | None:
     )
 
 
-def _free(error: BaseException | None) -> None:
-    """Drop the local values of the frames that an error and its causes passed.
+def _freed(error: Unavailable) -> Unavailable:
+    """Return an error without the frames that it and its causes passed.
 
     They hold all that the round has read, and reference the error: a cycle, and a server collects garbage rarely.
     """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def shuffled(items: Iterable[T], name: Callable[[T], str], now: datetime) -> list[T]:
