@@ -1,4 +1,4 @@
-"""Three server processes on one state: one that nobody ends, one that is killed, and one that is replaced.
+"""Three servers on one state: one that nobody ends, one that is killed, and one of two processes that is replaced.
 
 Each is what `make serve` runs. Clients take all of them, the first most often: what a server leaks is seen there.
 """
@@ -29,10 +29,10 @@ class Deployment:
 
     def start(self):
         """Start all three."""
-        self.steady, self.victim, self.replaced = (self._start_new() for _ in range(3))
+        self.steady, self.victim, self.replaced = (self._start_new(processes) for processes in (1, 1, 2))
 
-    def _start_new(self):
-        server = Server(self.home, **self._settings)
+    def _start_new(self, processes):
+        server = Server(self.home, processes, **self._settings)
         self._running.append(server)
         return started(server)
 
@@ -41,8 +41,9 @@ class Deployment:
         return (self.steady, self.victim, self.replaced)
 
     def pids(self):
-        """Return the processes of the servers that have started."""
-        return [server.pid for server in self.servers if server is not self.victim or not self._is_starting]
+        """Return the processes that answer of the servers that have started."""
+        started_ones = [server for server in self.servers if server is not self.victim or not self._is_starting]
+        return [pid for server in started_ones for pid in server.pids]
 
     def port(self):
         """Return the port of a server for the next request."""
@@ -77,7 +78,7 @@ class Deployment:
 
         Return its exit code, and how many requests were in flight when it got SIGTERM.
         """
-        new, old = await asyncio.to_thread(self._start_new), self.replaced
+        new, old = await asyncio.to_thread(self._start_new, 2), self.replaced
         self.replaced = new
         await asyncio.sleep(LEAVES_SECONDS)
         while self.in_flight[port_of(old)] > LEAVES_IN_FLIGHT:

@@ -15,7 +15,7 @@ import pytest
 from localstack import fleet
 from tests.functions.test_process import status_of
 from tests.support import builders
-from tests.support.local_server import Server
+from tests.support.local_server import Server, children
 from tests.support.slow_senders import ROOT, converse, head
 
 WITHIN_SECONDS = 20
@@ -56,11 +56,6 @@ def soon(is_so):
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.02)
-
-
-def children(pid):
-    """Return the children of a process."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def connections(pid, port):

@@ -49,8 +49,13 @@ class Server:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def pids(self) -> list[int]:
+        """Return the processes that answer."""
+        return children(self.pid) or [self.pid]
+
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End it as a crash would; several processes end soon after."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._process.stdout.close()
@@ -82,6 +87,11 @@ class Server:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, error.headers, error.read())
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that run."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def fleet(server, *options):
