@@ -18,8 +18,8 @@ help: ## list these targets
 run: $(READY) ## start everything on this machine and take it through a vm's life; PORT=8080
 	@$(BIN)/python localstack/run.py
 
-serve: $(READY) ## all functions on one port, on SQLite and files; PORT=8080 SKYTALLY_HOME=.skytally
-	@exec $(BIN)/python localstack/serve.py
+serve: $(READY) ## all functions on one port, on SQLite and files; PORT=8080 SKYTALLY_HOME=.skytally PROCESSES=2
+	@exec $(BIN)/python localstack/serve.py $(if $(PROCESSES),--processes $(PROCESSES))
 
 demo: $(READY) ## a server with a pretended fleet, jobs, secrets and a closed month on its page; PORT=8080
 	@$(BIN)/python -m localstack.demo

@@ -2,15 +2,20 @@
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from skytally.adapters import documents_sqlite
 from skytally.adapters.documents_sqlite import SqliteDocuments, commits
 from skytally.core.documents import Interval, Label
+from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Query, Write
+from tests.support.slow_senders import locked
 
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -159,3 +164,51 @@ def test_a_commit_that_fails_half_way_leaves_nothing_behind(tmp_path):
         with pytest.raises(Exception, match="did not keep this"):
             documents.write(writes).result()
         assert documents.count("interval") == 0
+
+
+def test_a_commit_waits_for_another_process_and_is_an_outage_if_that_takes_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents_sqlite, "BUSY_SECONDS", 0.3)
+    with contextlib.closing(SqliteDocuments(tmp_path / "documents.sqlite")) as documents:
+        with locked(tmp_path):
+            in_time = documents.write([label("a", 1, "a")])
+            assert not in_time.done()
+        assert in_time.result(10) == [Outcome.STORED]
+        with locked(tmp_path):
+            too_late = documents.write([label("b", 1, "b")])
+            with pytest.raises(Unavailable, match="did not keep this"):
+                too_late.result(10)
+        assert documents.write([label("c", 1, "c")]).result(10) == [Outcome.STORED]
+        assert documents.get_many("label", ["a", "b", "c"], Label) == [Label(boot_id="a"), None, Label(boot_id="c")]
+
+
+# Writes documents as fast as it can until all its numbers are stored, and says how many of them were.
+WRITER = """
+import sys
+from pathlib import Path
+from skytally.adapters.documents_sqlite import SqliteDocuments
+from skytally.core.documents import Label
+from skytally.core.ports import Outcome, Write
+documents = SqliteDocuments(Path(sys.argv[1]))
+futures = [documents.write([Write("label", f"{sys.argv[2]}-{n}", n, Label(boot_id="x"))]) for n in range(2_000)]
+same = [documents.write([Write("label", "one", n, Label(boot_id=sys.argv[2]), create=True)]) for n in range(50)]
+print(sum(future.result() == [Outcome.STORED] for future in futures))
+print(sum(future.result() == [Outcome.STORED] for future in same))
+documents.close()
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_write_at_the_same_time_lose_nothing_and_create_once(tmp_path):
+    path, writers = tmp_path / "documents.sqlite", ("a", "b", "c", "d")
+    with contextlib.ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", WRITER, path, writer], stdout=subprocess.PIPE, text=True)
+            )
+            for writer in writers
+        ]
+        said = [process.communicate(timeout=120)[0].split() for process in running]
+    assert [stored for stored, _ in said] == ["2000"] * len(writers)
+    assert sorted(created for _, created in said) == ["0", "0", "0", "1"]
+    with contextlib.closing(SqliteDocuments(path)) as documents:
+        assert documents.count("label") == 2_000 * len(writers) + 1

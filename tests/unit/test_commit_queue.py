@@ -95,6 +95,25 @@ def test_a_store_that_is_away_is_away_for_all_and_the_next_commit_goes_on(commit
     assert queue.put([label("b")]).result(10) == [STORED]
 
 
+def test_what_arrives_while_a_thread_waits_for_its_turn_shares_the_commit(commit_store):
+    waits, is_its_turn = threading.Event(), threading.Event()
+
+    def take_turn():
+        waits.set()
+        assert is_its_turn.wait(10)
+
+    commit_store.may_go_on.set()
+    with contextlib.closing(
+        CommitQueue(prepare, commit_store.commit, writers=1, most_writes=100, take_turn=take_turn)
+    ) as queue:
+        futures = [queue.put([label("a")])]
+        assert waits.wait(10)
+        futures += [queue.put([label(key)]) for key in "bc"]
+        is_its_turn.set()
+        assert [future.result(10) for future in futures] == [[STORED]] * 3
+    assert commit_store.commits == [["a", "b", "c"]]
+
+
 def test_an_outage_lets_go_of_the_requests_that_it_meets():
     """They are gone with their answers, not with the next collection of garbage."""
 
