@@ -49,7 +49,7 @@ def main() -> None:
     wiring.objects = lambda: store
     if "--mutant" in sys.argv:
         claims.decide = check_then_delete
-    sys.argv = ["serve.py", "--port", sys.argv[1]]
+    sys.argv = ["serve.py", "--port", sys.argv[1], "--processes", "1"]
     serve.main()
 
 

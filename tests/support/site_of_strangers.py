@@ -101,7 +101,7 @@ class Site:
         self.environment = {**clean, "SKYTALLY_HOME": str(home), **settings}
 
     def start(self) -> None:
-        command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", str(self.port)]
+        command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", str(self.port), "--processes", "1"]
         with (self.home / "log").open("a") as log:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True

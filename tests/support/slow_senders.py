@@ -45,9 +45,9 @@ class Served:
 
 @contextmanager
 def served(home, **settings):
-    """Run the local server on a state folder."""
+    """Run the local server on a state folder, as one process: its limits are counted."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SKYTALLY_")}
-    command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0"]
+    command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--port", "0", "--processes", "1"]
     with (
         (home / "server.log").open("a") as log,
         subprocess.Popen(
