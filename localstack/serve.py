@@ -280,7 +280,9 @@ def main() -> None:
 
 def default_processes() -> int:
     """Return a process a core, and no more than one store's writer can serve."""
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    # Not every system says which cores a process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_PROCESSES)
 
 
 def count_of_processes(text: str) -> int:
