@@ -263,9 +263,7 @@ class SqliteDocuments:
 
     def _begin(self) -> sqlite3.Connection:
         """Return the writer's connection in a transaction."""
-        if self._writing is None:
-            self._writing = self._connect()
-            self._writing.execute("PRAGMA busy_timeout = 0")
+        self._writing = self._writing or self._connect()
         if not self._writing.in_transaction:
             _begin_soon(self._writing)
         return self._writing
@@ -292,20 +290,28 @@ class SqliteDocuments:
 
 
 def _begin_soon(connection: sqlite3.Connection) -> None:
-    """Begin a transaction that writes, soon after the other processes' are over; the connection itself must not wait.
+    """Begin a transaction that writes, soon after the one that another process or thread has begun is over.
 
-    SQLite waits for longer and longer, so while others commit one after the other a writer would starve.
+    SQLite itself waits for longer and longer, so while others commit one after the other a writer would starve.
     """
     until = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while not _has_begun(connection, until):
             time.sleep(TURN_SECONDS)
-        else:
-            return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1_000:.0f}")
+
+
+def _has_begun(connection: sqlite3.Connection, until: float) -> bool:
+    """Try to begin a transaction that writes; return False if another one is under way, or raise that after a time."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            raise
+        return False
+    return True
 
 
 def _prepare(write: Write) -> PreparedWrite:
@@ -339,7 +345,7 @@ class _transaction:  # noqa: N801
         self._connection = connection
 
     def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
+        _begin_soon(self._connection)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
