@@ -258,6 +258,49 @@ def test_a_folder_that_is_not_the_one_that_was_opened_is_an_outage_until_it_is_b
     assert list(files.list("prep/")) == ["prep/1/a", "prep/2/b"]
 
 
+def first_time(monkeypatch, owner, name, meanwhile):
+    """Let something happen within the first call of a function of the system: behind it, or behind its failure."""
+    call = getattr(owner, name)
+
+    def called(*arguments, **options):
+        try:
+            return call(*arguments, **options)
+        finally:
+            monkeypatch.undo()
+            meanwhile()
+
+    monkeypatch.setattr(owner, name, called)
+
+
+def test_a_disk_that_comes_back_during_a_get_has_the_object(files, root, away, monkeypatch):
+    files.create("prep/1/a", b"x")
+    replaced_by_an_empty_one(root, away)
+    first_time(monkeypatch, Path, "read_bytes", lambda: comes_back(root, away))
+    assert files.get("prep/1/a") == b"x"
+
+
+def test_a_disk_that_comes_back_during_a_listing_is_an_outage(files, root, away):
+    files.create("prep/1/a", b"x")
+    files.create("prep/2/b", b"x")
+    replaced_by_an_empty_one(root, away)
+    (root / "prep").mkdir()
+    (root / "prep" / "0").write_text("the folder of no store")
+    listing = files.list("prep/")
+    with pytest.raises(Unavailable):  # noqa: PT012
+        next(listing)
+        comes_back(root, away)
+        list(listing)
+
+
+def test_a_disk_that_goes_during_a_create_has_not_got_the_object(files, root, away, monkeypatch):
+    files.create("prep/1/a", b"x")
+    first_time(monkeypatch, Path, "read_bytes", lambda: replaced_by_an_empty_one(root, away))
+    with pytest.raises(Unavailable):
+        files.create("prep/2/b", b"lost at the remount")
+    comes_back(root, away)
+    assert list(files.list("prep/")) == ["prep/1/a"]
+
+
 @pytest.mark.parametrize("open_store", [lambda files: list(files.list("")), CALLS["get what never was"]])
 def test_a_process_that_has_only_read_knows_the_folder_too(files, root, away, open_store):
     FilesystemObjects(root).create("prep/1/a", b"x")
