@@ -67,8 +67,8 @@ MOST_PAYLOAD_BYTES = 1_500_000
 def parse_report(body: bytes, kind: type[T]) -> T:
     """Return a report of many items; an item that is JSON and yet undecodable becomes null, and costs only itself.
 
-    Examples are numbers beyond all floats, half a surrogate pair, and thousands of brackets. Raise Malformed for what
-    is no report at all.
+    Examples are numbers beyond all floats, half a surrogate pair, bytes that are no UTF-8, and thousands of brackets.
+    Raise Malformed for what is no report at all.
     """
     try:
         return parse(body, kind)
@@ -82,7 +82,8 @@ def parse_report(body: bytes, kind: type[T]) -> T:
 def _repaired(body: bytes) -> bytes | None:
     """Return a report with null in place of each undecodable item, or None if it has no such item."""
     try:
-        report = json.loads(body, parse_int=_whole)
+        # Bytes that are no UTF-8 become halves of surrogate pairs, and so undecodable in their item alone.
+        report = json.loads(body.decode(errors="surrogateescape"), parse_int=_whole)
         if not isinstance(report, dict):
             return None
         lists = {name: items for name, items in report.items() if isinstance(items, list)}
