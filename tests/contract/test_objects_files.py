@@ -3,6 +3,7 @@ nothing left over, and nothing seen that is not an object.
 """
 
 import contextlib
+import errno
 import os
 import re
 import resource
@@ -76,10 +77,11 @@ def test_a_folder_s_name_is_synced_once_as_long_as_it_is_the_same_folder(files, 
     assert synced_by("mark/20261125/c") == ["/mark/20261125", "/mark", ""]
 
 
-def test_known_folders_hold_no_more_than_some_descriptors(files):
-    def descriptors():
-        return len(list(Path("/proc/self/fd").iterdir()))
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
+
+def test_known_folders_hold_no_more_than_some_descriptors(files):
     before = descriptors()
     for n in range(3 * durable.MOST_KNOWN):
         files.create(f"prep/{n:010}/a", b"")
@@ -88,6 +90,17 @@ def test_known_folders_hold_no_more_than_some_descriptors(files):
         files.delete(f"prep/{n:010}/a")
         files.create(f"prep/{n:010}/a", b"")
     assert descriptors() - before <= durable.MOST_KNOWN
+
+
+def test_a_folder_that_cannot_be_looked_at_is_not_known_and_costs_no_descriptor(files, monkeypatch):
+    def stale(*_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    files.create("prep/1/a", b"")
+    before = descriptors()
+    monkeypatch.setattr(os.path, "samestat", stale)
+    assert [type(files.create(f"prep/2/{n}", b"")) for n in range(8)] == [Created] * 8
+    assert descriptors() == before
 
 
 def test_the_data_are_durable_before_the_name_and_the_name_before_the_answer(root, tmp_path):
