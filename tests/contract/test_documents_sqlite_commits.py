@@ -89,6 +89,30 @@ def test_a_row_whose_version_no_number_can_follow_stays_and_its_neighbours_are_w
         assert documents.get_many("label", ["a", "b"], Label) == [Label(boot_id="a"), Label(boot_id="x")]
 
 
+CHANGES = st.builds(
+    interval, st.sampled_from("abcd"), st.integers(0, 3), st.integers(0, 1_000_000), st.integers(0, 24 * 4)
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.lists(CHANGES, min_size=1, max_size=8), min_size=1, max_size=5))
+def test_sums_that_were_kept_follow_every_batch_of_every_process(tmp_path_factory, batches):
+    path = tmp_path_factory.mktemp("store") / "documents.sqlite"
+    window = Query(index="interval", from_at=MIDNIGHT, until_at=MIDNIGHT + 120 * HOUR, by=("cloud",), sums=("core_ms",))
+    newest: dict[str, Write] = {}
+    with contextlib.closing(SqliteDocuments(path)) as ours, contextlib.closing(SqliteDocuments(path)) as others:
+        for n, batch in enumerate(batches):
+            for write in batch:
+                if write.key not in newest or newest[write.key].version <= write.version:
+                    newest[write.key] = write
+            (ours, others)[n % 2].write(batch).result()
+            for documents in (ours, others):
+                (row,) = documents.table(window)
+                hours = [row["core_ms"] for row in documents.series(window, HOUR)]
+                expected = sum(write.document.core_ms for write in newest.values())
+                assert (row["core_ms"], sum(hours)) == (expected, expected)
+
+
 DAY_SUM = Query(index="interval", from_at=MIDNIGHT, until_at=MIDNIGHT + 24 * HOUR, by=("cloud",), sums=("core_ms",))
 EARLIER_TRIGGERS = """
 CREATE TABLE interval_day_kept (day INTEGER PRIMARY KEY);

@@ -3,6 +3,7 @@ nothing left over, and nothing seen that is not an object.
 """
 
 import contextlib
+import errno
 import os
 import re
 import resource
@@ -76,10 +77,11 @@ def test_a_folder_s_name_is_synced_once_as_long_as_it_is_the_same_folder(files, 
     assert synced_by("mark/20261125/c") == ["/mark/20261125", "/mark", ""]
 
 
-def test_known_folders_hold_no_more_than_some_descriptors(files):
-    def descriptors():
-        return len(list(Path("/proc/self/fd").iterdir()))
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
+
+def test_known_folders_hold_no_more_than_some_descriptors(files):
     before = descriptors()
     for n in range(3 * durable.MOST_KNOWN):
         files.create(f"prep/{n:010}/a", b"")
@@ -88,6 +90,17 @@ def test_known_folders_hold_no_more_than_some_descriptors(files):
         files.delete(f"prep/{n:010}/a")
         files.create(f"prep/{n:010}/a", b"")
     assert descriptors() - before <= durable.MOST_KNOWN
+
+
+def test_a_folder_that_cannot_be_looked_at_is_not_known_and_costs_no_descriptor(files, monkeypatch):
+    def stale(*_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    files.create("prep/1/a", b"")
+    before = descriptors()
+    monkeypatch.setattr(os.path, "samestat", stale)
+    assert [type(files.create(f"prep/2/{n}", b"")) for n in range(8)] == [Created] * 8
+    assert descriptors() == before
 
 
 def test_the_data_are_durable_before_the_name_and_the_name_before_the_answer(root, tmp_path):
@@ -256,6 +269,49 @@ def test_a_folder_that_is_not_the_one_that_was_opened_is_an_outage_until_it_is_b
     assert files.get("prep/1/a") == b"x"
     assert isinstance(files.create("prep/2/b", b"kept"), Created)
     assert list(files.list("prep/")) == ["prep/1/a", "prep/2/b"]
+
+
+def first_time(monkeypatch, owner, name, meanwhile):
+    """Let something happen within the first call of a function of the system: behind it, or behind its failure."""
+    call = getattr(owner, name)
+
+    def called(*arguments, **options):
+        try:
+            return call(*arguments, **options)
+        finally:
+            monkeypatch.undo()
+            meanwhile()
+
+    monkeypatch.setattr(owner, name, called)
+
+
+def test_a_disk_that_comes_back_during_a_get_has_the_object(files, root, away, monkeypatch):
+    files.create("prep/1/a", b"x")
+    replaced_by_an_empty_one(root, away)
+    first_time(monkeypatch, Path, "read_bytes", lambda: comes_back(root, away))
+    assert files.get("prep/1/a") == b"x"
+
+
+def test_a_disk_that_comes_back_during_a_listing_is_an_outage(files, root, away):
+    files.create("prep/1/a", b"x")
+    files.create("prep/2/b", b"x")
+    replaced_by_an_empty_one(root, away)
+    (root / "prep").mkdir()
+    (root / "prep" / "0").write_text("the folder of no store")
+    listing = files.list("prep/")
+    with pytest.raises(Unavailable):  # noqa: PT012
+        next(listing)
+        comes_back(root, away)
+        list(listing)
+
+
+def test_a_disk_that_goes_during_a_create_has_not_got_the_object(files, root, away, monkeypatch):
+    files.create("prep/1/a", b"x")
+    first_time(monkeypatch, Path, "read_bytes", lambda: replaced_by_an_empty_one(root, away))
+    with pytest.raises(Unavailable):
+        files.create("prep/2/b", b"lost at the remount")
+    comes_back(root, away)
+    assert list(files.list("prep/")) == ["prep/1/a"]
 
 
 @pytest.mark.parametrize("open_store", [lambda files: list(files.list("")), CALLS["get what never was"]])

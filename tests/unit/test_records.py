@@ -1,6 +1,7 @@
 """Reports as they are decoded: an item that no decoder takes costs itself."""
 
 import json
+import time
 
 import msgspec
 import pytest
@@ -57,3 +58,32 @@ def test_what_no_decoder_takes_costs_its_item_alone_beside_numbers_of_any_length
 def test_a_report_whose_end_nobody_knows_is_refused(body):
     with pytest.raises(Malformed):
         records.parse_report(body, records.Samples)
+
+
+@pytest.mark.parametrize("odd", [b'"\xff"', b'"\xed\xa0\x80"', b'{"\xc3":1}'])
+def test_bytes_that_are_no_utf_8_cost_their_item_alone_beside_what_is_no_json(odd):
+    assert items_of(b'{"samples":[%s,NaN,{"vm":"\xc3\xa9"}]}' % odd) == [None, None, {"vm": "\xe9"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("items", ["7", "7,NaN"])
+def test_a_report_in_another_encoding_is_refused_whatever_its_items_are(encoding, items):
+    with pytest.raises(Malformed):
+        records.parse_report(f'{{"samples":[{items}]}}'.encode(encoding), records.Samples)
+
+
+@pytest.mark.parametrize("piece", [b'\\"', b"\\\\", b'"', b'"\\', b"[", b"x"])
+def test_a_deep_report_that_does_not_end_is_refused_in_a_moment(piece):
+    body = b'{"samples":[' + b"[" * 5_000 + b'"' + piece * 50_000
+    before_seconds = time.process_time()
+    with pytest.raises(Malformed):
+        records.parse_report(body, records.Samples)
+    assert time.process_time() - before_seconds < 3
+
+
+@pytest.mark.parametrize("last", [b"1", b"NaN"])
+def test_a_report_of_too_many_items_is_refused_in_a_moment(last):
+    before_seconds = time.process_time()
+    with pytest.raises(Malformed):
+        records.parse_report(b'{"samples":[' + b"[]," * 800_000 + last + b"]}", records.Samples)
+    assert time.process_time() - before_seconds < 1.5

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import random
 import sqlite3
+import tracemalloc
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -357,6 +358,53 @@ def test_a_report_read_in_one_pass_has_the_items_of_one_read_item_by_item(places
     ]
 
 
+# What may stand in a field that samples do not have, or take the place of one that they have.
+ODD_VALUES = [
+    b"null",
+    b"1e999",
+    b"-0",
+    b"1.0",
+    b"1e2",
+    b'"\\ud800"',
+    b'"\xff"',
+    b"9" * 400,
+    b"[" * 60 + b"]" * 60,
+    b"tru",
+]
+ODD_NAMES = [
+    b"vm",
+    b"cores",
+    b"uptime_seconds",
+    b"counters",
+    b"previous",
+    b"benchmark",
+    b"unknown",
+    b"\\u0076m",
+    b"\xff",
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    fields=st.lists(st.tuples(st.sampled_from(ODD_NAMES), st.sampled_from(ODD_VALUES)), max_size=3),
+    is_last=st.booleans(),
+    end=st.sampled_from([b"", b" \n", b"}", b"\0", b",", b"{}"]),
+)
+def test_a_bad_item_changes_nothing_about_its_neighbour(fields, is_last, end):
+    """A report of good samples is read in one pass, and one with a bad item beside them item by item."""
+    good, odd = msgspec.json.encode(sample()), b"".join(b',"%s":%s' % field for field in fields)
+    item = good[:-1] + odd + b"}" if is_last else b"{" + (odd[1:] + b"," if odd else b"") + good[1:]
+
+    def read(*items):
+        try:
+            return samples.parse(b'{"samples":[%s]}%s' % (b",".join(items), end))
+        except Malformed as error:
+            return error.code
+
+    alone, beside_null = read(item), read(item, b"null")
+    assert beside_null == alone if isinstance(alone, str) else beside_null[:-1] == alone
+
+
 def test_months_sum_to_the_last_counters(bench):
     vm = builders.FakeVm("vm-1", boot_at=datetime(2026, 8, 30, 7, 13, tzinfo=UTC))
     edges = [datetime(2026, month, 1, tzinfo=UTC) for month in (9, 10, 11)]
@@ -466,6 +514,31 @@ def test_a_benchmark_whose_commit_failed_does_not_count_as_stored(bench, monkeyp
             bench.report(second)
     assert bench.report(second).accepted == 1
     assert benchmark_version(bench) == timedelta(hours=2)
+
+
+def test_a_bad_benchmark_of_a_late_sample_is_refused_as_any_other_and_replaces_nothing(bench):
+    vm = builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=3))
+    first, late, last = hourly(vm, 3)
+    bench.report(first | {"benchmark": GOOD_BENCHMARK}, last | {"benchmark": GOOD_BENCHMARK})
+    for one in (late, last):
+        receipt = bench.report(one | {"benchmark": {"kernel": "k", "copies": 0}})
+        assert [one.code for one in receipt.rejected] == ["malformed_benchmark"]
+    version = benchmark_version(bench)
+    bench.report(last | {"benchmark": GOOD_BENCHMARK})
+    assert benchmark_version(bench) == version
+
+
+def test_a_long_benchmark_is_not_kept_in_memory(bench):
+    vms = [builders.FakeVm("vm-1", boot_at=NOW - timedelta(hours=n + 1)) for n in range(8)]
+    long = GOOD_BENCHMARK | {"a field of a later version": "x" * 500_000}
+    bench.report(sample())
+    tracemalloc.start()
+    for vm in vms:
+        assert bench.report(vm.sample(NOW) | {"benchmark": long}).accepted == 1
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(list(bench.documents.find("benchmark", BootBenchmark, {}))) == len(vms)
+    assert kept_bytes < 1_000_000
 
 
 def test_a_crash_over_one_sample_is_its_own_rejection(bench, monkeypatch):

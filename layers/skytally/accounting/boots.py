@@ -93,9 +93,12 @@ class Allowance:
 
 
 class StoredBenchmark(Struct):
-    """A boot's benchmark as this process stored it: at which uptime, and the newest uptime of a sample that had it."""
+    """A boot's benchmark as this process stored it: at which uptime, and the newest uptime of a sample that had it.
 
-    json: bytes
+    Its JSON may be as long as a report, so only the digest is kept.
+    """
+
+    digest: bytes
     stored_ms: int
     newest_ms: int
 
@@ -208,26 +211,26 @@ class Register:
         self._most_cores.update({cores.boot_id: cores.most_cores for cores in written})
 
     def has_benchmark(self, boot_id: str, benchmark: bytes, uptime_ms: int) -> bool:
-        """Return whether a sample's benchmark, as its JSON, needs no write: it counts as stored, or is an older one.
-
-        Query no store.
-        """
+        """Return whether a sample's benchmark, as its JSON, counts as stored. Query no store."""
         seen = self._benchmarks.get(boot_id)
-        if seen is None:
+        if seen is None or seen.digest != sha256(benchmark).digest():
             return False
-        if benchmark != seen.json:
-            is_older = uptime_ms < seen.newest_ms
-            if not is_older:
-                del self._benchmarks[boot_id]  # It is about to be replaced.
-            return is_older
         seen.newest_ms = max(seen.newest_ms, uptime_ms)
         return uptime_ms - seen.stored_ms < BENCHMARK_STORED_FOR_MS
+
+    def takes_benchmark(self, boot_id: str, uptime_ms: int) -> bool:
+        """Return whether a benchmark may be written: no later sample had another. Forget the one that it replaces."""
+        seen = self._benchmarks.get(boot_id)
+        if seen is not None and uptime_ms < seen.newest_ms:
+            return False
+        self._benchmarks.pop(boot_id, None)
+        return True
 
     def remember_benchmark(self, boot_id: str, benchmark: bytes, uptime_ms: int) -> None:
         """Cache a benchmark that is stored now, unless a later one is: commits may end out of order."""
         seen = self._benchmarks.get(boot_id)
         if seen is None or uptime_ms >= seen.newest_ms:
-            self._benchmarks[boot_id] = StoredBenchmark(benchmark, uptime_ms, uptime_ms)
+            self._benchmarks[boot_id] = StoredBenchmark(sha256(benchmark).digest(), uptime_ms, uptime_ms)
 
 
 def cores_write(cores: BootCores) -> Write:

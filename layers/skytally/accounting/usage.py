@@ -158,8 +158,9 @@ class Item(Struct, gc=False):
     def judge(self, caller: Caller, register: Register, most_cores: int | None, now: datetime) -> None:
         """Make the sample's writes: usage first, then the interval and the benchmark if it has them.
 
-        A benchmark that the register has is not written again. Raise SkytallyError for an impossible sample; a bad
-        benchmark is rejected alone. Without `most_cores` the sample needs no more cores than its boot is known to have.
+        A benchmark that the register has, or has a later one of, is not written. A bad one is rejected alone. Raise
+        SkytallyError for an impossible sample. Without `most_cores` the sample needs no more cores than its boot is
+        known to have.
         """
         sample, boot, version = self.sample, self.boot, ms_of_seconds(self.sample.uptime_seconds)
         check_owner(boot, sample.vm, caller.clouds[0])
@@ -178,7 +179,7 @@ class Item(Struct, gc=False):
             return
         try:
             benchmark = samples.benchmark_of(sample, now)
-            if benchmark is not None:
+            if benchmark is not None and register.takes_benchmark(boot.boot_id, version):
                 self.writes.append(Write("benchmark", boot.boot_id, version, benchmark_document(benchmark, boot)))
         except Exception as error:  # noqa: BLE001
             self.refused.append(batch.rejection(self.index, error))

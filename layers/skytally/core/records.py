@@ -55,10 +55,12 @@ def parse(body: bytes, kind: type[T]) -> T:
         raise malformed(error) from None
 
 
-# Strings, whose brackets nest nothing, and brackets.
-_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+# Strings, whose brackets nest nothing, and brackets. A string without an end is one too: else it would be read
+# again from each quote within it.
+_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 TOO_DEEP = 50
 MOST_DIGITS = 4_000
+MOST_ITEMS = 10_000
 # Matching brackets takes half a second per MiB.
 MOST_FLATTENED_BYTES = 1 << 20
 MOST_PAYLOAD_BYTES = 1_500_000
@@ -67,25 +69,28 @@ MOST_PAYLOAD_BYTES = 1_500_000
 def parse_report(body: bytes, kind: type[T]) -> T:
     """Return a report of many items; an item that is JSON and yet undecodable becomes null, and costs only itself.
 
-    Examples are numbers beyond all floats, half a surrogate pair, and thousands of brackets. Raise Malformed for what
-    is no report at all.
+    Examples are numbers beyond all floats, half a surrogate pair, bytes that are no UTF-8, and thousands of brackets.
+    Raise Malformed for what is no report at all.
     """
     try:
-        return parse(body, kind)
-    except Malformed:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise malformed(error) from None  # Its fields are at fault, and no item's JSON.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         repaired = _repaired(body)
         if repaired is None:
-            raise
+            raise malformed(error) from None
     return parse(repaired, kind) if repaired == body else parse_report(repaired, kind)
 
 
 def _repaired(body: bytes) -> bytes | None:
     """Return a report with null in place of each undecodable item, or None if it has no such item."""
     try:
-        report = json.loads(body, parse_int=_whole)
+        # Bytes that are no UTF-8 become halves of surrogate pairs, and so undecodable in their item alone.
+        report = json.loads(body.decode(errors="surrogateescape"), parse_int=_whole)
         if not isinstance(report, dict):
             return None
-        lists = {name: items for name, items in report.items() if isinstance(items, list)}
+        lists = {name: i for name, i in report.items() if isinstance(i, list) and len(i) <= MOST_ITEMS}
         repaired = {name: [item if _is_decodable(item) else None for item in items] for name, items in lists.items()}
         return None if repaired == lists else json.dumps(report | repaired, allow_nan=False).encode()
     except RecursionError:
@@ -360,13 +365,13 @@ def benchmark_of(sample: Sample) -> Benchmark | None:
 class Samples(Struct, frozen=True):
     """POST usage_report: up to 10 000 samples, each judged by itself."""
 
-    samples: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1, max_length=10_000)]
+    samples: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1, max_length=MOST_ITEMS)]
 
 
 class GoodSamples(Struct, frozen=True):
     """The same with nothing but good samples, which is read in one pass."""
 
-    samples: Annotated[tuple[Sample, ...], Meta(min_length=1, max_length=10_000)]
+    samples: Annotated[tuple[Sample, ...], Meta(min_length=1, max_length=MOST_ITEMS)]
 
 
 class HeartbeatReport(WireRecord, frozen=True, kw_only=True):
@@ -376,7 +381,7 @@ class HeartbeatReport(WireRecord, frozen=True, kw_only=True):
     """
 
     vm: Name
-    jobs: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=10_000)]
+    jobs: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=MOST_ITEMS)]
     seen_at: Moment | None = None
     sources: Annotated[dict[Annotated[str, Meta(max_length=64)], Count], Meta(max_length=64)] | None = None
 
@@ -417,8 +422,8 @@ class Placements(WireRecord, frozen=True, kw_only=True):
     """
 
     listed_at: Moment | None = None
-    vms: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=10_000)] = ()
-    jobs: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=10_000)] = ()
+    vms: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=MOST_ITEMS)] = ()
+    jobs: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=MOST_ITEMS)] = ()
 
 
 class Rejection(Struct, frozen=True):

@@ -60,15 +60,20 @@ class FilesystemObjects:
         with _answering("written"), self._written(body) as (temporary, stored_at):
             self._tidy(stored_at)
             is_linked = self._folders.link(temporary, target)
+            self._marker.is_there()  # Else the name is in the folder of a disk that went meanwhile.
         return Created(stored_at) if is_linked else Exists()
 
     def get(self, key: str) -> bytes:
         """Return a whole file; see the port."""
+        path = self._root / checked_key(key)
         with _answering("read"):
             try:
-                return (self._root / checked_key(key)).read_bytes()
+                return path.read_bytes()
             except ABSENT:
                 self._check_absence()
+            try:
+                return path.read_bytes()  # The disk may have come back before the check.
+            except ABSENT:
                 raise NotFound("there is no such object") from None
 
     def delete(self, key: str) -> None:
@@ -87,6 +92,7 @@ class FilesystemObjects:
         """Return keys in order, from the folders that match the prefix; see the port."""
         folder, slash, _ = checked_prefix(prefix).rpartition("/")
         with _answering("read"):
+            self._marker.is_there()
             yield from self._walk(folder + slash, prefix)
             self._marker.is_there()
 

@@ -129,8 +129,8 @@ class Folders:
 
 
 def _is_at(folder: Path, descriptor: int) -> bool:
-    """Return whether a descriptor's folder still has this name."""
+    """Return whether a descriptor's folder is known to have this name still."""
     try:
         return os.path.samestat(folder.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
+    except OSError:
         return False
