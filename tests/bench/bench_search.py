@@ -18,6 +18,7 @@ from rich.table import Table
 from localstack.search_server import node
 from skytally.adapters.documents_search import SearchDocuments, connect
 from skytally.adapters.documents_search.lines import line
+from skytally.core import storable
 from skytally.core.documents import Interval, Usage
 from skytally.core.months import month_end_at, month_of
 from skytally.core.ports import Write
@@ -85,7 +86,7 @@ def beside_raw(documents, until, bulks=ROUNDS):
     for n, batch in enumerate(batches(intervals(100, 2 * bulks * BULK // 100, until), BULK)):
         for engine, store in documents.items():
             way = "skytally" if n % 2 else "raw _bulk"
-            body = b"".join(line(store._prefix, write) for write in batch)
+            body = b"".join(line(store._prefix, write, storable.check(write)) for write in batch)
             began = time.perf_counter()
             if n % 2:
                 store.write(batch).result()
@@ -139,7 +140,7 @@ def bytes_a_document(documents, codec, until):
     settings = {"codec": codec, "number_of_replicas": 0}
     client.perform("PUT", f"/{index}", body={"mappings": mappings("interval"), "settings": settings})
     for batch in batches(intervals(200, 240, until), BULK):
-        lines = [line(documents._prefix, write).partition(b"\n")[2] for write in batch]
+        lines = [line(documents._prefix, write, storable.check(write)).partition(b"\n")[2] for write in batch]
         client.perform("POST", f"/{index}/_bulk", body=b"".join(b'{"index":{}}\n' + line for line in lines))
     client.perform("POST", f"/{index}/_forcemerge", {"max_num_segments": 1})
     client.perform("POST", f"/{index}/_refresh")

@@ -39,7 +39,7 @@ class Store:
         return [{"closed": AWAY, "old": STALE}.get(key, STORED) for key in keys]
 
 
-def prepare(write):
+def prepare(write, _values):
     return write.key if write.key != "bug" else 1 / 0
 
 
@@ -122,7 +122,7 @@ def test_an_outage_lets_go_of_the_requests_that_it_meets():
 
     def commit(_):
         try:
-            return [prepare(label("bug"))]
+            return [prepare(label("bug"), ())]
         except ZeroDivisionError as error:
             raise Unavailable("the store is away") from error
 

@@ -18,7 +18,7 @@ from tests.support.recording_server import json_reply, recording_server
 
 def parsed(write):
     """Return the two lines as the engine reads them."""
-    text = line("x", write)
+    text = line("x", write, msgspec.structs.astuple(write.document))
     assert text.count(b"\n") == 2
     return [msgspec.json.decode(part) for part in text.splitlines()]
 

@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -36,13 +36,14 @@ class Batch(Struct, Generic[P], frozen=True):
 class CommitQueue(Generic[P]):
     """Writes that their callers `prepare`, and threads that `commit` what waits and get the results in order.
 
-    If `commit` raises, the result of all its writes is unknown. With something to commit a thread calls `take_turn`,
-    which may wait for other processes, and only then takes all that waits.
+    `prepare` gets a write and the values of its document's fields, in order. If `commit` raises, the result of all its
+    writes is unknown. With something to commit a thread calls `take_turn`, which may wait for other processes, and only
+    then takes all that waits.
     """
 
     def __init__(
         self,
-        prepare: Callable[[Write], P],
+        prepare: Callable[[Write, tuple[Any, ...]], P],
         commit: Callable[[list[P]], Sequence[WriteResult]],
         *,
         writers: int,
@@ -104,8 +105,7 @@ class CommitQueue(Generic[P]):
     def _prepared(self, write: Write) -> P | None:
         """Return a prepared write, or None for one that cannot be stored."""
         try:
-            storable.check(write)
-            return self._prepare(write)
+            return self._prepare(write, storable.check(write))
         except storable.NotStorable:
             return None
         except Exception as crash:  # noqa: BLE001  one write of a batch

@@ -55,4 +55,7 @@ def buckets(
 ) -> list[tuple[str, float | None]]:
     """Return the bucket that a job is in, by field; a job that did not run has no run time."""
     values = (wall_ms // 1_000 if wall_ms else None, max_pss_bytes, disk_bytes, efficiency)
-    return [(field, of.bucket_of(value)) for (field, of), value in zip(_BY_FIELD, values, strict=True)]
+    return [
+        (field, None if value is None else of.bucket_of(value))
+        for (field, of), value in zip(_BY_FIELD, values, strict=True)
+    ]

@@ -4,13 +4,14 @@ Invariant: a document that passes `check` can be read again, and later conversio
 1970 to 2199, integers have 64 bits, other numbers are finite, and texts are UTF-8.
 """
 
+import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite
-from operator import attrgetter, contains
+from operator import contains, itemgetter
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -22,24 +23,43 @@ D = TypeVar("D", bound=Document)
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 END_OF_INTEGERS = 2**63
 CHECKED_TYPES = (datetime, int, float, str)
+# Records of one kind differ in which of their fields are None. The checks of so many combinations are kept.
+SIGNATURES = 4_096
+Values = Callable[[tuple[Any, ...]], tuple[Any, ...]]
+
+
+class Signature(NamedTuple):
+    """What follows from the types of a record's values: whether they are allowed, and which values to check.
+
+    `packed` packs its integers into 64 bits each: one call, where comparing them takes several times as long.
+    """
+
+    is_allowed: bool
+    packed: Callable[..., bytes]
+    moments: Values
+    integers: Values
+    numbers: Values
+    texts: Values
 
 
 class NotStorable(ValueError):
     """A document that no store accepts and no reader returns; the text is the reason, without any content."""
 
 
-def check(write: Write) -> None:
-    """Raise NotStorable for a document that could not be read again."""
+def check(write: Write) -> tuple[Any, ...]:
+    """Return the values of a document's fields, in order; raise NotStorable for one that could not be read again."""
     kind = INDICES.get(write.index)
     if kind is None or type(write.document) is not kind:
         raise NotStorable("the document is not of its index's kind")
     if not 0 <= write.version < END_OF_INTEGERS:
         raise NotStorable("the version is negative or has more than 64 bits")
-    types = map(type, msgspec.structs.astuple(write.document))
-    if is_key(write.key) and all(map(contains, _allowed_types(kind), types)):
-        _check_values(write.document)
+    values = msgspec.structs.astuple(write.document)
+    signature = _signature(kind, tuple(map(type, values)))
+    if is_key(write.key) and signature.is_allowed:
+        _check_values(write.document, values, signature)
     else:
         read(write.key, msgspec.structs.asdict(write.document), kind)
+    return values
 
 
 def read(key: Any, fields: Mapping[str, Any], kind: type[D]) -> D:
@@ -50,7 +70,8 @@ def read(key: Any, fields: Mapping[str, Any], kind: type[D]) -> D:
         document = msgspec.convert(fields, kind)
     except (ValueError, TypeError, OverflowError) as error:
         raise NotStorable(str(error) if isinstance(error, msgspec.ValidationError) else type(error).__name__) from None
-    _check_values(document)
+    values = msgspec.structs.astuple(document)
+    _check_values(document, values, _signature(kind, tuple(map(type, values))))
     return document
 
 
@@ -94,33 +115,37 @@ def _allowed_types(kind: type[Document]) -> tuple[frozenset[type], ...]:
     )
 
 
-@cache
-def _getters(kind: type[Document]) -> list[Callable[[Document], tuple[Any, ...]]]:
-    """Return getters of a record's times, integers, other numbers and texts."""
-    return [_getter([name for name, held in field_types(kind).items() if held is type_]) for type_ in CHECKED_TYPES]
+@lru_cache(SIGNATURES)
+def _signature(kind: type[Document], types: tuple[type, ...]) -> Signature:
+    """Return what follows from the types of a record's values."""
+    is_allowed = all(map(contains, _allowed_types(kind), types))
+    getters = [_getter([at for at, held in enumerate(types) if held is checked]) for checked in CHECKED_TYPES]
+    return Signature(is_allowed, struct.Struct(f"{types.count(int)}q").pack, *getters)
 
 
-def _getter(names: list[str]) -> Callable[[Document], tuple[Any, ...]]:
-    if len(names) > 1:
-        return attrgetter(*names)
-    return (lambda document: (getattr(document, names[0]),)) if names else lambda _: ()
+def _getter(positions: list[int]) -> Values:
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    return (lambda values: (values[positions[0]],)) if positions else lambda _: ()
 
 
-def _check_values(document: Document) -> None:
+def _check_values(document: Document, values: tuple[Any, ...], signature: Signature) -> None:
     """Raise NotStorable for a value that its type allows and a store does not."""
-    moments, integers, numbers, texts = _getters(type(document))
-    for value in moments(document):
-        if value is not None and not (value.tzinfo and EARLIEST <= value < LATEST):
+    for value in signature.moments(values):
+        if not (value.tzinfo and EARLIEST <= value < LATEST):
             raise NotStorable(f"{_name(document, value)} has no zone, or does not lie from 1970 to 2199")
-    present = list(filter(None, integers(document)))
-    if present and (min(present) < -END_OF_INTEGERS or max(present) >= END_OF_INTEGERS):
-        raise NotStorable(f"{_name(document, max(present, key=abs))} has more than 64 bits")
-    for value in numbers(document):
-        if value is not None and not isfinite(value):
+    integers = signature.integers(values)
+    try:
+        signature.packed(*integers)
+    except struct.error:
+        raise NotStorable(f"{_name(document, max(integers, key=abs))} has more than 64 bits") from None
+    for value in signature.numbers(values):
+        if not isfinite(value):
             raise NotStorable(f"{_name(document, value)} is not finite")
-    if not "".join(filter(None, texts(document))).isascii():
-        for value in texts(document):
-            if value is not None and not _is_text(value):
+    texts = signature.texts(values)
+    if not "".join(texts).isascii():
+        for value in texts:
+            if not _is_text(value):
                 raise NotStorable(f"{_name(document, value)} holds half a surrogate pair")
     if isinstance(document, Interval) and document.until_at < document.from_at:
         raise NotStorable("until_at is before from_at")

@@ -105,6 +105,8 @@ def _codes(row: Mapping[str, Any]) -> Iterator[tuple[tuple[str, int], str]]:
 
 
 def _code(value: Any) -> int:
+    if value is None:
+        return 0
     try:
         code = int(value)
     except (TypeError, ValueError, OverflowError):
@@ -129,7 +131,10 @@ def cleaned(text: str) -> str:
     plain = text[:MAX_READ]
     if not plain.isprintable():
         plain = "".join(letter if unicodedata.category(letter)[0] != "C" else " " for letter in plain)
-    return " ".join(_PERSON.sub("<DN>", plain).split())
+    # No person's name is without one, and few texts have one.
+    if "=" in plain:
+        plain = _PERSON.sub("<DN>", plain)
+    return " ".join(plain.split())
 
 
 def normalised(text: str) -> str:

@@ -184,7 +184,10 @@ def job(row: Any, seen_at: datetime) -> Job:
     is_final = status in FINAL or status in WELL
     started_at, ended_at = moment(row.get("starttime"), latest), moment(row.get("endtime"), latest)
     batch_id = word(row.get("batchid"))
-    described = Job(
+    is_wasted = is_final and status not in WELL
+    effort = _effort(row, started_at, ended_at, is_wasted=is_wasted)
+    error = error_of(row) if is_wasted or status == "holding" else None
+    return Job(
         system="panda",
         job_id=str(panda_id),
         task_id=_id(row.get("jeditaskid")),
@@ -214,20 +217,18 @@ def job(row: Any, seen_at: datetime) -> Job:
         output_type=word(row.get("outputfiletype")),
         release=word(row.get("homepackage")) or word(row.get("atlasrelease")),
         log_url=_log_url(row.get("pilotid")),
-        **structs.asdict(_effort(row, started_at, ended_at, is_wasted=is_final and status not in WELL)),
-    )
-    return _with_error(described, row) if status not in WELL and (is_final or status == "holding") else described
-
-
-def _with_error(job: Job, row: Mapping[str, Any]) -> Job:
-    error = error_of(row)
-    return structs.replace(
-        job,
-        error=error.name,
-        error_component=error.component,
-        error_category=error.category,
-        error_message=error.message,
-        error_raw=error.raw,
+        cores=effort.cores,
+        wall_ms=effort.wall_ms,
+        cpu_ms=effort.cpu_ms,
+        core_ms=effort.core_ms,
+        core_ms_with_cpu=effort.core_ms_with_cpu,
+        wasted_core_ms=effort.wasted_core_ms,
+        doubt=effort.doubt,
+        error=error.name if error else None,
+        error_component=error.component if error else None,
+        error_category=error.category if error else None,
+        error_message=error.message if error else None,
+        error_raw=error.raw if error else None,
     )
 
 

@@ -71,12 +71,18 @@ class Claim(Struct, frozen=True):
 
 
 def joined(job: Job, placements: PlacementIndex) -> Job:
-    """Return the job with its cloud and vm by the placements."""
+    """Return the job with its cloud and vm by the placements; the same object if it has them."""
     for joined_by, claims_of in (("batch_id", _by_batch), ("host", _by_host)):
         best = _best(claims_of(job, placements), _life(job), job.host)
         if best is not None:
-            return structs.replace(job, cloud=best.cloud, vm=best.vm, joined_by=joined_by)
-    return structs.replace(job, cloud=UNKNOWN, vm=None, joined_by=None)
+            return _placed(job, best.cloud, best.vm, joined_by)
+    return _placed(job, UNKNOWN, None, None)
+
+
+def _placed(job: Job, cloud: str, vm: str | None, joined_by: str | None) -> Job:
+    if (job.cloud, job.vm, job.joined_by) == (cloud, vm, joined_by):
+        return job
+    return structs.replace(job, cloud=cloud, vm=vm, joined_by=joined_by)
 
 
 def _by_batch(job: Job, placements: PlacementIndex) -> list[Claim]:
@@ -97,7 +103,9 @@ def _by_batch(job: Job, placements: PlacementIndex) -> list[Claim]:
 
 def _by_host(job: Job, placements: PlacementIndex) -> list[Claim]:
     """Return the claims on the job's host at its time, by placements of any job and by lists of vms."""
-    host = job.host or ""
+    host = job.host
+    if host is None:
+        return []
     runs = [_claim(run, job, placements) for run in _overlapping(job, placements.by_vm.get(host, []))]
     lives = [
         Claim(host, vm.cloud, (vm.started_at, vm.ended_at), True)
@@ -122,6 +130,8 @@ def _cloud_of(run: Placement, vms: Iterable[PlacedVm]) -> str:
 
 def _best(claims: list[Claim], period: Period, host: str | None) -> Claim | None:
     """Return the claim that fits best; None if claims that fit equally well name different clouds."""
+    if len(claims) < 2:
+        return claims[0] if claims else None
     steps: tuple[Callable[[Claim], bool], ...] = (
         lambda claim: claim.vm == host,
         lambda claim: _fits(period, claim.span),
@@ -129,11 +139,9 @@ def _best(claims: list[Claim], period: Period, host: str | None) -> Claim | None
     )
     for step in steps:
         claims = [claim for claim in claims if step(claim)] or claims
-    best = max(claims, key=lambda claim: (_shared(period, claim.span), claim.span[0], claim.vm), default=None)
+    best = max(claims, key=lambda claim: (_shared(period, claim.span), claim.span[0], claim.vm))
     best_clouds = {
-        claim.cloud
-        for claim in claims
-        if best is not None and _shared(period, best.span) - _shared(period, claim.span) <= TOLERANCE
+        claim.cloud for claim in claims if _shared(period, best.span) - _shared(period, claim.span) <= TOLERANCE
     }
     return best if len(best_clouds) == 1 else None
 
@@ -179,7 +187,8 @@ def store(jobs: Sequence[Job], documents: Documents) -> list[Job]:
     refused: dict[str, Job] = {}
     for _ in range(MAX_READS):
         documents.refresh()
-        changed = [job for _, job in _joined_jobs(jobs, documents) if written.get(key_of(job)) != job]
+        latest = [written.get(key_of(job), job) for job in jobs]
+        changed = [new for old, new in _joined_jobs(latest, documents) if new is not old or key_of(new) not in written]
         if not changed:
             return list(refused.values())
         refused |= {key_of(job): job for job in _write(changed, documents)}
@@ -194,7 +203,7 @@ def join_again(batch_ids: set[str], vms: set[str], documents: Documents) -> None
     for _ in range(MAX_READS):
         documents.refresh()
         jobs = [job for job in _concerned(batch_ids, vms, documents) if key_of(job) not in refused]
-        changed = [new for old, new in _joined_jobs(jobs, documents) if new != old]
+        changed = [new for old, new in _joined_jobs(jobs, documents) if new is not old]
         if not changed:
             return
         for job in _write(changed, documents):

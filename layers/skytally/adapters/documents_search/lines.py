@@ -15,8 +15,8 @@ from skytally.core.ports import Write
 _encode = msgspec.json.encode
 
 
-def line(prefix: str, write: Write) -> bytes:
-    """Return the lines that write a document; the engine keeps the newest version."""
+def line(prefix: str, write: Write, values: tuple[Any, ...]) -> bytes:
+    """Return the lines that write a document of these values; the engine keeps the newest version."""
     index, key = _encode(written_to(prefix, write.index, write.key)), _encode(write.key)
     where = b'{"_index":%b,"_id":%b' % (index, _encode(id_of(write.key)))
     action = (
@@ -24,7 +24,7 @@ def line(prefix: str, write: Write) -> bytes:
         if write.create
         else b'{"index":%b,"version":%d,"version_type":"external_gte"}}\n' % (where, write.version)
     )
-    document = _in_utc(write.document)
+    document = _in_utc(write.document, values)
     # The record's own object goes on with what is kept beside it: no dictionary is made of the record.
     cuts = b"," + _encode(sums.cuts(document))[1:-1] if write.index == MONTHLY else b""
     return b'%b%b,"key":%b%b}\n' % (action, _encode(document)[:-1], key, cuts)
@@ -37,16 +37,17 @@ def deletion(hit: dict[str, Any]) -> bytes:
 
 
 @cache
-def _moments(kind: type[Document]) -> tuple[str, ...]:
-    """Return the names of a record's time fields."""
-    return tuple(name for name, field_type in storable.field_types(kind).items() if field_type is datetime)
+def _moments(kind: type[Document]) -> tuple[tuple[int, str], ...]:
+    """Return the positions and names of a record's time fields."""
+    types = storable.field_types(kind)
+    return tuple((at, name) for at, (name, field_type) in enumerate(types.items()) if field_type is datetime)
 
 
-def _in_utc(document: Document) -> Document:
+def _in_utc(document: Document, values: tuple[Any, ...]) -> Document:
     """Return a document with its times in UTC: engines refuse offsets beyond 18 hours."""
     changed = {
-        name: moment.astimezone(UTC)
-        for name in _moments(type(document))
-        if (moment := getattr(document, name)) is not None and moment.tzinfo is not UTC
+        name: values[at].astimezone(UTC)
+        for at, name in _moments(type(document))
+        if values[at] is not None and values[at].tzinfo is not UTC
     }
     return msgspec.structs.replace(document, **changed) if changed else document

@@ -314,9 +314,9 @@ def _has_begun(connection: sqlite3.Connection, until: float) -> bool:
     return True
 
 
-def _prepare(write: Write) -> PreparedWrite:
+def _prepare(write: Write, values: tuple[Any, ...]) -> PreparedWrite:
     table = TABLES[write.index]
-    return PreparedWrite(table, table.row(write), write.create)
+    return PreparedWrite(table, table.row(write, values), write.create)
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """The SQLite tables: one table per index, one column per field, made from the records."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 from skytally.core import storable
@@ -57,7 +56,6 @@ class Table:
         self.selected = ", ".join(names)
         self._moments_at = [at for at, column in enumerate(self.columns.values()) if column is datetime]
         self._flags_at = [at for at, column in enumerate(self.columns.values()) if column is bool]
-        self._fields = _getter(list(self.columns))
         self._insert = f"INSERT INTO {quoted(name)} ({', '.join(names)}) VALUES"
         self._values = f"({', '.join('?' * len(names))})"
         self._update = ", ".join(f"{column} = excluded.{column}" for column in names[1:])
@@ -91,13 +89,14 @@ class Table:
         values = ", ".join([self._values] * rows)
         return f"{self._insert} {values} ON CONFLICT (key) DO UPDATE SET {self._update}"
 
-    def row(self, write: Write) -> list[Any]:
-        """Return a document's values in the order of the columns."""
-        values = [write.key, write.version, *self._fields(write.document)]
+    def row(self, write: Write, values: tuple[Any, ...]) -> list[Any]:
+        """Return the row of a write whose document has these values: key, version and a value for each column."""
+        row = [write.key, write.version, *values]
         for at in self._moments_at:
-            if values[at + 2] is not None:
-                values[at + 2] = to_ms(values[at + 2])
-        return values
+            moment = row[at + 2]
+            if moment is not None:
+                row[at + 2] = to_ms(moment)
+        return row
 
     def fields(self, row: sqlite3.Row) -> dict[str, Any]:
         """Return the fields of a selected row; a value that cannot be converted stays as it is."""
@@ -108,12 +107,6 @@ class Table:
             # A column that was added later is NULL in older rows.
             values[at] = bool(values[at]) if values[at] in (0, 1, None) else values[at]
         return dict(zip(self.columns, values, strict=True))
-
-
-def _getter(names: list[str]) -> Callable[[Document], tuple[Any, ...]]:
-    """Return a getter of a record's fields in the order of the columns."""
-    get = attrgetter(*names)
-    return get if len(names) > 1 else lambda document: (get(document),)
 
 
 def _moment(value: Any) -> Any:
