@@ -18,6 +18,7 @@ Exit codes: 0 done; 2 usage; 3 refused, taken, or no bundle of ours: tell the op
 5 server away, nothing is lost; 6 this machine lacks something.
 """
 
+# What few calls need is imported there: imports are most of what a report costs.
 import argparse
 import base64
 import calendar
@@ -30,23 +31,16 @@ import hmac
 import http.client
 import json
 import math
-import multiprocessing
 import os
-import platform
 import random
 import re
-import shlex
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import sys
-import tempfile
 import time
 import types
 import urllib.parse
-import urllib.request
 import zlib
 
 VERSION = "1.1"
@@ -109,7 +103,7 @@ def iso(at):
 
 def unix(text):
     """Read what `iso` or the server wrote."""
-    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float("0" + text[19:-1])
+    return calendar.timegm(tuple(map(int, re.split("[-T:]", text[:19])))) + float("0" + text[19:-1])
 
 
 def month_at(at, later=False):
@@ -121,14 +115,22 @@ def month_at(at, later=False):
 # ---- the wire ----
 
 
-class AsIs(urllib.request.HTTPErrorProcessor):
-    """Follows no redirect: a token must not travel."""
+def connect(url, tls):
+    """Return a connection to a URL's server; what is encrypted goes by the environment's proxy."""
+    if url.scheme == "http":
+        return http.client.HTTPConnection(url.netloc, timeout=20)
+    proxy = None
+    if any(name.lower() == "https_proxy" for name in os.environ):
+        import urllib.request
 
-    def http_response(self, _, response):
-        """Return the response as it is."""
-        return response
-
-    https_response = http_response
+        proxy = not urllib.request.proxy_bypass(url.netloc) and urllib.request.getproxies().get("https")
+    if not proxy:
+        return http.client.HTTPSConnection(url.netloc, timeout=20, context=tls)
+    login, _, server = proxy.split("://")[-1].split("/")[0].rpartition("@")
+    word = base64.b64encode(urllib.parse.unquote(login).encode()).decode()
+    connection = http.client.HTTPSConnection(server, timeout=20, context=tls)
+    connection.set_tunnel(url.netloc, headers={"Proxy-Authorization": "Basic " + word} if login else {})
+    return connection
 
 
 def error_in(answer):
@@ -173,12 +175,18 @@ def unbroken():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
 
-def answer_of(opener, request, keep):
-    """Send a request; return (status, headers, body) as they come, and whether the server was reached."""
+def answer_of(url, tls, body, headers, keep):
+    """Send a request; return (status, headers, body) as they come, and whether the server was reached.
+
+    A redirect is an answer as well: a token must not travel.
+    """
+    path = (url.path or "/") + ("?" + url.query) * bool(url.query)
     with unbroken():  # a bundle that came is kept before this process ends
         signal.alarm(REQUEST_SECONDS)  # the time-out is for each read
         try:
-            with opener.open(request, timeout=20) as reply:
+            with contextlib.closing(connect(url, tls)) as connection:
+                connection.request("GET" if body is None else "POST", path, body, headers)
+                reply = connection.getresponse()
                 status, headers, answer = reply.status, reply.headers, reply.read(ANSWER_BYTES)
                 if reply.length:
                     raise http.client.IncompleteRead(answer)
@@ -198,16 +206,14 @@ def post(vm, name, body=None, headers=None, keep=None):
 
     Patience counts from the last answer, and ends after four times that.
     """
-    request = urllib.request.Request(url_of(vm, name), body, headers or {})
-    tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=vm.ca))
-    # What is not encrypted goes to nobody's proxy.
-    direct = [urllib.request.ProxyHandler({})] * request.full_url.startswith("http:")
-    opener = urllib.request.build_opener(AsIs, tls, *direct)
+    url = urllib.parse.urlsplit(url_of(vm, name))
+    tls = ssl.create_default_context(cafile=vm.ca) if vm.ca or url.scheme == "https" else None
+    headers = dict({"User-Agent": "vm.py/" + VERSION, "Connection": "close"}, **headers or {})
     delay, patience = 1, float(vm.patience)
     begun = answered = clock.monotonic()
     while True:
         vm.sent_at = uptime_of(vm)
-        status, reply_headers, answer, reached = answer_of(opener, request, keep)
+        status, reply_headers, answer, reached = answer_of(url, tls, body, headers, keep)
         answered = clock.monotonic() if reached else answered
         date = email.utils.parsedate(reply_headers.get("Date"))
         if date and not vm.heard and 2019 < date[0] < 2100:
@@ -231,6 +237,8 @@ def post(vm, name, body=None, headers=None, keep=None):
 
 def openssl(*args, feed=b""):
     """Return openssl's stdout; no secret is in an argument."""
+    import subprocess
+
     done = subprocess.run(("openssl",) + args, input=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if done.returncode:
         decrypts = done.returncode > 0 and args[0] in ("pkeyutl", "enc")  # else it is openssl that is broken
@@ -265,7 +273,8 @@ def take_bundle(vm, token, key_file, bundle_file):
     form = dict(claim=claim, expires=expires, public_key=public_key, proof=mac(secret.encode(), proven.encode()).hex())
     if vm.vm:
         form["vm"] = vm.vm
-    post(vm, "secret-claim", urllib.parse.urlencode(form).encode(), keep=bundle_file)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    post(vm, "secret-claim", urllib.parse.urlencode(form).encode(), headers, bundle_file)
 
 
 def untar(archive, fault="no match"):
@@ -358,6 +367,8 @@ def write_new(name, data, mode=0o600, owner=None, folder=None):
         out.flush()
         os.fsync(out.fileno())
         if owner:
+            import shutil
+
             shutil.chown(out.fileno(), *owner.split(":"))
         os.fchmod(out.fileno(), mode)
 
@@ -447,6 +458,9 @@ def unpack(payload, folder, mode=0o600, owner=None):
     A power cut between two renames leaves whole files, some new and some old, and the private folder, which the next
     call removes.
     """
+    import shutil
+    import tempfile
+
     members = [(parts_of(name), content) for name, content in untar(payload, "the payload is not unpacked")]
     contents = {"/".join(parts): content for parts, content in members if content is not None}  # of one name the last
     files = [name.split("/") for name in contents]
@@ -496,6 +510,8 @@ def take_secret(vm):
     The next call goes on with the same key and bundle, kept in memory: it is no other taker. Where the claim is
     refused, its file is emptied before the key goes.
     """
+    import shutil
+
     text = claim_text(vm)
     if vm.claimed and not text:
         return
@@ -578,7 +594,7 @@ def parse_interfaces(text):
 
 def cpu_model(vm):
     """Return the processor's name."""
-    return (re.findall(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", "")) + [platform.machine()])[0][:255]
+    return (re.findall(r"model name\s*:\s*(.*)", text_of(vm, "cpuinfo", "")) + [os.uname().machine])[0][:255]
 
 
 def bound(seconds):
@@ -631,9 +647,10 @@ def measure(vm):
         final=vm.verb == "stop",
     )
     vm.points = vm.points[1 - SPOOL_SAMPLES :] + [vm.measured]
+    disk = os.statvfs("/")
     vm.machine = dict(
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        disk_bytes=shutil.disk_usage("/").total,
+        disk_bytes=disk.f_blocks * disk.f_frsize,
         cpu_model=cpu_model(vm),
         agent_version=VERSION,
     )
@@ -1039,6 +1056,9 @@ def run(vm):
 
 def install(vm):
     """Let systemd or cron `run` this now and at every boot, by a script with the options."""
+    import shlex
+    import subprocess
+
     options = {name: vars(vm)[name] for name in OPTIONS if vars(vm)[name] and name != "root"}
     for name in PATHS & set(options):
         if options[name] not in ("-", "none"):
@@ -1110,6 +1130,8 @@ def benchmark_copy(start_at):
 
 def benchmark(vm):
     """Run a copy on every core; score_wall is what it got, score_cpu what it can do."""
+    import multiprocessing
+
     (before, copies), begun = parse_stat(text_of(vm, "stat")), time.monotonic()
     with multiprocessing.get_context("fork").Pool(copies, signal.signal, (signal.SIGTERM, signal.SIG_DFL)) as pool:
         relative = [pair for copy in pool.map(benchmark_copy, [begun + 1] * copies, 1) for pair in copy]
@@ -1135,7 +1157,7 @@ def versions():
     """Return what the benchmark's speed may depend on."""
     import sqlite3
 
-    return sys.implementation.name, platform.python_version(), zlib.ZLIB_RUNTIME_VERSION, sqlite3.sqlite_version
+    return sys.implementation.name, sys.version.split()[0], zlib.ZLIB_RUNTIME_VERSION, sqlite3.sqlite_version
 
 
 def score(relative):
@@ -1222,4 +1244,6 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # taking modules apart is a tenth of what a report costs

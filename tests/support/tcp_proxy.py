@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from typing import TypeVar
 
 
 class Proxy:
@@ -47,10 +48,35 @@ class Proxy:
             one.close()
 
 
+class TunnelProxy(Proxy):
+    """A proxy as the environment's `https_proxy` names it; `heads` are its callers' requests for a tunnel."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        super().__init__(target, None)
+        self.heads: list[bytes] = []
+
+    def _connect(self, plain: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += plain.recv(1)
+        self.heads.append(head)
+        plain.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        super()._connect(plain)
+
+
+P = TypeVar("P", bound=Proxy)
+
+
 @contextlib.contextmanager
 def proxy(target: tuple[str, int], tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
     """Run a proxy on a free port until the caller is done."""
-    one = Proxy(target, tls)
+    with running(Proxy(target, tls)) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def running(one: P) -> Iterator[P]:
+    """Run a proxy until the caller is done."""
     threading.Thread(target=one.serve, daemon=True).start()
     try:
         yield one

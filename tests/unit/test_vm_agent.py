@@ -22,6 +22,7 @@ import pytest
 from tests.support import agent_lab, recording_server
 from tests.support.agent_lab import VM_PY, Lab, at, interpreters, load_agent, serve
 from tests.support.bundles import CLAIM, EXPIRES, SECRET, Deposit
+from tests.support.tcp_proxy import TunnelProxy, running
 
 STAT = """cpu  4705 356 584 3699176 23060 15 6 1000 240 10
 cpu0 1393280 32966 572056 13343292 6130 0 17875 500 120 5
@@ -58,7 +59,7 @@ def lab(tmp_path):
 
 
 def test_it_is_small_enough_to_be_read():
-    assert VM_PY.stat().st_size <= 52 * 1_024
+    assert VM_PY.stat().st_size <= 53 * 1_024
 
 
 def test_it_needs_the_standard_library_only_and_says_what_every_function_promises():
@@ -729,6 +730,30 @@ def test_tls_is_verified_always(tmp_path):
         assert lab.do("report") == 5
         assert lab.office.requests == []
         assert lab.do("report", "--ca", str(tmp_path / "ca.pem")) == 0
+
+
+def test_what_is_encrypted_goes_by_the_proxy_of_the_environment(tmp_path, monkeypatch):
+    for name in ("HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    lab = Lab(tmp_path)
+    lab.world.run(60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path))
+    with serve(lab.office, context) as lab.base:
+        server = lab.base.removeprefix("https://")
+        with running(TunnelProxy(("127.0.0.1", int(server.rpartition(":")[2])))) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://us%40er:word@127.0.0.1:{proxy.port}/")
+            assert lab.do("report", "--ca", str(tmp_path / "ca.pem")) == 0
+            tunnels = len(proxy.heads)
+            assert tunnels >= 1
+            for head in proxy.heads:
+                assert head.startswith(f"CONNECT {server} HTTP/1.".encode())
+                assert b"Proxy-Authorization: Basic %b\r\n" % base64.b64encode(b"us@er:word") in head
+                assert b"Bearer" not in head
+            monkeypatch.setenv("no_proxy", "127.0.0.1")
+            assert lab.do("report", "--ca", str(tmp_path / "ca.pem")) == 0
+            assert len(proxy.heads) == tunnels
+    assert len(lab.office.samples) == 2
 
 
 def test_a_redirect_is_not_followed(lab):
