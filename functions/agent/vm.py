@@ -25,6 +25,7 @@ import calendar
 import contextlib
 import email.utils
 import fcntl
+import functools
 import gzip
 import hashlib
 import hmac
@@ -1229,7 +1230,8 @@ def main(argv=None):
         resend=resend,
         benchmark=lambda vm: print(json.dumps(benchmark_block(vm))),
     )
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    layout = functools.partial(argparse.RawDescriptionHelpFormatter, width=118)  # to ask how wide loads shutil
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("verb", choices=verbs)
     for name, default in OPTIONS.items():
         parser.add_argument("--" + name.replace("_", "-"), default=os.environ.get("SKYTALLY_" + name.upper(), default))

@@ -162,6 +162,14 @@ def test_a_silent_placement_is_on_a_cloud_of_which_its_scheduler_may_speak():
     assert placement_join.joined(job(batch_id=FULL, host=None), known(told, vm(cloud="evil"))).cloud == "unknown"
 
 
+@pytest.mark.parametrize("found", [[run()], [vm()], []])
+def test_a_job_that_has_its_cloud_is_joined_to_itself_until_a_placement_says_otherwise(found):
+    once = placement_join.joined(job(batch_id=FULL), known(*found))
+    assert placement_join.joined(once, known(*found)) is once
+    moved = placement_join.joined(once, known(run(vm="vm-7", cloud="cern")))
+    assert (moved.cloud, moved.vm, moved.joined_by) == ("cern", "vm-7", "batch_id")
+
+
 def test_a_join_never_outlives_a_newer_state():
     assert (
         placement_join.version_of(structs.replace(job(), joined_by="batch_id"))

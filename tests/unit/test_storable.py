@@ -40,8 +40,8 @@ def changed(write, **fields):
         ),
     ],
 )
-def test_what_can_be_read_again_is_kept(write):
-    storable.check(write)
+def test_what_can_be_read_again_is_kept_and_its_values_are_returned(write):
+    assert storable.check(write) == msgspec.structs.astuple(write.document)
     assert storable.read(write.key, msgspec.structs.asdict(write.document), type(write.document)) == write.document
 
 
@@ -74,6 +74,19 @@ def test_what_could_not_be_read_again_is_refused_and_the_reason_names_it_without
     with pytest.raises(storable.NotStorable, match=reason) as refused:
         storable.check(write)
     str(refused.value).encode()
+
+
+def test_a_value_is_checked_wherever_it_stands_and_whatever_was_stored_before():
+    sound = usage("u", "2026-11", "uvic")
+    for name, held in storable.field_types(type(sound.document)).items():
+        bad = {datetime: storable.LATEST, int: 2**63, float: float("inf"), str: "\ud800"}.get(held)
+        for others in ({}, {"disk_bytes": None, "clock_offset_seconds": 1.5, "site": None}):
+            storable.check(changed(sound, **others))
+            if bad is not None:
+                with pytest.raises(storable.NotStorable, match=rf"^{name} "):
+                    storable.check(changed(sound, **others | {name: bad}))
+            with pytest.raises(storable.NotStorable, match=name):
+                storable.check(changed(sound, **others | {name: object()}))
 
 
 def test_the_fields_that_every_document_has_are_those_that_may_not_be_none():

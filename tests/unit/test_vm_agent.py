@@ -74,6 +74,17 @@ def test_it_needs_the_standard_library_only_and_says_what_every_function_promise
             assert ast.get_docstring(node), node.name
 
 
+def test_what_a_report_does_not_need_is_not_loaded_to_start_one():
+    code = "import sys, vm; vm.CONSOLE = '/dev/null'; vm.main(['report', '--patience', 'x']); print(*sys.modules)"
+    path = {"PYTHONPATH": str(VM_PY.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=os.environ | path, capture_output=True, text=True, check=True
+    )
+    heavy = {"multiprocessing", "shlex", "shutil", "subprocess", "tempfile", "urllib.request"}
+    assert "http.client" in done.stdout.split()
+    assert not heavy & set(done.stdout.split())
+
+
 # ---- every interpreter ----
 
 
