@@ -52,6 +52,10 @@ def test_a_file_of_an_earlier_version_gets_the_columns_and_indices_that_it_lacks
         old.execute("DROP TABLE closing")
         old.execute("CREATE INDEX interval_until_at ON interval (until_at)")
         old.execute("DROP INDEX interval_until_at_covering")
+        old.execute("CREATE INDEX interval_crosses ON interval (until_at) WHERE from_at / 10 <> until_at / 10")
+        old.execute("DROP INDEX interval_crosses_cloud")
+        old.execute("CREATE INDEX usage_month ON usage (month)")
+        old.execute("DROP INDEX usage_month_covering")
     with contextlib.closing(SqliteDocuments(path)) as documents:
         assert documents.get("job", "dirac/1", Job) == JOB
         newer = Job(**{name: getattr(JOB, name) for name in BLANK} | {"runs": "[]", "batch_id": "s#1.0#2"})
@@ -59,13 +63,9 @@ def test_a_file_of_an_earlier_version_gets_the_columns_and_indices_that_it_lacks
         assert [job for _, job in documents.find("job", Job, {"batch_id": ["s#1.0#2"]})] == [newer]
         assert documents.count("closing") == 0
     with contextlib.closing(sqlite3.connect(path)) as now:
-        names = {
-            name
-            for (name,) in now.execute(
-                "SELECT name FROM sqlite_master WHERE tbl_name = 'interval' AND sql LIKE '%(\"until_at\"%'"
-            )
-        }
-        assert names == {"interval_until_at_covering"}
+        made = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name IN ('interval', 'usage') AND sql <> ''"
+        names = {name for (name,) in now.execute(made)}
+        assert names == {"interval_until_at_covering", "interval_crosses_cloud", "usage_month_covering"}
 
 
 def test_sums_of_an_earlier_version_without_flavors_are_added_up_anew(tmp_path):

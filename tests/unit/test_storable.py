@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from skytally.core import storable
-from skytally.core.documents import INDICES, Label, Round, TimerSlot
+from skytally.core.documents import INDICES, Label, Round, TimerSlot, Usage
 from skytally.core.ports import Query, Write
 from tests.support.documents import AT, HOUR, interval, label, usage
 
@@ -41,8 +41,10 @@ def changed(write, **fields):
     ],
 )
 def test_what_can_be_read_again_is_kept_and_its_values_are_returned(write):
-    assert storable.check(write) == msgspec.structs.astuple(write.document)
-    assert storable.read(write.key, msgspec.structs.asdict(write.document), type(write.document)) == write.document
+    kind, values = type(write.document), msgspec.structs.astuple(write.document)
+    assert storable.check(write) == values
+    assert storable.read(write.key, msgspec.structs.asdict(write.document), kind) == write.document
+    assert storable.read_row(write.key, values, kind) == write.document
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,33 @@ def test_a_value_is_checked_wherever_it_stands_and_whatever_was_stored_before():
                     storable.check(changed(sound, **others | {name: bad}))
             with pytest.raises(storable.NotStorable, match=name):
                 storable.check(changed(sound, **others | {name: object()}))
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (label("", "a"), "key"),
+        (label(b"k", "a"), "key"),
+        (label("k", 5), "boot_id"),
+        (label("k", b"\xff"), "boot_id"),
+        (round_at(5), "started_at"),
+        (round_at(storable.LATEST), "started_at"),
+        (round_at(AT.replace(tzinfo=None)), "started_at"),
+        (changed(usage("u", "2026-11", "uvic"), core_ms=1.5), "core_ms"),
+        (changed(usage("u", "2026-11", "uvic"), final=2), "final"),
+        (changed(usage("u", "2026-11", "uvic"), clock_offset_seconds=float("inf")), "clock_offset_seconds"),
+        (interval("i", AT, AT - HOUR, 5), "until_at"),
+    ],
+)
+def test_a_row_that_is_no_document_is_refused_and_the_reason_names_it(write, reason):
+    values = msgspec.structs.astuple(write.document)
+    with pytest.raises(storable.NotStorable, match=reason):
+        storable.read_row(write.key, values, type(write.document))
+
+
+def test_a_row_may_have_a_whole_number_where_a_document_has_any():
+    row = msgspec.structs.astuple(changed(usage("u", "2026-11", "uvic"), clock_offset_seconds=5).document)
+    assert storable.read_row("u", row, Usage).clock_offset_seconds == 5.0
 
 
 def test_the_fields_that_every_document_has_are_those_that_may_not_be_none():

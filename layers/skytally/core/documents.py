@@ -44,7 +44,7 @@ class BootCores(Document, frozen=True, kw_only=True):
     most_cores: int
 
 
-class BootBenchmark(Document, frozen=True, kw_only=True):
+class BootBenchmark(Document, frozen=True):
     """index benchmark, key boot_id, version uptime ms: the newest scores that a boot reported, per core."""
 
     boot_id: str

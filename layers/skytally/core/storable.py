@@ -5,9 +5,10 @@ Invariant: a document that passes `check` can be read again, and later conversio
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
+from inspect import Parameter, signature
 from math import isfinite
 from operator import contains, itemgetter
 from types import UnionType
@@ -75,6 +76,17 @@ def read(key: Any, fields: Mapping[str, Any], kind: type[D]) -> D:
     return document
 
 
+def read_row(key: Any, values: Sequence[Any], kind: type[D]) -> D:
+    """Return the record of the values of all its fields, in order, or raise NotStorable; see `read`."""
+    row = tuple(values)
+    its_signature = _signature(kind, tuple(map(type, row)))
+    if not (its_signature.is_allowed and is_key(key)):
+        return read(key, dict(zip(kind.__struct_fields__, row, strict=True)), kind)
+    document: D = _maker(kind)(*row)
+    _check_values(document, row, its_signature)
+    return document
+
+
 def is_key(key: Any) -> bool:
     """Return whether a document can have this key."""
     return isinstance(key, str) and bool(key) and _is_text(key)
@@ -113,6 +125,14 @@ def _allowed_types(kind: type[Document]) -> tuple[frozenset[type], ...]:
         frozenset(get_args(hint) if isinstance(hint, UnionType) else (hint,))
         for hint in (hints[field.name] for field in msgspec.structs.fields(kind))
     )
+
+
+@cache
+def _maker(kind: type[D]) -> Callable[..., D]:
+    """Return a function that makes a record from the values of its fields, in order."""
+    names = kind.__struct_fields__
+    is_by_keyword = Parameter.KEYWORD_ONLY in {one.kind for one in signature(kind).parameters.values()}
+    return (lambda *values: kind(**dict(zip(names, values, strict=True)))) if is_by_keyword else kind
 
 
 @lru_cache(SIGNATURES)

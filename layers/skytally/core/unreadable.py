@@ -66,11 +66,14 @@ class Notes:
         try:
             return storable.read(key, fields, kind)
         except storable.NotStorable as error:
-            name, reason = stored_as or str(key), str(error)
-            self.add("document", index, name, reason)
-            if skipped is not None:
-                skipped(name, reason)
+            self.skip(index, stored_as or str(key), str(error), skipped)
             return None
+
+    def skip(self, index: str, name: str, reason: str, skipped: Skipped | None = None) -> None:
+        """Note an unreadable document, and call `skipped`."""
+        self.add("document", index, name, reason)
+        if skipped is not None:
+            skipped(name, reason)
 
 
 def plain(text: str) -> str:

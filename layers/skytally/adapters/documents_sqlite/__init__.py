@@ -86,7 +86,7 @@ class SqliteDocuments:
             page = padded([key for key in keys[start : start + PAGE_KEYS] if storable.is_key(key)])
             sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key IN ({', '.join('?' * len(page))})"  # noqa: S608
             rows = self._select(sql, page)
-            documents |= {row["key"]: document for row, document in self._documents(index, kind, rows)}
+            documents |= {row[0]: document for row, document in self._documents(index, kind, rows)}
         return [documents.get(key) for key in keys]
 
     def find(self, index: str, kind: type[D], where: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, D]]:
@@ -96,8 +96,10 @@ class SqliteDocuments:
             f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE {condition} ORDER BY key",  # noqa: S608
             values,
         )
-        for row, document in self._documents(index, kind, rows):
-            yield row["key"], document
+        rows.reverse()
+        # A row is freed as soon as it is a document, so that there is never all of both.
+        for row, document in self._documents(index, kind, (rows.pop() for _ in range(len(rows)))):
+            yield row[0], document
 
     def during(
         self,
@@ -114,9 +116,10 @@ class SqliteDocuments:
             f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE ({quoted(moment)}, key) > (?, CAST(? AS "  # noqa: S608
             f"TEXT)) AND {rest}"
         )
-        pages = self._pages(sql, (to_ms(span[0]), ""), [to_ms(span[1]), *values], (moment, "key"))
+        position = TABLES[index].places[moment], 0
+        pages = self._pages(sql, (to_ms(span[0]), ""), [to_ms(span[1]), *values], position)
         for row, document in self._documents(index, kind, pages):
-            yield row["key"], document
+            yield row[0], document
 
     def stored(
         self, index: str, kind: type[D], after: str = "", skipped: Skipped | None = None
@@ -124,27 +127,30 @@ class SqliteDocuments:
         """Return documents with their versions; see the port."""
         rest = f"{IS_KEY} ORDER BY key LIMIT {PAGE_ROWS}"
         sql = f"SELECT {TABLES[index].selected} FROM {quoted(index)} WHERE key > CAST(? AS TEXT) AND {rest}"  # noqa: S608
-        for row, document in self._documents(index, kind, self._pages(sql, (after,), [], ("key",)), skipped):
-            yield row["key"], row["version"], document
+        for row, document in self._documents(index, kind, self._pages(sql, (after,), [], (0,)), skipped):
+            yield row[0], row[1], document
 
     def _pages(
-        self, sql: str, behind: tuple[Any, ...], values: Sequence[Any], position: Sequence[str]
-    ) -> Iterator[sqlite3.Row]:
-        """Return rows page by page, each page after the position of the last row before it."""
-        page: list[sqlite3.Row] | None = None
+        self, sql: str, behind: tuple[Any, ...], values: Sequence[Any], position: Sequence[int]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Return rows page by page, each page after the last row before it, by the values at some places of it."""
+        page: list[tuple[Any, ...]] | None = None
         while page is None or len(page) == PAGE_ROWS:
             page = self._select(sql, [*behind, *values])
             yield from page
-            behind = tuple(page[-1][column] for column in position) if page else ()
+            behind = tuple(page[-1][at] for at in position) if page else ()
 
     def _documents(
-        self, index: str, kind: type[D], rows: Iterable[sqlite3.Row], skipped: Skipped | None = None
-    ) -> Iterator[tuple[sqlite3.Row, D]]:
+        self, index: str, kind: type[D], rows: Iterable[tuple[Any, ...]], skipped: Skipped | None = None
+    ) -> Iterator[tuple[tuple[Any, ...], D]]:
         """Return rows with their records; unreadable rows are noted and left out."""
-        table = TABLES[index]
+        values = TABLES[index].values
         for row in rows:
-            document = self._notes.document(index, row["key"], table.fields(row), kind, skipped)
-            if document is not None:
+            try:
+                document = storable.read_row(row[0], values(row), kind)
+            except storable.NotStorable as error:
+                self._notes.skip(index, str(row[0]), str(error), skipped)
+            else:
                 yield row, document
 
     def count(self, index: str) -> int:
@@ -210,9 +216,9 @@ class SqliteDocuments:
     def refresh(self) -> None:
         """Do nothing: SQLite shows every commit at once."""
 
-    def _select(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
+    def _select(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         with _answering():
-            return exact.fetched(self._reader(), sql, values)
+            return exact.fetched(self._reader(), sql, values)[1]
 
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -227,7 +233,6 @@ class SqliteDocuments:
             connection = sqlite3.connect(
                 self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            connection.row_factory = sqlite3.Row
             exact.prepare(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -239,9 +244,9 @@ class SqliteDocuments:
         connection = self._connect()
         try:
             with _transaction(connection):
-                made = {row["name"]: row["sql"] for row in connection.execute("SELECT name, sql FROM sqlite_master")}
+                made = dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
                 for table in TABLES.values():
-                    existing = [row["name"] for row in connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
+                    existing = [row[1] for row in connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
                     for statement in table.schema(existing, made):
                         connection.execute(statement)
                 for statement in (

@@ -5,6 +5,7 @@ SQLite's own SUM is exact, or fails beyond 64 bits. Then Python adds up the same
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from types import NoneType
 from typing import Any
 
 from skytally.core import storable
@@ -36,18 +37,26 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]  # its answer may be text
 
 
-def fetched(reader: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-    """Return all rows of a statement; a text that is no UTF-8 stays bytes, so that only its document is unreadable."""
+def fetched(reader: sqlite3.Connection, sql: str, values: Sequence[Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return all rows of a statement, and the names of their columns.
+
+    A text that is no UTF-8 stays bytes, so that only its document is unreadable.
+    """
     try:
-        return reader.execute(sql, values).fetchall()
+        return _fetched(reader, sql, values)
     except sqlite3.OperationalError as error:
         if not str(error).startswith("Could not decode to UTF-8"):
             raise
     reader.text_factory = _text
     try:
-        return reader.execute(sql, values).fetchall()
+        return _fetched(reader, sql, values)
     finally:
         reader.text_factory = str
+
+
+def _fetched(reader: sqlite3.Connection, sql: str, values: Sequence[Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    cursor = reader.execute(sql, values)
+    return [column[0] for column in cursor.description], cursor.fetchall()
 
 
 def _text(raw: bytes) -> str | bytes:
@@ -60,16 +69,23 @@ def _text(raw: bytes) -> str | bytes:
 def rows(reader: sqlite3.Connection, query: Query, statement: Statement, values: Sequence[Any]) -> list[Row]:
     """Return the rows of a query's sums, without rows that lack a mandatory dimension."""
     try:
-        rows_found = fetched(reader, statement("SUM"), values)
+        names, found = fetched(reader, statement("SUM"), values)
     except sqlite3.OperationalError as error:
         if not is_overflow(error):
             raise
-        rows_found = fetched(reader, statement("exact_sum"), values)
-    names = rows_found[0].keys() if rows_found else []
+        names, found = fetched(reader, statement("exact_sum"), values)
+    # Columns are checked at once: of many rows, most have nothing to convert or leave out.
+    columns = zip(*found, strict=True) if found else [()] * len(names)
+    types = {name: {*map(type, column)} for name, column in zip(names, columns, strict=True)}
+    named = [dict(zip(names, row, strict=True)) for row in found]
     needed = [name for name in query.by if name in storable.required(query.index)]
-    sums = [name for name in names if name not in query.by]
-    named = (dict(zip(names, row, strict=True)) for row in rows_found)
-    return [_with_numbers(row, sums) for row in named if _is_readable(row, query.by, needed)]
+    if any(NoneType in types[name] for name in needed) or any(bytes in types[name] for name in query.by):
+        named = [row for row in named if _is_readable(row, query.by, needed)]
+    for name in types.keys() - {*query.by}:
+        if types[name] != {int}:
+            for row in named:
+                row[name] = _number(row[name])
+    return named
 
 
 def is_overflow(error: sqlite3.OperationalError) -> bool:
@@ -84,10 +100,6 @@ def _is_readable(row: Row, dimensions: Sequence[str], needed: Sequence[str]) -> 
     return bytes not in {type(row[name]) for name in dimensions}
 
 
-def _with_numbers(row: Row, sums: Sequence[str]) -> Row:
-    """Return a row whose sums are numbers; the sum of absent values is 0."""
-    for name in sums:
-        value = row[name]
-        if not value or isinstance(value, str):
-            row[name] = int(value or 0)
-    return row
+def _number(value: float | str | None) -> float:
+    """Return a sum as a number; that of absent values is 0."""
+    return int(value or 0) if not value or isinstance(value, str) else value

@@ -22,8 +22,12 @@ Source = tuple[str, list[Any], bool]
 
 
 def schema() -> Iterator[str]:
-    """Return the statement that creates the index of intervals that cross midnight."""
-    yield f"CREATE INDEX IF NOT EXISTS interval_crosses ON interval (until_at) WHERE {CROSSES}"
+    """Return the statements that create the index of intervals that cross midnight, and remove an earlier version's.
+
+    The index has the cloud, so that an interval of another cloud is not looked up in the table.
+    """
+    yield f"CREATE INDEX IF NOT EXISTS interval_crosses_cloud ON interval (until_at, cloud) WHERE {CROSSES}"
+    yield "DROP INDEX IF EXISTS interval_crosses"
 
 
 def sources(query: Query, kept_days: Collection[int]) -> Iterator[Source]:

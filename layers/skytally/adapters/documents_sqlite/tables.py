@@ -1,6 +1,5 @@
 """The SQLite tables: one table per index, one column per field, made from the records."""
 
-import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,6 +19,7 @@ INDEXED = {
 }
 # Columns of covering indices, so that sums of a window read only the index.
 COVERED = {
+    "usage": ("cloud", "boot_at"),
     "interval": (
         "from_at",
         "label",
@@ -34,9 +34,11 @@ COVERED = {
         "nice_ms",
         "system_ms",
         "suspended_ms",
-    )
+    ),
 }
 MOST_PADDED = 512
+# A column that was added later is NULL in older rows.
+FLAGS = {0: False, 1: True, None: False}
 TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER", datetime: "INTEGER"}
 
 
@@ -54,6 +56,7 @@ class Table:
         self.name, self.columns = name, storable.field_types(kind)
         names = ["key", "version", *(quoted(column) for column in self.columns)]
         self.selected = ", ".join(names)
+        self.places = {column: at for at, column in enumerate(("key", "version", *self.columns))}
         self._moments_at = [at for at, column in enumerate(self.columns.values()) if column is datetime]
         self._flags_at = [at for at, column in enumerate(self.columns.values()) if column is bool]
         self._insert = f"INSERT INTO {quoted(name)} ({', '.join(names)}) VALUES"
@@ -98,19 +101,16 @@ class Table:
                 row[at + 2] = to_ms(moment)
         return row
 
-    def fields(self, row: sqlite3.Row) -> dict[str, Any]:
-        """Return the fields of a selected row; a value that cannot be converted stays as it is."""
-        values = list(row[2:])
+    def values(self, row: Sequence[Any]) -> list[Any]:
+        """Return the values of a selected row's fields; one that cannot be converted stays as it is."""
+        values = [*row[2:]]
         for at in self._moments_at:
-            values[at] = _moment(values[at])
+            value = values[at]
+            if type(value) is int and 0 <= value < LATEST_MS:
+                values[at] = from_ms(value)
         for at in self._flags_at:
-            # A column that was added later is NULL in older rows.
-            values[at] = bool(values[at]) if values[at] in (0, 1, None) else values[at]
-        return dict(zip(self.columns, values, strict=True))
-
-
-def _moment(value: Any) -> Any:
-    return from_ms(value) if isinstance(value, int) and 0 <= value < LATEST_MS else value
+            values[at] = FLAGS.get(values[at], values[at])
+        return values
 
 
 LATEST_MS = to_ms(storable.LATEST)
