@@ -50,12 +50,13 @@ def statement(request: web.Request) -> web.Reply:
             headers=left_out,
             media_type="text/plain; charset=us-ascii",
         )
-    totals, boots = closing.statement_parts(month, clouds, documents, site, moment, revision)
+    asked = (month, clouds, documents, site, moment, revision)
+    totals, boots = closing.statement_parts(*asked) if detail else (closing.statement_totals(*asked), None)
     if form == "csv":
-        rows = ({"month": month} | row for row in (boots if detail else totals["clouds"]))
+        rows = ({"month": month} | row for row in (boots or totals["clouds"]))
         names = ("month", *closing.COLUMNS[detail or "clouds"])
         return as_file(web.stream_reply(csv_table.csv_pieces(rows, names, decimal), CSV), month, detail)
-    return web.json_stream(totals, "boots", boots) if detail else web.json_reply(totals)
+    return web.json_stream(totals, "boots", boots) if boots else web.json_reply(totals)
 
 
 def as_file(reply: web.Reply, month: str, detail: str | None) -> web.Reply:

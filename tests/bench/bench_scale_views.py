@@ -132,9 +132,10 @@ def view(documents, **named):
 
 def statement(documents, detail):
     """Read a month's statement as the function sends it; return its rows and bytes."""
-    totals, boots = closing.statement_parts(MONTH, (), documents, Site(), UNTIL)
     if not detail:
+        totals = closing.statement_totals(MONTH, (), documents, Site(), UNTIL)
         return len(totals["clouds"]), len(msgspec.json.encode(totals))
+    _, boots = closing.statement_parts(MONTH, (), documents, Site(), UNTIL)
     count = size = 0
     for row in boots:
         count, size = count + 1, size + len(msgspec.json.encode(row))

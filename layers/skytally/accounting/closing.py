@@ -58,8 +58,16 @@ def statement_parts(
     month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime, revision: int | None = None
 ) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
     """Return a month's statement without its boots, and their rows, each made as it is taken: most of the work."""
-    totals, shown = _totals(month, clouds, documents, site, now, revision)
-    return totals, _boot_rows(shown)
+    shown = list(_shown(month, clouds, documents, site, now, revision))
+    return _totals(month, [row for row, _ in shown], now, revision), _boot_rows([cloud for _, cloud in shown])
+
+
+def statement_totals(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime, revision: int | None = None
+) -> dict[str, Any]:
+    """Return a month's statement without its boots, which are forgotten once they are counted."""
+    rows = [row for row, _ in _shown(month, clouds, documents, site, now, revision)]
+    return _totals(month, rows, now, revision)
 
 
 def _boot_rows(shown: Sequence[Frozen | LiveCloud]) -> Iterator[dict[str, Any]]:
@@ -74,30 +82,35 @@ def _boot_rows(shown: Sequence[Frozen | LiveCloud]) -> Iterator[dict[str, Any]]:
         yield boot_row(boot) if isinstance(boot, BootMonth) else boot
 
 
-def _totals(
+def _shown(
     month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime, revision: int | None
-) -> tuple[dict[str, Any], list[Frozen | LiveCloud]]:
-    """Return a statement without its boots, and the months that it shows."""
+) -> Iterator[tuple[dict[str, Any], Frozen | LiveCloud]]:
+    """Return the row of each cloud of a statement, in no order, and the month that it shows."""
     documents.refresh()
-    live = {cloud.name: cloud for cloud in live_clouds(month, clouds, documents, site, now)}
-    revisions = closings(month, clouds, documents)
-    closed = {
-        name: frozen
-        for name, of_cloud in revisions.items()
-        if (frozen := _newest(_chosen(of_cloud, revision), documents))
-    }
-    if revision is not None and not closed:
+    chosen = {name: _chosen(of_cloud, revision) for name, of_cloud in closings(month, clouds, documents).items()}
+    for live in live_clouds(month, clouds, documents, site, now):
+        frozen = _newest(chosen.pop(live.name, ()), documents)
+        if frozen is not None:
+            yield _closed_row(frozen, live), frozen
+        elif revision is None:
+            yield _open_row(live), live
+    for of_cloud in chosen.values():
+        if (frozen := _newest(of_cloud, documents)) is not None:
+            yield _closed_row(frozen, None), frozen
+
+
+def _totals(month: str, shown: Sequence[dict[str, Any]], now: datetime, revision: int | None) -> dict[str, Any]:
+    """Return a statement without its boots."""
+    if revision is not None and not shown:
         raise NotFound(f"there is no revision {revision} of {month}")
-    names = sorted(closed if revision is not None else live.keys() | closed.keys())
-    rows = [_closed_row(closed[name], live.get(name)) if name in closed else _open_row(live[name]) for name in names]
-    totals = {
+    rows = sorted(shown, key=itemgetter("cloud"))
+    return {
         "month": month,
         "state": FINAL if rows and all(row["state"] == FINAL for row in rows) else "provisional",
         "revision": max((row["revision"] for row in rows), default=0),
         "generated_at": now,
         "clouds": rows,
     }
-    return totals, [closed.get(name) or live[name] for name in names]
 
 
 def _open_row(live: LiveCloud) -> dict[str, Any]:

@@ -17,15 +17,18 @@ from skytally.core.ports import Documents, Query
 from skytally.core.records import iso
 from skytally.core.rounding import DECIMALS, rounded
 from skytally.core.site_data import Calibration, Cloud, Rates, Site
+from skytally.core.storable import EARLIEST, LATEST
 
 SILENT_AFTER = timedelta(hours=2)
 # Two clocks may differ by a minute, plus what NTP corrects of a clock's rate, before time counts as missing.
 CLOCKS_APART_MS, CLOCK_RATE = 60_000, 0.000_5
+# Boots of several clouds in memory; a boot takes a kilobyte. A cloud with more is read whole.
+BOOTS_AT_ONCE = 20_000
 MS_PER_HOUR = 3_600_000
 FINAL = "final"
 
 
-class BootMonth(Struct, frozen=True):
+class BootMonth(Struct, frozen=True, gc=False):
     """One boot in one month: its usage, benchmark, score and coverage."""
 
     key: str
@@ -38,13 +41,22 @@ class BootMonth(Struct, frozen=True):
 
 
 class LiveCloud(Struct, frozen=True, dict=True):
-    """A cloud's live month: its row, its boots, its rates, and the calibration that was used."""
+    """A cloud's live month: its row and its boots, and the site that gives its rates."""
 
     name: str
     totals: dict[str, Any]
     boot_months: Sequence[BootMonth]
-    rates: Rates
-    calibration: Calibration
+    site: Site
+
+    @property
+    def rates(self) -> Rates:
+        """The rates of its cloud."""
+        return self.site.cloud(self.name).rates
+
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration that translates its benchmarks."""
+        return calibration_used((boot.benchmark for boot in self.boot_months), self.site)
 
     @cached_property
     def boots(self) -> list[dict[str, Any]]:
@@ -52,20 +64,56 @@ class LiveCloud(Struct, frozen=True, dict=True):
         return [boot_row(boot) for boot in self.boot_months]
 
 
-def live_clouds(month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime) -> list[LiveCloud]:
-    """Return the live month of some clouds or of all, in the order of their names."""
+def live_clouds(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime
+) -> Iterator[LiveCloud]:
+    """Return the live month of some clouds or of all, in the order of their names.
+
+    Boots are read of as many clouds at once as have `BOOTS_AT_ONCE`, so memory does not grow with the number of clouds.
+    """
+    for some in _batches(month, clouds, documents):
+        yield from _live_clouds(month, some, documents, site, now)
+
+
+def _live_clouds(
+    month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime
+) -> Iterator[LiveCloud]:
     groups = _by_cloud(boot_months(month, clouds, documents, site))
-    return [_live_cloud(name, boots, site, now) for name, boots in sorted(groups.items())]
+    for name in sorted(groups):
+        boots = groups.pop(name)
+        yield LiveCloud(name, cloud_row(name, boots, site, now), boots, site)
 
 
-def _live_cloud(name: str, boots: Sequence[BootMonth], site: Site, now: datetime) -> LiveCloud:
-    calibration = calibration_used((boot.benchmark for boot in boots), site)
-    return LiveCloud(name, cloud_row(name, boots, site, now), boots, site.cloud(name).rates, calibration)
+def _batches(month: str, clouds: Sequence[str], documents: Documents) -> Iterator[list[str]]:
+    """Return the names of a month's clouds in order, of so many at once that their boots are few."""
+    boots = Query(
+        index="usage",
+        from_at=EARLIEST,
+        until_at=LATEST,
+        by=("cloud",),
+        sums=("count",),
+        where={"month": [month], **_where(clouds)},
+        moment="boot_at",
+    )
+    batch: list[str] = []
+    boot_count = 0
+    for row in documents.table(boots):
+        if batch and boot_count + row["count"] > BOOTS_AT_ONCE:
+            yield batch
+            batch, boot_count = [], 0
+        batch.append(row["cloud"])
+        boot_count += row["count"]
+    if batch:
+        yield batch
+
+
+def _where(clouds: Sequence[str]) -> dict[str, Sequence[str]]:
+    return {"cloud": clouds} if clouds else {}
 
 
 def boot_months(month: str, clouds: Sequence[str], documents: Documents, site: Site) -> list[BootMonth]:
     """Return the boots of a month with their scores and coverage, in key order."""
-    where = {"cloud": clouds} if clouds else {}
+    where = _where(clouds)
     usages = list(month_documents([month], where, documents))
     benchmarks = documents.get_many("benchmark", [usage.boot_id for _, usage, _ in usages], BootBenchmark)
     window = Query(

@@ -57,7 +57,7 @@ def statement_table(
     month: str, clouds: Sequence[str], documents: Documents, site: Site, now: datetime
 ) -> dict[str, Any]:
     """Return the statement's rows with what a cloud's owner asks of them, their totals, and the comparison."""
-    whole, _ = closing.statement_parts(month, clouds, documents, site, now)
+    whole = closing.statement_totals(month, clouds, documents, site, now)
     newest = {frozen.cloud: frozen for frozen in closing.all_revisions(month, clouds, documents)}
     rows = [_row(row, newest.get(row["cloud"]), site) for row in whole["clouds"]]
     return {
