@@ -283,8 +283,8 @@ def used(panel, documents):
     for row in documents.table(
         Query(index="interval", from_at=FROM, until_at=UNTIL, by=by, sums=view_rules.USAGE_SUMS)
     ):
-        groups.setdefault(tuple(row[name] for name in panel.by), []).append(row)
-    return [dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, [], {}) for key, rows in groups.items()]
+        groups.setdefault(tuple(row[name] for name in panel.by), []).append(view_rules._received(row, {}))
+    return [dict(zip(panel.by, key, strict=True)) | view_rules._measures(rows, []) for key, rows in groups.items()]
 
 
 def hourly(panel, documents):

@@ -41,7 +41,7 @@ class Rule(StrEnum):
 QUARANTINE = {Rule.MEDIAN, Rule.OUT_OF_BOUNDS}
 
 
-class Score(Struct, frozen=True):
+class Score(Struct, frozen=True, gc=False):
     """The HS23 per core that counts and the rule that gives it; None where it is not known."""
 
     hs23: float | None

@@ -9,6 +9,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
+from skytally.accounting.hs23 import UNSCORED, Score
 from skytally.accounting.measures import CORE_HOURS, CPU_HOURS, EFFICIENCY, WALL_HOURS
 from skytally.accounting.statement_rows import hs23, ratio, up_ms
 from skytally.core.documents import Usage
@@ -21,7 +22,7 @@ from skytally.dashboard.caveats import BootKey, usage_doubts
 from skytally.dashboard.interval_view import interval_rows
 from skytally.dashboard.paging import LazyRows
 from skytally.dashboard.time_range import Window
-from skytally.dashboard.window_boots import Boots, Where, WindowBoot, credit_of
+from skytally.dashboard.window_boots import Boots, Where, WindowBoot
 
 DIMENSIONS = {
     "cloud": ("cloud",),
@@ -36,6 +37,8 @@ PLOTTED_BY = {by: names if by not in {"vm", "interval"} else ("cloud",) for by, 
 FILTERS = ("cloud", "site", "group", "flavor", "vm")
 CHOICES = ("cloud", "site", "group", "flavor")
 USAGE_SUMS = ("wall_ms", "suspended_ms", "core_ms", "user_ms", "nice_ms", "system_ms")
+# What arrived of a boot: its key, its sums, and what a core hour of it is worth.
+Received = tuple[BootKey, Row, Score]
 OF_VM = ("flavor", "cores", "cpu_model", "agent_version")
 
 
@@ -60,13 +63,14 @@ def usage_view(
 
     `rows` are the window's `interval_sums`.
     """
-    totals = _measures(rows, boots.values(), boots)
+    received = [_received(row, boots) for row in rows]
+    totals = _measures(received, boots.values())
     heard = [boot.usage for boot in boots.values() if boot.is_heard]
     silent = [boot.usage for boot in boots.values() if boot.is_silent]
     return frame("usage", shown, now) | {
         "table": list(interval_rows((boot.usage for boot in boots.values()), shown, documents))
         if by == "interval"
-        else _table(rows, by, boots, _open_alarms(where, documents) if by == "vm" else {}),
+        else _table(received, by, boots, _open_alarms(where, documents) if by == "vm" else {}),
         "coverage": totals["coverage"],
         "last_sampled_at": totals["last_sampled_at"],
         "totals": totals,
@@ -86,26 +90,34 @@ def frame(name: str, shown: Window, now: datetime) -> dict[str, Any]:
     }
 
 
+def _received(row: Row, boots: Boots) -> Received:
+    key = row["cloud"], row["label"]
+    boot = boots.get(key)
+    return key, row, UNSCORED if boot is None else boot.credit
+
+
 def _table(
-    rows: list[Row],
+    received: Iterable[Received],
     by: str,
     boots: Boots,
     open_alarms: Mapping[tuple[Any, ...], int],
 ) -> LazyRows:
-    """Bring together what was heard of (rows) and what was up (boots), by the dimensions of the table."""
+    """Bring together what was received and what was up (boots), by the dimensions of the table."""
     names = DIMENSIONS[by]
-    heard: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        heard[tuple(row[name] for name in names)].append(row)
+    heard: dict[tuple[Any, ...], list[Received]] = defaultdict(list)
+    for one in received:
+        row = one[1]
+        heard[tuple([row[name] for name in names])].append(one)
     up: dict[tuple[Any, ...], list[WindowBoot]] = defaultdict(list)
     for boot in boots.values():
-        up[tuple(getattr(boot.usage, name) for name in names)].append(boot)
+        usage = boot.usage
+        up[tuple([getattr(usage, name) for name in names])].append(boot)
     keys = sorted(heard.keys() | up.keys(), key=lambda key: [(name is not None, name or "") for name in key])
 
     def measures(at: int) -> dict[str, Any]:
         key = keys[at]
         more = _of_vm(up[key], open_alarms.get(key, 0)) if by == "vm" else {}
-        return _measures(heard[key], up[key], boots) | more
+        return _measures(heard[key], up[key]) | more
 
     return LazyRows([dict(zip(names, key, strict=True)) for key in keys], measures)
 
@@ -126,26 +138,28 @@ def _of_vm(boots: Sequence[WindowBoot], open_alarms: int) -> dict[str, Any]:
     }
 
 
-def _coverage(rows: Iterable[Row], boots: Iterable[WindowBoot]) -> float | None:
+def _coverage(received: Iterable[Received], boots: Iterable[WindowBoot]) -> float | None:
     """Return the share of the time up of which intervals arrived, by the statement's rule for clocks that differ."""
-    received: dict[BootKey, float] = defaultdict(float)
-    for row in rows:
-        received[row["cloud"], row["label"]] += row["wall_ms"] + row["suspended_ms"]
-    calendar = {boot.key: boot.calendar_ms for boot in boots}
-    up = sum(up_ms(calendar.get(key, 0.0), received.get(key, 0.0)) for key in calendar.keys() | received.keys())
-    return ratio(sum(received.values()), up)
+    received_ms: dict[BootKey, float] = defaultdict(float)
+    for key, row, _ in received:
+        received_ms[key] += row["wall_ms"] + row["suspended_ms"]
+    calendar_ms = {boot.key: boot.calendar_ms for boot in boots}
+    up = sum(up_ms(ms, received_ms.get(key, 0.0)) for key, ms in calendar_ms.items())
+    up += sum(up_ms(0.0, ms) for key, ms in received_ms.items() if key not in calendar_ms)
+    return ratio(sum(received_ms.values()), up)
 
 
-def _measures(rows: Sequence[Row], own: Collection[WindowBoot], boots: Boots) -> dict[str, Any]:
-    """Return the numbers of some rows, of the boots that they are about, by what each boot of the window is worth."""
+def _measures(received: Sequence[Received], own: Collection[WindowBoot]) -> dict[str, Any]:
+    """Return the numbers of what was received, and of the boots that it is about."""
+    rows = [row for _, row, _ in received]
     total = {name: sum(map(itemgetter(name), rows)) for name in USAGE_SUMS}
     heard = [boot for boot in own if boot.is_heard]
     offsets = [abs(boot.usage.clock_offset_seconds) for boot in heard if boot.usage.clock_offset_seconds is not None]
     return {
         "vm_count": len({(row["cloud"], row["vm"]) for row in rows}),
         **{measure.name: measure.value(total) for measure in (WALL_HOURS, CORE_HOURS, CPU_HOURS, EFFICIENCY)},
-        **hs23((row["core_ms"], credit_of(row, boots)) for row in rows),
-        "coverage": _coverage(rows, own),
+        **hs23((row["core_ms"], credit) for _, row, credit in received),
+        "coverage": _coverage(received, own),
         "silent_vms": len({_vm(boot.usage) for boot in own if boot.is_silent}),
         "largest_clock_offset_seconds": round(max(offsets), DECIMALS) if offsets else None,
         "estimated_edges": sum(boot.usage.estimated for boot in heard),

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from skytally.accounting.hs23 import UNSCORED, Score, scores
 from skytally.accounting.samples import AHEAD_ALLOWED
@@ -26,7 +26,7 @@ from skytally.dashboard.time_range import Window
 Where = Mapping[str, Sequence[str]]
 
 
-class WindowBoot(Struct, frozen=True, kw_only=True):
+class WindowBoot(Struct, frozen=True, kw_only=True, gc=False):
     """A boot of a window.
 
     `is_heard`: it was heard of in the window, and was not silent in all of it. `is_silent`: it fell silent and was
@@ -40,8 +40,8 @@ class WindowBoot(Struct, frozen=True, kw_only=True):
     is_heard: bool
     is_silent: bool
     calendar_ms: float
-    credit: Score = UNSCORED
-    benchmark_score: float | None = None
+    credit: Score
+    benchmark_score: float | None
 
 
 Boots = dict[BootKey, WindowBoot]
@@ -58,37 +58,36 @@ def window_boots(shown: Window, where: Where, documents: Documents, site: Site, 
     for usage in newest.values():
         boots_of_vm[usage.cloud, usage.vm].append(usage.boot_at)
     until_at = min(now, shown.until_at)
-    boots = (
-        _window_boot(key, usage, _expected_until(usage, boots_of_vm[usage.cloud, usage.vm], until_at), shown)
+    lives = (
+        (key, usage, _expected_until(usage, boots_of_vm[usage.cloud, usage.vm], until_at))
         for key, usage in newest.items()
         if all(getattr(usage, name) in values for name, values in where.items())
     )
-    return _credited([boot for boot in boots if boot.calendar_ms > 0], documents, site)
-
-
-def _window_boot(key: BootKey, usage: Usage, expected_until: datetime, shown: Window) -> WindowBoot:
-    is_silent = expected_until - usage.last_sampled_at > SILENT_AFTER
-    up_until = expected_until if is_silent else usage.last_sampled_at
-    return WindowBoot(
-        key=key,
-        usage=usage,
-        expected_until=expected_until,
-        is_heard=usage.last_sampled_at > shown.from_at,
-        is_silent=is_silent,
-        calendar_ms=elapsed_ms(usage.boot_at, up_until, shown.from_at, shown.until_at),
-    )
-
-
-def _credited(boots: Sequence[WindowBoot], documents: Documents, site: Site) -> Boots:
-    """Return boots with what a core hour of each is worth."""
-    benchmarks = documents.get_many("benchmark", [boot.usage.boot_id for boot in boots], BootBenchmark)
-    counted = scores(benchmarks, site)
+    up = [(*life, ms) for life in lives if (ms := _calendar_ms(*life[1:], shown)) > 0]
+    benchmarks = documents.get_many("benchmark", [usage.boot_id for _, usage, *_ in up], BootBenchmark)
+    credit = scores(benchmarks, site)
     return {
-        boot.key: structs.replace(
-            boot, credit=counted.get(boot.usage.boot_id, UNSCORED), benchmark_score=score(benchmark)
+        key: WindowBoot(
+            key=key,
+            usage=usage,
+            expected_until=expected_until,
+            is_heard=usage.last_sampled_at > shown.from_at,
+            is_silent=_is_silent(usage, expected_until),
+            calendar_ms=calendar_ms,
+            credit=credit.get(usage.boot_id, UNSCORED),
+            benchmark_score=score(benchmark),
         )
-        for boot, benchmark in zip(boots, benchmarks, strict=True)
+        for (key, usage, expected_until, calendar_ms), benchmark in zip(up, benchmarks, strict=True)
     }
+
+
+def _is_silent(usage: Usage, expected_until: datetime) -> bool:
+    return expected_until - usage.last_sampled_at > SILENT_AFTER
+
+
+def _calendar_ms(usage: Usage, expected_until: datetime, shown: Window) -> float:
+    up_until = expected_until if _is_silent(usage, expected_until) else usage.last_sampled_at
+    return elapsed_ms(usage.boot_at, up_until, shown.from_at, shown.until_at)
 
 
 def credit_of(row: Row, boots: Boots) -> Score:
@@ -101,7 +100,7 @@ def _expected_until(usage: Usage, boots_at: Iterable[datetime], until_at: dateti
     """Return until when a boot is expected to be up, at most until some moment."""
     if usage.final:
         return usage.last_sampled_at
-    later = (at for at in boots_at if at > usage.boot_at)
+    later = [at for at in boots_at if at > usage.boot_at]
     return min(usage.last_sampled_at + EXPECTED_FOR, until_at, *later)
 
 
