@@ -149,8 +149,12 @@ def exceeds(sample: Sample, most_cores: int) -> bool:
 
 def _baselines(sample: Sample) -> Sequence[tuple[str, Counters]]:
     """Return the baselines that a sample is checked against: since when, in words, and the counters then."""
-    baselines = ("since the boot", NOTHING), ("since month_start", sample.month_start)
-    return baselines if sample.previous is None else (*baselines, ("since previous", sample.previous.counters))
+    baselines = [("since the boot", NOTHING)]
+    if sample.month_start != NOTHING:
+        baselines.append(("since month_start", sample.month_start))
+    if sample.previous is not None:
+        baselines.append(("since previous", sample.previous.counters))
+    return baselines
 
 
 NOTHING = Counters(wall_seconds=0.0, core_seconds=0.0, user_seconds=0.0, system_seconds=0.0, idle_seconds=0.0)

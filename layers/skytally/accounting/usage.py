@@ -72,7 +72,7 @@ def usage_document(sample: Sample, counted: Sequence[int], boot: Boot, now: date
         sample.cpu_model,
         sample.agent_version,
         ms_of_seconds(sample.uptime_seconds),
-        *difference(counted, whole(sample.month_start)),
+        *(counted if sample.month_start == samples.NOTHING else difference(counted, whole(sample.month_start))),
     )
 
 
