@@ -1,6 +1,8 @@
 """Evidence: a token in other hands shows, whoever holds it and whatever they say; and nobody fills a store with it."""
 
+import gc
 import threading
+from concurrent.futures import Future
 from contextlib import closing
 from datetime import timedelta
 
@@ -62,6 +64,32 @@ class TakenMeanwhile:
                 self.happens()
                 self.happens = None
         return self.store.list(prefix)
+
+
+class CountedReads:
+    """A real store that counts the reads that wait or are under way."""
+
+    def __init__(self, store):
+        self.store, self.most_reads = store, 0
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def get(self, key):
+        self.most_reads = max(self.most_reads, sum(isinstance(one, Future) for one in gc.get_objects()))
+        return self.store.get(key)
+
+
+def test_a_long_history_is_read_in_bounded_memory(store, monkeypatch):
+    monkeypatch.setattr(audit, "READS_WAITING", 5)
+    vms = {f"vm-{n}" for n in range(23)}
+    for vm in vms:
+        left(store, vm=vm)
+    gc.collect()
+    already = sum(isinstance(one, Future) for one in gc.get_objects())
+    counted = CountedReads(store)
+    assert {record.vm for record in history(counted)} == vms
+    assert counted.most_reads - already <= 5 + 1
 
 
 def test_a_secret_that_is_taken_while_secrets_are_read_is_among_them(store):

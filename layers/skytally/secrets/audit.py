@@ -1,7 +1,7 @@
 """Audit: who deposited, took, revoked or contested which secret, when and from where; read from the object store."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from skytally.secrets.outcomes import (
 )
 from skytally.secrets.stored_deposits import deposit_key, deposits, read_sealed
 
+A = TypeVar("A")
 T = TypeVar("T")
 REPORTS_WITHIN = timedelta(minutes=20)
 # How far the boot of a secret's vm is: not taken yet, taken, reporting since, or without a report in time.
@@ -31,6 +32,8 @@ WAITING, TAKEN, REPORTS, LOST = "waiting", "taken", "reports", "lost"
 REPORTED = {REPORTS: True, LOST: False}
 LONGEST_CLAIM_DAYS = 8
 READERS = 16
+# How many reads wait at once: each takes two kilobytes until it is done.
+READS_WAITING = 16 * READERS
 VMS_A_QUERY = 500
 
 
@@ -117,7 +120,7 @@ class _Reading(Struct, frozen=True):
 
     def keys(self, folder: str, days: list[str]) -> list[str]:
         """Return the keys of a folder's days."""
-        listed = self.readers.map(lambda day: list(self.objects.list(f"{folder}/{day}/")), days)
+        listed = self._each(lambda day: list(self.objects.list(f"{folder}/{day}/")), days)
         return [key for day in listed for key in day if self.claim in {None, key.split("/")[2].partition(".")[0]}]
 
     def records(self, folder: str, keys: list[str], parse: Callable[[str, bytes], T]) -> list[T]:
@@ -132,14 +135,17 @@ class _Reading(Struct, frozen=True):
                 self.notes.add("object", folder, key, error.message)
                 return None
 
-        return [record for record in self.readers.map(read, keys) if record is not None]
+        return [record for record in self._each(read, keys) if record is not None]
 
     def waiting(self, entries: list[tuple[int, str]]) -> list[SecretRecord]:
         """Return the deposits among some that nobody took yet."""
         names = [entry for entry in entries if self.claim in {None, entry[1]}]
-        return [
-            record for records in self.readers.map(lambda entry: self._deposit(*entry), names) for record in records
-        ]
+        return [record for records in self._each(lambda entry: self._deposit(*entry), names) for record in records]
+
+    def _each(self, read: Callable[[A], T], items: Sequence[A]) -> Iterator[T]:
+        """Yield what is read for each item, in order."""
+        for start in range(0, len(items), READS_WAITING):
+            yield from self.readers.map(read, items[start : start + READS_WAITING])
 
     def _deposit(self, expires: int, claim: str) -> list[SecretRecord]:
         try:
