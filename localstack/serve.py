@@ -286,10 +286,9 @@ def default_processes() -> int:
 
 def count_of_processes(text: str) -> int:
     """Return a positive number; argparse tells the caller of any other text."""
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: name 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

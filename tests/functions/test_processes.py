@@ -169,7 +169,7 @@ def test_a_number_of_processes_that_is_none_is_told(count):
     command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--processes", count]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert f"--processes: invalid count_of_processes value: '{count}'" in done.stderr
+    assert f"--processes: '{count}' is no number of processes: name 1 or more" in done.stderr
 
 
 def test_the_others_begin_once_the_first_is_ready():
