@@ -1,6 +1,6 @@
 """The main job on this very machine: `make run`.
 
-Starts every function in one process, then does what a scheduler and a vm do: deposit a secret, fetch vm.py, claim,
+Starts every function on one port, then does what a scheduler and a vm do: deposit a secret, fetch vm.py, claim,
 open, benchmark, report; shows the statement; and leaves the dashboard up while vm.py goes on reporting.
 """
 

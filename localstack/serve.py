@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from skytally.access import tokens
 from skytally.adapters.keys_files import KeyFiles
 from skytally.app import asgi, wiring
-from skytally.app.processes import Processes, parent_sentinel
+from skytally.app.processes import Processes
 from skytally.core import clock, logs
 from skytally.core.config import Config
 from skytally.core.errors import SkytallyError
@@ -205,7 +205,7 @@ def serve(config: Config, host: str, port: int, processes: int) -> int:
 
     open_connections = no_connections(processes)
 
-    def work(number: int, ready: Callable[[], None]) -> None:
+    def work(number: int, ready: Callable[[], None], parent: int | None = None) -> None:
         share = Share(open_connections, number) if processes > 1 else None
         server = asgi.server(app, STOP_SECONDS, asgi.bounds_of(config), stopping=threading.Event(), share=share)
         schedules = {function.name: function.schedule for function in FUNCTIONS if function.schedule and number == 0}
@@ -213,7 +213,8 @@ def serve(config: Config, host: str, port: int, processes: int) -> int:
         async def serve_here() -> None:
             wiring.documents()
             timers = asyncio.create_task(run_timers(functions, schedules))
-            stop_without_parent(server)
+            if parent is not None:
+                stop_without(parent, server)
             ready()
             await server.serve(sockets=[listener])
             timers.cancel()
@@ -226,22 +227,20 @@ def serve(config: Config, host: str, port: int, processes: int) -> int:
         say(f"tokens for the dashboard and the scheduler: {config.home_path / 'tokens'}", sys.stderr)
 
     if processes > 1:
-        return Processes(lambda number, ready: or_exit(lambda: work(number, ready)), processes).run(announce)
+        return Processes(lambda *arguments: or_exit(lambda: work(*arguments)), processes).run(announce)
     work(0, announce)
     return 0
 
 
-def stop_without_parent(server: asgi.Server) -> None:
-    """Stop a server once the parent of its process is gone, if that has one."""
-    loop, sentinel = asyncio.get_running_loop(), parent_sentinel()
-    if sentinel is None:
-        return
+def stop_without(parent: int, server: asgi.Server) -> None:
+    """Stop a server once the descriptor says that its process's parent is gone."""
+    loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        loop.remove_reader(sentinel)
+        loop.remove_reader(parent)
         server.handle_exit(signal.SIGTERM, None)
 
-    loop.add_reader(sentinel, stop)
+    loop.add_reader(parent, stop)
 
 
 def or_exit(call: Callable[[], T]) -> T:
@@ -287,10 +286,9 @@ def default_processes() -> int:
 
 def count_of_processes(text: str) -> int:
     """Return a positive number; argparse tells the caller of any other text."""
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: name 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

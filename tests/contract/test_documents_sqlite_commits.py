@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +18,8 @@ from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Query, Write
 from tests.support.slow_senders import locked
 
+# More than a busy machine lets a thread wait.
+BUSY_SECONDS = 2.0
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
@@ -191,16 +194,18 @@ def test_a_commit_that_fails_half_way_leaves_nothing_behind(tmp_path):
 
 
 def test_a_commit_waits_for_another_process_and_is_an_outage_if_that_takes_too_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents_sqlite, "BUSY_SECONDS", 0.3)
+    monkeypatch.setattr(documents_sqlite, "BUSY_SECONDS", BUSY_SECONDS)
     with contextlib.closing(SqliteDocuments(tmp_path / "documents.sqlite")) as documents:
         with locked(tmp_path):
             in_time = documents.write([label("a", 1, "a")])
             assert not in_time.done()
         assert in_time.result(10) == [Outcome.STORED]
         with locked(tmp_path):
+            begins_at = time.monotonic()
             too_late = documents.write([label("b", 1, "b")])
             with pytest.raises(Unavailable, match="did not keep this"):
                 too_late.result(10)
+            assert time.monotonic() - begins_at < 2 * BUSY_SECONDS
         assert documents.write([label("c", 1, "c")]).result(10) == [Outcome.STORED]
         assert documents.get_many("label", ["a", "b", "c"], Label) == [Label(boot_id="a"), None, Label(boot_id="c")]
 

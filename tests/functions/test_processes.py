@@ -23,18 +23,32 @@ CONNECTIONS, REPORTS = 12, 6
 # A work that says its number and is ready, unless it is to fail first; then it waits for a signal.
 WORK = """
 import os, signal, sys, threading
-from skytally.app.processes import Processes, parent_sentinel
+from skytally.app.processes import Processes
 from multiprocessing.connection import wait
-def work(number, ready):
+def work(number, ready, parent):
     if "fail" in sys.argv:
         sys.exit(3)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print("begun", number, os.getpid(), flush=True)
+    if "say" in sys.argv:
+        signal.signal(signal.SIGINT, lambda *_: (os.write(1, b"SIGINT\\n"), os._exit(0)))
     if "never" not in sys.argv:
         ready()
-    wait([parent_sentinel()])
-    print("alone", number, flush=True)
+    if "stuck" in sys.argv and number == 1:
+        threading.Event().wait()
+    wait([parent])
+    os.write(1, b"alone %d\\n" % number)
 sys.exit(Processes(work, 2).run(lambda: print("announced", flush=True)))
+"""
+# A second process that cannot begin at first, as where there are too many of them.
+WITHOUT_A_SECOND = """
+import errno, os
+fork, left = os.fork, [True, False, False, True]
+def limited():
+    if left.pop(0):
+        return fork()
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+os.fork = limited
 """
 
 
@@ -72,9 +86,10 @@ def open_connections(server):
     return [connections(pid, server.port) for pid in children(server.pid)]
 
 
-def begun(*options):
+def begun(*options, before=""):
     """Start the work above; return its process."""
-    return subprocess.Popen([sys.executable, "-c", WORK, *options], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    command = [sys.executable, "-c", before + WORK, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def lines(process, count):
@@ -154,7 +169,7 @@ def test_a_number_of_processes_that_is_none_is_told(count):
     command = [sys.executable, str(ROOT / "localstack" / "serve.py"), "--processes", count]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert f"--processes: invalid count_of_processes value: '{count}'" in done.stderr
+    assert f"--processes: '{count}' is no number of processes: name 1 or more" in done.stderr
 
 
 def test_the_others_begin_once_the_first_is_ready():
@@ -177,6 +192,42 @@ def test_what_is_stopped_before_it_is_ready_ends_as_it_should():
         process.terminate()
         assert process.wait(WITHIN_SECONDS) == 0
         assert "announced" not in process.stdout.read()
+
+
+def test_one_that_cannot_begin_is_tried_again_and_all_stop_as_they_should():
+    with begun(before=WITHOUT_A_SECOND) as process:
+        first, announced, second = lines(process, 3)
+        assert [first[:2], announced, second[:2]] == [["begun", "0"], ["announced"], ["begun", "1"]]
+        process.terminate()
+        assert process.wait(WITHIN_SECONDS) == 0
+        assert process.stderr.read().count("no server process can begin (Resource temporarily unavailable)") == 2
+
+
+def test_a_parent_that_ends_in_a_crash_leaves_none_behind():
+    with begun(
+        before=WITHOUT_A_SECOND.replace("OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))", "ZeroDivisionError")
+    ) as process:
+        first, _ = lines(process, 2)
+        assert process.wait(WITHIN_SECONDS) == 1
+        assert not Path(f"/proc/{first[2]}").exists()
+
+
+def test_a_stop_signal_is_passed_on_as_it_came():
+    with begun("say") as process:
+        lines(process, 3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WITHIN_SECONDS) == 0
+        assert process.stdout.read() == "SIGINT\n" * 2
+
+
+def test_one_that_is_stuck_hides_from_no_other_that_the_parent_is_gone():
+    with begun("stuck") as process:
+        _, _, second = lines(process, 3)
+        process.kill()
+        try:
+            assert lines(process, 1) == [["alone", "0"]]
+        finally:
+            os.kill(int(second[2]), signal.SIGKILL)
 
 
 def test_each_notices_that_its_parent_is_gone():

@@ -114,6 +114,61 @@ def test_what_arrives_while_a_thread_waits_for_its_turn_shares_the_commit(commit
     assert commit_store.commits == [["a", "b", "c"]]
 
 
+@pytest.mark.parametrize(("failure", "said"), [(AWAY, "this index is closed"), (KeyError("x"), "incident")])
+def test_a_turn_that_cannot_be_taken_is_an_outage_for_all_that_wait_and_the_next_commit_goes_on(
+    commit_store, failure, said
+):
+    failures, waits, may_fail = [failure], threading.Event(), threading.Event()
+
+    def take_turn():
+        waits.set()
+        assert may_fail.wait(10)
+        if failures:
+            raise failures.pop()
+
+    commit_store.may_go_on.set()
+    with contextlib.closing(
+        CommitQueue(prepare, commit_store.commit, writers=1, most_writes=100, take_turn=take_turn)
+    ) as queue:
+        futures = [queue.put([label("a")])]
+        assert waits.wait(10)
+        futures.append(queue.put([label("b")]))
+        may_fail.set()
+        assert all(said in future.exception(10).message for future in futures)
+        assert queue.put([label("c")]).result(10) == [STORED]
+    assert commit_store.commits == [["c"]]
+
+
+def test_what_waits_for_a_turn_at_the_end_is_committed(commit_store):
+    waits, is_its_turn = threading.Event(), threading.Event()
+
+    def take_turn():
+        waits.set()
+        assert is_its_turn.wait(10)
+
+    commit_store.may_go_on.set()
+    queue = CommitQueue(prepare, commit_store.commit, writers=2, most_writes=100, take_turn=take_turn)
+    future = queue.put([label("a")])
+    assert waits.wait(10)
+    closing = threading.Thread(target=queue.close)
+    closing.start()
+    is_its_turn.set()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert future.result(0) == [STORED]
+
+
+def test_a_callers_batches_stay_in_order_where_more_wait_than_a_commit_takes(commit_store):
+    with contextlib.closing(CommitQueue(prepare, commit_store.commit, writers=1, most_writes=3)) as queue:
+        keys = [f"{n:02}" for n in range(20)]
+        futures = [queue.put([label(key)]) for key in keys]
+        assert futures[7].cancel()
+        commit_store.may_go_on.set()
+        assert [future.result(10) for future in futures if not future.cancelled()] == [[STORED]] * 19
+    assert [key for commit in commit_store.commits for key in commit] == keys
+    assert max(len(commit) for commit in commit_store.commits) == 3
+
+
 def test_an_outage_lets_go_of_the_requests_that_it_meets():
     """They are gone with their answers, not with the next collection of garbage."""
 

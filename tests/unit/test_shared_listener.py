@@ -82,6 +82,17 @@ def test_with_more_than_the_others_a_process_leaves_a_connection_to_them_for_a_m
     assert asyncio.run(seconds(0)) < 0.3 <= asyncio.run(seconds(1))
 
 
+def test_a_connection_counts_for_the_others_from_when_it_is_taken():
+    counts = no_connections(2)
+
+    async def taken():
+        with listening(Share(counts, 0)) as port:
+            assert await echoed(port) == b"hello"
+
+    asyncio.run(taken())
+    assert list(counts) == [1, 0]
+
+
 def test_connections_go_on_once_files_can_be_opened_again(monkeypatch, caplog):
     monkeypatch.setattr(shared_listener, "PAUSE_SECONDS", 0.1)
 

@@ -10,6 +10,8 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -19,6 +21,7 @@ from skytally.core.errors import Unavailable
 from skytally.core.ports import Outcome, Write
 
 P = TypeVar("P")
+T = TypeVar("T")
 WriteResult = Outcome | Unavailable
 
 
@@ -38,7 +41,7 @@ class CommitQueue(Generic[P]):
 
     `prepare` gets a write and the values of its document's fields, in order. If `commit` raises, the result of all its
     writes is unknown. With something to commit a thread calls `take_turn`, which may wait for other processes, and only
-    then takes all that waits.
+    then takes all that waits. If `take_turn` raises, all that waits is answered so, and `commit` is not called.
     """
 
     def __init__(
@@ -80,26 +83,26 @@ class CommitQueue(Generic[P]):
             writer.join()
 
     def _write_forever(self) -> None:
-        while batches := self._next_batches():
+        while (first := self._waiting.get()) is not None:
+            turn = _attempted(self._take_turn)
+            batches = self._batches(first)
             prepared = [candidate for batch in batches for candidate in batch.prepared if candidate is not None]
-            results = iter(self._committed(prepared))
+            committed = _attempted(partial(self._commit, prepared)) if turn is None else turn
+            results = repeat(committed) if isinstance(committed, Unavailable) else iter(committed)
             for batch in batches:
                 _answer(batch, results)
+        self._waiting.put(None)  # Each writer ends by it.
 
-    def _next_batches(self) -> list[Batch[P]]:
-        """Return the next batch and all that arrived until this thread's turn; none after `close`, for each writer."""
-        batch = self._waiting.get()
-        if batch is not None:
-            self._take_turn()
-        batches: list[Batch[P]] = []
-        size = 0
-        while batch is not None:
+    def _batches(self, first: Batch[P]) -> list[Batch[P]]:
+        """Return a batch and those that wait behind it, up to the most writes of a commit."""
+        batches, size = [first], len(first.prepared)
+        while size < self._most_writes and not self._waiting.empty():
+            batch = self._waiting.get()
+            if batch is None:
+                self._waiting.put(None)
+                break
             batches.append(batch)
             size += len(batch.prepared)
-            if size >= self._most_writes or self._waiting.empty():
-                return batches
-            batch = self._waiting.get()
-        self._waiting.put(None)
         return batches
 
     def _prepared(self, write: Write) -> P | None:
@@ -112,17 +115,18 @@ class CommitQueue(Generic[P]):
             logs.incident(crash)
             return None
 
-    def _committed(self, prepared: list[P]) -> Sequence[WriteResult]:
-        try:
-            return self._commit(prepared)
-        except Unavailable as error:
-            # Its traceback and cause reference frames that reference the results: this cycle would keep the requests
-            # of all callers, who add their frames, in memory until a rare garbage collection.
-            error.__cause__ = error.__context__ = None
-            return [error.with_traceback(None)] * len(prepared)
-        except Exception as crash:  # noqa: BLE001  a thread that ends would leave every later caller waiting for ever
-            outage = Unavailable(f"the document store did not keep this (incident {logs.incident(crash)}): ask again")
-            return [outage] * len(prepared)
+
+def _attempted(call: Callable[[], T]) -> T | Unavailable:
+    """Return what a call of the store returns, or why it failed."""
+    try:
+        return call()
+    except Unavailable as error:
+        # Its traceback and cause reference frames that reference the results: this cycle would keep the requests of all
+        # callers, who add their frames, in memory until a rare garbage collection.
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
+    except Exception as crash:  # noqa: BLE001  a thread that ends would leave every later caller waiting for ever
+        return Unavailable(f"the document store did not keep this (incident {logs.incident(crash)}): ask again")
 
 
 def _answer(batch: Batch[P], committed: Iterator[WriteResult]) -> None:

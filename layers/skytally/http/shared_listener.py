@@ -68,13 +68,16 @@ class SharedListener:
 
     def tell(self) -> None:
         """Let the other processes know how many connections this one has open."""
-        self._share.is_largest(self._count_open())
+        self._share.is_largest(self._count())
+
+    def _count(self) -> int:
+        return self._count_open() + len(self._beginning)
 
     def _listen(self) -> None:
         self._loop.add_reader(self._listener, self._on_connection)
 
     def _on_connection(self) -> None:
-        if self._share.is_largest(self._count_open() + len(self._beginning)):
+        if self._share.is_largest(self._count()):
             self._pause(LEFT_SECONDS, self._take_what_is_left)
         else:
             self._take_one()
@@ -96,6 +99,7 @@ class SharedListener:
         task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
+        self.tell()  # With too low a number here, two processes would leave the next one to each other.
 
     def _pause(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._listener)

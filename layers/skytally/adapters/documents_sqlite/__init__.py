@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -262,30 +262,29 @@ class SqliteDocuments:
             connection.close()
 
     def _take_turn(self) -> None:
-        """Begin the next commit's transaction; `_commit` tries again, and tells of a failure."""
-        with suppress(sqlite3.Error, Unavailable):
-            self._begin()
-
-    def _begin(self) -> sqlite3.Connection:
-        """Return the writer's connection in a transaction."""
-        self._writing = self._writing or self._connect()
-        if not self._writing.in_transaction:
-            _begin_soon(self._writing)
-        return self._writing
+        """Begin the next commit's transaction."""
+        with self._writer() as connection:
+            _begin_soon(connection)
 
     def _commit(self, writes: list[PreparedWrite]) -> list[Outcome]:
-        """Write all documents in one transaction."""
-        try:
-            connection = self._begin()
+        """Write all documents in the transaction that has begun."""
+        with self._writer() as connection:
             outcomes = commits.apply(connection, writes)
             connection.execute("COMMIT")
+        return outcomes
+
+    @contextmanager
+    def _writer(self) -> Iterator[sqlite3.Connection]:
+        """Yield the writer's connection; after an error roll back, and raise Unavailable for SQLite's errors."""
+        try:
+            self._writing = self._writing or self._connect()
+            yield self._writing
         except sqlite3.Error as error:
             self._end_writing()
             raise Unavailable("the document store did not keep this: ask again") from error
         except BaseException:
             self._end_writing()
             raise
-        return outcomes
 
     def _end_writing(self) -> None:
         """Close the writer's connection in whatever state, which rolls back; the next commit opens another."""
