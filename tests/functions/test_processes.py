@@ -73,17 +73,23 @@ def soon(is_so):
 
 
 def connections(pid, port):
-    """Return how many connections to a port a process has open."""
+    """Return the connections to a port that a process has open, each with its fields of /proc/PID/net/tcp."""
     inodes = set()
     for path in Path(f"/proc/{pid}/fd").iterdir():
         inodes.add(path.readlink().name.removeprefix("socket:[").removesuffix("]"))
     rows = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
-    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" and row[9] in inodes for row in rows)
+    return [row for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01" and row[9] in inodes]
 
 
 def open_connections(server):
     """Return how many connections each process of a server has open."""
-    return [connections(pid, server.port) for pid in children(server.pid)]
+    return [len(connections(pid, server.port)) for pid in children(server.pid)]
+
+
+def has_read(server, count):
+    """Return whether a server has so many connections, and has read all that was sent over them."""
+    rows = [row for pid in children(server.pid) for row in connections(pid, server.port)]
+    return len(rows) == count and all(row[4].endswith(":00000000") for row in rows)
 
 
 def begun(*options, before=""):
@@ -146,7 +152,8 @@ def test_at_a_stop_signal_each_process_answers_what_it_has(pair, stop_signal):
 
     async def run():
         sent = [asyncio.create_task(converse(pair.port, [begin, *pieces], 0.3)) for _ in range(REPORTS)]
-        await asyncio.to_thread(soon, lambda: sum(open_connections(pair)) == REPORTS)
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(soon, lambda: has_read(pair, REPORTS))
         pair._process.send_signal(stop_signal)
         return [(await answer).status for answer in sent]
 
