@@ -29,9 +29,9 @@ def work(number, ready, parent):
     if "fail" in sys.argv:
         sys.exit(3)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print("begun", number, os.getpid(), flush=True)
     if "say" in sys.argv:
         signal.signal(signal.SIGINT, lambda *_: (os.write(1, b"SIGINT\\n"), os._exit(0)))
+    print("begun", number, os.getpid(), flush=True)
     if "never" not in sys.argv:
         ready()
     if "stuck" in sys.argv and number == 1:
@@ -127,6 +127,16 @@ def test_a_process_that_dies_is_replaced_and_the_other_one_answers_meanwhile(pai
         assert status_of(f"{pair.base}/function/agent/healthz") == 200
     assert pair.stop() == 0
     assert "a server process ended (-9)" in (pair.home / "server.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_halted_does_not_keep_the_others(pair):
+    halted, _ = children(pair.pid)
+    os.kill(halted, signal.SIGSTOP)
+    pair._process.terminate()
+    assert pair._process.wait(WITHIN_SECONDS) == 0
+    pair._process.stdout.close()
+    soon(lambda: not Path(f"/proc/{halted}").exists())
 
 
 @pytest.mark.slow

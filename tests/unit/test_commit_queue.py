@@ -5,6 +5,7 @@ import contextlib
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -167,6 +168,18 @@ def test_a_callers_batches_stay_in_order_where_more_wait_than_a_commit_takes(com
         assert [future.result(10) for future in futures if not future.cancelled()] == [[STORED]] * 19
     assert [key for commit in commit_store.commits for key in commit] == keys
     assert max(len(commit) for commit in commit_store.commits) == 3
+
+
+def test_each_write_that_meets_the_end_is_answered(commit_store):
+    commit_store.may_go_on.set()
+    for _ in range(20):
+        queue, futures = CommitQueue(prepare, commit_store.commit, writers=2, most_writes=3), []
+        with ThreadPoolExecutor(4) as callers:
+            put = [callers.submit(queue.put, [label("a")]) for _ in range(200)]
+            queue.close()
+            futures = [one.result() for one in put]
+        for future in futures:
+            assert (future.exception(10) or future.result(10)) == [STORED] or "shutting down" in str(future.exception())
 
 
 def test_an_outage_lets_go_of_the_requests_that_it_meets():

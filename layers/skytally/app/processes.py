@@ -18,6 +18,8 @@ from types import FrameType
 from skytally.core import logs
 
 AGAIN_SECONDS = 1.0
+# How long a process may take to stop until it is killed: one that was halted never does.
+STOPS_SECONDS = 10.0
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 log = logging.getLogger("skytally")
 
@@ -53,6 +55,8 @@ class Processes:
                 self._start_or_say_why_not(number)
             self._replace_until_stopped()
         for process in self._running.values():
+            process.join(STOPS_SECONDS)
+            process.kill()
             process.join()
         return 0 if self._is_stopping else self._running[0].exitcode or 0
 

@@ -56,6 +56,8 @@ class CommitQueue(Generic[P]):
         self._prepare, self._commit, self._most_writes = prepare, commit, most_writes
         self._take_turn = take_turn
         self._waiting: queue.SimpleQueue[Batch[P] | None] = queue.SimpleQueue()
+        # Nothing is queued behind the end, where nobody would answer it.
+        self._closing = threading.Lock()
         self._closed = False
         self._writers = [
             threading.Thread(target=self._write_forever, name="documents-writer", daemon=True) for _ in range(writers)
@@ -67,18 +69,21 @@ class CommitQueue(Generic[P]):
         """Queue documents for the next commit; the future returns their outcomes."""
         future: Future[list[Outcome]] = Future()
         prepared = [self._prepared(write) for write in writes]
-        if self._closed:
-            future.set_exception(Unavailable("the document store is shutting down: ask again"))
-        elif any(candidate is not None for candidate in prepared):
-            self._waiting.put(Batch(prepared, future))
-        else:
+        if all(candidate is None for candidate in prepared):
             future.set_result([Outcome.REJECTED] * len(prepared))
+            return future
+        with self._closing:
+            if self._closed:
+                future.set_exception(Unavailable("the document store is shutting down: ask again"))
+            else:
+                self._waiting.put(Batch(prepared, future))
         return future
 
     def close(self) -> None:
         """Finish the queued writes and accept no more."""
-        self._closed = True
-        self._waiting.put(None)
+        with self._closing:
+            self._closed = True
+            self._waiting.put(None)
         for writer in self._writers:
             writer.join()
 
