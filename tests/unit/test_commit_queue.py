@@ -96,21 +96,32 @@ def test_a_store_that_is_away_is_away_for_all_and_the_next_commit_goes_on(commit
     assert queue.put([label("b")]).result(10) == [STORED]
 
 
-def test_what_arrives_while_a_thread_waits_for_its_turn_shares_the_commit(commit_store):
-    waits, is_its_turn = threading.Event(), threading.Event()
+class Turn:
+    """A turn that a thread waits for until somebody lets it come; it may fail once."""
 
-    def take_turn():
-        waits.set()
-        assert is_its_turn.wait(10)
+    def __init__(self, *failures):
+        self.waits, self.may_come, self._failures = threading.Event(), threading.Event(), list(failures)
 
+    def take(self):
+        self.waits.set()
+        assert self.may_come.wait(10)
+        if self._failures:
+            raise self._failures.pop()
+
+
+def in_turns(commit_store, turn, writers=1):
+    """Return a queue whose threads wait for a turn, over a store that does not keep them waiting."""
     commit_store.may_go_on.set()
-    with contextlib.closing(
-        CommitQueue(prepare, commit_store.commit, writers=1, most_writes=100, take_turn=take_turn)
-    ) as queue:
+    return CommitQueue(prepare, commit_store.commit, writers=writers, most_writes=100, take_turn=turn.take)
+
+
+def test_what_arrives_while_a_thread_waits_for_its_turn_shares_the_commit(commit_store):
+    turn = Turn()
+    with contextlib.closing(in_turns(commit_store, turn)) as queue:
         futures = [queue.put([label("a")])]
-        assert waits.wait(10)
+        assert turn.waits.wait(10)
         futures += [queue.put([label(key)]) for key in "bc"]
-        is_its_turn.set()
+        turn.may_come.set()
         assert [future.result(10) for future in futures] == [[STORED]] * 3
     assert commit_store.commits == [["a", "b", "c"]]
 
@@ -119,41 +130,25 @@ def test_what_arrives_while_a_thread_waits_for_its_turn_shares_the_commit(commit
 def test_a_turn_that_cannot_be_taken_is_an_outage_for_all_that_wait_and_the_next_commit_goes_on(
     commit_store, failure, said
 ):
-    failures, waits, may_fail = [failure], threading.Event(), threading.Event()
-
-    def take_turn():
-        waits.set()
-        assert may_fail.wait(10)
-        if failures:
-            raise failures.pop()
-
-    commit_store.may_go_on.set()
-    with contextlib.closing(
-        CommitQueue(prepare, commit_store.commit, writers=1, most_writes=100, take_turn=take_turn)
-    ) as queue:
+    turn = Turn(failure)
+    with contextlib.closing(in_turns(commit_store, turn)) as queue:
         futures = [queue.put([label("a")])]
-        assert waits.wait(10)
+        assert turn.waits.wait(10)
         futures.append(queue.put([label("b")]))
-        may_fail.set()
+        turn.may_come.set()
         assert all(said in future.exception(10).message for future in futures)
         assert queue.put([label("c")]).result(10) == [STORED]
     assert commit_store.commits == [["c"]]
 
 
 def test_what_waits_for_a_turn_at_the_end_is_committed(commit_store):
-    waits, is_its_turn = threading.Event(), threading.Event()
-
-    def take_turn():
-        waits.set()
-        assert is_its_turn.wait(10)
-
-    commit_store.may_go_on.set()
-    queue = CommitQueue(prepare, commit_store.commit, writers=2, most_writes=100, take_turn=take_turn)
+    turn = Turn()
+    queue = in_turns(commit_store, turn, writers=2)
     future = queue.put([label("a")])
-    assert waits.wait(10)
+    assert turn.waits.wait(10)
     closing = threading.Thread(target=queue.close)
     closing.start()
-    is_its_turn.set()
+    turn.may_come.set()
     closing.join(10)
     assert not closing.is_alive()
     assert future.result(0) == [STORED]
