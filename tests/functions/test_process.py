@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -28,6 +29,28 @@ from skytally.app import asgi
 from skytally.http.connections import Bounds
 async def app(scope, receive, send):
     print(gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()[0], flush=True)
+    os._exit(0)
+bounds = Bounds(head_seconds=1, idle_seconds=1, body_seconds=1, connections=1)
+asgi.server(app, 1, bounds, stopping=threading.Event()).run(sockets=[asgi.listen("127.0.0.1", 0)])
+"""
+# A server whose application says how many arenas its threads have made; they begin at multiples of 64 MiB.
+ARENAS = """
+import os, threading
+from skytally.app import asgi
+from skytally.http.connections import Bounds
+async def app(scope, receive, send):
+    everybody, kept = threading.Barrier(20), []
+    def allocate():
+        kept.append(bytearray(50_000))
+        everybody.wait()
+    threads = [threading.Thread(target=allocate) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = [line.split() for line in open("/proc/self/maps")]
+    begins = [int(row[0].partition("-")[0], 16) for row in rows if row[1] == "rw-p" and len(row) == 5]
+    print(sum(begin % (64 << 20) == 0 for begin in begins), flush=True)
     os._exit(0)
 bounds = Bounds(head_seconds=1, idle_seconds=1, body_seconds=1, connections=1)
 asgi.server(app, 1, bounds, stopping=threading.Event()).run(sockets=[asgi.listen("127.0.0.1", 0)])
@@ -190,6 +213,14 @@ def test_garbage_collections_spare_what_was_loaded_before_the_first_request():
     frozen, searched, threshold = map(int, done.stdout.split())
     assert frozen > 100 * searched
     assert threshold == asgi.GARBAGE_OBJECTS
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
+def test_many_threads_share_few_arenas():
+    done = subprocess.run(
+        [sys.executable, "-c", ARENAS], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    assert int(done.stdout) <= asgi.ARENAS
 
 
 @pytest.mark.slow
